@@ -1,0 +1,1 @@
+"""Cliffracer: one file, one service."""

@@ -1,0 +1,43 @@
+"""A `ServiceError` as an RPC reply (ADR-32 error headers and a JSON body), and back."""
+
+from typing import Any
+
+import msgspec
+
+from cliffracer.errors import Internal, ServiceError, rebuild
+from cliffracer.wire.headers import CONTENT_TYPE, ERROR_CODE, ERROR_TEXT, Headers, encode_headers
+
+
+class _Body(msgspec.Struct):
+    code: int = 500
+    message: str = ""
+    details: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def encode_fault(error: ServiceError) -> tuple[bytes, bytes]:
+    """Return (header block, JSON body) of an error reply; details that cannot be encoded are left out."""
+    try:
+        body = msgspec.json.encode(_Body(error.code, error.message, error.details))
+    except (TypeError, ValueError, RecursionError):
+        body = msgspec.json.encode(_Body(error.code, _printable(error.message)))
+    text = _printable(error.message)[:200] or error.title
+    block = encode_headers({ERROR_CODE: str(error.code), ERROR_TEXT: text, CONTENT_TYPE: "application/json"})
+    return block, body
+
+
+def decode_fault(headers: Headers, body: bytes) -> ServiceError:
+    """Return the error that a reply carries, whoever wrote it; call it when the reply has an error code header."""
+    code = headers.get(ERROR_CODE, "")
+    try:
+        found = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = _Body(message=headers.get(ERROR_TEXT, Internal.title))
+    number = int(code) if code.isascii() and code.isdigit() and len(code) <= 6 else found.code
+    return rebuild(number, found.message, found.details)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode()

@@ -1,0 +1,97 @@
+"""NATS message headers: encoded, looked up without a full parse, parsed leniently (ADR-4).
+
+A block is ``NATS/1.0[ status[ text]]\\r\\n`` then ``Name: value\\r\\n`` lines and an empty line. Names are
+compared without case, as HTTP does; the value of a repeated name is its first.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+CORRELATION = "X-Correlation-ID"
+TRACEPARENT = "traceparent"
+TIMEOUT = "Cliffracer-Timeout"
+AUTHORIZATION = "Authorization"
+CONTENT_TYPE = "Content-Type"
+ERROR_CODE = "Nats-Service-Error-Code"
+ERROR_TEXT = "Nats-Service-Error"
+MESSAGE_ID = "Nats-Msg-Id"
+
+VERSION = b"NATS/1.0"
+MAX_HEADERS = 16_384  # bytes of one block, in and out
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110 token
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Return the block to put before a payload; ValueError for a name or value that would break out of its line."""
+    lines = [VERSION]
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"the value of header {name} has a control character or a line break")
+        lines.append(f"{name}: {value}".encode())
+    block = b"\r\n".join((*lines, b"", b""))
+    if len(block) > MAX_HEADERS:
+        raise ValueError(f"headers take {len(block)} bytes; {MAX_HEADERS} is the limit")
+    return block
+
+
+def status_of(block: bytes | None) -> int:
+    """Return the status of a message that NATS itself sent (503: no responders, 404, 408, 409, 100); 0 for any other.
+
+    A server's status stands on the first line of the block. A peer can write one too, so it is only believed
+    on subjects where the server answers.
+    """
+    if block is None or len(block) < 12 or block[8:9] != b" ":
+        return 0
+    digits = block[9:12]
+    return int(digits) if digits.isdigit() else 0
+
+
+class Headers(Mapping[str, str]):
+    """The headers of one message, parsed when first asked for; ``block`` may be anything that came from the wire."""
+
+    __slots__ = ("_parsed", "block")
+
+    def __init__(self, block: bytes | None) -> None:
+        self.block = block
+        self._parsed: dict[str, tuple[str, str]] | None = None
+
+    def _all(self) -> dict[str, tuple[str, str]]:
+        if self._parsed is None:
+            self._parsed = parsed = {}
+            for line in (self.block or b"").split(b"\r\n")[1:]:
+                name, colon, value = line.partition(b":")
+                if colon:
+                    text = name.decode("utf-8", "replace").strip()
+                    parsed.setdefault(text.lower(), (text, value.decode("utf-8", "replace").strip()))
+        return self._parsed
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name.lower()][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._all().values())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._all()
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(self)}>"  # values may be secrets
+
+
+def correlation_from(value: str | None) -> str | None:
+    """Return a caller's correlation id if it is one that may go into logs and headers (128 safe characters), else None."""
+    return value if value is not None and _SAFE_ID.fullmatch(value) else None
+
+
+def timeout_from(value: str | None) -> float | None:
+    """Return the seconds that ``Cliffracer-Timeout`` (whole milliseconds) leaves; None if absent or not a number."""
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 10:
+        return None
+    return int(value) / 1000

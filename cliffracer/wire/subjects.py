@@ -1,0 +1,97 @@
+"""Names on the wire: what may be a subject, a token, a queue group; and how ours are built.
+
+nats-py writes subjects to the socket as they are, so one that holds a space or a line break is a protocol
+injection. Everything that reaches the socket passes one of the checks here.
+"""
+
+import re
+
+MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line of 4,096
+_LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
+_TOKEN = re.compile(r"[^\x00-\x20\x7f.*>]+")
+_PATTERN = re.compile(r"(?:[^\x00-\x20\x7f.*>]+|\*)(?:\.(?:[^\x00-\x20\x7f.*>]+|\*))*(?:\.>)?|>")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_literal(subject: str) -> str:
+    """Return a subject to publish to; ValueError if it has a blank, a control character, a wildcard or an empty token."""
+    if _LITERAL.fullmatch(subject) and _fits(subject):
+        return subject
+    raise ValueError(f"{subject[:80]!r} is no subject: dot-separated tokens without blanks, control characters, * or >, {MAX_SUBJECT} bytes at most")
+
+
+def check_pattern(subject: str) -> str:
+    """Return a subject to subscribe to, ``*`` and a final ``>`` allowed; ValueError otherwise."""
+    if _PATTERN.fullmatch(subject) and _fits(subject):
+        return subject
+    raise ValueError(f"{subject[:80]!r} is no subject pattern: dot-separated tokens, * for one token, > for the rest, no blanks or control characters")
+
+
+def check_token(token: str) -> str:
+    """Return one token of a subject, as user ids and keys become; ValueError otherwise."""
+    if _TOKEN.fullmatch(token) and _fits(token):
+        return token
+    raise ValueError(f"{token[:80]!r} cannot be one token of a subject: no blanks, control characters, dots or wildcards")
+
+
+def check_name(name: str) -> str:
+    """Return a service, method, durable or stream name (ADR-6, ADR-32: letters, digits, ``_`` and ``-``); ValueError otherwise."""
+    if _NAME.fullmatch(name):
+        return name
+    raise ValueError(f"{name[:80]!r} is no name: 1 to 64 letters, digits, _ or -")
+
+
+def _fits(subject: str) -> bool:
+    try:
+        return len(subject.encode()) <= MAX_SUBJECT
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8
+        return False
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Say whether a literal subject is one that the pattern subscribes to."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for position, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > position
+        if position >= len(given) or token not in ("*", given[position]):
+            return False
+    return len(wanted) == len(given)
+
+
+def within(namespace: str, name: str) -> str:
+    """Return the subject, stream, bucket or consumer name as it is in a namespace."""
+    return f"{namespace}.{name}" if namespace else name
+
+
+def named_within(namespace: str, name: str) -> str:
+    """Like `within`, for names that allow no dot: streams, buckets, consumers."""
+    return f"{namespace}_{name}" if namespace else name
+
+
+class Subjects:
+    """The subjects of one namespace, so that nobody else puts them together by hand."""
+
+    __slots__ = ("events", "namespace", "prefix", "stream")
+
+    def __init__(self, namespace: str = "") -> None:
+        self.namespace = check_name(namespace) if namespace else ""
+        self.prefix = f"{namespace}." if namespace else ""
+        self.events = f"{self.prefix}events."
+        self.stream = named_within(namespace, "EVENTS")
+
+    def rpc(self, service: str, method: str) -> str:
+        """``user_service.create_user``."""
+        return f"{self.prefix}{service}.{method}"
+
+    def event(self, subject: str) -> str:
+        """``events.user.created``."""
+        return f"{self.events}{subject}"
+
+    def event_name(self, subject: str) -> str:
+        """The user's name of an event's subject: ``user.created``."""
+        return subject.removeprefix(self.events)
+
+    def cancel(self, service: str) -> str:
+        """Where callers of a service say that they gave up."""
+        return f"{self.prefix}cliffracer.cancel.{service}"
