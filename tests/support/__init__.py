@@ -1,0 +1,1 @@
+"""Real servers and bad networks for the tests."""
