@@ -1,0 +1,57 @@
+# Needs Python 3.11 or newer, make and git; everything else comes from the locked requirements.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= $(BIN)/cliffracer run examples.shop
+PYTEST_OPTIONS ?=
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint bench build clean lock python
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: .venv/.dev.stamp ## Set up and run the demo
+	$(DEMO)
+
+test: .venv/.dev.stamp ## Set up and run every test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+check: .venv/.dev.stamp ## Look for mistakes without running or changing anything
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+lint: .venv/.dev.stamp ## Mend what can be mended by itself: layout and simple lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.bench.stamp ## Compare with the peers and write benchmarks/RESULTS.md; QUICK=1 for a short run
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+build: .venv/.dev.stamp ## Build wheel and source archive into dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## Remove what make and the tools made
+	rm -rf .venv .venv.lock .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) pyproject.toml --upgrade --extra dev --group test --group lint --group build --output-file requirements/dev.txt
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml --output-file requirements/base.txt
+	$(LOCK) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml --extra dev --group test --group lint --group build --group bench \
+		--output-file requirements/bench.txt
+
+# An interrupted or half-done set-up leaves no stamp; the next make starts it afresh.
+.venv/.%.stamp: requirements/%.txt requirements/install.py pyproject.toml | python
+	@$(PYTHON) requirements/install.py $*
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Cliffracer needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+		"Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
