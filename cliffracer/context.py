@@ -31,7 +31,7 @@ class Context:
     A context belongs to one call; nothing in it is shared with another.
     """
 
-    __slots__ = ("_correlation_id", "deadline", "handler", "headers", "identity", "kind", "service", "state", "traceparent")
+    __slots__ = ("_correlation_id", "deadline", "ended", "handler", "headers", "identity", "kind", "service", "state", "traceparent")
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class Context:
         self.traceparent = traceparent
         """W3C trace context, as received."""
         self.identity: Any = None
+        self.ended: str | None = None
+        """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
         self.state: dict[Any, Any] | None = None
         """Room for middleware; None until `store` is first used."""
 

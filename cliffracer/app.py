@@ -1,0 +1,247 @@
+"""The app: what a service declares, and how it calls others while it runs."""
+
+import importlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from cliffracer import declarations
+from cliffracer.calling import Emission, Link, Service, arguments_of
+from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, where
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError
+from cliffracer.events import Event, Received
+from cliffracer.provisions import check_provided
+from cliffracer.scope import ADDRESSES, Declared, Group, Scope, check_duplicates, complete
+from cliffracer.signature import read
+from cliffracer.wire.subjects import check_literal, check_name, check_pattern
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """All that an app declares, groups included and checked: what a runtime serves."""
+
+    name: str
+    version: str
+    description: str
+    declared: tuple[Declared, ...]
+    providers: tuple[Provider, ...]
+    middlewares: tuple[Function, ...]
+    mappings: tuple[declarations.Mapping, ...]
+    startup: tuple[Function, ...]
+    shutdown: tuple[Function, ...]
+    checks: tuple[HealthCheck, ...]
+    statics: tuple[declarations.Static, ...]
+
+    def of(self, kind: type[T]) -> list[tuple[T, Declared]]:
+        """Return the records of one kind, each with its declaration."""
+        return [(d.record, d) for d in self.declared if isinstance(d.record, kind)]
+
+
+class App(Scope):
+    """A service: ``app = App("user_service", version="1.0.0")`` at module level, then decorators.
+
+    ``cliffracer run module:app`` serves it. While it runs, `call`, `service`, `emit` and `events` reach other services;
+    in a script, ``async with app.connected():`` makes them work without serving anything.
+    """
+
+    def __init__(self, name: str, *, version: str = "0.1.0", description: str = "") -> None:
+        try:
+            super().__init__(check_name(name))
+        except ValueError as error:
+            raise SetupError(f"App({name!r}): {error}.") from None
+        self.version = version
+        self.description = description
+        self._links: list[Link] = []
+
+    # -- calling ---------------------------------------------------------------------------------------------------
+
+    def service(self, name: str, *, timeout: float | str | None = None) -> Service:
+        """Return another service as an object: ``await app.service("payments", timeout=2.0).charge(amount=10)``."""
+        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout))
+
+    @overload
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    async def call(self, target: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # Any accepts all of them
+        """Return the reply of an RPC: ``await app.call(charge, amount=10)``, or by name, ``"payments.charge"``.
+
+        ``charge`` is the imported function; the reply is converted to its return annotation. The call ends when the
+        deadline of the call that makes it does. Raises the `ServiceError` that the handler raised, `Unavailable` at once
+        if nobody serves it, `DeadlineExceeded` when time is up.
+        """
+        service, method, returns = address_of(target)
+        return await self.link().call(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+
+    @overload
+    def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
+    @overload
+    def stream(self, target: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]: ...
+    def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Yield what a streaming handler yields: ``async for row in app.stream(report, year=2026)``."""
+        service, method, returns = address_of(target)
+        return self.link().stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+
+    @overload
+    async def emit(self, event: Event, /, *, durable: bool = True, **options: Any) -> None: ...
+    @overload
+    async def emit(self, subject: str, data: Any = None, /, *, durable: bool = True, **options: Any) -> None: ...
+    async def emit(
+        self,
+        subject: str | Event,
+        data: Any = None,
+        /,
+        *,
+        durable: bool = True,
+        id: str | None = None,  # noqa: A002: CloudEvents' word
+        key: str | None = None,
+        delay: float | str | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Emit an event; a durable one is stored when this returns (or with the transaction that is open).
+
+        ``id`` suppresses duplicates, ``key`` keeps order per key, ``delay`` or ``at`` (aware) deliver it later.
+        ``durable=False`` sends it over core NATS, at most once.
+        """
+        await self.link().emit(emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at))
+
+    def events(self, pattern: str | type[Event], data: type[T] | Any = Any) -> AsyncGenerator[Received[T], None]:
+        """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``."""
+        subject = pattern if isinstance(pattern, str) else pattern.__subject__ or ""
+        wanted = data if isinstance(pattern, str) or data is not Any else pattern
+        return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
+
+    def connected(self, settings: Any = None) -> AbstractAsyncContextManager["App"]:
+        """Connect and serve nothing, for scripts: ``async with app.connected(): await app.call(...)``."""
+        runtime = importlib.import_module("cliffracer.runtime")  # by name: declaring must not import what runs
+        found: AbstractAsyncContextManager[App] = runtime.connected(self, settings)
+        return found
+
+    def link(self) -> Link:
+        """Return what carries this app's calls now."""
+        if not self._links:
+            raise SetupError(
+                f"{self.name} is not running, so it cannot call or emit. Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
+            )
+        return self._links[-1]
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def attach(self, link: Link, *, serving: bool = True) -> None:
+        """Let calls go out through a link; the runtime's business."""
+        self._links.append(link)
+        self._count(1 if serving else 0)
+
+    def detach(self, link: Link, *, serving: bool = True) -> None:
+        """Take a link away again."""
+        self._links.remove(link)
+        self._count(-1 if serving else 0)
+
+    def freeze(self) -> Frozen:
+        """Return all declarations, groups included; raises `SetupError` for what only the whole can tell."""
+        scopes = [(self, ""), *_nested(self, "")]
+        declared = tuple(_placed(d, prefix) for scope, prefix in scopes for d in scope.declared)
+        check_duplicates([d.record for d in declared])
+        frozen = Frozen(
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            declared=declared,
+            providers=tuple(p for scope, _ in scopes for p in scope.providers),
+            middlewares=tuple(m for scope, _ in scopes for m in scope.middlewares),
+            mappings=tuple(m for scope, _ in scopes for m in scope.mappings),
+            startup=tuple(f for scope, _ in scopes for f in scope.startup),
+            shutdown=tuple(f for scope, _ in scopes for f in scope.shutdown),
+            checks=tuple(c for scope, _ in scopes for c in scope.checks),
+            statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
+        )
+        check_provided([d.signature for d in declared if d.signature], frozen.providers, [*frozen.startup, *frozen.shutdown])
+        return frozen
+
+    def _count(self, change: int) -> None:
+        for scope in [self, *(group for group, _ in _nested(self, ""))]:
+            scope.live += change
+
+
+def emission(
+    subject: str | Event,
+    data: Any,
+    *,
+    durable: bool = True,
+    id: str | None = None,  # noqa: A002: CloudEvents' word
+    key: str | None = None,
+    delay: float | str | timedelta | None = None,
+    at: datetime | None = None,
+) -> Emission:
+    """Return a checked `Emission`; ValueError for a bad subject, time or option."""
+    if isinstance(subject, Event):
+        if data is not None:
+            raise TypeError("a typed event is its own data: emit(UserCreated(...))")
+        data, name = subject, type(subject).__subject__
+        if name is None:
+            raise TypeError(f"{type(data).__name__} has no subject: class {type(data).__name__}(Event, subject='...')")
+        subject = name
+    if delay is not None and at is not None:
+        raise ValueError("give delay or at, not both")
+    if at is not None and at.tzinfo is None:
+        raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
+    if (delay is not None or at is not None) and not durable:
+        raise ValueError("a delayed event is durable: leave out durable=False")
+    return Emission(
+        check_literal(subject), data, durable, id, key, None if delay is None else seconds(delay), None if at is None else at.timestamp()
+    )
+
+
+def address_of(target: Any) -> tuple[str, str, Any]:
+    """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``."""
+    if isinstance(target, str):
+        service, dot, method = target.partition(".")
+        if not dot:
+            raise ValueError(f"{target!r} names no method: write 'service.method'")
+        return check_name(service), check_name(method), Any
+    places = [(name, method) for scope, method in ADDRESSES.get(target, ()) for name in _services(scope)]
+    if not places:
+        raise SetupError(f"{where(target)} is no RPC. Put @app.rpc on it, or call by name: app.call('service.method', ...).")
+    if len(set(places)) > 1:
+        shown = ", ".join(f"{service}.{method}" for service, method in places)
+        raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
+    return *places[0], read(target).returns
+
+
+def _services(scope: Scope) -> list[str]:
+    if isinstance(scope, App):
+        return [scope.name]
+    return sorted({name for parent in scope.parents() for name in _services(parent)}) if isinstance(scope, Group) else []
+
+
+def _nested(scope: Scope, prefix: str) -> list[tuple[Group, str]]:
+    found: list[tuple[Group, str]] = []
+    for group, extra in scope.groups:
+        path = prefix + extra.rstrip("/") + group.prefix
+        found.append((group, path))
+        found.extend(_nested(group, path))
+    return found
+
+
+def _placed(declared: Declared, prefix: str) -> Declared:
+    signature = declared.signature
+    record = declared.record
+    if signature is None:
+        try:
+            signature = read(record.function)
+        except NameError as error:
+            raise declarations.refuse(record.function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
+        declared = complete(record, signature)
+    if prefix and isinstance(record, Route | Socket):
+        moved = msgspec.structs.replace(record, path=prefix + record.path)
+        return complete(moved, signature)
+    return declared

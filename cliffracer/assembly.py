@@ -1,0 +1,122 @@
+"""Turns declarations into `Handler`s: providers found, middleware folded, limits made, once at start."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+from cliffracer.app import Frozen
+from cliffracer.declarations import Function, Record, Subscription, Timer
+from cliffracer.invoke import Call, Handler
+from cliffracer.provisioning import Provisions, Wants
+from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.gate import Gate
+from cliffracer.resilience.threads import Threads
+from cliffracer.scope import Declared
+from cliffracer.signature import Signature
+
+KINDS: dict[str, str] = {"Rpc": "rpc", "Subscription": "event", "Route": "http", "Socket": "websocket", "Timer": "timer"}
+Step = Callable[[Call], Awaitable[Any]]
+T = TypeVar("T")
+
+
+class Assembly:
+    """Makes the handlers of one running app; they share its watch and threads, and a function's gate is its own."""
+
+    def __init__(self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float) -> None:
+        self.frozen = frozen
+        self.provisions = provisions
+        self.limit = limit
+        self.deadline = deadline
+        self.watch = Watch()
+        self.threads = Threads()
+        self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
+        self.handlers: list[tuple[Declared, Handler]] = []
+
+    def assemble(self) -> None:
+        """Make every handler; the providers must be open."""
+        self.handlers = [(declared, self.handler(declared)) for declared in self.frozen.declared]
+
+    def of(self, kind: type[T]) -> list[tuple[T, Declared, Handler]]:
+        """Return the records of one kind, each with its declaration and handler."""
+        return [(d.record, d, handler) for d, handler in self.handlers if isinstance(d.record, kind)]
+
+    def handler(self, declared: Declared) -> Handler:
+        """Return the handler of a declaration; `SetupError` if something it needs is not there for its kind of call."""
+        record, signature = declared.record, declared.signature
+        assert signature is not None  # the app is frozen
+        kind = KINDS[type(record).__name__]
+        wants = self.provisions.wants(signature, kind)
+        return Handler(
+            record.function,
+            service=self.frozen.name,
+            name=getattr(record, "name", record.function.__name__),
+            kind=kind,
+            gate=Gate(self._limit_of(record)),
+            watch=self.watch,
+            deadline=self._deadline_of(record, signature),
+            constants=wants.constants,
+            mappings=self._mappings,
+            run=self._way(signature, wants),
+        )
+
+    async def hook(self, function: Function, signature: Signature) -> Any:
+        """Run a start-up hook, shutdown hook or health check with its providers."""
+        named = self.provisions.wants(signature, "hook").constants
+        return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
+
+    def _limit_of(self, record: Record) -> int:
+        return record.limit or self.limit if not isinstance(record, Timer) else 1
+
+    def _deadline_of(self, record: Record, signature: Signature) -> float | None:
+        own: float | None = getattr(record, "deadline", None)
+        if own is not None or isinstance(record, Subscription | Timer) or signature.streams or type(record).__name__ == "Socket":
+            return own  # events and streams take the time they need, unless told otherwise
+        return self.deadline
+
+    def _way(self, signature: Signature, wants: Wants) -> Step | None:
+        if signature.kind == "async" and wants.constant and not self.frozen.middlewares:
+            return None
+        step: Step = partial(_enter, signature, wants, self.threads)
+        for middleware in reversed(self.frozen.middlewares):
+            step = _wrapped(middleware, step)
+        return step
+
+
+def _wrapped(middleware: Function, inner: Step) -> Step:
+    async def step(call: Call) -> Any:
+        return await middleware(call.context, partial(inner, call))
+
+    return step
+
+
+async def _enter(signature: Signature, wants: Wants, threads: Threads, call: Call) -> Any:
+    """Call the user's function with what it is provided, in the way of its kind."""
+    if wants.scoped:
+        async with AsyncExitStack() as stack:
+            return await _run(signature, threads, call, await wants.fill(call, stack))
+    named = dict(wants.constants)
+    for name, get in wants.direct:
+        named[name] = get(call)
+    if signature.kind == "async":
+        return await signature.function(*call.arguments, **named)
+    return await _run(signature, threads, call, named)
+
+
+async def _run(signature: Signature, threads: Threads, call: Call, named: dict[str, Any]) -> Any:
+    function = signature.function
+    if signature.kind == "async":
+        return await function(*call.arguments, **named)
+    if signature.kind == "sync":
+        return await threads.run(function, call.arguments, named)
+    items = function(*call.arguments, **named)
+    if signature.kind == "sync_stream":
+        items = threads.items(items)
+    deliver = call.deliver
+    assert deliver is not None  # a transport that serves streams takes their items
+    try:
+        async for item in items:
+            await deliver(item)
+    finally:
+        await items.aclose()
+    return None

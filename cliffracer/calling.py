@@ -1,0 +1,119 @@
+"""The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from cliffracer.wire.subjects import check_name
+
+
+class Emission(msgspec.Struct, frozen=True):
+    """One event on its way out, as `emit` was asked to send it."""
+
+    subject: str
+    data: Any
+    durable: bool = True
+    id: str | None = None
+    key: str | None = None
+    delay: float | None = None
+    """Seconds from now."""
+    at: float | None = None
+    """POSIX time."""
+
+
+class Link(Protocol):
+    """What carries calls and events: the runtime's connection, a script's client, or the testing kit's."""
+
+    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
+        """Return the reply of ``service.method``, converted to ``returns``; arguments are a dict by name or a list by position."""
+
+    def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:
+        """Yield what a streaming handler yields."""
+
+    async def send(self, service: str, method: str, arguments: Any) -> None:
+        """Hand over a durable one-way call; return once it is stored."""
+
+    async def emit(self, emission: Emission) -> None:
+        """Send an event; durable ones return once the stream has stored them."""
+
+    def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
+        """Yield events as they arrive, from now on, each replica its own copy."""
+
+
+def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return what goes over the wire: an object of named arguments, or an array of positional ones."""
+    if not positional:
+        return named
+    if not named:
+        return list(positional)
+    raise TypeError("give all arguments by name, or all by position: a call carries an object or an array")
+
+
+class Service:
+    """Another service, as an object: ``await payments.charge(amount=10)``.
+
+    ``payments.stream.report(year=2026)`` iterates what a streaming method yields, ``await payments.send.charge(amount=10)``
+    is a durable one-way call. A method with a name that is taken here is reached by ``payments["send"]``.
+    """
+
+    def __init__(self, name: str, link: Callable[[], Link], *, timeout: float | None = None) -> None:
+        self._name = check_name(name)
+        self._link = link
+        self._timeout = timeout
+        self.stream = Streams(self)
+        self.send = Sends(self)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        return self[method]
+
+    def __getitem__(self, method: str) -> Callable[..., Any]:
+        check_name(method)
+
+        async def call(*positional: Any, **named: Any) -> Any:
+            return await self._link().call(self._name, method, arguments_of(positional, named), returns=Any, timeout=self._timeout)
+
+        call.__name__ = call.__qualname__ = method
+        return call
+
+    def __repr__(self) -> str:
+        return f"<Service {self._name}>"
+
+
+class Streams:
+    """The streaming methods of a service: ``async for row in payments.stream.report(year=2026)``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __getattr__(self, method: str) -> Callable[..., AsyncIterator[Any]]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        check_name(method)
+        service = self._service
+
+        def stream(*positional: Any, **named: Any) -> AsyncIterator[Any]:
+            arguments = arguments_of(positional, named)
+            return service._link().stream(service._name, method, arguments, returns=Any, timeout=service._timeout)  # noqa: SLF001: its own part
+
+        return stream
+
+
+class Sends:
+    """Durable one-way calls of a service: ``await payments.send.charge(amount=10)``."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        check_name(method)
+        service = self._service
+
+        async def send(*positional: Any, **named: Any) -> None:
+            await service._link().send(service._name, method, arguments_of(positional, named))  # noqa: SLF001: its own part
+
+        return send

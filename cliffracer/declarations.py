@@ -1,0 +1,138 @@
+"""What an app declares, as frozen records: nothing here connects, and nothing holds the app."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+from typing import Any, Literal
+
+import msgspec
+
+from cliffracer.errors import SetupError
+
+Function = Callable[..., Any]
+
+
+class Rpc(msgspec.Struct, frozen=True):
+    """``@app.rpc``: request/reply on ``<service>.<name>``."""
+
+    function: Function
+    name: str
+    deadline: float | None = None
+    limit: int | None = None
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """``@app.on``: one subscribing function and how its events are delivered."""
+
+    function: Function
+    subject: str
+    durable: bool = True
+    each: bool = False
+    group: str | None = None
+    ordered: bool = False
+    retry: tuple[float, ...] = (1, 5, 30, 120)
+    batch: int | None = None
+    within: float = 0.05
+    limit: int = 100
+    start: Any = "new"
+    once: bool = False
+    deadline: float | None = None
+
+
+class Route(msgspec.Struct, frozen=True):
+    """``@app.get`` and its siblings: HTTP methods on a path."""
+
+    function: Function
+    path: str
+    methods: tuple[str, ...]
+    status: int | None = None
+    deadline: float | None = None
+    limit: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Socket(msgspec.Struct, frozen=True):
+    """``@app.websocket``: a WebSocket on a path."""
+
+    function: Function
+    path: str
+    limit: int | None = None
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """``@app.every`` and ``@app.cron``: once per cluster, or per replica with ``each``."""
+
+    function: Function
+    every: float | None = None
+    cron: str | None = None
+    tz: str = "UTC"
+    each: bool = False
+    deadline: float | None = None
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """``@app.provide``: what answers a keyword-only parameter annotated with ``provides``."""
+
+    function: Function
+    provides: Any
+    scope: Literal["app", "call"] = "app"
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A provider of an object that is there already."""
+
+    value: Any
+
+    def __call__(self) -> Any:
+        """Return it."""
+        return self.value
+
+
+class HealthCheck(msgspec.Struct, frozen=True):
+    """``@app.health_check``: a critical one decides readiness."""
+
+    function: Function
+    name: str
+    critical: bool = True
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """``@app.on_error``: what an exception of the user's becomes at the caller."""
+
+    function: Function
+    error: type[Exception]
+
+
+class Static(msgspec.Struct, frozen=True):
+    """``app.static``: a folder of files under a path."""
+
+    path: str
+    folder: Path
+
+
+Record = Rpc | Subscription | Route | Socket | Timer
+
+
+def where(function: Any) -> str:
+    """Return ``create_user (users.py:12)``: how every set-up error names a function."""
+    inner = inspect.unwrap(function) if callable(function) else function
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "__call__", None), "__code__", None)  # noqa: B004: its code, not whether
+    name = name.rpartition("<locals>.")[2]
+    return f"{name} ({place_of(code)})" if isinstance(code, CodeType) else name
+
+
+def place_of(code: CodeType) -> str:
+    """Return ``users.py:12``, relative to the working directory where that is shorter."""
+    file = Path(code.co_filename)
+    try:
+        shown = file.relative_to(Path.cwd())
+    except (ValueError, OSError):
+        shown = file
+    return f"{shown}:{code.co_firstlineno}"
+
+
+def refuse(function: Any, problem: str, cure: str) -> SetupError:
+    """Return the error for a mistake in a declaration: where, what, and what to do."""
+    return SetupError(f"{where(function)}: {problem}. {cure}")

@@ -1,0 +1,33 @@
+"""Lengths of time as people write them: ``30s``, ``1.5h``, ``1h30m``, or seconds as a number."""
+
+import math
+import re
+from datetime import timedelta
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def seconds(value: float | str | timedelta) -> float:
+    """Return a length of time in seconds; ValueError for one that cannot be read, is negative or is not finite."""
+    if isinstance(value, timedelta):
+        found = value.total_seconds()
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if _WHOLE.fullmatch(text):
+            found = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        else:
+            found = _number(text, value)
+    else:
+        found = float(value)
+    if not math.isfinite(found) or found < 0:
+        raise ValueError(f"{value!r} is no length of time: it must be finite and not negative")
+    return found
+
+
+def _number(text: str, value: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{value!r} is no length of time: write seconds, or 500ms, 30s, 10m, 1h, 1h30m, 7d") from None

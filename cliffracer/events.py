@@ -1,0 +1,83 @@
+"""Events as users see them: typed ones that they declare, and what arrives."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from cliffracer.errors import SetupError
+from cliffracer.wire.subjects import check_literal
+
+T = TypeVar("T")
+
+
+class EventMeta(msgspec.StructMeta):
+    """Takes ``subject=`` from the class line; everything else is msgspec's."""
+
+    __subject__: str | None
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, subject: str | None = None, **options: Any) -> Any:
+        """Make the Struct and remember its subject; a bad subject is a `SetupError`."""
+        made = super().__new__(cls, name, bases, namespace, **options)
+        if subject is not None:
+            try:
+                made.__subject__ = check_literal(subject)
+            except ValueError as error:
+                raise SetupError(f"class {name}: {error}. Give it a literal subject, as in class {name}(Event, subject='user.created').") from None
+        return made
+
+
+class Event(msgspec.Struct, metaclass=EventMeta):
+    """An event: the base of typed ones, and the annotation under which a handler is given what arrived.
+
+    ``class UserCreated(Event, subject="user.created")`` types both sides: ``@app.on(UserCreated)`` and
+    ``await app.emit(UserCreated(...))``. A keyword-only parameter annotated `Event` gets a `Received`.
+    """
+
+    __subject__: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:  # a handler's ``event: Event`` is a Received; typed events may have fields of these names
+
+        @property
+        def data(self) -> Any: ...
+        @property
+        def id(self) -> Any: ...
+        @property
+        def subject(self) -> Any: ...
+        @property
+        def time(self) -> Any: ...
+        @property
+        def source(self) -> Any: ...
+        @property
+        def headers(self) -> Any: ...
+        @property
+        def attempt(self) -> Any: ...
+        @property
+        def sequence(self) -> Any: ...
+
+
+class Received(Event, Generic[T], kw_only=True, weakref=True):
+    """One event as it arrived: its payload and what NATS and CloudEvents say about it."""
+
+    data: T
+    subject: str
+    id: str = ""
+    """The event's id, as `emit` gave it (``ce-id``); what duplicates are told by."""
+    time: datetime | None = None
+    """When it was emitted (``ce-time``)."""
+    source: str = ""
+    """The service that emitted it (``ce-source``)."""
+    headers: Mapping[str, str] = {}
+    attempt: int = 1
+    """1 at first; counts deliveries of a durable event."""
+    sequence: int = 0
+    """Its number in the stream; 0 for an event that no stream holds."""
+
+
+class Rejected(Exception):  # noqa: N818: what it says about part of a batch, not an error of ours
+    """Raised by a batch handler that refuses some of its events: ``Rejected({2: "no such user"})``, the others are done."""
+
+    def __init__(self, reasons: Mapping[int, Any]) -> None:
+        super().__init__(f"{len(reasons)} rejected")
+        self.reasons: dict[int, str] = {index: str(reason) for index, reason in reasons.items()}

@@ -1,0 +1,182 @@
+"""The one path of every call: RPC, event, HTTP request, WebSocket, timer.
+
+A transport translates at its edge: it decodes, makes a `Context`, admits the call at the handler's gate and awaits
+`invoke`; what comes back is the result or a `ServiceError`. Context, deadline, limit, providers, middleware, error
+mapping and figures live here and nowhere else.
+"""
+
+import asyncio
+import time
+from asyncio import CancelledError, current_task
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from loguru import logger
+
+from cliffracer.context import Context, current, new_id
+from cliffracer.declarations import where
+from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
+from cliffracer.observability.stats import Stats
+from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.gate import Gate
+
+Deliver = Callable[[Any], Awaitable[None]]
+_ENDED: dict[str, tuple[type[ServiceError], str]] = {
+    "deadline": (DeadlineExceeded, "the time for this call is over"),
+    "cancelled": (Cancelled, "the caller gave up"),
+    "stopping": (Unavailable, "the service is stopping; try again"),
+}
+
+
+class Call:
+    """One call on its way through middleware and providers."""
+
+    __slots__ = ("arguments", "cache", "context", "deliver", "handler", "source")
+
+    def __init__(self, handler: "Handler", context: Context, arguments: tuple[Any, ...], source: Any, deliver: Deliver | None) -> None:
+        self.handler = handler
+        self.context = context
+        self.arguments = arguments
+        self.source = source
+        """What the transport received: a Request, a WebSocket, a Received event; None for an RPC."""
+        self.deliver = deliver
+        """Takes each item of a handler that streams."""
+        self.cache: dict[Any, Any] | None = None
+
+
+class Handler:
+    """A declared function with all that its calls need, resolved once at start."""
+
+    __slots__ = ("constants", "deadline", "function", "gate", "kind", "mappings", "name", "run", "service", "stats", "watch")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        service: str,
+        name: str,
+        kind: str,
+        gate: Gate,
+        watch: Watch,
+        deadline: float | None,
+        constants: dict[str, Any] | None = None,
+        mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
+        run: Callable[[Call], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.function = function
+        self.service = service
+        self.name = name
+        self.kind = kind
+        self.gate = gate
+        self.watch = watch
+        self.deadline = deadline
+        """Seconds that a call may take at most."""
+        self.constants = constants or {}
+        """Provided arguments that are the same for every call."""
+        self.mappings = mappings or {}
+        self.run = run
+        """The way through middleware and per-call providers; None if the function can be called at once."""
+        self.stats = Stats()
+
+    def context(
+        self,
+        *,
+        timeout: float | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Context:
+        """Return the context of a new call; its time is the caller's ``timeout`` or the handler's own, whichever is shorter."""
+        mine = self.deadline
+        seconds = mine if timeout is None or (mine is not None and mine < timeout) else timeout
+        return Context(
+            service=self.service,
+            handler=self.name,
+            kind=self.kind,
+            correlation_id=correlation_id,
+            deadline=None if seconds is None else time.monotonic() + seconds,
+            headers=headers if headers is not None else {},
+            traceparent=traceparent,
+        )
+
+
+async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...], source: Any = None, deliver: Deliver | None = None) -> Any:
+    """Return what the user's function returns; raise a `ServiceError` for everything else. The call must have been admitted."""
+    token = current.set(context)
+    task = current_task()
+    gate = handler.gate
+    entered = False
+    began = time.monotonic()
+    handler.watch.begin(context, task)  # type: ignore[arg-type]  # a coroutine runs in a task
+    try:
+        if context.ended is not None or (context.deadline is not None and context.deadline <= began):
+            raise _ended(context)
+        if gate.free > 0 and not gate.waiting:
+            gate.free -= 1
+        else:
+            await gate.enter()
+            began = time.monotonic()
+        entered = True
+        if handler.run is None:
+            result = await handler.function(*arguments, **handler.constants)
+        else:
+            result = await handler.run(Call(handler, context, arguments, source, deliver))
+        if context.ended is not None:  # it was told to stop and returned all the same
+            raise _ended(context)
+        return result
+    except BaseException as error:  # the one place where a user's failure becomes one of ours
+        answer = await _translate(handler, context, error, task)
+        if not isinstance(answer, ServiceError):
+            return answer
+        handler.stats.fail(f"{type(answer).__name__} {answer.code}")
+        if answer is error:
+            raise
+        raise answer from error
+    finally:
+        handler.watch.finish(context)
+        seconds = time.monotonic() - began
+        gate.leave(seconds, entered=entered)
+        handler.stats.record(seconds)
+        current.reset(token)
+
+
+def _ended(context: Context) -> ServiceError:
+    kind, text = _ENDED[context.ended or "deadline"]
+    return kind(text)
+
+
+async def _translate(handler: Handler, context: Context, error: BaseException, task: Any) -> Any:
+    """Return the `ServiceError` that an exception becomes, or what the app's error mapping answers instead."""
+    if context.ended is not None:
+        task.uncancel()  # the watch cancelled it once, to get here
+        return error if isinstance(error, ServiceError) else _ended(context)
+    if isinstance(error, CancelledError):
+        if task.cancelling():
+            raise error  # somebody outside ends this task: not ours to answer
+        return _defect(handler, error)
+    for kind in type(error).__mro__:
+        mapping = handler.mappings.get(kind)
+        if mapping is not None:
+            return await _mapped(handler, mapping, error)
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        raise error
+    return _defect(handler, error)
+
+
+async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:
+    try:
+        answer = mapping(error)
+        return await answer if asyncio.iscoroutine(answer) else answer
+    except ServiceError as mapped:
+        return mapped
+    except Exception as broken:  # noqa: BLE001: a mapping that fails must still end in a reply
+        return _defect(handler, broken)
+
+
+def _defect(handler: Handler, error: BaseException) -> Internal:
+    """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log."""
+    error_id = new_id()
+    logger.opt(exception=error).bind(error_id=error_id, error=type(error).__name__).error("{} failed", where(handler.function))
+    return Internal(error_id=error_id)

@@ -1,0 +1,47 @@
+"""What users write into annotations and defaults: where a value comes from, that it is provided, who may call."""
+
+from typing import Any, Never
+
+import msgspec
+
+
+class Query(msgspec.Struct, frozen=True):
+    """``Annotated[int, Query()]``: from the query string, also where a body would be the rule; ``name`` if it differs."""
+
+    name: str | None = None
+
+
+class Header(msgspec.Struct, frozen=True):
+    """``Annotated[str, Header("X-Tenant")]``: from a request header; without a name, the parameter's with ``-`` for ``_``."""
+
+    name: str | None = None
+
+
+class Cookie(msgspec.Struct, frozen=True):
+    """``Annotated[str, Cookie()]``: from a cookie."""
+
+    name: str | None = None
+
+
+class _Provided:
+    """The default of a parameter that the app provides; touching it says who forgot what."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Never:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        raise TypeError(
+            f"a provided parameter was used (.{name}) in a plain call that did not pass it: "
+            "pass the keyword argument, or call through app.call(...) or cliffracer.testing"
+        )
+
+    def __repr__(self) -> str:
+        return "provided"
+
+    def __bool__(self) -> Never:
+        raise TypeError("a provided parameter was used in a plain call that did not pass it: pass the keyword argument")
+
+
+provided: Any = _Provided()
+"""``*, users: Repository[User] = provided``: lets type checkers accept ``app.call(create_user, name=...)`` without it."""

@@ -1,0 +1,42 @@
+"""Figures of one handler: how many calls, how many failed, how long they took."""
+
+BUCKETS = 40
+
+
+class Stats:
+    """Counts calls and sorts their durations by powers of two, so that recording one is four additions.
+
+    Percentiles read from it are upper bounds of their bucket: true within a factor of two, then interpolated.
+    """
+
+    __slots__ = ("buckets", "calls", "errors", "last_error", "seconds")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.errors = 0
+        self.seconds = 0.0
+        self.last_error = ""
+        self.buckets = [0] * BUCKETS
+        """``buckets[n]``: calls that took under 2**n microseconds and not under 2**(n-1)."""
+
+    def record(self, seconds: float) -> None:
+        """Count one call."""
+        self.calls += 1
+        self.seconds += seconds
+        self.buckets[int(seconds * 1e6).bit_length() if seconds < 1e5 else BUCKETS - 1] += 1
+
+    def fail(self, error: str) -> None:
+        """Count one failure; ``error`` is a class name and a code, nothing of the caller's."""
+        self.errors += 1
+        self.last_error = error
+
+    def percentile(self, share: float) -> float:
+        """Return the seconds under which ``share`` (0 to 1) of the calls stayed, by interpolation in a bucket; 0 without calls."""
+        wanted = share * self.calls
+        seen = 0
+        for power, count in enumerate(self.buckets):
+            if count and seen + count >= wanted:
+                low = 0.0 if power == 0 else 2.0 ** (power - 1)
+                return (low + (2.0**power - low) * max(0.0, wanted - seen) / count) / 1e6
+            seen += count
+        return 0.0

@@ -1,0 +1,60 @@
+"""Which types an app can provide, and whether everything that handlers ask for is among them."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cliffracer.declarations import Provider, Value, refuse
+from cliffracer.signature import Parameter, Signature, bare, dotted, read, shown
+
+BUILT_IN: dict[str, str] = {
+    "cliffracer.context.Context": "",
+    "cliffracer.events.Event": "event",
+    "cliffracer.events.Received": "event",
+    "starlette.requests.Request": "http",
+    "starlette.websockets.WebSocket": "websocket",
+    "cliffracer.settings.Settings": "",
+    "cliffracer.database.database.Database": "",
+    "cliffracer.database.repository.Repository": "",
+    "cliffracer.database.transaction.Transaction": "",
+}
+"""Types that the runtime itself provides, and the one kind of call that has them ("": every kind).
+
+By dotted name, so that nothing is imported before it is used.
+"""
+
+
+def key_of(annotation: Any) -> Any:
+    """Return what a provider is looked up by: the annotation without `Annotated` extras."""
+    return bare(annotation)
+
+
+def built_in(annotation: Any) -> str | None:
+    """Return the dotted name under which the runtime provides a type, or None."""
+    name = dotted(bare(annotation))
+    return name if name in BUILT_IN else None
+
+
+def is_provided(annotation: Any, providers: Iterable[Provider]) -> bool:
+    """Say whether something answers a parameter of this type."""
+    return built_in(annotation) is not None or any(p.provides == key_of(annotation) for p in providers)
+
+
+def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], hooks: Iterable[Callable[..., Any]]) -> None:
+    """Raise `SetupError` for the first keyword-only parameter that nothing provides."""
+    wanted = [*signatures, *(read(p.function) for p in providers if not isinstance(p.function, Value)), *(read(hook) for hook in hooks)]
+    for signature in wanted:
+        for parameter in signature.needs:
+            if parameter.required and not is_provided(parameter.annotation, providers):
+                raise _unknown(signature, parameter, providers)
+
+
+def _unknown(signature: Signature, parameter: Parameter, providers: tuple[Provider, ...]) -> Exception:
+    name = shown(parameter.annotation)
+    near = difflib.get_close_matches(name, [shown(p.provides) for p in providers] + [b.rpartition(".")[2] for b in BUILT_IN], n=1)
+    hint = f"Did you mean {near[0]}? Otherwise write" if near else "Write"
+    return refuse(
+        signature.function,
+        f"nothing provides {parameter.name}: {name}",
+        f"{hint} a function with @app.provide that returns {name}; if the caller gives it, put {parameter.name} before the *.",
+    )

@@ -1,0 +1,71 @@
+"""How many calls of one handler run at once, and how many may wait for a place."""
+
+import asyncio
+from collections import deque
+
+from cliffracer.errors import Overloaded
+
+QUEUE_PER_PLACE = 10
+_SMOOTHING = 0.1
+
+
+class Gate:
+    """Admits calls up to ``limit`` running plus a bounded queue; every admitted call leaves exactly once.
+
+    `admit` is synchronous, so that a burst is refused before anything is made for it; `enter` waits for a place.
+    """
+
+    __slots__ = ("admitted", "average", "capacity", "free", "limit", "refused", "waiting")
+
+    def __init__(self, limit: int, queue: int | None = None) -> None:
+        self.limit = self.free = limit
+        self.capacity = limit + (limit * QUEUE_PER_PLACE if queue is None else queue)
+        self.admitted = 0
+        self.refused = 0
+        self.average = 0.0
+        """Seconds that a call takes, smoothed: what the wait of a queued one is predicted from."""
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def admit(self, remaining: float | None) -> None:
+        """Count a call in; `Overloaded` if the queue is full, or so long that the caller's time would be over first."""
+        queued = self.admitted - self.limit
+        if queued >= 0 and (self.admitted >= self.capacity or (remaining is not None and self.predicted(queued) > remaining)):
+            self.refused += 1
+            wait = max(0.05, round(self.predicted(queued), 3))
+            raise Overloaded(f"{self.limit} calls are running and {queued} wait for a place", retry_after=wait)
+        self.admitted += 1
+
+    def predicted(self, queued: int) -> float:
+        """Return the seconds after which a place is free for one behind ``queued`` others."""
+        return (queued + 1) * self.average / self.limit
+
+    async def enter(self) -> None:
+        """Take a place, waiting for one in order of arrival."""
+        if self.free > 0 and not self.waiting:
+            self.free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self.waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._pass_on()  # it was given at the same moment: the next in line has it
+            else:
+                self.waiting.remove(place)
+            raise
+
+    def leave(self, seconds: float, *, entered: bool) -> None:
+        """Count a call out, its place to the next in line."""
+        self.admitted -= 1
+        if entered:
+            self.average += (seconds - self.average) * _SMOOTHING
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.free += 1

@@ -1,0 +1,196 @@
+"""What a function's signature promises: which parameters its caller gives and which the app provides.
+
+Read once, when a function is declared; annotations that name something defined later are read again when the
+app freezes. Positional-or-keyword parameters come from the caller, keyword-only ones are provided.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from cliffracer.declarations import refuse, where
+from cliffracer.errors import SetupError
+from cliffracer.markers import Cookie, Header, Query, provided
+
+MISSING: Any = inspect.Parameter.empty
+_STREAMS = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
+Kind = Literal["async", "sync", "stream", "sync_stream"]
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a handler."""
+
+    name: str
+    annotation: Any
+    default: Any = MISSING
+    marker: Query | Header | Cookie | None = None
+
+    @property
+    def required(self) -> bool:
+        """Say whether the caller must give it."""
+        return self.default is MISSING
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """A handler's parameters, sorted by who gives them, and what it returns."""
+
+    function: Callable[..., Any]
+    accepts: tuple[Parameter, ...]
+    """From the caller, in order."""
+    needs: tuple[Parameter, ...]
+    """Provided by the app."""
+    returns: Any
+    """The return annotation; of a stream, what it yields."""
+    kind: Kind
+
+    @property
+    def streams(self) -> bool:
+        """Say whether it yields a stream of results."""
+        return self.kind in {"stream", "sync_stream"}
+
+    def arguments(self, *, array: bool = False) -> type[msgspec.Struct]:
+        """Return a Struct of the caller's parameters, by name or (``array``) by position; it refuses what it does not know."""
+        return arguments_type(where(self.function), self.accepts, array=array)
+
+
+def arguments_type(name: str, parameters: tuple[Parameter, ...], *, array: bool = False) -> type[msgspec.Struct]:
+    """Return the Struct that decodes these parameters; `msgspec.structs.astuple` of it is the argument list."""
+    fields: list[Any] = [
+        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.field(default_factory=_constant(p.default))) for p in parameters
+    ]
+    return msgspec.defstruct(name, fields, kw_only=not array, array_like=array, forbid_unknown_fields=True)
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
+    """Return the signature of a handler; `SetupError` for one that cannot be bound, `NameError` for a name not defined yet."""
+    hints = _hints(function, names or {})
+    accepts: list[Parameter] = []
+    needs: list[Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+            raise refuse(function, f"*{parameter.name} cannot be bound", "Name each parameter: the signature is the contract.")
+        if parameter.name not in hints:
+            raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {parameter.name}: str.")
+        annotation = hints[parameter.name]
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = MISSING if parameter.default is provided else parameter.default
+            needs.append(Parameter(parameter.name, annotation, default))
+        elif parameter.default is provided:
+            raise refuse(function, f"parameter {parameter.name} has the default `provided` but comes from the caller", "Put it after a *.")
+        else:
+            accepts.append(Parameter(parameter.name, annotation, parameter.default, _marker(annotation)))
+    kind = _kind(function)
+    returns = hints.get("return", Any)
+    if kind in {"stream", "sync_stream"}:
+        returns = yielded(returns)
+    return Signature(function, tuple(accepts), tuple(needs), returns, kind)
+
+
+def _hints(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    inner = inspect.unwrap(function)
+    closure = getattr(inner, "__closure__", None) or ()
+    code = getattr(inner, "__code__", None)
+    known = dict(names)
+    if code is not None:
+        for name, cell in zip(code.co_freevars, closure, strict=False):
+            try:
+                known[name] = cell.cell_contents
+            except ValueError:  # the cell is filled later; so is the name
+                continue
+    target = inner if isinstance(inner, types.FunctionType | types.MethodType) else type(inner).__call__
+    return typing.get_type_hints(target, localns=known, include_extras=True)
+
+
+def _kind(function: Callable[..., Any]) -> Kind:
+    inner = inspect.unwrap(function)
+    if not isinstance(inner, types.FunctionType | types.MethodType):
+        inner = type(inner).__call__
+    if inspect.isasyncgenfunction(inner):
+        return "stream"
+    if inspect.isgeneratorfunction(inner):
+        return "sync_stream"
+    return "async" if inspect.iscoroutinefunction(inner) else "sync"
+
+
+def _marker(annotation: Any) -> Query | Header | Cookie | None:
+    if get_origin(annotation) is Annotated:
+        for extra in get_args(annotation)[1:]:
+            if isinstance(extra, Query | Header | Cookie):
+                return extra
+            if isinstance(extra, type) and extra in {Query, Header, Cookie}:
+                made: Query | Header | Cookie = extra()
+                return made
+    return None
+
+
+def bare(annotation: Any) -> Any:
+    """Return an annotation without its `Annotated` extras."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def yielded(annotation: Any) -> Any:
+    """Return T of ``AsyncIterator[T]`` and its relatives; anything else as it is."""
+    origin = get_origin(annotation)
+    if origin in _STREAMS:
+        return get_args(annotation)[0]
+    return Any if annotation in _STREAMS else annotation
+
+
+def dotted(annotation: Any) -> str:
+    """Return ``module.Name`` of a class, without importing anything: how types of optional parts are recognised."""
+    origin = get_origin(annotation) or annotation
+    return f"{getattr(origin, '__module__', '')}.{getattr(origin, '__qualname__', '')}"
+
+
+def shown(annotation: Any) -> str:
+    """Return an annotation as a user wrote it, for messages."""
+    return annotation.__name__ if isinstance(annotation, type) and get_origin(annotation) is None else str(annotation).replace("typing.", "")
+
+
+def takes_whole(annotation: Any) -> bool:
+    """Say whether a body parameter of this type is the whole body (a Struct, mapping, list, Any), rather than one field of it."""
+    kind = bare(annotation)
+    if kind is Any or kind is msgspec.Raw:
+        return True
+    origin = get_origin(kind)
+    if origin in {typing.Union, types.UnionType}:
+        return any(takes_whole(part) for part in get_args(kind) if part is not type(None))
+    if origin is Literal:
+        return False
+    cls = origin or kind
+    if not isinstance(cls, type):
+        return False
+    whole = (msgspec.Struct, dict, Mapping, list, tuple, set, frozenset)
+    return issubclass(cls, whole) or hasattr(cls, "__dataclass_fields__") or hasattr(cls, "__attrs_attrs__")
+
+
+def check_event(signature: Signature) -> None:
+    """Raise `SetupError` unless the function takes one payload at most."""
+    spare = [p.name for p in signature.accepts[1:] if p.required]
+    if spare:
+        raise refuse(
+            signature.function,
+            f"an event has one payload, so nothing gives {', '.join(spare)}",
+            "Take one Struct with these fields, or make provided parameters keyword-only with a *.",
+        )
+
+
+def check_none(signature: Signature, what: str) -> None:
+    """Raise `SetupError` if the function wants arguments that nobody gives."""
+    spare = [p.name for p in signature.accepts if p.required]
+    if spare:
+        raise refuse(signature.function, f"{what} has no caller, so nothing gives {', '.join(spare)}", "Make provided parameters keyword-only with a *.")
+
+
+__all__ = [
+    "MISSING", "Parameter", "SetupError", "Signature", "arguments_type", "bare", "check_event", "check_none", "dotted", "read", "shown",
+    "takes_whole", "yielded",
+]  # fmt: skip
