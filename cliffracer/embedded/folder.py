@@ -1,0 +1,59 @@
+"""Which folder a project's servers live in, and that nobody else can look into it."""
+
+import os
+import sys
+from pathlib import Path
+
+from cliffracer.errors import SetupError
+
+NAME = ".cliffracer"
+MARKERS = (NAME, "pyproject.toml", ".git")
+
+
+def project_folder(start: Path | None = None) -> Path:
+    """Return ``CLIFFRACER_HOME``, else the nearest folder from here up that looks like a project, else the current one."""
+    home = os.environ.get("CLIFFRACER_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if any((folder / marker).exists() for marker in MARKERS):
+            return folder
+    return here
+
+
+def locate(folder: Path | None) -> Path:
+    """Return where the servers of a project keep their files, whether it exists or not; by default of the project around us."""
+    project = (project_folder() if folder is None else folder).absolute()
+    return project if project.name == NAME else project / NAME
+
+
+def prepare(folder: Path | None, kind: str) -> Path:
+    """Return the private folder of one server, made if need be; SetupError says why that cannot be."""
+    if sys.platform == "win32":
+        raise SetupError("Embedded servers need Linux or macOS; on Windows set NATS_URL and DATABASE_URL.")
+    home = locate(folder)
+    try:
+        for place in (home, home / kind):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check(place)
+        if not (home / ".gitignore").exists():
+            (home / ".gitignore").write_text("*\n")
+        (home / kind / "start.lock").touch(0o600)
+    except OSError as error:
+        raise SetupError(
+            f"Embedded servers keep their files in {home}, and that does not work: {error.strerror or error}. "
+            "Set CLIFFRACER_HOME to a folder you may write to, or set NATS_URL and DATABASE_URL."
+        ) from error
+    return home / kind
+
+
+def _check(place: Path) -> None:
+    found = place.lstat()
+    if not place.is_dir() or place.is_symlink() or found.st_uid != os.geteuid():
+        raise SetupError(
+            f"{place} must be a real folder of yours (uid {os.geteuid()}, it belongs to uid {found.st_uid}): "
+            "remove it, or set CLIFFRACER_HOME to a folder of yours."
+        )
+    if found.st_mode & 0o077:
+        place.chmod(0o700)

@@ -1,0 +1,132 @@
+"""The PostgreSQL server of a folder: a Unix socket that only its owner can reach, no TCP, a cluster made on first use.
+
+Standard library only: the supervisor starts without the rest of the package.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from cliffracer.embedded.accounts import Account, hand_over, ordinary
+from cliffracer.embedded.children import StartFailed, await_ready, rotate, spawn, tail
+
+SOCKET = ".s.PGSQL.5432"
+LONGEST = 103 if sys.platform == "darwin" else 107
+"""Bytes that a Unix socket's path may have (``sun_path`` without its final NUL)."""
+
+INITDB = (
+    "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+    "--no-sync", "--no-instructions", "--wal-segsize=1",
+)  # fmt: skip
+OPTIONS = (
+    "listen_addresses=", "unix_socket_permissions=0700", "max_connections=200", "shared_buffers=32MB",
+    "synchronous_commit=off",  # a crash of the machine may cost the last moments, never consistency
+    "wal_level=minimal", "max_wal_senders=0", "max_wal_size=256MB", "jit=off", "timezone=UTC", "log_timezone=UTC",
+)  # fmt: skip
+
+
+class Postgres:
+    """How to start and stop a PostgreSQL in its folder; trust is safe because the socket's folder is 0700."""
+
+    polite = signal.SIGINT
+    harsh = signal.SIGQUIT
+
+    def __init__(self, folder: Path, binary: Path) -> None:
+        self.folder = folder
+        self.binary = binary
+        self.log = folder / "server.log"
+        self.data = folder / _major(binary)
+        self.account: Account | None = None
+        self.socket = folder / "socket"
+
+    @property
+    def url(self) -> str:
+        """Where the superuser connects, once it is started."""
+        return f"postgresql://postgres@/postgres?host={self.socket}"
+
+    def start(self, alive: int) -> subprocess.Popen[bytes]:
+        """Return the running server, ready to be used; the caller holds its lock, so whatever else says it runs is stale."""
+        try:
+            self.account = ordinary(self.folder, self.binary)
+        except PermissionError as error:
+            raise StartFailed(str(error)) from error
+        rotate(self.log)
+        if not (self.data / "PG_VERSION").exists():
+            self._create(alive)
+        hand_over(self.data, self.account)
+        self.socket = self._socket_folder()
+        for stale in (self.data / "postmaster.pid", self.socket / SOCKET, self.socket / (SOCKET + ".lock")):
+            stale.unlink(missing_ok=True)
+        options = [part for option in OPTIONS for part in ("-c", option)]
+        child = self._spawn("postgres", "-D", self.data, "-k", self.socket, *options, alive=alive)
+        if not await_ready(child, self._is_ready, 60.0):
+            raise StartFailed(f"PostgreSQL did not start; {self.log} ends with:\n{tail(self.log)}")
+        return child
+
+    def close(self) -> None:
+        """Remove what lies outside the folder."""
+        if self.socket.parent != self.folder:
+            shutil.rmtree(self.socket, ignore_errors=True)
+
+    def _create(self, alive: int) -> None:
+        """Make the cluster beside its place and move it there whole, so that a kill in between leaves nothing half made."""
+        draft = self.folder / "initdb"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        hand_over(draft, self.account)
+        child = self._spawn("initdb", "-D", draft, *INITDB, alive=alive)
+        if child.wait() != 0:
+            raise StartFailed(f"initdb failed; {self.log} ends with:\n{tail(self.log)}")
+        draft.replace(self.data)
+
+    def _spawn(self, program: str, *arguments: str | Path, alive: int) -> subprocess.Popen[bytes]:
+        command = (self.binary.with_name(program), *arguments)
+        return spawn(command, cwd=self.folder, log=self.log, alive=alive, on_death=self.polite, account=self.account)
+
+    def _is_ready(self) -> bool:
+        try:
+            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        except (FileNotFoundError, IndexError):
+            return False
+
+    def _socket_folder(self) -> Path:
+        """Return a private folder whose path fits into a socket address and needs no quoting; a short one elsewhere if ours does not."""
+        place = self.folder / "socket"
+        if not _fits(place):
+            place = self._short_folder()
+        place.mkdir(mode=0o700, exist_ok=True)
+        hand_over(place, self.account)
+        return place
+
+    def _short_folder(self) -> Path:
+        note = self.folder / "socket.path"
+        known = Path(note.read_text()) if note.exists() else None
+        if known is not None and _fits(known) and _belongs_to(known, {os.geteuid(), self.account.uid if self.account else os.geteuid()}):
+            return known
+        bases = (os.environ.get("XDG_RUNTIME_DIR", "") if self.account is None else "", os.environ.get("TMPDIR", ""), "/tmp")  # noqa: S108 - see mkdir
+        made = next(place for base in bases if _fits(place := Path(base, f"cliffracer-{os.urandom(6).hex()}")) and Path(base).is_dir())
+        made.mkdir(mode=0o700)  # fails if anything, also a link, has that name
+        note.write_text(str(made))
+        return made
+
+
+def _fits(folder: Path) -> bool:
+    return re.fullmatch(r"/[\w./@+-]+", str(folder), re.ASCII) is not None and len(os.fsencode(folder / SOCKET)) <= LONGEST
+
+
+def _belongs_to(folder: Path, owners: set[int]) -> bool:
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return False
+    return found.st_mode == 0o040700 and found.st_uid in owners
+
+
+def _major(binary: Path) -> str:
+    """Return the major version from ``pginstall18/bin/postgres``: data of another one must not be opened."""
+    found = re.search(r"pginstall(\d+)", str(binary))
+    return f"data-{found[1]}" if found else "data"

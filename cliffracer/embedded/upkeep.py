@@ -1,0 +1,86 @@
+"""Looking after the servers of a project from outside: are they there, end them, forget what they stored."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+from cliffracer.embedded import locks
+from cliffracer.embedded.children import claim
+from cliffracer.embedded.folder import locate
+from cliffracer.errors import SetupError
+
+KINDS = ("nats", "postgres")
+
+
+class Status(NamedTuple):
+    """What is known of one server of a project."""
+
+    kind: str
+    running: bool
+    in_use: bool
+    url: str | None
+    logs: tuple[Path, ...]
+
+
+def status(folder: Path | None = None) -> list[Status]:
+    """Return the state of each server that was ever started in the project; changes nothing."""
+    return [_status(kind, place) for kind, place in _places(folder)]
+
+
+def stop(folder: Path | None = None) -> None:
+    """End the servers now instead of after the grace; SetupError if somebody uses them."""
+    for kind, place in _places(folder):
+        os.close(_alone(kind, place))
+
+
+def reset(folder: Path | None = None) -> None:
+    """End the servers and forget everything that they stored; SetupError if somebody uses them."""
+    for kind, place in _places(folder):
+        users = _alone(kind, place)
+        try:
+            for entry in place.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.suffix != ".lock":  # removing a lock would let two users hold "it"
+                    entry.unlink()
+        finally:
+            os.close(users)
+
+
+def _places(folder: Path | None) -> list[tuple[str, Path]]:
+    home = locate(folder)
+    return [(kind, home / kind) for kind in KINDS if (home / kind / "users.lock").exists()]
+
+
+def _status(kind: str, place: Path) -> Status:
+    running = locks.is_held(place / "alive.lock")
+    url = place / "url"
+    return Status(
+        kind,
+        running=running,
+        in_use=running and locks.is_held(place / "users.lock"),
+        url=url.read_text() if running and url.exists() else None,
+        logs=tuple(sorted(place.glob("*.log"))),
+    )
+
+
+def _alone(kind: str, place: Path) -> int:
+    """Return the users' lock, exclusively, once the server has ended; nobody can come while it is held."""
+    users = locks.wait(place / "users.lock", exclusive=True, seconds=1.0)
+    if users is None:
+        raise SetupError(f"The embedded {kind} in {place.parent} is in use; end the programs that use it first.")
+    try:
+        (place / "stop").touch()
+        supervisor = locks.wait(place / "supervisor.lock", exclusive=True, seconds=30.0)
+        if supervisor is not None:
+            os.close(claim(place / "alive.lock", signal.SIGTERM))
+            (place / "stop").unlink(missing_ok=True)
+            os.close(supervisor)
+            return users
+    except BaseException:
+        os.close(users)
+        raise
+    os.close(users)
+    raise SetupError(f"The supervisor of the embedded {kind} in {place.parent} does not end; see {place / 'supervisor.log'}")

@@ -1,0 +1,101 @@
+"""Using the servers of a project: the first to come starts them, the last to leave stops them."""
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from cliffracer.embedded import binaries
+from cliffracer.embedded.folder import prepare
+from cliffracer.embedded.seat import Seat, seated
+from cliffracer.errors import SetupError
+
+log = logging.getLogger("cliffracer.embedded")
+
+PATIENCE = 60.0
+"""Seconds for a server to come up: the first start of PostgreSQL makes a cluster."""
+LOOK = 0.5
+"""Seconds between two looks at whether the supervisors still live."""
+
+
+class Urls(NamedTuple):
+    """Where the servers are; None for one that was not asked for."""
+
+    nats_url: str | None
+    database_url: str | None
+    """As the superuser; whoever wants a database of its own creates it with this."""
+
+
+@contextmanager
+def servers(*, nats: bool = True, database: bool = False, folder: Path | None = None) -> Iterator[Urls]:
+    """Have real servers while inside, shared by all who use this project folder. Blocks up to a minute; any thread, any number of times.
+
+    Without ``folder``, the project around the current folder. SetupError says what is missing and what to do about it.
+    """
+    refuse_in_production(nats=nats, database=database)
+    grace = _grace()
+    deadline = time.monotonic() + PATIENCE
+    asked = [kind for kind, wanted in (("nats", nats), ("postgres", database)) if wanted]
+    with ExitStack() as stack:
+        seats = {kind: _seat(kind, folder, grace) for kind in asked}
+        for seat in seats.values():
+            stack.enter_context(seated(seat, deadline))
+        urls = {kind: seat.url(deadline) for kind, seat in seats.items()}
+        stack.enter_context(_guarded(tuple(seats.values())))
+        yield Urls(urls.get("nats"), urls.get("postgres"))
+
+
+def refuse_in_production(env: str | None = None, *, nats: bool = True, database: bool = True) -> None:
+    """SetupError that names the variables to set if ``env``, by default ``CLIFFRACER_ENV``, is production."""
+    if (env or os.environ.get("CLIFFRACER_ENV", "")).strip().lower() == "production":
+        names = " and ".join(name for name, wanted in (("NATS_URL", nats), ("DATABASE_URL", database)) if wanted)
+        raise SetupError(f"Embedded servers are for development, and the environment is production: set {names}.")
+
+
+def _seat(kind: str, place: Path | None, grace: float) -> Seat:
+    binary = binaries.nats_server() if kind == "nats" else binaries.postgres()
+    return Seat(kind, prepare(place, kind), binary, grace)
+
+
+def _grace() -> float:
+    """Return for how many seconds servers stay after their last user, so that a restart finds them warm."""
+    text = os.environ.get("CLIFFRACER_DEV_GRACE") or "5"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86_400:
+        raise SetupError(f"CLIFFRACER_DEV_GRACE must be a number of seconds from 0 to 86400, not {text!r}.")
+    return seconds
+
+
+@contextmanager
+def _guarded(seats: tuple[Seat, ...]) -> Iterator[None]:
+    """Bring back a supervisor that is killed while inside."""
+    left = threading.Event()
+    guard = threading.Thread(target=_guard, args=(seats, left), name="cliffracer-embedded", daemon=True)
+    guard.start()
+    try:
+        yield
+    finally:
+        left.set()
+        guard.join()
+
+
+def _guard(seats: tuple[Seat, ...], left: threading.Event) -> None:
+    pause = LOOK
+    while not left.wait(pause):
+        try:
+            revived = [seat.kind for seat in seats if seat.ensure()]
+        except (SetupError, OSError) as error:
+            log.warning("embedded servers cannot be brought back: %s", error)
+            pause = min(pause * 2, 60.0)
+            continue
+        if revived:
+            log.warning("the supervisor of the embedded %s was gone and has been started again", " and ".join(revived))
+        pause = min(pause * 2, 60.0) if revived else LOOK  # one that keeps failing is not started twice a second

@@ -1,0 +1,108 @@
+"""A project with servers, seen from outside, and programs that use them."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from cliffracer import embedded
+from cliffracer.embedded import locks
+
+USER = Path(__file__).with_name("user_of_servers.py")
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> object:
+    """Return the condition's first true value; fail when it has none in time."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+        time.sleep(0.02)
+    return found
+
+
+class User:
+    """Another process that uses the servers."""
+
+    def __init__(self, folder: Path, *wanted: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, USER, folder, *wanted],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(USER.parents[2]), **environment},
+        )  # fmt: skip
+
+    def urls(self) -> tuple[str, str]:
+        """Return what it got, once it has it."""
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        nats_url, database_url = line.split()
+        return nats_url, database_url
+
+    def leave(self) -> None:
+        """End it as if it had finished its work."""
+        self.process.communicate(timeout=30)
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=30)
+
+
+class Project:
+    """A folder with servers, seen from outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.users: list[User] = []
+
+    def user(self, *wanted: str, **environment: str) -> User:
+        self.users.append(User(self.folder, *wanted, **environment))
+        return self.users[-1]
+
+    def place(self, kind: str) -> Path:
+        return embedded.locate(self.folder) / kind
+
+    def runs(self, kind: str) -> bool:
+        return any(found.kind == kind and found.running for found in embedded.status(self.folder))
+
+    def supervisor(self, kind: str) -> int:
+        """Return the id of the supervisor: the process that has its lock open."""
+        found = eventually(lambda: locks.holders(self.place(kind) / "supervisor.lock"))
+        assert len(found) == 1
+        return found[0]
+
+    def server(self, kind: str) -> int:
+        """Return the id of the server: the supervisor's only child."""
+        supervisor = self.supervisor(kind)
+        return int(str(eventually(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text)).split()[0])
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def clean(self) -> None:
+        for user in self.users:
+            user.kill()
+        with contextlib.suppress(FileNotFoundError):
+            embedded.stop(self.folder)
+
+
+def greeting(nats_url: str) -> str:
+    """Return the first line that the server at the address says; empty if nobody is there."""
+    host, port = nats_url.rpartition("@")[2].split(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as connection:
+        return connection.makefile().readline()
+    return ""
+
+
+def select(database_url: str, query: str = "select 1") -> object:
+    """Return the only value of a query; None if the server is not there."""
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(database_url, autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+        return row and row[0]
+    return None
