@@ -1,0 +1,97 @@
+"""What settings must be like together: derived values, limits between fields, secrets that are none."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from cliffracer.settings.fields import label
+from cliffracer.settings.secret import Secret
+from cliffracer.settings.sources import ARGUMENT, PREFIX, Origin
+
+BUILT = "built from "
+SHORTEST_KEY = 32  # bytes: RFC 7518, 3.2 wants as many as the hash has
+_CURE = 'make one by: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+_EXAMPLE = re.compile(
+    r"change[-_ ]?(me|this|it)|replace[-_ ]?(me|this|with)|your[-_ ].*(secret|key|password|token)|placeholder|example|insert[-_ ]|^<.*>$"
+    r"|^(secret|password|todo|x+|\*+|none|null|default)$",
+    re.IGNORECASE,
+)
+_REPEATED = re.compile(r"(.{1,7}?)\1+", re.DOTALL)
+_SECRETS = ("nats_password", "nats_token", "db_password", "oidc_client_secret")
+
+
+def derive(values: dict[str, Any], origins: dict[str, Origin]) -> None:
+    """Fill in what follows from other settings, unless it was given."""
+    production = values["env"] == "production"
+    if not values["http_host"]:
+        values["http_host"] = "0.0.0.0" if production else "127.0.0.1"  # noqa: S104 - a container serves to its outside
+    if values["docs"] is None:
+        values["docs"] = not production
+    parts = [name for name in ("db_host", "db_port", "db_name", "db_user", "db_password") if name in origins]
+    if values["database_url"] is None and ("db_host" in parts or "db_name" in parts):
+        values["database_url"] = _database_url(values)
+        origins["database_url"] = Origin(BUILT + ", ".join(origins[name].key or name for name in parts))
+
+
+def _database_url(values: Mapping[str, Any]) -> str:
+    user, password, host = values["db_user"], values["db_password"], values["db_host"] or "localhost"
+    credentials = quote(user or "", safe="")
+    if password is not None:
+        credentials += ":" + quote(password.reveal(), safe="")
+    name = f"[{host}]" if ":" in host else quote(host, safe="")  # an IPv6 address; a socket's folder has slashes
+    return f"postgresql://{credentials}{'@' if credentials else ''}{name}:{values['db_port']}/{quote(values['db_name'] or '', safe='')}"
+
+
+def compare(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[str]:
+    """Return what is wrong with the settings, each read well, when seen together."""
+    problems = []
+
+    def told(name: str) -> str:
+        return label(name, origins.get(name, ARGUMENT))
+
+    low, high = values["database_pool_min"], values["database_pool_max"]
+    if low > high:
+        named = "database_pool_min" if "database_pool_min" in origins else "database_pool_max"
+        problems.append(f"{told(named)}: database_pool_min ({low}) is over database_pool_max ({high})")
+    for one, other in (("nats_tls_cert", "nats_tls_key"), ("nats_tls_key", "nats_tls_cert")):
+        if values[one] and not values[other]:
+            problems.append(f"{told(one)} needs {other} too")
+    if values["auth_secret_key"] is not None and (reason := _weak_key(values["auth_secret_key"])):
+        problems.append(f"{told('auth_secret_key')} {reason}; {_CURE}")
+    if values["env"] == "production":
+        problems += [f"{told(name)} is the text of an example: set the real one" for name in _SECRETS if _is_example(values[name])]
+    return problems
+
+
+def _weak_key(key: Secret[str]) -> str:
+    text = key.reveal()
+    length = len(text.encode())
+    if _EXAMPLE.search(text):
+        return "is the text of an example"
+    if length < SHORTEST_KEY:
+        return f"has {length} bytes: a key for HS256 has {SHORTEST_KEY} at least"
+    if _REPEATED.fullmatch(text):
+        return "repeats a few characters"
+    return ""
+
+
+def _is_example(value: Secret[str] | None) -> bool:
+    return value is not None and _EXAMPLE.search(value.reveal()) is not None
+
+
+def without_servers(names: list[str]) -> str:
+    """Return what to say to production without these URLs."""
+    variables = " and ".join(name.upper() for name in names)
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{variables} {verb} not set, and CLIFFRACER_ENV is production: embedded servers are for development. "
+        f"Set {variables} (or {' and '.join(PREFIX + name.upper() for name in names)})."
+    )
+
+
+def summary(problems: list[str]) -> str:
+    """Return one message for all problems."""
+    if len(problems) == 1:
+        return problems[0] if problems[0].endswith(("?", ".")) else f"{problems[0]}."
+    return "\n".join((f"{len(problems)} settings are wrong:", *(f"  {problem}" for problem in problems)))
