@@ -27,8 +27,8 @@ def main(lock: str) -> None:
         create()
         UNFINISHED.touch()
         print(f"Setting up .venv from requirements/{lock}.txt ...", flush=True)
-        pip("--require-hashes", "--requirement", str(sources[0]))
-        pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+        pip("--require-hashes", "--requirement", str(sources[0]), guard=guard.fileno())
+        pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT), guard=guard.fileno())
         stamp.touch()
         UNFINISHED.unlink()
 
@@ -41,10 +41,10 @@ def create() -> None:
     venv.create(VENV, clear=True, with_pip=True, symlinks=True)
 
 
-def pip(*arguments: str) -> None:
-    """Run `pip install` in the environment; its own message says what went wrong."""
+def pip(*arguments: str, guard: int) -> None:
+    """Run `pip install` in the environment, holding the lock even if we are killed; its own message says what went wrong."""
     command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, pass_fds=[guard], check=False).returncode
     if code != 0:
         UNFINISHED.unlink(missing_ok=True)  # pip gave up in good order: what is there can stay
         sys.exit(f"Set-up failed, see above. The command was: {' '.join(command)}")

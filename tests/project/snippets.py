@@ -1,0 +1,180 @@
+"""Run what a document tells its reader to do, the way the reader would: one folder, one shell, in order.
+
+A document is Markdown (README.md) or the docstring of an example. What its fenced blocks mean:
+
+- ```` ```python file=users.py ```` is saved under that name, and has to import.
+- ```` ```python ```` is run as a script of its own in the same folder.
+- ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
+  command above them must print; `...` stands for anything.
+- A block whose first command is `cliffracer run` is the reader's other terminal: it keeps running until the document
+  ends, and the next block waits for its ready line.
+- ```` ```sh fails ```` shows a mistake: its commands must end with an error.
+- ```` ```sh norun ```` is shown, not run: for what a test may not do, such as installing.
+
+Port 8000 becomes a free one, so that documents can name the default.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+from types import TracebackType
+from typing import Self
+
+from markdown_it import MarkdownIt
+
+from tests.project.places import BIN
+
+READY = re.compile(r"\bready\b", re.IGNORECASE)
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One fenced block."""
+
+    language: str
+    text: str
+    line: int
+    options: dict[str, str] = field(default_factory=dict)
+
+    def commands(self) -> list[tuple[str, str | None]]:
+        """Return the commands of a `sh` block, each with what it must print, or None when the document does not say."""
+        lines = [line for line in self.text.splitlines() if line.strip()]
+        if not any(line.startswith("$ ") for line in lines):
+            return [(line, None) for line in _continued(lines) if not line.startswith("#")]
+        parts = re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]
+        pairs = [part.partition("\n") for part in parts]
+        return [(command.strip(), output.strip("\n") or None) for command, _, output in pairs]
+
+
+def _continued(lines: list[str]) -> list[str]:
+    return "\n".join(lines).replace("\\\n", "\0").replace("\n", "\1").replace("\0", "\\\n").split("\1")
+
+
+def snippets(document: str) -> Iterator[Snippet]:
+    """Yield the fenced blocks of a Markdown text in order."""
+    for token in MarkdownIt().parse(document):
+        if token.type == "fence":
+            language, *words = token.info.split() or [""]
+            pairs = (word.partition("=") for word in words)
+            yield Snippet(language, token.content, (token.map or [0])[0] + 1, {name: value for name, _, value in pairs})
+
+
+def follow(document: str, folder: Path, path: Path | None = None) -> None:
+    """Do everything that a document says, in a folder; ``path`` is where Python finds what the document takes for granted."""
+    with Session(folder, path) as session:
+        for snippet in snippets(document):
+            session.run(snippet)
+
+
+class Session:
+    """A reader at work: a folder, an environment, and the servers left running in other terminals."""
+
+    def __init__(self, folder: Path, path: Path | None = None) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        found = os.pathsep.join([str(BIN), os.environ["PATH"]])
+        self.environment = {
+            **os.environ,
+            "PATH": found,
+            "PYTHONPATH": str(path or folder),
+            "HTTP_PORT": str(self.port),
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+        }
+        self._servers: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for server, _ in self._servers:
+            server.send_signal(signal.SIGTERM)
+        for server, log in self._servers:
+            try:
+                code = server.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+                code = -9
+            if error is None:
+                assert code == 0, f"a server ended with {code}:\n{log.read_text()}"
+
+    def run(self, snippet: Snippet) -> None:
+        """Do what one block says; AssertionError with everything printed when it does not go as the document says."""
+        if "norun" in snippet.options:
+            return
+        if snippet.language == "python":
+            self._python(snippet)
+        elif snippet.language in ("sh", "bash", "console", "shell"):
+            for command, output in snippet.commands():
+                self.command(command, output, line=snippet.line, fails="fails" in snippet.options)
+
+    def _python(self, snippet: Snippet) -> None:
+        text, name = self._ours(snippet.text), snippet.options.get("file")
+        saved = self.folder / (name or f"snippet_{snippet.line}.py")
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        saved.write_text(text)
+        code = f"import runpy; runpy.run_path({str(saved)!r}, run_name={'imported' if name else '__main__'!r})"
+        self._finish([sys.executable, "-c", code], None, f"the Python block at line {snippet.line}")
+
+    def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
+        """Run one shell command to its end, or start it as a server when it is `cliffracer run`."""
+        command = self._ours(command)
+        if command.startswith("cliffracer run"):
+            self._serve(command)
+        else:
+            self._finish(["bash", "-euo", "pipefail", "-c", command], output, f"line {line}: {command}", fails=fails)
+
+    def _ours(self, text: str) -> str:
+        return re.sub(r"\b8000\b", str(self.port), text)
+
+    def _serve(self, command: str) -> None:
+        log = self.folder / f"server-{len(self._servers)}.log"
+        with log.open("wb") as out:
+            arguments = ["bash", "-c", f"exec {command}"]
+            server = subprocess.Popen(arguments, cwd=self.folder, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            _await_ready(server, log, command)
+        except AssertionError:
+            server.kill()
+            server.wait()
+            raise
+        self._servers.append((server, log))
+
+    def _finish(self, arguments: list[str], output: str | None, name: str, *, fails: bool = False) -> None:
+        done = subprocess.run(
+            arguments, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE * 4, check=False
+        )
+        printed = done.stdout + done.stderr
+        logs = "".join(f"\n--- {log.name}\n{log.read_text()}" for _, log in self._servers)
+        assert (done.returncode != 0) == fails, f"{name} ended with {done.returncode}:\n{printed}{logs}"
+        assert output is None or fits(output, printed), f"{name} printed\n{printed}\nand not\n{output}{logs}"
+
+
+def _await_ready(server: subprocess.Popen[bytes], log: Path, command: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not READY.search(log.read_text()):
+        assert server.poll() is None, f"{command} ended with {server.returncode}:\n{log.read_text()}"
+        assert time.monotonic() < until, f"{command} printed no ready line within {PATIENCE:.0f} s:\n{log.read_text()}"
+        time.sleep(0.05)
+
+
+def fits(expected: str, printed: str) -> bool:
+    """Say whether a text is what a document shows; `...` stands for anything, indentation and line ends do not count."""
+    parts = [re.escape(" ".join(part.split())) for part in expected.split("...")]
+    return re.fullmatch(" *.*? *".join(parts), " ".join(printed.split())) is not None
+
+
+def _free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,78 @@
+"""What the documents say runs: README.md and the docstring of each example, as a reader would do it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.project.places import ROOT
+from tests.project.snippets import fits, follow
+
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in (ast.get_docstring(ast.parse(path.read_text())) or ""))
+SAMPLE = """
+```python file=words.py
+def shout(text: str) -> str:
+    return text.upper() + " 8000"
+```
+
+```sh norun
+exit 3
+```
+
+```sh
+$ python -c "import words; print(words.shout('hello'))"
+HELLO ...
+$ echo one; echo two
+one
+  two
+```
+
+```python
+from words import shout
+assert shout("a").startswith("A") and not shout("a").endswith(" 80" + "00")
+```
+
+```sh fails
+ls no-such-file
+```
+"""
+
+
+def test_a_sample_document_runs(tmp_path: Path) -> None:
+    """Files are saved, commands compared with what they print, scripts run, installs left alone, port 8000 replaced."""
+    follow(SAMPLE, tmp_path)
+    assert (tmp_path / "words.py").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "```python\nimport no_such_module\n```",
+        "```sh\nexit 3\n```",
+        "```sh\n$ echo one\ntwo\n```",
+        "```sh fails\ntrue\n```",
+        "```sh\ncliffracer run no_such_module:app\n```",
+    ],
+)
+def test_a_document_that_is_wrong_fails(tmp_path: Path, wrong: str) -> None:
+    """A snippet that does not do what the document says fails the test that runs it."""
+    with pytest.raises(AssertionError):
+        follow(wrong, tmp_path)
+
+
+@pytest.mark.parametrize(("expected", "printed"), [("a ... c", "a b\n c"), ("...", "x"), ("a\n b", "a\nb\n")])
+def test_ellipsis_and_layout_do_not_count(expected: str, printed: str) -> None:
+    """`...` stands for anything and indentation is the document's own."""
+    assert fits(expected, printed)
+    assert not fits(expected + " z", printed)
+
+
+def test_readme_does_what_it_says(tmp_path: Path) -> None:
+    """Every snippet of README.md runs, in order, in one folder."""
+    follow((ROOT / "README.md").read_text(), tmp_path)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_example_does_what_its_docstring_says(tmp_path: Path, example: Path) -> None:
+    """The snippets in an example's docstring run, from an empty folder that can import `examples`."""
+    follow(ast.get_docstring(ast.parse(example.read_text())) or "", tmp_path, path=ROOT)
