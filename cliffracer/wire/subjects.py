@@ -17,14 +17,18 @@ def check_literal(subject: str) -> str:
     """Return a subject to publish to; ValueError if it has a blank, a control character, a wildcard or an empty token."""
     if _LITERAL.fullmatch(subject) and _fits(subject):
         return subject
-    raise ValueError(f"{subject[:80]!r} is no subject: dot-separated tokens without blanks, control characters, * or >, {MAX_SUBJECT} bytes at most")
+    raise ValueError(
+        f"{subject[:80]!r} is no subject: dot-separated tokens without blanks, control characters, * or >, {MAX_SUBJECT} bytes at most"
+    )
 
 
 def check_pattern(subject: str) -> str:
     """Return a subject to subscribe to, ``*`` and a final ``>`` allowed; ValueError otherwise."""
     if _PATTERN.fullmatch(subject) and _fits(subject):
         return subject
-    raise ValueError(f"{subject[:80]!r} is no subject pattern: dot-separated tokens, * for one token, > for the rest, no blanks or control characters")
+    raise ValueError(
+        f"{subject[:80]!r} is no subject pattern: dot-separated tokens, * for one token, > for the rest, no blanks or control characters"
+    )
 
 
 def check_token(token: str) -> str:
@@ -84,6 +88,10 @@ class Subjects:
         """``user_service.create_user``."""
         return f"{self.prefix}{service}.{method}"
 
+    def send(self, service: str, method: str) -> str:
+        """``send.user_service.create_user``: durable one-way calls; the stream of them takes ``send.>``."""
+        return f"{self.prefix}send.{service}.{method}"
+
     def event(self, subject: str) -> str:
         """``events.user.created``."""
         return f"{self.events}{subject}"
@@ -92,6 +100,24 @@ class Subjects:
         """The user's name of an event's subject: ``user.created``."""
         return subject.removeprefix(self.events)
 
+    def discovery(self, verb: str, name: str = "", id: str = "") -> str:  # noqa: A002: ADR-32's word
+        """``$SRV.PING``, ``$SRV.INFO.user_service``, ``$SRV.STATS.user_service.<id>``."""
+        return ".".join(part for part in (f"{self.prefix}$SRV", verb, name, id) if part)
+
     def cancel(self, service: str) -> str:
         """Where callers of a service say that they gave up."""
         return f"{self.prefix}cliffracer.cancel.{service}"
+
+
+_INBOXES = (b"_INBOX.", b"_INBOX_", b"_R_.")
+
+
+def is_inbox(reply: bytes) -> bool:
+    """Say whether a reply subject, as received, may be answered: an inbox, and nothing that a caller could aim at.
+
+    ``_INBOX.``, private prefixes like ``_INBOX_payments.``, and what nats-server itself puts in their place on the way between
+    accounts (``_R_.``) and clusters (``_GR_.<cluster>.<server>.<inbox>``, of which only the inbox is delivered to).
+    """
+    if reply.startswith(_INBOXES):
+        return True
+    return reply.startswith(b"_GR_.") and is_inbox(reply.split(b".", 3)[-1])

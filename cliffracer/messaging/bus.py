@@ -1,0 +1,60 @@
+"""The connection of one app to NATS.
+
+    bus = await connect(settings, name="user_service")
+    subscription = await bus.subscribe("user_service.get_user", receive, queue="user_service")
+    reply = await bus.request(b"payment_service.charge", b"{}", timeout=2.0)
+    bus.publish(b"events.user.created", b"{}")
+    await bus.close()
+
+Two implementations behave alike: ``fast`` (the default) takes over the socket once nats-py has connected and authenticated,
+``stock`` leaves it to nats-py.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from loguru import logger
+
+from cliffracer.errors import SetupError
+from cliffracer.messaging.transport.dial import Dialer
+from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
+from cliffracer.messaging.transport.line import check_inbox_prefix
+from cliffracer.messaging.transport.stock import StockBus
+
+__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect"]
+
+CURE = "start one there, or set NATS_URL; without NATS_URL an embedded server is used in development."
+
+
+async def connect(
+    settings: Any,
+    *,
+    name: str,
+    on_lost: Callable[[str], None] = lambda _: None,
+    on_back: Callable[[float], None] = lambda _: None,
+    on_wait: Callable[[str], None] = logger.warning,
+    inbox_prefix: str = "_INBOX",
+    cure: str = CURE,
+    refresh: Callable[[], Any] | None = None,
+    ping: float = 5.0,
+) -> Bus:
+    """Connect to the first of the settings' NATS servers that answers, and stay connected until `Bus.close`.
+
+    ``on_lost(reason)`` and ``on_back(seconds)`` tell of outages, which are logged here; ``on_wait(line)`` once if a server is not
+    there yet. ``refresh`` returns newly read settings before each reconnect, so that a rotated password is used. ``cure`` ends the
+    message of the error that is raised when no server answers within ``settings.wait`` seconds.
+
+    Raises `Unavailable` when no server answers, `SetupError` at once when one refuses the credentials or a setting cannot work.
+    """
+    kind = {"stock": StockBus, "fast": StockBus}.get(settings.nats_transport)
+    if kind is None:
+        raise SetupError(f"NATS_TRANSPORT is {settings.nats_transport!r}: it can be fast or stock.")
+    dialer = Dialer(refresh or (lambda: settings), name)
+    bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back, ping=ping)
+    try:
+        await bus.link.open(settings.wait, cure, on_wait)
+    except BaseException:
+        await asyncio.shield(bus.close())
+        raise
+    return bus

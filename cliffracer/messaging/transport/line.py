@@ -1,0 +1,211 @@
+"""What both transports share: subscriptions that survive reconnects, requests, what is held while NATS is away."""
+
+import asyncio
+import re
+import secrets
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any, NamedTuple
+
+from loguru import logger
+
+from cliffracer.errors import Cancelled, TooLarge, Unavailable
+from cliffracer.messaging.transport.dial import Dialer
+from cliffracer.messaging.transport.guard import GuardedClient
+from cliffracer.messaging.transport.held import Held
+from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
+from cliffracer.messaging.transport.link import Link, bury
+from cliffracer.messaging.transport.mux import Mux
+from cliffracer.wire.subjects import check_name, check_pattern
+
+MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
+PATIENCE = 5.0  # seconds that a drain waits for the server
+_REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
+_QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
+
+
+class Interest(NamedTuple):
+    """One subscription as it is repeated after a reconnect."""
+
+    number: int
+    subject: str
+    queue: str
+    receive: Receive
+
+
+class Line(Bus):
+    """A `Bus` over one `Link`; the two transports say how to read and write."""
+
+    def __init__(
+        self, dialer: Dialer, name: str, inbox_prefix: str, *, on_lost: Callable[[str], None], on_back: Callable[[float], None], ping: float
+    ) -> None:
+        self.name = name
+        self.info = {}
+        self.max_payload = 1_048_576
+        self.open = False
+        self._ping = ping
+        self._opened = asyncio.Event()
+        self._closing = False
+        self._held = Held()
+        self._numbers = count(1)
+        self._interests: dict[int, Interest] = {}
+        self._inbox_prefix = inbox_prefix
+        self._mux = Mux(self, f"{inbox_prefix}.{secrets.token_hex(10)}")
+        self._interest(self._mux.subject, "", self._mux.receive)
+        self.link = Link(dialer, self._attach, self._detach, on_lost=on_lost, on_back=on_back)
+
+    @property
+    def connected(self) -> bool:
+        return self.link.client is not None
+
+    async def ready(self, deadline: float) -> None:
+        while not self.open:
+            if self._closing:
+                raise Unavailable("the connection to NATS is closed", reason="closed")
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._opened.wait()
+            except TimeoutError:
+                raise Unavailable("NATS is away", reason="away") from None
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str = "") -> Subscription:
+        check_pattern(subject)
+        if not _QUEUE.fullmatch(queue):
+            raise ValueError(f"{queue[:80]!r} cannot be a queue group: no blanks or control characters")
+        if self._closing:
+            raise Unavailable("the connection to NATS is closed", reason="closed")
+        interest = self._interest(subject, queue, receive)
+        if self.connected:
+            await self._begin(interest)
+        return _Subscription(self, interest)
+
+    def request(self, subject: bytes, payload: bytes, block: bytes | None = None, *, timeout: float) -> Coroutine[Any, Any, Reply]:
+        return self._mux.request(subject, payload, block, timeout)
+
+    def inbox(self, receive: Receive) -> Inbox:
+        return self._mux.inbox(receive)
+
+    def private_subject(self) -> str:
+        return f"{self._inbox_prefix}.{secrets.token_hex(10)}"
+
+    async def close(self) -> None:
+        """Write all that was published, then close; bounded, also against a server that hangs."""
+        if self._closing:
+            return
+        try:
+            if self.connected:
+                await self.flush(PATIENCE / 2)
+        except Unavailable as error:
+            logger.warning("NATS connection closed with messages that may not have been sent: {reason}", reason=error.message)
+        self._closing = True
+        if self._held:
+            logger.warning("{count} messages could not be sent: NATS is away", count=len(self._held))
+        client = await self.link.close()
+        self._detach()
+        self._opened.set()  # whoever waits for it learns that it is closed
+        self._mux.close(lambda: Cancelled("the connection to NATS was closed"))
+        if client is not None:
+            client.hush()
+            await self._hang_up(client)
+            client.abort()
+            await bury(client)
+
+    def check(self, subject: bytes, reply: bytes, size: int) -> None:
+        """Raise what stands against a message: a server would end the connection for each of these."""
+        if size > self.max_payload:
+            raise TooLarge(f"headers and payload take {size} bytes; NATS allows {self.max_payload}", size=size, limit=self.max_payload)
+        if len(subject) + len(reply) > MAX_CONTROL:
+            raise TooLarge(f"the subjects take {len(subject) + len(reply)} bytes; {MAX_CONTROL} is the limit", limit=MAX_CONTROL)
+        if subject.split() != [subject] or (reply and reply.split() != [reply]):
+            raise ValueError(f"{(subject + b' ' + reply)[:80]!r}: a subject is not empty and has no blanks or line breaks")
+
+    def hold(self, message: tuple[bytes, bytes, bytes | None, bytes], deadline: float | None) -> None:
+        """Keep a message until something can be written again."""
+        if self._closing:
+            raise Unavailable("the connection to NATS is closed", reason="closed")
+        self._held.add(message, deadline)
+
+    def deliver(self, receive: Receive, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Call a receiver, whose failure is its own and ends neither the reader nor the subscription."""
+        try:
+            receive(subject, reply, block, payload)
+        except Exception as error:  # noqa: BLE001 - see above
+            logger.opt(exception=error).error("the receiver of {subject!r} failed", subject=subject)
+
+    def _interest(self, subject: str, queue: str, receive: Receive) -> Interest:
+        number = next(self._numbers)
+        interest = self._interests[number] = Interest(number, subject, queue, receive)
+        return interest
+
+    def _refused(self, text: str) -> None:
+        found = _REFUSED_PUBLISH.search(text)
+        if found is not None:
+            self._mux.refuse(found[1])
+
+    async def _attach(self, client: GuardedClient) -> None:
+        client.refused = self._refused
+        self.info = client.server
+        self.max_payload = client.max_payload
+        await self._take(client)
+        for interest in list(self._interests.values()):
+            await self._begin(interest)
+        self._unblock()
+
+    def _unblock(self) -> None:
+        self.open = True
+        self._opened.set()
+        for message in self._held.take():
+            self.publish(*message)
+
+    def _block(self) -> None:
+        self.open = False
+        self._opened.clear()
+
+    def _detach(self) -> None:
+        self._block()
+        self._drop()
+
+    @abstractmethod
+    async def _take(self, client: GuardedClient) -> None:
+        """Put a new connection to use."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """Forget the present connection, which is lost."""
+
+    @abstractmethod
+    async def _hang_up(self, client: GuardedClient) -> None:
+        """Close the present connection in order, within a second or so."""
+
+    @abstractmethod
+    async def _begin(self, interest: Interest) -> None:
+        """Tell the server of a subscription."""
+
+    @abstractmethod
+    async def end(self, interest: Interest, *, drained: bool) -> None:
+        """End a subscription; ``drained``: after all that the server has sent for it was received."""
+
+
+class _Subscription(Subscription):
+    """A handle on one interest of a `Line`."""
+
+    def __init__(self, line: Line, interest: Interest) -> None:
+        self.subject = interest.subject
+        self.queue = interest.queue
+        self._line = line
+        self._interest = interest
+
+    async def drain(self) -> None:
+        await self._line.end(self._interest, drained=True)
+
+    async def close(self) -> None:
+        await self._line.end(self._interest, drained=False)
+
+
+def check_inbox_prefix(prefix: str) -> str:
+    """Return an inbox prefix of ours; others must recognise our replies as inboxes, so it begins with ``_INBOX``."""
+    if not prefix.startswith("_INBOX"):
+        raise ValueError(f"{prefix[:80]!r} cannot be an inbox prefix: it must begin with _INBOX, as in _INBOX_payments")
+    return check_name(prefix)

@@ -1,0 +1,143 @@
+"""Keeping one connection alive: the first connect, what is said of an outage, and the way back, for ever."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats.errors
+from loguru import logger
+
+from cliffracer.errors import SetupError, Unavailable
+from cliffracer.messaging.transport.dial import Dialer, Refused, reason
+from cliffracer.messaging.transport.guard import GuardedClient
+
+_FIRST_PAUSE = 0.05  # seconds; doubles
+_LONGEST_PAUSE = 2.0
+_chance = secrets.SystemRandom()
+
+Attach = Callable[[GuardedClient], Awaitable[None]]
+
+
+class Link:
+    """Holds the present client. ``attach`` puts it to use, ``detach`` takes it out of use."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        attach: Attach,
+        detach: Callable[[], None],
+        *,
+        on_lost: Callable[[str], None],
+        on_back: Callable[[float], None],
+    ) -> None:
+        self.client: GuardedClient | None = None
+        self._dialer = dialer
+        self._attach = attach
+        self._detach = detach
+        self._on_lost = on_lost
+        self._on_back = on_back
+        self._redialing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self, wait: float, cure: str, on_wait: Callable[[str], None]) -> None:
+        """Connect for the first time, within ``wait`` seconds; one line through ``on_wait`` if that takes more than one try."""
+        until = time.monotonic() + wait
+        pause = _FIRST_PAUSE
+        told = False
+        while True:
+            try:
+                await self._connect()
+            except Refused as error:
+                raise SetupError(f"NATS at {self._dialer.label} refuses us ({error}); check the NATS_ settings.") from error
+            except (OSError, TimeoutError, nats.errors.Error, Unavailable) as error:
+                failure = f"Cannot reach NATS at {self._dialer.label} ({reason(error)})"
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise Unavailable(f"{failure}; {cure}", reason="away") from error
+                if not told:
+                    told = True
+                    on_wait(f"{failure}; trying for another {left:.0f} s.")
+                await asyncio.sleep(min(left, _chance.uniform(pause / 2, pause)))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
+
+    def lost(self, client: GuardedClient, why: str) -> None:
+        """Take note that a client's connection is over, and begin to make another one."""
+        if client is not self.client or self._closed:
+            return
+        self.client = None
+        self._detach()
+        logger.warning("NATS connection lost: {reason}", reason=why, server=self._dialer.label)
+        _tell(self._on_lost, why)
+        client.abort()
+        self._redialing = asyncio.get_running_loop().create_task(self._redial(client, time.monotonic()))
+
+    def leaving(self, client: GuardedClient) -> None:
+        """Take note that this server announced its end: the next dial tries the others first."""
+        logger.info("NATS server {server} is about to go away", server=self._dialer.label)
+        self._dialer.leave(client)
+
+    async def close(self) -> GuardedClient | None:
+        """Stop: no connection is made any more. Returns the client that is still open, for its owner to close."""
+        self._closed = True
+        if self._redialing is not None:
+            self._redialing.cancel()
+            await asyncio.wait([self._redialing])
+        client, self.client = self.client, None
+        return client
+
+    async def _connect(self) -> None:
+        client = await self._dialer.dial(self.lost)
+        client.leaving = lambda: self.leaving(client)
+        self.client = client
+        try:
+            await self._attach(client)
+        except BaseException:
+            self.client = None
+            self._detach()
+            client.abort()
+            raise
+
+    async def _redial(self, old: GuardedClient, since: float) -> None:
+        await bury(old)
+        pause = _FIRST_PAUSE
+        refused = False
+        while True:
+            await asyncio.sleep(_chance.uniform(0, pause))  # full jitter: a whole fleet comes back at once
+            try:
+                await self._connect()
+            except Refused as error:  # a password or token may be under rotation
+                if not refused:
+                    refused = True
+                    logger.error("NATS refuses us: {reason}; still trying", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - nothing that goes wrong here may end the attempts
+                logger.debug("NATS is still away: {reason}", reason=reason(error))
+            else:
+                break
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        after = time.monotonic() - since
+        logger.info("NATS connection is back after {seconds:.1f} s", seconds=after, server=self._dialer.label)
+        _tell(self._on_back, after)
+
+
+async def bury(client: GuardedClient) -> None:
+    """End what is left of a client whose connection was aborted: its tasks, in a second at most."""
+    try:
+        async with asyncio.timeout(1):
+            await client.close()
+    except Exception as error:  # noqa: BLE001 - it is over whatever it says, and it may say anything
+        logger.debug("an old NATS connection ended with {error!r}", error=error)
+    for name in ("_reading_task", "_ping_interval_task", "_flusher_task"):
+        task = getattr(client, name, None)
+        if isinstance(task, asyncio.Task) and task is not asyncio.current_task():
+            task.cancel()
+
+
+def _tell(listener: Callable[[Any], None], value: Any) -> None:
+    try:
+        listener(value)
+    except Exception as error:  # noqa: BLE001 - a listener of the app must not end the reconnection
+        logger.opt(exception=error).error("a listener of the NATS connection failed")

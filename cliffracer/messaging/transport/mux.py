@@ -1,0 +1,116 @@
+"""Requests and inboxes of one connection, all over a single wildcard subscription.
+
+Each reply subject is ``<prefix>.<number>``. A request costs a dict entry and a bare future; deadlines are swept by one timer
+that runs only while something waits (a `wait_for` per request costs more than all the rest of it).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import count
+from math import inf
+
+from cliffracer.errors import DeadlineExceeded, Forbidden, ServiceError, Unavailable
+from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
+
+_TICK = 0.02  # seconds between two sweeps, at least
+_NOBODY = b"NATS/1.0 503"
+
+
+class Mux:
+    """Matches replies with those who wait for them."""
+
+    __slots__ = ("_bus", "_cut", "_due", "_inboxes", "_loop", "_numbers", "_timer", "_waiting", "prefix", "subject")
+
+    def __init__(self, bus: Bus, prefix: str) -> None:
+        self.subject = f"{prefix}.*"
+        self.prefix = f"{prefix}.".encode()
+        self._cut = len(self.prefix)
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._numbers = count(1)
+        self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}
+        self._inboxes: dict[bytes, Receive] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = inf
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._inboxes)
+
+    async def request(self, subject: bytes, payload: bytes, block: bytes | None, timeout: float) -> Reply:
+        """Publish with a reply subject of its own and return what comes back; see `Bus.request`."""
+        deadline = time.monotonic() + timeout
+        if timeout <= 0:
+            raise DeadlineExceeded(f"no time left to ask {_text(subject)}")
+        bus = self._bus
+        if not bus.open:
+            await bus.ready(deadline)
+        token = b"%d" % next(self._numbers)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._waiting[token] = (future, deadline, subject)
+        try:
+            if deadline < self._due:
+                self._arm(deadline)
+            bus.publish(subject, payload, block, self.prefix + token, deadline=deadline)
+            return await future
+        finally:
+            del self._waiting[token]
+
+    def inbox(self, receive: Receive) -> Inbox:
+        """Return a private subject whose messages all go to ``receive``, until it is closed."""
+        token = b"%d" % next(self._numbers)
+        self._inboxes[token] = receive
+        return Inbox(self.prefix + token, lambda: self._inboxes.pop(token, None))
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Hand a message on `subject` to whoever waits for it; a late or second reply is dropped."""
+        token = subject[self._cut :]
+        entry = self._waiting.get(token)
+        if entry is not None:
+            future = entry[0]
+            if future.done():
+                return
+            if block is not None and block.startswith(_NOBODY):
+                future.set_exception(Unavailable(f"No service answers {_text(entry[2])}.", reason="nobody"))
+            else:
+                future.set_result(Reply(block, payload))
+        elif (inbox := self._inboxes.get(token)) is not None:
+            inbox(subject, reply, block, payload)
+
+    def refuse(self, subject: str) -> None:
+        """Fail the requests to a subject that the server does not let us publish to; it says so without naming the request."""
+        for future, _, asked in self._waiting.values():
+            if not future.done() and _text(asked).lower() == subject.lower():
+                future.set_exception(Forbidden(f"the NATS permissions of this service do not allow publishing to {_text(asked)}"))
+
+    def close(self, error: Callable[[], ServiceError]) -> None:
+        """Fail everything that waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._inboxes.clear()
+        for future, _, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(error())
+
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(max(_TICK, due - time.monotonic()), self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        self._timer = None
+        self._due = inf
+        due = inf
+        for future, deadline, subject in self._waiting.values():
+            if deadline > now:
+                due = min(due, deadline)
+            elif not future.done():
+                future.set_exception(DeadlineExceeded(f"{_text(subject)} did not answer in time"))
+        if due < inf:
+            self._arm(due)
+
+
+def _text(subject: bytes) -> str:
+    return subject.decode("utf-8", "replace")
