@@ -1,6 +1,6 @@
-"""NATS message headers: encoded, looked up without a full parse, parsed leniently (ADR-4).
+r"""NATS message headers: encoded, looked up without a full parse, parsed leniently (ADR-4).
 
-A block is ``NATS/1.0[ status[ text]]\\r\\n`` then ``Name: value\\r\\n`` lines and an empty line. Names are
+A block is ``NATS/1.0[ status[ text]]\r\n`` then ``Name: value\r\n`` lines and an empty line. Names are
 compared without case, as HTTP does; the value of a repeated name is its first.
 """
 
@@ -61,7 +61,8 @@ class Headers(Mapping[str, str]):
 
     def _all(self) -> dict[str, tuple[str, str]]:
         if self._parsed is None:
-            self._parsed = parsed = {}
+            parsed: dict[str, tuple[str, str]] = {}
+            self._parsed = parsed
             for line in (self.block or b"").split(b"\r\n")[1:]:
                 name, colon, value = line.partition(b":")
                 if colon:

@@ -1,0 +1,173 @@
+"""Every reason why an input was refused, found on the slow path after msgspec refused it fast.
+
+msgspec stays the only judge of what is valid: a value is judged by the decoder of its own part of the type, and only
+where that one refuses does the walk go down and look for words. So both always agree, whatever msgspec may accept.
+"""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from cliffracer.errors import FieldError
+from cliffracer.wire import wording
+from cliffracer.wire.kinds import CONSTRAINTS, annotation, bare, shallow
+from cliffracer.wire.strict import TOO_LARGE
+from cliffracer.wire.walk import Findings, Full, parts
+from cliffracer.wire.wording import Number, item, kind_of, member, noun, takes
+
+DecodeHook = Callable[[type, Any], Any]
+Judge = Callable[[Any, DecodeHook | None], Callable[[Any], object]]
+"""Given a type: a function that raises when it refuses a builtin value for it."""
+
+REFUSALS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError)
+"""What msgspec raises for data that it refuses; TypeError is an array in a set."""
+
+
+def _raw_number(value: Any) -> msgspec.Raw:
+    if isinstance(value, Number):
+        return msgspec.Raw(value.text.encode())
+    raise TypeError(type(value).__name__)
+
+
+def by_json(kind: Any, hook: DecodeHook | None) -> Callable[[Any], object]:
+    """Judge values as they come out of a JSON text."""
+    encode, decode = msgspec.json.Encoder(enc_hook=_raw_number).encode, msgspec.json.Decoder(kind, dec_hook=hook).decode
+    return lambda value: decode(encode(value))
+
+
+def by_msgpack(kind: Any, hook: DecodeHook | None) -> Callable[[Any], object]:
+    """Judge values as they come out of a MessagePack document."""
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(kind, dec_hook=hook).decode
+    return lambda value: decode(encode(value))
+
+
+def by_value(kind: Any, hook: DecodeHook | None) -> Callable[[Any], object]:
+    """Judge builtin values as they are, as `msgspec.convert` does."""
+    return lambda value: msgspec.convert(value, kind, str_keys=True, dec_hook=hook)
+
+
+class Explainer:
+    """Explains refusals of one type: made once, used whenever the fast path refused something."""
+
+    def __init__(self, kind: Any, judge: Judge = by_json, *, hook: DecodeHook | None = None, limit: int = 100, quiet: bool = False) -> None:
+        self._info = bare(inspect.type_info(kind))
+        self._judge = judge
+        self._hook = hook
+        self._limit = limit
+        self._quiet = quiet  # every text value is a string, which is not worth saying
+        self._judges: dict[int, Callable[[Any], object]] = {id(self._info): judge(kind, hook)}
+
+    def explain(self, value: Any, errors: list[FieldError] | None = None) -> list[FieldError]:
+        """Return why a builtin value does not fit the type, after ``errors`` already known; empty if it does fit."""
+        found = Findings(self._limit, [])
+        try:
+            for error in errors or ():
+                found.add(error.path, error.message)
+            self._walk(self._info, value, "", found)
+        except Full:
+            return [*found.errors, FieldError("", f"more is wrong; only the first {self._limit} errors are listed")]
+        return list(found.errors)
+
+    def _refusal(self, info: inspect.Type, value: Any) -> Exception | None:
+        judge = self._judges.get(id(info))  # the ids are those of self._info's parts, which live as long
+        if judge is None:
+            judge = self._judges[id(info)] = self._judge(annotation(info), self._hook)
+        try:
+            judge(value)
+        except REFUSALS as refusal:
+            return refusal
+        return None
+
+    def _accepts(self, kind: Any, value: Any) -> bool:
+        try:
+            self._judge(kind, self._hook)(value)
+        except REFUSALS:
+            return False
+        return True
+
+    def _walk(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
+        refusal = self._refusal(info, value)
+        if refusal is None and not _has_number(value):
+            return
+        before = len(found.errors)
+        if isinstance(info, inspect.UnionType):
+            self._union(info, value, path, found)
+        elif isinstance(info, inspect.IntType | inspect.AnyType) and isinstance(value, Number):
+            found.add(path, TOO_LARGE if wording.whole(value) else _NO_INTEGER)
+        elif not takes(info, value):
+            found.add(path, self._mismatch(info, value))
+        else:
+            for kind, part, below in parts(info, value, path, found):
+                self._walk(bare(kind), part, below, found)
+            self._keys(info, value, path, found)
+            self._constraints(info, value, path, found)
+        if refusal is not None and len(found.errors) == before:
+            found.add(path, _reason(info, refusal))
+
+    def _mismatch(self, info: inspect.Type, value: Any) -> str:
+        return f"expected {noun(info)}" if self._quiet else f"expected {noun(info)}, got {kind_of(value)}"
+
+    def _keys(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
+        if not isinstance(info, inspect.DictType):
+            return
+        judge = self._judge(types.GenericAlias(dict, (annotation(info.key_type), Any)), self._hook)
+        for name in value:
+            try:
+                judge({name: None})
+            except REFUSALS:
+                found.add(member(path, name), f"the key: expected {noun(info.key_type)}")
+
+    def _constraints(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
+        limits = {name: limit for name in CONSTRAINTS if (limit := getattr(info, name, None)) is not None}
+        if limits and self._accepts(shallow(info), value):
+            for name, limit in limits.items():
+                if not self._accepts(shallow(info, **{name: limit}), value):
+                    found.add(path, wording.broken(info, name, limit))
+
+    def _union(self, info: inspect.UnionType, value: Any, path: str, found: Findings) -> None:
+        options = [option for option in map(bare, info.types) if takes(option, value)]
+        tags = {option.tag: option for option in options if isinstance(option, inspect.StructType) and option.tag_field}
+        if not options:
+            found.add(path, self._mismatch(info, value))
+        elif len(options) == 1:
+            self._walk(options[0], value, path, found)
+        elif len(tags) == len(options):
+            self._tagged(tags, value, path, found)
+        else:
+            found.add(path, f"expected {noun(info)}")
+
+    def _tagged(self, tags: dict[Any, inspect.StructType], value: Any, path: str, found: Findings) -> None:
+        first = next(iter(tags.values()))
+        given = value[:1] if first.array_like else [value[first.tag_field]] if first.tag_field in value else []
+        chosen = tags.get(given[0]) if given and isinstance(given[0], str | int) else None
+        if chosen is not None:
+            self._walk(chosen, value, path, found)
+            return
+        at = item(path, 0) if first.array_like else member(path, first.tag_field)
+        found.add(at, f"expected {wording.one_of(list(tags))}" if given else "is required")
+
+
+_NO_INTEGER = "is out of range"
+
+
+def _reason(info: inspect.Type, refusal: Exception) -> str:
+    cause = refusal.__cause__
+    if type(cause) is ValueError and str(cause):  # the words of a user's own __post_init__ or hook
+        return str(cause)
+    return "is out of range" if isinstance(info, inspect.FloatType) else f"expected {noun(info)}"
+
+
+def _has_number(value: Any) -> bool:
+    """Say whether a JSON document holds a number beyond 64 bits, which msgspec may accept where we do not."""
+    todo = [value]
+    for found in todo:
+        if isinstance(found, Number):
+            return True
+        if isinstance(found, dict):
+            todo += found.values()
+        elif isinstance(found, list):
+            todo += found
+    return False
