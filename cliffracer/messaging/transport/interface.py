@@ -97,12 +97,21 @@ class Bus(ABC):
         """
 
     @abstractmethod
-    def request(self, subject: bytes, payload: bytes, block: bytes | None = None, *, timeout: float) -> Coroutine[Any, Any, Reply]:
+    def request(
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        *,
+        timeout: float,
+        abandoned: Callable[[bytes], None] | None = None,
+    ) -> Coroutine[Any, Any, Reply]:
         """Ask and return the first reply.
 
         `Unavailable` at once when nobody subscribes to the subject, or when NATS was away for all of ``timeout`` (details
         ``reason``: ``nobody``, ``away``); `DeadlineExceeded` when no reply came in time; `TooLarge`; `Forbidden` when the server
-        does not let us publish there. It is never sent late. Cancelling it frees all it held.
+        does not let us publish there. It is never sent late. Cancelling it frees all it held, and if it was sent calls
+        ``abandoned(reply subject)``, so that whoever works on it can be told.
         """
 
     @abstractmethod

@@ -81,8 +81,16 @@ class Line(Bus):
             await self._begin(interest)
         return _Subscription(self, interest)
 
-    def request(self, subject: bytes, payload: bytes, block: bytes | None = None, *, timeout: float) -> Coroutine[Any, Any, Reply]:
-        return self._mux.request(subject, payload, block, timeout)
+    def request(
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        *,
+        timeout: float,
+        abandoned: Callable[[bytes], None] | None = None,
+    ) -> Coroutine[Any, Any, Reply]:
+        return self._mux.request(subject, payload, block, timeout, abandoned)
 
     def inbox(self, receive: Receive) -> Inbox:
         return self._mux.inbox(receive)

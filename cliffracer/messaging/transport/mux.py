@@ -37,7 +37,9 @@ class Mux:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._inboxes)
 
-    async def request(self, subject: bytes, payload: bytes, block: bytes | None, timeout: float) -> Reply:
+    async def request(
+        self, subject: bytes, payload: bytes, block: bytes | None, timeout: float, abandoned: Callable[[bytes], None] | None = None
+    ) -> Reply:
         """Publish with a reply subject of its own and return what comes back; see `Bus.request`."""
         deadline = time.monotonic() + timeout
         if timeout <= 0:
@@ -53,6 +55,10 @@ class Mux:
                 self._arm(deadline)
             bus.publish(subject, payload, block, self.prefix + token, deadline=deadline)
             return await future
+        except asyncio.CancelledError:
+            if abandoned is not None:
+                abandoned(self.prefix + token)
+            raise
         finally:
             del self._waiting[token]
 
