@@ -157,5 +157,6 @@ def read_text(path: Path) -> str | None:
 
 
 def _meant(key: str, known: Collection[str]) -> str:
-    near = get_close_matches(key, known, 1, 0.7)
-    return f"; did you mean {near[0]}?" if near else ""
+    spelt = {name.removeprefix(PREFIX).lower(): name for name in known}
+    near = get_close_matches(key.removeprefix(PREFIX).lower(), spelt, 1, 0.7)
+    return f"; did you mean {spelt[near[0]]}?" if near else ""
