@@ -25,22 +25,25 @@ class Account(NamedTuple):
     """Our own uid under another name, in a user namespace; else a real switch of user."""
 
 
-def ordinary(*paths: Path) -> Account | None:
+def ordinary(folder: Path, binary: Path) -> Account | None:
     """Return the account for a server that refuses ours, or None when ours will do; PermissionError when there is no way.
 
-    ``paths`` are what it must be able to reach.
+    ``folder`` is the server's, in the folder of the project's servers: these two are ours, and opened as far as needed.
     """
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return None
     nobody = _nobody()
     if nobody is not None and _namespaces_work(Account(*nobody, mapped=True)):
         return Account(*nobody, mapped=True)
-    closed = [folder for path in paths for folder in (path, *path.parents) if not stat.S_IMODE(folder.stat().st_mode) & stat.S_IXOTH]
+    closed = [place for place in (*folder.parents[1:], *binary.parents) if not place.stat().st_mode & stat.S_IXOTH]
     if nobody is not None and os.geteuid() == 0 and not closed:
+        for place in (folder, folder.parent):
+            place.chmod(0o711)  # to pass through, not to look into; what lies there is private by itself
         return Account(*nobody, mapped=False)
     raise PermissionError(
         f"PostgreSQL does not run as uid {os.geteuid()}, user namespaces are forbidden here, "
-        + (f"and other users may not enter {closed[-1]}" if closed else "and there is no other account to run it")
+        + (f"and the user nobody may not enter {closed[-1]}. " if closed else "and there is no other account to run it. ")
+        + "Work as an ordinary user, set CLIFFRACER_HOME to a folder that others may enter, or set DATABASE_URL."
     )
 
 
@@ -61,10 +64,10 @@ def hand_over(tree: Path, account: Account | None) -> None:
     uid, gid = (account.uid, account.gid) if account and not account.mapped else (os.geteuid(), os.getegid())
     if tree.lstat().st_uid == uid:
         return
-    for folder, _, files in os.walk(tree):
-        for name in files:
-            os.chown(Path(folder, name), uid, gid, follow_symlinks=False)
-        os.chown(folder, uid, gid, follow_symlinks=False)
+    for _, folders, files, fd in os.fwalk(tree, topdown=False):  # the top comes last, so that a kill in between is noticed
+        for name in (*folders, *files):
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+    os.chown(tree, uid, gid, follow_symlinks=False)
 
 
 def _namespaces_work(account: Account) -> bool:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from cliffracer.embedded import locks
 from cliffracer.embedded.accounts import Account, enter_namespace
+from cliffracer.embedded.journal import append
 
 PR_SET_PDEATHSIG = 1
-ENVIRONMENT = ("PATH", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What servers get to see of the environment of whoever came first: nothing that could hold a secret."""
+PASSED_ON = ("PATH", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class StartFailed(Exception):
@@ -30,15 +30,20 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Return a child that keeps ``alive`` open, writes to ``log``, and gets ``on_death`` when this process ends."""
     switch = account is not None and not account.mapped
-    with log.open("ab") as output:
+    with append(log) as output:
         return subprocess.Popen(
             command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(alive,),
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"},
+            env=environment(),
             user=account.uid if account and switch else None,
             group=account.gid if account and switch else None,
             extra_groups=() if switch else None,
             preexec_fn=partial(_before_exec, os.getpid(), on_death, account),  # noqa: PLW1509 - a supervisor has one thread
         )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Return what processes that outlive us get to see of our environment: nothing that could hold a secret."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"LC_ALL": "C"}
 
 
 def _before_exec(parent: int, on_death: signal.Signals, account: Account | None) -> None:
@@ -91,20 +96,3 @@ def finish(child: subprocess.Popen[bytes], polite: signal.Signals, harsh: signal
                 child.wait(seconds)
             except subprocess.TimeoutExpired:
                 continue
-
-
-def tail(log: Path, lines: int = 5) -> str:
-    """Return the last lines of a log, for an error message."""
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
-
-
-def rotate(log: Path, limit: int = 5_000_000) -> None:
-    """Keep a log that only grows from filling the disk: one old copy stays."""
-    try:
-        if log.stat().st_size > limit:
-            log.replace(log.with_name(log.name + ".old"))
-    except FileNotFoundError:
-        return

@@ -55,5 +55,5 @@ def _check(place: Path) -> None:
             f"{place} must be a real folder of yours (uid {os.geteuid()}, it belongs to uid {found.st_uid}): "
             "remove it, or set CLIFFRACER_HOME to a folder of yours."
         )
-    if found.st_mode & 0o077:
+    if found.st_mode & 0o066:  # passing through may be open: see `accounts.ordinary`
         place.chmod(0o700)

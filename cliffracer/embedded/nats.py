@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cliffracer.embedded.children import StartFailed, await_ready, spawn, tail
+from cliffracer.embedded.children import StartFailed, await_ready, spawn
+from cliffracer.embedded.journal import tail
 
 PORTS = range(20_000, 32_000)
 """Below the kernel's own range (32768 and up), where a client that reconnects in vain may end up connected to itself."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cliffracer.embedded import locks
+from cliffracer.embedded.children import environment
+from cliffracer.embedded.journal import append
 from cliffracer.errors import SetupError
 
 PROGRAM = Path(__file__).with_name("__main__.py")
@@ -56,10 +58,11 @@ class Seat(NamedTuple):
 
     def _spawn(self, lock: int) -> None:
         arguments = (self.kind, self.place, self.binary, str(self.grace), str(lock))
-        with (self.place / "supervisor.log").open("ab") as log:
+        with append(self.place / "supervisor.log") as log:
             launched = subprocess.run(
                 [sys.executable, "-I", "-S", PROGRAM, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,), cwd="/", start_new_session=True, check=False,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,),
+                cwd="/", env=environment(), start_new_session=True, check=False,
             )  # fmt: skip
         if launched.returncode != 0:
             raise SetupError(f"The supervisor of the embedded {self.kind} did not start; see {self.place / 'supervisor.log'}")

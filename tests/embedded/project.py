@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -16,6 +18,8 @@ from cliffracer import embedded
 from cliffracer.embedded import locks
 
 USER = Path(__file__).with_name("user_of_servers.py")
+ROOT = USER.parents[2]
+SITE = sysconfig.get_path("purelib")
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20.0) -> object:
@@ -30,11 +34,14 @@ def eventually(condition: Callable[[], object], seconds: float = 20.0) -> object
 class User:
     """Another process that uses the servers."""
 
-    def __init__(self, folder: Path, *wanted: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *wanted: str, python: Sequence[str] = (sys.executable,), uid: int | None = None, **environment: str,
+    ) -> None:  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, USER, folder, *wanted],
+            [*python, USER, folder, *wanted],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(USER.parents[2]), **environment},
+            user=uid, group=uid, extra_groups=None if uid is None else (), cwd="/",
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{SITE}", **environment},
         )  # fmt: skip
 
     def urls(self) -> tuple[str, str]:
@@ -49,6 +56,12 @@ class User:
         self.process.communicate(timeout=30)
         assert self.process.returncode == 0
 
+    def refusal(self) -> str:
+        """Return what it says when it does not get servers."""
+        _, said = self.process.communicate(timeout=60)
+        assert self.process.returncode == 1
+        return said
+
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate(timeout=30)
@@ -61,8 +74,9 @@ class Project:
         self.folder = folder
         self.users: list[User] = []
 
-    def user(self, *wanted: str, **environment: str) -> User:
-        self.users.append(User(self.folder, *wanted, **environment))
+    def user(self, *wanted: str, **options: Any) -> User:
+        """Start another process that uses these servers."""
+        self.users.append(User(self.folder, *wanted, **options))
         return self.users[-1]
 
     def place(self, kind: str) -> Path:
@@ -101,8 +115,8 @@ def greeting(nats_url: str) -> str:
 
 
 def select(database_url: str, query: str = "select 1") -> object:
-    """Return the only value of a query; None if the server is not there."""
+    """Return the only value of a query, None for a statement; also None if the server is not there."""
     with contextlib.suppress(psycopg.OperationalError), psycopg.connect(database_url, autocommit=True) as connection:
-        row = connection.execute(query).fetchone()
-        return row and row[0]
+        cursor = connection.execute(query)
+        return cursor.fetchone()[0] if cursor.description else None
     return None

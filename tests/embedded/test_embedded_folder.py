@@ -1,0 +1,121 @@
+"""The folder of a project is found, private, and refused with a sentence where it cannot serve."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+
+from cliffracer import embedded
+from cliffracer.errors import SetupError
+from tests.embedded.project import ROOT, Project, select
+
+
+@pytest.mark.parametrize("marker", [".cliffracer", "pyproject.toml", ".git"])
+def test_nearest_marker_makes_the_project(tmp_path: Path, monkeypatch, marker: str) -> None:
+    """From a folder below, the nearest parent with any marker is the project, not one further up."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "near" / "below").mkdir(parents=True)
+    (tmp_path / "near" / marker).mkdir()
+    monkeypatch.chdir(tmp_path / "near" / "below")
+    assert embedded.project_folder() == tmp_path / "near"
+    assert embedded.locate(None) == tmp_path / "near" / ".cliffracer"
+
+
+def test_home_variable_wins(tmp_path: Path, monkeypatch) -> None:
+    """CLIFFRACER_HOME names the folder for projects that share their servers."""
+    monkeypatch.setenv("CLIFFRACER_HOME", str(tmp_path))
+    assert embedded.locate(None) == tmp_path / ".cliffracer"
+
+
+def test_folder_is_private_and_ignored_by_git(project: Project) -> None:
+    """Nobody else may look into it, whatever the umask or an earlier mode, and git does not see it."""
+    embedded.locate(project.folder).mkdir(mode=0o777)
+    with embedded.servers(folder=project.folder):
+        home = embedded.locate(project.folder)
+        assert {path.stat().st_mode & 0o777 for path in (home, *home.glob("*/"))} == {0o700}
+        assert (home / ".gitignore").read_text() == "*\n"
+        assert {path.stat().st_mode & 0o077 for path in (home / "nats").iterdir()} == {0}
+
+
+def test_folder_that_cannot_be_made_is_named() -> None:
+    """Where no folder can be made, even by root, the message says where and what to set."""
+    with pytest.raises(SetupError, match=r"/proc/\.cliffracer, and that does not.*CLIFFRACER_HOME"), embedded.servers(folder=Path("/proc")):
+        pass
+
+
+def test_link_in_place_of_the_folder_is_refused(project: Project, tmp_path: Path) -> None:
+    """A link that somebody laid does not lead our files elsewhere."""
+    embedded.locate(project.folder).symlink_to(tmp_path)
+    with pytest.raises(SetupError, match="must be a real folder"), embedded.servers(folder=project.folder):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "we, \"the\" 'pëople' {do} #1\\"], ids=["long", "odd"])
+def test_any_path_will_do(project: Project, name: str) -> None:
+    """A path too long for a socket, or with characters that configurations quote, works, also after a kill."""
+    there = Project(project.folder / name)
+    there.folder.mkdir()
+    with embedded.servers(database=True, folder=there.folder) as urls:
+        assert select(urls.database_url) == 1
+        there.kill(there.supervisor("postgres"))
+    with embedded.servers(database=True, folder=there.folder) as again:
+        assert again.database_url == urls.database_url
+        assert select(again.database_url) == 1
+    there.clean()
+    socket = Path(psycopg.conninfo.conninfo_to_dict(urls.database_url)["host"])
+    assert not socket.exists()
+
+
+@pytest.mark.parametrize("spelling", ["production", " Production"])
+def test_production_is_refused(project: Project, monkeypatch, spelling: str) -> None:
+    """In production nothing is started, and the message names the variables that are missing."""
+    monkeypatch.setenv("CLIFFRACER_ENV", spelling)
+    with pytest.raises(SetupError, match="set NATS_URL and DATABASE_URL"), embedded.servers(database=True, folder=project.folder):
+        pass
+    with pytest.raises(SetupError, match=r"set NATS_URL\."), embedded.servers(folder=project.folder):
+        pass
+    assert not embedded.locate(project.folder).exists()
+
+
+def test_settings_may_ask_for_the_refusal() -> None:
+    """The environment of the settings counts like the variable."""
+    with pytest.raises(SetupError, match="DATABASE_URL"):
+        embedded.refuse_in_production("production", nats=False)
+    embedded.refuse_in_production("development")
+
+
+@pytest.mark.parametrize(("wanted", "variable"), [("nats", "NATS_URL"), ("database", "DATABASE_URL")])
+def test_missing_extra_is_named(project: Project, tmp_path: Path, wanted: str, variable: str) -> None:
+    """Without the wheels the message says what to install, or which variable to set."""
+    for needed in (ROOT / "cliffracer", Path(msgspec.__file__).parent):
+        (tmp_path / needed.name).symlink_to(needed)
+    bare = project.user(wanted, python=(os.path.realpath(sys.executable), "-S"), PYTHONPATH=str(tmp_path), PATH="/nonexistent")
+    assert (said := bare.refusal()).count('pip install "cliffracer[dev]"') == 1
+    assert variable in said
+
+
+@pytest.mark.parametrize("grace", ["soon", "-1", "nan", "1e9"])
+def test_grace_must_be_seconds(project: Project, monkeypatch, grace: str) -> None:
+    """A grace that is no number of seconds is refused before anything starts."""
+    monkeypatch.setenv("CLIFFRACER_DEV_GRACE", grace)
+    with pytest.raises(SetupError, match="CLIFFRACER_DEV_GRACE"), embedded.servers(folder=project.folder):
+        pass
+
+
+def test_supervisor_imports_next_to_nothing() -> None:
+    """The supervisor's modules load without site-packages, the package above them, or anything slow."""
+    code = (
+        "import sys, types, importlib\n"
+        "for name in ('cliffracer', 'cliffracer.embedded'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        f"    sys.modules[name].__path__ = [{str(ROOT)!r} + '/' + name.replace('.', '/')]\n"
+        "importlib.import_module('cliffracer.embedded.supervisor')\n"
+        "print(*sys.modules)\n"
+    )
+    loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"msgspec", "logging", "asyncio", "json", "tempfile", "dataclasses", "cliffracer.errors"} & set(loaded)
