@@ -1,0 +1,133 @@
+"""Streams and consumers as they were asked for: created if absent, widened if there, by any number of services at once."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from cliffracer.errors import Conflict, DeadlineExceeded, NotFound, Unavailable
+from cliffracer.messaging.configurations import (
+    CONSUMER_RULES,
+    STREAM_RULES,
+    Configuration,
+    ConsumerConfig,
+    StreamConfig,
+    asked_for,
+    check_echo,
+    widened,
+)
+from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
+from cliffracer.wire.headers import encode_headers
+from cliffracer.wire.subjects import named_within, within
+
+WITHIN = 30.0  # seconds: an election takes some
+
+T = TypeVar("T")
+
+
+async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace: str = "", timeout: float = WITHIN) -> StreamInfo:
+    """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be."""
+    body = asked_for(asked)
+
+    async def once() -> StreamInfo | None:
+        try:
+            found = await jetstream.stream(asked.name)
+        except NotFound:
+            made = await jetstream.ask(f"STREAM.CREATE.{asked.name}", body, StreamInfo)
+            check_echo("stream", made.config, body, jetstream.version)
+            return made
+        if widened("Stream", found.config, body, STREAM_RULES) == found.config:
+            return found
+        return await _widen(jetstream, body, namespace)
+
+    return await _settled(once, f"stream {asked.name}", timeout)
+
+
+async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConfig, *, timeout: float = WITHIN) -> ConsumerInfo:
+    """Return the consumer, made if it was absent; one that is there keeps its place and gets the filter and limits asked for."""
+    body = asked_for(asked)
+
+    async def once() -> ConsumerInfo | None:
+        try:
+            found = await jetstream.consumer(stream, asked.name)
+        except NotFound:
+            made = await jetstream.create_consumer(stream, asked)
+            check_echo("consumer", _normal(made.config), body, jetstream.version)
+            return made
+        present = _normal(found.config)
+        wanted = widened("Consumer", present, body, CONSUMER_RULES)
+        if wanted == present:
+            return found
+        updated = await jetstream.update_consumer(stream, asked.name, wanted)
+        check_echo("consumer", _normal(updated.config), {f: wanted[f] for f in ("name", *CONSUMER_RULES) if f in wanted}, jetstream.version)
+        return updated
+
+    return await _settled(once, f"consumer {asked.name}", timeout)
+
+
+def _normal(config: Configuration) -> Configuration:
+    """Return the configuration with its filter as a list, whichever way it was written."""
+    single = config.get("filter_subject")
+    rest = {name: value for name, value in config.items() if name != "filter_subject"}
+    return {**rest, "filter_subjects": [single]} if single else rest
+
+
+async def _settled(once: Callable[[], Awaitable[T | None]], what: str, timeout: float) -> T:
+    """Repeat until a round found nobody else at it, with jittered pauses; `Unavailable` after ``timeout`` seconds."""
+    until, pause = time.monotonic() + timeout, 0.02
+    while True:
+        problem: Exception | None = None
+        try:
+            done = await once()
+            if done is not None:
+                return done
+        except (Conflict, NotFound, Unavailable, DeadlineExceeded) as error:
+            problem = error  # made, deleted or changed by somebody else meanwhile, or an election
+        if time.monotonic() + pause > until:
+            raise Unavailable(f"{what} could not be set up within {timeout:g} s: {problem or 'others keep changing it'}") from problem
+        await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+        pause = min(pause * 2, 1.0)
+
+
+async def _widen(jetstream: JetStream, body: Configuration, namespace: str) -> StreamInfo | None:
+    """Update a stream under compare-and-set; None when somebody else was at it, so that the caller looks again.
+
+    The server has no conditional update of a stream. So whoever widens one first adds its wishes to a message, under
+    compare-and-set; then applies the sum of all wishes; and starts again if the message changed meanwhile. An update
+    that was made with an old view is thus put right by its own author.
+    """
+    name = body["name"]
+    home, subject = named_within(namespace, "CLIFFRACER"), within(namespace, f"cliffracer.state.streams.{name}")
+    await _ensure_home(jetstream, home, within(namespace, "cliffracer.state.>"))
+    revision, wishes = await _add_wishes(jetstream, home, subject, body)
+    found = await jetstream.stream(name)
+    wanted = widened("Stream", found.config, wishes, STREAM_RULES)
+    updated = await jetstream.ask(f"STREAM.UPDATE.{name}", wanted, StreamInfo)
+    check_echo("stream", updated.config, {f: wanted[f] for f in ("name", *STREAM_RULES) if f in wanted}, jetstream.version)
+    latest = await jetstream.last_message(home, subject)
+    return updated if latest is not None and latest.seq == revision else None
+
+
+async def _ensure_home(jetstream: JetStream, name: str, subjects: str) -> None:
+    """Make the small stream that holds what services agree on: one message per subject."""
+    try:
+        await jetstream.stream(name)
+    except NotFound:
+        config = StreamConfig(name=name, subjects=[subjects], max_msgs_per_subject=1, discard="old", description="what services agree on")
+        await jetstream.ask(f"STREAM.CREATE.{name}", asked_for(config), StreamInfo)
+
+
+async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Configuration) -> tuple[int, Configuration]:
+    """Return (revision, everybody's wishes) once ours are among them; `Conflict` if somebody else was faster."""
+    present = await jetstream.last_message(home, subject)
+    known: Configuration = msgspec.json.decode(present.data) if present else {}
+    revision = present.seq if present else 0
+    wishes = widened("Stream", {**body, **known}, body, STREAM_RULES)
+    if wishes == known:
+        return revision, known
+    condition = encode_headers({"Nats-Expected-Last-Subject-Sequence": str(revision)})
+    ack = await jetstream.store(subject, msgspec.json.encode(wishes), condition)
+    return ack.seq, wishes

@@ -1,0 +1,247 @@
+"""JetStream's JSON API (``$JS.API.>``, ADR-1, 31, 37) over one bus: streams, consumers, single messages, typed answers and errors."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from cliffracer.errors import Conflict, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
+
+API = "$JS.API."
+
+T = TypeVar("T")
+
+
+class ApiError(msgspec.Struct):
+    """What the server says about a request that it refused."""
+
+    code: int = 500
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(msgspec.Struct):
+    """The stream has it: under which number, and whether that was a repetition of one with the same message id."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+class StreamState(msgspec.Struct):
+    """How much a stream holds."""
+
+    messages: int = 0
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    consumer_count: int = 0
+    num_subjects: int = 0
+    subjects: dict[str, int] | None = None
+
+
+class StreamInfo(msgspec.Struct):
+    """A stream: its configuration as the server has it, and its state."""
+
+    config: Configuration
+    state: StreamState
+    created: str = ""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in a consumer's and its stream's numbering."""
+
+    consumer_seq: int = 0
+    stream_seq: int = 0
+
+
+class ConsumerInfo(msgspec.Struct):
+    """A consumer: its configuration as the server has it, and how far it is."""
+
+    stream_name: str
+    name: str
+    config: Configuration
+    created: str = ""
+    delivered: Position = Position()
+    ack_floor: Position = Position()
+    num_ack_pending: int = 0
+    num_redelivered: int = 0
+    num_waiting: int = 0
+    num_pending: int = 0
+
+
+class Stored(msgspec.Struct):
+    """One message as a stream holds it."""
+
+    subject: str
+    seq: int
+    time: str
+    data: bytes = b""
+    hdrs: bytes | None = None
+
+
+class Done(msgspec.Struct):
+    """The server did it."""
+
+    success: bool = False
+    purged: int = 0
+
+
+class _Answer(msgspec.Struct):
+    error: ApiError | None = None
+
+
+class _Got(msgspec.Struct):
+    message: Stored
+
+
+class _Page(msgspec.Struct):
+    total: int = 0
+    consumers: list[ConsumerInfo] | None = None
+
+
+class _Names(msgspec.Struct):
+    total: int = 0
+    streams: list[str] | None = None
+
+
+_error_of = msgspec.json.Decoder(_Answer)
+_ack_of = msgspec.json.Decoder(PubAck)
+
+STREAM_EXISTS = (10058, 10148, 10013)  # a stream or consumer of that name, with another configuration
+WRONG_SEQUENCE = (10071, 10164)  # compare-and-set failed
+FULL = (10047, 10077, 10023, 10002)  # no room in the store or within the stream's limits
+
+
+def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PLR0911 - a table of ranges
+    """Return the error to raise for one of the server's; ``details["err_code"]`` keeps its number."""
+    text = f"{about}: {error.description} ({error.err_code})"
+    if error.err_code in STREAM_EXISTS or error.err_code in WRONG_SEQUENCE:
+        return Conflict(text, err_code=error.err_code)
+    if error.err_code in FULL:
+        return Unavailable(f"{about}: the stream is full: {error.description}", err_code=error.err_code)
+    if error.err_code == 10054:
+        return TooLarge(text, err_code=error.err_code)
+    if error.err_code in (10039, 10076):
+        return SetupError(f"{about}: {error.description}: start nats-server with -js, and enable JetStream for the account.")
+    if error.code == 404:
+        return NotFound(text, err_code=error.err_code)
+    if error.code in (503, 429, 408):
+        return Unavailable(text, err_code=error.err_code)
+    if error.code in (400, 403) or error.err_code in (10052, 10065, 10074):
+        return SetupError(f"{text}.")
+    return Internal(text, err_code=error.err_code)
+
+
+class JetStream:
+    """JetStream's API over one bus; every request waits at most ``timeout`` seconds."""
+
+    def __init__(self, bus: Bus, *, timeout: float = 5.0) -> None:
+        self.bus = bus
+        self.timeout = timeout
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the server that the bus is connected to: ``(2, 15, 1)``."""
+        text = str(self.bus.info.get("version", "0")).partition("-")[0]
+        return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+    async def ask(self, verb: str, body: Any, kind: type[T]) -> T:
+        """Return the answer to one request of the API, ``STREAM.INFO.EVENTS``; its errors are typed."""
+        payload = b"" if body is None else msgspec.json.encode(body)
+        try:
+            reply = await self.bus.request(f"{API}{verb}".encode(), payload, timeout=self.timeout)
+        except Unavailable:
+            if self.bus.connected and not self.bus.info.get("jetstream", False):
+                place = f"{self.bus.info.get('host', 'the server')}:{self.bus.info.get('port', '')}"
+                raise SetupError(f"JetStream is not enabled on {place}: start nats-server with -js.") from None
+            raise
+        failure = _error_of.decode(reply.payload).error
+        if failure is not None:
+            raise typed(failure, verb)
+        return msgspec.json.decode(reply.payload, type=kind)
+
+    async def store(self, subject: str, payload: bytes, block: bytes | None = None, *, timeout: float | None = None) -> PubAck:
+        """Publish once and return the stream's ack; `Unavailable` where no stream takes the subject, `Conflict` for a failed condition."""
+        reply = await self.bus.request(subject.encode(), payload, block, timeout=self.timeout if timeout is None else timeout)
+        ack = _ack_of.decode(reply.payload)
+        if ack.error is not None:
+            raise typed(ack.error, f"publish to {subject}")
+        return ack
+
+    async def stream(self, name: str, *, subjects: str | None = None) -> StreamInfo:
+        """Return a stream's configuration and state; with ``subjects`` a filter, how many messages each subject has."""
+        return await self.ask(f"STREAM.INFO.{name}", {"subjects_filter": subjects} if subjects else None, StreamInfo)
+
+    async def stream_names(self, subject: str | None = None) -> list[str]:
+        """Return the names of all streams, or of those that store a subject."""
+        found: list[str] = []
+        while True:
+            page = await self.ask("STREAM.NAMES", {"offset": len(found), **({"subject": subject} if subject else {})}, _Names)
+            found += page.streams or []
+            if not page.streams or len(found) >= page.total:
+                return found
+
+    async def delete_stream(self, name: str) -> None:
+        """Remove a stream and all that it holds."""
+        await self.ask(f"STREAM.DELETE.{name}", None, Done)
+
+    async def purge(self, name: str, *, filter: str | None = None, seq: int | None = None, keep: int | None = None) -> int:
+        """Remove messages and return how many: of a subject filter, before a number, all but the last ``keep``."""
+        body = {"filter": filter, "seq": seq, "keep": keep}
+        done = await self.ask(f"STREAM.PURGE.{name}", {key: value for key, value in body.items() if value is not None}, Done)
+        return done.purged
+
+    async def consumer(self, stream: str, name: str) -> ConsumerInfo:
+        """Return a consumer's configuration and how far it is."""
+        return await self.ask(f"CONSUMER.INFO.{stream}.{name}", None, ConsumerInfo)
+
+    async def consumers(self, stream: str) -> list[ConsumerInfo]:
+        """Return all consumers of a stream."""
+        found: list[ConsumerInfo] = []
+        while True:
+            page = await self.ask(f"CONSUMER.LIST.{stream}", {"offset": len(found)}, _Page)
+            found += page.consumers or []
+            if not page.consumers or len(found) >= page.total:
+                return found
+
+    async def create_consumer(self, stream: str, asked: ConsumerConfig, *, action: str = "create") -> ConsumerInfo:
+        """Return the consumer that was made; `Conflict` if there is one of that name with another configuration."""
+        body = {"stream_name": stream, "config": asked_for(asked), "action": action}
+        return await self.ask(f"CONSUMER.CREATE.{stream}.{asked.name}", body, ConsumerInfo)
+
+    async def update_consumer(self, stream: str, name: str, config: Configuration) -> ConsumerInfo:
+        """Return the consumer with its new configuration; it keeps its place."""
+        return await self.ask(
+            f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": "update"}, ConsumerInfo
+        )
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Remove a consumer, and with it how far it was."""
+        await self.ask(f"CONSUMER.DELETE.{stream}.{name}", None, Done)
+
+    async def message(self, stream: str, seq: int) -> Stored:
+        """Return one message by its number; `NotFound` where it is gone."""
+        return (await self.ask(f"STREAM.MSG.GET.{stream}", {"seq": seq}, _Got)).message
+
+    async def next_message(self, stream: str, seq: int, subject: str) -> Stored | None:
+        """Return the first message from a number on whose subject fits; None at the end."""
+        return await self._found(stream, {"seq": seq, "next_by_subj": subject})
+
+    async def last_message(self, stream: str, subject: str) -> Stored | None:
+        """Return the last message of a subject; None if it has none."""
+        return await self._found(stream, {"last_by_subj": subject})
+
+    async def delete_message(self, stream: str, seq: int) -> None:
+        """Remove one message by its number; `NotFound` where it is gone."""
+        await self.ask(f"STREAM.MSG.DELETE.{stream}", {"seq": seq, "no_erase": True}, Done)
+
+    async def _found(self, stream: str, body: Configuration) -> Stored | None:
+        try:
+            return (await self.ask(f"STREAM.MSG.GET.{stream}", body, _Got)).message
+        except NotFound as error:
+            if error.details.get("err_code") == 10037:
+                return None
+            raise

@@ -1,0 +1,96 @@
+"""Publishing to a stream: acknowledged, many in flight, repeated under one message id until the outcome is known."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from cliffracer.context import new_id
+from cliffracer.errors import DeadlineExceeded, Unavailable
+from cliffracer.messaging.jetstream import JetStream, PubAck
+from cliffracer.wire.headers import MESSAGE_ID, encode_headers
+
+ATTEMPT = 2.0  # seconds that one attempt waits for its ack
+LIMIT = 4096  # publishes in flight; more wait for their turn
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
+
+Recover = Callable[[], Awaitable[object]]
+
+
+class Publisher:
+    """Publishes with acks. ``recover`` is called when no stream takes a subject: it makes the stream anew."""
+
+    def __init__(self, jetstream: JetStream, *, recover: Recover | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
+        self._jetstream = jetstream
+        self._recover = recover
+        self._attempt = attempt
+        self._free = asyncio.Semaphore(limit)
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        message_id: str | None = None,
+        timeout: float = 10.0,
+    ) -> PubAck:
+        """Return once a stream has stored the message.
+
+        The message id suppresses duplicates within the stream's window, so an attempt without an answer is repeated.
+        `Unavailable` when it was not stored in time as far as we know: NATS away, no stream, the stream full;
+        `DeadlineExceeded` when it was sent and the outcome is unknown; `TooLarge`, `Conflict` (a failed condition) at once.
+        """
+        named = {**(headers or {})}
+        named[MESSAGE_ID] = message_id or named.get(MESSAGE_ID) or new_id()
+        return await self.publish_block(subject, payload, encode_headers(named), timeout=timeout)
+
+    async def publish_block(self, subject: str, payload: bytes, block: bytes, *, timeout: float = 10.0) -> PubAck:
+        """Like `publish`, with a header block that is encoded already and has a message id in it."""
+        deadline = time.monotonic() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Unavailable("too many publishes wait for their acks", reason="full") from None
+        try:
+            return await self._persist(subject, payload, block, deadline)
+        finally:
+            self._free.release()
+
+    async def _persist(self, subject: str, payload: bytes, block: bytes, deadline: float) -> PubAck:
+        pause = _FIRST_PAUSE
+        unknown = False
+        problem: Exception
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return await self._jetstream.store(subject, payload, block, timeout=min(left, self._attempt))
+            except DeadlineExceeded as error:
+                unknown, problem = True, error
+            except Unavailable as error:
+                problem = error
+                if error.details.get("reason") == "full":
+                    raise
+                if error.details.get("reason") == "nobody" and self._recover is not None:
+                    await self._recovered(deadline)
+            if time.monotonic() + pause >= deadline:
+                raise self._given_up(subject, problem, unknown=unknown) from problem
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _recovered(self, deadline: float) -> None:
+        assert self._recover is not None
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._recover()
+        except (TimeoutError, Unavailable, DeadlineExceeded):  # the next attempt says what is wrong
+            return
+
+    def _given_up(self, subject: str, problem: Exception, *, unknown: bool) -> Exception:
+        if unknown:
+            return DeadlineExceeded(f"{subject} was sent, and no stream confirmed it in time", reason="unknown")
+        if isinstance(problem, Unavailable) and problem.details.get("reason") == "nobody":
+            return Unavailable(f"no stream stores {subject}: is JetStream enabled?", reason="nobody")
+        return problem

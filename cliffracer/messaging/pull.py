@@ -1,0 +1,216 @@
+"""A pull loop of our own (ADR-37): asks for as many messages as there is room for, and notices when nobody answers.
+
+Consumers of the stock client stop silently after a restart of the server. This one asks anew whenever the connection is another
+one, a heartbeat is missing, or the server ends a request; and has the consumer made again when it is gone.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from loguru import logger
+
+from cliffracer.errors import CliffracerError, Unavailable
+from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.configurations import NANOSECONDS
+from cliffracer.messaging.delivery import ACK, PREFIX, PROGRESS, TERM, Delivery
+from cliffracer.wire.headers import Headers, status_of
+
+HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing to deliver
+EXPIRES = 30.0  # seconds that a request stays with the server
+TICK = 0.1
+MISSED = 2.5  # heartbeats that may be missing
+HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
+_LONGEST_PAUSE = 5.0
+
+Take = Callable[[Delivery], None]
+Ensure = Callable[[], Awaitable[object]]
+
+
+class Pull:
+    """Delivers one consumer's messages to ``take``, never more than ``limit`` in hand at once.
+
+    ``ensure`` makes the consumer, or makes it again; it is called at the start and whenever the consumer is gone.
+    """
+
+    def __init__(
+        self, bus: Bus, stream: str, consumer: str, *, take: Take, ensure: Ensure, limit: int = 100, ack_wait: float = 30.0,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:  # fmt: skip
+        self.bus = bus
+        self.stream = stream
+        self.consumer = consumer
+        self.limit = limit
+        self.held: dict[tuple[int, int], Delivery] = {}
+        """What is in hand: delivered and not answered yet."""
+        self.pending = 0
+        """How many more wait in the stream, as of the last delivery."""
+        self.resets = 0
+        self._take = take
+        self._ensure = ensure
+        self._ack_wait = ack_wait
+        self._heartbeat = heartbeat
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
+        self._mine = f".{stream}.{consumer}.".encode()
+        self._finished: dict[tuple[int, int], None] = {}  # acked of late: redelivered only if the ack was lost
+        self._asked = 0  # messages that the server still owes us
+        self._subscription: Subscription | None = None
+        self._inbox = b""
+        self._connection: dict[str, Any] = {}  # the INFO of the connection that we asked over
+        self._heard = 0.0
+        self._gone = False
+        self._draining = False
+        self._watch: asyncio.Task[None] | None = None
+        self._extension: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Return once the consumer is there and messages are asked for; set-up errors are raised."""
+        await self._ensure()
+        await self._renew()
+        self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)
+        self._watch = asyncio.get_running_loop().create_task(self._watching(), name=f"pull {self.consumer}")
+
+    async def stop(self) -> None:
+        """Ask for nothing more; when this returns, all that the server had sent has been received. What is in hand stays in hand."""
+        self._draining = True
+        if self._subscription is not None:
+            await self._subscription.drain()
+            self._subscription = None
+
+    async def close(self) -> None:
+        """End the loop, after `stop` and after everything in hand was answered."""
+        if self._extension is not None:
+            self._extension.cancel()
+            self._extension = None
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+            self._watch = None
+        if self._subscription is not None:
+            await self._subscription.close()
+            self._subscription = None
+
+    # -- asking
+
+    def _ask(self) -> None:
+        """Ask for as many messages as there is room for; small requests only when nothing else is asked for."""
+        free = self.limit - len(self.held) - self._asked
+        if free <= 0 or self._draining or (self._asked and 2 * free < self.limit) or not self._inbox or self._gone:
+            return
+        body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
+        if not self._asked:
+            self._heard = time.monotonic()
+        self._asked += free
+        try:
+            self.bus.publish(self._next, msgspec.json.encode(body), None, self._inbox, deadline=time.monotonic() + self._heartbeat)
+        except Unavailable:  # away, and the buffer is full: the watch asks again when it is back
+            self._asked -= free
+
+    async def _renew(self) -> None:
+        """Ask on a new subject: what the server still owes to the old one is void."""
+        old, self._subscription = self._subscription, None
+        self._inbox = b""
+        self._connection = self.bus.info
+        self._asked = 0
+        if old is not None:
+            await old.close()
+        subject = self.bus.private_subject()
+        self._subscription = await self.bus.subscribe(subject, self._receive)
+        self._inbox = subject.encode()
+        self._heard = time.monotonic()
+        self._ask()
+
+    # -- receiving
+
+    def _receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        self._heard = time.monotonic()
+        if not reply.startswith(PREFIX):
+            if subject == self._inbox:
+                self._hear(status_of(block), block)
+            return  # nobody else has business on this subject
+        try:
+            delivery = Delivery(subject, reply, block, payload, self._answer)
+        except ValueError:
+            return
+        if self._asked:
+            self._asked -= 1
+        self.pending = delivery.pending
+        if delivery.stream != self.stream or delivery.consumer != self.consumer:
+            return
+        key = delivery.key
+        if self._draining:
+            delivery.nak()
+        elif key in self.held:  # delivered again while it is worked on: answer the newer delivery
+            self.held[key].reply = reply
+        elif key in self._finished:  # the ack was lost with the connection
+            delivery.ack()
+        else:
+            self.held[key] = delivery
+            self._take(delivery)
+
+    def _hear(self, status: int, block: bytes | None) -> None:
+        """Take what the server says about a request: a heartbeat, or that the request ended."""
+        if status == 100:
+            return
+        headers = Headers(block)
+        owed = headers.get("Nats-Pending-Messages", "")
+        self._asked = max(0, self._asked - int(owed)) if owed.isdigit() else 0
+        if status in (404, 408):
+            self._ask()
+        else:  # 409: deleted, another leader, server shuts down, too many requests; 503: there is no such consumer now
+            self._gone = True
+
+    def _answer(self, delivery: Delivery, words: bytes, final: bool) -> None:
+        if final:
+            self.held.pop(delivery.key, None)
+            if words is ACK or words is TERM:
+                self._finished[delivery.key] = None
+                if len(self._finished) > 2 * self.limit:
+                    del self._finished[next(iter(self._finished))]
+        try:
+            self.bus.publish(delivery.reply, words, deadline=None if final else time.monotonic() + 1)
+        except Unavailable:  # away for long: the server delivers it again, and it is acked then
+            logger.debug("the answer to {delivery} is lost", delivery=delivery)
+        if final:
+            self._ask()
+
+    # -- watching
+
+    async def _watching(self) -> None:
+        """Ask anew, on another connection, after silence, and when the consumer is gone; with pauses while that does not help."""
+        pause, healthy = 0.0, time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            if self._draining or not self.bus.connected:
+                continue
+            if not self._gone and self.bus.info is self._connection and not self._silent(now):
+                self._ask()
+                pause = pause if now - healthy < HEALTHY else 0.0
+                continue
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(max(2 * pause, TICK), _LONGEST_PAUSE)
+            try:
+                await self._recover()
+            except CliffracerError as error:
+                logger.warning("consumer {consumer} cannot be resumed: {error}", consumer=self.consumer, error=error)
+            healthy = time.monotonic()
+
+    def _silent(self, now: float) -> bool:
+        return self._asked > 0 and now - self._heard > MISSED * self._heartbeat
+
+    async def _recover(self) -> None:
+        """Have the consumer made again if it is gone, and ask anew."""
+        self.resets += 1
+        await self._ensure()
+        self._gone = False
+        await self._renew()
+
+    def _extend(self) -> None:
+        """Tell the consumer that what is in hand is being worked on, three times per ack wait."""
+        for delivery in list(self.held.values()):
+            self._answer(delivery, PROGRESS, False)
+        self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)

@@ -1,0 +1,65 @@
+"""CloudEvents 1.0 attributes as message headers, binary mode (NATS protocol binding, section 3.1).
+
+The attribute ``id`` is also ``Nats-Msg-Id``, by which the stream suppresses duplicates.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from cliffracer.wire.headers import MESSAGE_ID
+
+ID = "ce-id"
+TYPE = "ce-type"
+SOURCE = "ce-source"
+TIME = "ce-time"
+VERSION = "ce-specversion"
+KEY = "ce-partitionkey"
+SPEC = "1.0"
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """What a message says about the event in it; empty where it says nothing."""
+
+    id: str = ""
+    type: str = ""
+    source: str = ""
+    time: datetime | None = None
+    key: str = ""
+    """Events of one key keep their order where the subscriber asks for it (extension ``partitionkey``)."""
+
+
+def event_headers(event_id: str, kind: str, source: str, *, key: str = "", time: datetime | None = None) -> dict[str, str]:
+    """Return the headers of an event that is emitted now, ``Nats-Msg-Id`` among them."""
+    made = {
+        ID: event_id,
+        TYPE: kind,
+        SOURCE: source,
+        TIME: (time or datetime.now(UTC)).isoformat().replace("+00:00", "Z"),
+        VERSION: SPEC,
+        MESSAGE_ID: event_id,
+    }
+    if key:
+        made[KEY] = key
+    return made
+
+
+def attributes(headers: Mapping[str, Any]) -> Attributes:
+    """Return what the headers say, whoever wrote them: a missing id is the message id, an unreadable time is None."""
+    return Attributes(
+        id=headers.get(ID) or headers.get(MESSAGE_ID) or "",
+        type=headers.get(TYPE, ""),
+        source=headers.get(SOURCE, ""),
+        time=_time(headers.get(TIME)),
+        key=headers.get(KEY, ""),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found

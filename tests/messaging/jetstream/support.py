@@ -1,0 +1,72 @@
+"""Short ways to publish, to consume and to wait."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.streams import events_stream
+from cliffracer.wire.subjects import Subjects
+
+
+async def until(condition: Callable[[], Any], *, within: float = 15.0) -> None:
+    """Return once the condition holds; fail after some seconds."""
+    for _ in range(int(within / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it did not come true within {within} s")
+
+
+class Recorder:
+    """A handler that notes what it is given; ``fail`` decides what it raises."""
+
+    def __init__(self, fail: Callable[[Delivery], BaseException | None] = lambda _: None) -> None:
+        self.seen: list[tuple[str, bytes, int]] = []
+        self._fail = fail
+
+    async def __call__(self, delivery: Delivery) -> None:
+        self.seen.append((delivery.subject, delivery.payload, delivery.attempt))
+        error = self._fail(delivery)
+        if error is not None:
+            raise error
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """What was handled, in order."""
+        return [payload for _, payload, _ in self.seen]
+
+
+def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:
+    """A publisher of events that makes their stream if it is absent."""
+    return Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects, version=jetstream.version)))
+
+
+class Running:
+    """A consumption that is drained at the end of its block."""
+
+    def __init__(self, consumption: Consumption) -> None:
+        self.consumption = consumption
+
+    async def __aenter__(self) -> Consumption:
+        await self.consumption.start()
+        return self.consumption
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.consumption.drain(5.0)
+
+
+def consuming(
+    jetstream: JetStream,
+    subjects: Subjects,
+    handle: Callable[[Any], Awaitable[object]],
+    pattern: str | list[str] = "user.created",
+    function: str = "welcome",
+    **options: Any,
+) -> Running:
+    """Consume events by a function of the service ``users``."""
+    return Running(Consumption(jetstream, subjects, "users", function, pattern, handle, **options))

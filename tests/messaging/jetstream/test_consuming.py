@@ -1,0 +1,138 @@
+"""Durable events from publish to ack, retry and parking, on a real server."""
+
+import asyncio
+
+from cliffracer.errors import InvalidInput
+from cliffracer.messaging.deadletters import DeadLetters, Parked
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+
+
+async def parked(jetstream: JetStream, subjects: Subjects) -> list[Parked]:
+    return [letter async for letter in DeadLetters(jetstream, subjects).ls()]
+
+
+async def test_an_event_is_handled_and_acknowledged(jetstream: JetStream, subjects: Subjects):
+    """What is published reaches the function once, and its consumer has nothing left."""
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler) as consumption:
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await until(lambda: handler.seen)
+    info = await jetstream.consumer("EVENTS", "users-welcome")
+    assert handler.seen == [("events.user.created", b"1", 1)]
+    assert (info.num_ack_pending, info.num_pending) == (0, 0)
+    assert consumption.counts.handled == 1
+
+
+async def test_events_emitted_while_the_service_is_down_are_handled_after_it_starts(jetstream: JetStream, subjects: Subjects):
+    """A function that has subscribed once gets what was emitted while none of its replicas ran."""
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler):
+        pass
+    for number in range(10):
+        await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number)
+    async with consuming(jetstream, subjects, handler):
+        await until(lambda: len(handler.seen) == 10)
+    assert handler.payloads == [b"%d" % number for number in range(10)]
+
+
+async def test_a_failure_is_delivered_again_after_the_time_declared(jetstream: JetStream, subjects: Subjects):
+    """An exception makes the event come back, with a higher attempt, until the function succeeds."""
+    handler = Recorder(lambda delivery: ValueError("not yet") if delivery.attempt < 3 else None)
+    async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)):
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await until(lambda: len(handler.seen) == 3)
+    assert [attempt for _, _, attempt in handler.seen] == [1, 2, 3]
+    assert await parked(jetstream, subjects) == []
+
+
+async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jetstream: JetStream, subjects: Subjects):
+    """The dead letter has subject, headers, payload, attempts, error, traceback, service and function."""
+    handler = Recorder(lambda _: ValueError("no such user"))
+    async with consuming(jetstream, subjects, handler, retry=(0.05,)) as consumption:
+        await publisher(jetstream, subjects).publish("events.user.created", b"payload", {"X-Correlation-ID": "c1"}, message_id="m1")
+        await until(lambda: consumption.counts.parked == 1)
+    [letter] = await parked(jetstream, subjects)
+    assert (letter.subject, letter.service, letter.function, letter.attempts) == ("user.created", "users", "welcome", 2)
+    assert (letter.payload, letter.headers, letter.error) == (b"payload", {"X-Correlation-ID": "c1"}, "ValueError: no such user")
+    assert letter.traceback.startswith("Traceback") and "\n" in letter.traceback
+    assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
+
+
+async def test_poison_is_parked_at_once(jetstream: JetStream, subjects: Subjects):
+    """Input that cannot be decoded is tried once only, and the events around it are handled."""
+    handler = Recorder(lambda delivery: InvalidInput("no") if delivery.payload == b"500" else None)
+    publish = publisher(jetstream, subjects).publish
+    async with consuming(jetstream, subjects, handler, retry=(60,)):
+        for number in range(1000):
+            await publish("events.user.created", b"%d" % number)
+        await until(lambda: len(handler.seen) >= 1000)
+    assert sorted(handler.payloads) == sorted(b"%d" % number for number in range(1000))
+    assert [letter.payload for letter in await parked(jetstream, subjects)] == [b"500"]
+
+
+async def test_two_replicas_share_the_events(join: Join, subjects: Subjects):
+    """Each event goes to one of the replicas."""
+    handlers = [Recorder(), Recorder()]
+    first, second = [JetStream(await join()) for _ in handlers]
+    async with consuming(first, subjects, handlers[0], limit=2), consuming(second, subjects, handlers[1], limit=2):
+        for number in range(200):
+            await publisher(first, subjects).publish("events.user.created", b"%d" % number)
+        await until(lambda: sum(len(handler.seen) for handler in handlers) >= 200)
+    assert sorted(handlers[0].payloads + handlers[1].payloads) == sorted(b"%d" % number for number in range(200))
+    assert all(handler.seen for handler in handlers)
+
+
+async def test_functions_with_overlapping_patterns_each_get_an_event_once(jetstream: JetStream, subjects: Subjects):
+    """Every subscribing function is its own consumer."""
+    one, other = Recorder(), Recorder()
+    async with (
+        consuming(jetstream, subjects, one, "user.*", "audit"),
+        consuming(jetstream, subjects, other, ["user.created", "user.>"], "welcome"),
+    ):
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await publisher(jetstream, subjects).publish("events.order.placed", b"2")
+        await until(lambda: one.seen and other.seen)
+    assert (one.payloads, other.payloads) == ([b"1"], [b"1"])
+
+
+async def test_no_more_than_the_limit_are_in_flight(jetstream: JetStream, subjects: Subjects):
+    """The server is asked only for what there is room for."""
+    running, most, done = 0, 0, 0
+
+    async def handle(_: Delivery) -> None:
+        nonlocal running, most, done
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        done += 1
+
+    publish = publisher(jetstream, subjects)
+    async with consuming(jetstream, subjects, handle, limit=5):
+        await asyncio.gather(*(publish.publish("events.user.created", b"") for _ in range(100)))
+        await until(lambda: done == 100)
+    assert most == 5
+
+
+async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstream: JetStream, subjects: Subjects):
+    """Others that subscribe to the event do not see it again, and the letter is gone."""
+    broken = True
+    failing = Recorder(lambda _: ValueError("broken") if broken else None)
+    other = Recorder()
+    dead = DeadLetters(jetstream, subjects)
+    async with consuming(jetstream, subjects, failing, retry=()), consuming(jetstream, subjects, other, "user.>", "audit"):
+        await publisher(jetstream, subjects).publish("events.user.created", b"old", {"X-Correlation-ID": "c1"})
+        await until(lambda: failing.seen and other.seen)
+        letters: list[Parked] = []
+        while not letters:
+            letters = await parked(jetstream, subjects)
+        broken = False
+        await dead.replay(letters[0].id, payload=b"new")
+        await until(lambda: len(failing.seen) == 2)
+    assert failing.seen[1] == ("events.user.created", b"new", 1)
+    assert other.payloads == [b"old"]
+    assert await parked(jetstream, subjects) == []
