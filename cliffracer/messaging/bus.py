@@ -18,8 +18,9 @@ from loguru import logger
 
 from cliffracer.errors import SetupError
 from cliffracer.messaging.transport.dial import Dialer
+from cliffracer.messaging.transport.fast import FastBus, Unfit
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
-from cliffracer.messaging.transport.line import check_inbox_prefix
+from cliffracer.messaging.transport.line import Line, check_inbox_prefix
 from cliffracer.messaging.transport.stock import StockBus
 
 __all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect"]
@@ -47,14 +48,23 @@ async def connect(
 
     Raises `Unavailable` when no server answers, `SetupError` at once when one refuses the credentials or a setting cannot work.
     """
-    kind = {"stock": StockBus, "fast": StockBus}.get(settings.nats_transport)
-    if kind is None:
+    if settings.nats_transport not in ("fast", "stock"):
         raise SetupError(f"NATS_TRANSPORT is {settings.nats_transport!r}: it can be fast or stock.")
     dialer = Dialer(refresh or (lambda: settings), name)
-    bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back, ping=ping)
+
+    async def opened(kind: type[Line]) -> Line:
+        bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back, ping=ping)
+        try:
+            await bus.link.open(settings.wait, cure, on_wait)
+        except BaseException:
+            await asyncio.shield(bus.close())
+            raise
+        return bus
+
+    if settings.nats_transport == "stock":
+        return await opened(StockBus)
     try:
-        await bus.link.open(settings.wait, cure, on_wait)
-    except BaseException:
-        await asyncio.shield(bus.close())
-        raise
-    return bus
+        return await opened(FastBus)
+    except Unfit as error:
+        logger.warning("NATS transport stock is used instead of fast: {reason}", reason=error)
+        return await opened(StockBus)

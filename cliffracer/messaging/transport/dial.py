@@ -1,46 +1,24 @@
-"""Opening one connection: which servers, with what credentials, and what went wrong in words."""
+"""Opening one connection: which servers are tried in which order, and what went wrong in words."""
 
 import asyncio
 import ipaddress
-import random
+import secrets
 import socket
 import ssl
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import nats.errors
 
 from cliffracer.errors import CliffracerError, SetupError
+from cliffracer.messaging.transport.credentials import NatsSettings, options, plain
 from cliffracer.messaging.transport.guard import GuardedClient
 
-STEP = 2.0  # seconds for each step of a connection: TCP, TLS, first answer
+_STEP = 2.0  # seconds for each step of a connection: TCP, TLS, first answer
 _WHOLE = 6.0
-_REFUSALS = ("authorization", "authentication", "revoked", "expired", "tls required", "nkey", "jwt")
-
-
-class NatsSettings(Protocol):
-    """The fields of the settings that a connection needs. A value may be None, a string or a secret."""
-
-    @property
-    def nats_url(self) -> Any: ...
-    @property
-    def nats_user(self) -> Any: ...
-    @property
-    def nats_password(self) -> Any: ...
-    @property
-    def nats_token(self) -> Any: ...
-    @property
-    def nats_creds(self) -> Any: ...
-    @property
-    def nats_nkey(self) -> Any: ...
-    @property
-    def nats_tls_ca(self) -> Any: ...
-    @property
-    def nats_tls_cert(self) -> Any: ...
-    @property
-    def nats_tls_key(self) -> Any: ...
+_REMEMBERED = 64  # servers that a cluster told us of
+_REFUSALS = ("authorization", "authentication", "revoked", "expired", "nkey", "jwt")
+_chance = secrets.SystemRandom()
 
 
 class Refused(CliffracerError):
@@ -53,9 +31,9 @@ class Dialer:
     def __init__(self, read: Callable[[], NatsSettings], name: str) -> None:
         self._read = read
         self._name = name
-        self._discovered: dict[str, str] = {}  # URL -> the host name that its certificate is for
+        self._discovered: dict[str, str | None] = {}  # URL -> the host name that its certificate is for
         self._leaving: str | None = None
-        self.check()
+        self._check()
 
     @property
     def addresses(self) -> list[str]:
@@ -68,18 +46,6 @@ class Dialer:
         """The URLs without credentials, for people to read."""
         return ", ".join(without_credentials(address) for address in self.addresses)
 
-    def check(self) -> None:
-        """Raise `SetupError` for settings that cannot work."""
-        settings = self._read()
-        for field in ("nats_creds", "nats_tls_ca", "nats_tls_cert", "nats_tls_key"):
-            path = plain(getattr(settings, field))
-            if path and not Path(path).is_file():
-                raise SetupError(f"{field.upper()} names {path}, and there is no such file.")
-        for address in self.addresses:
-            if urlsplit(address if "://" in address else f"nats://{address}").scheme not in ("nats", "tls", "ws", "wss"):
-                raise SetupError(f"NATS_URL has {without_credentials(address)}: it must begin with nats:// or tls://.")
-        self._context()
-
     def leave(self, client: GuardedClient) -> None:
         """Try this server last: it is going away."""
         self._leaving = client.address
@@ -87,93 +53,69 @@ class Dialer:
     async def dial(self, lost: Callable[[GuardedClient, str], None]) -> GuardedClient:
         """Return a connection to the first server that takes us; raise the most telling failure otherwise.
 
-        `Refused` for credentials and certificates, `OSError` or `nats.errors.Error` for what may pass.
+        `Refused` for credentials and certificates, `SetupError` for settings, else whatever may pass.
         """
         failure: Exception = OSError("no server known")
         for address, hostname in self._order():
-            client = GuardedClient(address, lost)
+            client = GuardedClient(address, hostname, lost)
             try:
                 async with asyncio.timeout(_WHOLE):
-                    await self._open(client, address, hostname)
+                    await client.open(address, name=self._name, connect_timeout=_STEP, **options(self._read()))
             except Exception as error:  # noqa: BLE001 - whatever one server does, the next is tried
                 client.abort()
-                failure = failure if isinstance(failure, Refused) else self._told(error)
+                failure = failure if isinstance(failure, Refused) else self._told(error, address)
                 continue
             except BaseException:  # cancelled: not one socket is left behind
                 client.abort()
                 raise
-            self._discover(client, address, hostname)
+            self.discover(client, client.server.get("connect_urls") or ())
             return client
         raise failure
 
+    def discover(self, client: GuardedClient, servers: Iterable[str]) -> None:
+        """Remember the other servers of a cluster, ``host:port``, that one of them told us of."""
+        parts = urlsplit(_complete(client.address))
+        credentials, at, _ = parts.netloc.rpartition("@")
+        for server in servers:
+            given = urlsplit(f"//{server}").hostname
+            told = client.hostname or parts.hostname
+            certified = told if _is_address(given) and not _is_address(told) else None
+            self._discovered[f"{parts.scheme}://{credentials}{at}{server}"] = certified
+        self._discovered = dict(list(self._discovered.items())[-_REMEMBERED:])
+
     def _order(self) -> list[tuple[str, str | None]]:
         known: dict[str, str | None] = dict.fromkeys(self.addresses)
-        known.update({address: host for address, host in self._discovered.items() if address not in known})
+        known.update((address, host) for address, host in self._discovered.items() if address not in known)
         pairs = list(known.items())
-        random.shuffle(pairs)
+        _chance.shuffle(pairs)
         pairs.sort(key=lambda pair: pair[0] == self._leaving)
         return pairs
 
-    async def _open(self, client: GuardedClient, address: str, hostname: str | None) -> None:
-        settings = self._read()
-        context = self._context()
-        client.demands_tls = context is not None or address.startswith("tls://")
-        options: dict[str, Any] = {
-            "user": plain(settings.nats_user),
-            "password": plain(settings.nats_password),
-            "token": plain(settings.nats_token),
-            "user_credentials": plain(settings.nats_creds),
-            **_nkey(plain(settings.nats_nkey)),
-        }
-        if context is not None:
-            options["tls"] = context
-        if hostname is not None:
-            options["tls_hostname"] = hostname
-        await client.open(address, name=self._name, connect_timeout=STEP, **options)
+    def _check(self) -> None:
+        for address in self.addresses:
+            try:
+                parts = urlsplit(_complete(address))
+                fits = parts.scheme in ("nats", "tls", "ws", "wss") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                fits = False
+            if not fits:
+                raise SetupError(f"NATS_URL has {without_credentials(address)}: it must look like nats://host:4222.")
+        options(self._read())
 
-    def _context(self) -> ssl.SSLContext | None:
-        settings = self._read()
-        authority, certificate, key = (plain(getattr(settings, f"nats_tls_{part}")) for part in ("ca", "cert", "key"))
-        if not (authority or certificate):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=authority)
-            if certificate:
-                context.load_cert_chain(certificate, key)
-        except (OSError, ValueError) as error:
-            raise SetupError(f"NATS_TLS_CA, NATS_TLS_CERT or NATS_TLS_KEY cannot be used: {error}") from error
-        return context
-
-    def _discover(self, client: GuardedClient, address: str, hostname: str | None) -> None:
-        told = urlsplit(address).hostname
-        for found in client.discovered_servers:
-            certified = hostname or told if _is_ip(found.hostname) and not _is_ip(told) else None
-            self._discovered[_with_credentials_of(address, found.geturl())] = certified or ""
-        self._discovered = dict(list(self._discovered.items())[-64:])
-
-    def _told(self, error: Exception) -> Exception:
+    def _told(self, error: Exception, address: str) -> Exception:
         text = reason(error)
-        if isinstance(error, ssl.SSLError | SetupError | ImportError):
+        if isinstance(error, ssl.SSLError):
             return Refused(text)
         if isinstance(error, nats.errors.Error) and any(word in text.lower() for word in _REFUSALS):
-            user = plain(self._read().nats_user) or urlsplit(self.addresses[0]).username
+            user = plain(self._read().nats_user) or _user_in(address)
             return Refused(f"{text} for user {user}" if user else text)
         return error
 
 
-def plain(value: Any) -> str | None:
-    """Return the string in a setting, which may be a secret, a path or absent."""
-    if value is None:
-        return None
-    reveal = getattr(value, "reveal", None)
-    text = str(reveal() if callable(reveal) else value)
-    return text or None
-
-
 def without_credentials(address: str) -> str:
     """Return a server's URL as it may be logged."""
-    parts = urlsplit(address if "://" in address else f"nats://{address}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    scheme, _, rest = _complete(address).partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def reason(error: BaseException) -> str:
@@ -190,22 +132,18 @@ def reason(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def _nkey(value: str | None) -> dict[str, str | None]:
-    """Return nats-py's option for an nkey: the setting is a seed, or names a file that holds one."""
-    if value is None:
-        return {}
-    return {"nkeys_seed": value} if Path(value).is_file() else {"nkeys_seed_str": value}
+def _complete(address: str) -> str:
+    return address if "://" in address else f"nats://{address}"
 
 
-def _is_ip(host: str | None) -> bool:
+def _user_in(address: str) -> str | None:
+    parts = urlsplit(_complete(address))
+    return parts.username if parts.password is not None else None  # alone it is a token
+
+
+def _is_address(host: str | None) -> bool:
     try:
         ipaddress.ip_address(host or "")
     except ValueError:
         return False
     return True
-
-
-def _with_credentials_of(address: str, found: str) -> str:
-    credentials, at, _ = urlsplit(address).netloc.rpartition("@")
-    parts = urlsplit(found)
-    return parts._replace(netloc=f"{credentials}{at}{parts.netloc}").geturl()

@@ -7,31 +7,56 @@ methods below only make things better where they exist: without them a loss is n
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import Any, cast
 
 import nats.errors
 from loguru import logger
 from nats.aio.client import Client
+from nats.protocol import parser
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PERMISSION = "permissions violation"
+_TASKS = ("_reading_task", "_ping_interval_task", "_flusher_task")
+_TOLD = 100  # different refusals of one connection that are logged
+
+# nats-py's parser with a blank that is only a blank: its \s also takes VT and FF, which a peer may put into a subject, and then the
+# peer chooses the subscription that its message goes to.
+_STRICT = {
+    "MSG_RE": re.compile(rb"\AMSG ([^ \r\n]+) (\d+) (([^ \r\n]+) )?(\d+)\r\n"),
+    "HMSG_RE": re.compile(rb"\AHMSG ([^ \r\n]+) (\d+) (([^ \r\n]+) )?(\d+) (\d+)\r\n"),
+}
+
+
+class StrictParser(parser.Parser):
+    """nats-py's parser, the same code with other expressions."""
+
+    parse = FunctionType(parser.Parser.parse.__code__, {**vars(parser), **_STRICT}, "parse", parser.Parser.parse.__defaults__)
 
 
 class GuardedClient(Client):
     """One connection to one server; `lost` is told once when it is over."""
 
-    def __init__(self, address: str, lost: Callable[["GuardedClient", str], None]) -> None:
+    def __init__(self, address: str, hostname: str | None, lost: Callable[["GuardedClient", str], None]) -> None:
         super().__init__()
         self.address = address
+        self.hostname = hostname
+        """What its certificate is for, if not for the host in the address."""
         self.demands_tls = False
         self.refused: Callable[[str], None] = lambda _: None
         """Told what the server does not permit."""
         self.leaving: Callable[[], None] = lambda: None
         """Told when the server announces that it goes away."""
+        self.discovered: Callable[[Iterable[str]], None] = lambda _: None
+        """Told of other servers of the cluster, ``host:port``."""
         self.dropped = 0
+        """Messages that nats-py could not read."""
+        self._ps = StrictParser(self)
+        self._refusals: set[str] = set()
         self._told = False
         self._dialing = True
         self._lost = lost
@@ -39,11 +64,15 @@ class GuardedClient(Client):
 
     async def open(self, address: str, **options: Any) -> None:
         """Connect and authenticate, in one attempt; raises what went wrong."""
+        self.demands_tls = "tls" in options or address.startswith(("tls://", "wss://"))
+        if self.hostname is not None:
+            options["tls_hostname"] = self.hostname
         await self.connect(
             [address],
             allow_reconnect=False,
             error_cb=self._report,
             closed_cb=self._closed,
+            discovered_server_cb=self._discovered,
             lame_duck_mode_cb=self._announced,
             max_outstanding_pings=2,
             ping_interval=5,
@@ -76,6 +105,11 @@ class GuardedClient(Client):
             self._told = True
             self._lost(self, self._last_words or why)
 
+    @property
+    def over(self) -> bool:
+        """Whether `end` or `hush` was called."""
+        return self._told
+
     def hush(self) -> None:
         """Have nothing more said of this connection."""
         self._told = True
@@ -87,7 +121,7 @@ class GuardedClient(Client):
         if writer is None:
             return
         plain = writer.get_extra_info("socket")
-        if plain is not None:
+        if plain is not None and not writer.transport.is_closing():  # a closed one may be another connection's by now
             with contextlib.suppress(OSError, NotImplementedError):  # closed already, or not a socket
                 plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         writer.transport.abort()
@@ -95,10 +129,48 @@ class GuardedClient(Client):
     def said(self, text: str) -> None:
         """Take an error of the server: a refused subject, or why it is about to end the connection."""
         if _PERMISSION in text.lower():
-            logger.warning("NATS refuses: {text}", text=text)
+            if text not in self._refusals and len(self._refusals) < _TOLD:  # one line each, not one per message
+                self._refusals.add(text)
+                logger.warning("NATS refuses: {text}", text=text)
             self.refused(text)
         else:
             self._last_words = text
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The socket, if all that `hand_over` needs is where it used to be."""
+        writer = self._writer()
+        tasks = [getattr(self, name, None) for name in _TASKS]
+        reader = getattr(getattr(self, "_transport", None), "_io_reader", None)
+        if writer is None or not isinstance(reader, asyncio.StreamReader) or not all(isinstance(task, asyncio.Task) for task in tasks):
+            return None
+        return cast("asyncio.Transport", writer.transport)
+
+    async def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Give the socket to another protocol, and return what has been read from it already; nats-py does nothing more with it."""
+        transport, reader = self.transport, getattr(self._transport, "_io_reader", None)
+        assert transport is not None
+        assert reader is not None
+        for name in _TASKS:
+            getattr(self, name).cancel()
+        transport.set_protocol(protocol)
+        reader.feed_eof()
+        early: bytes = await reader.read()
+        return early
+
+    async def bury(self) -> None:
+        """End what is left of it: its tasks, and the socket if it is still open. Bounded."""
+        self.hush()
+        try:
+            async with asyncio.timeout(1):
+                await self.close()
+        except Exception as error:  # noqa: BLE001 - it is over whatever it says, and it may say anything
+            logger.debug("an old NATS connection ended with {error!r}", error=error)
+        self.abort()
+        for name in _TASKS:
+            task = getattr(self, name, None)
+            if isinstance(task, asyncio.Task):
+                task.cancel()
 
     def _writer(self) -> asyncio.StreamWriter | None:
         return getattr(getattr(self, "_transport", None), "_io_writer", None)
@@ -113,6 +185,9 @@ class GuardedClient(Client):
 
     async def _closed(self) -> None:
         self.end("connection closed")
+
+    async def _discovered(self) -> None:
+        self.discovered([server.netloc for server in self.discovered_servers])
 
     async def _announced(self) -> None:
         self.leaving()

@@ -16,13 +16,14 @@ from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
-from cliffracer.messaging.transport.link import Link, bury
+from cliffracer.messaging.transport.link import Link
 from cliffracer.messaging.transport.mux import Mux
 from cliffracer.wire.subjects import check_name, check_pattern
 
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
 PATIENCE = 5.0  # seconds that a drain waits for the server
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
+_BLANK = re.compile(rb"[ \t\r\n]")  # what ends a word or a line for the server
 _QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
 
 
@@ -111,14 +112,15 @@ class Line(Bus):
         if self._held:
             logger.warning("{count} messages could not be sent: NATS is away", count=len(self._held))
         client = await self.link.close()
+        self._block()
+        if client is not None:
+            client.hush()
+            await self._hang_up()
         self._detach()
         self._opened.set()  # whoever waits for it learns that it is closed
         self._mux.close(lambda: Cancelled("the connection to NATS was closed"))
         if client is not None:
-            client.hush()
-            await self._hang_up(client)
-            client.abort()
-            await bury(client)
+            await client.bury()
 
     def check(self, subject: bytes, reply: bytes, size: int) -> None:
         """Raise what stands against a message: a server would end the connection for each of these."""
@@ -126,7 +128,7 @@ class Line(Bus):
             raise TooLarge(f"headers and payload take {size} bytes; NATS allows {self.max_payload}", size=size, limit=self.max_payload)
         if len(subject) + len(reply) > MAX_CONTROL:
             raise TooLarge(f"the subjects take {len(subject) + len(reply)} bytes; {MAX_CONTROL} is the limit", limit=MAX_CONTROL)
-        if subject.split() != [subject] or (reply and reply.split() != [reply]):
+        if not subject or _BLANK.search(subject) or _BLANK.search(reply):
             raise ValueError(f"{(subject + b' ' + reply)[:80]!r}: a subject is not empty and has no blanks or line breaks")
 
     def hold(self, message: tuple[bytes, bytes, bytes | None, bytes], deadline: float | None) -> None:
@@ -140,7 +142,11 @@ class Line(Bus):
         try:
             receive(subject, reply, block, payload)
         except Exception as error:  # noqa: BLE001 - see above
-            logger.opt(exception=error).error("the receiver of {subject!r} failed", subject=subject)
+            self.failed(subject, error)
+
+    def failed(self, subject: bytes, error: Exception) -> None:
+        """Take note of a receiver that raised."""
+        logger.opt(exception=error).error("the receiver of {subject!r} failed", subject=subject)
 
     def _interest(self, subject: str, queue: str, receive: Receive) -> Interest:
         number = next(self._numbers)
@@ -157,9 +163,23 @@ class Line(Bus):
         self.info = client.server
         self.max_payload = client.max_payload
         await self._take(client)
-        for interest in list(self._interests.values()):
-            await self._begin(interest)
+        begun: set[int] = set()
+        while missing := [interest for number, interest in self._interests.items() if number not in begun]:
+            for interest in missing:
+                begun.add(interest.number)
+                await self._begin(interest)
         self._unblock()
+
+    def _informed(self, client: GuardedClient, info: dict[str, Any]) -> None:
+        self.info.update(info)
+        self.max_payload = info.get("max_payload", self.max_payload)
+        client.discovered(info.get("connect_urls") or ())
+        if info.get("ldm"):
+            client.leaving()
+
+    def _flow(self, client: GuardedClient, flows: bool) -> None:
+        if client is self.link.client:
+            (self._unblock if flows else self._block)()
 
     def _unblock(self) -> None:
         self.open = True
@@ -184,7 +204,7 @@ class Line(Bus):
         """Forget the present connection, which is lost."""
 
     @abstractmethod
-    async def _hang_up(self, client: GuardedClient) -> None:
+    async def _hang_up(self) -> None:
         """Close the present connection in order, within a second or so."""
 
     @abstractmethod

@@ -64,7 +64,7 @@ class Link:
             else:
                 return
 
-    def lost(self, client: GuardedClient, why: str) -> None:
+    def _lost(self, client: GuardedClient, why: str) -> None:
         """Take note that a client's connection is over, and begin to make another one."""
         if client is not self.client or self._closed:
             return
@@ -75,7 +75,7 @@ class Link:
         client.abort()
         self._redialing = asyncio.get_running_loop().create_task(self._redial(client, time.monotonic()))
 
-    def leaving(self, client: GuardedClient) -> None:
+    def _leaving(self, client: GuardedClient) -> None:
         """Take note that this server announced its end: the next dial tries the others first."""
         logger.info("NATS server {server} is about to go away", server=self._dialer.label)
         self._dialer.leave(client)
@@ -90,19 +90,22 @@ class Link:
         return client
 
     async def _connect(self) -> None:
-        client = await self._dialer.dial(self.lost)
-        client.leaving = lambda: self.leaving(client)
-        self.client = client
+        client = await self._dialer.dial(self._lost)
+        client.leaving = lambda: self._leaving(client)
+        client.discovered = lambda servers: self._dialer.discover(client, servers)
         try:
             await self._attach(client)
         except BaseException:
-            self.client = None
             self._detach()
             client.abort()
             raise
+        if client.over:
+            self._detach()
+            raise ConnectionResetError("lost again at once")
+        self.client = client
 
     async def _redial(self, old: GuardedClient, since: float) -> None:
-        await bury(old)
+        await old.bury()
         pause = _FIRST_PAUSE
         refused = False
         while True:
@@ -121,19 +124,6 @@ class Link:
         after = time.monotonic() - since
         logger.info("NATS connection is back after {seconds:.1f} s", seconds=after, server=self._dialer.label)
         _tell(self._on_back, after)
-
-
-async def bury(client: GuardedClient) -> None:
-    """End what is left of a client whose connection was aborted: its tasks, in a second at most."""
-    try:
-        async with asyncio.timeout(1):
-            await client.close()
-    except Exception as error:  # noqa: BLE001 - it is over whatever it says, and it may say anything
-        logger.debug("an old NATS connection ended with {error!r}", error=error)
-    for name in ("_reading_task", "_ping_interval_task", "_flusher_task"):
-        task = getattr(client, name, None)
-        if isinstance(task, asyncio.Task) and task is not asyncio.current_task():
-            task.cancel()
 
 
 def _tell(listener: Callable[[Any], None], value: Any) -> None:

@@ -77,7 +77,7 @@ class StockBus(Line):
 
     async def _begin(self, interest: Interest) -> None:
         client = self._client
-        if client is None:
+        if client is None or interest.number not in self._interests:
             return
 
         async def receive(message: Msg) -> None:
@@ -101,12 +101,8 @@ class StockBus(Line):
             self._pump.cancel()
             self._pump = None
 
-    async def _hang_up(self, client: GuardedClient) -> None:
-        try:
-            async with asyncio.timeout(1):
-                await client.close()
-        except (TimeoutError, nats.errors.Error, OSError) as error:
-            logger.debug("NATS connection closed with {error!r}", error=error)
+    async def _hang_up(self) -> None:
+        """Leave it to `GuardedClient.bury`."""
 
     async def _write(self, client: GuardedClient) -> None:
         while self._client is client:

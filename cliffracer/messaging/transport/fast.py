@@ -1,0 +1,128 @@
+"""The fast transport: safe and cheap in one design.
+
+nats-py connects, authenticates and does TLS (`GuardedClient`, `Dialer`); `Link` decides about reconnection. The socket is then
+taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription id; an `Outlet` gathers frames and writes once per
+loop turn or chunk; a `Mux` matches replies. No task, queue, future or object per message but those that somebody asked for.
+
+What is guarded against, and where: a peer's subject or header block that is no UTF-8 or no headers (everything stays bytes here);
+VT and FF in subjects (`Parser`); messages and subjects for which the server would cut the connection (`Line.check`); a server that
+hangs (pings, `Outlet` limits, `GuardedClient.abort`); running late what nobody waits for (`Held`, `Mux`); a burst that starves
+everything else (the parser's time slice, then `pause_reading`, so a flood waits in the kernel and in the server); receivers and
+listeners that raise. Drain is UNSUB, then a round trip: everything before the answer has been received by then.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from nats.aio.client import __version__
+
+from cliffracer.errors import CliffracerError, Unavailable
+from cliffracer.messaging.transport.guard import GuardedClient
+from cliffracer.messaging.transport.interface import Receive
+from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line
+from cliffracer.messaging.transport.outlet import LARGE, Outlet
+from cliffracer.messaging.transport.reader import Reader
+
+
+class Unfit(CliffracerError):
+    """The installed nats-py is not built as this transport needs it; use the stock one."""
+
+
+class FastBus(Line):
+    """A `Bus` that reads and writes the socket itself."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._routes: dict[bytes, Receive] = {}
+        self._reader: Reader | None = None
+        self._outlet: Outlet
+
+    def publish(
+        self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
+    ) -> None:
+        size = len(payload)
+        if block is None:
+            frame = b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, size, payload)
+        else:
+            head = len(block)
+            size += head
+            frame = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, head, size, block, payload)
+        if size > self.max_payload or len(subject) + len(reply) > MAX_CONTROL or 32 in subject or 13 in subject or 10 in subject:
+            self.check(subject, reply, size)
+        if not self.open:
+            self.hold((subject, payload, block, reply), deadline)
+            return
+        outlet = self._outlet
+        outlet.frames.append(frame)
+        if not outlet.due:
+            outlet.schedule()
+        elif size > LARGE:
+            outlet.write()
+        else:
+            outlet.spill()
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout
+        await self.ready(deadline)
+        await self._round_trip(deadline - time.monotonic())
+
+    async def end(self, interest: Interest, *, drained: bool) -> None:
+        number = b"%d" % interest.number
+        if self._interests.pop(interest.number, None) is None:
+            return
+        try:
+            if self.connected:
+                self._outlet.put(b"UNSUB %b\r\n" % number)
+                if drained:
+                    await self._round_trip(PATIENCE)
+        except Unavailable:  # the connection ended, and with it the subscription: nothing more can come
+            pass
+        finally:
+            self._routes.pop(number, None)
+
+    async def _begin(self, interest: Interest) -> None:
+        if interest.number not in self._interests:
+            return
+        number = b"%d" % interest.number
+        self._routes[number] = interest.receive
+        self._outlet.put(b"SUB %b %b %b\r\n" % (interest.subject.encode(), interest.queue.encode(), number))
+
+    async def _take(self, client: GuardedClient) -> None:
+        transport = client.transport
+        if transport is None:
+            raise Unfit(f"nats-py {__version__} hides its connection")
+        self._reader = Reader(
+            client,
+            transport,
+            self._routes,
+            failed=self.failed,
+            flowing=lambda flows: self._flow(client, flows),
+            informed=lambda info: self._informed(client, info),
+            ping=self._ping,
+        )
+        self._outlet = self._reader.outlet
+        early = await client.hand_over(self._reader)
+        if early:
+            self._reader.data_received(early)
+
+    def _drop(self) -> None:
+        self._reader = None
+
+    async def _hang_up(self) -> None:
+        if self._reader is not None:
+            try:
+                async with asyncio.timeout(1):
+                    await self._reader.hang_up()
+            except TimeoutError:  # it takes nothing: the rest is dropped with the connection
+                pass
+
+    async def _round_trip(self, timeout: float) -> None:
+        reader = self._reader
+        if reader is None:
+            raise Unavailable("NATS is away", reason="away")
+        try:
+            async with asyncio.timeout(timeout):
+                await reader.round_trip()
+        except TimeoutError:
+            raise Unavailable(f"NATS did not confirm within {timeout:g} s", reason="away") from None

@@ -1,0 +1,110 @@
+"""NATS's client protocol, from bytes as they arrive to function calls.
+
+A chunk is searched with `bytes.find` and cut with slices: no object is made per message but what its receiver gets. nats-py's
+parser matches regular expressions against a bytearray that it cuts at each message; and it takes the control bytes VT and FF in
+a peer's subject for blanks, so that the peer chooses the subscription that a message goes to. Here only a blank is a blank.
+"""
+
+import time
+from collections.abc import Callable
+
+from cliffracer.messaging.transport.interface import Receive
+
+_BURST = 32  # messages between two looks at the clock
+_SLICE = 0.002  # seconds of one turn
+_LONGEST_LINE = 1 << 20  # an INFO of a large cluster is some kilobytes
+
+
+class ProtocolError(Exception):
+    """The bytes are not NATS's protocol; what follows cannot be understood."""
+
+
+class Parser:
+    """Feeds messages to ``routes[subscription id]`` and all other lines to ``control``, in the order of arrival.
+
+    A message for a subscription that is gone is dropped. ``failed`` is told of a receiver that raises.
+    """
+
+    __slots__ = ("_control", "_failed", "_have", "_need", "_parts", "_position", "_text", "routes")
+
+    def __init__(self, routes: dict[bytes, Receive], control: Callable[[bytes], None], failed: Callable[[bytes, Exception], None]) -> None:
+        self.routes = routes
+        self._control = control
+        self._failed = failed
+        self._text = b""
+        self._position = 0
+        self._parts: list[bytes] = []  # of a message that is not complete yet
+        self._have = 0
+        self._need = 0
+
+    def feed(self, chunk: bytes) -> bool:
+        """Dispatch all that is complete; True when time is up and `resume` has more to do."""
+        if self._parts:  # joined once, when all of it is here
+            self._parts.append(chunk)
+            self._have += len(chunk)
+            if self._have < self._need:
+                return False
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+            self._need = 0
+        elif self._text:
+            chunk = self._text[self._position :] + chunk
+        self._text = chunk
+        self._position = 0
+        return self.resume()
+
+    def resume(self) -> bool:  # noqa: C901 - one loop on purpose: a call per message costs as much as the parsing
+        """Go on with what has been fed; True when time is up again."""
+        text, position, routes = self._text, self._position, self.routes
+        find, end = text.find, len(text)
+        left, until = _BURST, time.monotonic() + _SLICE
+        while position < end:
+            stop = find(b"\r\n", position)
+            if stop < 0:
+                break
+            start = body = stop + 2
+            first = text[position]
+            if first == 77:  # MSG <subject> <sid> [reply] <size>
+                words = text[position + 4 : stop].split(b" ")
+                after = start + int(words[-1])
+            elif first == 72:  # HMSG <subject> <sid> [reply] <header size> <size>
+                words = text[position + 5 : stop].split(b" ")
+                after = start + int(words[-1])
+                body += int(words.pop(-2))
+            else:
+                self._position = start
+                self._control(text[position:stop])
+                position = start
+                continue
+            if not start <= body <= after:
+                raise ProtocolError("a size that cannot be")
+            if after + 2 > end:
+                self._need = after + 2 - position
+                break
+            position = after + 2
+            receive = routes.get(words[1])
+            if receive is not None:
+                try:
+                    receive(words[0], words[2] if len(words) == 4 else b"", text[start:body] if body > start else None, text[body:after])
+                except Exception as error:  # noqa: BLE001 - a receiver's failure is its own and must not end the reader
+                    self._failed(words[0], error)
+            left -= 1
+            if not left:
+                if time.monotonic() > until:
+                    self._position = position
+                    return position < end
+                left = _BURST
+        self._keep(position)
+        return False
+
+    def _keep(self, position: int) -> None:
+        """Keep what is not complete yet: a line as it is, a message in parts until all of it has come."""
+        rest = self._text[position:]
+        self._text, self._position = b"", 0
+        if self._need:
+            self._parts.append(rest)
+            self._have = len(rest)
+        elif len(rest) > _LONGEST_LINE:
+            raise ProtocolError("a line without end")
+        else:
+            self._text = rest

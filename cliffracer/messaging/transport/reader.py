@@ -1,0 +1,147 @@
+"""Reading: the protocol that takes the socket over from nats-py once it has connected and authenticated."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from cliffracer.errors import Unavailable
+from cliffracer.messaging.transport.guard import GuardedClient
+from cliffracer.messaging.transport.interface import Receive
+from cliffracer.messaging.transport.outlet import Outlet
+from cliffracer.messaging.transport.parser import Parser, ProtocolError
+
+_MISSED = 2  # beats without a byte, after which the server is taken for dead
+
+
+class Reader(asyncio.Protocol):
+    """One connection: chunks go to the parser, what they caused to be published is written in one go, pings watch the server.
+
+    ``flowing(bool)`` says whether the server takes what we write; ``informed(info)`` is told what it says of itself.
+    """
+
+    def __init__(
+        self,
+        client: GuardedClient,
+        transport: asyncio.Transport,
+        routes: dict[bytes, Receive],
+        *,
+        failed: Callable[[bytes, Exception], None],
+        flowing: Callable[[bool], None],
+        informed: Callable[[dict[str, Any]], None],
+        ping: float,
+    ) -> None:
+        self.outlet = Outlet(transport)
+        self._client = client
+        self._transport = transport
+        self._parser = Parser(routes, self._control, failed)
+        self._flowing = flowing
+        self._informed = informed
+        self._former = transport.get_protocol()
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._pings: deque[asyncio.Future[None] | None] = deque()
+        self._yielded = False
+        self._paused = False
+        self._heard = True
+        self._silent = 0
+        self._stuck = 0
+        self._ping = ping
+        self._beat = self._loop.call_later(ping, self._on_beat)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle one chunk, or as much of it as is fair."""
+        self._heard = True
+        outlet = self.outlet
+        outlet.due = True  # what is published meanwhile goes out below
+        try:
+            more = self._parser.feed(data)
+        except (ProtocolError, ValueError, IndexError) as error:
+            self._client.end(f"the server does not speak NATS: {error}")
+            return
+        outlet.write()
+        if more and not self._yielded:
+            self._yielded = True
+            self._transport.pause_reading()  # the rest waits in the kernel: memory stays bounded
+            self._loop.call_soon(self._resume)
+
+    def eof_received(self) -> None:
+        """Let the transport close itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody."""
+        self._beat.cancel()
+        self._former.connection_lost(None)  # nats-py waits for it when it closes
+        while self._pings:
+            waiting = self._pings.popleft()
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(Unavailable("NATS went away before it confirmed", reason="away"))
+        if not self._over.done():
+            self._over.set_result(None)
+        self._client.end(str(exc) if exc else "the server closed the connection")
+
+    def pause_writing(self) -> None:
+        """Hold what is published until the server takes it again."""
+        self._paused = True
+        self._flowing(False)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self._paused = False
+        self._flowing(True)
+
+    async def round_trip(self) -> None:
+        """Return when the server has handled everything written before; `Unavailable` when the connection ends first."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._pings.append(done)
+        self.outlet.put(b"PING\r\n")
+        await done
+
+    async def hang_up(self) -> None:
+        """Write what has been gathered and return when the connection is closed."""
+        self._client.hush()
+        self.outlet.write()
+        self._transport.close()
+        await self._over
+
+    def _resume(self) -> None:
+        if self._transport.is_closing():
+            return
+        self.outlet.due = True
+        try:
+            more = self._parser.resume()
+        except (ProtocolError, ValueError, IndexError) as error:
+            self._client.end(f"the server does not speak NATS: {error}")
+            return
+        self.outlet.write()
+        if more:
+            self._loop.call_soon(self._resume)
+        else:
+            self._yielded = False
+            self._transport.resume_reading()
+
+    def _control(self, line: bytes) -> None:
+        if line.startswith(b"PING"):
+            self.outlet.frames.append(b"PONG\r\n")  # a chunk is being handled: it is written at its end
+        elif line.startswith(b"PONG"):
+            waiting = self._pings.popleft() if self._pings else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+        elif line.startswith(b"-ERR"):
+            self._client.said(line[4:].decode("utf-8", "replace").strip(" '"))
+        elif line.startswith(b"INFO"):
+            self._informed(json.loads(line[4:]))
+        elif not line.startswith(b"+OK"):
+            raise ProtocolError(f"unknown operation {line[:20]!r}")
+
+    def _on_beat(self) -> None:
+        self._beat = self._loop.call_later(self._ping, self._on_beat)
+        self._silent = 0 if self._heard else self._silent + 1
+        self._stuck = self._stuck + 1 if self._paused else 0
+        self._heard = False
+        if max(self._silent, self._stuck) > _MISSED:
+            self._client.end(f"the server is silent for {(_MISSED + 1) * self._ping:g} s")
+        elif self._silent:
+            self._pings.append(None)
+            self.outlet.put(b"PING\r\n")
