@@ -95,9 +95,7 @@ class Consumption:
         self._within = within
         self._ack_wait = ack_wait
         self._replay = f"{replay_prefix(subjects)}{self.name}."
-        self._stream = (
-            sends_stream(subjects, replicas=replicas) if sends else events_stream(subjects, version=jetstream.version, replicas=replicas)
-        )
+        self._stream = sends_stream(subjects, replicas=replicas) if sends else events_stream(subjects, replicas=replicas)
         patterns = [pattern] if isinstance(pattern, str) else list(pattern)
         self._filters = _distinct([f"{subjects.prefix}send.{p}" if sends else subjects.event(p) for p in patterns])
         if not sends:
@@ -120,6 +118,11 @@ class Consumption:
     def lag(self) -> int:
         """How many events wait for this function in all replicas, as of some seconds ago."""
         return 0 if self.info is None else self.info.num_pending + self.info.num_ack_pending
+
+    async def waiting(self) -> int:
+        """Ask how many events wait for this function or are in hand, in all replicas, now."""
+        self.info = await self._jetstream.consumer(self._stream.name, self.name)
+        return self.lag
 
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""

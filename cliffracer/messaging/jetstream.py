@@ -42,12 +42,21 @@ class StreamState(msgspec.Struct):
     subjects: dict[str, int] | None = None
 
 
+class Source(msgspec.Struct):
+    """Another stream that a stream takes messages over from, and how far it is."""
+
+    name: str
+    lag: int = 0
+    seq: int = 0
+
+
 class StreamInfo(msgspec.Struct):
     """A stream: its configuration as the server has it, and its state."""
 
     config: Configuration
     state: StreamState
     created: str = ""
+    sources: list[Source] | None = None
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ class Recorder:
 
 def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:
     """A publisher of events that makes their stream if it is absent."""
-    return Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects, version=jetstream.version)))
+    return Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects)))
 
 
 class Running:

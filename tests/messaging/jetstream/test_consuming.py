@@ -58,7 +58,8 @@ async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jets
     [letter] = await parked(jetstream, subjects)
     assert (letter.subject, letter.service, letter.function, letter.attempts) == ("user.created", "users", "welcome", 2)
     assert (letter.payload, letter.headers, letter.error) == (b"payload", {"X-Correlation-ID": "c1"}, "ValueError: no such user")
-    assert letter.traceback.startswith("Traceback") and "\n" in letter.traceback
+    assert letter.traceback.startswith("Traceback")
+    assert "\n" in letter.traceback
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
 
 

@@ -1,0 +1,88 @@
+"""Durable events and one-way calls on their way out: stored when the call returns, at once or when they are due."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cliffracer.errors import SetupError
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream, PubAck
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
+from cliffracer.wire.headers import MESSAGE_ID
+from cliffracer.wire.subjects import Subjects
+
+SCHEDULES = (2, 12)  # the version of nats-server from which it keeps schedules
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class Emitter:
+    """Stores what an app emits and sends. Streams are made when they are first needed."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects, *, replicas: int = 1) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._replicas = replicas
+        self._events = Publisher(jetstream, recover=self.ensure)
+        self._later = Publisher(jetstream, recover=self._ensure_later)
+        self._schedules = False
+
+    async def ensure(self) -> None:
+        """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
+        for config in (events_stream(self._subjects, replicas=self._replicas), sends_stream(self._subjects, replicas=self._replicas)):
+            await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+
+    async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> PubAck:
+        """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises."""
+        return await self._events.publish(subject, payload, headers, timeout=timeout)
+
+    async def store_later(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], *, at: float, event_id: str, timeout: float = 10.0
+    ) -> None:
+        """Return once the server has it noted that the event is due ``at`` (POSIX time); the same id again replaces it.
+
+        `SetupError` where the server keeps no schedules.
+        """
+        if at <= time.time():
+            await self.store(subject, payload, headers, timeout=timeout)
+            return
+        if not self._schedules:
+            await self._ensure_later()
+        due = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+        schedule = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": due_subject(self._subjects, subject)}
+        await self._later.publish(
+            self._note(event_id), payload, {**headers, **schedule}, message_id=f"{headers.get(MESSAGE_ID, event_id)}@{at}", timeout=timeout
+        )
+
+    async def cancel(self, event_id: str) -> bool:
+        """Take back a delayed event; False when there is none of that id, or not any more."""
+        if not self._schedules:
+            await self._ensure_later()
+        return await self._jetstream.purge(later_stream(self._subjects).name, filter=self._note(event_id)) > 0
+
+    def _note(self, event_id: str) -> str:
+        """Return the subject of a delayed event: its id, with what no subject can have written as hex digits."""
+        safe = _UNSAFE.sub(lambda found: f"={found[0].encode().hex()}=", event_id)
+        return f"{later_prefix(self._subjects)}{safe}"
+
+    async def _ensure_later(self) -> None:
+        version = self._jetstream.version
+        if version < SCHEDULES:
+            shown = ".".join(map(str, version))
+            raise SetupError(f"delay= and at= need nats-server 2.12, which keeps schedules; this one is {shown}.")
+        for config in (
+            later_stream(self._subjects, replicas=self._replicas),
+            events_stream(self._subjects, replicas=self._replicas, later=True),
+        ):
+            await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+        await self._forget_taken_over()
+        self._schedules = True
+
+    async def _forget_taken_over(self) -> None:
+        """Remove from LATER what EVENTS has taken over already."""
+        name = later_stream(self._subjects).name
+        info = await self._jetstream.stream(self._subjects.stream)
+        taken = next((source.seq for source in info.sources or [] if source.name == name), 0)
+        if taken > 1:
+            await self._jetstream.purge(name, filter=due_subject(self._subjects, ">"), seq=taken)

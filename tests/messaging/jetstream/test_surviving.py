@@ -1,0 +1,152 @@
+"""What consumers and publishers live through: killed servers, lost consumers and streams, dead replicas."""
+
+import asyncio
+
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.support.nats import NatsServer
+
+
+async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Through three kills while publishing and consuming, every event is handled; a repeated publish is no second event."""
+    handler = Recorder()
+    publish = publisher(jetstream, subjects)
+    total, sent = 3000, 0
+
+    async def emit(lane: int) -> None:
+        nonlocal sent
+        for number in range(lane, total, 16):
+            await publish.publish("events.user.created", b"%d" % number, message_id=f"id-{number}", timeout=30)
+            sent += 1
+
+    async with consuming(jetstream, subjects, handler):
+        lanes = [asyncio.create_task(emit(lane)) for lane in range(16)]
+        for share in (0.2, 0.5, 0.8):
+            await until(lambda share=share: sent > share * total, within=60)
+            await asyncio.to_thread(server.restart)
+        await asyncio.gather(*lanes)
+        await until(lambda: len(set(handler.payloads)) == total, within=60)
+    assert (await jetstream.stream("EVENTS")).state.messages == total
+
+
+async def test_a_consumer_resumes_after_the_server_was_away(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """An idle consumer that saw the server die and come back gets the next event."""
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler):
+        for number in range(3):
+            await asyncio.to_thread(server.restart)
+            await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number, timeout=20)
+            await until(lambda number=number: len(handler.seen) == number + 1)
+
+
+async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStream, subjects: Subjects):
+    """Events emitted between the deletion and the new consumer are handled too."""
+    handler = Recorder()
+    publish = publisher(jetstream, subjects)
+    async with consuming(jetstream, subjects, handler):
+        await publish.publish("events.user.created", b"1")
+        await until(lambda: handler.seen)
+        await jetstream.delete_consumer("EVENTS", "users-welcome")
+        await publish.publish("events.user.created", b"2")
+        await until(lambda: b"2" in handler.payloads)
+
+
+async def test_a_deleted_stream_is_made_again(jetstream: JetStream, subjects: Subjects):
+    """Publishers and consumers both find their way back to a stream of the same name."""
+    handler = Recorder()
+    publish = publisher(jetstream, subjects)
+    async with consuming(jetstream, subjects, handler):
+        await publish.publish("events.user.created", b"1")
+        await until(lambda: handler.seen)
+        await jetstream.delete_stream("EVENTS")
+        for number in range(2, 5):
+            await publish.publish("events.user.created", b"%d" % number)
+        await until(lambda: set(handler.payloads) == {b"1", b"2", b"3", b"4"})
+
+
+async def test_a_long_handler_is_not_run_twice(join: Join, subjects: Subjects):
+    """While a handler works, its replica tells the consumer so, and no other replica gets the event."""
+    runs = 0
+
+    async def slow(_: Delivery) -> None:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(2.5)
+
+    first, second = JetStream(await join()), JetStream(await join())
+    async with consuming(first, subjects, slow, ack_wait=0.6) as one, consuming(second, subjects, slow, ack_wait=0.6) as other:
+        await publisher(first, subjects).publish("events.user.created", b"1")
+        await until(lambda: one.counts.handled + other.counts.handled == 1)
+    assert runs == 1
+
+
+async def test_a_drain_gives_back_what_it_could_not_finish(join: Join, subjects: Subjects):
+    """What a stopping replica had not finished goes to another at once, not after the ack wait."""
+    started = asyncio.Event()
+
+    async def endless(_: Delivery) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    handler = Recorder()
+    first, second = JetStream(await join()), JetStream(await join())
+    stopping = consuming(first, subjects, endless).consumption
+    await stopping.start()
+    await publisher(first, subjects).publish("events.user.created", b"1")
+    await started.wait()
+    await stopping.drain(0.1)
+    async with consuming(second, subjects, handler):
+        await until(lambda: handler.seen, within=5)
+    assert handler.seen == [("events.user.created", b"1", 2)]
+
+
+async def test_a_drain_under_load_loses_nothing_and_repeats_nothing(join: Join, subjects: Subjects):
+    """Replicas that stop and start while events flow handle each event exactly once."""
+    handler = Recorder()
+    publish = publisher(JetStream(await join()), subjects)
+    total, sent = 2000, 0
+
+    async def emit() -> None:
+        nonlocal sent
+        for number in range(total):
+            await publish.publish("events.user.created", b"%d" % number)
+            sent += 1
+
+    async def work(delivery: Delivery) -> None:
+        await asyncio.sleep(0.002)
+        await handler(delivery)
+
+    streams = [JetStream(await join()) for _ in range(2)]
+    async with consuming(streams[0], subjects, work) as _:
+        emitting = asyncio.create_task(emit())
+        for _ in range(5):
+            async with consuming(streams[1], subjects, work):
+                seen = len(handler.seen)
+                await until(lambda seen=seen: len(handler.seen) > seen + 100 or len(handler.seen) == total)
+        await emitting
+        await until(lambda: len(set(handler.payloads)) == total)
+    assert len(handler.seen) == total
+
+
+async def test_an_event_that_nobody_finishes_is_parked(join: Join, subjects: Subjects):
+    """An event whose replicas die of it is parked after as many deliveries as it has attempts, and two more."""
+    stuck = JetStream(await join())
+
+    async def hangs(_: Delivery) -> None:
+        await asyncio.Event().wait()
+
+    attempts = []
+    for _ in range(3):
+        consumption = consuming(stuck, subjects, hangs, retry=(), ack_wait=1.0).consumption
+        await consumption.start()
+        if not attempts:
+            await publisher(stuck, subjects).publish("events.user.created", b"killer")
+        await until(lambda consumption=consumption: consumption.pull.held)
+        attempts.append(next(iter(consumption.pull.held.values())).attempt)
+        await consumption.drain(0)
+    async with consuming(stuck, subjects, hangs, retry=(), ack_wait=1.0) as consumption:
+        await until(lambda: consumption.counts.parked == 1)
+    assert attempts == [1, 2, 3]
