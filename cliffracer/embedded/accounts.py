@@ -8,10 +8,13 @@ Standard library only: the supervisor starts without the rest of the package.
 import contextlib
 import ctypes
 import os
-import pwd
 import stat
+import sys
 from pathlib import Path
 from typing import NamedTuple
+
+if sys.platform != "win32":  # so that importing is harmless there; `use.servers` refuses with a sentence
+    import pwd
 
 CLONE_NEWUSER = 0x10000000
 

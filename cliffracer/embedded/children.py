@@ -26,7 +26,13 @@ class StartFailed(Exception):
 
 
 def spawn(
-    command: Sequence[str | Path], *, cwd: Path, log: Path, alive: int, on_death: signal.Signals, account: Account | None = None,
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    log: Path,
+    alive: int,
+    on_death: signal.Signals,
+    account: Account | None = None,
 ) -> subprocess.Popen[bytes]:
     """Return a child that keeps ``alive`` open, writes to ``log``, and gets ``on_death`` when this process ends."""
     switch = account is not None and not account.mapped

@@ -1,7 +1,6 @@
 """Which folder a project's servers live in, and that nobody else can look into it."""
 
 import os
-import sys
 from pathlib import Path
 
 from cliffracer.errors import SetupError
@@ -15,9 +14,12 @@ def project_folder(start: Path | None = None) -> Path:
     home = os.environ.get("CLIFFRACER_HOME")
     if home:
         return Path(home).expanduser().absolute()
-    here = (start or Path.cwd()).absolute()
+    try:
+        here = (start or Path.cwd()).absolute()
+    except FileNotFoundError as error:
+        raise SetupError("The current folder does not exist any more; change to another one, or set CLIFFRACER_HOME.") from error
     for folder in (here, *here.parents):
-        if any((folder / marker).exists() for marker in MARKERS):
+        if any(os.path.exists(folder / marker) for marker in MARKERS):  # noqa: PTH110 - Path.exists raises where we may not look
             return folder
     return here
 
@@ -30,8 +32,6 @@ def locate(folder: Path | None) -> Path:
 
 def prepare(folder: Path | None, kind: str) -> Path:
     """Return the private folder of one server, made if need be; SetupError says why that cannot be."""
-    if sys.platform == "win32":
-        raise SetupError("Embedded servers need Linux or macOS; on Windows set NATS_URL and DATABASE_URL.")
     home = locate(folder)
     try:
         for place in (home, home / kind):
@@ -55,5 +55,5 @@ def _check(place: Path) -> None:
             f"{place} must be a real folder of yours (uid {os.geteuid()}, it belongs to uid {found.st_uid}): "
             "remove it, or set CLIFFRACER_HOME to a folder of yours."
         )
-    if found.st_mode & 0o066:  # passing through may be open: see `accounts.ordinary`
+    if found.st_mode & 0o777 not in (0o700, 0o711):  # passing through may be open: see `accounts.ordinary`
         place.chmod(0o700)

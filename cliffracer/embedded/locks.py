@@ -8,11 +8,19 @@ Standard library only: the supervisor starts without the rest of the package.
 import contextlib
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
-if sys.platform != "win32":  # so that importing is harmless there; `folder.prepare` refuses with a sentence
+if sys.platform != "win32":  # so that importing is harmless there; `use.servers` refuses with a sentence
     import fcntl
+
+
+NO_FORK = threading.RLock()
+"""Held while a lock is held for a moment: a child forked right then by another thread would go on holding it for as long as it lives."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=NO_FORK.acquire, after_in_parent=NO_FORK.release, after_in_child=NO_FORK.release)
 
 
 def attempt(path: Path, *, exclusive: bool) -> int | None:
@@ -51,10 +59,11 @@ def is_at(fd: int, path: Path) -> bool:
 
 def is_held(path: Path) -> bool:
     """Return whether somebody holds the lock, in any way."""
-    fd = attempt(path, exclusive=True)
-    if fd is not None:
-        os.close(fd)
-    return fd is None
+    with NO_FORK:
+        fd = attempt(path, exclusive=True)
+        if fd is not None:
+            os.close(fd)
+        return fd is None
 
 
 def holders(path: Path) -> list[int]:

@@ -52,11 +52,12 @@ class Nats:
             _write_private(self.folder / "server.conf", CONFIGURATION.format(port=port, password=self._password()))
             command = (self.binary, "-c", "server.conf")
             child = spawn(command, cwd=self.folder, log=self.folder / "supervisor.log", alive=alive, on_death=self.polite)
-            if await_ready(child, (self.folder / f"{self.binary.name}_{child.pid}.ports").exists, 15.0):
+            if await_ready(child, (self.folder / f"{self.binary.name}_{child.pid}.ports").exists, 30.0):
                 _write_private(self.folder / "port", str(port))
                 self.port = port
                 return child
-        raise StartFailed(f"nats-server did not start; {self.folder / 'server.log'} ends with:\n{tail(self.folder / 'server.log')}")
+        log = self.folder / "server.log"
+        raise StartFailed(f"nats-server did not start (to begin anew, remove {self.folder}); {log} ends with:\n{tail(log)}")
 
     def close(self) -> None:
         """Nothing outside the folder is left to remove."""

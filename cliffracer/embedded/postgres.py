@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ INITDB = (
 # Commits are synced as in production: with synchronous_commit=off a killed server loses the last half second of them.
 OPTIONS = (
     "listen_addresses=", "unix_socket_permissions=0700", "max_connections=200", "shared_buffers=32MB",
-    "wal_level=minimal", "max_wal_senders=0", "max_wal_size=256MB", "jit=off", "timezone=UTC", "log_timezone=UTC",
+    "io_method=sync", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=256MB", "jit=off", "timezone=UTC", "log_timezone=UTC",
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ class Postgres:
         options = [part for option in OPTIONS for part in ("-c", option)]
         child = self._spawn("postgres", "-D", self.data, "-k", self.socket, *options, alive=alive)
         if not await_ready(child, self._is_ready, 60.0):
-            raise StartFailed(f"PostgreSQL did not start; {self.log} ends with:\n{tail(self.log)}")
+            raise StartFailed(f"PostgreSQL did not start (to begin anew, remove {self.folder}); {self.log} ends with:\n{tail(self.log)}")
         return child
 
     def close(self) -> None:
@@ -107,11 +108,13 @@ class Postgres:
         known = Path(note.read_text()) if note.exists() else None
         if known is not None and _fits(known) and _belongs_to(known, {os.geteuid(), self.account.uid if self.account else os.geteuid()}):
             return known
-        bases = (os.environ.get("XDG_RUNTIME_DIR", "") if self.account is None else "", os.environ.get("TMPDIR", ""), "/tmp")  # noqa: S108 - see mkdir
-        made = next(place for base in bases if _fits(place := Path(base, f"cliffracer-{os.urandom(6).hex()}")) and Path(base).is_dir())
-        made.mkdir(mode=0o700)  # fails if anything, also a link, has that name
-        note.write_text(str(made))
-        return made
+        for base in (os.environ.get("TMPDIR", ""), "/tmp"):  # noqa: S108 - see mkdir
+            place = Path(base, f"cliffracer-{os.urandom(6).hex()}")
+            if _fits(place) and place.parent.is_dir():
+                place.mkdir(mode=0o700)  # fails if anything, also a link, has that name
+                note.write_text(str(place))
+                return place
+        raise StartFailed(f"the path {self.folder} is too long or too odd for a Unix socket, and so is TMPDIR: set TMPDIR to a short path")
 
 
 def _fits(folder: Path) -> bool:
@@ -123,7 +126,7 @@ def _belongs_to(folder: Path, owners: set[int]) -> bool:
         found = folder.lstat()
     except FileNotFoundError:
         return False
-    return found.st_mode == 0o040700 and found.st_uid in owners
+    return stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077 and found.st_uid in owners
 
 
 def _major(binary: Path) -> str:

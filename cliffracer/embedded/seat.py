@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cliffracer.embedded import locks
 from cliffracer.embedded.children import environment
-from cliffracer.embedded.journal import append
+from cliffracer.embedded.journal import append, tail
 from cliffracer.errors import SetupError
 
 PROGRAM = Path(__file__).with_name("__main__.py")
@@ -30,19 +30,31 @@ class Seat(NamedTuple):
 
     def ensure(self, *, started: bool = False) -> bool:
         """Start a supervisor if there is none; return whether that was needed. SetupError if one was ``started`` already and failed."""
-        with _starting(self.place):
-            lock = locks.attempt(self.place / "supervisor.lock", exclusive=True)
-            if lock is None:
-                return False
-            try:
-                if started and (self.place / "error").exists():
-                    raise SetupError(self._why())
-                for stale in ("url", "error", "stop"):
-                    (self.place / stale).unlink(missing_ok=True)
-                self._spawn(lock)
-            finally:
-                os.close(lock)  # the supervisor inherited it: locked from before it ran until it ends
-            return True
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with _sentences(self), locks.NO_FORK:
+                alone = locks.attempt(self.place / "start.lock", exclusive=True)
+                if alone is not None:
+                    try:
+                        return self._ensure_alone(started=started)
+                    finally:
+                        os.close(alone)
+            time.sleep(0.005)
+        raise SetupError(f"Another process holds {self.place / 'start.lock'} and does not let go: it hangs or is stopped.")
+
+    def _ensure_alone(self, *, started: bool) -> bool:
+        lock = locks.attempt(self.place / "supervisor.lock", exclusive=True)
+        if lock is None:
+            return False
+        try:
+            if started and (self.place / "error").exists():
+                raise SetupError(self._why())
+            for stale in ("url", "error", "stop"):
+                (self.place / stale).unlink(missing_ok=True)
+            self._spawn(lock)
+        finally:
+            os.close(lock)  # the supervisor inherited it: locked from before it ran until it ends
+        return True
 
     def url(self, deadline: float) -> str:
         """Return where the server is, once it is ready; SetupError if it does not come up by then (monotonic seconds)."""
@@ -70,24 +82,27 @@ class Seat(NamedTuple):
     def _why(self) -> str:
         with contextlib.suppress(FileNotFoundError):
             return f"The embedded {self.kind} did not start: {(self.place / 'error').read_text()}"
-        return f"The embedded {self.kind} did not start in time; see {self.place / 'supervisor.log'}"
+        log = self.place / "supervisor.log"
+        return f"The embedded {self.kind} did not come up; {log} ends with:\n{tail(log)}"
 
 
 @contextmanager
-def _starting(place: Path) -> Iterator[None]:
-    fd = locks.wait(place / "start.lock", exclusive=True, seconds=30)
-    if fd is None:
-        raise SetupError(f"Another process holds {place / 'start.lock'} and does not let go: it hangs or is stopped.")
+def _sentences(seat: Seat) -> Iterator[None]:
+    """Turn what the file system says (disk full, no locks here, folder gone) into a SetupError."""
     try:
         yield
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise SetupError(
+            f"The embedded {seat.kind} keeps its files in {seat.place}, and that does not work: {error}. "
+            "Set CLIFFRACER_HOME to a folder on a local disk, or the URL of a server of yours."
+        ) from error
 
 
 @contextmanager
 def seated(seat: Seat, deadline: float) -> Iterator[None]:
     """Count as a user of the server while inside; it may still be starting."""
-    share = locks.wait(seat.place / "users.lock", exclusive=False, seconds=deadline - time.monotonic())
+    with _sentences(seat):
+        share = locks.wait(seat.place / "users.lock", exclusive=False, seconds=deadline - time.monotonic())
     if share is None:
         raise SetupError(f"The embedded {seat.kind} does not finish stopping; see {seat.place / 'supervisor.log'}")
     try:

@@ -39,8 +39,10 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """Where clients connect, once it is started."""
+
     def start(self, alive: int) -> subprocess.Popen[bytes]:
         """Return the running server, ready to be used."""
+
     def close(self) -> None:
         """Remove what lies outside the folder."""
 
@@ -73,13 +75,14 @@ def _supervise(server: Server, place: Path, grace: float, lock: int) -> None:
         _say(f"ready, pid {child.pid}")
         deaths: list[float] = []
         idle = Idle(place / "users.lock", grace)
-        while not (_signalled(wake) or idle.for_long() or (place / "stop").exists() or not locks.is_at(lock, place / "supervisor.lock")):
+        told = (place / "stop").exists
+        while not _signalled(wake) and locks.is_at(lock, place / "supervisor.lock") and not told() and not idle.for_long():
             if child.poll() is None:
                 continue
             _say(f"server ended with {child.returncode}")
             deaths = [*(moment for moment in deaths if moment > time.monotonic() - 60), time.monotonic()]
             if len(deaths) > DEATHS:
-                raise StartFailed(f"the server keeps dying; see the logs in {place}")
+                raise StartFailed(f"it keeps dying; see the logs in {place}")
             child = _start(server, place)
     finally:
         (place / "url").unlink(missing_ok=True)

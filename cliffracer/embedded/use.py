@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def servers(*, nats: bool = True, database: bool = False, folder: Path | None = 
     Without ``folder``, the project around the current folder. SetupError says what is missing and what to do about it.
     """
     refuse_in_production(nats=nats, database=database)
+    if sys.platform == "win32":
+        raise SetupError("Embedded servers need Linux or macOS; on Windows set NATS_URL and DATABASE_URL.")
     grace = _grace()
     deadline = time.monotonic() + PATIENCE
     asked = [kind for kind, wanted in (("nats", nats), ("postgres", database)) if wanted]

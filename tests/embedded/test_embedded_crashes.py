@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from cliffracer import embedded
 from cliffracer.embedded import locks
+from cliffracer.errors import SetupError
 from tests.embedded.project import Project, eventually, greeting, select
 
 
@@ -143,3 +146,88 @@ def test_removed_folder_ends_the_servers(project: Project) -> None:
     user.leave()
     with embedded.servers(folder=project.folder) as urls:
         assert greeting(urls.nats_url)
+
+
+def test_orphan_that_holds_on_is_ended(project: Project) -> None:
+    """A server that outlived its supervisor, as happens without a signal on the parent's death, makes way for a new one."""
+    with embedded.servers(folder=project.folder):
+        pass
+    embedded.stop(project.folder)
+    held = locks.attempt(project.place("nats") / "alive.lock", exclusive=True)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,)) as orphan:
+        os.close(held)
+        with embedded.servers(folder=project.folder) as urls:
+            assert greeting(urls.nats_url)
+        assert orphan.wait(10) == -signal.SIGTERM
+
+
+def test_server_that_cannot_start_is_explained(project: Project) -> None:
+    """A start that fails ends soon, with the server's own words and a cure, and holds up nobody afterwards."""
+    with embedded.servers(nats=False, database=True, folder=project.folder):
+        pass
+    embedded.stop(project.folder)
+    control = project.place("postgres") / "data-18" / "global" / "pg_control"
+    kept = control.read_bytes()
+    control.write_bytes(b"garbage")
+    with (
+        pytest.raises(SetupError, match=r"(?s)PostgreSQL did not start.*to begin anew.*pg_control"),
+        embedded.servers(nats=False, database=True, folder=project.folder),
+    ):
+        pass
+    control.write_bytes(kept)
+    with embedded.servers(nats=False, database=True, folder=project.folder) as urls:
+        assert select(urls.database_url) == 1
+
+
+def test_server_that_keeps_dying_is_given_up_and_revived(project: Project) -> None:
+    """A supervisor gives up on a server that dies again and again; its users get a new supervisor, at the same address."""
+    with embedded.servers(folder=project.folder) as urls:
+        first = project.supervisor("nats")
+        while Path(f"/proc/{first}").exists():
+            for pid in locks.holders(project.place("nats") / "alive.lock"):
+                project.kill(pid)
+        eventually(lambda: greeting(urls.nats_url))
+        assert project.supervisor("nats") != first
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # what Python 3.12 warns of is the case here
+def test_forked_child_keeps_its_share_only(project: Project) -> None:
+    """A child forked while servers are used keeps them running until it ends, and blocks nobody else."""
+    with embedded.servers(folder=project.folder) as urls:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        os.close(reader)
+    with pytest.raises(SetupError, match="in use"):
+        embedded.stop(project.folder)
+    with embedded.servers(folder=project.folder) as again:
+        assert again == urls
+    os.close(writer)
+    os.waitpid(child, 0)
+    eventually(lambda: not project.runs("nats"))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # what Python 3.12 warns of is the case here
+def test_forks_never_carry_a_lock_of_a_moment(tmp_path: Path) -> None:
+    """However many children are forked while another thread looks at a lock, none of them goes on holding it."""
+    lock = tmp_path / "x.lock"
+    done = threading.Event()
+    looking = threading.Thread(target=lambda: [locks.is_held(lock) for _ in iter(done.is_set, True)])
+    looking.start()
+    children = []
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(child)
+    done.set()
+    looking.join()
+    held = locks.is_held(lock)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert not held

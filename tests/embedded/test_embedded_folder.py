@@ -107,6 +107,30 @@ def test_grace_must_be_seconds(project: Project, monkeypatch, grace: str) -> Non
         pass
 
 
+def test_windows_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """Where there are no kernel file locks, importing is harmless and a use says what to set."""
+    code = (
+        "import sys\n"
+        "sys.platform = 'win32'\n"
+        "sys.modules['fcntl'] = sys.modules['pwd'] = None\n"
+        "from cliffracer import embedded\n"
+        "with embedded.servers(): pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "SetupError: Embedded servers need Linux or macOS; on Windows set NATS_URL and DATABASE_URL." in done.stderr
+
+
+def test_removed_current_folder_is_named(tmp_path: Path, monkeypatch) -> None:
+    """From a folder that was deleted under the shell, the message says so."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SetupError, match="does not exist any more"):
+        embedded.project_folder()
+
+
 def test_supervisor_imports_next_to_nothing() -> None:
     """The supervisor's modules load without site-packages, the package above them, or anything slow."""
     code = (
