@@ -1,1 +1,108 @@
-"""Cliffracer: one file, one service."""
+"""Cliffracer: one file, one service. RPC, durable events, HTTP and WebSockets, declared on a module-level `App`.
+
+Importing it is light: what needs NATS, PostgreSQL, Starlette or uvicorn is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cliffracer.app import App
+from cliffracer.context import Context
+from cliffracer.database.model import Index, Model, References, Unique
+from cliffracer.errors import (
+    Cancelled,
+    CliffracerError,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    Internal,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    SetupError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from cliffracer.events import Event, Received, Rejected
+from cliffracer.markers import Cookie, Header, Query, provided
+from cliffracer.scope import Group
+
+if TYPE_CHECKING:  # type checkers see the names that are imported when first used
+    from starlette.datastructures import UploadFile
+    from starlette.requests import Request
+    from starlette.websockets import WebSocket
+
+    from cliffracer.client import AsyncClient, Client, connect, connect_async
+    from cliffracer.database.database import Database
+    from cliffracer.database.repository import Repository
+    from cliffracer.database.transaction import Transaction
+    from cliffracer.settings import Secret, Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "CliffracerError",
+    "Conflict",
+    "Context",
+    "Cookie",
+    "Database",
+    "DeadlineExceeded",
+    "Event",
+    "Forbidden",
+    "Group",
+    "Header",
+    "Index",
+    "Internal",
+    "InvalidInput",
+    "Model",
+    "NotFound",
+    "Overloaded",
+    "Query",
+    "Received",
+    "References",
+    "Rejected",
+    "Repository",
+    "Request",
+    "Secret",
+    "ServiceError",
+    "Settings",
+    "SetupError",
+    "TooLarge",
+    "Transaction",
+    "Unauthenticated",
+    "Unavailable",
+    "Unique",
+    "UploadFile",
+    "WebSocket",
+    "connect",
+    "connect_async",
+    "provided",
+]
+
+_LATER = {
+    "AsyncClient": "cliffracer.client",
+    "Client": "cliffracer.client",
+    "Database": "cliffracer.database.database",
+    "Repository": "cliffracer.database.repository",
+    "Request": "starlette.requests",
+    "Secret": "cliffracer.settings",
+    "Settings": "cliffracer.settings",
+    "Transaction": "cliffracer.database.transaction",
+    "UploadFile": "starlette.datastructures",
+    "WebSocket": "starlette.websockets",
+    "connect": "cliffracer.client",
+    "connect_async": "cliffracer.client",
+}
+
+
+def __getattr__(name: str) -> Any:  # PEP 562
+    if name not in _LATER:
+        raise AttributeError(f"module 'cliffracer' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value

@@ -4,13 +4,14 @@ import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from cliffracer import declarations
 from cliffracer.calling import Emission, Link, Service, arguments_of
-from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, where
+from cliffracer.database.model import Model
+from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, Value, where
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
@@ -19,6 +20,10 @@ from cliffracer.scope import ADDRESSES, Declared, Group, Scope, check_duplicates
 from cliffracer.signature import read
 from cliffracer.wire.subjects import check_literal, check_name, check_pattern
 
+if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
+    from cliffracer.database.repository import Repository
+
+M = TypeVar("M", bound=Model)
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -38,6 +43,14 @@ class Frozen(msgspec.Struct, frozen=True):
     shutdown: tuple[Function, ...]
     checks: tuple[HealthCheck, ...]
     statics: tuple[declarations.Static, ...]
+    models: tuple[type, ...]
+    """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
+
+    @property
+    def others(self) -> list[Function]:
+        """Return the functions beside handlers that are provided with something: providers, hooks, health checks."""
+        providers = [p.function for p in self.providers if not isinstance(p.function, Value)]
+        return [*providers, *self.startup, *self.shutdown, *(check.function for check in self.checks)]
 
     def of(self, kind: type[T]) -> list[tuple[T, Declared]]:
         """Return the records of one kind, each with its declaration."""
@@ -59,6 +72,9 @@ class App(Scope):
         self.version = version
         self.description = description
         self._links: list[Link] = []
+        self._models: list[type] = []
+        self.databases: list[Any] = []
+        """The database that this app uses while it runs; the runtime's business."""
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
@@ -120,10 +136,19 @@ class App(Scope):
         wanted = data if isinstance(pattern, str) or data is not Any else pattern
         return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
 
+    def repository(self, model: type[M]) -> "Repository[M]":
+        """Return the repository of a model, for code that is not provided with one; it works while the app runs."""
+        self._open()
+        if model not in self._models:
+            self._models.append(model)
+        stored = importlib.import_module("cliffracer.stored")  # by name: declaring must not import what connects
+        found: Repository[M] = stored.repository_of(self, model)
+        return found
+
     def connected(self, settings: Any = None) -> AbstractAsyncContextManager["App"]:
         """Connect and serve nothing, for scripts: ``async with app.connected(): await app.call(...)``."""
-        runtime = importlib.import_module("cliffracer.runtime")  # by name: declaring must not import what runs
-        found: AbstractAsyncContextManager[App] = runtime.connected(self, settings)
+        client = importlib.import_module("cliffracer.client")  # by name: declaring must not import what connects
+        found: AbstractAsyncContextManager[App] = client.connected(self, settings)
         return found
 
     def link(self) -> Link:
@@ -163,8 +188,9 @@ class App(Scope):
             shutdown=tuple(f for scope, _ in scopes for f in scope.shutdown),
             checks=tuple(c for scope, _ in scopes for c in scope.checks),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
+            models=tuple(self._models),
         )
-        check_provided([d.signature for d in declared if d.signature], frozen.providers, [*frozen.startup, *frozen.shutdown])
+        check_provided([d.signature for d in declared if d.signature], frozen.providers, frozen.others)
         return frozen
 
     def _count(self, change: int) -> None:

@@ -16,6 +16,7 @@ from loguru import logger
 from cliffracer.context import Context, current, new_id
 from cliffracer.declarations import where
 from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
+from cliffracer.events import Rejected
 from cliffracer.observability.stats import Stats
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -160,7 +161,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException, t
             return await _mapped(handler, mapping, error)
     if isinstance(error, ServiceError):
         return error
-    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+    if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error
     return _defect(handler, error)
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cliffracer.declarations import Provider, Value, refuse
+from cliffracer.declarations import Provider, refuse
 from cliffracer.signature import Parameter, Signature, bare, dotted, read, shown
 
 BUILT_IN: dict[str, str] = {
@@ -40,9 +40,9 @@ def is_provided(annotation: Any, providers: Iterable[Provider]) -> bool:
     return built_in(annotation) is not None or any(p.provides == key_of(annotation) for p in providers)
 
 
-def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], hooks: Iterable[Callable[..., Any]]) -> None:
+def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:
     """Raise `SetupError` for the first keyword-only parameter that nothing provides."""
-    wanted = [*signatures, *(read(p.function) for p in providers if not isinstance(p.function, Value)), *(read(hook) for hook in hooks)]
+    wanted = [*signatures, *(read(function) for function in others)]
     for signature in wanted:
         for parameter in signature.needs:
             if parameter.required and not is_provided(parameter.annotation, providers):

@@ -1,0 +1,222 @@
+"""Calls and events from scripts and notebooks: no app needed, one connection, usable from any thread.
+
+    with cliffracer.connect() as c:
+        c.user_service.get_user(user_id=7)
+        c.emit("user.created", {"name": "Ada"})
+
+    async with cliffracer.connect_async() as c:
+        await c.user_service.get_user(user_id=7)
+
+``connect()`` goes to the given URL, or to NATS_URL, or in development to the embedded server of this folder.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from cliffracer import embedded
+from cliffracer.app import App, address_of, emission
+from cliffracer.calling import Emission, Service, arguments_of
+from cliffracer.durations import seconds
+from cliffracer.events import Event, Received
+from cliffracer.messaging.bus import connect as connect_bus
+from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.outgoing import Outgoing
+from cliffracer.settings import Settings
+from cliffracer.wire.subjects import Subjects, check_pattern
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection that calls and emits; services are its attributes: ``await c.user_service.get_user(user_id=7)``."""
+
+    def __init__(self, link: Connection, timeout: float | None) -> None:
+        self._link = link
+        self._timeout = timeout
+
+    def __getattr__(self, name: str) -> Service:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.service(name)
+
+    def service(self, name: str, *, timeout: float | str | None = None) -> Service:
+        """Return a service as an object, also one whose name is taken here."""
+        return Service(name, lambda: self._link, timeout=self._timeout if timeout is None else seconds(timeout))
+
+    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
+        service, method, returns = address_of(target)
+        return await self._link.call(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
+
+    def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Yield what a streaming handler yields."""
+        service, method, returns = address_of(target)
+        return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
+
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
+        """Emit an event; a durable one is stored when this returns. Options as `App.emit`."""
+        await self._link.emit(emission(subject, data, **options))
+
+    def events(self, pattern: str, data: Any = Any) -> AsyncIterator[Received[Any]]:
+        """Yield events as they arrive, from now on."""
+        return self._link.events(check_pattern(pattern), data)
+
+
+@asynccontextmanager
+async def connect_async(
+    url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None
+) -> AsyncIterator[AsyncClient]:
+    """Connect while the block runs; ``timeout`` is that of a call (10 s if not given). `Unavailable` if NATS is not there."""
+    async with _linked(url, settings, "script") as link:
+        yield AsyncClient(link, None if timeout is None else seconds(timeout))
+
+
+@asynccontextmanager
+async def connected(app: App, settings: Settings | None = None) -> AsyncIterator[App]:
+    """Let an app call and emit without serving anything: ``async with app.connected(): ...``."""
+    async with _linked(None, settings, app.name) as link:
+        app.attach(link, serving=False)
+        try:
+            yield app
+        finally:
+            app.detach(link, serving=False)
+
+
+@asynccontextmanager
+async def _linked(url: str | None, settings: Settings | None, name: str) -> AsyncIterator[Connection]:
+    given = settings if settings is not None else Settings.load(nats_url=url)
+    async with AsyncExitStack() as stack:
+        if given.nats_url is None:
+            urls = await in_thread(stack, embedded.servers)
+            given = given.changed("embedded", nats_url=urls.nats_url)
+        bus = await connect_bus(given, name=name)
+        stack.push_async_callback(bus.close)
+        subjects = Subjects(given.namespace)
+        outgoing = Outgoing(bus, subjects)
+
+        async def store(emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+            await outgoing.store(emission, subject, payload, headers, timeout=given.deadline)
+
+        yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store)
+
+
+async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:
+    """Enter a blocking context manager in a thread, and leave it in one when the stack unwinds."""
+    manager = opener()
+    value = await asyncio.to_thread(manager.__enter__)
+    stack.push_async_callback(asyncio.to_thread, manager.__exit__, None, None, None)
+    return value
+
+
+# -- without an event loop ---------------------------------------------------------------------------------------------
+
+
+class Client:
+    """The same without ``await``, from any thread: ``c.user_service.get_user(user_id=7)``."""
+
+    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> "SyncService":
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.service(name)
+
+    def service(self, name: str, *, timeout: float | str | None = None) -> "SyncService":
+        """Return a service as an object, also one whose name is taken here."""
+        return SyncService(self._client.service(name, timeout=timeout), self._loop)
+
+    def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
+        return _wait(self._loop, self._client.call(target, *args, **kwargs))
+
+    def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Yield what a streaming handler yields."""
+        return _items(self._loop, self._client.stream(target, *args, **kwargs))
+
+    def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
+        """Emit an event; a durable one is stored when this returns. Options as `App.emit`."""
+        _wait(self._loop, self._client.emit(subject, data, **options))
+
+    def events(self, pattern: str, data: Any = Any) -> Iterator[Received[Any]]:
+        """Yield events as they arrive, from now on."""
+        return _items(self._loop, self._client.events(pattern, data))
+
+
+class SyncService:
+    """A service whose methods block until their reply is there."""
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
+        self._loop = loop
+        self.stream = _Blocking(service.stream, lambda made: _items(loop, made))
+        self.send = _Blocking(service.send, lambda made: _wait(loop, made))
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        return self[method]
+
+    def __getitem__(self, method: str) -> Callable[..., Any]:
+        call = self._service[method]
+        return lambda *args, **kwargs: _wait(self._loop, call(*args, **kwargs))
+
+
+class _Blocking:
+    def __init__(self, proxy: Any, run: Callable[[Any], Any]) -> None:
+        self._proxy = proxy
+        self._run = run
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+        call = getattr(self._proxy, method)
+        return lambda *args, **kwargs: self._run(call(*args, **kwargs))
+
+
+@contextmanager
+def connect(url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None) -> Iterator[Client]:
+    """Connect while the block runs, without an event loop of yours; usable from any thread. See `connect_async`."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
+    thread.start()
+    opened = connect_async(url, settings=settings, timeout=timeout)
+    try:
+        client = _wait(loop, opened.__aenter__())
+        try:
+            yield Client(client, loop)
+        finally:
+            _wait(loop, opened.__aexit__(None, None, None))
+    finally:
+        _wait(loop, loop.shutdown_asyncgens())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
+    async def run() -> T:
+        return await work
+
+    coroutine: Coroutine[Any, Any, T] = run()
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
+        raise
+
+
+def _items(loop: asyncio.AbstractEventLoop, items: Any) -> Iterator[Any]:
+    try:
+        while True:
+            try:
+                yield _wait(loop, anext(items))
+            except StopAsyncIteration:
+                return
+    finally:
+        _wait(loop, items.aclose())

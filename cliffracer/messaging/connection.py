@@ -1,0 +1,198 @@
+"""The calling side on NATS: requests, streams, one-way calls and events of one app or script."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+from cliffracer.calling import Emission
+from cliffracer.context import Context, current, new_id
+from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, ServiceError, Unavailable
+from cliffracer.events import Received
+from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.directory import Directory
+from cliffracer.messaging.received import received_from
+from cliffracer.wire.calls import WINDOW, read_chunk, write_call
+from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.codecs import Decoder, encode
+from cliffracer.wire.faults import decode_fault
+from cliffracer.wire.headers import ERROR_CODE, Headers, encode_headers
+from cliffracer.wire.subjects import Subjects
+
+_ERROR = b"\nnats-service-error-code:"
+Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
+"""Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
+FEED_LIMIT = 1000
+STREAM_IDLE = 60.0
+
+
+class Connection:
+    """Implements `cliffracer.calling.Link` on a bus. Errors of the other side are raised as the class of their code."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, *, name: str, deadline: float, store: Store) -> None:
+        self.bus = bus
+        self.subjects = subjects
+        self.name = name
+        self.deadline = deadline
+        self.directory = Directory(bus, subjects)
+        self._store = store
+
+    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:  # noqa: ASYNC109: sent along
+        """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
+        context = current.get()
+        seconds = self._seconds(context, timeout)
+        block = write_call(*_who(context), seconds)
+        subject = self.subjects.rpc(service, method).encode()
+        try:
+            reply = await self.bus.request(subject, encode(arguments), block, timeout=seconds, abandoned=lambda inbox: self._give_up(service, inbox))
+        except Unavailable as error:
+            if error.details.get("reason") != "nobody":
+                raise
+            raise await self.directory.nobody(service, method) from None
+        return _result(reply, returns)
+
+    async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:  # noqa: ASYNC109
+        """Yield what a streaming handler yields; leaving the loop early cancels the handler."""
+        context = current.get()
+        seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
+        arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
+        inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
+        block = write_call(*_who(context), seconds, window=WINDOW)
+        finished = False
+        taken, expected, decoder = 0, 1, _decoder(returns)
+        until = None if seconds is None else time.monotonic() + seconds
+        try:
+            await self.bus.ready(time.monotonic() + self.deadline)
+            self.bus.publish(self.subjects.rpc(service, method).encode(), encode(arguments), block, inbox.subject, deadline=until)
+            while True:
+                reply, head, payload = await _next(arrived, until)
+                number, end = read_chunk(head)
+                if number == 0 or end:
+                    finished = True
+                    if number == 0:
+                        await self._raise_unless_array(service, method, Reply(head, payload))
+                        for item in _result(Reply(head, payload), list[returns]):
+                            yield item
+                    elif number != expected - 1:
+                        raise Internal(f"the stream of {service}.{method} ended with chunk {number}, {expected - 1} arrived")
+                    return
+                if number != expected:
+                    raise Internal(f"chunk {number} of {service}.{method} arrived, {expected} was next: part of the stream is lost")
+                expected += 1
+                yield decoder.decode(payload)
+                taken += 1
+                if taken >= WINDOW // 2:
+                    self.bus.publish(reply, b"%d" % taken)
+                    taken = 0
+        finally:
+            inbox.close()
+            if not finished:
+                self._give_up(service, inbox.subject)
+
+    async def send(self, service: str, method: str, arguments: Any) -> None:
+        """Store a durable one-way call; a replica of the service handles it, now or when there is one."""
+        headers = _context_headers() | event_headers(new_id(), f"{service}.{method}", self.name)
+        await self._store(Emission(f"{service}.{method}", arguments), self.subjects.send(service, method), encode(arguments), headers)
+
+    async def emit(self, emission: Emission) -> None:
+        """Send an event; a durable one is stored when this returns."""
+        payload = encode(emission.data)
+        subject = self.subjects.event(emission.subject)
+        headers = _context_headers() | event_headers(emission.id or new_id(), emission.subject, self.name, key=emission.key or "")
+        if emission.durable:
+            await self._store(emission, subject, payload, headers)
+        else:
+            self.bus.publish(subject.encode(), payload, encode_headers(headers))
+
+    async def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
+        """Yield events from now on; `Overloaded` ends a feed whose reader is 1,000 events behind."""
+        decoder = _decoder(data)
+        waiting: deque[Received[Any]] = deque()
+        wake = asyncio.Event()
+        missed = 0
+
+        def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
+            nonlocal missed
+            if len(waiting) >= FEED_LIMIT:
+                missed += 1
+            else:
+                try:
+                    waiting.append(received_from(self.subjects, subject, block, decoder.decode(payload)))
+                except InvalidInput:
+                    return  # not of this type: the durable handlers park it, a feed of another type has no use for it
+            wake.set()
+
+        subscription = await self.bus.subscribe(self.subjects.event(pattern), receive)
+        try:
+            await self.bus.flush()
+            while True:
+                while waiting:
+                    yield waiting.popleft()
+                if missed:
+                    raise Overloaded(f"the reader of {pattern} fell {FEED_LIMIT} events behind; {missed} were missed")
+                wake.clear()
+                await wake.wait()
+        finally:
+            await subscription.close()
+
+    def _seconds(self, context: Context | None, timeout: float | None) -> float:
+        seconds = self.deadline if timeout is None else timeout
+        if context is not None and (left := context.remaining()) is not None:
+            seconds = min(seconds, left)
+        if seconds <= 0:
+            raise DeadlineExceeded("the time for this call is over, so nothing more was asked")
+        return seconds
+
+    def _give_up(self, service: str, inbox: bytes) -> None:
+        try:
+            self.bus.publish(self.subjects.cancel(service).encode(), inbox, deadline=time.monotonic() + 1.0)
+        except ServiceError:
+            return  # NATS is away: the callee ends by its deadline
+
+    async def _raise_unless_array(self, service: str, method: str, reply: Reply) -> None:
+        if reply.block is not None and reply.block.startswith(b"NATS/1.0 503"):
+            raise await self.directory.nobody(service, method)
+
+
+def _who(context: Context | None) -> tuple[str, str | None]:
+    return (new_id(), None) if context is None else (context.correlation_id, context.traceparent)
+
+
+def _context_headers() -> dict[str, str]:
+    correlation, trace = _who(current.get())
+    return {"X-Correlation-ID": correlation} if trace is None else {"X-Correlation-ID": correlation, "traceparent": trace}
+
+
+def _result(reply: Reply, returns: Any) -> Any:
+    """Return a reply's value, or raise the error that it carries."""
+    if reply.block is not None and _ERROR in reply.block.lower():
+        raise decode_fault(Headers(reply.block), reply.payload)
+    try:
+        return _decoder(returns).decode(reply.payload) if reply.payload else None
+    except InvalidInput as error:
+        raise Internal("the reply does not have the type that was expected", errors=error.errors) from None
+
+
+@lru_cache(maxsize=1024)
+def _cached(returns: Any) -> Decoder[Any]:
+    return Decoder(returns)
+
+
+def _decoder(returns: Any) -> Decoder[Any]:
+    try:
+        return _cached(returns)
+    except TypeError:  # an annotation that cannot be hashed
+        return Decoder(returns)
+
+
+async def _next(arrived: asyncio.Queue[Any], until: float | None) -> Any:
+    if not arrived.empty():
+        return arrived.get_nowait()
+    left = STREAM_IDLE if until is None else until - time.monotonic()
+    try:
+        async with asyncio.timeout(left):
+            return await arrived.get()
+    except TimeoutError:
+        raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over") from None

@@ -1,0 +1,101 @@
+"""Who is there: services as they answer discovery (ADR-32), asked when somebody needs to know."""
+
+import asyncio
+import difflib
+import time
+from typing import Any
+
+import msgspec
+
+from cliffracer.errors import ServiceError, Unavailable
+from cliffracer.messaging.bus import Bus
+from cliffracer.wire.subjects import Subjects
+
+KEPT = 5.0  # seconds: a storm of calls to nobody asks once
+PATIENCE = 0.1
+
+
+class Endpoint(msgspec.Struct):
+    """One method of a service, as INFO tells."""
+
+    name: str = ""
+    subject: str = ""
+    queue_group: str = ""
+    metadata: dict[str, str] | None = None
+
+
+class Info(msgspec.Struct):
+    """One replica of a service, as INFO tells."""
+
+    name: str = ""
+    id: str = ""
+    version: str = ""
+    description: str = ""
+    metadata: dict[str, str] | None = None
+    endpoints: list[Endpoint] = []
+
+
+class Directory:
+    """Asks the services on the bus who they are, and words the error for a call that nobody answers."""
+
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._lock = asyncio.Lock()
+        self._known: list[Info] = []
+        self._until = 0.0
+
+    async def ask(self, verb: str, name: str = "", *, patience: float = PATIENCE, kind: type[Any] = Info) -> list[Any]:
+        """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds."""
+        answers: list[Any] = []
+        came = asyncio.Event()
+        decoder = msgspec.json.Decoder(kind)
+
+        def receive(_subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
+            if block is None or not block.startswith(b"NATS/1.0 503"):
+                try:
+                    answers.append(decoder.decode(payload))
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    return  # somebody's odd answer is no reason to miss the others
+            came.set()
+
+        inbox = self._bus.inbox(receive)
+        try:
+            self._bus.publish(self._subjects.discovery(verb, name).encode(), b"", None, inbox.subject)
+            while True:
+                came.clear()
+                try:
+                    async with asyncio.timeout(patience):
+                        await came.wait()
+                except TimeoutError:
+                    return answers
+                if not answers:
+                    return answers  # no responders
+        finally:
+            inbox.close()
+
+    async def known(self) -> list[Info]:
+        """Return the services that are there, at most some seconds old."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._known = await self.ask("INFO")
+                self._until = time.monotonic() + KEPT
+            return self._known
+
+    async def nobody(self, service: str, method: str) -> Unavailable:
+        """Return the error for a call that nobody answers: what runs, and what was perhaps meant."""
+        try:
+            infos = await self.known()
+        except ServiceError:
+            infos = []
+        return Unavailable(nobody_answers(service, method, infos))
+
+
+def nobody_answers(service: str, method: str, infos: list[Info]) -> str:
+    """Return ``No service answers user_servce.get_user. Running: user_service. Did you mean user_service.get_user?``."""
+    names = sorted({info.name for info in infos})
+    methods = sorted({f"{info.name}.{endpoint.name}" for info in infos for endpoint in info.endpoints})
+    text = f"No service answers {service}.{method}."
+    text += f" Running: {', '.join(names)}." if names else " No service is running."
+    near = difflib.get_close_matches(f"{service}.{method}", methods, n=1, cutoff=0.6)
+    return f"{text} Did you mean {near[0]}?" if near else text

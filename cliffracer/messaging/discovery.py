@@ -1,0 +1,105 @@
+"""Answers discovery as NATS micro does (ADR-32), so that ``nats micro ls``, ``info`` and ``stats`` know our services."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.rpc import RpcEndpoint
+from cliffracer.wire.subjects import Subjects
+
+PREFIX = "io.nats.micro.v1."
+
+
+class Discovery:
+    """Answers ``$SRV.PING``, ``INFO``, ``STATS`` and ``SCHEMA`` for one replica; ``$SRV.<VERB>[.<name>[.<id>]]``.
+
+    INFO has each endpoint's JSON Schemas and their hash in its metadata; where that would be more than one message holds, the
+    hashes alone, and ``$SRV.SCHEMA.<name>`` answers the schemas of one endpoint, whose name is the payload.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        *,
+        name: str,
+        id: str,  # noqa: A002: ADR-32's word
+        version: str,
+        description: str,
+        endpoints: list[RpcEndpoint],
+        schemas: dict[str, dict[str, str]],
+        metadata: dict[str, str],
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._who: dict[str, Any] = {"name": name, "id": id, "version": version, "metadata": metadata}
+        self._description = description
+        self._endpoints = endpoints
+        self._schemas = schemas
+        self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Subscribe to every discovery subject."""
+        for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats), ("SCHEMA", self._schema)):
+            for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001: ADR-32's word
+                subject = self._subjects.discovery(verb, name, id)
+                self._subscriptions.append(await self._bus.subscribe(subject, self._answering(answer)))
+
+    async def close(self) -> None:
+        """Answer no more."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._subscriptions.clear()
+
+    def _answering(self, answer: Any) -> Any:
+        def receive(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
+            if reply.startswith(b"_INBOX"):
+                self._bus.publish(reply, answer(payload))
+
+        return receive
+
+    def _encoded(self, kind: str, **more: Any) -> bytes:
+        return msgspec.json.encode({"type": f"{PREFIX}{kind}_response", **self._who, **more})
+
+    def _ping(self, _payload: bytes) -> bytes:
+        return self._encoded("ping")
+
+    def _info(self, _payload: bytes) -> bytes:
+        whole = self._encoded("info", description=self._description, endpoints=[self._endpoint(e, texts=True) for e in self._endpoints])
+        if len(whole) <= self._bus.max_payload // 2:
+            return whole
+        return self._encoded("info", description=self._description, endpoints=[self._endpoint(e, texts=False) for e in self._endpoints])
+
+    def _endpoint(self, endpoint: RpcEndpoint, *, texts: bool) -> dict[str, Any]:
+        described = self._schemas.get(endpoint.record.name, {})
+        metadata = {key: value for key, value in described.items() if texts or not key.endswith("_schema")}
+        return {"name": endpoint.record.name, "subject": endpoint.subject, "queue_group": self._who["name"], "metadata": metadata}
+
+    def _stats(self, _payload: bytes) -> bytes:
+        return self._encoded("stats", started=self._started, endpoints=[self._figures(e) for e in self._endpoints])
+
+    def _figures(self, endpoint: RpcEndpoint) -> dict[str, Any]:
+        stats = endpoint.stats
+        nanoseconds = int(stats.seconds * 1e9)
+        return {
+            "name": endpoint.record.name,
+            "subject": endpoint.subject,
+            "queue_group": self._who["name"],
+            "num_requests": stats.calls,
+            "num_errors": stats.errors,
+            "last_error": stats.last_error,
+            "processing_time": nanoseconds,
+            "average_processing_time": nanoseconds // stats.calls if stats.calls else 0,
+            "data": {"p50_ms": round(stats.percentile(0.5) * 1000, 3), "p95_ms": round(stats.percentile(0.95) * 1000, 3)},
+        }
+
+    def _schema(self, payload: bytes) -> bytes:
+        name = payload.decode("utf-8", "replace").strip()
+        wanted = {name: self._schemas[name]} if name in self._schemas else self._schemas
+        whole = self._encoded("schema", endpoints=wanted)
+        if len(whole) > self._bus.max_payload:
+            return self._encoded("schema", endpoints={}, error="too large for one message: ask for one endpoint by name")
+        return whole

@@ -1,0 +1,141 @@
+"""Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
+
+import asyncio
+from typing import Any, get_args, get_origin
+
+from loguru import logger
+
+from cliffracer.context import Context
+from cliffracer.declarations import Subscription as Declaration
+from cliffracer.declarations import refuse, where
+from cliffracer.errors import InvalidInput, Overloaded, ServiceError
+from cliffracer.events import Rejected
+from cliffracer.invoke import Handler, invoke
+from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.consumption import PartlyFailedError
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.received import received_from
+from cliffracer.signature import Signature, bare
+from cliffracer.wire.calls import read_call
+from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.headers import Headers
+from cliffracer.wire.subjects import Subjects
+
+
+class EventEndpoint:
+    """One subscribing function: takes messages off core NATS (`receive`) or deliveries of its consumer (`handle`)."""
+
+    def __init__(self, record: Declaration, signature: Signature, handler: Handler, bus: Bus, subjects: Subjects) -> None:
+        self.record = record
+        self.handler = handler
+        self.function = record.group or record.function.__name__
+        self._bus = bus
+        self._subjects = subjects
+        annotation = signature.accepts[0].annotation if signature.accepts else None
+        self._decoder: Decoder[Any] | None = None if annotation is None or record.batch else Decoder(annotation)
+        self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
+        self._subscription: Subscription | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- core NATS: at most once -----------------------------------------------------------------------------------
+
+    async def start(self, service: str) -> None:
+        """Subscribe on core NATS: the replicas share the events, or with ``each`` everyone gets its own copy."""
+        queue = "" if self.record.each else f"{service}-{self.function}"
+        self._subscription = await self._bus.subscribe(self._subjects.event(self.record.subject), self.receive, queue=queue)
+
+    async def stop_intake(self) -> None:
+        """Take no new events."""
+        if self._subscription is not None:
+            await self._subscription.drain()
+            self._subscription = None
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+        """Start handling one event; runs in the read loop."""
+        context = self._context(block)
+        try:
+            arguments, event = self._arguments(subject, block, payload)
+            self.handler.gate.admit(None)
+        except Overloaded as refused:
+            self.handler.stats.fail("Overloaded 429")
+            if self.handler.gate.refused % 1000 == 1:
+                logger.bind(subject=self.record.subject, refused=self.handler.gate.refused).warning("events dropped: {}", refused)
+            return
+        except InvalidInput as wrong:
+            self.handler.stats.fail("InvalidInput 400")
+            logger.bind(subject=self.record.subject, errors=wrong.errors).warning("event dropped: it does not fit {}", where(self.record.function))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(context, arguments, event))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
+        try:
+            await invoke(self.handler, context, arguments, event)
+        except ServiceError as error:
+            logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {} failed: {}", where(self.record.function), error)
+
+    # -- JetStream: at least once ----------------------------------------------------------------------------------
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
+        context = self._context(delivery.headers.block)
+        arguments, event = self._arguments(
+            delivery.subject, delivery.headers.block, delivery.payload, attempt=delivery.attempt, sequence=delivery.stream_seq
+        )
+        self.handler.gate.admit(None)
+        try:
+            await invoke(self.handler, context, arguments, event)
+        except InvalidInput as error:
+            raise HandlerRefused(error.message) from error  # the function's own, not the payload's: it is tried again
+
+    async def handle_batch(self, deliveries: list[Delivery]) -> None:
+        """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest."""
+        good: list[int] = []
+        data: list[Any] = []
+        failures: dict[int, BaseException] = {}
+        for index, delivery in enumerate(deliveries):
+            try:
+                data.append(self._item.decode(delivery.payload))
+                good.append(index)
+            except InvalidInput as error:
+                failures[index] = error
+        if good:
+            context = self._context(deliveries[good[0]].headers.block)
+            self.handler.gate.admit(None)
+            try:
+                await invoke(self.handler, context, (data,))
+            except Rejected as rejected:
+                failures |= {good[index]: HandlerRefused(reason) for index, reason in rejected.reasons.items() if 0 <= index < len(good)}
+            except ServiceError as error:
+                failures |= dict.fromkeys(good, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
+        if failures:
+            raise PartlyFailedError(failures)
+
+    @property
+    def busy(self) -> int:
+        """How many events of core NATS are being handled."""
+        return len(self._tasks)
+
+    def _context(self, block: bytes | None) -> Context:
+        correlation, trace, _, _, _ = read_call(block)
+        return self.handler.context(correlation_id=correlation, traceparent=trace, headers=None if block is None else Headers(block))
+
+    def _arguments(
+        self, subject: bytes | str, block: bytes | None, payload: bytes, *, attempt: int = 1, sequence: int = 0
+    ) -> tuple[tuple[Any, ...], Any]:
+        arguments = () if self._decoder is None else (self._decoder.decode(payload),)
+        data = arguments[0] if arguments else None
+        return arguments, received_from(self._subjects, subject, block, data, attempt=attempt, sequence=sequence)
+
+
+def _item_of(signature: Signature) -> Any:
+    """Return T of a batch handler's ``list[T]``."""
+    annotation = bare(signature.accepts[0].annotation) if signature.accepts else None
+    if get_origin(annotation) is not list and annotation is not list:
+        raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
+    return (get_args(annotation) or (Any,))[0]
+
+
+class HandlerRefused(ServiceError):
+    """A handler raised `InvalidInput` about an event whose payload was fine."""

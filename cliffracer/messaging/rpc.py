@@ -1,0 +1,168 @@
+"""Answers RPC: one endpoint per method; decodes, admits, invokes, replies. Every request gets one reply."""
+
+import asyncio
+from typing import Any
+
+from loguru import logger
+from msgspec.structs import astuple
+
+from cliffracer.context import Context, new_id
+from cliffracer.declarations import Rpc, where
+from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Unavailable
+from cliffracer.invoke import Handler, invoke
+from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.chunks import Chunks
+from cliffracer.resilience.deadlines import Watch
+from cliffracer.signature import Signature
+from cliffracer.wire.calls import MSGPACK_REPLY, read_call
+from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
+from cliffracer.wire.faults import encode_fault
+from cliffracer.wire.headers import Headers
+from cliffracer.wire.subjects import Subjects
+
+_INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
+_ARRAY_JSON, _MAP_MSGPACK = b"[", 0x80
+
+
+class RpcEndpoint:
+    """One method of a service: ``receive`` takes a message and sees that its reply is sent."""
+
+    __slots__ = ("_array", "_bus", "_handler", "_loop", "_named", "_running", "_signature", "_tasks", "record", "stats", "subject")
+
+    def __init__(self, record: Rpc, signature: Signature, handler: Handler, bus: Bus, subject: str, running: dict[bytes, Context]) -> None:
+        self.record = record
+        self.subject = subject
+        self.stats = handler.stats
+        self._signature = signature
+        self._handler = handler
+        self._bus = bus
+        self._running = running
+        self._named: Decoder[Any] = Decoder(signature.arguments())
+        self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+        """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
+        if reply and not reply.startswith(_INBOX):
+            logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
+            return
+        correlation, trace, timeout, msgpack, window = read_call(block)
+        handler = self._handler
+        context = handler.context(timeout=timeout, correlation_id=correlation, traceparent=trace, headers=None if block is None else Headers(block))
+        try:
+            arguments = self._arguments(payload, msgpack=msgpack)
+            handler.gate.admit(context.remaining())
+        except ServiceError as refused:
+            handler.stats.fail(f"{type(refused).__name__} {refused.code}")
+            self._fail(reply, refused)
+            return
+        if reply:
+            self._running[reply] = context
+        task = self._loop.create_task(self.answer(context, arguments, reply, msgpack, window))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
+        """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
+        try:
+            if self._signature.streams:
+                chunks = Chunks(self._bus, reply, window, msgpack=msgpack)
+                try:
+                    await invoke(self._handler, context, arguments, None, chunks.deliver)
+                    chunks.finish()
+                finally:
+                    chunks.close()
+            else:
+                result = await invoke(self._handler, context, arguments)
+                if reply:
+                    if msgpack:
+                        self._bus.publish(reply, encode_msgpack(result), MSGPACK_REPLY, deadline=context.deadline)
+                    else:
+                        self._bus.publish(reply, encode(result), deadline=context.deadline)
+        except ServiceError as error:
+            self._fail(reply, error)
+        except Unencodable as error:
+            self._fail(reply, self._unencodable(error))
+        finally:
+            self._running.pop(reply, None)
+
+    @property
+    def busy(self) -> int:
+        """How many calls have been accepted and not answered."""
+        return len(self._tasks)
+
+    def _arguments(self, payload: bytes, *, msgpack: bool) -> tuple[Any, ...]:
+        if msgpack:
+            first = payload[0] if payload else _MAP_MSGPACK
+            array = 0x90 <= first <= 0x9F or first in {0xDC, 0xDD}
+            return astuple((self._array if array else self._named).decode_msgpack(payload or b"\x80"))
+        if payload[:1] == b"{":
+            return astuple(self._named.decode(payload))
+        stripped = payload.strip()
+        return astuple((self._array if stripped[:1] == _ARRAY_JSON else self._named).decode(stripped or b"{}"))
+
+    def _fail(self, reply: bytes, error: ServiceError) -> None:
+        if not reply:
+            return
+        block, body = encode_fault(error)
+        try:
+            self._bus.publish(reply, body, block)
+        except TooLarge:
+            block, body = encode_fault(type(error)(error.message[:200]) if not isinstance(error, InvalidInput) else InvalidInput(error.message[:200]))
+            self._bus.publish(reply, body, block)
+        except Unavailable:
+            logger.bind(subject=self.subject).warning("reply dropped: NATS is away and there is no room to hold it")
+
+    def _unencodable(self, error: Exception) -> Internal:
+        failed = Internal(error_id=new_id())
+        logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", where(self._signature.function), error)
+        self._handler.stats.fail("Internal 500")
+        return failed
+
+
+class RpcServer:
+    """All methods of one service on the bus, and the subject on which their callers give up."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, service: str, watch: Watch) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._service = service
+        self._watch = watch
+        self._running: dict[bytes, Context] = {}
+        self._subscriptions: list[Subscription] = []
+        self._cancels: Subscription | None = None
+        self.endpoints: list[RpcEndpoint] = []
+
+    def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
+        """Make the endpoint of one method; it is served from `start` on."""
+        subject = self._subjects.rpc(self._service, record.name)
+        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running))
+
+    async def start(self) -> None:
+        """Subscribe: requests come from the next flush of the bus on."""
+        self._cancels = await self._bus.subscribe(self._subjects.cancel(self._service), self._cancel)
+        for endpoint in self.endpoints:
+            self._subscriptions.append(await self._bus.subscribe(endpoint.subject, endpoint.receive, queue=self._service))
+
+    async def stop_intake(self) -> None:
+        """Take no new requests; all that had reached us are being answered when this returns."""
+        await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
+        self._subscriptions.clear()
+
+    async def close(self) -> None:
+        """Let callers no longer cancel: nothing runs any more."""
+        if self._cancels is not None:
+            await self._cancels.close()
+            self._cancels = None
+
+    @property
+    def busy(self) -> int:
+        """How many calls have been accepted and not answered."""
+        return sum(endpoint.busy for endpoint in self.endpoints)
+
+    def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+        context = self._running.get(payload)
+        if context is not None:
+            self._watch.end(context, "cancelled")
+

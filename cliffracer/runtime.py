@@ -1,0 +1,199 @@
+"""The only place that knows the order of things: what starts after what, and what stops before what.
+
+Start: bind, NATS, database, providers, start-up hooks, subscriptions, HTTP, ready. Stop: readiness fails, intake ends,
+accepted work finishes, HTTP closes, shutdown hooks, providers close, the NATS connection goes last (closing it first loses replies).
+"""
+
+import asyncio
+import importlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from loguru import logger
+
+from cliffracer.app import App, Frozen
+from cliffracer.errors import SetupError
+from cliffracer.invoke import Call
+from cliffracer.messaging.bus import Bus, connect
+from cliffracer.observability.health import Health
+from cliffracer.provisioning import PerCall, Provisions
+from cliffracer.serving import Service
+from cliffracer.settings import Settings
+from cliffracer.signature import bare, dotted, read
+
+
+class Running:
+    """What serves now: for those who start it and want to look inside, such as the command line and tests."""
+
+    def __init__(self, settings: Settings, bus: Bus, services: list[Service], health: Health, sockets: list[socket.socket]) -> None:
+        self.settings = settings
+        self.bus = bus
+        self.services = services
+        self.health = health
+        self.sockets = sockets
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where HTTP is served, such as ``http://127.0.0.1:8000``; empty without HTTP."""
+        return [url_of(bound) for bound in self.sockets]
+
+
+@asynccontextmanager
+async def running(
+    apps: App | Sequence[App],
+    settings: Settings,
+    *,
+    overrides: Mapping[Any, Any] | None = None,
+    sockets: Sequence[socket.socket] | None = None,
+) -> AsyncIterator[Running]:
+    """Serve apps while the block runs: everything is up when it is entered and finished when it is left.
+
+    ``sockets``: listening sockets to serve HTTP on, bound by the caller; without them one is bound to the settings' port when
+    an app has HTTP. Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
+    """
+    served = [apps] if isinstance(apps, App) else list(apps)
+    frozen = [app.freeze() for app in served]
+    _check_names(frozen)
+    async with AsyncExitStack() as stack:
+        bound = _bind(frozen, settings, sockets)
+        for each in bound:
+            stack.callback(each.close)
+        health = Health(", ".join(f.name for f in frozen))
+        bus = await connect(settings, name="+".join(f.name for f in frozen))
+        stack.push_async_callback(bus.close)
+        health.add("nats", lambda: bus.connected)
+        built_in = await _built_in(frozen, settings, stack, health)
+        services = [
+            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {})) for app, f in zip(served, frozen, strict=True)
+        ]
+        for service in services:
+            await service.open(stack)
+            stack.push_async_callback(service.close)
+            _add_checks(health, service)
+        await stack.enter_async_context(_served(services, settings, bound, health))
+        yield Running(settings, bus, services, health, bound)
+
+
+@asynccontextmanager
+async def _served(services: list[Service], settings: Settings, bound: list[socket.socket], health: Health) -> AsyncIterator[None]:
+    """Open the doors, and close them in the order that loses nothing."""
+    http = None
+    async with AsyncExitStack() as stack:
+        if bound:
+            site = importlib.import_module("cliffracer.web.site")  # only apps with HTTP pay for importing it
+            server = importlib.import_module("cliffracer.web.server")
+            application = site.application([service.assembly for service in services], settings, health)
+            http = await stack.enter_async_context(server.serving(application, bound, settings))
+        try:
+            for service in services:
+                await service.subscribe()
+            await services[0].link.bus.flush()
+            health.ready = True
+            yield
+        finally:
+            health.draining = True
+            if http is not None:
+                http.drain_start()
+            await asyncio.gather(*(service.drain(settings.drain) for service in services))
+
+
+async def serve(apps: Sequence[App], settings: Settings, *, ready: Any = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stopped)
+    try:
+        starting = asyncio.create_task(_serve(apps, settings, stopped, ready))
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await starting
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _serve(apps: Sequence[App], settings: Settings, stopped: asyncio.Event, ready: Any) -> None:
+    async with running(apps, settings) as up:
+        if ready is not None:
+            ready(up)
+        await stopped.wait()
+        logger.info("stopping: finishing accepted work, {} s at most", settings.drain)
+
+
+def _stop(stopped: asyncio.Event) -> None:
+    if stopped.is_set():
+        raise SystemExit(130)
+    stopped.set()
+
+
+def _check_names(frozen: Sequence[Frozen]) -> None:
+    names = [f.name for f in frozen]
+    for name in names:
+        if names.count(name) > 1:
+            raise SetupError(f"two apps are called {name}: each needs a name of its own, or run the second as another process.")
+    if not names:
+        raise SetupError("there is no app to run.")
+
+
+def _bind(frozen: Sequence[Frozen], settings: Settings, given: Sequence[socket.socket] | None) -> list[socket.socket]:
+    if given is not None:
+        return list(given)
+    if not any(needs_http(f) for f in frozen) and not settings.given("http_port"):
+        return []
+    server = importlib.import_module("cliffracer.web.server")  # only apps with HTTP pay for importing it
+    return [server.bind(settings.http_host, settings.http_port)]
+
+
+def needs_http(frozen: Frozen) -> bool:
+    """Say whether an app has anything to serve over HTTP."""
+    return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
+
+
+async def _built_in(frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health) -> Any:
+    """Return what gives handlers the runtime's own values; opens the database if anything asks for it."""
+    values: dict[str, Any] = {
+        "cliffracer.settings.Settings": lambda _: settings,
+        "cliffracer.context.Context": lambda _: PerCall(get=_context),
+    }
+    if any(needs_database(f) for f in frozen):
+        opened = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
+        values |= await stack.enter_async_context(opened.database_of(frozen, settings, health))
+
+    def built_in(annotation: Any) -> Any:
+        give = values.get(dotted(annotation))
+        return PerCall(get=_source) if give is None else give(annotation)
+
+    return built_in
+
+
+def _context(call: Call) -> Any:
+    return call.context
+
+
+def _source(call: Call) -> Any:
+    return call.source
+
+
+def _add_checks(health: Health, service: Service) -> None:
+    for check in service.frozen.checks:
+        health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
+
+
+def needs_database(frozen: Frozen) -> bool:
+    """Say whether anything of an app asks for the database."""
+    needs = (p.annotation for d in frozen.declared if d.signature for p in d.signature.needs)
+    others = (p.annotation for function in frozen.others for p in read(function).needs)
+    return bool(frozen.models) or any(dotted(bare(a)).startswith("cliffracer.database.") for a in (*needs, *others))
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = bound.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104: shown, not bound
+    return f"http://{shown}:{port}"

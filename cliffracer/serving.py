@@ -1,0 +1,154 @@
+"""One app on the wire: its endpoints on the bus, from subscribed to drained."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from cliffracer.app import App, Frozen
+from cliffracer.assembly import Assembly
+from cliffracer.calling import Emission
+from cliffracer.context import current, new_id
+from cliffracer.declarations import Rpc, Subscription
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.discovery import Discovery
+from cliffracer.messaging.events import EventEndpoint
+from cliffracer.messaging.outgoing import Outgoing
+from cliffracer.messaging.rpc import RpcServer
+from cliffracer.provisioning import Provisions
+from cliffracer.settings import Settings
+from cliffracer.signature import read
+from cliffracer.messaging.described import described
+from cliffracer.wire.subjects import Subjects
+
+
+class Service:
+    """A running app: what its handlers are served by, and the link that its own calls take."""
+
+    def __init__(self, app: App, frozen: Frozen, bus: Bus, settings: Settings, provisions: Provisions) -> None:
+        self.app = app
+        self.frozen = frozen
+        self.id = new_id()
+        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline)
+        self.provisions = provisions
+        self.subjects = Subjects(settings.namespace)
+        self.outgoing = Outgoing(bus, self.subjects)
+        self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
+        self._bus = bus
+        self._settings = settings
+        self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch)
+        self._events: list[EventEndpoint] = []
+        self._consumptions: list[Consumption] = []
+        self._discovery: Discovery | None = None
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
+        await self.provisions.open(stack)
+        self.assembly.assemble()
+        stack.callback(self.assembly.threads.close)
+        self.app.attach(self.link)
+        stack.callback(self.app.detach, self.link)
+        for hook in self.frozen.startup:
+            await self.assembly.hook(hook, read(hook))
+
+    async def subscribe(self) -> None:
+        """Take requests and events from now on; the flush of the bus makes it known to the server."""
+        for record, declared, handler in self.assembly.of(Rpc):
+            assert declared.signature is not None  # the app is frozen
+            self._rpc.add(record, declared.signature, handler)
+        for subscription, declared, handler in self.assembly.of(Subscription):
+            assert declared.signature is not None  # the app is frozen
+            endpoint = EventEndpoint(subscription, declared.signature, handler, self._bus, self.subjects)
+            self._events.append(endpoint)
+            if subscription.durable:
+                self._consumptions.append(self._consumption(endpoint))
+        await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
+        for endpoint in self._events:
+            if not endpoint.record.durable:
+                await endpoint.start(self.frozen.name)
+        await self._rpc.start()
+        self._discovery = self._described()
+        await self._discovery.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, let accepted work finish within ``seconds``, then end what is left: every caller gets a reply."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        if self._discovery is not None:
+            await self._discovery.close()
+        await asyncio.gather(
+            self._rpc.stop_intake(),
+            *(endpoint.stop_intake() for endpoint in self._events),
+            *(consumption.drain(seconds) for consumption in self._consumptions),
+        )
+        while self.busy and loop.time() < until:
+            await asyncio.sleep(0.01)
+        watch = self.assembly.watch
+        for context in list(watch.running):
+            watch.end(context, "stopping")
+        while self.busy and loop.time() < until + 1.0:
+            await asyncio.sleep(0.01)
+        await self._rpc.close()
+
+    async def close(self) -> None:
+        """Run the shutdown hooks, in reverse order of declaration."""
+        for hook in reversed(self.frozen.shutdown):
+            await self.assembly.hook(hook, read(hook))
+
+    @property
+    def busy(self) -> int:
+        """How many calls and events have been accepted and are not finished."""
+        return self._rpc.busy + sum(endpoint.busy for endpoint in self._events) + len(self.assembly.watch.running)
+
+    async def unsettled(self) -> AsyncIterator[str]:
+        """Yield the names of what is being handled, and of consumers that have not handled all that is stored for them."""
+        if self.busy:
+            yield f"{self.frozen.name}: {self.busy} running"
+        for consumption in self._consumptions:
+            waiting = await consumption.waiting()
+            if waiting:
+                yield f"{consumption.function}: {waiting} events"
+
+    async def store(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+        """Store a durable message in its stream, within what is left of the call's time."""
+        context = current.get()
+        left = None if context is None else context.remaining()
+        await self.outgoing.store(emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
+
+    def _consumption(self, endpoint: EventEndpoint) -> Consumption:
+        record = endpoint.record
+        return Consumption(
+            self.outgoing.jetstream,
+            self.subjects,
+            self.frozen.name,
+            endpoint.function,
+            record.subject,
+            endpoint.handle_batch if record.batch else endpoint.handle,
+            retry=record.retry,
+            limit=record.limit,
+            start=record.start,
+            ordered=record.ordered,
+            batch=record.batch,
+            within=record.within,
+            group=record.group,
+        )
+
+    def _described(self) -> Discovery:
+        methods: dict[str, dict[str, str]] = {
+            record.name: described(d.signature.arguments(), d.signature.returns) for record, d, _ in self.assembly.of(Rpc) if d.signature
+        }
+        metadata: Mapping[str, Any] = {"cliffracer": "1"}
+        events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))
+        return Discovery(
+            self._bus,
+            self.subjects,
+            name=self.frozen.name,
+            id=self.id,
+            version=self.frozen.version,
+            description=self.frozen.description,
+            endpoints=self._rpc.endpoints,
+            schemas=methods,
+            metadata={**metadata, "events": events} if events else dict(metadata),
+        )

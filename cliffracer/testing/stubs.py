@@ -1,0 +1,64 @@
+"""Stands in for other services in a test: answers their RPC subjects, and remembers what it was asked."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from cliffracer.errors import Internal, ServiceError
+from cliffracer.messaging.bus import Bus
+from cliffracer.runtime import Running
+from cliffracer.wire.codecs import Decoder, encode
+from cliffracer.wire.faults import encode_fault
+
+
+class Stub:
+    """One stubbed method; ``received`` holds the arguments of each call, a dict by name or a list by position."""
+
+    def __init__(self, returns: Any, raises: ServiceError | None, calls: Callable[..., Any] | None) -> None:
+        self.received: list[Any] = []
+        self._returns = returns
+        self._raises = raises
+        self._calls = calls
+
+    async def answer(self, arguments: Any) -> Any:
+        """Return the reply to a call, or raise its error."""
+        self.received.append(arguments)
+        if self._raises is not None:
+            raise self._raises
+        if self._calls is None:
+            return self._returns
+        made = self._calls(*arguments) if isinstance(arguments, list) else self._calls(**arguments)
+        return await made if inspect.isawaitable(made) else made
+
+
+def stubbed(up: Running, stack: AsyncExitStack, service: str, method: str, stub: Stub) -> None:
+    """Answer ``service.method`` on the test's bus until the stack unwinds."""
+    bus = up.bus
+    decoder: Decoder[Any] = Decoder(Any)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def receive(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(_reply(bus, reply, stub, decoder.decode(payload or b"{}")))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    subject = up.services[0].subjects.rpc(service, method)
+    subscribing = asyncio.ensure_future(bus.subscribe(subject, receive, queue=service))  # sent in order, before any call that follows
+
+    async def end() -> None:
+        await (await subscribing).close()
+
+    stack.push_async_callback(end)
+
+
+async def _reply(bus: Bus, reply: bytes, stub: Stub, arguments: Any) -> None:
+    try:
+        payload, block = encode(await stub.answer(arguments)), None
+    except ServiceError as error:
+        block, payload = encode_fault(error)
+    except Exception as error:  # noqa: BLE001: what a test's own function raises is shown to the caller, as the cause of its failure
+        block, payload = encode_fault(Internal(f"stub raised {type(error).__name__}: {error}"))
+    if reply:
+        bus.publish(reply, payload, block)

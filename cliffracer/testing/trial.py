@@ -1,0 +1,148 @@
+"""An app that runs for one test: called over real RPC and HTTP, its events recorded, other services stubbed."""
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from cliffracer import embedded, runtime
+from cliffracer.app import App, address_of, emission
+from cliffracer.calling import arguments_of
+from cliffracer.client import in_thread
+from cliffracer.errors import ServiceError, SetupError
+from cliffracer.events import Event, Received
+from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.received import received_from
+from cliffracer.settings import Settings
+from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
+from cliffracer.testing.stubs import Stub, stubbed
+from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.subjects import matches
+
+SETTLE_WITHIN = 10.0
+
+
+class Running:
+    """What a test has of the app that runs: call it, look at what it emitted, stand in for the services that it calls."""
+
+    def __init__(self, apps: Sequence[App], up: runtime.Running, stack: AsyncExitStack) -> None:
+        self.app = apps[0]
+        self.up = up
+        self.settings = up.settings
+        self._stack = stack
+        self._link: Connection = up.services[0].link
+        self._seen: list[Received[Any]] = []
+        self._decoder: Decoder[Any] = Decoder(Any)
+        self._http: Any = None
+
+    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the reply of an RPC over NATS: ``"create_user"`` of this app, ``"other.method"``, or an imported function."""
+        if isinstance(target, str) and "." not in target:
+            target = f"{self.app.name}.{target}"
+        service, method, returns = address_of(target)
+        return await self._link.call(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+
+    def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Yield what a streaming handler yields, over NATS."""
+        if isinstance(target, str) and "." not in target:
+            target = f"{self.app.name}.{target}"
+        service, method, returns = address_of(target)
+        return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
+        """Emit an event as another service would."""
+        await self._link.emit(emission(subject, data, **options))
+
+    @property
+    def url(self) -> str:
+        """Where the app serves HTTP."""
+        if not self.up.addresses:
+            raise SetupError(f"{self.app.name} has no HTTP handlers, so it has no address.")
+        return self.up.addresses[0]
+
+    @property
+    def http(self) -> Any:
+        """An `httpx.AsyncClient` for the app: ``(await t.http.get("/users/7")).json()``."""
+        if self._http is None:
+            try:
+                httpx = importlib.import_module("httpx")
+            except ImportError:
+                raise SetupError('t.http needs httpx: pip install "cliffracer[dev]".') from None
+            self._http = httpx.AsyncClient(base_url=self.url)
+            self._stack.push_async_callback(self._http.aclose)
+        return self._http
+
+    def stub(
+        self,
+        target: str | Callable[..., Any],
+        *,
+        returns: Any = None,
+        raises: ServiceError | None = None,
+        calls: Callable[..., Any] | None = None,
+    ) -> Stub:
+        """Answer ``"payment_service.charge"`` in place of another service; the `Stub` tells what it was called with.
+
+        ``returns`` is the reply, ``raises`` the error, or ``calls(**arguments)`` makes either.
+        """
+        service, method, _ = address_of(target)
+        stub = Stub(returns, raises, calls)
+        stubbed(self.up, self._stack, service, method, stub)
+        return stub
+
+    def emitted(self, pattern: str | type[Event] = ">") -> list[Received[Any]]:
+        """Return the events that anybody emitted so far on a subject or pattern, in order; their data as plain values."""
+        wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
+        return [event for event in self._seen if matches(wanted, event.subject)]
+
+    async def settled(self, within: float = SETTLE_WITHIN) -> None:
+        """Return when all events have been handled (or parked) and nothing runs; `TimeoutError` names what does not end."""
+        until = time.monotonic() + within
+        while True:
+            busy = [name for service in self.up.services async for name in service.unsettled()]
+            if not busy:
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}")
+            await asyncio.sleep(0.01)
+
+    def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+        self._seen.append(received_from(self._link.subjects, subject, block, self._decoder.decode(payload) if payload else None))
+
+    async def watch(self) -> None:
+        """Record every event from now on."""
+        await self.up.bus.subscribe(self._link.subjects.event(">"), self._record)
+        await self.up.bus.flush()
+
+
+@asynccontextmanager
+async def running(
+    *apps: App, overrides: Mapping[Any, Any] | None = None, settings: Settings | None = None, **fields: Any
+) -> AsyncIterator[Running]:
+    """Run apps for one test, on real embedded servers, with a namespace and a database of its own.
+
+    ``overrides`` replaces what is provided, by type: ``{Mailer: FakeMailer()}``. ``fields`` are settings, such as ``deadline=1``;
+    ``settings`` takes whole ones, servers included. What the environment and ``.env`` say of servers is left alone: a test
+    writes, and must not write there.
+    """
+    async with AsyncExitStack() as stack:
+        given = settings if settings is not None else await _embedded(apps, stack, fields)
+        up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides))
+        if settings is None:
+            stack.push_async_callback(forget_streams, up.bus, given.namespace)
+        async with AsyncExitStack() as inner:
+            found = Running(apps, up, inner)
+            await found.watch()
+            yield found
+
+
+async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[str, Any]) -> Settings:
+    database = any(runtime.needs_database(app.freeze()) for app in apps)
+    namespace = new_namespace()
+    urls = await in_thread(stack, lambda: embedded.servers(database=database))
+    mine = await stack.enter_async_context(own_database(urls.database_url, namespace)) if urls.database_url else None
+    servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
+    if any(runtime.needs_http(app.freeze()) for app in apps):
+        servers["http_port"] = 0
+    return Settings(**{"env": "test", "namespace": namespace, "http_host": "127.0.0.1", "drain": 5.0, **servers, **fields})

@@ -1,0 +1,89 @@
+r"""The headers of one call: who asks, under which id, how long it may take; read and written in one pass.
+
+On the wire (all optional): ``X-Correlation-ID``, ``traceparent``, ``Cliffracer-Timeout`` (milliseconds left, so that clocks
+need not agree), ``Content-Type``, and for a stream ``Cliffracer-Stream`` (how many chunks the caller takes before it asks for
+more). A chunk carries ``Cliffracer-Sequence``, the last message of a stream ``Cliffracer-Stream: end``.
+"""
+
+import re
+
+MSGPACK = b"application/msgpack"
+STREAM = "Cliffracer-Stream"
+SEQUENCE = "Cliffracer-Sequence"
+WINDOW = 32
+MAX_WINDOW = 1024
+_SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NONE: tuple[None, None, None, bool, int] = (None, None, None, False, 0)
+
+
+def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None, bool, int]:
+    """Return (correlation id, traceparent, seconds left, MessagePack?, stream window or 0) of a request's headers.
+
+    What is malformed counts as absent: an id that is not 128 safe characters, a trace that is not W3C's, a time that is no number.
+    """
+    if block is None:
+        return _NONE
+    correlation = trace = timeout = None
+    msgpack, window = False, 0
+    for line in block.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        match name.lower():
+            case b"x-correlation-id":
+                value = value.strip()
+                correlation = correlation or (value.decode() if _SAFE_ID.fullmatch(value) else None)
+            case b"traceparent":
+                value = value.strip()
+                trace = trace or (value.decode() if _TRACE.fullmatch(value) else None)
+            case b"cliffracer-timeout":
+                value = value.strip()
+                if timeout is None and value.isdigit() and len(value) <= 10:
+                    timeout = int(value) / 1000
+            case b"content-type":
+                msgpack = value.strip().lower() in {MSGPACK, b"application/x-msgpack"}
+            case b"cliffracer-stream":
+                value = value.strip()
+                window = min(int(value), MAX_WINDOW) if value.isdigit() and len(value) <= 6 else 0
+    return correlation, trace, timeout, msgpack, window
+
+
+def write_call(correlation: str, traceparent: str | None, timeout: float | None, *, msgpack: bool = False, window: int = 0) -> bytes:
+    """Return the header block of a request; every value is one of ours or was checked when it came in."""
+    lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
+    if timeout is not None:
+        lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"
+    if traceparent is not None:
+        lines += f"traceparent: {traceparent}\r\n"
+    if msgpack:
+        lines += "Content-Type: application/msgpack\r\n"
+    if window:
+        lines += f"{STREAM}: {window}\r\n"
+    return (lines + "\r\n").encode()
+
+
+MSGPACK_REPLY = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n\r\n"
+
+
+def chunk_block(number: int, *, msgpack: bool) -> bytes:
+    """Return the header block of the ``number``-th chunk of a stream, the first being 1."""
+    kind = "Content-Type: application/msgpack\r\n" if msgpack else ""
+    return f"NATS/1.0\r\n{SEQUENCE}: {number}\r\n{kind}\r\n".encode()
+
+
+def end_block(chunks: int) -> bytes:
+    """Return the header block of the message that ends a stream of so many chunks."""
+    return f"NATS/1.0\r\n{SEQUENCE}: {chunks}\r\n{STREAM}: end\r\n\r\n".encode()
+
+
+def read_chunk(block: bytes | None) -> tuple[int, bool]:
+    """Return (number, is it the end) of a message of a stream; number 0 if it is none."""
+    number, end = 0, False
+    for line in (block or b"").split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        lowered = name.lower()
+        if lowered == b"cliffracer-sequence":
+            text = value.strip()
+            number = int(text) if text.isdigit() and len(text) <= 12 else 0
+        elif lowered == b"cliffracer-stream":
+            end = value.strip() == b"end"
+    return number, end
