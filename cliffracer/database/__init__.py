@@ -1,0 +1,20 @@
+"""PostgreSQL: models, repositories, transactions, and events that are emitted exactly when a transaction commits."""
+
+from cliffracer.database.database import Database
+from cliffracer.database.model import Index, Model, References, Search, Unique
+from cliffracer.database.pages import Page
+from cliffracer.database.repository import Repository
+from cliffracer.database.transaction import Transaction, current_transaction
+
+__all__ = [
+    "Database",
+    "Index",
+    "Model",
+    "Page",
+    "References",
+    "Repository",
+    "Search",
+    "Transaction",
+    "Unique",
+    "current_transaction",
+]

@@ -1,0 +1,178 @@
+"""One field of a Model as PostgreSQL sees it: its type, and how a value goes there and comes back."""
+
+import enum
+import types
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from cliffracer.database.model import Index, References, Search, Unique
+from cliffracer.errors import InvalidInput, SetupError
+
+SCALARS: dict[Any, str] = {
+    bool: "boolean",
+    int: "bigint",
+    float: "double precision",
+    str: "text",
+    bytes: "bytea",
+    UUID: "uuid",
+    datetime: "timestamp with time zone",
+    date: "date",
+    time: "time without time zone",
+    timedelta: "interval",
+    Decimal: "numeric",
+}
+JSON = "jsonb"
+_to_json = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """A column: where a field of a Model is kept."""
+
+    name: str
+    kind: Any
+    """The field's type without None and markers, with its constraints."""
+    plain: type | None
+    """The class that values already have when they need no conversion; None: always convert."""
+    sql: str
+    """The type in PostgreSQL's own spelling."""
+    nullable: bool
+    default: Any
+    factory: Any
+    choices: tuple[Any, ...] = ()
+    metas: tuple[msgspec.Meta, ...] = ()
+    markers: tuple[Any, ...] = ()
+    load: Callable[[Any], Any] | None = None
+    dump: Callable[[Any], Any] | None = None
+
+    @property
+    def json(self) -> bool:
+        """Whether the value is kept as a document."""
+        return self.sql == JSON
+
+    def marked(self, kind: type[Any]) -> Any:
+        """Return the field's marker of a kind, or None."""
+        return next((marker for marker in self.markers if isinstance(marker, kind)), None)
+
+    def value(self, given: Any) -> Any:
+        """Return what is sent for a value that came from a caller; `InvalidInput` when it does not fit the field."""
+        if given is None:
+            return None
+        if type(given) is not self.plain:
+            try:
+                given = msgspec.convert(given, self.kind, strict=not isinstance(given, str) or self.plain is str)
+            except (msgspec.ValidationError, ValueError, OverflowError) as error:
+                raise misfit(self.name, str(error)) from None
+        return given if self.dump is None else self.dump(given)
+
+
+def misfit(path: str, message: str) -> InvalidInput:
+    """Return the error for one field that does not fit."""
+    return InvalidInput(f"{path}: {message}", errors=[{"path": path, "message": message}])
+
+
+def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
+    """Return the column of a Struct's field; `SetupError` for a type that cannot be kept."""
+    bare, nullable, extras = unwrap(field.type)
+    sql, plain, choices, load, dump = _kept(bare, f"{model.__qualname__}.{field.name}")
+    metas = tuple(extra for extra in extras if isinstance(extra, msgspec.Meta))
+    constraints = tuple(meta for meta in metas if _constrains(meta))
+    return Column(
+        name=field.name,
+        kind=Annotated[(bare, *constraints)] if constraints else bare,
+        plain=plain,
+        sql=sql,
+        nullable=nullable,
+        default=field.default,
+        factory=field.default_factory,
+        choices=choices,
+        metas=metas,
+        markers=tuple(extra for extra in extras if isinstance(extra, Unique | Index | References | Search)),
+        load=load,
+        dump=_aware(field.name) if bare is datetime else dump,
+    )
+
+
+def unwrap(annotation: Any) -> tuple[Any, bool, list[Any]]:
+    """Return a type without Annotated, NewType and None; whether None was in it; and what annotated it."""
+    extras: list[Any] = []
+    nullable = False
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation, *more = get_args(annotation)
+            extras.extend(more)
+        elif isinstance(annotation, NewType):
+            annotation = annotation.__supertype__
+        elif origin in {Union, types.UnionType} and type(None) in get_args(annotation):
+            rest = tuple(part for part in get_args(annotation) if part is not type(None))
+            annotation, nullable = Union[rest], True  # noqa: UP007 - built from a tuple
+        else:
+            return annotation, nullable, extras
+
+
+_Kept = tuple[str, type | None, tuple[Any, ...], Callable[[Any], Any] | None, Callable[[Any], Any] | None]
+
+
+def _kept(bare: Any, where: str) -> _Kept:
+    if bare in SCALARS:
+        return SCALARS[bare], bare, (), None, None
+    if isinstance(bare, type) and issubclass(bare, enum.Enum):
+        values = tuple(member.value for member in bare)
+        return _choice_type(values, where), bare, values, {member.value: member for member in bare}.__getitem__, _value_of
+    if get_origin(bare) is Literal:
+        return _choice_type(get_args(bare), where), None, get_args(bare), None, None
+    if _is_document(bare):
+        return JSON, None, (), msgspec.json.Decoder(bare).decode, _document
+    raise SetupError(
+        f"{where}: {bare!r} cannot be a column. Columns hold {', '.join(kind.__name__ for kind in SCALARS)}, Enum, Literal, "
+        "and as jsonb: Struct, dict, list, tuple, set, unions of these."
+    )
+
+
+def _choice_type(values: tuple[Any, ...], where: str) -> str:
+    kinds = {type(value) for value in values}
+    if kinds == {str}:
+        return "text"
+    if kinds == {int}:
+        return "bigint"
+    raise SetupError(f"{where}: the choices must be all text or all whole numbers, and some are {sorted(kind.__name__ for kind in kinds)}.")
+
+
+def _is_document(bare: Any) -> bool:
+    if bare is Any:
+        return True
+    if isinstance(bare, TypeVar):
+        return False
+    origin = get_origin(bare) or bare
+    if origin in {Union, types.UnionType}:
+        return True
+    if not isinstance(origin, type):
+        return False
+    return issubclass(origin, msgspec.Struct | list | tuple | set | frozenset | Mapping) or hasattr(origin, "__dataclass_fields__")
+
+
+def _constrains(meta: msgspec.Meta) -> bool:
+    limits = (meta.gt, meta.ge, meta.lt, meta.le, meta.multiple_of, meta.pattern, meta.min_length, meta.max_length, meta.tz)
+    return any(limit is not None for limit in limits)
+
+
+def _value_of(member: Any) -> Any:
+    return member.value if isinstance(member, enum.Enum) else member
+
+
+def _document(value: Any) -> str:
+    return _to_json(value).decode()
+
+
+def _aware(name: str) -> Callable[[datetime], datetime]:
+    def checked(value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise misfit(name, "must carry a time zone")
+        return value
+
+    return checked

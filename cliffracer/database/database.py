@@ -1,0 +1,120 @@
+"""The `Database`: a pool of connections, transactions on them, and repositories over them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+from cliffracer.database.link import Link, Params, Statement
+from cliffracer.database.model import Model
+from cliffracer.database.pool import Pool
+from cliffracer.database.queries import Queries
+from cliffracer.database.repository import Repository
+from cliffracer.database.transaction import Isolation, Transaction, current_transaction, deadline_now, nested, outermost
+from cliffracer.errors import Unavailable
+
+log = logging.getLogger("cliffracer.database")
+
+M = TypeVar("M", bound=Model)
+
+
+class Database(Queries):
+    """Runs queries on a pooled connection, or in the transaction that this task has open."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._repositories: dict[type[Model], Repository[Any]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Any, *, name: str = "cliffracer", wait: float = 0.0) -> AsyncGenerator[Self, None]:
+        """Connect as settings (or a URL) say, and close at the end of the block.
+
+        A server that is not there is waited for up to ``wait`` seconds, then `Unavailable` names it.
+        """
+        from cliffracer.database import postgres  # noqa: PLC0415 - psycopg is imported by who opens a database, not by who declares a Model
+
+        url = settings if isinstance(settings, str) else settings.database_url
+        sizes = {} if isinstance(settings, str) else {
+            "smallest": settings.database_pool_min, "largest": settings.database_pool_max, "patience": settings.database_pool_timeout,
+        }  # fmt: skip
+
+        async def connect() -> Link:
+            return await postgres.connect(url, name=name)
+
+        first = await _first(connect, postgres.place(url), wait)
+        pool = Pool(connect, name=postgres.place(url), **sizes)
+        await pool.open(first)
+        try:
+            yield cls(pool)
+        finally:
+            await pool.close()
+
+    def repository(self, model: type[M]) -> Repository[M]:
+        """Return the repository of a model."""
+        found = self._repositories.get(model)
+        if found is None:
+            found = self._repositories[model] = Repository(self, model)
+        return found
+
+    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction for this task: ``async with db.transaction():``. Inside another one it is a savepoint."""
+        outer = current_transaction(self)
+        if outer is not None:
+            return nested(outer, isolation, readonly=readonly)
+        return outermost(self, self.pool, isolation, readonly=readonly)
+
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement and return its rows."""
+        deadline = deadline_now()
+        transaction = current_transaction(self)
+        if transaction is not None:
+            return await transaction.link.rows(statement, params, deadline)
+        pool = self.pool
+        link = pool.take() or await pool.acquire_before(deadline)
+        try:
+            return await link.rows(statement, params, deadline)
+        finally:
+            pool.give(link)
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement and return how many rows it touched."""
+        deadline = deadline_now()
+        transaction = current_transaction(self)
+        if transaction is not None:
+            return await transaction.link.run(statement, params, deadline)
+        pool = self.pool
+        link = pool.take() or await pool.acquire_before(deadline)
+        try:
+            return await link.run(statement, params, deadline)
+        finally:
+            pool.give(link)
+
+    def statistics(self) -> dict[str, float]:
+        """Return the pool's numbers for health and metrics."""
+        return self.pool.statistics()
+
+
+async def _first(connect: Any, place: str, wait: float) -> Link:
+    end, pause, told = monotonic() + wait, 0.05, False
+    while True:
+        try:
+            link: Link = await connect()
+        except OSError as error:
+            trouble: Exception = error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "psycopg":
+                raise
+            trouble = error
+        else:
+            return link
+        if monotonic() + pause > end:
+            reason = str(trouble).strip().splitlines()[-1]
+            raise Unavailable(f"Cannot reach PostgreSQL at {place} ({reason}). Start it, or check DATABASE_URL.") from trouble
+        if not told:
+            told = True
+            log.warning("PostgreSQL at %s is not there yet; waiting up to %g s", place, wait)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 1.0)

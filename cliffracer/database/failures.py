@@ -1,0 +1,125 @@
+"""What PostgreSQL refused, as the closed set of errors: the field is named, statement and values never are."""
+
+import re
+from typing import Any
+
+from cliffracer.database.table import Table
+from cliffracer.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+)
+
+_KEY = re.compile(r"\(([^)]*)\)=\(")
+
+
+def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = False) -> ServiceError:
+    """Return the error to raise for one of psycopg's; chain it, so that the log of the service has everything."""
+    state: str = getattr(error, "sqlstate", None) or ""
+    made = _integrity(error, state, table, deleting) if state.startswith("23") else _by_state(error, state)
+    made.__cause__ = error
+    return made
+
+
+def aborted() -> Internal:
+    """Return the error for a transaction that was to be kept although a statement in it had failed."""
+    made = Internal("the transaction was rolled back, because a statement in it had failed")
+    made.add_note(NOTES["25P02"])
+    return made
+
+
+def _by_state(error: Any, state: str) -> ServiceError:
+    for prefix, kind, message in STATES:
+        if state.startswith(prefix):
+            made = InvalidInput(message, errors=[{"path": "", "message": message}]) if kind is InvalidInput else kind(message)
+            break
+    else:
+        made = _without_state(error) if not state else Internal("the database refused a statement")
+    for prefix, note in NOTES.items():
+        if state.startswith(prefix):
+            made.add_note(note)
+    return made
+
+
+def _without_state(error: Any) -> ServiceError:
+    name = type(error).__name__
+    if name == "_WaitTimeout":
+        return DeadlineExceeded("the database did not answer in time")
+    if name in {"DataError", "UnicodeEncodeError"}:
+        return InvalidInput("a value cannot be stored", errors=[{"path": "", "message": "holds a character that cannot be stored"}])
+    if name in {"OperationalError", "InterfaceError", "ConnectionTimeout", "OSError"}:
+        return Unavailable("the connection to the database was lost")
+    return Internal("the database refused a statement")
+
+
+STATES: tuple[tuple[str, type[ServiceError], str], ...] = (
+    ("22", InvalidInput, "a value does not fit its type"),
+    ("40001", Unavailable, "a concurrent change got in the way; try again"),
+    ("40P01", Unavailable, "a concurrent change got in the way; try again"),
+    ("40003", Unavailable, "the connection to the database was lost"),
+    ("55P03", Unavailable, "the row is locked by somebody else; try again"),
+    ("57014", DeadlineExceeded, "the database did not answer in time"),
+    ("57P", Unavailable, "the database is restarting"),
+    ("25006", Unavailable, "the database takes no changes now"),
+    ("25P03", Unavailable, "the transaction stood still for too long"),
+    ("25P04", DeadlineExceeded, "the transaction took too long"),
+    ("53", Unavailable, "the database is out of resources"),
+    ("54", TooLarge, "the request is too large for the database"),
+    ("58", Unavailable, "the database has a problem with its storage"),
+    ("08", Unavailable, "the connection to the database was lost"),
+    ("F0", Unavailable, "the database has a problem with its storage"),
+)
+"""SQLSTATE or its class (PostgreSQL, appendix A), what it becomes, and what the caller reads."""
+
+NOTES = {
+    "42P01": "A table is missing: run `cliffracer db apply`, or start with CLIFFRACER_ENV=development, which creates it.",
+    "42703": "A column is missing: `cliffracer db plan` writes the migration.",
+    "42501": "The database user lacks a privilege: `cliffracer permissions app:app --format sql` lists what the app needs.",
+    "25P02": "A statement failed before, and its error was caught. Put the risky one into its own `async with db.transaction()`.",
+    "53300": "PostgreSQL has no connection left: lower database_pool_max, or raise max_connections there.",
+    "53100": "The disk of the PostgreSQL server is full.",
+}
+
+
+def _integrity(error: Any, state: str, table: Table[Any] | None, deleting: bool) -> ServiceError:
+    diagnostic = error.diag
+    fields = _fields(diagnostic, table)
+    shown = ", ".join(fields) or "a value"
+    if state == "23505":
+        return Conflict(f"{shown} is already taken", **_named(fields))
+    if state in {"23503", "23001"}:
+        if deleting or state == "23001" or "still referenced" in (diagnostic.message_detail or ""):
+            return Conflict(f"still referenced by {diagnostic.table_name or 'another table'}")
+        return _misfit(fields, "refers to something that does not exist")
+    if state == "23502":
+        return _misfit([diagnostic.column_name or ""], "is required")
+    if state == "23514":
+        return _misfit(fields, "is outside of what is allowed")
+    return Conflict(f"{shown} contradicts another row", **_named(fields))
+
+
+def _fields(diagnostic: Any, table: Table[Any] | None) -> list[str]:
+    found = _KEY.search(diagnostic.message_detail or "")
+    if found:
+        return [part.strip().strip('"') for part in found.group(1).split(",")]
+    name = diagnostic.constraint_name or ""
+    if table is not None and diagnostic.table_name == table.name:
+        for key in table.uniques:
+            if key.name == name:
+                return list(key.fields)
+        stem = name.removeprefix(f"{table.name}_")
+        return [column for column in table.columns if re.fullmatch(rf"{re.escape(column)}_[a-z]+\d*", stem)][:1]
+    return []
+
+
+def _named(fields: list[str]) -> dict[str, Any]:
+    return {"field": fields[0], "fields": fields} if fields else {}
+
+
+def _misfit(fields: list[str], message: str) -> InvalidInput:
+    errors = [{"path": field, "message": message} for field in fields or [""]]
+    return InvalidInput(f"{', '.join(fields) or 'a value'} {message}", errors=errors)

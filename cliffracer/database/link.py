@@ -1,0 +1,91 @@
+"""What the rest of this folder asks of one connection and of the library behind it; nothing here imports psycopg."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from cliffracer.database.table import Table
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+Make = Callable[[Sequence[Any]], Any]
+"""A row of values to what the caller gets."""
+RowFactory = Callable[[Any], Make]
+"""A cursor that has a result to the function for its rows."""
+
+
+def as_tuple(_cursor: Any) -> Make:
+    """Rows as tuples."""
+    return tuple
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """One statement and what is known about it. Statements that stay the same are made once and kept."""
+
+    text: Any
+    """With ``%s`` for parameters: a `str` of ours, or what `psycopg.sql` composed."""
+    factory: RowFactory = as_tuple
+    table: Table[Any] | None = None
+    """Whose constraints name the fields in errors."""
+    deleting: bool = False
+    plain: bool = False
+    """Results in the text format, which every type has; ours are read in the binary one."""
+
+
+class Link(ABC):
+    """One connection to PostgreSQL: used by one task at a time, in autocommit unless `begin` was called."""
+
+    __slots__ = ("__weakref__", "born", "idle_since")
+
+    def __init__(self, now: float) -> None:
+        self.born = now
+        self.idle_since = now
+
+    @abstractmethod
+    async def rows(self, statement: Statement, params: Params, deadline: float | None) -> list[Any]:
+        """Run one statement and return its rows, none for one that has no result."""
+
+    @abstractmethod
+    async def run(self, statement: Statement, params: Params, deadline: float | None) -> int:
+        """Run one statement and return how many rows it touched."""
+
+    @abstractmethod
+    async def script(self, text: str, deadline: float | None) -> None:
+        """Run statements without parameters, several at once if need be: our own, never a caller's."""
+
+    @abstractmethod
+    async def commit(self, deadline: float | None) -> None:
+        """End the transaction; raises if it was not committed."""
+
+    @abstractmethod
+    async def rollback(self, deadline: float | None) -> None:
+        """Undo the transaction."""
+
+    @abstractmethod
+    def undo(self, savepoint: str) -> None:
+        """Undo what came after a savepoint, before the next statement is run."""
+
+    @abstractmethod
+    def broken(self) -> bool:
+        """Say whether the open transaction can only be rolled back."""
+
+    @abstractmethod
+    def busy(self) -> bool:
+        """Say whether a statement still runs that nobody waits for any more."""
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """Say whether the other end is still there, as far as this end can tell without asking it."""
+
+    @abstractmethod
+    def clean(self) -> bool:
+        """Say whether the connection may go to another task as it is: nothing running, no transaction open."""
+
+    @abstractmethod
+    async def mend(self) -> None:
+        """Stop what still runs and roll back what is open; raises if that fails, and the connection is then of no use."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the socket at once."""

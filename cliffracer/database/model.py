@@ -1,0 +1,121 @@
+"""What a service stores: a `Model` per table, and the markers that its annotations carry.
+
+    class User(Model):
+        __tablename__ = "users"
+        email: Annotated[str, Meta(pattern="@"), Unique()]
+        team_id: Annotated[UUID, References("teams", on_delete="cascade")]
+        __indexes__ = (Index("team_id", "created_at"),)
+
+Nothing here needs PostgreSQL or psycopg: a file of declarations imports quickly.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, dataclass_transform
+from uuid import UUID
+
+import msgspec
+
+from cliffracer.database.ids import uuid7
+
+OnDelete = Literal["restrict", "cascade", "set null", "no action"]
+
+
+class Unique:
+    """No two rows agree on the field, or, in ``__indexes__``, on the named fields together."""
+
+    __slots__ = ("fields", "where")
+
+    def __init__(self, *fields: str, where: str | None = None) -> None:
+        self.fields = fields
+        self.where = where
+        """A condition in SQL, written in the declaration: only rows that meet it must differ."""
+
+    def __repr__(self) -> str:
+        return f"Unique({', '.join(map(repr, self.fields))})"
+
+
+class Index:
+    """Rows are found fast by the field, or, in ``__indexes__``, by the named fields in that order."""
+
+    __slots__ = ("fields", "method", "where")
+
+    def __init__(self, *fields: str, method: Literal["btree", "hash", "gin", "gist", "brin"] = "btree", where: str | None = None) -> None:
+        self.fields = fields
+        self.method = method
+        self.where = where
+
+    def __repr__(self) -> str:
+        return f"Index({', '.join(map(repr, self.fields))})"
+
+
+class References:
+    """The field holds the `id` of a row of another model, given as its class or its table's name.
+
+    ``on_delete`` says what becomes of this row when that one goes; an index on the field comes with it.
+    """
+
+    __slots__ = ("on_delete", "target")
+
+    def __init__(self, target: "type[Model] | str", *, on_delete: OnDelete = "restrict") -> None:
+        self.target = target
+        self.on_delete = on_delete
+
+    @property
+    def tablename(self) -> str:
+        """The table that is pointed to."""
+        return self.target if isinstance(self.target, str) else tablename_of(self.target)
+
+    def __repr__(self) -> str:
+        return f"References({self.tablename!r})"
+
+
+class Search:
+    """The text field takes part in ``find(search=...)``; one `tsvector` index covers all such fields of a model.
+
+    ``weight`` from A (counts most) to D ranks the fields; ``language`` is a text search configuration of PostgreSQL.
+    """
+
+    __slots__ = ("language", "weight")
+
+    def __init__(self, *, weight: Literal["A", "B", "C", "D"] = "D", language: str = "english") -> None:
+        self.weight = weight
+        self.language = language
+
+
+def now() -> datetime:
+    """Return the present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class ModelMeta(msgspec.StructMeta):
+    """Makes every Model keyword-only, which msgspec would not pass on to subclasses."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        """Make the Struct."""
+        options.setdefault("kw_only", True)
+        return super().__new__(cls, name, bases, namespace, **options)
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
+class Model(msgspec.Struct, metaclass=ModelMeta):
+    """A row: keyword-only, with a key and two timestamps of its own.
+
+    Two more fields have a meaning when a model declares them: ``version: int`` (a change made on an older version is
+    a `Conflict`) and ``deleted_at: datetime | None`` (a deleted row stays, and is no longer found).
+    """
+
+    __tablename__: ClassVar[str]
+    """The table; the class's name in snake_case when it is not given."""
+    __indexes__: ClassVar[tuple[Unique | Index, ...]] = ()
+    """Keys and indexes over several fields."""
+
+    id: UUID = msgspec.field(default_factory=uuid7)
+    created_at: datetime = msgspec.field(default_factory=now)
+    updated_at: datetime = msgspec.field(default_factory=now)
+
+
+def tablename_of(model: type[Model]) -> str:
+    """Return the name of a model's table."""
+    given = model.__dict__.get("__tablename__")
+    return str(given) if given else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower()

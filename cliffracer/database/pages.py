@@ -1,0 +1,92 @@
+"""Pages by key: the next one begins after the last row seen, so what comes and goes meanwhile leaves no gap and no double."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cliffracer.database.columns import misfit
+from cliffracer.database.filters import Order, Where, orders
+from cliffracer.database.names import quoted
+from cliffracer.database.queries import Queries
+from cliffracer.database.statements import Statements, ordering
+
+T = TypeVar("T")
+
+
+class Page(msgspec.Struct, Generic[T]):
+    """Some rows, and where the next ones begin."""
+
+    items: list[T]
+    next: str | None
+    """What ``page(after=...)`` takes; None when these rows are the last."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Which page is asked for."""
+
+    after: str | None
+    limit: int
+    order_by: str | Sequence[str] | None
+
+
+async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) -> Page[Any]:
+    """Return one page."""
+    sorting = _total(sql, turn.order_by)
+    parts, params = [where.sql] if where.sql else [], list(where.params)
+    if turn.after is not None:
+        condition, more = _beyond(sorting, _opened(sorting, turn.after))
+        parts.append(condition)
+        params.extend(more)
+    text = f"{sql.select}{sql.where(' AND '.join(parts))}{ordering(sorting)} LIMIT %s"
+    found = await database.rows(sql.rows(text), [*params, turn.limit + 1])
+    items = found[: turn.limit]
+    return Page(items, _sealed(sorting, items[-1]) if len(found) > turn.limit else None)
+
+
+def natural(name: str, number: Any) -> int:
+    """Return a number of rows, or raise `InvalidInput`."""
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
+        raise misfit(name, "expected a whole number that is not negative")
+    return number
+
+
+def _total(sql: Statements, order_by: str | Sequence[str] | None) -> list[Order]:
+    """Return an order in which no two rows are equal: the id comes last."""
+    sorting = orders(sql.table, order_by or "id")
+    for order in sorting:
+        if order.column.nullable or order.column.json:
+            raise misfit("order_by", f"{order.column.name} cannot order pages: it may be empty or is a document")
+    if all(order.column.name != "id" for order in sorting):
+        sorting.append(Order(sql.table.columns["id"], sorting[-1].descending))
+    return sorting
+
+
+def _beyond(sorting: list[Order], last: list[Any]) -> tuple[str, list[Any]]:
+    if len({order.descending for order in sorting}) == 1:  # one comparison of rows, which one index answers
+        sign = "<" if sorting[0].descending else ">"
+        names = ", ".join(quoted(order.column.name) for order in sorting)
+        marks = ", ".join(f"%s::{order.column.sql}" for order in sorting)
+        return f"({names}) {sign} ({marks})", last
+    alternatives, params = [], []
+    for place, order in enumerate(sorting):
+        equal = [f"{quoted(before.column.name)} = %s" for before in sorting[:place]]
+        alternatives.append(" AND ".join([*equal, f"{quoted(order.column.name)} {'<' if order.descending else '>'} %s"]))
+        params.extend([*last[:place], last[place]])
+    return f"(({') OR ('.join(alternatives)}))", params
+
+
+def _sealed(sorting: list[Order], row: Any) -> str:
+    values = [getattr(row, order.column.name) for order in sorting]
+    return base64.urlsafe_b64encode(msgspec.json.encode(values)).rstrip(b"=").decode()
+
+
+def _opened(sorting: list[Order], cursor: Any) -> list[Any]:
+    try:
+        values = msgspec.json.decode(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}"), type=list[Any])
+        if len(values) != len(sorting):
+            raise ValueError("made for another order")  # noqa: TRY301 - one message for whatever is wrong with it
+        return [order.column.value(value) for order, value in zip(sorting, values, strict=True)]
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise misfit("after", "is not a cursor of this query") from error

@@ -1,0 +1,90 @@
+"""SQL that the service writes itself: the same four calls on the database and on an open transaction."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, LiteralString, Protocol, TypeVar, overload
+
+from cliffracer.database.link import Params, Statement, as_tuple
+from cliffracer.database.rows import factory_of
+from cliffracer.errors import SetupError
+
+T = TypeVar("T")
+
+
+class Composed(Protocol):
+    """What ``psycopg.sql`` composes; named by what it can do, so that psycopg need not be imported for it."""
+
+    def as_bytes(self, context: Any = ...) -> bytes:
+        """Return the statement's text."""
+        ...
+
+
+Query = LiteralString | Composed
+"""A query: text that is written in the source, or one composed with ``psycopg.sql``; values are always parameters."""
+
+
+class Queries(ABC):
+    """Runs statements; ``%s`` stands for a parameter, ``%(name)s`` for a named one."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement and return its rows."""
+
+    @abstractmethod
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement and return how many rows it touched."""
+
+    @overload
+    def fetch(self, kind: type[T], query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def fetch(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, list[dict[str, Any]]]: ...
+    def fetch(self, *args: Any, **named: Any) -> Coroutine[Any, Any, list[Any]]:
+        """Return all rows, as Structs, dicts, tuples, or the values of a single column: ``db.fetch(User, "select ...", name)``."""
+        kind, query, params = _read(args, named, dict)
+        return self.rows(_statement(query, kind), params)
+
+    @overload
+    def fetch_one(self, kind: type[T], query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, T | None]: ...
+    @overload
+    def fetch_one(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, dict[str, Any] | None]: ...
+    def fetch_one(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
+        """Return the first row, or None if there is none."""
+        kind, query, params = _read(args, named, dict)
+        return self._first(_statement(query, kind), params)
+
+    @overload
+    def fetch_value(self, kind: type[T], query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, T | None]: ...
+    @overload
+    def fetch_value(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, Any]: ...
+    def fetch_value(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
+        """Return the first column of the first row, or None if there is none."""
+        kind, query, params = _read(args, named, Any)
+        return self._first(_statement(query, kind), params)
+
+    def execute(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, int]:
+        """Run one statement and return how many rows it touched."""
+        _, query, params_ = _read((query, *params), named, tuple)
+        return self.run(Statement(query, as_tuple, plain=True), params_)
+
+    async def _first(self, statement: Statement, params: Params) -> Any:
+        found = await self.rows(statement, params)
+        return found[0] if found else None
+
+
+def _statement(query: Any, kind: Any) -> Statement:
+    return Statement(query, factory_of(kind), plain=True)
+
+
+def _read(args: tuple[Any, ...], named: dict[str, Any], kind: Any) -> tuple[Any, Any, Params]:
+    if args and not isinstance(args[0], str) and not hasattr(args[0], "as_bytes"):
+        kind, *rest = args
+    else:
+        rest = list(args)
+    if not rest or not (isinstance(rest[0], str) or hasattr(rest[0], "as_bytes")):
+        raise SetupError('No query was given. Write db.fetch(User, "select * from users where name = %s", name).')
+    query, *params = rest
+    if params and named:
+        raise SetupError("A query takes parameters by position (%s) or by name (%(name)s), not both.")
+    return kind, query, named or params or None

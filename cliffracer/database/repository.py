@@ -1,0 +1,218 @@
+"""`Repository[User]`: the rows of one model, by its declared fields."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from cliffracer.database.bulk import create_many
+from cliffracer.database.columns import Column, misfit
+from cliffracer.database.filters import Where, conditions, orders, unknown_field
+from cliffracer.database.model import Model, now
+from cliffracer.database.names import quoted
+from cliffracer.database.pages import Page, Turn, natural, page_of
+from cliffracer.database.queries import Queries
+from cliffracer.database.searching import matching, rank
+from cliffracer.database.statements import MARK, Statements, ordering, statements_of
+from cliffracer.database.table import Table, table_of
+from cliffracer.errors import Conflict, InvalidInput, NotFound
+
+T = TypeVar("T", bound=Model)
+Order = str | Sequence[str] | None
+
+
+class Repository(Generic[T]):
+    """Creates, finds and changes the rows of one model, and reaches no other table.
+
+    It joins the transaction that its task has open; outside of one, each call is a transaction of its own.
+    Fields are compared by ``field=value`` or ``field__operator=value``: eq, ne, gt, gte, lt, lte, in, not_in, between,
+    is_null; for text like, ilike, contains, icontains, startswith, endswith; for documents contains, and
+    ``field__key=value`` for what stands in them.
+    """
+
+    def __init__(self, database: Queries, model: type[T]) -> None:
+        self.model = model
+        self.table: Table[T] = table_of(model)
+        self._database = database
+
+    @cached_property
+    def _sql(self) -> Statements:
+        return statements_of(self.table)
+
+    def __repr__(self) -> str:
+        return f"Repository[{self.model.__name__}]"
+
+    # -- one row ---------------------------------------------------------------------------------------------------
+
+    async def create(self, row: T) -> T:
+        """Store a new row and return it; `Conflict` names a field that is already taken."""
+        await self._database.run(self._sql.insert, self.table.parameters(row))
+        return row
+
+    async def get(self, id: UUID | str) -> T:
+        """Return the row with this id, or raise `NotFound`."""
+        found = await self._database.rows(self._sql.get, (self._key(id),))
+        if not found:
+            raise self._missing(id)
+        row: T = found[0]
+        return row
+
+    async def update(self, id: UUID | str | T, /, **changes: Any) -> T:
+        """Change some fields of a row (or store a whole changed Struct) and return it; `NotFound` if there is none.
+
+        With a ``version`` field the change counts it up. Giving the version that the change is based on makes it a
+        `Conflict` if the row has another one by now; a whole Struct always gives its own.
+        """
+        if isinstance(id, Model):
+            kept = {name: getattr(id, name) for name in self.table.columns if name not in {"id", "created_at", "updated_at"}}
+            changes = {**kept, **changes}
+            id = id.id  # noqa: A001 - as above
+        key = self._key(id)
+        expected = changes.pop("version", None) if self.table.versioned else None
+        sets, params = self._changes(changes)
+        condition, more = self._sql.by_id, [key]
+        if expected is not None:
+            condition, more = f"{condition} AND {quoted('version')} = %s", [key, expected]
+        found = await self._database.rows(self._sql.update(sets, condition, returning=True), [*params, *more])
+        if not found:
+            raise await self._not_updated(key, expected)
+        row: T = found[0]
+        return row
+
+    async def upsert(self, row: T, *, on: str | Sequence[str] = "id") -> T:
+        """Store a row, or change the one that has the same id (or the same unique fields ``on``), and return what is stored."""
+        names = (on,) if isinstance(on, str) else tuple(on)
+        for name in names:
+            if name not in self.table.columns:
+                raise unknown_field(self.table, name)
+        found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self.table.parameters(row))
+        stored: T = found[0]
+        return stored
+
+    async def delete(self, id: UUID | str, *, forever: bool = False) -> None:
+        """Delete a row, or raise `NotFound`. One with ``deleted_at`` is only marked, unless ``forever``."""
+        key = self._key(id)
+        if self.table.soft and not forever:
+            gone = await self._database.run(self._sql.update(MARK, self._sql.by_id), [now(), key])
+        else:
+            gone = await self._database.run(self._sql.remove, [key])
+        if not gone:
+            raise self._missing(id)
+
+    async def restore(self, id: UUID | str) -> T:
+        """Bring a row back that is only marked as deleted, and return it."""
+        again = self._sql.update(MARK, self._sql.by_id, returning=True, all_rows=True)
+        found = await self._database.rows(again, [None, self._key(id)]) if self.table.soft else []
+        if not found:
+            raise self._missing(id)
+        row: T = found[0]
+        return row
+
+    # -- several rows ----------------------------------------------------------------------------------------------
+
+    async def find(
+        self,
+        *,
+        order_by: Order = None,
+        limit: int | None = None,
+        offset: int = 0,
+        search: str | None = None,
+        deleted: bool = False,
+        **filters: Any,
+    ) -> list[T]:
+        """Return the rows that meet all filters: ``find(status="active", age__gte=18, order_by="-created_at", limit=50)``.
+
+        ``search`` looks for words in the fields marked with `Search`, best matches first; ``deleted=True`` includes
+        rows that are only marked as deleted.
+        """
+        where = self._where(filters, search)
+        params = where.params
+        if order_by or search is None:
+            sorting = ordering(orders(self.table, order_by)) if order_by else ""
+        else:
+            sorting, params = rank(self.table), [*params, search]
+        sql = f"{self._sql.select}{self._sql.where(where.sql, all_rows=deleted)}{sorting}"
+        for clause, number in (("LIMIT", limit), ("OFFSET", offset or None)):
+            if number is not None:
+                sql = f"{sql} {clause} %s"
+                params.append(natural(clause.lower(), number))
+        return await self._database.rows(self._sql.rows(sql), params)
+
+    async def first(self, *, order_by: Order = None, **filters: Any) -> T | None:
+        """Return the first row that meets all filters, or None."""
+        found = await self.find(order_by=order_by, limit=1, **filters)
+        return found[0] if found else None
+
+    async def exists(self, **filters: Any) -> bool:
+        """Say whether any row meets all filters."""
+        where = self._where(filters)
+        return bool(await self._database.rows(self._sql.any(where.sql), where.params))
+
+    async def count(self, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
+        """Return how many rows meet all filters."""
+        where = self._where(filters, search)
+        ((number,),) = await self._database.rows(self._sql.count(where.sql, all_rows=deleted), where.params)
+        return int(number)
+
+    async def page(self, *, after: str | None = None, limit: int = 100, order_by: Order = "id", **filters: Any) -> Page[T]:
+        """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps."""
+        return await page_of(self._database, self._sql, self._where(filters), Turn(after, natural("limit", limit), order_by))
+
+    async def create_many(self, rows: Iterable[T]) -> list[T]:
+        """Store new rows, all or none, and return them; an error says which row (``index``) was refused."""
+        return await create_many(self._database, self._sql, list(rows))
+
+    async def update_many(self, changes: Mapping[str, Any], /, **filters: Any) -> int:
+        """Change the same fields of all rows that meet all filters and return how many: ``update_many({"status": "x"}, age__lt=18)``."""
+        where = self._some(filters)
+        sets, params = self._changes(dict(changes))
+        return await self._database.run(self._sql.update(sets, where.sql), [*params, *where.params])
+
+    async def delete_many(self, *, forever: bool = False, **filters: Any) -> int:
+        """Delete all rows that meet all filters and return how many."""
+        where = self._some(filters)
+        if self.table.soft and not forever:
+            return await self._database.run(self._sql.update(MARK, where.sql), [now(), *where.params])
+        return await self._database.run(self._sql.delete(where.sql), where.params)
+
+    # -- pieces ----------------------------------------------------------------------------------------------------
+
+    def _key(self, given: Any) -> Any:
+        return given if type(given) is UUID else self.table.columns["id"].value(given)
+
+    def _where(self, filters: Mapping[str, Any], search: str | None = None) -> Where:
+        where = conditions(self.table, filters)
+        return where if search is None else matching(self.table, where, search)
+
+    def _some(self, filters: Mapping[str, Any]) -> Where:
+        if not filters:
+            raise InvalidInput("at least one filter is needed, or every row would be meant")
+        return self._where(filters)
+
+    def _changes(self, changes: dict[str, Any]) -> tuple[str, list[Any]]:
+        sets, params = [], []
+        for name, value in changes.items():
+            column = self.table.columns.get(name)
+            if column is None or name == "id":
+                raise unknown_field(self.table, name)
+            sets.append(f"{quoted(name)} = %s")
+            params.append(self._changed(column, value))
+        if "updated_at" not in changes:
+            sets.append(f"{quoted('updated_at')} = %s")
+            params.append(now())
+        if self.table.versioned:
+            sets.append(f"{quoted('version')} = {quoted('version')} + 1")
+        return ", ".join(sets), params
+
+    def _changed(self, column: Column, value: Any) -> Any:
+        if value is None and not column.nullable:
+            raise misfit(column.name, "is required")
+        return column.value(value)
+
+    def _missing(self, key: Any) -> NotFound:
+        return NotFound(f"no {self.model.__name__} {str(key)[:60]}")
+
+    async def _not_updated(self, key: Any, expected: Any) -> Exception:
+        if expected is not None and await self.exists(id=key):
+            return Conflict(f"{self.model.__name__} was changed by somebody else meanwhile", field="version", fields=["version"])
+        return self._missing(key)

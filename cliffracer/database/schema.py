@@ -1,0 +1,203 @@
+"""Models as tables: the statements that create them, and their creation in development."""
+
+import enum
+import inspect
+import logging
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from cliffracer.database.columns import JSON, Column
+from cliffracer.database.link import Statement
+from cliffracer.database.model import Model, References
+from cliffracer.database.names import listed, quoted
+from cliffracer.database.queries import Queries
+from cliffracer.database.searching import document
+from cliffracer.database.table import Key, Table, short, table_of
+from cliffracer.errors import SetupError
+
+log = logging.getLogger("cliffracer.database")
+
+LOCK = 0x636C6966
+"""Of all who change the schema of a database, one goes at a time: the key of that advisory lock ("clif")."""
+_ONLY_PYTHON = re.compile(r"\\[bB]|\(\?P")
+"""In a pattern: what PostgreSQL's regular expressions read differently."""
+NO_ACTION = {"restrict": "RESTRICT", "cascade": "CASCADE", "set null": "SET NULL", "no action": "NO ACTION"}
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """Everything that makes one table."""
+
+    table: Table[Any]
+    create: str
+    later: tuple[str, ...]
+    """Foreign keys, indexes and comments: run when all tables are there."""
+
+
+async def create_missing(database: Any, models: Iterable[type[Model]]) -> list[str]:
+    """Create the tables of these models that are not there, and return their names; nothing that exists is ever changed."""
+    definitions = [define(table_of(model)) for model in with_referenced(models)]
+    async with database.transaction() as transaction:
+        await transaction.run(Statement("SELECT pg_advisory_xact_lock(%s)"), [LOCK])
+        missing = [definition for definition in definitions if not await exists(transaction, definition.table.name)]
+        for definition in missing:
+            await transaction.run(Statement(definition.create))
+        for definition in missing:
+            for statement in definition.later:
+                await transaction.run(Statement(statement))
+    names = [definition.table.name for definition in missing]
+    if names:
+        log.info("created the tables %s", ", ".join(names))
+    return names
+
+
+async def exists(database: Queries, name: str) -> bool:
+    """Say whether a table of this name is there, on the search path."""
+    ((found,),) = await database.rows(Statement("SELECT to_regclass(%s) IS NOT NULL"), [quoted(name)])
+    return bool(found)
+
+
+def with_referenced(models: Iterable[type[Model]]) -> list[type[Model]]:
+    """Return the models and all that they refer to by class, each once."""
+    found: dict[type[Model], None] = {}
+    waiting = list(models)
+    while waiting:
+        model = waiting.pop(0)
+        if model in found:
+            continue
+        found[model] = None
+        for column in table_of(model).columns.values():
+            reference = column.marked(References)
+            if reference is not None and not isinstance(reference.target, str):
+                waiting.append(reference.target)
+    names = [table_of(model).name for model in found]
+    for name in names:
+        if names.count(name) > 1:
+            same = ", ".join(model.__qualname__ for model in found if table_of(model).name == name)
+            raise SetupError(f"{same} are all kept in the table {name}. Give each its own __tablename__.")
+    return list(found)
+
+
+def define(table: Table[Any]) -> Definition:
+    """Return the statements for a table."""
+    name = quoted(table.name)
+    lines = [_column(column) for column in table.columns.values()]
+    lines.append(f"CONSTRAINT {quoted(short(f'{table.name}_pkey'))} PRIMARY KEY ({quoted('id')})")
+    lines += [f"CONSTRAINT {quoted(key.name)} UNIQUE ({listed(key.fields)})" for key in table.uniques if key.where is None]
+    for column in table.columns.values():
+        checks = checks_of(column)
+        if checks:
+            lines.append(f"CONSTRAINT {quoted(check_name(table, column))} CHECK ({' AND '.join(checks)})")
+    body = ",\n    ".join(lines)
+    return Definition(table, f"CREATE TABLE {name} (\n    {body}\n)", (*_foreign(table), *_indexes(table), *_comments(table)))
+
+
+def check_name(table: Table[Any], column: Column) -> str:
+    """Return the name of a column's check; errors find the field by it."""
+    return short(f"{table.name}_{column.name}_check")
+
+
+def literal(value: Any) -> str:
+    """Return a declared value as SQL."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value) if value - value == 0 else f"'{value}'::double precision"  # not so for nan and inf
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def default_of(column: Column) -> str | None:
+    """Return the SQL default of a column, for rows that somebody else writes and for columns added later; None without one."""
+    if column.name in {"created_at", "updated_at"}:
+        return "now()"
+    if column.default is not msgspec.NODEFAULT:
+        if column.default is None:
+            return None
+        if column.json:
+            return f"{literal(msgspec.json.encode(column.default).decode())}::jsonb"
+        return literal(column.default) if isinstance(column.default, str | int | float | Decimal | enum.Enum) else None
+    if column.factory in {list, tuple, set, frozenset}:
+        return "'[]'::jsonb"
+    return "'{}'::jsonb" if column.factory is dict else None
+
+
+def checks_of(column: Column) -> list[str]:
+    """Return the conditions that a column's `Meta`, `Literal` or `Enum` sets."""
+    name = quoted(column.name)
+    checks = [f"{name} IN ({', '.join(literal(choice) for choice in column.choices)})"] if column.choices else []
+    length = {"text": "char_length({})", "bytea": "octet_length({})"}.get(column.sql, "jsonb_array_length({})")
+    length = length.format(name)
+    listlike = column.sql != JSON or _is_list(column)
+    for meta in column.metas:
+        for sign, limit in ((">", meta.gt), (">=", meta.ge), ("<", meta.lt), ("<=", meta.le)):
+            if limit is not None:
+                checks.append(f"{name} {sign} {literal(limit)}")
+        if meta.multiple_of is not None and column.sql in {"bigint", "numeric"}:
+            checks.append(f"mod({name}, {literal(meta.multiple_of)}) = 0")
+        if meta.min_length is not None and listlike:
+            checks.append(f"{length} >= {meta.min_length}")
+        if meta.max_length is not None and listlike:
+            checks.append(f"{length} <= {meta.max_length}")
+        if meta.pattern is not None and column.sql == "text" and not _ONLY_PYTHON.search(meta.pattern):
+            checks.append(f"{name} ~ {literal(meta.pattern)}")
+    return checks
+
+
+def _is_list(column: Column) -> bool:
+    kind = getattr(column.kind, "__origin__", column.kind)
+    kind = getattr(kind, "__origin__", kind)
+    return kind in {list, tuple, set, frozenset}
+
+
+def _column(column: Column) -> str:
+    default = default_of(column)
+    parts = [quoted(column.name), column.sql, "" if column.nullable else "NOT NULL", f"DEFAULT {default}" if default else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _foreign(table: Table[Any]) -> list[str]:
+    found = []
+    for column in table.columns.values():
+        reference: References | None = column.marked(References)
+        if reference is not None:
+            key = quoted(short(f"{table.name}_{column.name}_fkey"))
+            action = NO_ACTION[reference.on_delete]
+            target = f"{quoted(reference.tablename)} ({quoted('id')})"
+            rule = f"FOREIGN KEY ({quoted(column.name)}) REFERENCES {target} ON DELETE {action}"
+            found.append(f"ALTER TABLE {quoted(table.name)} ADD CONSTRAINT {key} {rule}")
+    return found
+
+
+def _indexes(table: Table[Any]) -> list[str]:
+    found = [_index(table, key, unique=True) for key in table.uniques if key.where is not None]
+    found += [_index(table, key, unique=False) for key in table.indexes]
+    if table.search:
+        name = quoted(short(f"{table.name}_search_idx"))
+        found.append(f"CREATE INDEX {name} ON {quoted(table.name)} USING gin (({document(table)}))")
+    return found
+
+
+def _index(table: Table[Any], key: Key, *, unique: bool) -> str:
+    where = f" WHERE {key.where}" if key.where else ""
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    return f"CREATE {kind} {quoted(key.name)} ON {quoted(table.name)} USING {key.method} ({listed(key.fields)}){where}"
+
+
+def _comments(table: Table[Any]) -> list[str]:
+    found = []
+    text = inspect.cleandoc(table.model.__doc__ or "").partition("\n")[0]
+    if text:
+        found.append(f"COMMENT ON TABLE {quoted(table.name)} IS {literal(text)}")
+    for column in table.columns.values():
+        name = f"{quoted(table.name)}.{quoted(column.name)}"
+        found += [f"COMMENT ON COLUMN {name} IS {literal(meta.description)}" for meta in column.metas if meta.description]
+    return found

