@@ -1,6 +1,7 @@
 """`python -m benchmarks [--quick] [--only rpc,http_get] [--rounds N]`: what `make bench` runs."""
 
 import argparse
+import resource
 from pathlib import Path
 
 from benchmarks.footprint import Footprint, measure
@@ -19,6 +20,8 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="KEYS", help=f"some of {','.join([*KEYS, 'footprint'])}; kept in .bench/")
     parser.add_argument("--rounds", type=int, default=0, help="9, or 3 when quick")
     options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand sockets at each end
     wanted = options.only.split(",") if options.only else [*KEYS, "footprint"]
     if unknown := set(wanted) - {*KEYS, "footprint"}:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")

@@ -48,7 +48,8 @@ def write(folder: Path, suites: list[Suite], standings: Standings, footprint: Fo
             _suite(suite, rows),
             f"![CPU per call](charts/{suite.key}.svg)",
         ]
-    parts += ["## Memory, start, import", _footprint(footprint)]
+    if footprint.memory:
+        parts += ["## Memory, start, import", _footprint(footprint)]
     text = "\n\n".join(part.strip() for part in parts) + "\n"
     (folder / "RESULTS.md").write_text(text)
     return text

@@ -16,6 +16,7 @@ VARIANTS = {
     "stock": {"CLIFFRACER_NATS_TRANSPORT": "stock", "CLIFFRACER_NAMESPACE": "stock"},
     "core": {"CLIFFRACER_NAMESPACE": "core"},
     "durable": {"CLIFFRACER_NAMESPACE": "durable"},
+    "feed": {"CLIFFRACER_NAMESPACE": "feed"},
 }
 
 

@@ -147,4 +147,21 @@ SUITES = [
     ),
     Suite("http_get", "HTTP GET, 64 connections", next(iter(HTTP)), "server", _http("GET", "/orders/7")),
     Suite("http_post", "HTTP POST of JSON, validated, 64 connections", next(iter(HTTP)), "server", _http("POST", "/orders")),
+    Suite(
+        "broadcast",
+        "WebSocket broadcast to 1,000 clients",
+        "bare ASGI loop",
+        "server",
+        [
+            Contender(
+                "bare ASGI loop", "web:feed_bare", command={"do": "broadcast", "subject": "feed_bare.tick", "path": "/", "inflight": 1000}
+            ),
+            Contender(
+                "Cliffracer",
+                "ours:ours_feed@feed",
+                command={"do": "broadcast", "subject": "feed.events.tick", "path": "/feed", "inflight": 1000},
+            ),
+        ],
+        note="A call is one message to all of them; p50 is the time until the last of them has it.",
+    ),
 ]
