@@ -166,8 +166,10 @@ def check_echo(kind: str, echoed: Configuration, asked: Configuration, version: 
 
 
 def _taken(field: str, echoed: Any, asked: Any) -> bool:
-    if field in ("subjects", "filter_subjects"):
+    if field == "filter_subjects":
         return set(asked) == set(echoed or [])
+    if field == "subjects":
+        return set(asked) <= set(echoed or [])  # somebody else may have added theirs meanwhile
     if field == "sources":
         return {source["name"] for source in asked} <= {source.get("name") for source in echoed or []}
     if field == "metadata":

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from cliffracer.errors import Conflict, DeadlineExceeded, NotFound, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import (
     CONSUMER_RULES,
     STREAM_RULES,
@@ -31,8 +31,10 @@ T = TypeVar("T")
 async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace: str = "", timeout: float = WITHIN) -> StreamInfo:
     """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be."""
     body = asked_for(asked)
+    refusals = 0
 
     async def once() -> StreamInfo | None:
+        nonlocal refusals
         try:
             found = await jetstream.stream(asked.name)
         except NotFound:
@@ -41,7 +43,13 @@ async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace:
             return made
         if widened("Stream", found.config, body, STREAM_RULES) == found.config:
             return found
-        return await _widen(jetstream, body, namespace)
+        try:
+            return await _widen(jetstream, body, namespace)
+        except SetupError:  # one echo may be of somebody else's update, not five of them
+            refusals += 1
+            if refusals >= 5:
+                raise
+            return None
 
     return await _settled(once, f"stream {asked.name}", timeout)
 

@@ -130,7 +130,7 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
     if error.err_code in STREAM_EXISTS or error.err_code in WRONG_SEQUENCE:
         return Conflict(text, err_code=error.err_code)
     if error.err_code in FULL:
-        return Unavailable(f"{about}: the stream is full: {error.description}", err_code=error.err_code)
+        return Unavailable(f"{about}: the stream is full: {error.description}", err_code=error.err_code, reason="full")
     if error.err_code == 10054:
         return TooLarge(text, err_code=error.err_code)
     if error.err_code in (10039, 10076):

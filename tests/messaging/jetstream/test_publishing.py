@@ -1,0 +1,170 @@
+"""Publishing with acks: duplicates, full streams, outages, delayed events."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from cliffracer.errors import Conflict, DeadlineExceeded, SetupError, TooLarge, Unavailable
+from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.streams import events_stream
+from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.support.nats import NatsServer
+
+
+async def test_one_message_id_is_stored_once(jetstream: JetStream, subjects: Subjects):
+    """The second publish is acknowledged as a duplicate of the first."""
+    publish = publisher(jetstream, subjects).publish
+    first = await publish("events.a", b"1", message_id="same")
+    second = await publish("events.a", b"2", message_id="same")
+    assert (second.seq, second.duplicate) == (first.seq, True)
+
+
+async def test_a_full_stream_refuses_at_once(jetstream: JetStream, subjects: Subjects):
+    """What was acknowledged is kept; the emitter is told, without waiting for its deadline."""
+    await ensure_stream(jetstream, events_stream(subjects))
+    config = (await jetstream.stream("EVENTS")).config
+    await jetstream.ask("STREAM.UPDATE.EVENTS", {**config, "max_msgs": 2}, StreamInfo)
+    publish = publisher(jetstream, subjects).publish
+    await publish("events.a", b"1")
+    await publish("events.a", b"2")
+    with pytest.raises(Unavailable, match="the stream is full"):
+        await publish("events.a", b"3", timeout=60)
+    assert (await jetstream.stream("EVENTS")).state.first_seq == 1
+
+
+async def test_while_nats_is_away_a_publish_waits_and_then_is_unavailable(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Nothing is dropped in silence, and nothing of it is stored later."""
+    publish = publisher(jetstream, subjects).publish
+    await publish("events.a", b"1")
+    await asyncio.to_thread(server.kill)
+    await until(lambda: not jetstream.bus.connected)
+    results = await asyncio.gather(*(publish("events.a", b"2", timeout=0.3) for _ in range(100)), return_exceptions=True)
+    assert {type(result) for result in results} == {Unavailable}
+    await asyncio.to_thread(server.start)
+    await publish("events.a", b"3", timeout=20)
+    assert (await jetstream.stream("EVENTS")).state.messages == 2
+
+
+async def test_a_publish_waits_for_nats_to_come_back(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """An outage that is shorter than the deadline is only a delay."""
+    publish = publisher(jetstream, subjects).publish
+    await publish("events.a", b"1")
+    await asyncio.to_thread(server.kill)
+    waiting = asyncio.create_task(publish("events.a", b"2", timeout=20))
+    await asyncio.to_thread(server.start)
+    assert (await waiting).seq == 2
+
+
+async def test_a_hung_server_does_not_outlive_the_deadline(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """The outcome is unknown, and the error says so."""
+    publish = publisher(jetstream, subjects).publish
+    await publish("events.a", b"1")
+    server.pause()
+    assert server.process is not None
+    stat = Path(f"/proc/{server.process.pid}/stat")
+    await until(lambda: stat.read_text().split()[2] == "T")
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(DeadlineExceeded, match="no stream confirmed it"):
+                await publish("events.a", b"2", timeout=0.5)
+    finally:
+        server.resume()
+
+
+async def test_a_message_over_the_limit_is_too_large(jetstream: JetStream, subjects: Subjects):
+    """It is refused before it is sent, and the connection lives."""
+    publish = publisher(jetstream, subjects).publish
+    with pytest.raises(TooLarge):
+        await publish("events.a", bytes(jetstream.bus.max_payload))
+    assert (await publish("events.a", b"1")).seq == 1
+
+
+async def test_without_a_stream_a_publish_says_so(jetstream: JetStream):
+    """A subject that nothing stores is not accepted."""
+    with pytest.raises(Unavailable, match=r"no stream stores events\.a"):
+        await Publisher(jetstream).publish("events.a", b"", timeout=0.3)
+
+
+async def test_a_condition_that_fails_is_a_conflict(jetstream: JetStream, subjects: Subjects):
+    """Compare-and-set is not retried."""
+    publish = publisher(jetstream, subjects).publish
+    await publish("events.a", b"1")
+    with pytest.raises(Conflict):
+        await publish("events.a", b"2", {"Nats-Expected-Last-Subject-Sequence": "0"})
+
+
+async def test_many_publishes_are_in_flight_at_once(jetstream: JetStream, subjects: Subjects):
+    """All are stored, each once, with more of them than may be in flight."""
+    publisher_ = Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects)), limit=50)
+    acks = await asyncio.gather(*(publisher_.publish("events.a", b"") for _ in range(1000)))
+    assert {ack.seq for ack in acks} == set(range(1, 1001))
+
+
+async def emit_later(emitter: Emitter, event_id: str, seconds: float, payload: bytes = b"") -> None:
+    headers = event_headers(event_id, "user.created", "test")
+    await emitter.store_later("events.user.created", payload, headers, at=time.time() + seconds, event_id=event_id)
+
+
+async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjects: Subjects):
+    """It is handled like any other, under its own subject, and not before."""
+    handler, came = Recorder(), []
+
+    async def handle(delivery) -> None:
+        came.append(time.time())
+        await handler(delivery)
+
+    emitter = Emitter(jetstream, subjects)
+    async with consuming(jetstream, subjects, handle):
+        due = time.time() + 0.7
+        await emitter.store_later("events.user.created", b"later", event_headers("e1", "user.created", "test"), at=due, event_id="e1")
+        await emitter.store("events.user.created", b"now", event_headers("e2", "user.created", "test"))
+        await until(lambda: len(came) == 2)
+    assert handler.payloads == [b"now", b"later"]
+    assert came[1] >= due - 0.05
+
+
+async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """The schedule is the server's, on disk."""
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler):
+        await emit_later(Emitter(jetstream, subjects), "e1", 1.0, b"later")
+        await asyncio.to_thread(server.restart)
+        await until(lambda: handler.seen, within=30)
+    assert handler.payloads == [b"later"]
+
+
+async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects: Subjects):
+    """Cancelled by its id, whatever is in that; a second time there is nothing to cancel."""
+    handler, emitter = Recorder(), Emitter(jetstream, subjects)
+    async with consuming(jetstream, subjects, handler):
+        await emit_later(emitter, "order 7.*", 0.5, b"cancelled")
+        assert await emitter.cancel("order 7.*") is True
+        assert await emitter.cancel("order 7.*") is False
+        await emit_later(emitter, "e2", 0.6, b"kept")
+        await until(lambda: handler.seen)
+    assert handler.payloads == [b"kept"]
+
+
+async def test_one_id_is_delayed_once(jetstream: JetStream, subjects: Subjects):
+    """Emitting a pending id again replaces the event."""
+    handler, emitter = Recorder(), Emitter(jetstream, subjects)
+    async with consuming(jetstream, subjects, handler):
+        await emit_later(emitter, "e1", 0.3, b"first")
+        await emit_later(emitter, "e1", 0.5, b"second")
+        await emit_later(emitter, "e2", 0.7, b"third")
+        await until(lambda: len(handler.seen) == 2)
+    assert handler.payloads == [b"second", b"third"]
+
+
+async def test_a_server_without_schedules_is_named(jetstream: JetStream, subjects: Subjects):
+    """The error says which version is needed and which is there."""
+    jetstream.bus.info = {**jetstream.bus.info, "version": "2.11.4"}
+    with pytest.raises(SetupError, match=r"need nats-server 2\.12.*this one is 2\.11\.4"):
+        await emit_later(Emitter(jetstream, subjects), "e1", 10)
