@@ -23,6 +23,7 @@ from cliffracer.durations import seconds
 from cliffracer.events import Event, Received
 from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.outgoing import Outgoing
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects, check_pattern
@@ -36,6 +37,11 @@ class AsyncClient:
     def __init__(self, link: Connection, timeout: float | None) -> None:
         self._link = link
         self._timeout = timeout
+
+    @property
+    def directory(self) -> Directory:
+        """Who is there, by discovery."""
+        return self._link.directory
 
     def __getattr__(self, name: str) -> Service:
         if name.startswith("_"):

@@ -9,7 +9,7 @@ import importlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ async def running(
     frozen = [app.freeze() for app in served]
     _check_names(frozen)
     async with AsyncExitStack() as stack:
-        bound = _bind(frozen, settings, sockets)
+        bound = list(sockets) if sockets is not None else bind(frozen, settings)
         for each in bound:
             stack.callback(each.close)
         health = Health(", ".join(f.name for f in frozen))
@@ -81,34 +81,39 @@ async def running(
 @asynccontextmanager
 async def _served(services: list[Service], settings: Settings, bound: list[socket.socket], health: Health) -> AsyncIterator[None]:
     """Open the doors, and close them in the order that loses nothing."""
-    http = None
     async with AsyncExitStack() as stack:
-        if bound:
-            site = importlib.import_module("cliffracer.web.site")  # only apps with HTTP pay for importing it
-            server = importlib.import_module("cliffracer.web.server")
-            application = site.application([service.assembly for service in services], settings, health)
-            http = await stack.enter_async_context(server.serving(application, bound, settings))
         try:
             for service in services:
                 await service.subscribe()
             await services[0].link.bus.flush()
+            http = await stack.enter_async_context(_http(services, settings, bound, health)) if bound else None
             health.ready = True
             yield
         finally:
             health.draining = True
-            if http is not None:
+            if health.ready and http is not None:
                 http.drain_start()
-            await asyncio.gather(*(service.drain(settings.drain) for service in services))
+            await asyncio.gather(stack.aclose(), *(service.drain(settings.drain) for service in services))
 
 
-async def serve(apps: Sequence[App], settings: Settings, *, ready: Any = None) -> None:
+def _http(services: list[Service], settings: Settings, bound: list[socket.socket], health: Health) -> AbstractAsyncContextManager[Any]:
+    site = importlib.import_module("cliffracer.web.site")  # only apps with HTTP pay for importing it
+    server = importlib.import_module("cliffracer.web.server")
+    application = site.application([service.assembly for service in services], settings, health)
+    serving: AbstractAsyncContextManager[Any] = server.serving(application, bound, settings)
+    return serving
+
+
+async def serve(
+    apps: Sequence[App], settings: Settings, *, sockets: Sequence[socket.socket] | None = None, ready: Any = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopped)
     try:
-        starting = asyncio.create_task(_serve(apps, settings, stopped, ready))
+        starting = asyncio.create_task(_serve(apps, settings, sockets, stopped, ready))
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -118,8 +123,10 @@ async def serve(apps: Sequence[App], settings: Settings, *, ready: Any = None) -
             loop.remove_signal_handler(number)
 
 
-async def _serve(apps: Sequence[App], settings: Settings, stopped: asyncio.Event, ready: Any) -> None:
-    async with running(apps, settings) as up:
+async def _serve(
+    apps: Sequence[App], settings: Settings, sockets: Sequence[socket.socket] | None, stopped: asyncio.Event, ready: Any
+) -> None:
+    async with running(apps, settings, sockets=sockets) as up:
         if ready is not None:
             ready(up)
         await stopped.wait()
@@ -141,9 +148,8 @@ def _check_names(frozen: Sequence[Frozen]) -> None:
         raise SetupError("there is no app to run.")
 
 
-def _bind(frozen: Sequence[Frozen], settings: Settings, given: Sequence[socket.socket] | None) -> list[socket.socket]:
-    if given is not None:
-        return list(given)
+def bind(frozen: Sequence[Frozen], settings: Settings) -> list[socket.socket]:
+    """Return the listening sockets that apps need: none without HTTP, unless a port was set (then for health)."""
     if not any(needs_http(f) for f in frozen) and not settings.given("http_port"):
         return []
     server = importlib.import_module("cliffracer.web.server")  # only apps with HTTP pay for importing it

@@ -35,6 +35,27 @@ class Info(msgspec.Struct):
     endpoints: list[Endpoint] = []
 
 
+class Figures(msgspec.Struct):
+    """The figures of one method, as STATS tells."""
+
+    name: str = ""
+    num_requests: int = 0
+    num_errors: int = 0
+    last_error: str = ""
+    processing_time: int = 0
+    average_processing_time: int = 0
+    data: Any = None
+
+
+class Stats(msgspec.Struct):
+    """The figures of one replica, as STATS tells."""
+
+    name: str = ""
+    id: str = ""
+    started: str = ""
+    endpoints: list[Figures] = []
+
+
 class Directory:
     """Asks the services on the bus who they are, and words the error for a call that nobody answers."""
 

@@ -1,0 +1,127 @@
+"""Finds the apps that a command is given: ``users:app``, ``orders/main.py:app``, or a module or file alone."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from cliffracer.app import App
+from cliffracer.errors import SetupError
+
+GUESSES = ("app.py", "main.py")
+
+
+def load_apps(targets: tuple[str, ...], *, default: str | None = None) -> list[App]:
+    """Return the apps; without targets the ``default`` of the settings, or that of ``app.py`` or ``main.py``."""
+    if not targets:
+        found = (default,) if default else tuple(name for name in GUESSES if Path(name).is_file())[:1]
+        if not found:
+            raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
+        targets = found
+    return [app for target in targets for app in load(target)]
+
+
+def load(target: str) -> list[App]:
+    """Return the app of an import string; of a module without a name, all apps in it."""
+    place, _, name = target.partition(":")
+    module = _module(place, target)
+    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    if not name:
+        unique = list(dict.fromkeys(apps.values()))
+        if not unique:
+            raise SetupError(f"There is no App in {place}. Write app = App('name') in it.")
+        return unique
+    if name not in vars(module):
+        near = difflib.get_close_matches(name, apps, n=1, cutoff=0.5) or list(apps)[:1]
+        hint = f" Did you mean {place}:{near[0]}?" if near else ""
+        raise SetupError(f'There is no "{name}" in {place}.{hint}')
+    found = vars(module)[name]
+    if not isinstance(found, App):
+        raise SetupError(f"{target} is a {type(found).__name__}, not an App. {_visible()}")
+    return [found]
+
+
+def _module(place: str, target: str) -> ModuleType:
+    path = Path(place)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if path.suffix == ".py" or (path.is_file() and "/" in place):
+        return _from_file(path)
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise SetupError(f"{target!r} names no app. Write module:app, or path/to/file.py:app. {_visible()}")
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
+            raise SetupError(f'No module "{error.name}" here. {_visible()}') from None
+        raise SetupError(_trimmed(error)) from None
+    except SetupError:
+        raise
+    except Exception as error:  # noqa: BLE001: whatever the user's own module raises is shown as theirs
+        raise SetupError(_trimmed(error)) from None
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise SetupError(f"There is no file {path}. {_visible()}")
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # so that the file can import its neighbours
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None  # a .py file has a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SetupError:
+        raise
+    except Exception as error:  # noqa: BLE001: as above
+        del sys.modules[name]
+        raise SetupError(_trimmed(error)) from None
+    return module
+
+
+def _trimmed(error: BaseException) -> str:
+    """Return a traceback that begins where the user's own code does."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = Path(__file__).parent.parent
+    shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
+    text = "".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error))
+    return f"{_where(shown)} cannot be imported:\n{text.rstrip()}"
+
+
+def _where(frames: list[traceback.FrameSummary]) -> str:
+    return Path(frames[0].filename).name if frames else "That module"
+
+
+def _visible() -> str:
+    found = visible_apps()
+    return f"Apps I can see: {', '.join(found)}." if found else "I see no file with an App in this folder."
+
+
+def visible_apps(limit: int = 10) -> list[str]:
+    """Return import strings of the apps in this folder and those below, as far as their text tells."""
+    found: list[str] = []
+    for pattern in ("*.py", "*/*.py"):
+        for file in sorted(Path().glob(pattern)):
+            if len(found) >= limit or any(part.startswith(".") for part in file.parts):
+                continue
+            found.extend(f"{file.stem if len(file.parts) == 1 else file}:{name}" for name in _app_names(file))
+    return found
+
+
+def _app_names(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [line.partition("=")[0].partition(":")[0].strip() for line in lines if " = App(" in line and not line[:1].isspace()]
