@@ -1,0 +1,27 @@
+"""What all tests share: a place of their own for embedded servers, which start once for the whole run."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home() -> Iterator[None]:
+    """Keep embedded servers out of the checkout; they stay warm between tests and stop after the last."""
+    folder = Path(tempfile.mkdtemp(prefix="cliffracer-tests-"))
+    before = {name: os.environ.get(name) for name in ("CLIFFRACER_HOME", "CLIFFRACER_DEV_GRACE")}
+    os.environ["CLIFFRACER_HOME"] = str(folder)
+    os.environ["CLIFFRACER_DEV_GRACE"] = "60"
+    from cliffracer import embedded
+
+    try:
+        yield
+    finally:
+        embedded.stop(folder)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        shutil.rmtree(folder, ignore_errors=True)

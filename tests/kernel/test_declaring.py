@@ -1,0 +1,230 @@
+"""Declarations: decorators give the function back, and mistakes are named with their place and cure."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+import pytest
+
+from cliffracer import App, Context, Event, Group, Header, Query, SetupError, provided
+from cliffracer.declarations import Route, Rpc
+
+
+class Item(msgspec.Struct):
+    name: str
+
+
+class Mailer:
+    pass
+
+
+@pytest.fixture
+def app():
+    return App("shop")
+
+
+def test_decorators_give_the_function_back(app):
+    """A declared function is the function itself, under every decorator."""
+
+    async def create(name: str) -> Item:
+        return Item(name)
+
+    made = create
+    for decorate in (app.rpc, app.rpc(name="make"), app.post("/items"), app.on("item.asked")):
+        made = decorate(made)
+    assert made is create
+
+
+def test_one_function_may_carry_several_decorators(app):
+    """RPC and HTTP on one function are two declarations of it."""
+
+    @app.rpc
+    @app.post("/items", status=201)
+    async def create(name: str) -> Item:
+        return Item(name)
+
+    kinds = {type(d.record) for d in app.freeze().declared}
+    assert kinds == {Rpc, Route}
+
+
+def test_two_handlers_with_one_name_are_refused_with_both_places(app):
+    """The error of a duplicate RPC names both functions and their lines."""
+
+    @app.rpc
+    async def get(item: int) -> None: ...
+
+    with pytest.raises(SetupError, match=r"get2 \(.*test_declaring.py:\d+\): RPC get is declared already, by .*test_declaring.py:\d+"):
+
+        @app.rpc(name="get")
+        async def get2(item: int) -> None: ...
+
+
+def test_a_duplicate_route_is_refused_whatever_its_parameters_are_called(app):
+    """``/a/{x}`` and ``/a/{y}`` are one route."""
+
+    @app.get("/a/{x}")
+    async def first(x: int) -> None: ...
+
+    with pytest.raises(SetupError, match=r"route GET /a/\{y\} is declared already, by test_a_dup.*first|first"):
+
+        @app.get("/a/{y}")
+        async def second(y: int) -> None: ...
+
+
+def test_a_duplicate_subscription_is_refused(app):
+    """Two functions of one name on one subject would share a consumer."""
+
+    @app.on("a.b")
+    async def handle(data: int) -> None: ...
+
+    with pytest.raises(SetupError, match=r"event a\.b for handle is declared already"):
+        app.on("a.b")(handle)
+
+
+@pytest.mark.parametrize(
+    ("declare", "text"),
+    [
+        ("@app.rpc\nasync def f(a): ...", "parameter a has no annotation"),
+        ("@app.rpc\nasync def f(*args: int): ...", r"\*args cannot be bound"),
+        ("@app.get('/x/{y}')\nasync def f(): ...", r"has \{y\}, but no such argument"),
+        ("@app.get('/x/{y}')\nasync def f(*, y: int): ...", "keyword-only there"),
+        ("@app.get('x')\nasync def f(): ...", "does not begin with /"),
+        ("@app.get('/{a}/{a}')\nasync def f(a: int): ...", "twice"),
+        ("@app.post('/x')\nasync def f(a: Item, b: Item): ...", "two body parameters"),
+        ("@app.post('/x')\nasync def f(a: Item, b: int): ...", "two body parameters"),
+        ("@app.on('a b')\nasync def f(a: int): ...", "no subject pattern"),
+        ("@app.on('a..b')\nasync def f(a: int): ...", "no subject pattern"),
+        ("@app.on('a.>.b')\nasync def f(a: int): ...", "no subject pattern"),
+        ("@app.on('a')\nasync def f(a: int, b: int): ...", "one payload"),
+        ("@app.on('a', retry=[-1])\nasync def f(a: int): ...", "no length of time"),
+        ("@app.on('a', limit=0)\nasync def f(a: int): ...", "lets nothing through"),
+        ("@app.rpc(name='a.b')\nasync def f(): ...", "is no name"),
+        ("@app.rpc(deadline='soon')\nasync def f(): ...", "no length of time"),
+        ("@app.every('0s')\nasync def f(): ...", "interval over 0"),
+        ("@app.every('1s')\nasync def f(a: int): ...", "has no caller"),
+        ("@app.provide\ndef f(): ...", "no return annotation"),
+        ("@app.provide\ndef f(a: int) -> Mailer: ...", "has no caller"),
+        ("@app.rpc\nasync def f(a: int = provided): ...", r"Put it after a \*"),
+    ],
+)
+def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
+    """Each mistake names the function, the file and line, and what is wrong."""
+    names = {"app": app, "Item": Item, "Mailer": Mailer, "provided": provided}
+    with pytest.raises(SetupError, match=text) as caught:
+        exec(compile(declare, "users.py", "exec"), names)
+    assert str(caught.value).startswith("f (users.py:")
+
+
+def test_what_nothing_provides_is_refused_when_the_app_freezes(app):
+    """The error names the parameter, its type, and the decorator that would provide it."""
+
+    @app.rpc
+    async def f(*, mailer: Mailer) -> None: ...
+
+    with pytest.raises(SetupError, match=r"f \(.*test_declaring.py:\d+\): nothing provides mailer: Mailer.*@app.provide"):
+        app.freeze()
+
+
+def test_a_provider_may_be_declared_after_its_use(app):
+    """The order of declarations does not matter."""
+
+    @app.rpc
+    async def f(*, mailer: Mailer) -> None: ...
+
+    @app.provide
+    def mailer() -> Mailer:
+        return Mailer()
+
+    assert app.freeze().providers[0].provides is Mailer
+
+
+def test_an_optional_provided_parameter_needs_no_provider(app):
+    """A keyword-only parameter with a default is left at it."""
+
+    @app.rpc
+    async def f(*, mailer: Mailer | None = None) -> None: ...
+
+    assert app.freeze()
+
+
+def test_a_group_is_taken_over_also_what_it_declares_later(app):
+    """What a group declares after it was included is served too, under both prefixes."""
+    group = Group("admin", prefix="/admin")
+    app.include(group, prefix="/v1")
+
+    @group.get("/users/{user_id}")
+    async def show(user_id: int) -> None: ...
+
+    assert [d.record.path for d in app.freeze().declared] == ["/v1/admin/users/{user_id}"]
+
+
+def test_a_clash_between_app_and_group_is_refused(app):
+    """Names are unique over an app and all its groups."""
+    group = Group("more")
+    app.include(group)
+
+    @app.rpc
+    async def get() -> None: ...
+
+    @group.rpc(name="get")
+    async def other() -> None: ...
+
+    with pytest.raises(SetupError, match="RPC get is declared already"):
+        app.freeze()
+
+
+def test_an_annotation_may_name_a_class_that_is_defined_later(app):
+    """Annotations written as text are read again when the app freezes."""
+    names = {"app": app}
+    text = "@app.rpc\nasync def f(a: 'Later') -> 'Later': ...\nimport msgspec\nclass Later(msgspec.Struct):\n    x: int\n"
+    exec(compile(text, "later.py", "exec"), names)
+    assert app.freeze().declared[0].signature.accepts[0].annotation is names["Later"]
+
+
+def test_an_annotation_that_is_never_defined_is_refused(app):
+    """The error of a name that cannot be found says which."""
+    exec(compile("@app.rpc\nasync def f(a: 'Nowhere'): ...", "later.py", "exec"), {"app": app})
+    with pytest.raises(SetupError, match=r"f \(later.py:1\): an annotation cannot be read: name 'Nowhere'"):
+        app.freeze()
+
+
+def test_shapes_tell_where_each_argument_comes_from(app):
+    """Path, query, header and body parameters are told apart at declaration."""
+
+    @app.post("/items/{item_id}")
+    async def f(item_id: int, item: Item, dry: Annotated[bool, Query()] = False, tenant: Annotated[str, Header("X-Tenant")] = "") -> None: ...
+
+    shape = app.freeze().declared[0].shape
+    named = [shape.path[0].name, shape.body.name, shape.query[0].name, shape.headers[0].marker.name]
+    assert named == ["item_id", "item", "dry", "X-Tenant"]
+
+
+def test_context_and_typed_event_need_no_provider(app):
+    """What the runtime provides is known without being declared."""
+
+    class Created(Event, subject="item.created"):
+        name: str
+
+    @app.on(Created)
+    async def f(data: Created, *, context: Context, event: Event) -> AsyncIterator[int]:
+        yield 1
+
+    frozen = app.freeze()
+    assert frozen.declared[0].record.subject == "item.created"
+
+
+def test_a_provided_parameter_that_was_forgotten_says_so(app):
+    """Touching the `provided` default in a plain call names the cure."""
+
+    @app.rpc
+    async def f(*, mailer: Mailer = provided) -> str:
+        return mailer.name
+
+    with pytest.raises(TypeError, match="provided parameter was used"):
+        f().send(None)
+
+
+def test_a_bad_app_name_is_refused():
+    """A service name is one token of a subject."""
+    with pytest.raises(SetupError, match="is no name"):
+        App("user service")

@@ -1,0 +1,432 @@
+"""RPC over a real NATS: calls, errors, deadlines, cancellation, streams, limits, and what strangers send."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+
+from cliffracer import (
+    App,
+    Cancelled,
+    Conflict,
+    Context,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    SetupError,
+    Unavailable,
+    provided,
+)
+from cliffracer.testing import running
+from cliffracer.wire.calls import write_call
+from cliffracer.wire.headers import Headers
+
+
+class Item(msgspec.Struct):
+    name: str
+    count: int = 1
+
+
+class Shelf:
+    """What the handlers of this file share with their test."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.ended: list[str] = []
+        self.seen: list[Context] = []
+
+
+app = App("store", version="1.2.3", description="keeps things")
+
+
+@app.provide
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@app.rpc
+async def put(name: str, count: int = 1) -> Item:
+    return Item(name, count)
+
+
+@app.rpc
+async def take(item: Item, *, context: Context = provided) -> Item:
+    return Item(f"{item.name} for {context.correlation_id}", item.count)
+
+
+@app.rpc
+def threaded(item: Item, *, context: Context) -> str:
+    return f"{item.name} {context.handler}"
+
+
+@app.rpc
+async def fail(kind: str) -> None:
+    raise {"missing": NotFound("no such item", item=7), "twice": Conflict("twice"), "bug": ValueError("a secret")}[kind]
+
+
+@app.rpc
+async def odd() -> object:
+    return object()
+
+
+@app.rpc
+async def leaks_cancel() -> None:
+    raise asyncio.CancelledError
+
+
+@app.rpc
+async def exits() -> None:
+    raise SystemExit(3)
+
+
+@app.rpc
+async def wait(seconds: float, *, shelf: Shelf) -> str:
+    shelf.entered.set()
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        shelf.ended.append("cancelled")
+        raise
+    return "waited"
+
+
+@app.rpc(limit=2)
+async def narrow(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "through"
+
+
+@app.rpc(deadline=0.2)
+async def hasty() -> None:
+    await asyncio.sleep(30)
+
+
+@app.rpc
+async def count(upto: int, *, shelf: Shelf) -> AsyncIterator[int]:
+    try:
+        for number in range(upto):
+            shelf.ended.append(str(number))
+            yield number
+    finally:
+        shelf.ended.append("closed")
+
+
+@app.rpc
+def count_plainly(upto: int) -> Iterator[Item]:
+    for number in range(upto):
+        yield Item(str(number), number)
+
+
+@app.rpc
+async def breaks_off() -> AsyncIterator[int]:
+    yield 1
+    raise NotFound("no second")
+
+
+@app.rpc
+async def remaining(*, context: Context) -> float:
+    return context.remaining()
+
+
+@app.rpc
+async def relay(*, context: Context) -> list[object]:
+    return [context.remaining(), await app.call(remaining)]
+
+
+@pytest.fixture
+async def t():
+    async with running(app) as t:
+        yield t
+
+
+@pytest.fixture
+async def shared():
+    shelf = Shelf()
+    async with running(app, overrides={Shelf: shelf}) as t:
+        yield t, shelf
+
+
+async def until(condition, within=5.0):
+    """Wait for something that comes soon, without saying when."""
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        await asyncio.sleep(0.005)
+
+
+async def test_arguments_by_name_and_by_position(t):
+    """A call carries an object or an array; both reach the same parameters."""
+    store = t.app.service("store")
+    assert await store.put(name="pen", count=3) == await store.put("pen", 3) == {"name": "pen", "count": 3}
+
+
+async def test_a_function_is_called_with_its_types(t):
+    """`app.call(function)` converts the reply to the function's return type."""
+    assert await app.call(put, name="pen") == Item("pen", 1)
+
+
+async def test_a_plain_function_runs_in_a_thread_with_its_context(t):
+    """A `def` handler sees the same context as an async one."""
+    assert await t.call("threaded", item={"name": "pen"}) == "pen threaded"
+
+
+async def test_message_pack_is_answered_in_kind(t):
+    """A request in MessagePack gets a reply in MessagePack that says so."""
+    block = write_call("abc", None, 2.0, msgpack=True)
+    subject = t.up.services[0].subjects.rpc("store", "put").encode()
+    reply = await t.up.bus.request(subject, msgspec.msgpack.encode({"name": "pen"}), block, timeout=2)
+    assert msgspec.msgpack.decode(reply.payload) == {"name": "pen", "count": 1}
+    assert Headers(reply.block)["content-type"] == "application/msgpack"
+
+
+async def test_all_errors_of_an_input_come_back(t):
+    """Every wrong field is listed with its path, and the handler is not entered."""
+    with pytest.raises(InvalidInput) as caught:
+        await t.call("take", item={"name": 3, "count": "x"}, more=1)
+    assert {error["path"] for error in caught.value.errors} == {"item.name", "item.count", "more"}
+
+
+async def test_an_error_keeps_its_class_and_details(t):
+    """What a handler raises on purpose reaches the caller as it was."""
+    with pytest.raises(NotFound, match="no such item") as caught:
+        await t.call("fail", kind="missing")
+    assert caught.value.details == {"item": 7}
+    with pytest.raises(Conflict):
+        await t.call("fail", kind="twice")
+
+
+@pytest.mark.parametrize("method", ["odd", "leaks_cancel", "exits"])
+async def test_a_defect_is_an_internal_error_and_the_service_goes_on(t, method):
+    """A result without a JSON form, a stray CancelledError and SystemExit are answered, and the next call works."""
+    with pytest.raises(Internal) as caught:
+        await t.call(method)
+    assert caught.value.error_id
+    assert await t.call("put", name="pen") == {"name": "pen", "count": 1}
+
+
+async def test_nothing_of_an_unknown_exception_leaves_the_service(t):
+    """The caller of a handler that has a bug sees an error id and no text of it."""
+    with pytest.raises(Internal) as caught:
+        await t.call("fail", kind="bug")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in str(caught.value.details)
+
+
+async def test_a_call_to_nobody_fails_at_once_and_says_what_was_perhaps_meant(t):
+    """Nobody answers: `Unavailable`, with what runs and a near name."""
+    with pytest.raises(Unavailable, match=r"No service answers store.putt. Running: store. Did you mean store.put\?"):
+        await t.call("store.putt", name="x")
+
+
+async def test_calls_run_at_once(t):
+    """Fifty calls that wait a tenth of a second do not wait for each other."""
+    began = time.monotonic()
+    assert await asyncio.gather(*(t.call("wait", seconds=0.1) for _ in range(50))) == ["waited"] * 50
+    assert time.monotonic() - began < 50 * 0.1 / 2
+
+
+async def test_a_caller_that_gives_up_cancels_the_handler(shared):
+    """Cancelling the task of a call ends the handler's task on the other side."""
+    t, shelf = shared
+    call = asyncio.create_task(t.call("wait", seconds=30))
+    await shelf.entered.wait()
+    call.cancel()
+    await until(lambda: shelf.ended == ["cancelled"])
+    assert call.cancelled() or call.cancelling()
+
+
+async def test_a_deadline_ends_the_call_on_both_sides(shared):
+    """The caller gets `DeadlineExceeded`, and the handler is cancelled by its own clock."""
+    t, shelf = shared
+    with pytest.raises(DeadlineExceeded):
+        await t.app.service("store", timeout=0.2).wait(seconds=30)
+    await until(lambda: shelf.ended == ["cancelled"])
+
+
+async def test_a_handler_may_have_a_deadline_of_its_own(t):
+    """The shorter of the caller's and the handler's time counts."""
+    with pytest.raises(DeadlineExceeded):
+        await t.call("hasty")
+
+
+async def test_deadlines_shrink_hop_by_hop(t):
+    """The second hop has no more time than the first has left."""
+    first, second = await t.app.service("store", timeout=3).relay()
+    assert second <= first <= 3
+
+
+async def test_expired_work_is_not_started(shared):
+    """A request whose time is over when it is received is answered and not run."""
+    t, shelf = shared
+    await t.app.service("store", timeout=5).put(name="warm")
+    handler = next(h for d, h in t.up.services[0].assembly.handlers if d.record.name == "wait")
+    late = handler.context(timeout=0.0)
+    from cliffracer.invoke import invoke
+
+    handler.gate.admit(None)
+    with pytest.raises(DeadlineExceeded):
+        await invoke(handler, late, (1.0,))
+    assert not shelf.entered.is_set()
+
+
+async def test_beyond_limit_and_queue_calls_are_refused_at_once(t):
+    """A handler with limit 2 queues twenty calls and refuses the rest with `Overloaded`."""
+    results = await asyncio.gather(*(t.call("narrow", seconds=0.05) for _ in range(40)), return_exceptions=True)
+    refused = [r for r in results if isinstance(r, Overloaded)]
+    assert len(refused) == 18
+    assert results.count("through") == 22
+    assert refused[0].retry_after > 0
+
+
+async def test_a_stream_arrives_whole_and_in_order(t):
+    """More items than the window holds come one after another."""
+    assert [n async for n in t.app.service("store").stream.count(upto=500)] == list(range(500))
+    assert [item.count async for item in app.stream(count_plainly, upto=3)] == [0, 1, 2]
+
+
+async def test_leaving_a_stream_early_closes_the_generator(shared):
+    """After a break the handler is ended, having run ahead by no more than the window."""
+    t, shelf = shared
+    stream = t.app.service("store").stream.count(upto=100_000)
+    async for number in stream:
+        if number == 3:
+            break
+    await stream.aclose()
+    await until(lambda: shelf.ended[-1:] == ["closed"])
+    assert len(shelf.ended) < 100
+
+
+async def test_an_error_in_a_stream_comes_after_what_was_yielded(t):
+    """The items before a failure arrive, then the failure itself."""
+    got = []
+    with pytest.raises(NotFound, match="no second"):
+        async for item in t.app.service("store").stream.breaks_off():
+            got.append(item)
+    assert got == [1]
+
+
+async def test_a_stream_without_a_window_is_one_array(t):
+    """A client that knows nothing of streams gets all items in one reply."""
+    assert await t.call("count", upto=4) == [0, 1, 2, 3]
+
+
+async def test_a_stream_of_nobody_is_unavailable(t):
+    """Streaming from a method that is not there fails like a call."""
+    with pytest.raises(Unavailable, match="No service answers store.nothing"):
+        async for _ in t.app.service("store").stream.nothing():
+            pass
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"nonsense", b'{"name":', b"\xff\xfe", b"[" * 10_000, b'{"name":1}', b'{"name":"a","name":"b"}', b'{"count":1e400}', b"\x00", b"[1,2,3,4]"],
+)
+async def test_garbage_is_refused_and_the_next_call_works(t, payload):
+    """Whatever a stranger sends, it gets an error reply at once."""
+    subject = t.up.services[0].subjects.rpc("store", "put").encode()
+    reply = await t.up.bus.request(subject, payload, timeout=2)
+    assert Headers(reply.block)["Nats-Service-Error-Code"] == "400"
+    assert msgspec.json.decode(reply.payload)["code"] == 400
+    assert await t.call("put", name="pen")
+
+
+async def test_a_reply_goes_to_an_inbox_only(t):
+    """A request that names another subject for its reply is not answered there, so nobody publishes through us."""
+    heard = []
+    prefix = t.settings.namespace
+    await t.up.bus.subscribe(f"{prefix}.elsewhere", lambda *message: heard.append(message))
+    t.up.bus.publish(t.up.services[0].subjects.rpc("store", "put").encode(), b'{"name":"x"}', None, f"{prefix}.elsewhere".encode())
+    await t.call("put", name="pen")
+    await t.up.bus.flush()
+    assert heard == []
+
+
+async def test_a_reply_repeats_no_request_header(t):
+    """A token in the request's headers does not come back."""
+    subject = t.up.services[0].subjects.rpc("store", "put").encode()
+    block = b"NATS/1.0\r\nAuthorization: Bearer token\r\nX-Other: 1\r\n\r\n"
+    reply = await t.up.bus.request(subject, b'{"name":"x"}', block, timeout=2)
+    assert reply.block is None
+
+
+async def test_an_odd_correlation_id_is_replaced(t):
+    """An id with characters that do not belong into logs is not taken over."""
+    subject = t.up.services[0].subjects.rpc("store", "take").encode()
+    for bad in (b"a b", b"\x1b[31m", b"x" * 200, b"", b"<script>"):
+        reply = await t.up.bus.request(subject, b'{"item":{"name":"a"}}', b"NATS/1.0\r\nX-Correlation-ID: " + bad + b"\r\n\r\n", timeout=2)
+        assert bad.decode() not in msgspec.json.decode(reply.payload)["name"] or not bad
+
+
+async def test_a_thousand_interleaved_calls_never_share_a_context(t):
+    """With and without an id of their own, no call sees another's."""
+
+    async def one(number):
+        subject = t.up.services[0].subjects.rpc("store", "take").encode()
+        block = write_call(f"call-{number}", None, 5.0) if number % 2 else None
+        reply = await t.up.bus.request(subject, b'{"item":{"name":"a"}}', block, timeout=5)
+        return msgspec.json.decode(reply.payload)["name"].removeprefix("a for ")
+
+    ids = await asyncio.gather(*(one(number) for number in range(1000)))
+    assert len(set(ids)) == 1000
+    assert all(ids[n] == f"call-{n}" for n in range(1, 1000, 2))
+
+
+async def test_discovery_tells_what_nats_micro_asks(t):
+    """PING, INFO and STATS answer with the fields of ADR-32."""
+    directory = t.up.services[0].link.directory
+    (info,) = await directory.ask("INFO", "store")
+    assert (info.name, info.version, info.description) == ("store", "1.2.3", "keeps things")
+    put_info = next(e for e in info.endpoints if e.name == "put")
+    assert put_info.queue_group == "store"
+    assert msgspec.json.decode(put_info.metadata["request_schema"])
+    assert put_info.metadata["schema_hash"]
+    (raw,) = await directory.ask("STATS", "store", kind=dict)
+    assert raw["type"] == "io.nats.micro.v1.stats_response"
+    assert {"num_requests", "num_errors", "last_error", "processing_time", "average_processing_time"} <= set(raw["endpoints"][0])
+    (pong,) = await directory.ask("PING", kind=dict)
+    assert pong["type"] == "io.nats.micro.v1.ping_response"
+
+
+async def test_a_call_is_not_run_twice_by_two_replicas(t):
+    """Replicas share a queue group: one of them runs each call."""
+    shelf = Shelf()
+    other = App("store")
+
+    @other.rpc(name="put")
+    async def put_too(name: str, count: int = 1) -> Item:
+        shelf.ended.append(name)
+        return Item(name, count)
+
+    async with running(other, settings=t.settings.changed(http_port=0)):
+        await asyncio.gather(*(t.call("put", name=str(n)) for n in range(50)))
+    stats = next(h for d, h in t.up.services[0].assembly.handlers if d.record.name == "put").stats
+    assert len(shelf.ended) + stats.calls == 50
+
+
+async def test_positional_and_named_arguments_do_not_mix(t):
+    """A call carries an object or an array, and says so when asked for both."""
+    with pytest.raises(TypeError, match="all arguments by name, or all by position"):
+        await t.app.service("store").put("pen", count=1)
+
+
+async def test_a_call_outside_a_running_app_says_so():
+    """Calling before the app runs names the cure."""
+    with pytest.raises(SetupError, match="is not running"):
+        await App("idle").call("store.put")
+
+
+async def test_cancelled_is_what_a_raw_caller_gets(shared):
+    """A caller that publishes its reply subject on the cancel subject gets `Cancelled` as the one reply."""
+    t, shelf = shared
+    got = asyncio.get_running_loop().create_future()
+    inbox = t.up.bus.inbox(lambda _s, _r, block, payload: got.set_result((block, payload)))
+    subjects = t.up.services[0].subjects
+    t.up.bus.publish(subjects.rpc("store", "wait").encode(), b'{"seconds":30}', None, inbox.subject)
+    await shelf.entered.wait()
+    t.up.bus.publish(subjects.cancel("store").encode(), inbox.subject)
+    block, _ = await got
+    assert Headers(block)["Nats-Service-Error-Code"] == str(Cancelled.code)
