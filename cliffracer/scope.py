@@ -15,7 +15,7 @@ from cliffracer.declarations import Function, HealthCheck, Provider, Record, Rou
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.shapes import PATH_PARAMETER, Shape, check_path, shape_of, socket_shape
+from cliffracer.shapes import Shape, check_path, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read, yielded
 from cliffracer.wire.subjects import check_name, check_pattern
 
@@ -349,10 +349,9 @@ def _claims(record: Record) -> list[tuple[tuple[Any, ...], str]]:
         case Rpc(name=name):
             return [(("rpc", name), f"RPC {name}")]
         case Route(path=path, methods=methods):
-            shape = PATH_PARAMETER.sub("{}", path)
-            return [(("http", method, shape), f"route {method} {path}") for method in methods]
+            return [(("http", method, claim(path)), f"route {method} {path}") for method in methods]
         case Socket(path=path):
-            return [(("socket", PATH_PARAMETER.sub("{}", path)), f"WebSocket {path}")]
+            return [(("socket", claim(path)), f"WebSocket {path}")]
         case Subscription(function=function, subject=subject, group=group):
             name = group or function.__name__
             return [(("event", name, subject), f"event {subject} for {name}")]

@@ -39,6 +39,11 @@ def path_names(path: str) -> list[str]:
     return [found.group(1) for found in PATH_PARAMETER.finditer(path)]
 
 
+def claim(path: str) -> str:
+    """Return a path without the names of its parameters, only their kinds: what two routes cannot share."""
+    return PATH_PARAMETER.sub(lambda found: f"{{{found.group(2) or 'str'}}}", path)
+
+
 def check_path(function: Function, path: str) -> str:
     """Return a route's path; `SetupError` for one that cannot be matched."""
     if not path.startswith("/"):

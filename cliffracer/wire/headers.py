@@ -21,6 +21,7 @@ MAX_HEADERS = 16_384  # bytes of one block, in and out
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110 token
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
@@ -96,3 +97,8 @@ def timeout_from(value: str | None) -> float | None:
     if value is None or not value.isascii() or not value.isdigit() or len(value) > 10:
         return None
     return int(value) / 1000
+
+
+def traceparent_from(value: str | None) -> str | None:
+    """Return a W3C trace context if it is well-formed, else None."""
+    return value if value is not None and _TRACE.fullmatch(value) else None

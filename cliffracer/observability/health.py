@@ -1,0 +1,107 @@
+"""Whether a service can work: probes of what it needs, each bounded in time, and what they say together."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from loguru import logger
+
+from cliffracer.errors import ServiceError
+
+WITHIN = 2.0
+Probe = Callable[[], Any]
+"""Returns False (or an awaitable of it), or raises, when what it looks at does not work."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that is looked at; a critical one decides readiness."""
+
+    name: str
+    probe: Probe
+    critical: bool = True
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a check found; ``reason`` is empty if all is well and may be shown to anybody."""
+
+    name: str
+    critical: bool
+    reason: str = ""
+
+
+class Health:
+    """The health of one process: ``ready`` is set when it serves, ``draining`` when it is about to stop."""
+
+    def __init__(self, service: str, *, within: float = WITHIN) -> None:
+        self.service = service
+        self.within = within
+        """Seconds that a probe may take; one that hangs counts as failed and is not started again until it has ended."""
+        self.ready = False
+        self.draining = False
+        self._checks: dict[str, Check] = {}
+        self._running: dict[str, asyncio.Task[str]] = {}
+        self._failing: dict[str, str] = {}
+
+    def add(self, name: str, probe: Probe, *, critical: bool = True) -> None:
+        """Look at one more thing; a probe of the same name is replaced."""
+        self._checks[name] = Check(name, probe, critical)
+
+    def knows(self, name: str) -> bool:
+        """Say whether something of this name is looked at."""
+        return name in self._checks
+
+    async def findings(self) -> list[Finding]:
+        """Return what every check finds now; they run side by side, none longer than `within`."""
+        return list(await asyncio.gather(*map(self._look, self._checks.values())))
+
+    async def reasons(self) -> list[str]:
+        """Return why no work should be sent here now; empty if it may."""
+        if self.draining:
+            return ["stopping"]
+        if not self.ready:
+            return ["starting"]
+        return [f"{found.name}: {found.reason}" for found in await self.findings() if found.reason and found.critical]
+
+    async def _look(self, check: Check) -> Finding:
+        task = self._running.get(check.name)
+        if task is None:
+            task = self._running[check.name] = asyncio.create_task(_answer(check), name=f"health check {check.name}")
+            task.add_done_callback(partial(self._ended, check.name))
+        await asyncio.wait({task}, timeout=self.within)
+        if task.done() and not task.cancelled():
+            reason = task.result()
+        else:
+            task.cancel()
+            reason = f"no answer within {self.within:g} s"
+        self._note(check, reason)
+        return Finding(check.name, check.critical, reason)
+
+    def _ended(self, name: str, task: asyncio.Task[str]) -> None:
+        if self._running.get(name) is task:
+            del self._running[name]
+
+    def _note(self, check: Check, reason: str) -> None:
+        """Log a check that changes its mind, not one that goes on failing."""
+        before = self._failing.get(check.name, "")
+        if reason and not before:
+            logger.bind(check=check.name, critical=check.critical).warning("health check fails: {}", reason)
+        elif before and not reason:
+            logger.bind(check=check.name).info("health check passes again")
+        self._failing[check.name] = reason
+
+
+async def _answer(check: Check) -> str:
+    """Return why a probe fails, in words that hold no secret; empty if it passes."""
+    try:
+        found = check.probe()
+        if inspect.isawaitable(found):
+            found = await found
+    except ServiceError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001 - a check of the user's may raise anything; that is its answer
+        logger.bind(check=check.name).opt(exception=error).debug("health check raised")
+        return f"raised {type(error).__name__}"
+    return "failed" if found is False else ""

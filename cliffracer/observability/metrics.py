@@ -1,0 +1,107 @@
+"""Figures for machines: Prometheus' text format (0.0.4), and the rates of the last minute."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cliffracer.observability.stats import Stats
+
+_WINDOW = 60.0
+_BOUNDS = (7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25)
+"""Powers of two, in microseconds, that histograms show: 128 µs, 0.5 ms … 8 s, 34 s."""
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+class Measured(Protocol):
+    """What is asked of a handler: `cliffracer.invoke.Handler` has it all."""
+
+    service: str
+    name: str
+    kind: str
+    stats: Stats
+    gate: Any
+
+
+_FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
+    ("cliffracer_calls_total", "counter", "Calls that were entered.", lambda handler: handler.stats.calls),
+    ("cliffracer_errors_total", "counter", "Calls that failed, refused input included.", lambda handler: handler.stats.errors),
+    ("cliffracer_refused_total", "counter", "Calls refused because too many ran.", lambda handler: handler.gate.refused),
+    ("cliffracer_in_flight", "gauge", "Calls admitted and not finished.", lambda handler: handler.gate.admitted),
+)
+
+
+class Rates:
+    """Calls per second and mean seconds per call over the last minute, or since the last look if that is longer ago."""
+
+    def __init__(self, handlers: Sequence[Measured]) -> None:
+        self._handlers = handlers
+        self._seen: deque[tuple[float, int, float]] = deque([(time.monotonic(), 0, 0.0)])
+
+    def now(self) -> tuple[float, float]:
+        """Return (calls per second, seconds per call)."""
+        moment = time.monotonic()
+        calls = sum(handler.stats.calls for handler in self._handlers)
+        seconds = sum(handler.stats.seconds for handler in self._handlers)
+        while len(self._seen) > 1 and moment - self._seen[1][0] >= _WINDOW:
+            self._seen.popleft()
+        then, calls_then, seconds_then = self._seen[0]
+        if moment - self._seen[-1][0] >= 1.0:
+            self._seen.append((moment, calls, seconds))
+        made = calls - calls_then
+        return made / max(moment - then, 1e-3), (seconds - seconds_then) / made if made else 0.0
+
+
+def exposition(handlers: Iterable[Measured]) -> str:
+    """Return the figures of handlers and of this process."""
+    measured = list(handlers)
+    lines: list[str] = []
+    for name, kind, text, figure in _FIGURES:
+        lines.extend(_family(name, kind, text, ((_labels(handler), figure(handler)) for handler in measured)))
+    lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took.", ()))
+    for handler in measured:
+        lines.extend(_histogram(_labels(handler), handler.stats))
+    for name, kind, text, value in _process():
+        lines.extend(_family(name, kind, text, (("", value),)))
+    return "\n".join(lines) + "\n"
+
+
+def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in samples:
+        yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
+
+
+def _histogram(labels: str, stats: Stats) -> Iterator[str]:
+    total, power = 0, -1
+    for bound in _BOUNDS:
+        total += sum(stats.buckets[power + 1 : bound + 1])
+        power = bound
+        yield f'cliffracer_call_seconds_bucket{{{labels},le="{2**bound / 1e6:g}"}} {total}'
+    total += sum(stats.buckets[power + 1 :])
+    yield f'cliffracer_call_seconds_bucket{{{labels},le="+Inf"}} {total}'
+    yield f"cliffracer_call_seconds_sum{{{labels}}} {stats.seconds:.6f}"
+    yield f"cliffracer_call_seconds_count{{{labels}}} {total}"
+
+
+def _labels(handler: Measured) -> str:
+    return f'service="{_escaped(handler.service)}",handler="{_escaped(handler.name)}",kind="{_escaped(handler.kind)}"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _process() -> Iterator[tuple[str, str, str, float]]:
+    times = os.times()
+    yield "process_cpu_seconds_total", "counter", "CPU time used.", times.user + times.system
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    except OSError:  # no /proc here
+        return
+    yield "process_resident_memory_bytes", "gauge", "Memory in use.", pages * _PAGE
+    yield "process_open_fds", "gauge", "Open file descriptors.", descriptors

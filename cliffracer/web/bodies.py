@@ -1,0 +1,59 @@
+"""Reads the body of a request, bounded; refuses what is not JSON by its header."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from cliffracer.errors import TooLarge
+from cliffracer.web.answers import Refused
+
+Receive = Callable[[], Awaitable[Any]]
+_IDENTITY = (b"", b"identity")
+
+
+class Disconnected(Exception):
+    """The client is gone; there is nobody to answer."""
+
+
+def check_json(headers: Mapping[bytes, bytes]) -> None:
+    """Raise `Refused` (415) unless a body is said to be JSON, or nothing is said of it.
+
+    A page of another site can make a browser send text or forms, but not JSON, without being asked for permission (CORS);
+    so what calls itself something else is not read as JSON.
+    """
+    kind = headers.get(b"content-type")
+    if kind is not None and kind != b"application/json" and not is_json(kind):
+        raise Refused(415, "the body must be JSON: send it with Content-Type: application/json")
+    if b"content-encoding" in headers:
+        check_encoding(headers)
+
+
+def check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Raise `Refused` (415) for a compressed body: a small one may unpack to any size."""
+    if headers.get(b"content-encoding", b"").strip().lower() not in _IDENTITY:
+        raise Refused(415, "a compressed body is not taken: send it without Content-Encoding")
+
+
+def is_json(kind: bytes) -> bool:
+    """Say whether a content type is ``application/json`` or ``application/<something>+json``, whatever its parameters."""
+    essence = kind.partition(b";")[0].strip().lower()
+    return essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
+
+
+async def read_rest(receive: Receive, first: Mapping[str, Any], limit: int) -> bytes:
+    """Return a body that came in parts; `TooLarge` beyond the limit, `Disconnected` if its end never comes."""
+    body = bytearray()
+    message = first
+    while True:
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+        message = await receive()
+
+
+def too_large(limit: int) -> TooLarge:
+    """Return the error for a body beyond the limit."""
+    return TooLarge(f"the body is over the limit of {limit} bytes", limit=limit)

@@ -1,0 +1,27 @@
+"""The calls that last as long as their client likes: streams and sockets, which a stop has to end."""
+
+from cliffracer.context import Context
+from cliffracer.resilience.deadlines import Watch
+
+
+class Endless:
+    """Open streams and sockets of one server."""
+
+    def __init__(self) -> None:
+        self._open: dict[Context, Watch] = {}
+        self.closing = False
+        """Whether new ones are refused."""
+
+    def add(self, context: Context, watch: Watch) -> None:
+        """Note one that begins."""
+        self._open[context] = watch
+
+    def remove(self, context: Context) -> None:
+        """Forget one that ended."""
+        self._open.pop(context, None)
+
+    def end(self) -> None:
+        """End all of them, and take no new ones."""
+        self.closing = True
+        for context, watch in list(self._open.items()):
+            watch.end(context, "stopping")

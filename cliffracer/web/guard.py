@@ -1,0 +1,190 @@
+"""What uvicorn does not refuse by itself: requests that come too slowly, are too large, or may be read in two ways.
+
+`HttpToolsProtocol` has no deadline for receiving a request, no limit on headers, body, trailers or chunk extensions, takes
+requests without a Host or with two, and lets a handler run on when its client is gone (all measured). The subclass here closes
+that, adding two frames per request; one sweep per second looks at all connections, so that no request pays for a timer.
+It hangs on methods and attributes of uvicorn's class, which `fits` checks; a uvicorn that has moved them is served unguarded,
+with a warning.
+"""
+
+from typing import Any
+
+from loguru import logger
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from cliffracer.context import new_id
+from cliffracer.errors import ServiceError
+from cliffracer.settings import Settings
+from cliffracer.web.answers import CORRELATION, Refused, correlation_of, problem
+from cliffracer.web.bodies import too_large
+from cliffracer.web.routes import CALL
+
+MAX_HEAD = 64 * 1024
+MAX_HEADERS = 100
+MAX_URL = 8 * 1024
+LINGER = 2.0
+"""Seconds in which a client that still sends is listened to after it was refused: closing at once would destroy the answer."""
+_PER_BYTE = 16  # of framing for each byte of a chunked body: more is an attack by chunk extensions or trailers
+_HOOKS = ("connection_lost", "data_received", "on_body", "on_headers_complete", "send_400_response", "shutdown")
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection, whose requests are bounded in size and strict in form."""
+
+    max_body = 0
+    _received = 0  # bytes of body of this request
+    _fed = 0  # bytes of this request, while it is incomplete
+    _incoming = 0
+    _over = False
+    _fault: Refused | ServiceError | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless this connection was refused."""
+        if self._over:
+            return
+        before = self.scope
+        self._incoming = len(data)
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+            self._count(before)
+
+    def on_headers_complete(self) -> None:
+        """Start the request if its head is in order."""
+        self._received = 0
+        self._fault = self._wrong_with_head()
+        if self._fault is not None:
+            raise ValueError  # makes the parser stop, and uvicorn call `send_400_response`
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, unless it is too much."""
+        self._received += len(body)
+        if self._received > self.max_body:
+            self._fault = too_large(self.max_body)
+            raise ValueError
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text says less
+        """Refuse what came: the parser could not read it, or one of the checks here failed."""
+        self.refuse(self._fault or Refused(400, "this is no HTTP/1.1 request that can be read"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the call of a client that is gone."""
+        self._end_call()
+        super().connection_lost(exc)
+
+    def receiving(self) -> object:
+        """Return what is being received now, an object that differs from request to request; None if nothing is."""
+        cycle: Any = self.cycle
+        scope: Any = self.scope
+        if scope is None:
+            return self
+        if cycle is None or cycle.scope is not self.scope:
+            return self.scope
+        return self.scope if cycle.more_body and not self.flow.read_paused else None
+
+    def expire(self) -> None:
+        """End a request whose time to arrive is over."""
+        scope: Any = self.scope
+        if scope is None or self._over:
+            self.transport.abort()
+        else:
+            self.refuse(Refused(408, "the request did not arrive in time"))
+
+    def refuse(self, fault: Refused | ServiceError) -> None:
+        """Answer with a problem document and close; what the client still sends is thrown away for a moment."""
+        self._over = True
+        cycle = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self.transport.abort()  # an answer is half sent: only breaking off is honest
+            return
+        self._end_call()
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        status, body, headers = problem(fault)
+        correlation = correlation_of(self.scope) if self.scope else new_id()
+        out = [*self.server_state.default_headers, *headers, (CORRELATION, correlation.encode()), (b"content-length", b"%d" % len(body))]
+        head = b"".join(b"%b: %b\r\n" % header for header in out if header[0] != b"connection")
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport.write(STATUS_LINE[status] + head + b"connection: close\r\n\r\n" + body)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER, self.transport.close)
+
+    def _wrong_with_head(self) -> Refused | ServiceError | None:
+        headers = self.headers
+        known = dict(headers)
+        if len(self.url) > MAX_URL:
+            return Refused(414, f"the URL is over the limit of {MAX_URL} bytes")
+        if len(headers) > MAX_HEADERS:
+            return Refused(431, f"there are over {MAX_HEADERS} headers")
+        if self._fed + self._incoming > MAX_HEAD and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:
+            return Refused(431, f"the headers are over the limit of {MAX_HEAD} bytes")
+        if (b"host" not in known and self.parser.get_http_version() == "1.1") or (
+            len(known) < len(headers) and [name for name, _ in headers].count(b"host") > 1
+        ):
+            return Refused(400, "a request has one Host header")
+        if self.parser.get_http_version() not in {"1.1", "1.0"}:
+            return Refused(505, "HTTP/1.1 is spoken here")
+        length = known.get(b"content-length")
+        return too_large(self.max_body) if length is not None and int(length) > self.max_body else None
+
+    def _count(self, before: object) -> None:
+        """Bound what is neither a finished head nor body: an endless header, chunk extensions, trailers."""
+        begun = self.scope is not before  # in this chunk, of which a request before it may be the larger part
+        self._fed = min(self._incoming, MAX_HEAD) if begun else self._fed + self._incoming
+        received = self._received if self.cycle is not None and self.cycle.scope is self.scope else 0
+        if self._fed - received > MAX_HEAD + _PER_BYTE * received or len(self.headers or ()) > MAX_HEADERS:
+            self.refuse(Refused(431, f"the headers are over the limit of {MAX_HEAD} bytes or {MAX_HEADERS} fields"))
+
+    def _end_call(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            call: Any = cycle.scope.get(CALL)
+            if call is not None:
+                watch, context = call
+                watch.end(context, "cancelled")
+
+
+class Sweep:
+    """Looks at all connections now and then, and ends those whose client is too slow to send or to read."""
+
+    def __init__(self, connections: set[Any], timeout: float) -> None:
+        self._connections = connections
+        self._timeout = timeout
+        self.interval = min(1.0, timeout / 4)
+        self._sights: dict[Any, tuple[object, float, int, float]] = {}
+
+    def look(self, now: float) -> None:
+        """Compare each connection with how it was; what has not moved for the time limit is ended."""
+        seen = self._sights
+        self._sights = {}
+        for connection in list(self._connections):
+            receiving = connection.receiving() if isinstance(connection, GuardedProtocol) else None
+            unread = connection.transport.get_write_buffer_size()
+            before, since, unread_before, unread_since = seen.get(connection, (None, now, 0, now))
+            if receiving is None or receiving is not before:
+                since = now
+            if not unread or unread != unread_before:
+                unread_since = now
+            self._sights[connection] = (receiving, since, unread, unread_since)
+            if now - unread_since > self._timeout:
+                connection.transport.abort()
+            elif now - since > self._timeout:
+                connection.expire()
+
+
+def protocol(settings: Settings) -> type[Any] | str:
+    """Return what uvicorn makes for each connection."""
+    if fits():
+        return type("GuardedProtocol", (GuardedProtocol,), {"max_body": settings.http_max_body})
+    logger.warning("this version of uvicorn cannot be guarded: requests are not bounded in time and size, nor ended with their client")
+    return "httptools"
+
+
+def fits() -> bool:
+    """Say whether uvicorn's class still has what is overridden here."""
+    return all(callable(getattr(HttpToolsProtocol, hook, None)) for hook in _HOOKS)

@@ -1,0 +1,87 @@
+"""The pages that load balancers, people and Prometheus look at: ``/health``, ``/health/ready``, ``/health/detailed``, ``/metrics``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from cliffracer.invoke import Handler
+from cliffracer.observability.health import Finding, Health
+from cliffracer.observability.metrics import Rates, exposition
+from cliffracer.web.answers import JSON, correlation_of, send_body
+
+NO_STORE = (b"cache-control", b"no-store")
+_PROMETHEUS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class Live:
+    """``/health``: 200 as long as the process can answer at all; it looks at nothing else, so that no outage restarts it."""
+
+    def __init__(self, health: Health) -> None:
+        self._body = msgspec.json.encode({"status": "ok", "service": health.service})
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        await send_body(send, 200, self._body, [JSON, NO_STORE], correlation_of(scope))
+
+
+class Ready:
+    """``/health/ready``: 200 if work may be sent here, else 503 with the reasons."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        reasons = await self._health.reasons()
+        body = {"status": "unavailable" if reasons else "ok", "service": self._health.service, "reasons": reasons}
+        await send_body(send, 503 if reasons else 200, msgspec.json.encode(body), [JSON, NO_STORE], correlation_of(scope))
+
+
+class Detailed:
+    """``/health/detailed``: what every check finds, and how busy the service is; 200 even when something fails."""
+
+    def __init__(self, health: Health, handlers: Sequence[Handler]) -> None:
+        self._health = health
+        self._rates = Rates(handlers)
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        findings = await self._health.findings()
+        rps, latency = self._rates.now()
+        body = {
+            "status": self._status(findings),
+            "service": self._health.service,
+            "database": _of("database", findings),
+            "nats": _of("nats", findings),
+            "metrics": {"rps": round(rps, 3), "latency_ms": round(latency * 1000, 3)},
+            "checks": {found.name: {"status": found.reason or "ok", "critical": found.critical} for found in findings},
+        }
+        await send_body(send, 200, msgspec.json.encode(body), [JSON, NO_STORE], correlation_of(scope))
+
+    def _status(self, findings: Sequence[Finding]) -> str:
+        if self._health.draining:
+            return "stopping"
+        if not self._health.ready:
+            return "starting"
+        if any(found.reason and found.critical for found in findings):
+            return "unavailable"
+        return "degraded" if any(found.reason for found in findings) else "ok"
+
+
+class Metrics:
+    """``/metrics``: figures of every handler and of the process, in Prometheus' text format."""
+
+    def __init__(self, handlers: Sequence[Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        await send_body(send, 200, exposition(self._handlers).encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
+
+
+def _of(name: str, findings: Sequence[Finding]) -> str:
+    for found in findings:
+        if found.name == name:
+            return "disconnected" if found.reason else "connected"
+    return "unused"

@@ -1,0 +1,153 @@
+"""uvicorn's server inside a loop that is already running: without its signal handlers, and with a stop that loses nothing."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import uvicorn
+
+from cliffracer.settings import Settings
+from cliffracer.web.guard import Sweep, protocol
+from cliffracer.web.ports import bind, refused
+
+KEEP_ALIVE = 5
+MAX_FRAME = 2**20
+BACKLOG = 2048
+MOMENT = 1.0
+"""Seconds in which answers carry ``Connection: close`` before the port closes."""
+_CLOSE = (b"connection", b"close")
+
+
+class Application(Protocol):
+    """What is served: an ASGI application that can end the streams and sockets it holds open."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+
+    def end_streams(self) -> None:
+        """End what would never end by itself; its clients come back elsewhere."""
+
+
+class HttpServer:
+    """The HTTP server of one process, while `serving` is entered."""
+
+    def __init__(self, application: Application, settings: Settings) -> None:
+        self._application = application
+        self._settings = settings
+        self._uvicorn = uvicorn.Server(_config(application, settings))
+        self._state = self._uvicorn.server_state
+        self._sweep = Sweep(self._state.connections, settings.http_timeout)
+        self._closing_from: float | None = None
+        self._busy = (0, 0.0)
+
+    def drain_start(self) -> None:
+        """From now on answers tell clients to leave (``Connection: close``), and streams and sockets are ended."""
+        if self._closing_from is None:
+            self._closing_from = asyncio.get_running_loop().time()
+            self._uvicorn.config.encoded_headers.append(_CLOSE)
+            self._state.default_headers = [*self._state.default_headers, _CLOSE]
+            self._application.end_streams()
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections."""
+        server = self._uvicorn
+        if not server.config.loaded:
+            server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.on_tick(0)
+        await server.startup(sockets=list(sockets))
+
+    async def tick(self) -> None:
+        """Keep the ``Date`` header true and end clients that are too slow, once a second."""
+        server = self._uvicorn
+        loop = asyncio.get_running_loop()
+        while True:
+            await server.on_tick(0)
+            self._sweep.look(loop.time())
+            if self._state.total_requests != self._busy[0] or self._state.connections:
+                self._busy = (self._state.total_requests, loop.time())
+            await asyncio.sleep(self._sweep.interval)
+
+    async def stop(self) -> None:
+        """Let clients leave, close the port, finish what runs within ``settings.drain`` seconds, then end it."""
+        loop = asyncio.get_running_loop()
+        self.drain_start()
+        await self._moment()
+        for listener in self._uvicorn.servers:
+            listener.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        until = loop.time() + self._settings.drain
+        while (self._state.connections or self._state.tasks) and loop.time() < until:
+            self._sweep.look(loop.time())
+            await asyncio.sleep(0.01)
+        await self._end()
+
+    async def _moment(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._settings.env == "test" or (not self._state.connections and loop.time() - self._busy[1] > 2 * MOMENT):
+            return  # nobody is there to be told
+        began = self._closing_from or loop.time()
+        await asyncio.sleep(began + min(MOMENT, self._settings.drain) - loop.time())
+
+    async def _end(self) -> None:
+        tasks = set(self._state.tasks)
+        for task in tasks:
+            task.cancel()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        for listener in self._uvicorn.servers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.wait_closed(), 1.0)
+        await asyncio.sleep(0)  # the transports' last callbacks
+
+
+@asynccontextmanager
+async def serving(application: Application, sockets: Sequence[socket.socket], settings: Settings) -> AsyncIterator[HttpServer]:
+    """Serve on bound sockets while the block runs; nothing of it is left afterwards, the sockets included."""
+    server = HttpServer(application, settings)
+    try:
+        await server.start(sockets)
+    except OSError as error:
+        raise refused(settings.http_host, sockets[0].getsockname()[1], error) from None
+    ticking = asyncio.create_task(server.tick(), name="http clock")
+    try:
+        yield server
+    finally:
+        try:
+            await server.stop()
+        finally:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+            for each in sockets:
+                each.close()
+
+
+def _config(application: Application, settings: Settings) -> uvicorn.Config:
+    for name in ("uvicorn.error", "uvicorn.asgi"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # it warns once per bad request and tells query strings of sockets
+    return uvicorn.Config(
+        application,
+        interface="asgi3",
+        http=protocol(settings),
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips="*" if "*" in settings.trusted_proxies else list(settings.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE,
+        ws_max_size=min(MAX_FRAME, settings.http_max_body),
+        backlog=BACKLOG,
+    )
+
+
+__all__ = ["Application", "HttpServer", "bind", "serving"]

@@ -1,0 +1,139 @@
+"""All that one port serves: the routes, sockets and files of one app or several, and the pages about the service itself."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from starlette._utils import get_route_path
+
+from cliffracer.assembly import Assembly
+from cliffracer.declarations import Route, Socket, refuse, where
+from cliffracer.errors import InvalidInput, NotFound
+from cliffracer.invoke import Handler
+from cliffracer.observability.health import Health
+from cliffracer.settings import Settings
+from cliffracer.shapes import claim
+from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
+from cliffracer.web.endless import Endless
+from cliffracer.web.health import Detailed, Live, Metrics, Ready
+from cliffracer.web.routes import RouteEndpoint
+from cliffracer.web.table import Table, unknown_kinds
+
+
+class Site:
+    """An ASGI application: JSON routes are matched and called here, what is left goes to files and to problem documents.
+
+    ``/users`` and ``/users/`` are one place for people and two for caches: a request for the one that is not declared is
+    redirected (307) to the one that is.
+    """
+
+    def __init__(self, table: Table, endless: Endless) -> None:
+        self._table = table
+        self._endless = endless
+        self._exact = table.exact
+        self._match = table.match
+        self._entries = table.entries
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
+            methods = self._exact.get(path)
+            method = scope["method"]
+            if methods is not None and method in methods:
+                await methods[method](scope, receive, send)
+                return
+            match = self._match[method](path) if method in self._match else None
+            if match is not None:
+                endpoint, names, first = self._entries[method][match.lastindex or 0]
+                scope["path_params"] = dict(zip(names, match.groups()[first:], strict=False))
+                if "\ufffd" not in path or _is_utf8(scope):
+                    await endpoint(scope, receive, send)
+                    return
+            await self._otherwise(scope, path, send)
+
+    def end_streams(self) -> None:
+        """End every open stream and socket, since they would not end by themselves; their clients come back elsewhere."""
+        self._endless.end()
+
+    async def _otherwise(self, scope: dict[str, Any], path: str, send: Any) -> None:
+        correlation = correlation_of(scope)
+        allowed = self._table.allowed(path)
+        if allowed and scope["method"] in allowed:
+            await send_problem(send, InvalidInput("the path is not UTF-8"), correlation)
+        elif allowed:
+            refused = Refused(405, "this path does not take that method", [(b"allow", ", ".join(allowed).encode())])
+            await send_problem(send, refused, correlation)
+        elif self._table.allowed(other := _other(path)) and not path.startswith(("//", "/\\")):
+            await send_body(send, 307, b"", [(b"location", _location(scope, other))], correlation)
+        else:
+            await send_problem(send, NotFound("there is nothing at this path"), correlation)
+
+
+def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
+    """Return what serves apps on one port; `SetupError` if two of them want the same place."""
+    table = Table()
+    handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
+    _add_routes(table, assemblies, settings)
+    pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
+    if settings.metrics:
+        pages["/metrics"] = Metrics(handlers)
+    for path, page in pages.items():
+        if not table.has("GET", path):  # a service may have a page of its own there
+            table.add("GET", path, page)
+            table.add("HEAD", path, page)
+    table.compile()
+    return Site(table, Endless())
+
+
+def needs_http(assemblies: Sequence[Assembly]) -> bool:
+    """Say whether any app has something to serve over HTTP."""
+    return any(a.frozen.statics or a.frozen.of(Route) or a.frozen.of(Socket) for a in assemblies)
+
+
+def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings) -> None:
+    seen: dict[tuple[str, str], Route] = {}
+    gets: list[tuple[str, RouteEndpoint]] = []
+    for assembly in assemblies:
+        for record, declared, handler in assembly.of(Route):
+            _check_kinds(record)
+            endpoint = RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
+            for method in record.methods:
+                other = seen.setdefault((method, claim(record.path)), record)
+                if other is not record:
+                    places = f"route {method} {record.path} is declared already, by {where(other.function)}"
+                    raise refuse(record.function, places, "They share a port: rename one, or run the apps apart.")
+                table.add(method, record.path, endpoint)
+                if method == "GET":
+                    gets.append((record.path, endpoint))
+    for path, endpoint in gets:
+        if ("HEAD", claim(path)) not in seen:
+            table.add("HEAD", path, endpoint)
+
+
+def _check_kinds(record: Route) -> None:
+    unknown = list(unknown_kinds(record.path))
+    if unknown:
+        problem = f"path {record.path!r} has a parameter of kind {unknown[0]}"
+        raise refuse(record.function, problem, "Kinds are str, int, float, uuid and path.")
+    if record.path.count(":path}") > 1:
+        raise refuse(record.function, f"path {record.path!r} has two parameters of kind path", "One is the most that can be told apart.")
+
+
+def _is_utf8(scope: dict[str, Any]) -> bool:
+    try:
+        unquote_to_bytes(scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _other(path: str) -> str:
+    return path[:-1] if path.endswith("/") else path + "/"
+
+
+def _location(scope: dict[str, Any], path: str) -> bytes:
+    raw: bytes = scope.get("raw_path") or path.encode()
+    moved = raw[:-1] if raw.endswith(b"/") else raw + b"/"
+    query: bytes = scope["query_string"]
+    return moved + b"?" + query if query else moved

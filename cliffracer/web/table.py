@@ -1,0 +1,112 @@
+"""Finds the endpoint of a request: exact paths by a dict, paths with parameters by one regular expression per method.
+
+The most specific path wins, whatever the order of declaration: segment by segment, a literal comes before a typed
+parameter (``{id:int}``), that before ``{name}``, and ``{rest:path}`` comes last. Kinds are Starlette's: str, int,
+float, uuid, path.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from starlette.convertors import CONVERTOR_TYPES
+
+from cliffracer.shapes import PATH_PARAMETER
+
+_RANKS = {"int": 2, "uuid": 2, "float": 3, "str": 4, "path": 5}
+
+
+class Entry(NamedTuple):
+    """One path with parameters, as it stands in a method's expression."""
+
+    endpoint: Any
+    names: tuple[str, ...]
+    first: int
+    """The index of its first parameter among all groups."""
+
+
+class Table:
+    """Routes of one server; ``exact`` and ``match`` are what the hot path reads."""
+
+    def __init__(self) -> None:
+        self.exact: dict[str, dict[str, Any]] = {}
+        self.match: dict[str, Callable[[str], re.Match[str] | None]] = {}
+        self.entries: dict[str, dict[int, Entry]] = {}
+        self._patterns: dict[str, list[tuple[str, Any]]] = {}
+
+    def add(self, method: str, path: str, endpoint: Any) -> None:
+        """Add a route; call `compile` after the last."""
+        if PATH_PARAMETER.search(path):
+            self._patterns.setdefault(method, []).append((path, endpoint))
+        else:
+            self.exact.setdefault(path, {})[method] = endpoint
+
+    def has(self, method: str, path: str) -> bool:
+        """Say whether exactly this path was added for a method."""
+        return method in self.exact.get(path, {}) or any(known == path for known, _ in self._patterns.get(method, ()))
+
+    def compile(self) -> None:
+        """Make the expressions of the paths with parameters."""
+        for method, routes in self._patterns.items():
+            routes.sort(key=lambda route: specificity(route[0]))
+            entries: dict[int, Entry] = {}
+            parts: list[str] = []
+            group = 1
+            for path, endpoint in routes:
+                expression, names = expression_of(path)
+                entries[group] = Entry(endpoint, names, group)
+                parts.append(f"({expression})")
+                group += 1 + len(names)
+            self.match[method] = re.compile(f"(?:{'|'.join(parts)})\\Z").match
+            self.entries[method] = entries
+
+    def find(self, method: str, path: str) -> tuple[Any, dict[str, str] | None]:
+        """Return the endpoint of a path and its parameters' texts; (None, None) if there is none."""
+        endpoint = self.exact.get(path, {}).get(method)
+        if endpoint is not None:
+            return endpoint, None
+        match = self.match[method](path) if method in self.match else None
+        if match is None:
+            return None, None
+        found, names, first = self.entries[method][match.lastindex or 0]
+        return found, dict(zip(names, match.groups()[first:], strict=False))
+
+    def allowed(self, path: str) -> list[str]:
+        """Return the methods that a path has, in order."""
+        methods = set(self.exact.get(path, ())) | {method for method, match in self.match.items() if match(path)}
+        return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+
+
+def specificity(path: str) -> tuple[tuple[int, ...], ...]:
+    """Return what paths are sorted by: the most specific comes first."""
+    return tuple(_rank(segment) for segment in path.split("/"))
+
+
+def _rank(segment: str) -> tuple[int, ...]:
+    found = list(PATH_PARAMETER.finditer(segment))
+    if not found:
+        return (0,)
+    worst = max(_RANKS[one.group(2) or "str"] for one in found)
+    whole = len(found) == 1 and found[0].group(0) == segment
+    return (worst, 1 if whole else 0)  # file-{name} before {name}
+
+
+def expression_of(path: str) -> tuple[str, tuple[str, ...]]:
+    """Return the expression of a path, a group for each parameter, and the parameters' names."""
+    expression, names, at = "", [], 0
+    for found in PATH_PARAMETER.finditer(path):
+        kind = re.sub(r"\((?!\?)", "(?:", CONVERTOR_TYPES[found.group(2) or "str"].regex)
+        expression += re.escape(path[at : found.start()]) + f"({kind})"
+        names.append(found.group(1))
+        at = found.end()
+    return expression + re.escape(path[at:]), tuple(names)
+
+
+def convertors_of(path: str) -> dict[str, Callable[[str], Any]]:
+    """Return what makes Starlette's ``request.path_params`` of texts."""
+    return {found.group(1): CONVERTOR_TYPES[found.group(2) or "str"].convert for found in PATH_PARAMETER.finditer(path)}
+
+
+def unknown_kinds(path: str) -> Iterable[str]:
+    """Return the kinds of parameters in a path that do not exist."""
+    return [kind for _, kind in PATH_PARAMETER.findall(path) if kind and kind not in _RANKS]

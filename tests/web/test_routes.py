@@ -1,0 +1,197 @@
+"""JSON routes: what is bound, what is answered."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from cliffracer import App
+from cliffracer.context import Context
+from cliffracer.markers import Cookie, Header, Query
+
+
+class Order(msgspec.Struct):
+    """A body."""
+
+    item: str
+    count: Annotated[int, Meta(ge=1)] = 1
+
+
+async def test_get_binds_path_and_query(serve: Any, app: App) -> None:
+    """Path and query texts arrive converted to what the signature says."""
+
+    @app.get("/users/{user_id}")
+    async def get_user(user_id: UUID, page: int = 1, tag: list[str] = []) -> dict[str, Any]:  # noqa: B006
+        return {"id": user_id, "page": page, "tags": tag}
+
+    async with serve(app) as served:
+        answer = await served.http.get("/users/018f3a52-0000-7000-8000-000000000001?page=3&tag=a&tag=b%20c")
+        assert answer.status_code == 200
+        assert answer.json() == {"id": "018f3a52-0000-7000-8000-000000000001", "page": 3, "tags": ["a", "b c"]}
+        assert answer.headers["content-type"] == "application/json"
+
+
+async def test_post_binds_fields_and_whole_bodies(serve: Any, app: App) -> None:
+    """Scalars are fields of the JSON object, a Struct is the whole of it."""
+
+    @app.post("/fields", status=201)
+    async def fields(name: str, age: int = 7) -> list[Any]:
+        return [name, age]
+
+    @app.post("/whole/{shelf}")
+    async def whole(order: Order, shelf: str) -> list[Any]:
+        return [shelf, order.item, order.count]
+
+    async with serve(app) as served:
+        answer = await served.http.post("/fields", json={"name": "Ada"})
+        assert (answer.status_code, answer.json()) == (201, ["Ada", 7])
+        answer = await served.http.post("/whole/top", json={"item": "pen", "count": 2})
+        assert (answer.status_code, answer.json()) == (200, ["top", "pen", 2])
+
+
+async def test_header_and_cookie_markers(serve: Any, app: App) -> None:
+    """Marked parameters come from headers and cookies, also beside a body."""
+
+    @app.post("/marked")
+    async def marked(
+        order: Order,
+        x_tenant: Annotated[str, Header()],
+        agent: Annotated[str, Header("User-Agent")],
+        session: Annotated[str | None, Cookie()] = None,
+        dry: Annotated[bool, Query()] = False,
+    ) -> list[Any]:
+        return [order.item, x_tenant, agent, session, dry]
+
+    async with serve(app) as served:
+        answer = await served.http.post(
+            "/marked?dry=true", json={"item": "pen"}, headers={"X-Tenant": "blue", "User-Agent": "test", "Cookie": "a=b; session=s1"}
+        )
+        assert answer.json() == ["pen", "blue", "test", "s1", True]
+        answer = await served.http.post("/marked", json={"item": "pen"})
+        assert answer.json()["errors"] == [{"path": "x-tenant", "message": "is required"}]
+
+
+async def test_none_is_no_content_or_null(serve: Any, app: App) -> None:
+    """``-> None`` without a status answers 204; None under any other promise is JSON's null."""
+
+    @app.delete("/a")
+    async def nothing() -> None: ...
+
+    @app.get("/b")
+    async def perhaps() -> Order | None:
+        return None
+
+    @app.post("/c", status=202)
+    async def accepted() -> None: ...
+
+    async with serve(app) as served:
+        answer = await served.http.delete("/a")
+        assert (answer.status_code, answer.content) == (204, b"")
+        answer = await served.http.get("/b")
+        assert (answer.status_code, answer.content) == (200, b"null")
+        answer = await served.http.post("/c")
+        assert (answer.status_code, answer.content) == (202, b"null")
+
+
+async def test_all_errors_are_listed(serve: Any, app: App) -> None:
+    """Bad input answers 422 with every reason, and the handler is not entered."""
+    entered = []
+
+    @app.post("/orders/{shelf}")
+    async def order(shelf: int, item: str, count: Annotated[int, Meta(ge=1)], kind: Literal["a", "b"]) -> None:
+        entered.append(shelf)
+
+    async with serve(app) as served:
+        answer = await served.http.post("/orders/7", json={"item": 1, "count": 0, "more": 1})
+        body = answer.json()
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert {"title": "Invalid Input", "status": 422, "code": 400, "type": "about:blank"}.items() <= body.items()
+        assert sorted(e["path"] for e in body["errors"]) == ["count", "item", "kind", "more"]
+        answer = await served.http.post("/orders/x", json={})
+        assert answer.json()["errors"] == [{"path": "shelf", "message": "expected an integer"}]
+        assert not entered
+
+
+async def test_literal_paths_come_before_parameters(serve: Any, app: App) -> None:
+    """The most specific path wins, whatever the order of declaration."""
+
+    @app.get("/files/{rest:path}")
+    async def rest(rest: str) -> str:
+        return f"rest {rest}"
+
+    @app.get("/files/{name}")
+    async def by_name(name: str) -> str:
+        return f"name {name}"
+
+    @app.get("/files/{number:int}")
+    async def by_number(number: int) -> str:
+        return f"number {number}"
+
+    @app.get("/files/new")
+    async def new() -> str:
+        return "new"
+
+    async with serve(app) as served:
+        found = [(await served.http.get(f"/files/{path}")).json() for path in ("new", "7", "a%20b", "a/b", "")]
+        assert found == ["new", "number 7", "name a b", "rest a/b", "rest "]
+
+
+async def test_unknown_paths_and_methods(serve: Any, app: App) -> None:
+    """404 and 405 are problem documents; 405 tells what is allowed, HEAD comes with GET."""
+
+    @app.get("/a/{x}")
+    async def get_a(x: str) -> str:
+        return x
+
+    @app.post("/a/{x}")
+    async def post_a(x: str) -> str:
+        return x
+
+    async with serve(app) as served:
+        answer = await served.http.get("/nowhere")
+        assert (answer.status_code, answer.json()["code"]) == (404, 404)
+        assert answer.headers["content-type"] == "application/problem+json"
+        answer = await served.http.put("/a/1")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+        assert answer.json()["status"] == 405
+        answer = await served.http.head("/a/1")
+        assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "3")
+
+
+async def test_trailing_slash_redirects(serve: Any, app: App) -> None:
+    """The other form of a declared path is redirected to it, query and all; nothing leads off this host."""
+
+    @app.get("/a/{x}")
+    async def get_a(x: str) -> str:
+        return x
+
+    @app.get("/b/c/")
+    async def get_b(q: str) -> str:
+        return q
+
+    @app.get("/{x}")
+    async def any_x(x: str) -> str:
+        return x
+
+    async with serve(app) as served:
+        answer = await served.http.get("/a/%41/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "/a/%41")
+        answer = await served.http.get("/b/c?q=1", follow_redirects=True)
+        assert (answer.status_code, answer.json()) == (200, "1")
+        for path in (b"//evil.example/", b"/%2Fevil.example/", b"/\\evil.example/", b"/%5Cevil.example/"):
+            head = await served.one(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"location" not in head
+
+
+async def test_sync_handlers_and_context(serve: Any, app: App) -> None:
+    """A plain function runs in a thread, with the context of its call."""
+
+    @app.get("/who")
+    def who(*, context: Context) -> list[Any]:
+        return [context.kind, context.handler, context.headers["x-thing"], context.remaining() is not None]
+
+    async with serve(app) as served:
+        answer = await served.http.get("/who", headers={"X-Thing": "t"})
+        assert answer.json() == ["http", "who", "t", True]
