@@ -19,16 +19,14 @@ async def main() -> None:
         while True:
             try:
                 messages = await subscription.fetch(100, timeout=1.0)
-            except nats.errors.TimeoutError:
+            except nats.errors.Error:  # nothing came in time, or the server said so by a status
                 continue
             for message in messages:
                 receipt(decode_order(message.data))
                 await message.ack()
                 await counter.one_more()
 
-    pulling = asyncio.create_task(pull())
-    await forever()
-    await pulling
+    await asyncio.gather(forever(), pull())
 
 
 uvloop.run(main())

@@ -45,9 +45,9 @@ def test_facade_lists_its_names_in_order() -> None:
 
 @pytest.mark.parametrize("name", getattr(cliffracer, "__all__", []))
 def test_every_public_object_is_documented(name: str) -> None:
-    """Whatever the façade offers says what it is, and so does each public method that it defines."""
+    """Whatever the façade offers of ours says what it is, and so does each public method that it defines."""
     thing = getattr(cliffracer, name)
-    if not callable(thing) or not (inspect.isclass(thing) or inspect.isroutine(thing)):
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)) or not thing.__module__.startswith("cliffracer"):
         return
     assert (thing.__doc__ or "").strip(), f"cliffracer.{name} has no docstring"
     if inspect.isclass(thing):
