@@ -171,6 +171,6 @@ def test_users_can_add_settings(load, tmp_path) -> None:
 
 def test_settings_are_light_to_import() -> None:
     """Importing the settings pulls in none of the heavy parts."""
-    heavy = ("loguru", "nats", "psycopg", "starlette", "uvicorn", "authlib", "asyncio")
+    heavy = ("loguru", "nats", "psycopg", "starlette", "uvicorn", "authlib")
     code = f"import sys, cliffracer.settings; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,137 @@
+"""The log of a service: loguru, set up once; coloured lines on a terminal, JSON lines elsewhere, on standard error.
+
+Every line inside a call says which: service, handler, correlation id, trace id, from `cliffracer.context.current`.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import msgspec
+from loguru import logger as log
+
+from cliffracer.observability import standard
+from cliffracer.observability.lines import call_fields, human_line, json_line, last_resort
+from cliffracer.observability.redact import Redaction
+from cliffracer.settings import Settings
+
+__all__ = ["configure", "is_human", "log", "reset", "write"]
+
+
+class _Setup(msgspec.Struct):
+    """What is installed now."""
+
+    handler: int | None = None
+    wanted: tuple[Any, ...] = ()
+
+
+_setup = _Setup()
+_WIDE = re.compile(r"[^\x00-\x7f]")
+
+
+def configure(settings: Settings) -> None:
+    """Set the log up by ``log_level`` and ``log_format``; again with other settings, only our own handler is replaced.
+
+    Handlers that others added to loguru stay, its default one goes. Nothing is queued (loguru's ``enqueue`` pickles each record,
+    which fails on some, and loses the last lines of a crash): a line is one write.
+    """
+    human, colour = is_human(settings), _in_colour()
+    wanted = (settings, human, colour)
+    if _setup.wanted == wanted:
+        return
+    previous = 0 if _setup.handler is None else _setup.handler  # 0 is loguru's own, to standard error
+    _setup.handler = log.add(
+        _sink(Redaction(settings), human=human, colour=colour),
+        level=settings.log_level,
+        format=_traceback,
+        colorize=False,
+        backtrace=False,
+        diagnose=False,  # it prints the values of variables, which may be secrets
+        catch=True,  # a closed standard error must not stop the service
+    )
+    _setup.wanted = wanted
+    _remove(previous)
+    log.configure(patcher=_name_call)
+    standard.route(min(log.level(settings.log_level).no, logging.CRITICAL))
+    logging.captureWarnings(not human)  # elsewhere than on a terminal each line is JSON
+
+
+def reset() -> None:
+    """Take our handler away and leave standard logging as it was, for tests."""
+    if _setup.handler is not None:
+        _remove(_setup.handler)
+        log.configure(patcher=_nothing)
+        standard.unroute()
+        logging.captureWarnings(False)
+    _setup.handler, _setup.wanted = None, ()
+
+
+def is_human(settings: Settings) -> bool:
+    """Say whether lines are for people: by ``log_format``, where ``auto`` asks whether standard error is a terminal."""
+    if settings.log_format == "auto":
+        return _is_terminal(sys.stderr)
+    return settings.log_format == "human"
+
+
+def write(text: str) -> None:
+    """Write finished lines to standard error, as it is now; nothing without one."""
+    stream: TextIO | None = sys.stderr
+    if stream is not None:
+        if (getattr(stream, "encoding", None) or "utf-8").lower() not in ("utf-8", "utf8"):
+            text = _WIDE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+        stream.write(text)
+        stream.flush()
+
+
+def _sink(redacted: Redaction, *, human: bool, colour: bool) -> Callable[[Any], None]:
+    def shown(message: Any) -> str:
+        if human:
+            return human_line(message.record, message, redacted, colour=colour)
+        return json_line(message.record, message, redacted)
+
+    def sink(message: Any) -> None:
+        try:
+            line = shown(message)
+        except Exception:  # noqa: BLE001 - loguru would print the record as it is, secrets and all
+            line = last_resort(message.record)
+        try:
+            write(line)
+        except (OSError, ValueError):  # standard error was closed: there is nobody to tell
+            return
+
+    return sink
+
+
+def _traceback(record: Any) -> str:
+    """What loguru has to format: the traceback, which is all of its text that our lines use."""
+    return "{exception}" if record["exception"] else ""
+
+
+def _name_call(record: Any) -> None:
+    for name, value in call_fields().items():
+        record["extra"].setdefault(name, value)
+
+
+def _nothing(record: Any) -> None:
+    """Leave the record as it is."""
+
+
+def _remove(handler: int) -> None:
+    try:
+        log.remove(handler)
+    except ValueError:
+        return  # somebody removed it before
+
+
+def _in_colour() -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (_is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
