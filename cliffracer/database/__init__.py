@@ -4,6 +4,7 @@ from cliffracer.database.database import Database
 from cliffracer.database.model import Index, Model, References, Search, Unique
 from cliffracer.database.pages import Page
 from cliffracer.database.repository import Repository
+from cliffracer.database.schema import create_missing
 from cliffracer.database.transaction import Transaction, current_transaction
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Search",
     "Transaction",
     "Unique",
+    "create_missing",
     "current_transaction",
 ]

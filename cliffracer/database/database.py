@@ -29,23 +29,35 @@ class Database(Queries):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Any, *, name: str = "cliffracer", wait: float = 0.0) -> AsyncGenerator[Self, None]:
+    async def open(
+        cls,
+        settings: Any,
+        *,
+        name: str = "cliffracer",
+        wait: float = 0.0,
+        smallest: int | None = None,
+        largest: int | None = None,
+        patience: float | None = None,
+    ) -> AsyncGenerator[Self, None]:
         """Connect as settings (or a URL) say, and close at the end of the block.
 
-        A server that is not there is waited for up to ``wait`` seconds, then `Unavailable` names it.
+        A server that is not there is waited for up to ``wait`` seconds, then `Unavailable` names it. The pool keeps
+        ``smallest`` to ``largest`` connections, and a call waits ``patience`` seconds for one, or until its deadline.
         """
         from cliffracer.database import postgres  # noqa: PLC0415 - psycopg is imported by who opens a database, not by who declares a Model
 
-        url = settings if isinstance(settings, str) else settings.database_url
-        sizes = {} if isinstance(settings, str) else {
-            "smallest": settings.database_pool_min, "largest": settings.database_pool_max, "patience": settings.database_pool_timeout,
-        }  # fmt: skip
+        plain = isinstance(settings, str)
+        url: str = settings if plain else settings.database_url
+        smallest = smallest if smallest is not None else 1 if plain else settings.database_pool_min
+        largest = largest if largest is not None else 10 if plain else settings.database_pool_max
+        patience = patience if patience is not None else 10.0 if plain else settings.database_pool_timeout
 
         async def connect() -> Link:
             return await postgres.connect(url, name=name)
 
-        first = await _first(connect, postgres.place(url), wait)
-        pool = Pool(connect, name=postgres.place(url), **sizes)
+        place = postgres.place_of(postgres.parsed(url))
+        first = await _first(connect, place, wait)
+        pool = Pool(connect, smallest=smallest, largest=largest, patience=patience, name=place)
         await pool.open(first)
         try:
             yield cls(pool)
@@ -110,11 +122,12 @@ async def _first(connect: Any, place: str, wait: float) -> Link:
             trouble = error
         else:
             return link
-        if monotonic() + pause > end:
+        left = end - monotonic()
+        if left <= 0:
             reason = str(trouble).strip().splitlines()[-1]
             raise Unavailable(f"Cannot reach PostgreSQL at {place} ({reason}). Start it, or check DATABASE_URL.") from trouble
         if not told:
             told = True
             log.warning("PostgreSQL at %s is not there yet; waiting up to %g s", place, wait)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, 1.0)

@@ -110,11 +110,7 @@ class Session(psycopg.AsyncConnection[Any]):
 
 async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> "PostgresLink":
     """Return a new connection; `SetupError` when the server will never let us in, psycopg's error when it may later."""
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        reason = str(error).strip()
-        raise SetupError(f"database_url is not a PostgreSQL address ({reason}): write postgresql://user@host:5432/name.") from None
+    given = parsed(url)
     if name:
         given.setdefault("application_name", name)
     conninfo = make_conninfo("", **{**DEFAULTS, **given})
@@ -142,9 +138,12 @@ def place_of(conninfo: dict[str, Any]) -> str:
     return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or ''}".rstrip("/")
 
 
-def place(url: str) -> str:
-    """Return ``host:port/name`` of a URL, without who and the password."""
-    return place_of(conninfo_to_dict(url))
+def parsed(url: str) -> dict[str, Any]:
+    """Return the parts of an address; the error for a wrong one does not repeat it, as it may hold a password."""
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise SetupError("database_url is not a PostgreSQL address. Write postgresql://user:password@host:5432/name.") from None
 
 
 def _reason(error: Exception) -> str:
@@ -230,18 +229,8 @@ class PostgresLink(Link):
         return self.session.unfinished is not None
 
     def alive(self) -> bool:
-        """Look whether the server has said anything, which to an idle connection is mostly its goodbye."""
-        connection = self.session.pgconn
-        for _ in range(3):
-            if connection.status != ConnStatus.OK:
-                return False
-            if not self._poll.poll(0):
-                return True
-            try:
-                connection.consume_input()
-            except psycopg.Error:
-                return False
-        return connection.status == ConnStatus.OK
+        """Look whether the server has said anything: to an idle connection that is its goodbye, or nothing worth keeping it for."""
+        return self.session.pgconn.status == ConnStatus.OK and not self._poll.poll(0)
 
     def clean(self) -> bool:
         """Say whether the connection may go to another task as it is."""

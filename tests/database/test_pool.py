@@ -1,0 +1,219 @@
+"""Connections under cancellation, deadlines and shortage."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from cliffracer.database import Database
+from cliffracer.database.pool import Pool
+from cliffracer.errors import DeadlineExceeded, SetupError, Unavailable
+from tests.database.support import Eye, calling, until
+
+
+@pytest.fixture
+async def small(url):
+    async with Database.open(url, smallest=1, largest=4, patience=2.0) as opened:
+        yield opened
+
+
+async def obtainable(db: Database) -> int:
+    """Return how many connections can be held at once."""
+    everyone, together = asyncio.Event(), 0
+
+    async def hold() -> None:
+        nonlocal together
+        async with db.transaction():
+            together += 1
+            if together == db.pool.largest:
+                everyone.set()
+            await asyncio.wait_for(everyone.wait(), 5)
+
+    await asyncio.gather(*(hold() for _ in range(db.pool.largest)))
+    return together
+
+
+async def test_every_connection_survives_12000_cancellations(small, url):
+    """However many calls are cancelled, and wherever they are just then, every connection remains usable."""
+    chance = random.Random(1)
+    loop = asyncio.get_running_loop()
+
+    async def call(number: int) -> None:
+        if number % 3:
+            await small.execute("select pg_sleep(0.002)")
+        else:
+            async with small.transaction():
+                await small.execute("select 1")
+                await small.execute("select 2")
+
+    for _ in range(120):
+        tasks = [asyncio.create_task(call(number)) for number in range(100)]
+        for task in tasks:
+            loop.call_later(chance.random() * 0.03, task.cancel)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
+    assert await obtainable(small) == 4
+    await until(lambda: small.statistics()["free"] == small.statistics()["size"])
+    eye = Eye(url)
+    assert await eye.in_transaction() == 0
+    assert await eye.running("pg_sleep") == 0
+
+
+async def test_cancelled_call_cancels_its_query(small, url):
+    """A cancelled task returns at once, and its statement stops in the server."""
+    eye = Eye(url)
+    task = asyncio.create_task(small.execute("select pg_sleep(61)"))
+    await until(lambda: eye.running("pg_sleep(61)"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(_gone(eye, "pg_sleep(61)"))
+
+
+def _gone(eye: Eye, part: str):
+    async def gone() -> bool:
+        return await eye.running(part) == 0
+
+    return gone
+
+
+async def test_deadline_ends_the_statement_on_both_sides(small, url):
+    """When the call's time is spent, the caller gets DeadlineExceeded and the server stops."""
+    with calling(0.2), pytest.raises(DeadlineExceeded):
+        await small.execute("select pg_sleep(62)")
+    await until(_gone(Eye(url), "pg_sleep(62)"))
+    assert await small.fetch_value(int, "select 1") == 1
+
+
+async def test_statement_timeout_is_what_is_left(small):
+    """The server's own limit follows the deadline, and goes away with it."""
+    for seconds, shown in ((2.0, "2s"), (10.0, "10s"), (0.5, "500ms"), (None, "0")):
+        with calling(seconds):
+            assert await small.fetch_value(str, "show statement_timeout") == shown
+
+
+async def test_server_stops_when_the_client_cannot(url):
+    """The server's limit ends a statement by itself, and that is DeadlineExceeded too."""
+    async with Database.open(url) as db:
+        link = db.pool.take()
+        await link.session.execute("set statement_timeout to 50")
+        db.pool.give(link)
+        with pytest.raises(DeadlineExceeded):
+            await db.execute("select pg_sleep(30)")
+
+
+async def test_spent_deadline_starts_nothing(small):
+    """A call without time left does not reach the server."""
+    with calling(0.0), pytest.raises(DeadlineExceeded):
+        await small.execute("select 1")
+
+
+async def test_exhausted_pool_waits_until_the_deadline(small):
+    """With every connection in use a call waits as long as it may, then is Unavailable with a cure in its notes."""
+    release = asyncio.Event()
+
+    async def hold() -> None:
+        async with small.transaction():
+            await release.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(4)]
+    await until(lambda: small.statistics()["used"] == 4)
+    with calling(0.1), pytest.raises(Unavailable) as caught:
+        await small.execute("select 1")
+    assert "database_pool_max" in caught.value.__notes__[0]
+    waiting = asyncio.create_task(small.fetch_value(int, "select 7"))
+    await until(lambda: small.statistics()["waiting"] == 1)
+    release.set()
+    assert await waiting == 7
+    await asyncio.gather(*holders)
+
+
+async def test_pool_grows_only_as_far_as_needed(small):
+    """One call after the other needs one connection."""
+    for _ in range(20):
+        await small.execute("select 1")
+    assert small.statistics()["size"] == 1
+
+
+async def test_terminated_connections_are_replaced_unseen(small, url):
+    """Connections that the server ended while they were idle fail no call."""
+    assert await obtainable(small) == 4
+    eye = Eye(url)
+    others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    await eye.ask(f"select pg_terminate_backend(pid, 5000) {others}")
+    for _ in range(8):
+        assert await small.fetch_value(int, "select 1") == 1
+    assert small.statistics()["lost_total"] >= 1
+
+
+async def test_connection_lost_in_mid_statement_is_unavailable(small, url):
+    """A statement whose connection is cut is Unavailable, and the next one works."""
+    eye = Eye(url)
+    task = asyncio.create_task(small.execute("select pg_sleep(63)"))
+    await until(lambda: eye.running("pg_sleep(63)"))
+    others = "from pg_stat_activity where query like '%pg_sleep(63)%' and pid <> pg_backend_pid()"
+    await eye.ask(f"select pg_terminate_backend(pid) {others}")
+    with pytest.raises(Unavailable):
+        await task
+    assert await small.fetch_value(int, "select 1") == 1
+
+
+async def test_changed_table_fails_no_read(small):
+    """A plan that no longer fits is made anew."""
+    await small.execute("create table things (id int, a int)")
+    await small.execute("insert into things values (1, 2)")
+    for _ in range(8):
+        await small.fetch("select * from things where id = %s", 1)
+    await small.execute("alter table things alter a type text")
+    assert await small.fetch("select * from things where id = %s", 1) == [{"id": 1, "a": "2"}]
+
+
+async def test_closing_waits_for_calls_in_progress(url):
+    """A statement that runs while the database closes is finished."""
+    async with Database.open(url) as db:
+        task = asyncio.create_task(db.fetch_value(int, "select 5 from pg_sleep(0.2)"))
+        await until(lambda: db.statistics()["used"] == 1)
+    assert await task == 5
+    with pytest.raises(Unavailable):
+        await db.execute("select 1")
+
+
+async def test_nothing_is_left_after_closing(url):
+    """No connection and no task outlives the block."""
+    before = asyncio.all_tasks()
+    async with Database.open(url, smallest=3, largest=5) as db:
+        await until(lambda: db.statistics()["size"] == 3)
+    eye = Eye(url)
+
+    async def alone() -> bool:
+        return (await eye.ask("select count(*) from pg_stat_activity where datname = current_database()"))[0][0] == 1
+
+    await until(alone)
+    assert asyncio.all_tasks() == before
+
+
+async def test_absent_server_is_named(tmp_path):
+    """Nobody there: after the wait an error names the place, not the password."""
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1/x") as caught:
+        async with Database.open("postgresql://me:secret@127.0.0.1:1/x", wait=0.3):
+            pass
+    assert time.monotonic() - began >= 0.2
+    assert "secret" not in str(caught.value)
+
+
+async def test_wrong_database_is_final(postgres):
+    """A refusal that waiting does not change is reported at once, with what to check."""
+    with pytest.raises(SetupError, match="DATABASE_URL"):
+        async with Database.open(postgres.url("nosuch"), wait=30):
+            pass
+    with pytest.raises(SetupError, match="not a PostgreSQL address"):
+        async with Database.open("mysql:/nowhere"):
+            pass
+
+
+def test_impossible_sizes_are_refused():
+    """A pool that could hold nothing is a mistake in the settings."""
+    with pytest.raises(SetupError, match="database_pool_max"):
+        Pool(lambda: None, smallest=3, largest=2)
