@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from cliffracer.app import Frozen
 from cliffracer.declarations import Function, Record, Subscription, Timer
 from cliffracer.invoke import Call, Handler
+from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -23,11 +24,12 @@ T = TypeVar("T")
 class Assembly:
     """Makes the handlers of one running app; they share its watch and threads, and a function's gate is its own."""
 
-    def __init__(self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float) -> None:
+    def __init__(self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float, calls: CallLog | None = None) -> None:
         self.frozen = frozen
         self.provisions = provisions
         self.limit = limit
         self.deadline = deadline
+        self.calls = calls
         self.watch = Watch()
         self.threads = Threads()
         self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
@@ -58,6 +60,7 @@ class Assembly:
             constants=wants.constants,
             mappings=self._mappings,
             run=self._way(signature, wants),
+            calls=self.calls,
         )
 
     async def hook(self, function: Function, signature: Signature) -> Any:

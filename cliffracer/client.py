@@ -22,9 +22,10 @@ from cliffracer.calling import Emission, Service, arguments_of
 from cliffracer.durations import seconds
 from cliffracer.events import Event, Received
 from cliffracer.messaging.bus import connect as connect_bus
-from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.directory import Directory
-from cliffracer.messaging.outgoing import Outgoing
+from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects, check_pattern
 
@@ -101,10 +102,10 @@ async def _linked(url: str | None, settings: Settings | None, name: str) -> Asyn
         bus = await connect_bus(given, name=name)
         stack.push_async_callback(bus.close)
         subjects = Subjects(given.namespace)
-        outgoing = Outgoing(bus, subjects)
+        emitter = Emitter(JetStream(bus), subjects)
 
         async def store(emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
-            await outgoing.store(emission, subject, payload, headers, timeout=given.deadline)
+            await stored_by(emitter, emission, subject, payload, headers, timeout=given.deadline)
 
         yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store)
 

@@ -17,6 +17,7 @@ from cliffracer.context import Context, current, new_id
 from cliffracer.declarations import where
 from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
 from cliffracer.events import Rejected
+from cliffracer.observability.calls import CallLog
 from cliffracer.observability.stats import Stats
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -48,7 +49,7 @@ class Call:
 class Handler:
     """A declared function with all that its calls need, resolved once at start."""
 
-    __slots__ = ("constants", "deadline", "function", "gate", "kind", "mappings", "name", "run", "service", "stats", "watch")
+    __slots__ = ("calls", "constants", "deadline", "function", "gate", "kind", "mappings", "name", "run", "service", "stats", "watch")
 
     def __init__(
         self,
@@ -63,7 +64,10 @@ class Handler:
         constants: dict[str, Any] | None = None,
         mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
         run: Callable[[Call], Awaitable[Any]] | None = None,
+        calls: CallLog | None = None,
     ) -> None:
+        self.calls = calls
+        """Notes the share of calls that ``settings.log_calls`` asks for; None when that is none."""
         self.function = function
         self.service = service
         self.name = name
@@ -107,6 +111,7 @@ async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...],
     task = current_task()
     gate = handler.gate
     entered = False
+    outcome = "ok"
     began = time.monotonic()
     handler.watch.begin(context, task)  # type: ignore[arg-type]  # a coroutine runs in a task
     try:
@@ -129,7 +134,8 @@ async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...],
         answer = await _translate(handler, context, error, task)
         if not isinstance(answer, ServiceError):
             return answer
-        handler.stats.fail(f"{type(answer).__name__} {answer.code}")
+        outcome = type(answer).__name__
+        handler.stats.fail(f"{outcome} {answer.code}")
         if answer is error:
             raise
         raise answer from error
@@ -138,6 +144,8 @@ async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...],
         seconds = time.monotonic() - began
         gate.leave(seconds, entered=entered)
         handler.stats.record(seconds)
+        if handler.calls is not None:
+            handler.calls.record(context, seconds * 1000, outcome)
         current.reset(token)
 
 

@@ -19,6 +19,7 @@ from cliffracer.app import App, Frozen
 from cliffracer.errors import SetupError
 from cliffracer.invoke import Call
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.serving import Service
@@ -66,9 +67,13 @@ async def running(
         bus = await connect(settings, name="+".join(f.name for f in frozen))
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
-        built_in = await _built_in(frozen, settings, stack, health)
+        built_in = await _built_in(served, frozen, settings, stack, health)
+        calls = CallLog.of(settings)
+        if calls is not None:
+            stack.enter_context(calls)
         services = [
-            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {})) for app, f in zip(served, frozen, strict=True)
+            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls)
+            for app, f in zip(served, frozen, strict=True)
         ]
         for service in services:
             await service.open(stack)
@@ -161,7 +166,9 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-async def _built_in(frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health) -> Any:
+async def _built_in(
+    apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health
+) -> Any:
     """Return what gives handlers the runtime's own values; opens the database if anything asks for it."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
@@ -169,7 +176,7 @@ async def _built_in(frozen: Sequence[Frozen], settings: Settings, stack: AsyncEx
     }
     if any(needs_database(f) for f in frozen):
         opened = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
-        values |= await stack.enter_async_context(opened.database_of(frozen, settings, health))
+        values |= await stack.enter_async_context(opened.database_of(apps, frozen, settings, health))
 
     def built_in(annotation: Any) -> Any:
         give = values.get(dotted(annotation))

@@ -11,12 +11,14 @@ from cliffracer.calling import Emission
 from cliffracer.context import current, new_id
 from cliffracer.declarations import Rpc, Subscription
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.discovery import Discovery
+from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.events import EventEndpoint
-from cliffracer.messaging.outgoing import Outgoing
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.rpc import RpcServer
+from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
@@ -27,14 +29,17 @@ from cliffracer.wire.subjects import Subjects
 class Service:
     """A running app: what its handlers are served by, and the link that its own calls take."""
 
-    def __init__(self, app: App, frozen: Frozen, bus: Bus, settings: Settings, provisions: Provisions) -> None:
+    def __init__(
+        self, app: App, frozen: Frozen, bus: Bus, settings: Settings, provisions: Provisions, calls: CallLog | None = None
+    ) -> None:
         self.app = app
         self.frozen = frozen
         self.id = new_id()
-        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline)
+        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls)
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
-        self.outgoing = Outgoing(bus, self.subjects)
+        self.jetstream = JetStream(bus)
+        self._emitter = Emitter(self.jetstream, self.subjects)
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self._bus = bus
         self._settings = settings
@@ -115,12 +120,12 @@ class Service:
         """Store a durable message in its stream, within what is left of the call's time."""
         context = current.get()
         left = None if context is None else context.remaining()
-        await self.outgoing.store(emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
+        await stored_by(self._emitter, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
 
     def _consumption(self, endpoint: EventEndpoint) -> Consumption:
         record = endpoint.record
         return Consumption(
-            self.outgoing.jetstream,
+            self.jetstream,
             self.subjects,
             self.frozen.name,
             endpoint.function,

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar, get_args
 
 from cliffracer.app import App, Frozen
-from cliffracer.database import Database, Model, Repository
+from cliffracer.database import Database, Model, Repository, create_missing
 from cliffracer.errors import SetupError
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall
@@ -16,18 +16,29 @@ M = TypeVar("M", bound=Model)
 
 
 @asynccontextmanager
-async def database_of(frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[dict[str, Any]]:
+async def database_of(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[dict[str, Any]]:
     """Open the pool, make the tables that are absent (in development only), and return what is given for each annotation."""
     models = models_of(frozen)
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env != "production":
             await create_missing(database, models)
+        for app in apps:
+            app.databases.append(database)
         health.add("database", lambda: database.fetch_value(int, "select 1"))
-        yield {
-            "cliffracer.database.database.Database": lambda _: database,
-            "cliffracer.database.transaction.Transaction": lambda _: PerCall(open=lambda _call: database.transaction()),
-            "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
-        }
+        try:
+            yield given_by(database)
+        finally:
+            for app in apps:
+                app.databases.remove(database)
+
+
+def given_by(database: Database) -> dict[str, Any]:
+    """Return what a handler is given for each annotation that the database answers."""
+    return {
+        "cliffracer.database.database.Database": lambda _: database,
+        "cliffracer.database.transaction.Transaction": lambda _: PerCall(open=lambda _call: database.transaction()),
+        "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
+    }
 
 
 def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:

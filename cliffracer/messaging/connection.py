@@ -13,8 +13,10 @@ from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Overload
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.directory import Directory
+from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.received import received_from
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
+from cliffracer.wire.cloudevents import ID as EVENT_ID
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.faults import decode_fault
@@ -196,3 +198,12 @@ async def _next(arrived: asyncio.Queue[Any], until: float | None) -> Any:
             return await arrived.get()
     except TimeoutError:
         raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over") from None
+
+
+async def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: dict[str, str], *, timeout: float) -> None:  # noqa: ASYNC109
+    """Return once the emitter has stored a message, at once or for when it is due."""
+    at = time.time() + emission.delay if emission.delay is not None else emission.at
+    if at is None:
+        await emitter.store(subject, payload, headers, timeout=timeout)
+    else:
+        await emitter.store_later(subject, payload, headers, at=at, event_id=headers[EVENT_ID], timeout=timeout)
