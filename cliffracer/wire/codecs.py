@@ -1,15 +1,27 @@
 """JSON and MessagePack, compiled once for each type: fast when the input is right, every reason when it is not."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from cliffracer.errors import CliffracerError, FieldError, InvalidInput
-from cliffracer.wire.strict import Document, Malformed, read_json, read_msgpack
-from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, by_json, by_msgpack
+from cliffracer.wire.census import Census, keys_in
+from cliffracer.wire.kinds import bare
+from cliffracer.wire.strict import Document, Malformed, nesting, read_json, read_msgpack
+from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, Judge, by_json, by_msgpack
 
 T = TypeVar("T")
+Reader = Callable[[bytes, int], Document]
+_generic_json = msgspec.json.Decoder().decode
+_generic_msgpack = msgspec.msgpack.Decoder().decode
+_encode_json = msgspec.json.Encoder().encode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+_LOW, _HIGH = -(2**63), 2**64 - 1
+_UNSURE = re.compile(rb"[\xca\xcb][\x7f\xff]")  # floats that are not finite, or nearly so
+_NO_CONTAINERS = bytes(code for code in range(256) if not (0x80 <= code <= 0x9F or 0xDC <= code <= 0xDF))
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -29,7 +41,13 @@ class Unencodable(CliffracerError):
 
 
 class Decoder(Generic[T]):
-    """Decodes one type; InvalidInput with all errors for anything that does not fit."""
+    """Decodes one type; `InvalidInput` with all errors for anything that does not fit.
+
+    msgspec decodes first. What it does not look at (keys that stand twice, depth, integers beyond 64 bits, numbers that are not
+    finite) is ruled out by the cheapest probe that can, given the type; only a doubt that is left costs a second, exact reading.
+    """
+
+    __slots__ = ("_census", "_explainers", "_first", "_hook", "_integers", "_json", "_least", "_msgpack", "_number", "kind", "limits")
 
     def __init__(self, kind: Any, limits: Limits = DEFAULT, *, hook: DecodeHook | None = None) -> None:
         self.kind = kind
@@ -38,14 +56,24 @@ class Decoder(Generic[T]):
         self._json: Callable[[bytes], T] = msgspec.json.Decoder(kind, dec_hook=hook).decode
         self._msgpack: Callable[[bytes], T] = msgspec.msgpack.Decoder(kind, dec_hook=hook).decode
         self._explainers: dict[Any, Explainer] = {}
+        self._census = census = Census(bare(inspect.type_info(kind)), limits.depth)
+        self._least = -1 if census.deep or census.opaque or census.decimals else census.least
+        small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
+        self._first = 0x80 | census.least if small else -1  # the byte that begins a map of just the keys that must be
+        self._integers = census.integers
+        self._number = census.number
 
     def decode(self, data: bytes) -> T:
         """Return the value of a JSON text."""
         try:
             value = self._json(data)
         except REFUSALS:
-            raise self._refuse(data, read_json, by_json) from None
-        self._recheck(data, read_json, by_json)
+            raise self._refusal(data, read_json, by_json) from None
+        colons = data.count(b":")
+        if colons != self._least:
+            self._look(data, value, colons)
+        if self._integers and not self._fits(value):
+            raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
     def decode_msgpack(self, data: bytes) -> T:
@@ -53,21 +81,71 @@ class Decoder(Generic[T]):
         try:
             value = self._msgpack(data)
         except REFUSALS:
-            raise self._refuse(data, read_msgpack, by_msgpack) from None
-        self._recheck(data, read_msgpack, by_msgpack)
+            raise self._refusal(data, read_msgpack, by_msgpack) from None
+        if data[0] != self._first or (self._census.floats and (b"\x7f" in data or b"\xff" in data)):
+            self._look_msgpack(data, value)
         return value
 
-    def _recheck(self, data: bytes, read: Any, judge: Any) -> None:
+    def _fits(self, value: T) -> bool:
+        """Say whether all integers in a value are of 64 bits, as MessagePack encodes them."""
+        try:
+            if self._number:
+                return _LOW <= getattr(value, self._number) <= _HIGH  # type: ignore[no-any-return]  # the field is an int
+            _encode_msgpack(value)
+        except (OverflowError, TypeError):  # TypeError: not an integer, but the None or the text that may stand there instead
+            return bool(self._number)
+        return True
+
+    def _look(self, data: bytes, value: T, colons: int) -> None:
+        census = self._census
+        try:
+            sure = not census.opaque and not (census.deep and not self._shallow(data)) and self._counted(data, value, colons)
+        except RecursionError:
+            sure = False
+        if sure and census.decimals:
+            packed = _encode_msgpack(value)
+            sure = b"NaN" not in packed and b"Infinity" not in packed
+        if not sure:
+            self._recheck(data, read_json, by_json)
+
+    def _shallow(self, data: bytes) -> bool:
+        """Say whether a JSON text has too few brackets, or too few open at once, to be nested too deep."""
+        return data.count(b"{") + data.count(b"[") <= self.limits.depth or nesting(data) <= self.limits.depth
+
+    def _counted(self, data: bytes, value: T, colons: int) -> bool:
+        """Say whether a JSON text has no more keys than are known to be distinct."""
+        census = self._census
+        certain = census.least if census.count is None else census.count(value)
+        if colons == certain or (census.exact and _quoted(data) == certain):
+            return True
+        try:
+            found = value if census.generic else _generic_json(data)
+        except REFUSALS:
+            return False
+        keys = len(found) if type(found) is dict and len(found) == colons else keys_in(found)
+        if keys != colons and keys != _quoted(data):
+            return False
+        return census.closed or census.deep or self._shallow(data)  # unknown fields may nest as they like
+
+    def _look_msgpack(self, data: bytes, value: T) -> None:
+        census = self._census
+        sure = not (census.opaque or census.decimals or (census.floats and _UNSURE.search(data)))
+        if sure and census.deep:
+            sure = len(data.translate(None, _NO_CONTAINERS)) <= self.limits.depth
+        if not (sure and (self._first == data[0] or _repeated(data, value))):
+            self._recheck(data, read_msgpack, by_msgpack)
+
+    def _recheck(self, data: bytes, read: Reader, judge: Judge) -> None:
         errors = self._errors(data, read, judge)
         if errors:
             raise _invalid(errors)
 
-    def _refuse(self, data: bytes, read: Any, judge: Any) -> InvalidInput:
-        return _invalid(self._errors(data, read, judge) or [FieldError("", "is not valid")])
+    def _refusal(self, data: bytes, read: Reader, judge: Judge, otherwise: str = "is not valid") -> InvalidInput:
+        return _invalid(self._errors(data, read, judge) or [FieldError("", otherwise)])
 
-    def _errors(self, data: bytes, read: Any, judge: Any) -> list[FieldError]:
+    def _errors(self, data: bytes, read: Reader, judge: Judge) -> list[FieldError]:
         try:
-            document: Document = read(data, self.limits.depth)
+            document = read(data, self.limits.depth)
         except Malformed as error:
             return [FieldError("", str(error))]
         explainer = self._explainers.get(judge)
@@ -76,12 +154,21 @@ class Decoder(Generic[T]):
         return explainer.explain(document.value, document.errors)
 
 
+def _quoted(data: bytes) -> int:
+    """Return how often a quote and a colon meet in a JSON text: once for each key; in a string the quote is escaped: never fewer."""
+    return data.translate(None, b" \t\r\n").count(b'":')
+
+
+def _repeated(data: bytes, value: Any) -> bool:
+    """Say whether a MessagePack document comes out again when its value is encoded: no encoder writes a key twice."""
+    try:
+        return _encode_msgpack(value) == data or _encode_msgpack(_generic_msgpack(data)) == data
+    except REFUSALS:
+        return False
+
+
 def _invalid(errors: list[FieldError]) -> InvalidInput:
     return InvalidInput("the input is not valid", errors=errors)
-
-
-_encode_json = msgspec.json.Encoder().encode
-_encode_msgpack = msgspec.msgpack.Encoder().encode
 
 
 def encode(value: Any) -> bytes:

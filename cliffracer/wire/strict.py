@@ -7,7 +7,6 @@ msgspec keeps the last of two equal keys, skips unknown fields without looking a
 import json
 import math
 import re
-from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -131,26 +130,9 @@ def _fault(value: Any) -> str | None:
             value.encode()
         except UnicodeEncodeError:
             return "has half of a surrogate pair, which is no character"
-    if type(value) is float and not math.isfinite(value):
+    if (type(value) is float and not math.isfinite(value)) or (type(value) is Number and not value.text[-1].isdigit()):
         return "must be a finite number"
     return None
-
-
-def survey(value: Any) -> tuple[int, int]:
-    """Return (number of keys, depth) of decoded builtin values."""
-    keys = depth = 0
-    level = [value] if isinstance(value, dict | list) else []
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for found in level:
-            inside: Iterable[Any] = found
-            if type(found) is dict:
-                keys += len(found)
-                inside = found.values()
-            below += [entry for entry in inside if type(entry) is dict or type(entry) is list]
-        level = below
-    return keys, depth
 
 
 def read_msgpack(data: bytes, depth: int) -> Document:

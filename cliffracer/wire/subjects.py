@@ -55,10 +55,10 @@ def _fits(subject: str) -> bool:
 def matches(pattern: str, subject: str) -> bool:
     """Say whether a literal subject is one that the pattern subscribes to."""
     wanted, given = pattern.split("."), subject.split(".")
-    for position, token in enumerate(wanted):
-        if token == ">":
+    for position, part in enumerate(wanted):
+        if part == ">":
             return len(given) > position
-        if position >= len(given) or token not in ("*", given[position]):
+        if position >= len(given) or part not in ("*", given[position]):
             return False
     return len(wanted) == len(given)
 

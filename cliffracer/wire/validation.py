@@ -4,8 +4,10 @@ msgspec stays the only judge of what is valid: a value is judged by the decoder 
 where that one refuses does the walk go down and look for words. So both always agree, whatever msgspec may accept.
 """
 
+import contextlib
+import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -24,6 +26,9 @@ Judge = Callable[[Any, DecodeHook | None], Callable[[Any], object]]
 
 REFUSALS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError)
 """What msgspec raises for data that it refuses; TypeError is an array in a set."""
+
+
+_NOT_FINITE = re.compile(r"\s*[+-]?(?:s?nan|inf)", re.IGNORECASE)
 
 
 def _raw_number(value: Any) -> msgspec.Raw:
@@ -60,16 +65,15 @@ class Explainer:
         self._quiet = quiet  # every text value is a string, which is not worth saying
         self._judges: dict[int, Callable[[Any], object]] = {id(self._info): judge(kind, hook)}
 
-    def explain(self, value: Any, errors: list[FieldError] | None = None) -> list[FieldError]:
-        """Return why a builtin value does not fit the type, after ``errors`` already known; empty if it does fit."""
-        found = Findings(self._limit, [])
-        try:
-            for error in errors or ():
-                found.add(error.path, error.message)
+    def explain(self, value: Any, known: Iterable[FieldError] = ()) -> list[FieldError]:
+        """Return why a builtin value does not fit the type, after what is ``known`` already; empty if it does fit."""
+        found = Findings(self._limit, known, thorough=_unusual(value))
+        with contextlib.suppress(Full):
             self._walk(self._info, value, "", found)
-        except Full:
-            return [*found.errors, FieldError("", f"more is wrong; only the first {self._limit} errors are listed")]
-        return list(found.errors)
+        if len(found.errors) < self._limit:
+            return found.errors
+        more = FieldError("", f"perhaps more is wrong; only the first {self._limit} errors are listed")
+        return [*found.errors[: self._limit], more]
 
     def _refusal(self, info: inspect.Type, value: Any) -> Exception | None:
         judge = self._judges.get(id(info))  # the ids are those of self._info's parts, which live as long
@@ -90,25 +94,28 @@ class Explainer:
 
     def _walk(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
         refusal = self._refusal(info, value)
-        if refusal is None and not _has_number(value):
+        if refusal is None and not found.thorough:
             return
-        before = len(found.errors)
+        before = found.count
         if isinstance(info, inspect.UnionType):
             self._union(info, value, path, found)
-        elif isinstance(info, inspect.IntType | inspect.AnyType) and isinstance(value, Number):
-            found.add(path, TOO_LARGE if wording.whole(value) else _NO_INTEGER)
         elif not takes(info, value):
             found.add(path, self._mismatch(info, value))
+        elif beyond := _beyond(info, value):
+            found.add(path, beyond)
         else:
             for kind, part, below in parts(info, value, path, found):
                 self._walk(bare(kind), part, below, found)
-            self._keys(info, value, path, found)
-            self._constraints(info, value, path, found)
-        if refusal is not None and len(found.errors) == before:
+            if refusal is not None:
+                self._keys(info, value, path, found)
+                self._constraints(info, value, path, found)
+        if refusal is not None and found.count == before:
             found.add(path, _reason(info, refusal))
 
     def _mismatch(self, info: inspect.Type, value: Any) -> str:
-        return f"expected {noun(info)}" if self._quiet else f"expected {noun(info)}, got {kind_of(value)}"
+        if not self._quiet:
+            return f"expected {noun(info)}, got {kind_of(value)}"
+        return "must be given once only" if isinstance(value, list) else f"expected {noun(info).removesuffix(' or null')}"
 
     def _keys(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
         if not isinstance(info, inspect.DictType):
@@ -134,10 +141,10 @@ class Explainer:
             found.add(path, self._mismatch(info, value))
         elif len(options) == 1:
             self._walk(options[0], value, path, found)
-        elif len(tags) == len(options):
+        elif tags and len(tags) == len(options):
             self._tagged(tags, value, path, found)
-        else:
-            found.add(path, f"expected {noun(info)}")
+        elif beyond := next(filter(None, (_beyond(option, value) for option in options)), None):
+            found.add(path, beyond)
 
     def _tagged(self, tags: dict[Any, inspect.StructType], value: Any, path: str, found: Findings) -> None:
         first = next(iter(tags.values()))
@@ -150,9 +157,6 @@ class Explainer:
         found.add(at, f"expected {wording.one_of(list(tags))}" if given else "is required")
 
 
-_NO_INTEGER = "is out of range"
-
-
 def _reason(info: inspect.Type, refusal: Exception) -> str:
     cause = refusal.__cause__
     if type(cause) is ValueError and str(cause):  # the words of a user's own __post_init__ or hook
@@ -160,11 +164,20 @@ def _reason(info: inspect.Type, refusal: Exception) -> str:
     return "is out of range" if isinstance(info, inspect.FloatType) else f"expected {noun(info)}"
 
 
-def _has_number(value: Any) -> bool:
-    """Say whether a JSON document holds a number beyond 64 bits, which msgspec may accept where we do not."""
+def _beyond(info: inspect.Type, value: Any) -> str | None:
+    """Return why a number is refused that msgspec may take: an integer beyond 64 bits, a decimal that is not finite."""
+    if isinstance(value, Number) and isinstance(info, inspect.IntType | inspect.AnyType):
+        return TOO_LARGE if wording.whole(value) else "is out of range"
+    if isinstance(value, str) and isinstance(info, inspect.DecimalType) and _NOT_FINITE.match(value):
+        return "must be a finite number"
+    return None
+
+
+def _unusual(value: Any) -> bool:
+    """Say whether builtin values hold a number that `_beyond` may have to refuse."""
     todo = [value]
-    for found in todo:
-        if isinstance(found, Number):
+    for found in todo:  # grows while it is walked
+        if isinstance(found, Number) or (isinstance(found, str) and _NOT_FINITE.match(found)):
             return True
         if isinstance(found, dict):
             todo += found.values()

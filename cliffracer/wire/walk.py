@@ -1,6 +1,6 @@
 """What a value holds, part by part, each with the type it should have and its path; and what is missing, unknown or too much."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import inspect
@@ -18,21 +18,26 @@ class Full(Exception):
 
 
 class Findings:
-    """The errors found so far, up to a limit; one for each path and message."""
+    """The errors found so far, up to a limit; about a path of which something is known already, nothing more."""
 
-    __slots__ = ("errors", "limit")
+    __slots__ = ("_known", "count", "errors", "limit", "thorough")
 
-    def __init__(self, limit: int, errors: list[FieldError]) -> None:
+    def __init__(self, limit: int, known: Iterable[FieldError], *, thorough: bool) -> None:
         self.limit = limit
-        self.errors: dict[FieldError, None] = {}
-        for error in errors:
-            self.add(error.path, error.message)
+        self.errors = list(known)
+        self.thorough = thorough
+        """Whether to look into what msgspec accepts, too: there is a number in it that we do not take."""
+        self.count = 0
+        self._known = frozenset(error.path for error in self.errors)
 
     def add(self, path: str, message: str) -> None:
         """Keep an error; `Full` when that is one too many."""
+        self.count += 1
+        if path in self._known:
+            return
         if len(self.errors) >= self.limit:
             raise Full
-        self.errors[FieldError(path, message)] = None
+        self.errors.append(FieldError(path, message))
 
 
 def parts(info: inspect.Type, value: Any, path: str, found: Findings) -> Iterator[Part]:

@@ -1,0 +1,177 @@
+"""What is known of a type before any data comes: how many keys its values must have had, how deep they nest, what they may hold.
+
+An input that has no more keys than its value proves has none twice and none unknown; so most inputs are believed
+after one `bytes.count`, without a second parse.
+"""
+
+import operator
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import inspect
+
+from cliffracer.wire.kinds import Object, annotation, bare, inside
+
+Count = int | Callable[[Any], int]
+"""Keys that the input of a value held for certain: always as many, or told from the value. Too few is safe, too many is not."""
+
+_ANY = (inspect.AnyType, inspect.RawType, inspect.CustomType, inspect.ExtType)
+_OBJECTS = (inspect.StructType, inspect.TypedDictType, inspect.DataclassType, inspect.DictType)
+
+
+class Census:
+    """What one type allows, and how many keys it needs."""
+
+    __slots__ = ("closed", "count", "decimals", "deep", "exact", "flat", "floats", "generic", "integers", "least", "number", "opaque")
+
+    def __init__(self, info: inspect.Type, depth: int) -> None:
+        parts = _everything(info)
+        count = _Counting().of(info)
+        self.least = count if isinstance(count, int) else 0
+        """Keys that every value has."""
+        self.count = count if callable(count) else None
+        """Keys that one value has at least, where that is more."""
+        objects = [part for part in parts if isinstance(part, Object)]
+        self.exact = all(field.required for part in objects for field in part.fields)
+        """No object in it has more keys than those counted, unless unknown ones."""
+        self.closed = all(isinstance(part, inspect.StructType) and part.forbid_unknown_fields for part in objects)
+        """No object in it may have unknown keys."""
+        levels = _levels(info, ())
+        self.deep = levels is None or levels > depth
+        """Only the data tells how deep it nests."""
+        self.opaque = any(isinstance(part, inspect.RawType | inspect.CustomType | inspect.ExtType) for part in parts)
+        """It holds what cannot be looked into or written back."""
+        self.flat = isinstance(info, _OBJECTS) and not any(isinstance(part, (*_OBJECTS, *_ANY)) for part in parts[1:])
+        """The only object in it is the whole."""
+        anything = any(isinstance(part, inspect.AnyType) for part in parts)
+        self.integers = anything or any(isinstance(part, inspect.IntType) and not _bounded(part) for part in parts)
+        """It may hold an integer beyond 64 bits."""
+        self.generic = isinstance(info, inspect.AnyType) or (isinstance(info, inspect.DictType) and annotation(info) == dict[str, Any])
+        """Its values are what a decoder without a type makes."""
+        self.number = _only_integer(info, parts)
+        """The name of its one field that may hold such an integer; empty if they are several, or deeper."""
+        self.floats = anything or any(isinstance(part, inspect.FloatType) for part in parts)
+        self.decimals = any(isinstance(part, inspect.DecimalType) for part in parts)
+
+
+def _everything(info: inspect.Type) -> list[inspect.Type]:
+    """Return a type and all that it is made of, each once."""
+    found = [info]
+    seen = {id(info)}
+    for part in found:  # grows while it is walked
+        for below in inside(part):
+            if id(below) not in seen:
+                seen.add(id(below))
+                found.append(below)
+    return found
+
+
+def _levels(info: inspect.Type, above: tuple[int, ...]) -> int | None:
+    """Return how deep values of a type nest at most; None if there is no bound."""
+    if isinstance(info, _ANY) or id(info) in above:
+        return None
+    below = [_levels(part, (*above, id(info))) for part in inside(info)]
+    if None in below:
+        return None
+    own = 0 if isinstance(info, inspect.UnionType) else 1
+    return own + max((levels for levels in below if levels is not None), default=0)
+
+
+def _only_integer(info: inspect.Type, parts: list[inspect.Type]) -> str:
+    integers = [part for part in parts if isinstance(part, inspect.AnyType | inspect.IntType) and not _bounded(part)]
+    names = [field.name for field in info.fields if bare(field.type) in integers] if isinstance(info, inspect.StructType) else []
+    return names[0] if len(names) == len(integers) == 1 and isinstance(integers[0], inspect.IntType) else ""
+
+
+def _bounded(info: inspect.Type) -> bool:
+    if not isinstance(info, inspect.IntType):
+        return False
+    return (info.ge is not None or info.gt is not None) and (info.le is not None or info.lt is not None)
+
+
+class _Counting:
+    """Builds the count of one type from those of what it is made of."""
+
+    def __init__(self) -> None:
+        self._above: set[int] = set()
+
+    def of(self, info: inspect.Type) -> Count:
+        """Return the count of a type; inside of itself a type counts nothing."""
+        if id(info) in self._above:
+            return 0
+        self._above.add(id(info))
+        try:
+            return self._make(info)
+        finally:
+            self._above.discard(id(info))
+
+    def _make(self, info: inspect.Type) -> Count:
+        match info:
+            case inspect.StructType(array_like=False) | inspect.TypedDictType() | inspect.DataclassType():
+                return self._object(info)
+            case inspect.CollectionType():
+                return _times(self.of(bare(info.item_type)), 0)
+            case inspect.DictType():
+                count = _times(self.of(bare(info.value_type)), 1)
+                return (lambda value: count(value.values())) if callable(count) else count
+            case inspect.UnionType():
+                return self._union(info)
+            case _:
+                return 0  # tuples and array-like Structs with objects in them are rare: they get the second reading
+
+    def _object(self, info: Object) -> Count:
+        certain = 0
+        varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]] = []
+        settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
+        get = operator.itemgetter if isinstance(info, inspect.TypedDictType) else operator.attrgetter
+        for field in info.fields:
+            if field.required:  # whether an optional one was given, its value does not tell
+                count = self.of(bare(field.type))
+                certain += 1 if callable(count) else 1 + count
+                if callable(count) and settled:
+                    varying.append((get(field.name), count))
+        if not varying:
+            return certain
+        return lambda value: certain + sum(count(get(value)) for get, count in varying)
+
+    def _union(self, info: inspect.UnionType) -> Count:
+        counts: dict[Any, Count] = {}
+        for part in map(bare, info.types):
+            count = self.of(part)
+            if isinstance(part, inspect.StructType):
+                counts[typing.get_origin(part.cls) or part.cls] = count
+            elif callable(count) and isinstance(part, inspect.ListType | inspect.DictType):
+                counts[list if isinstance(part, inspect.ListType) else dict] = count
+        if not any(counts.values()):
+            return 0
+        return lambda value: _apply(counts.get(type(value), 0), value)
+
+
+def _apply(count: Count, value: Any) -> int:
+    return count(value) if callable(count) else count
+
+
+def _times(count: Count, own: int) -> Count:
+    """Return the count of many values that each count ``count``, and ``own`` for the key of each."""
+    if callable(count):
+        each = count
+        return lambda values: own * len(values) + sum(map(each, values))
+    total = own + count
+    return (lambda values: total * len(values)) if total else 0
+
+
+def keys_in(value: Any) -> int:
+    """Return the number of keys in decoded builtin values, at all depths, without recursion."""
+    keys = 0
+    todo = [value] if type(value) is dict or type(value) is list else []
+    for found in todo:  # grows while it is walked
+        inner: Iterable[Any] = found
+        if type(found) is dict:
+            keys += len(found)
+            inner = found.values()
+        for part in inner:
+            kind = type(part)
+            if kind is dict or kind is list:
+                todo.append(part)
+    return keys
