@@ -50,10 +50,10 @@ async def connect(
     """
     if settings.nats_transport not in ("fast", "stock"):
         raise SetupError(f"NATS_TRANSPORT is {settings.nats_transport!r}: it can be fast or stock.")
-    dialer = Dialer(refresh or (lambda: settings), name)
+    dialer = Dialer(refresh or (lambda: settings), name, ping)
 
     async def opened(kind: type[Line]) -> Line:
-        bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back, ping=ping)
+        bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
         try:
             await bus.link.open(settings.wait, cure, on_wait)
         except BaseException:

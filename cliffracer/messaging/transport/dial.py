@@ -28,7 +28,9 @@ class Refused(CliffracerError):
 class Dialer:
     """Tries the known servers in turn; ``read`` gives the settings anew for each try, so that rotated credentials are used."""
 
-    def __init__(self, read: Callable[[], NatsSettings], name: str) -> None:
+    def __init__(self, read: Callable[[], NatsSettings], name: str, ping: float) -> None:
+        self.ping = ping
+        """Seconds between two looks whether the server is alive."""
         self._read = read
         self._name = name
         self._discovered: dict[str, str | None] = {}  # URL -> the host name that its certificate is for
@@ -60,7 +62,7 @@ class Dialer:
             client = GuardedClient(address, hostname, lost)
             try:
                 async with asyncio.timeout(_WHOLE):
-                    await client.open(address, name=self._name, connect_timeout=_STEP, **options(self._read()))
+                    await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._read()))
             except Exception as error:  # noqa: BLE001 - whatever one server does, the next is tried
                 client.abort()
                 failure = failure if isinstance(failure, Refused) else self._told(error, address)

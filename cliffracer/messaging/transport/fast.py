@@ -20,7 +20,7 @@ from nats.aio.client import __version__
 from cliffracer.errors import CliffracerError, Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line
+from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line, fits
 from cliffracer.messaging.transport.outlet import LARGE, Outlet
 from cliffracer.messaging.transport.reader import Reader
 
@@ -48,7 +48,7 @@ class FastBus(Line):
             head = len(block)
             size += head
             frame = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, head, size, block, payload)
-        if size > self.max_payload or len(subject) + len(reply) > MAX_CONTROL or 32 in subject or 13 in subject or 10 in subject:
+        if size > self.max_payload or len(subject) + len(reply) > MAX_CONTROL or not fits(subject) or (reply and not fits(reply)):
             self.check(subject, reply, size)
         if not self.open:
             self.hold((subject, payload, block, reply), deadline)

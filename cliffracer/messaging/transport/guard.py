@@ -22,6 +22,7 @@ from nats.protocol import parser
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PERMISSION = "permissions violation"
 _TASKS = ("_reading_task", "_ping_interval_task", "_flusher_task")
+_PENDING = 256 * 1024  # bytes that nats-py may gather before it waits for the socket
 _TOLD = 100  # different refusals of one connection that are logged
 
 # nats-py's parser with a blank that is only a blank: its \s also takes VT and FF, which a peer may put into a subject, and then the
@@ -62,7 +63,7 @@ class GuardedClient(Client):
         self._lost = lost
         self._last_words = ""
 
-    async def open(self, address: str, **options: Any) -> None:
+    async def open(self, address: str, *, ping: float, **options: Any) -> None:
         """Connect and authenticate, in one attempt; raises what went wrong."""
         self.demands_tls = "tls" in options or address.startswith(("tls://", "wss://"))
         if self.hostname is not None:
@@ -75,7 +76,8 @@ class GuardedClient(Client):
             discovered_server_cb=self._discovered,
             lame_duck_mode_cb=self._announced,
             max_outstanding_pings=2,
-            ping_interval=5,
+            ping_interval=ping,  # type: ignore[arg-type] - it sleeps that long, parts of a second too
+            pending_size=_PENDING,
             **options,
         )
         self._dialing = False

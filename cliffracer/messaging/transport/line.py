@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from cliffracer.errors import Cancelled, TooLarge, Unavailable
+from cliffracer.errors import TooLarge, Unavailable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
@@ -23,7 +23,6 @@ from cliffracer.wire.subjects import check_name, check_pattern
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
 PATIENCE = 5.0  # seconds that a drain waits for the server
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
-_BLANK = re.compile(rb"[ \t\r\n]")  # what ends a word or a line for the server
 _QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
 
 
@@ -40,13 +39,13 @@ class Line(Bus):
     """A `Bus` over one `Link`; the two transports say how to read and write."""
 
     def __init__(
-        self, dialer: Dialer, name: str, inbox_prefix: str, *, on_lost: Callable[[str], None], on_back: Callable[[float], None], ping: float
+        self, dialer: Dialer, name: str, inbox_prefix: str, *, on_lost: Callable[[str], None], on_back: Callable[[float], None]
     ) -> None:
         self.name = name
         self.info = {}
         self.max_payload = 1_048_576
         self.open = False
-        self._ping = ping
+        self._ping = dialer.ping
         self._opened = asyncio.Event()
         self._closing = False
         self._held = Held()
@@ -118,7 +117,7 @@ class Line(Bus):
             await self._hang_up()
         self._detach()
         self._opened.set()  # whoever waits for it learns that it is closed
-        self._mux.close(lambda: Cancelled("the connection to NATS was closed"))
+        self._mux.close()
         if client is not None:
             await client.bury()
 
@@ -128,7 +127,7 @@ class Line(Bus):
             raise TooLarge(f"headers and payload take {size} bytes; NATS allows {self.max_payload}", size=size, limit=self.max_payload)
         if len(subject) + len(reply) > MAX_CONTROL:
             raise TooLarge(f"the subjects take {len(subject) + len(reply)} bytes; {MAX_CONTROL} is the limit", limit=MAX_CONTROL)
-        if not subject or _BLANK.search(subject) or _BLANK.search(reply):
+        if not fits(subject) or (reply and not fits(reply)):
             raise ValueError(f"{(subject + b' ' + reply)[:80]!r}: a subject is not empty and has no blanks or line breaks")
 
     def hold(self, message: tuple[bytes, bytes, bytes | None, bytes], deadline: float | None) -> None:
@@ -230,6 +229,11 @@ class _Subscription(Subscription):
 
     async def close(self) -> None:
         await self._line.end(self._interest, drained=False)
+
+
+def fits(subject: bytes) -> bool:
+    """Say whether a subject is one word of the protocol: not empty, and nothing in it that ends a word or a line."""
+    return not (not subject or 32 in subject or 10 in subject or 13 in subject or 9 in subject)
 
 
 def check_inbox_prefix(prefix: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from math import inf
 
-from cliffracer.errors import DeadlineExceeded, Forbidden, ServiceError, Unavailable
+from cliffracer.errors import DeadlineExceeded, Forbidden, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
 
 _TICK = 0.02  # seconds between two sweeps, at least
@@ -76,7 +76,7 @@ class Mux:
             future = entry[0]
             if future.done():
                 return
-            if block is not None and block.startswith(_NOBODY):
+            if block is not None and not payload and block.startswith(_NOBODY):
                 future.set_exception(Unavailable(f"No service answers {_text(entry[2])}.", reason="nobody"))
             else:
                 future.set_result(Reply(block, payload))
@@ -89,14 +89,14 @@ class Mux:
             if not future.done() and _text(asked).lower() == subject.lower():
                 future.set_exception(Forbidden(f"the NATS permissions of this service do not allow publishing to {_text(asked)}"))
 
-    def close(self, error: Callable[[], ServiceError]) -> None:
+    def close(self) -> None:
         """Fail everything that waits."""
         if self._timer is not None:
             self._timer.cancel()
         self._inboxes.clear()
         for future, _, _ in self._waiting.values():
             if not future.done():
-                future.set_exception(error())
+                future.set_exception(Unavailable("the connection to NATS was closed", reason="closed"))
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:

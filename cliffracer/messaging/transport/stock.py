@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 import nats.errors
@@ -19,6 +20,7 @@ from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.line import PATIENCE, Interest, Line
 from cliffracer.wire.headers import Headers
 
+_FAILURES = (nats.errors.Error, OSError, RuntimeError, AttributeError)  # the last two: its socket is closed, or gone
 _Message = tuple[float | None, bytes, bytes, bytes | None, bytes]
 _QUEUED = 1024  # messages that may wait for nats-py to write them; then publishes are held
 
@@ -33,6 +35,7 @@ class StockBus(Line):
         self._queue: deque[_Message | asyncio.Future[None]] = deque()
         self._filled = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        self._confirming: set[asyncio.Task[None]] = set()
 
     def publish(
         self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
@@ -49,16 +52,8 @@ class StockBus(Line):
     async def flush(self, timeout: float = 5.0) -> None:
         deadline = time.monotonic() + timeout
         await self.ready(deadline)
-        client = self._client
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await self._written()
-                if client is not None:
-                    await client.flush(max(1, math.ceil(timeout)))
-        except (TimeoutError, nats.errors.Error, OSError):
-            raise Unavailable(f"NATS did not confirm within {timeout:g} s", reason="away") from None
-        if self._client is not client:
-            raise Unavailable("NATS went away before it confirmed", reason="away")
+        assert self._client is not None
+        await self._while_connected(self._confirm(self._client, timeout), deadline - time.monotonic())
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
         self._interests.pop(interest.number, None)
@@ -66,14 +61,11 @@ class StockBus(Line):
         client = self._client
         if subscription is None or client is None:
             return
+        ending = subscription.drain() if drained else subscription.unsubscribe()  # type: ignore[no-untyped-call] - nats-py left it out
         try:
-            async with asyncio.timeout(PATIENCE):
-                await (self._drain(subscription) if drained else subscription.unsubscribe())
-        except (TimeoutError, nats.errors.Error, OSError) as error:
-            logger.debug("the end of {subject} was not confirmed: {error!r}", subject=interest.subject, error=error)
-
-    async def _drain(self, subscription: NatsSubscription) -> None:
-        await subscription.drain()  # type: ignore[no-untyped-call] - nats-py left it out
+            await self._while_connected(ending, PATIENCE)
+        except Unavailable:  # the connection ended, and with it the subscription: nothing more can come
+            _stop(subscription)
 
     async def _begin(self, interest: Interest) -> None:
         client = self._client
@@ -82,7 +74,7 @@ class StockBus(Line):
 
         async def receive(message: Msg) -> None:
             subject, reply = message.subject.encode(), message.reply.encode()
-            self.deliver(interest.receive, subject, reply, block_of(message.headers), message.data)
+            self.deliver(interest.receive, subject, reply, block_of(message.headers, message.data), message.data)
 
         subscription = await client.subscribe(interest.subject, interest.queue, cb=receive)
         self._subscriptions[interest.number] = subscription
@@ -100,6 +92,8 @@ class StockBus(Line):
         if self._pump is not None:
             self._pump.cancel()
             self._pump = None
+        for task in self._confirming:
+            task.cancel()
 
     async def _hang_up(self) -> None:
         """Leave it to `GuardedClient.bury`."""
@@ -112,6 +106,23 @@ class StockBus(Line):
                 await self._send(client, self._queue.popleft())
             if self._client is client and not self.open:
                 self._unblock()
+
+    async def _while_connected(self, waiting: Coroutine[Any, Any, None], timeout: float) -> None:
+        """Wait for an answer of the server, no longer than the connection lasts: nats-py would."""
+        task = asyncio.get_running_loop().create_task(waiting)
+        self._confirming.add(task)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=timeout)
+        finally:
+            self._confirming.discard(task)
+            task.cancel()
+        if not done or task.cancelled() or isinstance(task.exception(), _FAILURES):
+            raise Unavailable(f"NATS did not confirm within {timeout:g} s" if not done else "NATS went away", reason="away")
+        task.result()
+
+    async def _confirm(self, client: GuardedClient, timeout: float) -> None:
+        await self._written()
+        await client.flush(max(1, math.ceil(timeout)))
 
     async def _written(self) -> None:
         """Return when all that is queued now went to nats-py."""
@@ -131,7 +142,7 @@ class StockBus(Line):
         headers = dict(Headers(block)) if block else None
         try:
             await client.publish(subject.decode(), payload, reply.decode(), headers)
-        except (nats.errors.Error, OSError, UnicodeDecodeError, AttributeError) as error:  # AttributeError: its transport is gone
+        except (*_FAILURES, UnicodeDecodeError) as error:
             logger.warning("a message to {subject!r} was not sent: {error!r}", subject=subject, error=error)
 
 
@@ -141,11 +152,11 @@ def _stop(subscription: NatsSubscription) -> None:
         task.cancel()
 
 
-def block_of(headers: dict[str, str] | None) -> bytes | None:
-    """Return the header block that nats-py took apart; a server's status goes back to where it stood."""
+def block_of(headers: dict[str, str] | None, payload: bytes) -> bytes | None:
+    """Return the header block that nats-py took apart; a server's status goes back to where it stood, on the first line."""
     if not headers:
         return None
-    rest = dict(headers)
-    status, words = rest.pop("Status", ""), rest.pop("Description", "")
-    first = f"NATS/1.0 {status} {words}".rstrip() if status else "NATS/1.0"
+    rest, first = dict(headers), "NATS/1.0"
+    if not payload and "Status" in rest:  # a server's has no payload; with one it is a peer's header of that name
+        first = f"NATS/1.0 {rest.pop('Status')} {rest.pop('Description', '')}".rstrip()
     return "\r\n".join((first, *(f"{name}: {value}" for name, value in rest.items()), "", "")).encode()

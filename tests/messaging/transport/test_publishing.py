@@ -1,0 +1,233 @@
+"""Publishing: what is refused, what is held while NATS is away, what is written when."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from cliffracer.errors import TooLarge, Unavailable
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.transport.held import Held
+from cliffracer.messaging.transport.line import MAX_CONTROL
+from cliffracer.messaging.transport.outlet import Outlet
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+BLOCK = b"NATS/1.0\r\nA: b\r\n\r\n"
+
+
+async def collect(bus: Bus, subject: str) -> list[bytes]:
+    got: list[bytes] = []
+    await bus.subscribe(subject, lambda _, __, ___, payload: got.append(payload))
+    await bus.flush()
+    return got
+
+
+async def test_an_oversize_message_is_the_callers_error(bus: Bus) -> None:
+    """Payload, payload with headers, and a subject over the server's line limit: `TooLarge`, and the connection stays."""
+    got = await collect(bus, "a")
+    for subject, size, block in (
+        (b"a", bus.max_payload + 1, None),
+        (b"a", bus.max_payload - 5, BLOCK),
+        (b"x" * (MAX_CONTROL + 1), 0, None),
+    ):
+        with pytest.raises(TooLarge):
+            bus.publish(subject, b"x" * size, block)
+    bus.publish(b"a", b"x" * bus.max_payload)
+    await eventually(lambda: got)
+    bus.publish(b"x" * (MAX_CONTROL - 60), b"")
+    await bus.flush()
+    assert bus.connected
+
+
+@pytest.mark.parametrize("subject", [b"", b"a b", b"a\r\nPUB b 0\r\n", b"a\nb", b"a\tb", b" a"])
+async def test_a_subject_that_would_become_protocol(bus: Bus, subject: bytes) -> None:
+    """It never reaches the socket, as subject or as reply."""
+    with pytest.raises(ValueError, match="subject"):
+        bus.publish(subject, b"x")
+    if subject:
+        with pytest.raises(ValueError, match="subject"):
+            bus.publish(b"a", b"x", None, subject)
+
+
+async def test_the_limit_is_the_servers(connected: Any) -> None:
+    """A server with a smaller limit is respected."""
+    with NatsServer("max_payload: 1000") as server:
+        bus = await connected(server.url)
+        with pytest.raises(TooLarge) as caught:
+            bus.publish(b"a", b"x" * 1001)
+    assert caught.value.details == {"size": 1001, "limit": 1000}
+
+
+async def test_flush_means_that_the_server_has_it(connected: Any, server: NatsServer) -> None:
+    """After `flush`, another connection's subscriber has been sent everything."""
+    sender, receiver = await connected(server.url), await connected(server.url)
+    got = await collect(receiver, "a")
+    for number in range(1000):
+        sender.publish(b"a", b"%d" % number)
+    await sender.flush()
+    await receiver.flush()
+    await eventually(lambda: len(got) == 1000, within=2)
+
+
+async def test_messages_wait_for_the_server(bus: Bus, server: NatsServer) -> None:
+    """What is published while NATS is away is sent in order when it is back, unless its deadline has passed."""
+    got = await collect(bus, "a")
+    server.kill()
+    await eventually(lambda: not bus.connected)
+    bus.publish(b"a", b"1")
+    bus.publish(b"a", b"expired", deadline=time.monotonic() + 0.01)
+    bus.publish(b"a", b"2", deadline=time.monotonic() + 60)
+    await asyncio.sleep(0.02)
+    server.start()
+    await eventually(lambda: len(got) >= 2)
+    await bus.flush()
+    assert got == [b"1", b"2"]
+
+
+async def test_what_waits_is_bounded(bus: Bus, server: NatsServer) -> None:
+    """Beyond some megabytes publishing is `Unavailable`, at once; expired messages make room."""
+    server.kill()
+    await eventually(lambda: not bus.connected)
+
+    def fill() -> None:
+        for _ in range(100):
+            bus.publish(b"a", b"x" * 1_000_000, deadline=time.monotonic() + 0.2)
+
+    with pytest.raises(Unavailable) as caught:
+        fill()
+    assert caught.value.details["reason"] == "full"
+    await asyncio.sleep(0.25)
+    bus.publish(b"a", b"x" * 1_000_000)
+
+
+async def test_a_request_waits_for_the_server(bus: Bus, server: NatsServer) -> None:
+    """A call during an outage succeeds when NATS is back in time."""
+    await bus.subscribe("echo", lambda _, reply, block, payload: bus.publish(reply, payload, block))
+    await bus.flush()
+    server.kill()
+    await eventually(lambda: not bus.connected)
+    tasks = [asyncio.create_task(bus.request(b"echo", b"%d" % number, timeout=20)) for number in range(50)]
+    await asyncio.sleep(0)
+    server.start()
+    assert [(await task).payload for task in tasks] == [b"%d" % number for number in range(50)]
+
+
+async def test_a_request_is_never_run_after_its_caller_gave_up(bus: Bus, server: NatsServer) -> None:
+    """`Unavailable` when NATS stays away, and nothing is sent later: neither that nor a cancelled one."""
+    got = await collect(bus, "work")
+    server.kill()
+    await eventually(lambda: not bus.connected)
+    cancelled = asyncio.create_task(bus.request(b"work", b"cancelled", timeout=60))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable) as caught:
+        await bus.request(b"work", b"late", timeout=0.1)
+    assert caught.value.details["reason"] == "away"
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    server.start()
+    await eventually(lambda: bus.connected)
+    await bus.flush()
+    bus.publish(b"work", b"after")
+    await eventually(lambda: got)
+    assert got == [b"after"]
+
+
+async def test_closing_writes_what_was_published(connected: Any, server: NatsServer) -> None:
+    """A publish just before `close` arrives."""
+    sender, receiver = await connected(server.url), await connected(server.url)
+    got = await collect(receiver, "a")
+    for number in range(2000):
+        sender.publish(b"a", b"%d" % number)
+    await sender.close()
+    await eventually(lambda: len(got) == 2000)
+    assert not sender.connected
+    with pytest.raises(Unavailable):
+        sender.publish(b"a", b"")
+    with pytest.raises(Unavailable):
+        await sender.subscribe("a", lambda *_: None)
+    with pytest.raises(Unavailable):
+        await sender.flush()
+
+
+async def test_a_burst_without_awaiting_is_bounded(connected: Any, server: NatsServer) -> None:
+    """A loop that publishes more than the socket and the buffer take is told so, and what was accepted arrives."""
+    sender, receiver = await connected(server.url), await connected(server.url)
+    got = await collect(receiver, "a")
+    accepted = 0
+
+    def burst() -> None:
+        nonlocal accepted
+        for _ in range(200_000):
+            sender.publish(b"a", b"x" * 1000)
+            accepted += 1
+
+    with pytest.raises(Unavailable):
+        burst()
+    await eventually(lambda: len(got) == accepted, within=30)
+    assert accepted > 5_000
+
+
+async def test_a_publisher_can_wait_for_room(connected: Any, server: NatsServer) -> None:
+    """`ready` paces a publisher to what the server takes, without an error and without much memory."""
+    sender, receiver = await connected(server.url), await connected(server.url)
+    got = await collect(receiver, "a")
+    for _ in range(30_000):
+        if not sender.open:
+            await sender.ready(time.monotonic() + 20)
+        sender.publish(b"a", b"x" * 1000)
+    await eventually(lambda: len(got) == 30_000, within=30)
+
+
+class Recorder(asyncio.Transport):
+    """A transport that notes its writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+
+
+async def test_one_write_per_turn_of_the_loop() -> None:
+    """What any number of tasks publish in one turn is one write."""
+    recorder = Recorder()
+    outlet = Outlet(recorder)
+
+    async def one(frame: bytes) -> None:
+        outlet.put(frame)
+
+    await asyncio.gather(*(one(b"%d," % number) for number in range(10)))
+    await asyncio.sleep(0)
+    assert recorder.writes == [b"0,1,2,3,4,5,6,7,8,9,"]
+
+
+async def test_a_large_gathering_is_written_in_between() -> None:
+    """A burst in one turn does not pile up: it is written every few hundred frames."""
+    recorder = Recorder()
+    outlet = Outlet(recorder)
+    for _ in range(10_000):
+        outlet.put(b"x" * 100)
+        outlet.spill()
+    assert len(outlet.frames) < 1000
+    outlet.write()
+    assert sum(len(data) for data in recorder.writes) == 1_000_000
+
+
+def test_held_messages_count_all_their_parts() -> None:
+    """The bound includes subjects, headers and what keeping a message costs."""
+    held = Held(limit=1000)
+    held.add((b"a" * 100, b"b" * 100, b"c" * 100, b"d" * 100), None)
+    with pytest.raises(Unavailable):
+        held.add((b"a", b"b" * 500, None, b""), None)
+    assert len(held.take()) == 1
+    assert len(held) == 0
+    held.add((b"a", b"b" * 500, None, b""), None)

@@ -1,0 +1,214 @@
+"""Requests and their replies."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cliffracer.errors import DeadlineExceeded, Forbidden, TooLarge, Unavailable
+from cliffracer.messaging.bus import Bus, Reply
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+BLOCK = b"NATS/1.0\r\nX-Correlation-ID: abc\r\n\r\n"
+
+
+async def echo(bus: Bus, subject: str = "echo") -> None:
+    await bus.subscribe(subject, lambda _, reply, block, payload: bus.publish(reply, payload, block))
+    await bus.flush()
+
+
+async def ignore(bus: Bus, subject: str = "ignored") -> list[bytes]:
+    seen: list[bytes] = []
+    await bus.subscribe(subject, lambda _, reply, block, payload: seen.append(payload))
+    await bus.flush()
+    return seen
+
+
+async def test_a_reply_brings_payload_and_headers(bus: Bus) -> None:
+    """The reply is exactly what the other side published, header block included."""
+    await echo(bus)
+    assert await bus.request(b"echo", b"\x00\r\nMSG", BLOCK, timeout=2) == Reply(BLOCK, b"\x00\r\nMSG")
+    assert await bus.request(b"echo", b"", timeout=2) == Reply(None, b"")
+
+
+async def test_each_of_many_gets_its_own_reply(bus: Bus) -> None:
+    """2,000 requests in flight on one connection are not mixed up."""
+    await echo(bus)
+    replies = await asyncio.gather(*(bus.request(b"echo", b"%d" % number, timeout=10) for number in range(2000)))
+    assert [reply.payload for reply in replies] == [b"%d" % number for number in range(2000)]
+
+
+async def test_a_subject_that_nobody_serves_is_unavailable_at_once(bus: Bus) -> None:
+    """The server's answer counts, not the time-out."""
+    with pytest.raises(Unavailable) as caught:
+        await bus.request(b"nobody.there", b"", timeout=60)
+    assert caught.value.message == "No service answers nobody.there."
+    assert caught.value.details["reason"] == "nobody"
+
+
+async def test_no_reply_in_time(bus: Bus) -> None:
+    """The caller gets its answer at the deadline, and what it held is free."""
+    await ignore(bus)
+    with pytest.raises(DeadlineExceeded):
+        await bus.request(b"ignored", b"", timeout=0.05)
+    assert waiting(bus) == 0
+
+
+async def test_a_short_deadline_behind_a_long_one(bus: Bus) -> None:
+    """Deadlines are kept in any order of asking."""
+    await ignore(bus)
+    long = asyncio.create_task(bus.request(b"ignored", b"", timeout=60))
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded):
+        await bus.request(b"ignored", b"", timeout=0.05)
+    assert not long.done()
+    long.cancel()
+
+
+async def test_no_time_left(bus: Bus) -> None:
+    """A request whose budget is spent is not sent."""
+    seen = await ignore(bus)
+    for timeout in (0, -1):
+        with pytest.raises(DeadlineExceeded):
+            await bus.request(b"ignored", b"x", timeout=timeout)
+    await bus.flush()
+    assert seen == []
+
+
+async def test_cancelling_frees_what_a_request_held(bus: Bus) -> None:
+    """A thousand abandoned requests leave nothing behind, and whoever works on them can be told."""
+    seen = await ignore(bus)
+    abandoned: list[bytes] = []
+    tasks = [asyncio.create_task(bus.request(b"ignored", b"", timeout=60, abandoned=abandoned.append)) for _ in range(1000)]
+    await eventually(lambda: len(seen) == 1000)
+    assert waiting(bus) == 1000
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert waiting(bus) == 0
+    assert len(set(abandoned)) == 1000
+
+
+async def test_a_timeout_of_the_callers_own_works(bus: Bus) -> None:
+    """`asyncio.timeout` around a request ends it as it ends anything else."""
+    await ignore(bus)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await bus.request(b"ignored", b"", timeout=60)
+    assert waiting(bus) == 0
+
+
+async def test_the_first_of_several_replies_counts(bus: Bus) -> None:
+    """Replies after the first one, and after the end, are dropped."""
+
+    def answer(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        for number in range(3):
+            bus.publish(reply, b"%d" % number)
+
+    await bus.subscribe("thrice", answer)
+    await bus.flush()
+    assert (await bus.request(b"thrice", b"", timeout=2)).payload == b"0"
+    assert (await bus.request(b"thrice", b"", timeout=2)).payload == b"0"
+
+
+async def test_a_status_header_of_a_peer_is_only_a_header(bus: Bus) -> None:
+    """A reply with a header ``Status: 503`` is a reply."""
+    block = b"NATS/1.0\r\nStatus: 503\r\n\r\n"
+    await bus.subscribe("status", lambda _, reply, __, ___: bus.publish(reply, b"fine", block))
+    await bus.flush()
+    assert await bus.request(b"status", b"", timeout=2) == Reply(block, b"fine")
+
+
+async def test_an_oversize_request_fails_at_the_caller(bus: Bus) -> None:
+    """Headers count too; the connection does not notice."""
+    await echo(bus)
+    room = bus.max_payload
+    with pytest.raises(TooLarge):
+        await bus.request(b"echo", b"x" * (room + 1), timeout=2)
+    with pytest.raises(TooLarge):
+        await bus.request(b"echo", b"x" * (room - 10), BLOCK, timeout=2)
+    assert len((await bus.request(b"echo", b"x" * (room - len(BLOCK)), BLOCK, timeout=5)).payload) == room - len(BLOCK)
+    assert waiting(bus) == 0
+
+
+async def test_a_subject_that_we_may_not_publish_to_is_forbidden_at_once(connected: Any) -> None:
+    """The server's refusal reaches the request that it is about, and only that."""
+    rules = "users = [{ user: a, password: a, permissions: { publish: [allowed, '_INBOX.>'], subscribe: ['>'] } }]"
+    with NatsServer(f"authorization {{ {rules} }}") as server:
+        bus = await connected(server.url, nats_user="a", nats_password="a")
+        await ignore(bus, "allowed")
+        other = asyncio.create_task(bus.request(b"allowed", b"", timeout=60))
+        with pytest.raises(Forbidden) as caught:
+            await bus.request(b"Secret.Subject", b"", timeout=60)
+        assert "Secret.Subject" in caught.value.message
+        assert not other.done()
+        other.cancel()
+
+
+async def test_closing_ends_requests(bus: Bus) -> None:
+    """Nobody waits for a connection that is closed."""
+    await ignore(bus)
+    task = asyncio.create_task(bus.request(b"ignored", b"", timeout=60))
+    await asyncio.sleep(0)
+    await bus.close()
+    with pytest.raises(Unavailable):
+        await task
+    with pytest.raises(Unavailable):
+        await bus.request(b"ignored", b"", timeout=60)
+
+
+async def test_an_inbox_takes_any_number_of_messages(bus: Bus) -> None:
+    """Inboxes share one subscription, do not mix, and are silent once closed."""
+    got: dict[str, list[bytes]] = {"a": [], "b": []}
+    first = bus.inbox(lambda _, __, ___, payload: got["a"].append(payload))
+    second = bus.inbox(lambda _, __, ___, payload: got["b"].append(payload))
+    assert bus.is_inbox(first.subject)
+    for number in range(3):
+        bus.publish(first.subject, b"a%d" % number)
+        bus.publish(second.subject, b"b%d" % number)
+    await bus.flush()
+    first.close()
+    first.close()
+    bus.publish(first.subject, b"late")
+    await bus.flush()
+    assert got == {"a": [b"a0", b"a1", b"a2"], "b": [b"b0", b"b1", b"b2"]}
+
+
+async def test_an_inbox_is_told_that_nobody_is_there(bus: Bus) -> None:
+    """The server's status comes as a header block without payload."""
+    got: list[tuple[bytes | None, bytes]] = []
+    inbox = bus.inbox(lambda _, __, block, payload: got.append((block, payload)))
+    bus.publish(b"nobody.there", b"", reply=inbox.subject)
+    await eventually(lambda: got)
+    assert got[0][0] is not None
+    assert got[0][0].startswith(b"NATS/1.0 503")
+
+
+async def test_a_private_inbox_prefix(connected: Any, server: NatsServer) -> None:
+    """Replies go where the permissions of a deployment want them; others still take them for inboxes."""
+    bus = await connected(server.url, inbox_prefix="_INBOX_payments")
+    replies: list[bytes] = []
+
+    def answer(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
+        replies.append(reply)
+        bus.publish(reply, payload)
+
+    await bus.subscribe("ask", answer)
+    await bus.flush()
+    assert (await bus.request(b"ask", b"x", timeout=2)).payload == b"x"
+    assert replies[0].startswith(b"_INBOX_payments.")
+    assert bus.is_inbox(replies[0])
+    assert bus.private_subject().startswith("_INBOX_payments.")
+
+
+@pytest.mark.parametrize("prefix", ["events", "_INBOX.a b", "_INBOX>", "", "$JS"])
+async def test_an_inbox_prefix_that_others_would_not_answer(connected: Any, prefix: str) -> None:
+    """It is refused before anything connects."""
+    with pytest.raises(ValueError, match=r"inbox prefix|is no name"):
+        await connected("nats://127.0.0.1:1", inbox_prefix=prefix)
+
+
+def waiting(bus: Any) -> int:
+    """How many requests and inboxes the bus holds."""
+    return len(bus._mux)
