@@ -123,7 +123,7 @@ class Requester(Connection):
 
     def message(self, words: list[bytes], header: bytes, payload: bytes) -> None:
         slot = int(words[1][-3:])
-        if payload != self.expected and not self._right(payload):
+        if (payload != self.expected or not payload) and not self._right(payload):
             self.errors += 1
             self.reason = self.reason or (header + payload)[:200].decode(errors="replace")
         now = time.perf_counter()
