@@ -144,6 +144,14 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
     return Internal(text, err_code=error.err_code)
 
 
+def read_ack(payload: bytes, subject: str) -> PubAck:
+    """Return what a stream says about a message on a subject; its refusal is raised."""
+    ack = _ack_of.decode(payload)
+    if ack.error is not None:
+        raise typed(ack.error, f"publish to {subject}")
+    return ack
+
+
 class JetStream:
     """JetStream's API over one bus; every request waits at most ``timeout`` seconds."""
 
@@ -175,10 +183,7 @@ class JetStream:
     async def store(self, subject: str, payload: bytes, block: bytes | None = None, *, timeout: float | None = None) -> PubAck:
         """Publish once and return the stream's ack; `Unavailable` where no stream takes the subject, `Conflict` for a failed condition."""
         reply = await self.bus.request(subject.encode(), payload, block, timeout=self.timeout if timeout is None else timeout)
-        ack = _ack_of.decode(reply.payload)
-        if ack.error is not None:
-            raise typed(ack.error, f"publish to {subject}")
-        return ack
+        return read_ack(reply.payload, subject)
 
     async def stream(self, name: str, *, subjects: str | None = None) -> StreamInfo:
         """Return a stream's configuration and state; with ``subjects`` a filter, how many messages each subject has."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from cliffracer.context import new_id
 from cliffracer.errors import DeadlineExceeded, Unavailable
-from cliffracer.messaging.jetstream import JetStream, PubAck
+from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 
 ATTEMPT = 2.0  # seconds that one attempt waits for its ack
@@ -23,6 +23,7 @@ class Publisher:
 
     def __init__(self, jetstream: JetStream, *, recover: Recover | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
         self._jetstream = jetstream
+        self._bus = jetstream.bus
         self._recover = recover
         self._attempt = attempt
         self._free = asyncio.Semaphore(limit)
@@ -42,43 +43,50 @@ class Publisher:
         `Unavailable` when it was not stored in time as far as we know: NATS away, no stream, the stream full;
         `DeadlineExceeded` when it was sent and the outcome is unknown; `TooLarge`, `Conflict` (a failed condition) at once.
         """
-        named = {**(headers or {})}
-        named[MESSAGE_ID] = message_id or named.get(MESSAGE_ID) or new_id()
-        return await self.publish_block(subject, payload, encode_headers(named), timeout=timeout)
+        if headers is None or message_id is not None or MESSAGE_ID not in headers:
+            headers = {**(headers or {}), MESSAGE_ID: message_id or new_id()}
+        return await self.publish_block(subject, payload, encode_headers(headers), timeout=timeout)
 
     async def publish_block(self, subject: str, payload: bytes, block: bytes, *, timeout: float = 10.0) -> PubAck:
         """Like `publish`, with a header block that is encoded already and has a message id in it."""
         deadline = time.monotonic() + timeout
+        if self._free.locked():
+            await self._turn(timeout)
+        else:
+            await self._free.acquire()
+        try:
+            reply = await self._bus.request(subject.encode(), payload, block, timeout=min(timeout, self._attempt))
+            return read_ack(reply.payload, subject)
+        except (DeadlineExceeded, Unavailable) as error:
+            return await self._persist(subject, payload, block, deadline, error)
+        finally:
+            self._free.release()
+
+    async def _turn(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._free.acquire()
         except TimeoutError:
             raise Unavailable("too many publishes wait for their acks", reason="full") from None
-        try:
-            return await self._persist(subject, payload, block, deadline)
-        finally:
-            self._free.release()
 
-    async def _persist(self, subject: str, payload: bytes, block: bytes, deadline: float) -> PubAck:
-        pause = _FIRST_PAUSE
-        unknown = False
-        problem: Exception
+    async def _persist(self, subject: str, payload: bytes, block: bytes, deadline: float, problem: Exception) -> PubAck:
+        """Repeat until the outcome is known or the time is over."""
+        pause, unknown = _FIRST_PAUSE, False
         while True:
-            left = deadline - time.monotonic()
-            try:
-                return await self._jetstream.store(subject, payload, block, timeout=min(left, self._attempt))
-            except DeadlineExceeded as error:
-                unknown, problem = True, error
-            except Unavailable as error:
-                problem = error
-                if error.details.get("reason") == "full":
-                    raise
-                if error.details.get("reason") == "nobody" and self._recover is not None:
-                    await self._recovered(deadline)
+            reason = problem.details.get("reason") if isinstance(problem, Unavailable) else "unknown"
+            unknown = unknown or reason == "unknown"
+            if reason == "full":
+                raise problem
+            if reason == "nobody" and self._recover is not None:
+                await self._recovered(deadline)
             if time.monotonic() + pause >= deadline:
                 raise self._given_up(subject, problem, unknown=unknown) from problem
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                return await self._jetstream.store(subject, payload, block, timeout=min(deadline - time.monotonic(), self._attempt))
+            except (DeadlineExceeded, Unavailable) as error:
+                problem = error
 
     async def _recovered(self, deadline: float) -> None:
         assert self._recover is not None

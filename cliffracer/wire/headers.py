@@ -20,23 +20,30 @@ VERSION = b"NATS/1.0"
 MAX_HEADERS = 16_384  # bytes of one block, in and out
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110 token
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_KNOWN = 1000
+_names: set[str] = set()  # that passed the check before
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
     """Return the block to put before a payload; ValueError for a name or value that would break out of its line."""
-    lines = [VERSION]
+    if not (headers.keys() <= _names and "".join(headers.values()).isprintable()):  # almost all are, and that costs little
+        _check(headers)
+    block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"]).encode()
+    if len(block) > MAX_HEADERS:
+        raise ValueError(f"headers take {len(block)} bytes; {MAX_HEADERS} is the limit")
+    return block
+
+
+def _check(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
         if not _VALUE.fullmatch(value):
             raise ValueError(f"the value of header {name} has a control character or a line break")
-        lines.append(f"{name}: {value}".encode())
-    block = b"\r\n".join((*lines, b"", b""))
-    if len(block) > MAX_HEADERS:
-        raise ValueError(f"headers take {len(block)} bytes; {MAX_HEADERS} is the limit")
-    return block
+        if len(_names) < _KNOWN:
+            _names.add(name)
 
 
 def status_of(block: bytes | None) -> int:
