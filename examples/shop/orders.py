@@ -1,0 +1,91 @@
+"""Takes orders over HTTP, has the goods reserved and the card charged, and tells everybody how it went."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from cliffracer import App, Event, Model, Repository, ServiceError
+
+app = App("orders", version="1.0.0", description="takes orders")
+inventory = app.service("inventory", timeout=5)
+payments = app.service("payments", timeout=5)
+
+Status = Literal["open", "confirmed", "refused"]
+
+
+class Line(Struct):
+    sku: Annotated[str, Meta(min_length=1, max_length=40)]
+    quantity: Annotated[int, Meta(ge=1, le=1000)]
+
+
+class NewOrder(Struct, forbid_unknown_fields=True):
+    customer: Annotated[str, Meta(min_length=1, max_length=100)]
+    card: Annotated[str, Meta(pattern=r"^[0-9]{16}$")]
+    lines: Annotated[list[Line], Meta(min_length=1, max_length=50)]
+
+
+class Order(Model):
+    __tablename__ = "orders"
+    customer: str
+    lines: list[Line]
+    total: int = 0
+    status: Status = "open"
+    reason: str = ""
+
+
+class OrderChanged(Event, subject="order.changed"):
+    order_id: UUID
+    customer: str
+    status: Status
+    total: int
+    reason: str = ""
+
+
+@app.post("/orders", status=201)
+async def place_order(new: NewOrder, *, orders: Repository[Order]) -> Order:
+    """Place an order: it comes back confirmed, or refused with the reason."""
+    order = await orders.create(Order(customer=new.customer, lines=new.lines))
+    try:
+        total = await inventory.reserve(order_id=order.id, lines=new.lines)
+        await payments.charge(order_id=order.id, amount=total, card=new.card)
+    except ServiceError as error:
+        await inventory.release(order_id=order.id)
+        order = await orders.update(order.id, status="refused", reason=error.message)
+    else:
+        order = await orders.update(order.id, status="confirmed", total=total)
+    await app.emit(OrderChanged(order.id, order.customer, order.status, order.total, order.reason))
+    return order
+
+
+@app.get("/orders/{order_id}")
+async def get_order(order_id: UUID, *, orders: Repository[Order]) -> Order:
+    """Return one order."""
+    return await orders.get(order_id)
+
+
+@app.get("/orders")
+async def list_orders(
+    status: Status | None = None, limit: Annotated[int, Meta(ge=1, le=500)] = 50, *, orders: Repository[Order]
+) -> list[Order]:
+    """Return the latest orders, newest first."""
+    chosen = {} if status is None else {"status": status}
+    return await orders.find(order_by="-created_at", limit=limit, **chosen)
+
+
+@app.rpc
+async def totals(*, orders: Repository[Order]) -> dict[str, int]:
+    """Return how many orders have each status."""
+    return {status: await orders.count(status=status) for status in ("open", "confirmed", "refused")}
+
+
+@app.websocket("/orders/feed")
+async def feed() -> AsyncIterator[OrderChanged]:
+    """Send every change of an order as it happens."""
+    async for event in app.events(OrderChanged):
+        yield event.data
+
+
+app.static("/shop", Path(__file__).parent / "page")
