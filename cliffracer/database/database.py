@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Any, Self, TypeVar
 
+from cliffracer.database import outbox
 from cliffracer.database.link import Link, Params, Statement
 from cliffracer.database.model import Model
 from cliffracer.database.pool import Pool
@@ -25,6 +26,8 @@ class Database(Queries):
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.relays: list[Any] = []
+        """What publishes the outbox in this process."""
         self._repositories: dict[type[Model], Repository[Any]] = {}
 
     @classmethod
@@ -104,6 +107,38 @@ class Database(Queries):
         finally:
             pool.give(link)
 
+    async def listen(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield what others send by ``NOTIFY`` on a channel, on a connection of its own that is made anew when it is lost.
+
+        What is sent while there is no connection is not delivered: look at the tables after a pause as well.
+        """
+        pause = 0.05
+        while True:
+            link: Link | None = None
+            try:
+                link = await self.pool.connect()
+                pause = 0.05
+                async for payload in link.listen(channel):
+                    yield payload
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                log.warning("listening on %s is interrupted: %s", channel, error)
+            finally:
+                if link is not None:
+                    link.close()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    async def inbox_once(self, consumer: str, event_id: str) -> bool:
+        """Say whether this task's transaction is the first to handle an event; its mark is kept with the transaction."""
+        return await outbox.first_time(current_transaction(self), consumer, event_id)
+
+    def wake_relays(self) -> None:
+        """Let the relays of this process look into the outbox now."""
+        for relay in self.relays:
+            relay.wake()
+
     def statistics(self) -> dict[str, float]:
         """Return the pool's numbers for health and metrics."""
         return self.pool.statistics()
@@ -114,10 +149,8 @@ async def _first(connect: Any, place: str, wait: float) -> Link:
     while True:
         try:
             link: Link = await connect()
-        except OSError as error:
-            trouble: Exception = error
         except Exception as error:
-            if type(error).__module__.partition(".")[0] != "psycopg":
+            if not is_away(error):
                 raise
             trouble = error
         else:
@@ -131,3 +164,8 @@ async def _first(connect: Any, place: str, wait: float) -> Link:
             log.warning("PostgreSQL at %s is not there yet; waiting up to %g s", place, wait)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, 1.0)
+
+
+def is_away(error: Exception) -> bool:
+    """Say whether an error means that the server is not there now; psycopg's are told by their module, it is not imported here."""
+    return isinstance(error, OSError | Unavailable) or type(error).__module__.partition(".")[0] == "psycopg"

@@ -1,7 +1,7 @@
 """What the rest of this folder asks of one connection and of the library behind it; nothing here imports psycopg."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,10 @@ class Link(ABC):
     @abstractmethod
     async def script(self, text: str, deadline: float | None) -> None:
         """Run statements without parameters, several at once if need be: our own, never a caller's."""
+
+    @abstractmethod
+    def listen(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield the payloads of notifications on a channel, until the connection is lost; then it raises."""
 
     @abstractmethod
     async def commit(self, deadline: float | None) -> None:

@@ -42,7 +42,7 @@ class Pool:
         self.name = name
         self.largest = largest
         self.patience = patience
-        self._connect = connect
+        self.connect = connect
         self._smallest = smallest
         self._lifetime = lifetime
         self._idle = idle
@@ -208,7 +208,7 @@ class Pool:
         try:
             while not self._closed:
                 try:
-                    link = await self._connect()
+                    link = await self.connect()
                 except Exception as error:  # noqa: BLE001 - whatever the library says, the next attempt may succeed
                     self._note(error)
                 else:

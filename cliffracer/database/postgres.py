@@ -8,12 +8,13 @@ import asyncio
 import logging
 import select
 from bisect import bisect_left
+from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -188,6 +189,15 @@ class PostgresLink(Link):
         await self._ready(deadline)
         try:
             await self.session.execute(text.encode())
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+    async def listen(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield the payloads of notifications on a channel, until the connection is lost; then it raises."""
+        try:
+            await self.session.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            async for note in self.session.notifies():
+                yield note.payload
         except psycopg.Error as error:
             raise translate(error) from error
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from cliffracer.context import current
+from cliffracer.database import outbox
 from cliffracer.database.failures import aborted
 from cliffracer.database.link import Link, Params, Statement
 from cliffracer.database.pool import Pool
@@ -32,7 +33,7 @@ class Transaction(Queries):
     Repositories and the `Database` join it by themselves, so most handlers only need it to be there.
     """
 
-    __slots__ = ("callbacks", "database", "depth", "link", "open", "outer", "task")
+    __slots__ = ("callbacks", "database", "depth", "link", "open", "outer", "task", "told")
 
     def __init__(self, database: Any, link: Link, outer: "Transaction | None", depth: int = 0) -> None:
         self.database = database
@@ -41,12 +42,29 @@ class Transaction(Queries):
         self.depth = depth
         self.task = asyncio.current_task()
         self.open = True
+        self.told = False
         self.callbacks: list[Callable[[], None]] = [] if outer is None or depth == 0 else outer.callbacks
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call a function, once, when the whole transaction is committed; never if it is not."""
         if callback not in self.callbacks:
             self.callbacks.append(callback)
+
+    async def emit(self, subject: str, payload: bytes, headers: dict[str, str], message_id: str, key: str | None = None) -> None:
+        """Store an event with this transaction: published after the commit, and only then; events of a key in order."""
+        self._check()
+        await outbox.add(self, subject, payload, headers, message_id=message_id, key=key)
+
+    def tell(self) -> bool:
+        """Say whether the relays still have to be told of this transaction; those of this process will be, at its commit."""
+        self.after_commit(self.database.wake_relays)
+        level: Transaction | None = self
+        while level is not None and level.link is self.link:
+            if level.told:
+                return False
+            level = level.outer
+        self.told = True
+        return True
 
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement in this transaction and return its rows."""

@@ -1,0 +1,116 @@
+"""Events that are emitted exactly when their transaction commits: stored by it, published after it (see `relay`).
+
+And the other end: an event whose effect and whose mark in the inbox are one transaction has that effect once.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+
+from cliffracer.database.link import Statement
+from cliffracer.database.schema import LOCK, exists
+from cliffracer.errors import SetupError
+
+log = logging.getLogger("cliffracer.database")
+
+CHANNEL = "cliffracer_outbox"
+OUTBOX, INBOX = "cliffracer_outbox", "cliffracer_inbox"
+TABLES = {
+    OUTBOX: """
+CREATE TABLE cliffracer_outbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id text NOT NULL,
+    subject text NOT NULL,
+    key text,
+    headers jsonb NOT NULL,
+    payload bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    attempts integer NOT NULL DEFAULT 0,
+    parked_at timestamp with time zone,
+    error text
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+""",
+    INBOX: """
+CREATE TABLE cliffracer_inbox (
+    consumer text NOT NULL,
+    event_id text NOT NULL,
+    seen_at timestamp with time zone NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, event_id)
+)
+""",
+}
+"""The tables of our own, by name."""
+
+_STORE = "INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload)"
+_ADD = Statement(f"{_STORE} VALUES (%s, %s, %s, %s, %s)")
+_ADD_IN_ORDER = Statement(
+    "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))) "
+    + _STORE
+    + " SELECT %s, %s, %s, %s::jsonb, %s FROM turn"
+)
+"""Who emits for a key waits until the one before has committed, so that the order of ids is the order of commits."""
+_TELL = Statement("SELECT pg_notify('cliffracer_outbox', '')")
+_SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
+_LAG = Statement(
+    "SELECT count(*) FILTER (WHERE parked_at IS NULL), count(*) FILTER (WHERE parked_at IS NOT NULL), "
+    "coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision FROM cliffracer_outbox"
+)
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far publishing is behind committing."""
+
+    pending: int
+    parked: int
+    """Events that cannot be published as they are; they wait for a person."""
+    oldest: float
+    """Age of the oldest pending one, in seconds."""
+
+
+async def create_tables(database: Any) -> list[str]:
+    """Create the tables of our own that are not there, and return their names."""
+    made = []
+    async with database.transaction() as transaction:
+        await transaction.run(Statement("SELECT pg_advisory_xact_lock(%s)"), [LOCK])
+        for name, text in TABLES.items():
+            if not await exists(transaction, name):
+                await transaction.run(Statement(text))
+                made.append(name)
+    return made
+
+
+async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:
+    """Store an event with the transaction; it is published if and when that commits."""
+    document = msgspec.json.encode(headers).decode()
+    if key is None:
+        await transaction.run(_ADD, [message_id, subject, None, document, payload])
+    else:
+        await transaction.run(_ADD_IN_ORDER, [key, message_id, subject, key, document, payload])
+    if transaction.tell():
+        await transaction.run(_TELL)
+
+
+async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
+    """Say whether this transaction is the first to handle an event; a second one waits until the first has ended."""
+    if transaction is None:
+        raise SetupError("An inbox needs the handler's transaction: give the handler tx: Transaction, or open one around it.")
+    return bool(await transaction.run(_SEE, [consumer, event_id]))
+
+
+async def lag(database: Any) -> Lag:
+    """Return how many events wait to be published, and for how long."""
+    ((pending, parked, oldest),) = await database.rows(_LAG)
+    return Lag(pending, parked, oldest)
+
+
+async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:
+    """Delete marks of events that were handled so many seconds ago, and return how many."""
+    statement = Statement("DELETE FROM cliffracer_inbox WHERE seen_at < now() - make_interval(secs => %s)")
+    return int(await database.run(statement, [older_than]))
+
+
+async def release(database: Any) -> int:
+    """Let parked events be tried again, and return how many they are."""
+    statement = Statement("UPDATE cliffracer_outbox SET parked_at = NULL, attempts = 0, error = NULL WHERE parked_at IS NOT NULL")
+    return int(await database.run(statement))

@@ -1,0 +1,156 @@
+"""Publishes what the outbox holds: every replica runs a relay, one of them works at a time, none of them is needed.
+
+Rows are locked, published, deleted and committed. A relay that dies in between leaves them for the next, which
+publishes them again under the same message id, so that the stream keeps one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from cliffracer.database.link import Statement
+from cliffracer.database.outbox import CHANNEL, forget
+from cliffracer.errors import DeadlineExceeded, ServiceError, Unavailable
+
+log = logging.getLogger("cliffracer.database")
+
+Publish = Callable[[str, bytes, dict[str, str], str], Awaitable[Any]]
+"""``publish(subject, payload, headers, message_id)``: returns once the stream has stored it."""
+
+TURN = 0x636C6966_6F757462
+"""The advisory lock of the relay at work."""
+TRIES = 10
+"""After so many failures that are no matter of waiting, an event is parked."""
+_BEGIN = Statement("SELECT pg_try_advisory_xact_lock(%s), set_config('idle_in_transaction_session_timeout', '30s', true)")
+_PENDING = Statement(
+    "SELECT id, subject, payload, headers, message_id, key, attempts FROM cliffracer_outbox "
+    "WHERE parked_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+)
+_DONE = Statement("DELETE FROM cliffracer_outbox WHERE id = ANY(%s)")
+_FAILED = Statement(
+    "UPDATE cliffracer_outbox SET attempts = attempts + 1, error = %s, parked_at = CASE WHEN %s THEN now() END WHERE id = %s"
+)
+
+
+class Relay:
+    """Moves events from the outbox to the stream until it is stopped."""
+
+    def __init__(self, database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0) -> None:
+        self._database = database
+        self._publish = publish
+        self._batch = batch
+        self._every = every
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.published = self.parked = self.failed = 0
+
+    def wake(self) -> None:
+        """Look for events now; called after a commit of this process and on a notification from another."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish what is there and what comes, until cancelled."""
+        pause = self._every
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                found = await self.pass_once()
+            except ServiceError as error:
+                log.warning("the outbox cannot be published now: %s", error)
+                found, pause = 0, min(pause * 2, 30.0)
+            else:
+                pause = self._every
+            if not found:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+
+    def stop(self) -> None:
+        """End `run` after the batch it is at."""
+        self._stopping = True
+        self._wake.set()
+
+    async def pass_once(self) -> int:
+        """Publish one batch, if no other relay is at it, and return how many events left the outbox."""
+        failures: list[tuple[Any, Exception]] = []
+        sent: list[int] = []
+        parked = 0
+        async with self._database.transaction() as transaction:
+            ((mine, _),) = await transaction.rows(_BEGIN, [TURN])
+            rows = await transaction.rows(_PENDING, [self._batch]) if mine else []
+            chains: dict[Any, list[Any]] = {}
+            for row in rows:
+                chains.setdefault(row[0] if row[5] is None else row[5], []).append(row)
+            await asyncio.gather(*(self._chain(chain, sent, failures) for chain in chains.values()))
+            if sent:
+                await transaction.run(_DONE, [sent])
+            for row, error in failures:
+                parked += await self._note(transaction, row, error)
+        self.published += len(sent)
+        if failures and not sent and not parked:
+            raise Unavailable(f"nothing could be published: {failures[0][1]}") from failures[0][1]
+        return len(sent) + parked
+
+    async def _chain(self, rows: list[Any], sent: list[int], failures: list[tuple[Any, Exception]]) -> None:
+        """Publish the events of one key one after the other; the first failure holds back the rest."""
+        for row in rows:
+            number, subject, payload, headers, message_id, *_ = row
+            try:
+                await self._publish(subject, bytes(payload), _headers(headers), message_id)
+            except Exception as error:  # noqa: BLE001 - whatever the publisher raises, the event stays in the outbox
+                failures.append((row, error))
+                return
+            sent.append(number)
+
+    async def _note(self, transaction: Any, row: Any, error: Exception) -> bool:
+        """Keep what is said about a failure, and say whether the event is parked for it."""
+        self.failed += 1
+        if isinstance(error, ServiceError) and (error.retryable or isinstance(error, DeadlineExceeded)):
+            return False
+        final = isinstance(error, ServiceError) or row[6] + 1 >= TRIES
+        await transaction.run(_FAILED, [f"{type(error).__name__}: {error}"[:500], final, row[0]])
+        if final:
+            self.parked += 1
+            log.error("the event %s (%s) cannot be published and is parked: %s", row[4], row[1], error)
+        return final
+
+
+def _headers(document: bytes) -> dict[str, str]:
+    decoded: dict[str, str] = msgspec.json.decode(document, type=dict[str, str])
+    return decoded
+
+
+@asynccontextmanager
+async def relaying(database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0) -> AsyncGenerator[Relay, None]:
+    """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 5 s."""
+    relay = Relay(database, publish, batch=batch, every=every)
+    tasks = [asyncio.create_task(work) for work in (relay.run(), _listen(database, relay), _tidy(database))]
+    database.relays.append(relay)
+    try:
+        yield relay
+    finally:
+        database.relays.remove(relay)
+        relay.stop()
+        await asyncio.wait(tasks[:1], timeout=5.0)
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("the relay of the outbox failed", exc_info=result)
+
+
+async def _listen(database: Any, relay: Relay) -> None:
+    async for _ in database.listen(CHANNEL):
+        relay.wake()
+
+
+async def _tidy(database: Any) -> None:
+    while True:
+        try:
+            await forget(database)
+        except ServiceError as error:
+            log.warning("old marks could not be removed from the inbox: %s", error)
+        await asyncio.sleep(3600)

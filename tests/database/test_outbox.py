@@ -1,0 +1,218 @@
+"""Events leave exactly with their transaction."""
+
+# ruff: noqa: PT012 - what raises is the end of a transaction block
+
+import asyncio
+import contextlib
+
+import pytest
+
+from cliffracer.database import Database
+from cliffracer.database.outbox import create_tables, forget, lag, release
+from cliffracer.database.relay import Relay, relaying
+from cliffracer.errors import InvalidInput, SetupError, Unavailable
+from tests.database.support import until
+
+
+class Stream:
+    """Keeps what is published, each message id once, as the stream does."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, tuple[str, bytes, dict[str, str]]] = {}
+        self.failing: Exception | None = None
+        self.calls = 0
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str], message_id: str) -> None:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self.failing is not None:
+            raise self.failing
+        self.events.setdefault(message_id, (subject, payload, headers))
+
+
+@pytest.fixture
+async def outbox(db: Database) -> Database:
+    await create_tables(db)
+    return db
+
+
+async def emit(db: Database, message_id: str, key: str | None = None) -> None:
+    async with db.transaction() as transaction:
+        await transaction.emit("user.created", message_id.encode(), {"ce-id": message_id}, message_id, key)
+
+
+async def test_committed_event_is_published_with_everything(outbox):
+    """Subject, payload, headers and id arrive as they were given, and the outbox is empty afterwards."""
+    stream = Stream()
+    async with relaying(outbox, stream.publish):
+        await emit(outbox, "1")
+        await until(lambda: stream.events)
+        assert stream.events == {"1": ("user.created", b"1", {"ce-id": "1"})}
+        assert (await lag(outbox)).pending == 0
+
+
+async def test_rolled_back_event_is_never_published(outbox):
+    """Neither a failed transaction nor a failed savepoint emits; what is around the savepoint does."""
+    stream = Stream()
+    async with relaying(outbox, stream.publish):
+        with pytest.raises(ZeroDivisionError):
+            async with outbox.transaction() as transaction:
+                await transaction.emit("a", b"", {}, "undone")
+                raise ZeroDivisionError
+        async with outbox.transaction() as transaction:
+            with contextlib.suppress(ZeroDivisionError):
+                async with outbox.transaction() as inner:
+                    await inner.emit("a", b"", {}, "inner")
+                    raise ZeroDivisionError
+            await transaction.emit("a", b"", {}, "outer")
+        await until(lambda: "outer" in stream.events)
+    assert set(stream.events) == {"outer"}
+
+
+async def test_event_of_another_process_is_noticed(outbox, url):
+    """A commit elsewhere wakes the relay by a notification, long before it would look by itself."""
+    stream = Stream()
+    async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere:
+        await emit(outbox, "first")
+        await until(lambda: "first" in stream.events)
+        await until(lambda: _listening(outbox))
+        await emit(elsewhere, "second")
+        await until(lambda: "second" in stream.events)
+
+
+async def _listening(db: Database) -> bool:
+    listeners = "select count(*) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()"
+    return bool(await db.fetch_value(int, listeners))
+
+
+async def test_events_wait_while_the_stream_is_away(outbox):
+    """What cannot be published now stays, and goes out later, once."""
+    stream = Stream()
+    stream.failing = Unavailable("NATS is away")
+    async with relaying(outbox, stream.publish, every=0.01):
+        for number in range(5):
+            await emit(outbox, str(number))
+        await until(lambda: stream.calls > 10)
+        assert (await lag(outbox)).pending == 5
+        stream.failing = None
+        await until(lambda: len(stream.events) == 5)
+    assert (await lag(outbox)).parked == 0
+
+
+async def test_event_that_can_never_be_published_is_parked(outbox):
+    """One that is refused for what it is holds nobody up, and is tried again when a person says so."""
+    stream = Stream()
+    stream.failing = InvalidInput("bad subject")
+    relay = Relay(outbox, stream.publish)
+    await emit(outbox, "bad", key="k")
+    assert await relay.pass_once() == 1
+    stream.failing = None
+    await emit(outbox, "good", key="k")
+    await relay.pass_once()
+    assert set(stream.events) == {"good"}
+    assert (await lag(outbox)).parked == 1
+    assert await release(outbox) == 1
+    await relay.pass_once()
+    assert set(stream.events) == {"good", "bad"}
+
+
+async def test_order_per_key_is_the_order_of_commits(outbox):
+    """Events of a key are published as their transactions committed, whatever is going on at once and fails in between."""
+    stream = Stream()
+    order: list[bytes] = []
+    flaky = iter(range(10_000))
+
+    async def publish(subject: str, payload: bytes, headers: dict[str, str], message_id: str) -> None:
+        await asyncio.sleep(0.001 * (len(order) % 3))
+        if next(flaky) % 7 == 0:
+            raise Unavailable("for a moment")
+        if message_id not in stream.events:
+            stream.events[message_id] = (subject, payload, headers)
+            order.append(payload)
+
+    await outbox.execute("create table counters (key text primary key, n int not null default 0)")
+    await outbox.execute("insert into counters select 'k' || g from generate_series(0, 3) g")
+
+    async def bump(key: str) -> None:
+        async with outbox.transaction() as transaction:
+            number = await transaction.fetch_value(int, "update counters set n = n + 1 where key = %s returning n", key)
+            await transaction.emit("bumped", f"{key}:{number}".encode(), {}, f"{key}:{number}", key)
+
+    async with relaying(outbox, publish, batch=7, every=0.01), relaying(outbox, publish, batch=5, every=0.01):
+        await asyncio.gather(*(bump(f"k{number % 4}") for number in range(120)))
+        await until(lambda: len(order) == 120, within=30)
+    for key in range(4):
+        numbers = [int(payload.split(b":")[1]) for payload in order if payload.startswith(b"k%d:" % key)]
+        assert numbers == list(range(1, 31))
+
+
+async def test_only_one_relay_works_at_a_time(outbox):
+    """While a relay is publishing, another one finds nothing to do."""
+    gate = asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        await gate.wait()
+
+    await emit(outbox, "1")
+    first = asyncio.create_task(Relay(outbox, slow).pass_once())
+    await until(lambda: outbox.fetch_value(int, "select count(*) from pg_locks where locktype = 'advisory'"))
+    other = Stream()
+    assert await Relay(outbox, other.publish).pass_once() == 0
+    gate.set()
+    assert await first == 1
+    assert other.calls == 0
+
+
+async def test_inbox_knows_an_event_again(outbox):
+    """The first transaction handles it, a later one does not; a rolled back one did not handle it."""
+    with pytest.raises(ZeroDivisionError):
+        async with outbox.transaction():
+            assert await outbox.inbox_once("mailer", "e1")
+            raise ZeroDivisionError
+    async with outbox.transaction():
+        assert await outbox.inbox_once("mailer", "e1")
+    async with outbox.transaction():
+        assert not await outbox.inbox_once("mailer", "e1")
+        assert await outbox.inbox_once("other", "e1")
+    with pytest.raises(SetupError):
+        await outbox.inbox_once("mailer", "e2")
+
+
+async def test_second_delivery_waits_for_the_first(outbox):
+    """Of two deliveries at once, one handles the event, and the other learns it only after the first has ended."""
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def first() -> bool:
+        async with outbox.transaction():
+            mine = await outbox.inbox_once("c", "e")
+            inside.set()
+            await go.wait()
+            return mine
+
+    async def second() -> bool:
+        await inside.wait()
+        async with outbox.transaction():
+            return await outbox.inbox_once("c", "e")
+
+    tasks = asyncio.create_task(first()), asyncio.create_task(second())
+    await inside.wait()
+    await until(lambda: outbox.fetch_value(int, "select count(*) from pg_locks where not granted"))
+    assert not tasks[1].done()
+    go.set()
+    assert await asyncio.gather(*tasks) == [True, False]
+
+
+async def test_old_marks_are_forgotten(outbox):
+    """The inbox does not grow for ever."""
+    async with outbox.transaction():
+        await outbox.inbox_once("c", "e")
+    assert await forget(outbox, older_than=3600) == 0
+    assert await forget(outbox, older_than=-1) == 1
+
+
+async def test_tables_are_made_once_by_many(outbox, url):
+    """Replicas that start at once make each table once."""
+    await outbox.execute("drop table cliffracer_outbox, cliffracer_inbox")
+    async with Database.open(url) as other:
+        made = await asyncio.gather(*(create_tables(each) for each in (outbox, other) * 3))
+    assert sorted(name for names in made for name in names) == ["cliffracer_inbox", "cliffracer_outbox"]
