@@ -22,7 +22,7 @@ from cliffracer.settings import MASK, Secret
 
 LONGEST = 8_000  # characters of one value
 _LONGEST_TRACE = 32_000
-_LARGEST = 1_000_000  # characters that are looked at
+_LARGEST = 64_000  # characters that are looked at
 _ITEMS = 100
 _DEPTH = 6
 _RESERVED = frozenset(

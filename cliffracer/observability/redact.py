@@ -17,8 +17,8 @@ PRIVATE = frozenset({
 _SHORTEST = 6  # a shorter password is hidden by its name and its type alone, since it is part of other words
 _WORDS = frozenset({"postgres", "password", "secret", "changeme", "cliffracer", "default"})
 _IN_URL = re.compile(r"://(?P<credentials>[^\s]*)@")
-_CREDENTIALS = re.compile(r"(?<=://)[^\s\"'<>,/@:]*(?::(?!\d{1,5}[/?#])[^\s\"'<>]*)?(?=@)")
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s\"'<>,/@:]{0,256}(?::(?!\d{1,5}[/?#])[^\s\"'<>]{0,256})?(?=@)")
+_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _BEARER = re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}")
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 _NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _IGNORED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _PLAIN = re.compile(r"[^\n]*")
-_COMMENT = re.compile(r"(?:^|[ \t]+)#.*")
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
 _SINGLE = re.compile(r"'([^']*)'")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r'\\([nrt"\\$])')
@@ -29,12 +29,12 @@ def parse(content: str) -> dict[str, Entry]:
     """Return the entries by name; ValueError that begins with the number of a line that cannot be read."""
     content = content.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     entries: dict[str, Entry] = {}
-    position = 0
+    position, line, counted = 0, 1, 0
     while position < len(content):
         if blank := _IGNORED.match(content, position):
             position = max(blank.end(), position + 1)
             continue
-        line = content.count("\n", 0, position) + 1
+        line, counted = line + content.count("\n", counted, position), position
         named = _NAME.match(content, position)
         if named is None:
             raise ValueError(f"line {line}: NAME=value is wanted")

@@ -170,7 +170,7 @@ def addresses(*schemes: str) -> Reader:
 
 def nats_servers(value: object) -> str:
     """One NATS URL or several, comma-separated; ``host:port`` stands for ``nats://host:port``."""
-    found = words(value)
+    found = words(",".join(words(value)))
     for server in found:
         _check_url(server if "://" in server else f"nats://{server}", ("nats", "tls", "ws", "wss"))
     if not found:
