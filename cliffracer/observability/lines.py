@@ -5,6 +5,7 @@ drive a terminal; values of any type become something that JSON has; long ones a
 """
 
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -58,7 +59,7 @@ def trace_id(traceparent: str | None) -> str:
     return found if found.isascii() and found.isalnum() else ""
 
 
-def json_line(record: Record, traceback: str = "", clean: Clean = str) -> str:
+def json_line(record: Record, clean: Clean = str) -> str:
     """Return the record as a JSON object and a line break, fields under their names; one that is ours gets a ``_`` behind it.
 
     ``clean`` sees every text that the record was given, and returns it without secrets.
@@ -76,12 +77,12 @@ def json_line(record: Record, traceback: str = "", clean: Clean = str) -> str:
     for name, value in _extra(record, call):
         fields[f"{name}_" if name in _RESERVED else clean(name)] = _cleaned(value, clean)
     if record["exception"]:
-        fields["exception"] = _exception(record["exception"], traceback, clean)
+        fields["exception"] = _exception(record["exception"], clean)
     line = msgspec.json.encode(fields)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line.decode()) + "\n"
 
 
-def human_line(record: Record, traceback: str = "", clean: Clean = str, *, colour: bool = False) -> str:
+def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> str:
     """Return the record as time, level, place, message, ``name=value`` and a line break; a traceback follows, indented."""
     call = call_fields()
     level = record["level"].name
@@ -97,8 +98,8 @@ def human_line(record: Record, traceback: str = "", clean: Clean = str, *, colou
         parts.append(_dim(call["correlation_id"], colour))
     line = " ".join(part for part in parts if part)
     if record["exception"]:
-        shown = _cut(clean(traceback or _said(record["exception"].value)), _LONGEST_TRACE)
-        line += "".join(f"\n  {escaped(row)}" for row in shown.rstrip("\n").split("\n"))
+        rows = _traceback(record["exception"], clean).rstrip("\n").split("\n")
+        line += "".join(f"\n  {escaped(row)}" for row in rows)
     return line + "\n"
 
 
@@ -185,14 +186,14 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… {len(text) - longest} more"
 
 
-def _exception(exception: Any, traceback: str, clean: Clean) -> dict[str, str]:
+def _exception(exception: Any, clean: Clean) -> dict[str, str]:
     kind, value, _ = exception
     try:
         message = str(value)
     except Exception:  # noqa: BLE001 - see above
         message = "that cannot be printed"
     name = "None" if kind is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    return {"type": name, "message": _cleaned(_text(message), clean), "traceback": _cut(clean(_text(traceback)), _LONGEST_TRACE)}
+    return {"type": name, "message": _cleaned(_text(message), clean), "traceback": _traceback(exception, clean)}
 
 
 def _cleaned(value: Any, clean: Clean) -> Any:
@@ -203,6 +204,12 @@ def _cleaned(value: Any, clean: Clean) -> Any:
     if isinstance(value, list):
         return [_cleaned(one, clean) for one in value]
     return value
+
+
+def _traceback(exception: Any, clean: Clean) -> str:
+    kind, value, trace = exception
+    rows = traceback.format_exception(kind, value, trace)
+    return _cut(clean(_text("".join(rows))), _LONGEST_TRACE)
 
 
 def _word(value: Any) -> str:

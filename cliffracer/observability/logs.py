@@ -45,9 +45,9 @@ def configure(settings: Settings) -> None:
         return
     previous = 0 if _setup.handler is None else _setup.handler  # 0 is loguru's own, to standard error
     _setup.handler = log.add(
-        _sink(Redaction(settings), human=human, colour=colour),
+        _written,
         level=settings.log_level,
-        format=_traceback,
+        format=_format(Redaction(settings), human=human, colour=colour),
         colorize=False,
         backtrace=False,
         diagnose=False,  # it prints the values of variables, which may be secrets
@@ -87,28 +87,24 @@ def write(text: str) -> None:
         stream.flush()
 
 
-def _sink(redacted: Redaction, *, human: bool, colour: bool) -> Callable[[Any], None]:
-    def shown(message: Any) -> str:
-        if human:
-            return human_line(message.record, message, redacted, colour=colour)
-        return json_line(message.record, message, redacted)
+def _format(redacted: Redaction, *, human: bool, colour: bool) -> Callable[[Any], str]:
+    """Make the line while loguru formats, not while it writes: then a value that logs when it is printed finds no lock held."""
 
-    def sink(message: Any) -> None:
+    def formatted(record: Any) -> str:
         try:
-            line = shown(message)
+            record["cliffracer_line"] = human_line(record, redacted, colour=colour) if human else json_line(record, redacted)
         except Exception:  # noqa: BLE001 - loguru would print the record as it is, secrets and all
-            line = last_resort(message.record)
-        try:
-            write(line)
-        except (OSError, ValueError):  # standard error was closed: there is nobody to tell
-            return
+            record["cliffracer_line"] = last_resort(record)
+        return "{cliffracer_line}"
 
-    return sink
+    return formatted
 
 
-def _traceback(record: Any) -> str:
-    """What loguru has to format: the traceback, which is all of its text that our lines use."""
-    return "{exception}" if record["exception"] else ""
+def _written(line: str) -> None:
+    try:
+        write(line)
+    except (OSError, ValueError):  # standard error was closed: there is nobody to tell
+        return
 
 
 def _name_call(record: Any) -> None:
