@@ -37,7 +37,10 @@ class Meter:
         result = driver.ask(**command)
         used, nats_used = self._used() - before, self.nats.cpu() - nats_before
         if result.errors or not result.calls:
-            return result, Sample(errors=max(1, result.errors), reason=result.reason)
+            gone = "".join(
+                f"; {process.name} ended: {process.last_line()}" for process in self.processes if process.child.poll() is not None
+            )
+            return result, Sample(errors=max(1, result.errors), reason=result.reason + gone)
         micro = 1e6 / result.calls
         latency = [None if value is None else value * 1e6 for value in (result.p50, result.p99)]
         return result, Sample(0, "", result.calls / result.seconds, used * micro, nats_used * micro, *latency)

@@ -107,18 +107,20 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _cpu(pid: int) -> float:
-    """Nanoseconds of the scheduler per thread where the kernel counts them, ticks of the process otherwise."""
-    try:
+    """Nanoseconds of the scheduler per thread where the kernel counts them, ticks of the process otherwise; 0 once it is gone."""
+    with contextlib.suppress(OSError, IndexError):
         return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
-    except (OSError, IndexError):
+    with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * _CPU_TICK
+    return 0.0
 
 
 def _memory(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
     return 0.0
 
 
@@ -183,6 +185,11 @@ class Stage:
         command = [str(BIN / "cliffracer"), "run", f"benchmarks.contestants.{name.partition('@')[0]}:app"]
         settings = {"HTTP_PORT": str(port), "CLIFFRACER_ENV": "production", "LOG_FORMAT": "human", **settings}
         return self._started(name, command, **settings), port
+
+    def sampled(self, name: str, **settings: str) -> Process:
+        """Return a running contestant of ours under the sampler of `benchmarks.profile`."""
+        command = [sys.executable, "-m", "benchmarks.profile", "run", f"benchmarks.contestants.{name}:app"]
+        return self._started(name, command, CLIFFRACER_ENV="production", HTTP_PORT=str(free_port()), **settings)
 
     def _started(self, name: str, command: list[str], *, ready: str | int = "ready", **environment: str) -> Process:
         if name in self.missing:

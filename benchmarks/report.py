@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.charts import bars
 from benchmarks.footprint import Footprint
 from benchmarks.measure import Standing, middle, spread
 from benchmarks.processes import ROOT
+from benchmarks.profile import Profile
 from benchmarks.suites import Suite
 from benchmarks.targets import TARGETS, Standings
 
@@ -29,18 +32,29 @@ figures. Absolute figures belong to this machine and this hour: compare ratios, 
 {versions}
 """
 
+PROFILED = "Processor time of the server by Python function, sampled each millisecond; what it calls in C counts for it."
 
-def write(folder: Path, suites: list[Suite], standings: Standings, footprint: Footprint, rounds: int) -> str:
+
+class Findings(msgspec.Struct):
+    """Everything that one run found."""
+
+    standings: Standings
+    rounds: int
+    footprint: Footprint = Footprint()
+    profiles: list[Profile] = []
+
+
+def write(folder: Path, suites: list[Suite], found: Findings) -> str:
     """Write RESULTS.md and its charts into a folder and return the text."""
     charts = folder / "charts"
     charts.mkdir(parents=True, exist_ok=True)
     parts = [
-        INTRODUCTION.format(rounds=rounds, machine=_machine(), versions=_versions()),
+        INTRODUCTION.format(rounds=found.rounds, machine=_machine(), versions=_versions()),
         "## What must be reached",
         _targets(standings, footprint),
     ]
     for suite in suites:
-        rows = standings[suite.key]
+        rows = found.standings[suite.key]
         (charts / f"{suite.key}.svg").write_text(bars(f"{suite.title}: CPU per call, µs", [(row.label, row.median("cpu")) for row in rows]))
         parts += [
             f"## {suite.title}",
@@ -48,8 +62,10 @@ def write(folder: Path, suites: list[Suite], standings: Standings, footprint: Fo
             _suite(suite, rows),
             f"![CPU per call](charts/{suite.key}.svg)",
         ]
-    if footprint.memory:
-        parts += ["## Memory, start, import", _footprint(footprint)]
+    if found.footprint.memory:
+        parts += ["## Memory, start, import", _footprint(found.footprint)]
+    for profile in found.profiles:
+        parts += [f"## Where our own time goes: {profile.title}", PROFILED, profile.reason or _shares(profile)]
     text = "\n\n".join(part.strip() for part in parts) + "\n"
     (folder / "RESULTS.md").write_text(text)
     return text
@@ -95,6 +111,10 @@ def _suite(suite: Suite, rows: list[Standing]) -> str:
 
 def _without_paths(text: str) -> str:
     return text.replace(f"{ROOT}/", "")
+
+
+def _shares(profile: Profile) -> str:
+    return table(["function", "share"], [[f"`{name}`", f"{share:.1%}"] for name, share in profile.shares])
 
 
 def _footprint(footprint: Footprint) -> str:

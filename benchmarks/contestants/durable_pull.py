@@ -19,7 +19,7 @@ async def main() -> None:
         while True:
             try:
                 messages = await subscription.fetch(100, timeout=1.0)
-            except nats.errors.Error:  # nothing came in time, or the server said so by a status
+            except (nats.errors.Error, TimeoutError):  # nothing came in time, which nats-py says in both ways
                 continue
             for message in messages:
                 receipt(decode_order(message.data))

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from benchmarks.load.nats import Connection, Requester, Responder, connect
 from benchmarks.load.result import Result
 from benchmarks.measure import Sample, Standing, middle, spread
 from benchmarks.payload import ORDER, RECEIPT, REPLY, decode_receipt, encode, receipt
-from benchmarks.report import write
+from benchmarks.report import Findings, write
 from benchmarks.suites import SUITES
 from benchmarks.targets import TARGETS
 from tests.support.nats import NatsServer, free_port
@@ -134,7 +135,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert spread(ours.ratios(base, "cpu")) == "0.50-0.50"
 
 
-def test_report_prints_targets_beside_what_was_reached(tmp_path: object) -> None:
+def test_report_prints_targets_beside_what_was_reached(tmp_path: Path) -> None:
     """A missed target says no, an unmeasured one says so, a failed contestant shows its reason and no figure."""
     suite = next(each for each in SUITES if each.key == "client")
     rows = [
@@ -142,7 +143,7 @@ def test_report_prints_targets_beside_what_was_reached(tmp_path: object) -> None
         _standing("FastStream", Sample(errors=1, reason="boom | bang")),
         _standing("Cliffracer", Sample(rate=90.0, cpu=8.0, p50=6.0, p99=9.0)),
     ]
-    text = write(tmp_path, [suite], {"client": rows}, Footprint(), rounds=1)  # type: ignore[arg-type]  # a Path, says pytest
+    text = write(tmp_path, [suite], Findings({"client": rows}, rounds=1))
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "0.80" in lines["RPC client, 64 in flight: CPU per call"]
     assert "**no**" in lines["RPC client, 64 in flight: CPU per call"]
