@@ -40,7 +40,7 @@ class Findings(msgspec.Struct):
 
     standings: Standings
     rounds: int
-    footprint: Footprint = Footprint()
+    footprint: Footprint = msgspec.field(default_factory=Footprint)
     profiles: list[Profile] = []
 
 
@@ -51,7 +51,7 @@ def write(folder: Path, suites: list[Suite], found: Findings) -> str:
     parts = [
         INTRODUCTION.format(rounds=found.rounds, machine=_machine(), versions=_versions()),
         "## What must be reached",
-        _targets(standings, footprint),
+        _targets(found.standings, found.footprint),
     ]
     for suite in suites:
         rows = found.standings[suite.key]
