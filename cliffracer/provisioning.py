@@ -112,7 +112,7 @@ class Provisions:
             elif needed is not None:
                 raise refuse(provider.function, f"{parameter.name} is made per call, this provider once", "Give it scope='call' too.")
         named = self.wants(signature).constants if signature else {}
-        self._values[provider.provides] = value = await stack.enter_async_context(_lifetime(provider.function, named))
+        self._values[provider.provides] = value = await _opened(provider.function, named, stack)
         self._making.pop()
         return value
 
@@ -132,6 +132,14 @@ class Provisions:
                 yield value
 
         return PerCall(open=lifetime)
+
+
+async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitStack) -> Any:
+    """Return an app-wide value; what its provider does after the ``yield`` is done when the stack unwinds, whatever ended the app."""
+    manager = _lifetime(function, named)
+    value = await manager.__aenter__()
+    stack.push_async_callback(manager.__aexit__, None, None, None)
+    return value
 
 
 @asynccontextmanager

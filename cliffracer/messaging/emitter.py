@@ -1,11 +1,12 @@
 """Durable events and one-way calls on their way out: stored when the call returns, at once or when they are due."""
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
@@ -27,15 +28,27 @@ class Emitter:
         self._events = Publisher(jetstream, recover=self.ensure)
         self._later = Publisher(jetstream, recover=self._ensure_later)
         self._schedules = False
+        self._ensured = False
 
     async def ensure(self) -> None:
         """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
         for config in (events_stream(self._subjects, replicas=self._replicas), sends_stream(self._subjects, replicas=self._replicas)):
             await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+        self._ensured = True
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> PubAck:
         """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises."""
+        if not self._ensured:
+            await self._ensure_first(timeout)
         return await self._events.publish(subject, payload, headers, timeout=timeout)
+
+    async def _ensure_first(self, timeout: float) -> None:
+        """Make the streams before the first message: where a core subscriber listens too, the server would not say that none takes it."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.ensure()
+        except TimeoutError:
+            raise Unavailable("no stream for events could be set up in time") from None
 
     async def store_later(
         self, subject: str, payload: bytes, headers: Mapping[str, str], *, at: float, event_id: str, timeout: float = 10.0

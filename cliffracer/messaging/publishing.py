@@ -77,7 +77,7 @@ class Publisher:
             unknown = unknown or reason == "unknown"
             if reason == "full":
                 raise problem
-            if reason == "nobody" and self._recover is not None:
+            if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers heard it
                 await self._recovered(deadline)
             if time.monotonic() + pause >= deadline:
                 raise self._given_up(subject, problem, unknown=unknown) from problem

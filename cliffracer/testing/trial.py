@@ -100,6 +100,7 @@ class Running:
         """Return when all events have been handled (or parked) and nothing runs; `TimeoutError` names what does not end."""
         until = time.monotonic() + within
         while True:
+            await self.up.bus.flush()  # what was emitted before has arrived
             busy = [name for service in self.up.services async for name in service.unsettled()]
             if not busy:
                 return

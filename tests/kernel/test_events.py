@@ -1,0 +1,277 @@
+"""Events through the app: durable and not, typed, wildcards, failures; the deeper guarantees have tests of their own beside JetStream."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from cliffracer import App, Context, Event, NotFound, Rejected, SetupError
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.testing import running
+
+
+class User(msgspec.Struct):
+    name: str
+
+
+class UserCreated(Event, subject="user.created"):
+    name: str
+    id: int = 0
+
+
+async def test_a_durable_event_reaches_every_subscribing_function_once():
+    """Overlapping patterns each get the event once."""
+    app, got = App("s"), []
+
+    @app.on("user.created")
+    async def exact(user: User) -> None:
+        got.append(("exact", user.name))
+
+    @app.on("user.*")
+    async def star(user: User) -> None:
+        got.append(("star", user.name))
+
+    @app.on(">")
+    async def everything(user: dict) -> None:
+        got.append(("all", user["name"]))
+
+    async with running(app) as t:
+        await t.emit("user.created", {"name": "Ada"})
+        await t.settled()
+    assert sorted(got) == [("all", "Ada"), ("exact", "Ada"), ("star", "Ada")]
+
+
+async def test_an_event_says_what_it_is():
+    """A handler that asks for `Event` is given id, subject, source, time, attempt, headers and data."""
+    app, got = App("s"), []
+
+    @app.on("user.*")
+    async def handle(user: User, *, event: Event, context: Context) -> None:
+        got.append((event, context))
+
+    async with running(app) as t:
+        await t.emit("user.created", User("Ada"), id="one")
+        await t.settled()
+        (event, context) = got[0]
+        assert (event.id, event.subject, event.source, event.attempt) == ("one", "user.created", "s", 1)
+        assert event.data == User("Ada")
+        assert event.sequence >= 1
+        assert event.time is not None
+        assert context.correlation_id == event.headers["X-Correlation-ID"]
+
+
+async def test_a_typed_event_has_its_subject_and_its_fields():
+    """One class types both sides, also with fields called like an event's own."""
+    app, got = App("s"), []
+
+    @app.on(UserCreated)
+    async def handle(event: UserCreated) -> None:
+        got.append(event)
+
+    async with running(app) as t:
+        await t.emit(UserCreated("Ada", 7))
+        await t.settled()
+        assert got == [UserCreated("Ada", 7)]
+        assert t.emitted(UserCreated)[0].data == {"name": "Ada", "id": 7}
+
+
+async def test_the_correlation_id_goes_along_with_events_and_calls():
+    """What a handler emits and calls carries the id under which it was asked."""
+    app, seen = App("s"), []
+
+    @app.rpc
+    async def begin(*, context: Context) -> str:
+        await app.emit("step.one", 1)
+        return context.correlation_id
+
+    @app.on("step.one")
+    async def step(data: int, *, context: Context) -> None:
+        seen.append(context.correlation_id)
+        seen.append(await app.call(end))
+
+    @app.rpc
+    async def end(*, context: Context) -> str:
+        return context.correlation_id
+
+    async with running(app) as t:
+        first = await t.call("begin")
+        await t.settled()
+    assert seen == [first, first]
+
+
+async def test_a_failing_handler_is_tried_again_and_then_parked():
+    """After its retries an event is in the dead-letter stream with what went wrong, and others are not touched."""
+    app, attempts = App("s"), []
+
+    @app.on("user.created", retry=[0, 0])
+    async def handle(user: User, *, event: Event) -> None:
+        attempts.append((user.name, event.attempt))
+        if user.name == "Bob":
+            raise NotFound("no Bob")
+
+    async with running(app) as t:
+        for name in ("Ada", "Bob", "Eve"):
+            await t.emit("user.created", User(name))
+        await t.settled()
+        service = t.up.services[0]
+        dead = [parked async for parked in DeadLetters(service.jetstream, service.subjects).ls()]
+    assert [n for n in attempts if n[0] == "Bob"] == [("Bob", 1), ("Bob", 2), ("Bob", 3)]
+    assert [(d.subject, d.function, d.attempts) for d in dead] == [("user.created", "handle", 3)]
+    assert "no Bob" in dead[0].error
+
+
+async def test_poison_is_parked_at_once_and_not_handled():
+    """An event that does not decode never enters the handler and is not lost."""
+    app, got = App("s"), []
+
+    @app.on("user.created")
+    async def handle(user: User) -> None:
+        got.append(user)
+
+    async with running(app) as t:
+        await t.emit("user.created", {"nome": 1})
+        await t.emit("user.created", {"name": "Ada"})
+        await t.settled()
+        service = t.up.services[0]
+        assert await DeadLetters(service.jetstream, service.subjects).count() == 1
+    assert got == [User("Ada")]
+
+
+async def test_each_replica_gets_its_copy_and_a_shared_one_goes_to_one():
+    """``each=True`` is everybody's, ``durable=False`` is shared by the replicas."""
+    got = []
+
+    def replica(number: int) -> App:
+        app = App("s")
+
+        @app.on("a", each=True)
+        async def mine(data: int) -> None:
+            got.append(("each", number))
+
+        @app.on("a", durable=False)
+        async def shared(data: int) -> None:
+            got.append(("shared", number))
+
+        return app
+
+    apps = [replica(0), replica(1)]
+
+    async with running(apps[0]) as t, running(apps[1], settings=t.settings) as other:
+        await t.emit("a", 1, durable=False)
+        await t.settled()
+        await other.settled()
+    assert sorted(n for n in got if n[0] == "each") == [("each", 0), ("each", 1)]
+    assert len([n for n in got if n[0] == "shared"]) == 1
+
+
+async def test_events_wait_while_their_service_is_down():
+    """What was emitted while nobody ran is handled at the next start."""
+    app, got = App("s"), []
+
+    @app.on("user.created")
+    async def handle(user: User) -> None:
+        got.append(user.name)
+
+    other = App("other")
+    async with running(other) as t:
+        async with running(app, settings=t.settings):
+            pass
+        await t.emit("user.created", User("Ada"))
+        async with running(app, settings=t.settings) as again:
+            await again.settled()
+    assert got == ["Ada"]
+
+
+async def test_a_batch_handler_gets_lists_and_may_reject_some():
+    """The rejected ones are tried again, the others are done."""
+    app, got = App("s"), []
+
+    @app.on("n", batch=10, within=0.05, retry=[0])
+    async def handle(numbers: list[int]) -> None:
+        got.append(numbers)
+        odd = {index: "odd" for index, number in enumerate(numbers) if number % 2}
+        if odd and len(got) == 1:
+            raise Rejected(odd)
+
+    async with running(app) as t:
+        await asyncio.gather(*(t.emit("n", number) for number in range(6)))
+        await t.settled()
+    assert sorted(got[0]) == [0, 1, 2, 3, 4, 5]
+    assert sorted(n for batch in got[1:] for n in batch) == [1, 3, 5]
+
+
+async def test_a_feed_yields_what_comes_from_now_on():
+    """`app.events` gives every reader its own copy, typed."""
+    app, got = App("s"), []
+
+    async with running(app) as t:
+
+        async def read():
+            async for event in app.events("user.*", User):
+                got.append(event.data.name)
+                if len(got) == 2:
+                    return
+
+        reading = asyncio.create_task(read())
+        while not got:
+            await t.emit("user.created", User("Ada"))
+            await asyncio.sleep(0)
+        await t.emit("user.gone", User("Bob"), durable=False)
+        await asyncio.wait_for(reading, 5)
+    assert got[0] == "Ada"
+
+
+async def test_a_delayed_event_comes_later():
+    """With ``delay`` an event is kept by the server until it is due."""
+    app, got = App("s"), []
+
+    @app.on("later")
+    async def handle(data: int) -> None:
+        got.append(data)
+
+    async with running(app) as t:
+        await t.emit("later", 2, delay="1s")
+        await t.emit("later", 1)
+        for _ in range(500):
+            if len(got) == 2:
+                break
+            await asyncio.sleep(0.02)
+    assert got == [1, 2]
+
+
+@pytest.mark.parametrize("subject", ["a b", "a.*", "", "a\r\nPUB x 0", "a..b", "é\u2028x x", ">"])
+async def test_a_bad_subject_is_refused_before_it_is_sent(subject):
+    """What is no literal subject raises where it is emitted."""
+    async with running(App("s")) as t:
+        with pytest.raises(ValueError, match="is no subject"):
+            await t.emit(subject, 1)
+
+
+async def test_a_header_that_would_break_out_is_refused():
+    """An event id with a line break never reaches the wire."""
+    async with running(App("s")) as t:
+        with pytest.raises(ValueError, match="control character"):
+            await t.emit("a", 1, id="x\r\nNats-Rollup: all")
+
+
+def test_a_typed_event_needs_a_literal_subject():
+    """A pattern cannot be emitted."""
+    with pytest.raises(SetupError, match="is no subject"):
+
+        class Bad(Event, subject="user.*"):
+            pass
+
+
+async def test_what_is_emitted_with_an_id_twice_is_stored_once():
+    """The stream drops the second event of one id."""
+    app, got = App("s"), []
+
+    @app.on("a")
+    async def handle(data: int) -> None:
+        got.append(data)
+
+    async with running(app) as t:
+        await t.emit("a", 1, id="same")
+        await t.emit("a", 2, id="same")
+        await t.settled()
+    assert got == [1]

@@ -1,0 +1,356 @@
+"""What surrounds a call: providers, middleware, error mapping, hooks, health checks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from cliffracer import App, Conflict, Context, Internal, NotFound, Settings, SetupError
+from cliffracer.testing import running
+
+
+class Mailer:
+    def __init__(self, name: str = "real") -> None:
+        self.name = name
+
+
+class Session:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Audit:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+
+async def test_an_app_wide_provider_is_made_once_and_closed_at_the_end():
+    """A generator's second half runs when the app stops."""
+    app, log = App("s"), []
+
+    @app.provide
+    async def mailer() -> AsyncIterator[Mailer]:
+        log.append("open")
+        yield Mailer()
+        log.append("closed")
+
+    @app.rpc
+    async def name(*, mailer: Mailer) -> str:
+        return mailer.name
+
+    async with running(app) as t:
+        assert [await t.call("name"), await t.call("name")] == ["real", "real"]
+        assert log == ["open"]
+    assert log == ["open", "closed"]
+
+
+async def test_a_provider_may_need_another():
+    """Providers are made in order of need, whatever their order of declaration."""
+    app = App("s")
+
+    @app.provide
+    def audit(*, session: Session) -> Audit:
+        return Audit(session)
+
+    @app.provide
+    def session() -> Session:
+        return Session(7)
+
+    @app.rpc
+    async def number(*, audit: Audit) -> int:
+        return audit.session.number
+
+    async with running(app) as t:
+        assert await t.call("number") == 7
+
+
+async def test_a_circle_of_providers_is_a_setup_error():
+    """Providers that need each other are named, with the way round."""
+    app = App("s")
+
+    @app.provide
+    def audit(*, session: Session) -> Audit:
+        return Audit(session)
+
+    @app.provide
+    def session(*, audit: Audit) -> Session:
+        return audit.session
+
+    with pytest.raises(SetupError, match=r"circle: audit .* -> session .* -> audit"):
+        async with running(app):
+            pass
+
+
+async def test_a_provider_per_call_is_shared_in_a_call_and_closed_after_it():
+    """Two parameters of one call get one value; the next call gets another; each is closed, also after a failure."""
+    app, log = App("s"), []
+
+    @app.provide(scope="call")
+    def session() -> Iterator[Session]:
+        made = Session(len(log))
+        log.append("open")
+        try:
+            yield made
+        finally:
+            log.append("closed")
+
+    @app.provide(scope="call")
+    def audit(*, session: Session) -> Audit:
+        return Audit(session)
+
+    @app.rpc
+    async def same(fail: bool = False, *, session: Session, audit: Audit) -> bool:
+        if fail:
+            raise Conflict("no")
+        return session is audit.session
+
+    async with running(app) as t:
+        assert await t.call("same") is True
+        assert log == ["open", "closed"]
+        with pytest.raises(Conflict):
+            await t.call("same", fail=True)
+        assert log == ["open", "closed"] * 2
+
+
+async def test_an_object_is_provided_under_its_class():
+    """`app.provide(object)` needs no function."""
+    app = App("s")
+    app.provide(Mailer("given"))
+
+    @app.rpc
+    async def name(*, mailer: Mailer, settings: Settings) -> list[str]:
+        return [mailer.name, settings.env]
+
+    async with running(app) as t:
+        assert await t.call("name") == ["given", "test"]
+
+
+async def test_tests_override_by_type():
+    """An override takes the place of a provider, which is not made at all."""
+    app = App("s")
+
+    @app.provide
+    def mailer() -> Mailer:
+        raise AssertionError("never made")
+
+    @app.rpc
+    async def name(*, mailer: Mailer) -> str:
+        return mailer.name
+
+    async with running(app, overrides={Mailer: Mailer("fake")}) as t:
+        assert await t.call("name") == "fake"
+
+
+async def test_middleware_wraps_every_kind_of_handler_in_declared_order():
+    """The first declared is outermost; each sees the context and may change the result."""
+    app, log = App("s"), []
+
+    @app.middleware
+    async def outer(context, proceed):
+        log.append(f"outer {context.kind}")
+        result = await proceed()
+        log.append("outer done")
+        return result
+
+    @app.middleware
+    async def inner(context, proceed):
+        log.append("inner")
+        return await proceed()
+
+    @app.rpc
+    @app.get("/value")
+    async def value() -> int:
+        return 1
+
+    @app.on("a.b", durable=False)
+    async def handle(data: int) -> None:
+        log.append(f"event {data}")
+
+    async with running(app) as t:
+        assert await t.call("value") == 1
+        assert log == ["outer rpc", "inner", "outer done"]
+        log.clear()
+        assert (await t.http.get("/value")).json() == 1
+        assert log == ["outer http", "inner", "outer done"]
+        log.clear()
+        await t.emit("a.b", 5, durable=False)
+        await t.settled()
+        assert log == ["outer event", "inner", "event 5", "outer done"]
+
+
+class Shortage(Exception):
+    pass
+
+
+@pytest.mark.parametrize("manner", ["return", "raise", "class"])
+async def test_an_error_of_the_users_is_mapped_for_rpc_and_http(manner):
+    """`on_error` turns an exception (and its subclasses) into one of the closed set, for every kind of handler."""
+    app = App("s")
+
+    @app.on_error(Shortage)
+    def mapped(error: Shortage):
+        if manner == "raise":
+            raise Conflict(f"short of {error}")
+        return Conflict(f"short of {error}")
+
+    class Worse(Shortage):
+        pass
+
+    @app.rpc
+    @app.get("/take")
+    async def take() -> None:
+        raise Worse("pens")
+
+    async with running(app) as t:
+        with pytest.raises(Conflict, match="short of pens"):
+            await t.call("take")
+        answer = await t.http.get("/take")
+        assert (answer.status_code, answer.json()["detail"]) == (409, "short of pens")
+
+
+async def test_a_mapping_that_fails_is_an_internal_error():
+    """A broken `on_error` still ends in a reply."""
+    app = App("s")
+
+    @app.on_error(Shortage)
+    def mapped(error: Shortage):
+        raise ZeroDivisionError
+
+    @app.rpc
+    async def take() -> None:
+        raise Shortage
+
+    async with running(app) as t:
+        with pytest.raises(Internal):
+            await t.call("take")
+
+
+async def test_hooks_run_in_order_with_providers():
+    """Start-up hooks run before anything is served, shutdown hooks in reverse before providers close."""
+    app, log = App("s"), []
+
+    @app.provide
+    def mailer() -> Iterator[Mailer]:
+        yield Mailer()
+        log.append("mailer closed")
+
+    @app.on_startup
+    async def first(*, mailer: Mailer) -> None:
+        log.append(f"up {mailer.name}")
+
+    @app.on_startup
+    def second() -> None:
+        log.append("up too")
+
+    @app.on_shutdown
+    async def down(*, mailer: Mailer) -> None:
+        log.append("down")
+
+    @app.on_shutdown
+    async def down_first() -> None:
+        log.append("down first")
+
+    async with running(app):
+        log.append("running")
+    assert log == ["up real", "up too", "running", "down first", "down", "mailer closed"]
+
+
+async def test_a_failing_start_up_hook_leaves_nothing_behind():
+    """What was opened before it is closed again, and the app can be started afterwards."""
+    app, log = App("s"), []
+
+    @app.provide
+    def mailer() -> Iterator[Mailer]:
+        yield Mailer()
+        log.append("closed")
+
+    @app.on_startup
+    async def fails() -> None:
+        if not log:
+            raise NotFound("not yet")
+
+    before = len(asyncio.all_tasks())
+    with pytest.raises(NotFound):
+        async with running(app):
+            pass
+    assert log == ["closed"]
+    assert len(asyncio.all_tasks()) == before
+    async with running(app):
+        pass
+
+
+async def test_a_health_check_decides_readiness_if_it_is_critical():
+    """A critical check that fails makes readiness 503; another one only shows in the details."""
+    app, state = App("s"), {"critical": True, "other": False}
+
+    @app.health_check("disk")
+    async def disk() -> bool:
+        return state["critical"]
+
+    @app.health_check("mood", critical=False)
+    def mood() -> bool:
+        return state["other"]
+
+    @app.get("/")
+    async def root() -> None: ...
+
+    async with running(app) as t:
+        assert (await t.http.get("/health/ready")).status_code == 200
+        details = (await t.http.get("/health/detailed")).json()
+        assert (details["checks"]["disk"]["status"], details["checks"]["mood"]["status"]) == ("ok", "failed")
+        state["critical"] = False
+        assert (await t.http.get("/health/ready")).status_code == 503
+        assert (await t.http.get("/health")).status_code == 200
+
+
+async def test_nothing_can_be_declared_while_the_app_runs():
+    """Declaring after start is refused with what to do; after the app stopped it is allowed again."""
+    app = App("s")
+    async with running(app):
+        with pytest.raises(SetupError, match="s is running, so nothing can be declared"):
+
+            @app.rpc
+            async def late() -> None: ...
+
+    @app.rpc
+    async def early() -> None: ...
+
+
+async def test_a_context_has_room_for_middleware():
+    """What middleware leaves in the context's store is there for the handler, and only in that call."""
+    app = App("s")
+
+    @app.middleware
+    async def mark(context, proceed):
+        context.store().setdefault("n", []).append(1)
+        return await proceed()
+
+    @app.rpc
+    async def marks(*, context: Context) -> int:
+        return len(context.store()["n"])
+
+    async with running(app) as t:
+        assert [await t.call("marks") for _ in range(3)] == [1, 1, 1]
+
+
+async def test_nothing_is_left_behind_by_an_app():
+    """After an app stopped there is no task of it and no file descriptor more than before."""
+    import os
+
+    app = App("s")
+
+    @app.get("/")
+    async def root() -> None: ...
+
+    @app.on("x")
+    async def handle(data: int) -> None: ...
+
+    async with running(app):
+        pass
+    before = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+    for _ in range(3):
+        async with running(app) as t:
+            await t.http.get("/")
+            await t.emit("x", 1)
+            await t.settled()
+    assert (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())) == before
