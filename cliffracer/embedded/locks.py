@@ -90,3 +90,14 @@ def _holders_by_lsof(path: Path) -> list[int]:
 
     listed = subprocess.run(["/usr/sbin/lsof", "-t", "--", path], capture_output=True, text=True, check=False)
     return [int(pid) for pid in listed.stdout.split() if int(pid) != os.getpid()]
+
+
+def reach() -> str:
+    """Return what processes that can reach each other's loopback address share: the machine since its start, the network namespace.
+
+    File locks do more: a container, or another machine on a network file system, sees the same folder and its locks.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/net")  # noqa: PTH115 - no path
+    except OSError:
+        return "here"  # no /proc: one network per machine

@@ -16,7 +16,7 @@ from cliffracer.embedded.journal import append, tail
 from cliffracer.errors import SetupError
 
 PROGRAM = Path(__file__).with_name("__main__.py")
-ATTEMPTS = 3
+ATTEMPTS = 5
 """How many supervisors one user starts in a row; more than one is needed only if somebody kills them."""
 
 
@@ -58,15 +58,21 @@ class Seat(NamedTuple):
 
     def url(self, deadline: float) -> str:
         """Return where the server is, once it is ready; SetupError if it does not come up by then (monotonic seconds)."""
-        started = 1  # by `seated`
-        while time.monotonic() < deadline:
-            started += self.ensure(started=started > 0)
-            if started > ATTEMPTS:
-                break
+        attempts = 1  # the first was made by `seated`
+        while time.monotonic() < deadline and attempts <= ATTEMPTS:
+            attempts += self.ensure(started=True)
             with contextlib.suppress(FileNotFoundError):
-                return (self.place / "url").read_text()
+                return self._reachable(*(self.place / "url").read_text().split("\n"))
             time.sleep(0.005)
         raise SetupError(self._why())
+
+    def _reachable(self, url: str, reach: str) -> str:
+        if reach == locks.reach():
+            return url
+        raise SetupError(
+            f"The embedded {self.kind} in {self.place.parent} runs in another container or on another machine, out of reach from here: "
+            "set CLIFFRACER_HOME to another folder, or the URL of a server that both can reach."
+        )
 
     def _spawn(self, lock: int) -> None:
         arguments = (self.kind, self.place, self.binary, str(self.grace), str(lock))

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
 
 from cliffracer.embedded import locks
 from cliffracer.embedded.children import StartFailed, claim, finish
@@ -30,24 +29,8 @@ DEATHS = 5
 """How often a server may die within a minute before the supervisor gives up."""
 
 
-class Server(Protocol):
-    """What a supervisor needs to know of a server."""
-
-    polite: signal.Signals
-    harsh: signal.Signals
-
-    @property
-    def url(self) -> str:
-        """Where clients connect, once it is started."""
-
-    def start(self, alive: int) -> subprocess.Popen[bytes]:
-        """Return the running server, ready to be used."""
-
-    def close(self) -> None:
-        """Remove what lies outside the folder."""
-
-
-KINDS: dict[str, type[Nats | Postgres]] = {"nats": Nats, "postgres": Postgres}
+Server = Nats | Postgres
+KINDS: dict[str, type[Server]] = {"nats": Nats, "postgres": Postgres}
 
 
 def main(arguments: list[str]) -> int:
@@ -69,10 +52,6 @@ def _supervise(server: Server, place: Path, grace: float, lock: int) -> None:
     wake = _wake_on_signals()
     child = _start(server, place)
     try:
-        draft = place / "url.new"
-        draft.write_text(server.url)
-        draft.replace(place / "url")
-        _say(f"ready, pid {child.pid}")
         deaths: list[float] = []
         idle = Idle(place / "users.lock", grace)
         told = (place / "stop").exists
@@ -92,11 +71,21 @@ def _supervise(server: Server, place: Path, grace: float, lock: int) -> None:
 
 
 def _start(server: Server, place: Path) -> subprocess.Popen[bytes]:
+    """Return the server, once it is ready and users can read where it is."""
     alive = claim(place / "alive.lock", server.harsh)
     try:
-        return server.start(alive)
+        try:
+            child = server.start(alive)
+        except StartFailed as error:
+            _say(f"trying once more: {error}")  # it may have been killed while it started
+            child = server.start(alive)
     finally:
         os.close(alive)  # from now on only the server itself holds it
+    draft = place / "url.new"
+    draft.write_text(f"{server.url}\n{locks.reach()}")
+    draft.replace(place / "url")
+    _say(f"ready, pid {child.pid}")
+    return child
 
 
 class Idle:

@@ -61,7 +61,7 @@ def _status(kind: str, place: Path) -> Status:
         kind,
         running=running,
         in_use=running and locks.is_held(place / "users.lock"),
-        url=url.read_text() if running and url.exists() else None,
+        url=url.read_text().partition("\n")[0] if running and url.exists() else None,
         logs=tuple(sorted(place.glob("*.log"))),
     )
 

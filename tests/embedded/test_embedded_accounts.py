@@ -1,6 +1,7 @@
 """Servers run for root, for ordinary users, for users without a name, and where user namespaces are forbidden."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,14 @@ def test_folder_of_somebody_else_is_refused(project: Project) -> None:
     os.chown(embedded.locate(project.folder), NOBODY, NOBODY)
     said = project.user("nats").refusal()
     assert "it belongs to uid 65534" in said
+
+
+def test_servers_of_another_container_are_not_taken_for_reachable(project: Project) -> None:
+    """A program with a network of its own, in the same folder, is told that it cannot reach the servers, instead of timing out."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "--net", "true"], check=False).returncode != 0:
+        pytest.skip("no network namespaces here")
+    with embedded.servers(folder=project.folder):
+        said = project.user("nats", python=(unshare, "--net", sys.executable)).refusal()
+    assert "another container" in said
+    assert "CLIFFRACER_HOME" in said
