@@ -75,7 +75,9 @@ async def running(
             Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls)
             for app, f in zip(served, frozen, strict=True)
         ]
+        inside = {name: subject for service in services for name, subject in service.inside.items()}
         for service in services:
+            service.link.locals = inside
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)
@@ -99,6 +101,7 @@ async def _served(services: list[Service], settings: Settings, bound: list[socke
             if health.ready and http is not None:
                 http.drain_start()
             await asyncio.gather(stack.aclose(), *(service.drain(settings.drain) for service in services))
+            await asyncio.gather(*(service.finish() for service in services))
 
 
 def _http(services: list[Service], settings: Settings, bound: list[socket.socket], health: Health) -> AbstractAsyncContextManager[Any]:

@@ -95,12 +95,21 @@ class Service:
             watch.end(context, "stopping")
         while self.busy and loop.time() < until + 1.0:
             await asyncio.sleep(0.01)
+
+    async def finish(self) -> None:
+        """Stop answering the other services of this process: none of them has anything left to ask."""
         await self._rpc.close()
 
     async def close(self) -> None:
         """Run the shutdown hooks, in reverse order of declaration."""
         for hook in reversed(self.frozen.shutdown):
             await self.assembly.hook(hook, read(hook))
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """Return where the handlers of this process reach each ``service.method``, also while it takes no more calls from outside."""
+        names = [record.name for record, _ in self.frozen.of(Rpc)]
+        return {f"{self.frozen.name}.{name}": f"{self._rpc.local}{name}" for name in names}
 
     @property
     def busy(self) -> int:

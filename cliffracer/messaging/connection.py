@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +39,8 @@ class Connection:
         self.name = name
         self.deadline = deadline
         self.directory = Directory(bus, subjects)
+        self.locals: dict[str, str] = {}
+        """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
 
     async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:  # noqa: ASYNC109: sent along
@@ -46,14 +48,28 @@ class Connection:
         context = current.get()
         seconds = self._seconds(context, timeout)
         block = write_call(*_who(context), seconds)
-        subject = self.subjects.rpc(service, method).encode()
+        payload = encode(arguments)
         try:
-            reply = await self.bus.request(subject, encode(arguments), block, timeout=seconds, abandoned=lambda inbox: self._give_up(service, inbox))
+            reply = await self._ask(service, self.subjects.rpc(service, method), payload, block, seconds)
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
-            raise await self.directory.nobody(service, method) from None
+            reply = await self._ask_inside(service, method, payload, block, seconds)
         return _result(reply, returns)
+
+    def _ask(self, service: str, subject: str, payload: bytes, block: bytes, seconds: float) -> Coroutine[Any, Any, Reply]:
+        return self.bus.request(subject.encode(), payload, block, timeout=seconds, abandoned=lambda inbox: self._give_up(service, inbox))
+
+    async def _ask_inside(self, service: str, method: str, payload: bytes, block: bytes, seconds: float) -> Reply:
+        """Ask a service of this process that takes no more calls from outside, since we are stopping; else word the error."""
+        try:
+            inside = self.locals.get(f"{service}.{method}")
+            if inside is not None:
+                return await self._ask(service, inside, payload, block, seconds)
+        except Unavailable as error:
+            if error.details.get("reason") != "nobody":
+                raise
+        raise await self.directory.nobody(service, method) from None
 
     async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:  # noqa: ASYNC109
         """Yield what a streaming handler yields; leaving the loop early cancels the handler."""

@@ -131,7 +131,9 @@ class RpcServer:
         self._watch = watch
         self._running: dict[bytes, Context] = {}
         self._subscriptions: list[Subscription] = []
-        self._cancels: Subscription | None = None
+        self._others: list[Subscription] = []
+        self.local = f"{subjects.prefix}cliffracer.local.{new_id()}."
+        """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
         self.endpoints: list[RpcEndpoint] = []
 
     def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
@@ -141,7 +143,8 @@ class RpcServer:
 
     async def start(self) -> None:
         """Subscribe: requests come from the next flush of the bus on."""
-        self._cancels = await self._bus.subscribe(self._subjects.cancel(self._service), self._cancel)
+        self._others.append(await self._bus.subscribe(self._subjects.cancel(self._service), self._cancel))
+        self._others.append(await self._bus.subscribe(f"{self.local}*", self._from_inside))
         for endpoint in self.endpoints:
             self._subscriptions.append(await self._bus.subscribe(endpoint.subject, endpoint.receive, queue=self._service))
 
@@ -151,15 +154,21 @@ class RpcServer:
         self._subscriptions.clear()
 
     async def close(self) -> None:
-        """Let callers no longer cancel: nothing runs any more."""
-        if self._cancels is not None:
-            await self._cancels.close()
-            self._cancels = None
+        """End the rest: nothing runs any more that could be cancelled or could call."""
+        for subscription in self._others:
+            await subscription.close()
+        self._others.clear()
 
     @property
     def busy(self) -> int:
         """How many calls have been accepted and not answered."""
         return sum(endpoint.busy for endpoint in self.endpoints)
+
+    def _from_inside(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        method = subject.rpartition(b".")[2].decode("utf-8", "replace")
+        for endpoint in self.endpoints:
+            if endpoint.record.name == method:
+                endpoint.receive(subject, reply, block, payload)
 
     def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
         context = self._running.get(payload)

@@ -1,0 +1,351 @@
+"""`cliffracer run` as a process: what it prints, how it stops, what it does without its servers."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cliffracer import DeadlineExceeded, Unavailable, connect, connect_async
+from tests.support.nats import NatsServer, free_port
+
+SERVICE = """
+    import asyncio, os, sys, time
+    from cliffracer import App
+
+    app = App("slow", version="2.0.0")
+
+    @app.rpc
+    async def wait(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "done"
+
+    @app.rpc
+    async def chain(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        await app.emit("chained", seconds)
+        return await app.call(wait, seconds=0)
+
+    @app.rpc
+    async def blocks(seconds: float) -> str:
+        time.sleep(seconds)
+        return "blocked"
+
+    @app.get("/wait")
+    async def wait_over_http(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "done"
+
+    @app.on("work.*")
+    async def work(number: int) -> None:
+        await asyncio.sleep(0.02)
+        with open(os.environ["WORK"], "a") as file:
+            file.write(f"{number}\\n")
+"""
+
+
+class Process:
+    """One `cliffracer run`, its output in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, target: str = "service:app", **env: str) -> None:
+        self.out = folder / f"out-{time.monotonic_ns()}.txt"
+        self.port = free_port()
+        with self.out.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cliffracer", "run", target, "--port", str(self.port), *arguments],
+                cwd=folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "LOG_FORMAT": "json", **env},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.out.read_text()
+
+    def ready(self) -> "Process":
+        until = time.monotonic() + 20
+        while "ready: " not in self.text:
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < until, self.text
+            time.sleep(0.02)
+        return self
+
+    def end(self, number: int = signal.SIGTERM, within: float = 20) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(within)
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "service.py").write_text(textwrap.dedent(SERVICE))
+    return tmp_path
+
+
+@pytest.fixture
+def nats():
+    with NatsServer(jetstream=True) as server:
+        yield server
+
+
+@pytest.fixture
+def env(nats, folder):
+    return {"NATS_URL": nats.url, "WORK": str(folder / "work.txt")}
+
+
+def test_it_says_when_it_is_ready_and_stops_with_zero(folder, env):
+    """One line when everything is up; SIGTERM ends it with exit code 0."""
+    with Process(folder, **env) as run:
+        run.ready()
+        assert "ready: slow 2.0.0" in run.text
+        assert httpx.get(f"http://127.0.0.1:{run.port}/health/ready").status_code == 200
+        assert run.end() == 0
+        assert "Traceback" not in run.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_accepted_work_finishes_before_it_stops(folder, env, nats, number):
+    """A call, a call that calls and emits, and an HTTP request that run when the signal comes are all answered."""
+    with Process(folder, **env) as run:
+        run.ready()
+
+        async def work():
+            async with connect_async(nats.url) as client, httpx.AsyncClient() as http:
+                calls = [
+                    asyncio.create_task(client.slow.wait(seconds=0.6)),
+                    asyncio.create_task(client.slow.chain(seconds=0.5)),
+                    asyncio.create_task(http.get(f"http://127.0.0.1:{run.port}/wait?seconds=0.7")),
+                ]
+                await asyncio.sleep(0.25)
+                run.process.send_signal(number)
+                return await asyncio.gather(*calls)
+
+        one, two, three = asyncio.run(work())
+        assert (one, two, three.json()) == ("done", "done", "done")
+        assert run.process.wait(10) == 0
+
+
+def test_a_call_that_outlasts_the_drain_is_answered_unavailable(folder, env, nats):
+    """What cannot finish within `drain` seconds gets its one reply too, and the process ends."""
+    with Process(folder, CLIFFRACER_DRAIN="0.3", **env) as run:
+        run.ready()
+        with connect(nats.url) as client:
+            threading.Timer(0.3, lambda: run.process.send_signal(signal.SIGTERM)).start()
+            with pytest.raises(Unavailable, match="the service is stopping"):
+                client.slow.wait(seconds=8)
+        assert run.process.wait(5) == 0
+
+
+def test_a_second_signal_ends_it_at_once(folder, env, nats):
+    """Nobody waits for the drain who does not want to."""
+    with Process(folder, CLIFFRACER_DRAIN="60", **env) as run:
+        run.ready()
+        with connect(nats.url) as client, pytest.raises(DeadlineExceeded):
+            client.service("slow", timeout=0.3).blocks(seconds=1)
+        run.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(5) in {0, 130}
+
+
+def test_rolling_restarts_lose_no_call_and_no_event(folder, env, nats):
+    """Two replicas restarted in turn under load: every call is answered, every event handled."""
+    with Process(folder, **env) as first, Process(folder, **env) as second:
+        first.ready()
+        second.ready()
+        runs = [first, second]
+
+        async def load():
+            done = asyncio.Event()
+            failures, calls, sent = [], 0, 0
+
+            async def caller(client):
+                nonlocal calls
+                while not done.is_set():
+                    try:
+                        await client.slow.chain(seconds=0.01)
+                        calls += 1
+                    except Exception as error:
+                        failures.append(repr(error))
+
+            async def emitter(client):
+                nonlocal sent
+                while not done.is_set():
+                    await client.emit("work.now", sent)
+                    sent += 1
+                    await asyncio.sleep(0.01)
+
+            async with connect_async(nats.url) as client:
+                tasks = [asyncio.create_task(caller(client)) for _ in range(8)] + [asyncio.create_task(emitter(client))]
+                for turn in range(4):
+                    old = runs[turn % 2]
+                    new = Process(folder, **env)
+                    runs[turn % 2] = new
+                    await asyncio.to_thread(new.ready)
+                    assert await asyncio.to_thread(old.end) == 0, old.text
+                done.set()
+                await asyncio.gather(*tasks)
+            return failures, calls, sent
+
+        failures, calls, sent = asyncio.run(load())
+        try:
+            assert failures == []
+            assert calls > 50
+            until = time.monotonic() + 20
+            while len(handled(folder)) < sent and time.monotonic() < until:
+                time.sleep(0.05)
+            assert handled(folder) == set(range(sent))
+        finally:
+            for run in runs:
+                run.__exit__()
+
+
+def handled(folder):
+    """Return the numbers of the events that were handled."""
+    file = folder / "work.txt"
+    return {int(line) for line in file.read_text().split()} if file.exists() else set()
+
+
+def test_without_nats_it_waits_and_then_says_where_it_looked(folder):
+    """NATS absent at start: a line, `wait` seconds of trying, one clear error, exit code 1."""
+    port = free_port()
+    with Process(folder, NATS_URL=f"nats://127.0.0.1:{port}", CLIFFRACER_WAIT="0.5", WORK="x") as run:
+        assert run.process.wait(15) == 1
+        assert f"Cannot reach NATS at nats://127.0.0.1:{port}" in run.text
+        assert "Traceback" not in run.text
+
+
+def test_nats_that_comes_late_is_waited_for(folder):
+    """A server that starts after the service is found."""
+    with NatsServer(jetstream=True) as server:
+        server.kill()
+        with Process(folder, NATS_URL=server.url, WORK=str(folder / "w")) as run:
+            time.sleep(0.5)
+            server.start()
+            run.ready()
+            assert run.end() == 0
+
+
+def test_a_lost_nats_makes_it_unready_and_everything_resumes(folder, env, nats):
+    """While NATS is away the process lives and is not ready; afterwards calls and events go on."""
+    with Process(folder, **env) as run:
+        run.ready()
+        nats.kill()
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{run.port}/health/ready").status_code == 503)
+        assert httpx.get(f"http://127.0.0.1:{run.port}/health").status_code == 200
+        nats.start()
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{run.port}/health/ready").status_code == 200)
+        with connect(nats.url) as client:
+            assert client.slow.wait(seconds=0) == "done"
+            client.emit("work.again", 1)
+        wait_for(lambda: handled(folder) == {1})
+        assert run.end() == 0
+
+
+def wait_for(condition, within=20.0):
+    """Wait for something that comes soon, without saying when."""
+    until = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.05)
+
+
+def test_a_port_in_use_is_one_clear_line(folder, env):
+    """The port is bound before anything else, and the message says which it is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run_cli(folder, "run", "service:app", "--host", "127.0.0.1", "--port", str(port), env=env)
+    assert done.returncode == 1
+    assert f"{port}" in done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run_cli(folder, *arguments, env=None):
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "cliffracer", *arguments], cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_production_without_servers_is_refused(folder):
+    """Embedded servers are not for production: the error names the variable to set."""
+    done = run_cli(folder, "run", "service:app", "--port", "0", env={"CLIFFRACER_ENV": "production", "WORK": "x"})
+    assert done.returncode == 1
+    assert "NATS_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_log_line_of_a_call_carries_its_id(folder, env, nats):
+    """A line that is logged in a call has correlation id, service and handler."""
+    (folder / "service.py").write_text(
+        textwrap.dedent("""
+        import logging
+        from cliffracer import App
+        app = App("talks")
+
+        @app.rpc
+        async def talk() -> None:
+            logging.getLogger("mine").warning("hello")
+        """)
+    )
+    with Process(folder, **env) as run:
+        run.ready()
+        with connect(nats.url) as client:
+            client.talks.talk()
+        wait_for(lambda: "hello" in run.text)
+        line = next(json.loads(line) for line in run.text.splitlines() if "hello" in line)
+        assert (line["service"], line["handler"]) == ("talks", "talk")
+        assert line["correlation_id"]
+        run.end()
+
+
+def test_services_of_one_process_reach_each_other_until_the_last_call_is_done(tmp_path, nats):
+    """A call that runs at SIGTERM in one app may still call another app of the process."""
+    (tmp_path / "service.py").write_text(
+        textwrap.dedent("""
+        import asyncio
+        from cliffracer import App
+        front, back = App("front"), App("back")
+
+        @front.rpc
+        async def ask() -> str:
+            await asyncio.sleep(0.6)
+            return await front.call(answer)
+
+        @back.rpc
+        async def answer() -> str:
+            return "still here"
+        """)
+    )
+    with Process(tmp_path, target="service", NATS_URL=nats.url) as run:
+        run.ready()
+
+        async def work():
+            async with connect_async(nats.url) as client:
+                call = asyncio.create_task(client.front.ask())
+                await asyncio.sleep(0.2)
+                run.process.send_signal(signal.SIGTERM)
+                return await call
+
+        assert asyncio.run(work()) == "still here"
+        assert run.process.wait(10) == 0
