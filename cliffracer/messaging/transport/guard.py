@@ -161,14 +161,13 @@ class GuardedClient(Client):
         return early
 
     async def bury(self) -> None:
-        """End what is left of it: its tasks, and the socket if it is still open. Bounded."""
-        self.hush()
+        """End what is left of it: the socket, if it is still open, and its tasks. Bounded."""
+        self.abort()
         try:
             async with asyncio.timeout(1):
                 await self.close()
         except Exception as error:  # noqa: BLE001 - it is over whatever it says, and it may say anything
             logger.debug("an old NATS connection ended with {error!r}", error=error)
-        self.abort()
         for name in _TASKS:
             task = getattr(self, name, None)
             if isinstance(task, asyncio.Task):
@@ -182,7 +181,7 @@ class GuardedClient(Client):
             raise error  # nats-py would try again for ever
         if isinstance(error, nats.errors.SlowConsumerError):
             self.dropped += 1
-        elif isinstance(error, nats.errors.Error):
+        elif isinstance(error, nats.errors.Error) and not self._last_words:
             self.said(str(error).removeprefix("nats: "))
 
     async def _closed(self) -> None:

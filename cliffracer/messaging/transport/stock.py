@@ -96,7 +96,12 @@ class StockBus(Line):
             task.cancel()
 
     async def _hang_up(self) -> None:
-        """Leave it to `GuardedClient.bury`."""
+        assert self._client is not None
+        try:
+            async with asyncio.timeout(1):
+                await self._client.close()
+        except (TimeoutError, *_FAILURES) as error:
+            logger.debug("NATS connection closed with {error!r}", error=error)
 
     async def _write(self, client: GuardedClient) -> None:
         while self._client is client:

@@ -1,0 +1,93 @@
+"""Floods: other subjects stay alive, memory stays bounded."""
+
+import asyncio
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cliffracer.messaging.bus import Bus
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+
+class Flood(threading.Thread):
+    """A client in a thread that publishes as fast as the server takes it."""
+
+    def __init__(self, port: int, count: int, size: int) -> None:
+        super().__init__(daemon=True)
+        self.port, self.count, self.size = port, count, size
+
+    def run(self) -> None:
+        message = b"PUB flood %d\r\n%b\r\n" % (self.size, b"x" * self.size)
+        with socket.create_connection(("127.0.0.1", self.port)) as raw:
+            raw.recv(65_536)
+            raw.sendall(b'CONNECT {"verbose":false}\r\n')
+            for _ in range(self.count // 100):
+                raw.sendall(message * 100)
+            raw.sendall(b"PING\r\n")
+            while b"PONG" not in raw.recv(65_536):
+                pass
+
+
+async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: NatsServer) -> None:
+    """While 20,000 messages for a slow receiver come in, the loop turns, and what else arrives is handled in between."""
+    got = turns = 0
+
+    def slow(_subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        nonlocal got
+        got += 1
+        until = time.monotonic() + 0.00005
+        while time.monotonic() < until:
+            pass
+
+    await bus.subscribe("flood", slow)
+    await bus.subscribe("health", lambda _, reply, __, payload: bus.publish(reply, payload))
+    await bus.flush()
+    flood = Flood(server.port, 20_000, 16)
+    flood.start()
+    answers = []
+    while got < 20_000:
+        before = got
+        await asyncio.sleep(0)
+        turns += 1
+        assert got - before < 3000
+        if turns % 50 == 0:
+            answers.append((await bus.request(b"health", b"?", timeout=10)).payload)
+    await asyncio.to_thread(flood.join)
+    assert turns > 40
+    assert answers or turns < 50
+
+
+async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
+    """100 MB for a receiver that is slower than the sender wait in the kernel and in the server, not here."""
+    with NatsServer("write_deadline: 60s, max_pending: 512MB") as server:
+        bus = await connected(server.url)
+        got = 0
+
+        def slow(_subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
+            nonlocal got
+            got += len(payload)
+            until = time.monotonic() + 0.00002
+            while time.monotonic() < until:
+                pass
+
+        await bus.subscribe("flood", slow)
+        await bus.flush()
+        before = resident()
+        flood = Flood(server.port, 50_000, 2000)
+        flood.start()
+        peak = 0.0
+        while got < 100_000_000:
+            await asyncio.sleep(0.01)
+            peak = max(peak, resident() - before)
+        await asyncio.to_thread(flood.join)
+        await eventually(lambda: got == 100_000_000)
+    assert peak < 24
+
+
+def resident() -> float:
+    """Return the resident memory of this process in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024

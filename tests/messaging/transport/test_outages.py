@@ -1,0 +1,268 @@
+"""Losing the server: crashes, hangs, partitions, rotated passwords; what is said, and the way back."""
+
+import asyncio
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from cliffracer.errors import DeadlineExceeded, Unavailable
+from cliffracer.messaging.bus import Bus
+from tests.messaging.transport.conftest import settings
+from tests.support.fake_nats import FakeNats
+from tests.support.nats import NatsServer
+from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
+
+PING = 0.1  # seconds, instead of 5, where a test waits for the verdict "dead"
+
+
+async def test_an_outage_is_one_line_and_a_line_at_its_end(connected: Any, server: NatsServer, log: list[str]) -> None:
+    """However many attempts it takes; listeners hear of it once too."""
+    lost: list[str] = []
+    back: list[float] = []
+    bus = await connected(server.url, on_lost=lost.append, on_back=back.append)
+    server.kill()
+    await eventually(lambda: lost)
+    await asyncio.sleep(0.5)  # several attempts
+    assert len(log) == 1
+    assert "NATS connection lost" in log[0]
+    server.start()
+    await eventually(lambda: back)
+    assert bus.connected
+    assert len(log) == 2
+    assert "back after" in log[1]
+    assert len(lost) == len(back) == 1
+    assert back[0] >= 0.5
+
+
+async def test_listeners_that_raise_do_not_end_the_reconnection(connected: Any, server: NatsServer, log: list[str]) -> None:
+    """Their failure is logged, and NATS comes back."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a listener's mistake")
+
+    bus = await connected(server.url, on_lost=fail, on_back=fail)
+    for _ in range(2):
+        server.kill()
+        await eventually(lambda: not bus.connected)
+        server.start()
+        await eventually(lambda: bus.connected)
+    assert sum("a listener's mistake" in line for line in log) >= 4
+
+
+async def test_many_restarts_under_load(connected: Any, server: NatsServer) -> None:
+    """Requests go on through four kills; each ends by its deadline, and the last ones succeed."""
+    bus = await connected(server.url)
+    await bus.subscribe("echo", lambda _, reply, __, payload: bus.publish(reply, payload))
+    await bus.flush()
+    outcomes: list[str] = []
+    stop = False
+
+    async def caller() -> None:
+        while not stop:
+            try:
+                await bus.request(b"echo", b"x", timeout=1)
+            except (Unavailable, DeadlineExceeded) as error:
+                outcomes.append(type(error).__name__)
+            else:
+                outcomes.append("ok")
+            await asyncio.sleep(0)
+
+    callers = [asyncio.create_task(caller()) for _ in range(8)]
+    for _ in range(4):
+        seen = outcomes.count("ok")
+        await eventually(lambda seen=seen: outcomes.count("ok") > seen + 50)
+        server.kill()
+        await eventually(lambda: not bus.connected)
+        server.start()
+    await eventually(lambda: bus.connected)
+    stop = True
+    async with asyncio.timeout(3):
+        await asyncio.gather(*callers)
+    assert (await bus.request(b"echo", b"x", timeout=2)).payload == b"x"
+
+
+async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: NatsServer) -> None:
+    """A request, a flush, a publish of megabytes, a drain and a cancellation against a stopped process."""
+    got: list[bytes] = []
+    subscription = await bus.subscribe("a", lambda _, __, ___, payload: got.append(payload))
+    await bus.flush()
+    server.pause()
+    cancelled = asyncio.create_task(bus.request(b"a", b"", timeout=60))
+    async with asyncio.timeout(3):
+        with pytest.raises(DeadlineExceeded):
+            await bus.request(b"a", b"", timeout=0.1)
+        with pytest.raises(Unavailable):
+            await bus.flush(0.1)
+        await fill(bus)
+        with pytest.raises((Unavailable, DeadlineExceeded)):
+            await bus.request(b"a", b"", timeout=0.1)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+    server.kill()
+    await eventually(lambda: not bus.connected)
+    await subscription.drain()
+
+
+async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsServer) -> None:
+    """Also with megabytes unsent."""
+    bus = await connected(server.url)
+    server.pause()
+    await fill(bus)
+    async with asyncio.timeout(8):
+        await bus.close()
+
+
+async def test_a_hung_server_is_left_for_another(connected: Any, log: list[str]) -> None:
+    """Pings find out, and bytes in flight do not hold the failover up."""
+    with NatsServer() as hanging, NatsServer() as healthy:
+        bus = await connected(hanging.url, ping=PING)
+        hanging.pause()
+        await fill(bus)
+        bus.link._dialer._read = lambda: settings(healthy.url)
+        await eventually(lambda: bus.info.get("port") == healthy.port and bus.connected)
+        assert sum("lost" in line for line in log) == 1
+
+
+async def test_a_partition_with_bytes_in_flight(connected: Any, server: NatsServer) -> None:
+    """A black hole between us and one server: requests work again over the other, long before TCP gives up."""
+    async with Proxy(server.port) as proxy:
+        bus = await connected(proxy.url, ping=PING)
+        await bus.subscribe("echo", lambda _, reply, __, payload: bus.publish(reply, payload))
+        await bus.flush()
+        proxy.blackhole()
+        await fill(bus)
+        await eventually(lambda: not bus.connected)
+        proxy.heal()
+        assert (await bus.request(b"echo", b"x", timeout=10)).payload == b"x"
+
+
+async def test_requests_to_a_hung_server_are_not_run_later(connected: Any, server: NatsServer) -> None:
+    """What still waits in our process when its caller gives up is never sent."""
+    worker, caller = await connected(server.url), await connected(server.url)
+    seen: list[bytes] = []
+    await worker.subscribe("work", lambda _, __, ___, payload: seen.append(payload[:4]))
+    await worker.flush()
+    server.pause()
+    await fill(caller)
+    with pytest.raises((Unavailable, DeadlineExceeded)):
+        await caller.request(b"work", b"late", timeout=0.1)
+    server.resume()
+    await caller.flush()
+    caller.publish(b"work", b"then")
+    await eventually(lambda: b"then" in seen)
+    assert seen == [b"then"]
+
+
+async def test_resets_and_refusals(connected: Any, server: NatsServer) -> None:
+    """RST on every connection, then refused ones, then a healthy network."""
+    async with Proxy(server.port) as proxy:
+        bus = await connected(proxy.url)
+        for _ in range(3):
+            proxy.refuse()
+            await eventually(lambda: not bus.connected)
+            proxy.heal()
+            await eventually(lambda: bus.connected)
+        await bus.flush()
+
+
+async def test_a_rotated_password_is_read_again(connected: Any, log: list[str]) -> None:
+    """The server forgets the old password; we come back with the new one as soon as it is there."""
+    password = {"now": "old"}
+    with NatsServer("authorization { user: app, password: old }") as server:
+        bus = await connected(
+            server.url,
+            nats_user="app",
+            nats_password="old",
+            refresh=lambda: settings(server.url, nats_user="app", nats_password=password["now"]),
+        )
+        server.configure("authorization { user: app, password: new }")
+        server.reload()
+        await eventually(lambda: any("refuses us" in line for line in log))
+        password["now"] = "new"
+        await eventually(lambda: bus.connected)
+        await bus.flush()
+    assert sum("refuses us" in line for line in log) == 1
+    assert not any("old" in line or "new" in line for line in log)
+
+
+@pytest.mark.parametrize("words", ["User Authentication Expired", "User Authentication Revoked", "Stale Connection", "Server Shutdown"])
+async def test_a_server_that_ends_the_connection_says_why(connected: Any, log: list[str], words: str) -> None:
+    """Its last words are in the log, and no such end is final: an expired JWT is read again."""
+    async with FakeNats() as fake:
+        bus = await connected(fake.url)
+        await bus.flush()
+        fake.say(f"-ERR '{words}'\r\n".encode())
+        await bus.flush()
+        fake.hang_up()
+        await eventually(lambda: fake.connects == 2 and bus.connected)
+    assert words.lower() in log[0].lower()
+
+
+async def test_a_server_that_does_not_speak_nats_any_more(connected: Any) -> None:
+    """Nonsense on the line ends that connection, not the bus."""
+    async with FakeNats() as fake:
+        bus = await connected(fake.url)
+        for nonsense in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"MSG a 1 x\r\n"):
+            connects = fake.connects
+            fake.say(nonsense)
+            await eventually(lambda connects=connects: fake.connects == connects + 1 and bus.connected)
+
+
+async def test_a_server_in_lame_duck_mode_is_tried_last(connected: Any, log: list[str]) -> None:
+    """The cluster's other members come first, those that we were only told of included."""
+    async with FakeNats() as other, FakeNats(connect_urls=[f"127.0.0.1:{other.port}"]) as leaving:
+        bus = await connected(leaving.url)
+        leaving.say(b'INFO {"ldm": true}\r\n')
+        await bus.flush()
+        leaving.hang_up()
+        await eventually(lambda: other.connects == 1 and bus.connected)
+        assert leaving.connects == 1
+    assert any("about to go away" in line for line in log)
+
+
+async def test_a_lame_duck_of_the_real_server(connected: Any, server: NatsServer, log: list[str]) -> None:
+    """SIGUSR2 is understood, and the connection goes on until the server ends it."""
+    bus = await connected(server.url)
+    server.lame_duck()
+    await eventually(lambda: any("about to go away" in line for line in log))
+    await bus.flush()
+    server._signal(signal.SIGKILL)
+
+
+async def test_attempts_spread_out(connected: Any) -> None:
+    """A server that stays away is asked a few times a second at most, at irregular times."""
+    async with FakeNats() as fake:
+        bus = await connected(fake.url)
+        fake.greeting_error = "maximum connections exceeded"
+        before, since = fake.connects, time.monotonic()
+        fake.hang_up()
+        await eventually(lambda: fake.connects >= before + 6)
+        assert time.monotonic() - since > 0.2
+        fake.greeting_error = None
+        await eventually(lambda: bus.connected)
+
+
+async def test_no_task_or_socket_is_left(connected: Any, server: NatsServer) -> None:
+    """After outages and `close`, what was there before is there and nothing else."""
+    before = asyncio.all_tasks()
+    bus = await connected(server.url)
+    for _ in range(2):
+        server.kill()
+        await eventually(lambda: not bus.connected)
+        server.start()
+        await eventually(lambda: bus.connected)
+    await bus.close()
+    await eventually(lambda: asyncio.all_tasks() == before)
+
+
+async def fill(bus: Bus) -> None:
+    """Publish until nothing more is taken by the socket, and some is held."""
+    async with asyncio.timeout(5):
+        while bus.open:
+            bus.publish(b"void", b"x" * 100_000)
+            await asyncio.sleep(0)
+    bus.publish(b"void", b"x")
