@@ -60,7 +60,7 @@ class Decoder(Generic[T]):
         self._least = -1 if census.deep or census.opaque or census.decimals else census.least
         small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
         self._first = 0x80 | census.least if small else -1  # the byte that begins a map of just the keys that must be
-        self._integers = census.integers
+        self._integers = census.integers and not census.opaque
         self._number = census.number
 
     def decode(self, data: bytes) -> T:
@@ -72,7 +72,7 @@ class Decoder(Generic[T]):
         colons = data.count(b":")
         if colons != self._least:
             self._look(data, value, colons)
-        if self._integers and not self._fits(value):
+        if self._integers and not self._fits(data, value):
             raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
@@ -86,14 +86,16 @@ class Decoder(Generic[T]):
             self._look_msgpack(data, value)
         return value
 
-    def _fits(self, value: T) -> bool:
+    def _fits(self, data: bytes, value: T) -> bool:
         """Say whether all integers in a value are of 64 bits, as MessagePack encodes them."""
         try:
             if self._number:
                 return _LOW <= getattr(value, self._number) <= _HIGH  # type: ignore[no-any-return]  # the field is an int
             _encode_msgpack(value)
-        except (OverflowError, TypeError):  # TypeError: not an integer, but the None or the text that may stand there instead
-            return bool(self._number)
+        except OverflowError:
+            return False
+        except TypeError:  # a default that MessagePack cannot hold, or cannot be compared: let the text decide
+            self._recheck(data, read_json, by_json)
         return True
 
     def _look(self, data: bytes, value: T, colons: int) -> None:
@@ -102,11 +104,16 @@ class Decoder(Generic[T]):
             sure = not census.opaque and not (census.deep and not self._shallow(data)) and self._counted(data, value, colons)
         except RecursionError:
             sure = False
-        if sure and census.decimals:
-            packed = _encode_msgpack(value)
-            sure = b"NaN" not in packed and b"Infinity" not in packed
-        if not sure:
+        if not (sure and (not census.decimals or self._finite(value))):
             self._recheck(data, read_json, by_json)
+
+    def _finite(self, value: T) -> bool:
+        """Say whether no decimal in a value is NaN or infinite, by how it would be written."""
+        try:
+            packed = _encode_msgpack(value)
+        except (OverflowError, TypeError):
+            return False
+        return b"NaN" not in packed and b"Infinity" not in packed
 
     def _shallow(self, data: bytes) -> bool:
         """Say whether a JSON text has too few brackets, or too few open at once, to be nested too deep."""
@@ -130,10 +137,24 @@ class Decoder(Generic[T]):
     def _look_msgpack(self, data: bytes, value: T) -> None:
         census = self._census
         sure = not (census.opaque or census.decimals or (census.floats and _UNSURE.search(data)))
-        if sure and census.deep:
-            sure = len(data.translate(None, _NO_CONTAINERS)) <= self.limits.depth
-        if not (sure and (self._first == data[0] or _repeated(data, value))):
+        if not (sure and (self._first == data[0] or self._repeated(data, value))):
             self._recheck(data, read_msgpack, by_msgpack)
+
+    def _repeated(self, data: bytes, value: T) -> bool:
+        """Say whether a MessagePack document comes out again when its value is encoded: no encoder writes a key twice."""
+        census = self._census
+        try:
+            known = _encode_msgpack(value) == data
+            if not known and _encode_msgpack(_generic_msgpack(data)) != data:
+                return False
+        except REFUSALS:
+            return False
+        settled = not census.deep and (known or census.closed)  # without unknown fields the type tells the depth
+        return settled or self._few(data)
+
+    def _few(self, data: bytes) -> bool:
+        """Say whether a MessagePack document has too few arrays and maps to be nested too deep."""
+        return len(data.translate(None, _NO_CONTAINERS)) <= self.limits.depth
 
     def _recheck(self, data: bytes, read: Reader, judge: Judge) -> None:
         errors = self._errors(data, read, judge)
@@ -157,14 +178,6 @@ class Decoder(Generic[T]):
 def _quoted(data: bytes) -> int:
     """Return how often a quote and a colon meet in a JSON text: once for each key; in a string the quote is escaped: never fewer."""
     return data.translate(None, b" \t\r\n").count(b'":')
-
-
-def _repeated(data: bytes, value: Any) -> bool:
-    """Say whether a MessagePack document comes out again when its value is encoded: no encoder writes a key twice."""
-    try:
-        return _encode_msgpack(value) == data or _encode_msgpack(_generic_msgpack(data)) == data
-    except REFUSALS:
-        return False
 
 
 def _invalid(errors: list[FieldError]) -> InvalidInput:

@@ -40,7 +40,7 @@ class TextDecoder(Generic[T]):
         info = bare(inspect.type_info(kind))
         fields = info.fields if isinstance(info, Object) else ()
         self._readers = {field.encode_name: _reader(bare(field.type)) for field in fields}
-        self._rest = _reader(bare(info.value_type)) if isinstance(info, inspect.DictType) else _one
+        self._rest: Reader = _reader(bare(info.value_type)) if isinstance(info, inspect.DictType) else _one
         self._hook = hook
         self._explainer = Explainer(kind, by_value, hook=hook, quiet=True)
 

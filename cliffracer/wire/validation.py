@@ -108,7 +108,8 @@ class Explainer:
                 self._walk(bare(kind), part, below, found)
             if refusal is not None:
                 self._keys(info, value, path, found)
-                self._constraints(info, value, path, found)
+                for message in self._broken(info, value):
+                    found.add(path, message)
         if refusal is not None and found.count == before:
             found.add(path, _reason(info, refusal))
 
@@ -120,19 +121,22 @@ class Explainer:
     def _keys(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
         if not isinstance(info, inspect.DictType):
             return
-        judge = self._judge(types.GenericAlias(dict, (annotation(info.key_type), Any)), self._hook)
+        key_type = bare(info.key_type)
+        judge = self._judge(types.GenericAlias(dict, (annotation(key_type), Any)), self._hook)
         for name in value:
             try:
                 judge({name: None})
             except REFUSALS:
-                found.add(member(path, name), f"the key: expected {noun(info.key_type)}")
+                known = self._broken(key_type, name) if isinstance(key_type, inspect.StrType) else []
+                for message in known or [f"expected {noun(key_type)}"]:
+                    found.add(member(path, name), f"the key: {message}")
 
-    def _constraints(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
+    def _broken(self, info: inspect.Type, value: Any) -> list[str]:
+        """Return what the constraints ask for that a value of the right kind does not give."""
         limits = {name: limit for name in CONSTRAINTS if (limit := getattr(info, name, None)) is not None}
-        if limits and self._accepts(shallow(info), value):
-            for name, limit in limits.items():
-                if not self._accepts(shallow(info, **{name: limit}), value):
-                    found.add(path, wording.broken(info, name, limit))
+        if not limits or not self._accepts(shallow(info), value):
+            return []
+        return [wording.broken(info, *limit) for limit in limits.items() if not self._accepts(shallow(info, **dict([limit])), value)]
 
     def _union(self, info: inspect.UnionType, value: Any, path: str, found: Findings) -> None:
         options = [option for option in map(bare, info.types) if takes(option, value)]
