@@ -18,7 +18,7 @@ def append(log: Path) -> BinaryIO:
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "ab")
 
 
-def tail(log: Path, lines: int = 5) -> str:
+def tail(log: Path, lines: int = 8) -> str:
     """Return the last lines, for an error message."""
     try:
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

@@ -28,7 +28,6 @@ LOOK = 0.2
 DEATHS = 5
 """How often a server may die within a minute before the supervisor gives up."""
 
-
 Server = Nats | Postgres
 KINDS: dict[str, type[Server]] = {"nats": Nats, "postgres": Postgres}
 
