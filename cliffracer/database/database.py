@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Any, Self, TypeVar
 
 from cliffracer.database import outbox
-from cliffracer.database.link import Link, Params, Statement
+from cliffracer.database.deadlines import deadline_now
+from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.model import Model
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
-from cliffracer.database.transaction import Isolation, Transaction, current_transaction, deadline_now, nested, outermost
+from cliffracer.database.transaction import Isolation, Transaction, current_transaction, nested, outermost
 from cliffracer.errors import Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -47,7 +48,8 @@ class Database(Queries):
         A server that is not there is waited for up to ``wait`` seconds, then `Unavailable` names it. The pool keeps
         ``smallest`` to ``largest`` connections, and a call waits ``patience`` seconds for one, or until its deadline.
         """
-        from cliffracer.database import postgres  # noqa: PLC0415 - psycopg is imported by who opens a database, not by who declares a Model
+        # psycopg is imported by who opens a database, not by who declares a Model
+        from cliffracer.database import postgres, session  # noqa: PLC0415
 
         plain = isinstance(settings, str)
         url: str = settings if plain else settings.database_url
@@ -56,9 +58,9 @@ class Database(Queries):
         patience = patience if patience is not None else 10.0 if plain else settings.database_pool_timeout
 
         async def connect() -> Link:
-            return await postgres.connect(url, name=name)
+            return await postgres.open_link(url, name)
 
-        place = postgres.place_of(postgres.parsed(url))
+        place = session.place_of(session.parsed(url))
         first = await _first(connect, place, wait)
         pool = Pool(connect, smallest=smallest, largest=largest, patience=patience, name=place)
         await pool.open(first)
@@ -106,6 +108,35 @@ class Database(Queries):
             return await link.run(statement, params, deadline)
         finally:
             pool.give(link)
+
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by COPY: all or none of them are stored."""
+        async with self._link() as link:
+            return await link.copy_in(copy, rows, deadline_now())
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Link, None]:
+        """Hold the connection of this task's transaction, or one with a read-only transaction of its own."""
+        if current_transaction(self) is not None:
+            async with self._link() as link:
+                yield link
+            return
+        async with self._link() as link:
+            await link.script("BEGIN READ ONLY", deadline_now())
+            yield link
+            await link.commit(deadline_now())
+
+    @asynccontextmanager
+    async def _link(self) -> AsyncGenerator[Link, None]:
+        transaction = current_transaction(self)
+        if transaction is not None:
+            yield transaction.link
+            return
+        link = self.pool.take() or await self.pool.acquire_before(deadline_now())
+        try:
+            yield link
+        finally:
+            self.pool.give(link)
 
     async def listen(self, channel: str) -> AsyncGenerator[str, None]:
         """Yield what others send by ``NOTIFY`` on a channel, on a connection of its own that is made anew when it is lost.

@@ -14,7 +14,8 @@ from cliffracer.errors import (
     Unavailable,
 )
 
-_KEY = re.compile(r"\(([^)]*)\)=\(")
+_LINE = re.compile(r"COPY .*, line (\d+)")
+_KEY = re.compile(r"\(([^)]*)\)=\((.*)\)", re.DOTALL)
 
 
 def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = False) -> ServiceError:
@@ -22,6 +23,10 @@ def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = F
     state: str = getattr(error, "sqlstate", None) or ""
     made = _integrity(error, state, table, deleting) if state.startswith("23") else _by_state(error, state)
     made.__cause__ = error
+    diagnostic = getattr(error, "diag", None)
+    line = _LINE.search((diagnostic and diagnostic.context) or "")
+    if line:
+        made.details["index"] = int(line.group(1)) - 1
     return made
 
 
@@ -49,8 +54,8 @@ def _without_state(error: Any) -> ServiceError:
     name = type(error).__name__
     if name == "_WaitTimeout":
         return DeadlineExceeded("the database did not answer in time")
-    if name in {"DataError", "UnicodeEncodeError"}:
-        return InvalidInput("a value cannot be stored", errors=[{"path": "", "message": "holds a character that cannot be stored"}])
+    if name == "DataError":
+        return InvalidInput("a value cannot be stored", errors=[{"path": "", "message": "holds something that cannot be stored"}])
     if name in {"OperationalError", "InterfaceError", "ConnectionTimeout", "OSError"}:
         return Unavailable("the connection to the database was lost")
     return Internal("the database refused a statement")
@@ -102,10 +107,23 @@ def _integrity(error: Any, state: str, table: Table[Any] | None, deleting: bool)
     return Conflict(f"{shown} contradicts another row", **_named(fields))
 
 
+def key_of(error: Any) -> tuple[list[str], list[str]]:
+    """Return the fields and values of the key that an integrity error is about, as the server words them."""
+    diagnostic = getattr(error, "diag", None)
+    found = _KEY.search((diagnostic and diagnostic.message_detail) or "")
+    if not found:
+        return [], []
+    return _listed(found.group(1)), found.group(2).split(", ")
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip().strip('"') for name in names.split(",")]
+
+
 def _fields(diagnostic: Any, table: Table[Any] | None) -> list[str]:
     found = _KEY.search(diagnostic.message_detail or "")
     if found:
-        return [part.strip().strip('"') for part in found.group(1).split(",")]
+        return _listed(found.group(1))
     name = diagnostic.constraint_name or ""
     if table is not None and diagnostic.table_name == table.name:
         for key in table.uniques:

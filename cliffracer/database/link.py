@@ -1,7 +1,7 @@
 """What the rest of this folder asks of one connection and of the library behind it; nothing here imports psycopg."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,14 @@ class Statement(msgspec.Struct, frozen=True):
     """Results in the text format, which every type has; ours are read in the binary one."""
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """A COPY FROM STDIN: its text, and the types of its columns if it is a binary one."""
+
+    text: Any
+    types: tuple[str, ...] = ()
+    table: Table[Any] | None = None
+
+
 class Link(ABC):
     """One connection to PostgreSQL: used by one task at a time, in autocommit unless `begin` was called."""
 
@@ -49,6 +57,14 @@ class Link(ABC):
     @abstractmethod
     async def run(self, statement: Statement, params: Params, deadline: float | None) -> int:
         """Run one statement and return how many rows it touched."""
+
+    @abstractmethod
+    async def copy_in(self, copy: Copy, rows: Iterable[Any], deadline: float | None) -> int:
+        """Send rows (or chunks of bytes, when the copy names no types) by COPY and return how many were stored."""
+
+    @abstractmethod
+    def copy_out(self, statement: Statement, deadline: float | None) -> AsyncGenerator[bytes, None]:
+        """Yield what COPY TO STDOUT gives, in chunks."""
 
     @abstractmethod
     async def script(self, text: str, deadline: float | None) -> None:

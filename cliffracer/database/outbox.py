@@ -42,13 +42,11 @@ CREATE TABLE cliffracer_inbox (
 }
 """The tables of our own, by name."""
 
-_STORE = "INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload)"
-_ADD = Statement(f"{_STORE} VALUES (%s, %s, %s, %s, %s)")
-_ADD_IN_ORDER = Statement(
-    "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))) "
-    + _STORE
-    + " SELECT %s, %s, %s, %s::jsonb, %s FROM turn"
-)
+_ADD = Statement("INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload) VALUES (%s, %s, %s, %s, %s)")
+_ADD_IN_ORDER = Statement("""
+WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))
+INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload) SELECT %s, %s, %s, %s::jsonb, %s FROM turn
+""")
 """Who emits for a key waits until the one before has committed, so that the order of ids is the order of commits."""
 _TELL = Statement("SELECT pg_notify('cliffracer_outbox', '')")
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")

@@ -1,33 +1,28 @@
-"""One connection through psycopg: answers at the deadline and at once when cancelled, and is mended afterwards.
-
-psycopg itself, when a waiting task is cancelled, first asks the server to stop and waits for that: 11 s after a
-time-out of 1 s when the network is cut. Here the caller goes at once, and the pool mends the connection later.
-"""
+"""One connection through psycopg: runs statements within their deadlines, and is mended after it was left in the middle of one."""
 
 import asyncio
 import logging
 import select
 from bisect import bisect_left
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from time import monotonic
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg import errors, sql
-from psycopg.abc import PQGen
-from psycopg.adapt import Buffer, Dumper, Loader
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ConnStatus, Format, TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import wait_async
 
 from cliffracer.database.failures import aborted, translate
-from cliffracer.database.link import Link, Params, Statement
-from cliffracer.errors import DeadlineExceeded, SetupError, Unavailable
+from cliffracer.database.link import Copy, Link, Params, Statement
+from cliffracer.database.session import Session, connect
+from cliffracer.database.table import UNSENDABLE
+from cliffracer.errors import DeadlineExceeded, InvalidInput, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
-IDLE, ACTIVE = TransactionStatus.IDLE, TransactionStatus.ACTIVE
+Cursor = psycopg.AsyncCursor[Any]
+
 CANCEL_WITHIN = 5.0
 KEPT_ROWS = 200
 """A cursor that holds more rows than this is not kept, or an idle connection would pin them."""
@@ -36,132 +31,23 @@ STEPS = [round(step * 10**power) for power in range(1, 7) for step in (1, 1.25, 
 """`statement_timeout` in ms: rounded up to one of these, or each call would pay a round trip to set its own. The exact
 limit is kept on this side, by a cancel request; the server's is for a client that is no longer there to send one."""
 
-DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    "fallback_application_name": "cliffracer",
-}
-SESSION = """
-SET timezone TO 'UTC'; SET datestyle TO 'ISO'; SET intervalstyle TO 'postgres'; SET client_encoding TO 'UTF8'; SET statement_timeout TO 0
-"""
-FINAL = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password", "SSL", "certificate", "invalid")
-"""Signs in libpq's messages (there is no code) that another attempt would fail as well."""
 
-
-Cursor = psycopg.AsyncCursor[Any]
-
-
-class RawJson(Loader):
-    """Leaves documents as bytes, which msgspec then decodes into the field's type at once."""
-
-    def load(self, data: Buffer) -> bytes:
-        """Return the document."""
-        return bytes(data)
-
-
-class RawJsonb(Loader):
-    """The same for the binary format of jsonb, which begins with a version byte."""
-
-    format = Format.BINARY
-
-    def load(self, data: Buffer) -> bytes:
-        """Return the document."""
-        return bytes(data)[1:]
-
-
-class RawBinaryJson(RawJson):
-    """The same for the binary format of json."""
-
-    format = Format.BINARY
-
-
-class Document(Dumper):
-    """Sends dicts and Structs as jsonb."""
-
-    oid = 3802
-
-    def dump(self, obj: Any) -> bytes:
-        """Return the document."""
-        return msgspec.json.encode(obj)
-
-
-class Session(psycopg.AsyncConnection[Any]):
-    """psycopg's connection, but whoever waits for it leaves at the deadline, or at once when cancelled."""
-
-    deadline: float | None = None
-    unfinished: PQGen[Any] | None = None
-    """What was being waited for when the caller left."""
-    unhurried: bool = False
-    """What is unfinished is a COMMIT: it is waited for, not cancelled."""
-
-    async def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for one exchange with the server."""
-        if timeout is None and self.deadline is not None:
-            timeout = max(0.0, self.deadline - monotonic())
-        try:
-            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
-        except (asyncio.CancelledError, errors._WaitTimeout):  # noqa: SLF001 - that is what psycopg raises
-            if self.pgconn.transaction_status == ACTIVE:
-                self.unfinished = gen
-            raise
-
-
-async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> "PostgresLink":
-    """Return a new connection; `SetupError` when the server will never let us in, psycopg's error when it may later."""
-    given = parsed(url)
-    if name:
-        given.setdefault("application_name", name)
-    conninfo = make_conninfo("", **{**DEFAULTS, **given})
-    try:
-        session = await Session.connect(conninfo, autocommit=True, prepare_threshold=prepare)
-    except psycopg.OperationalError as error:
-        if any(sign in str(error) for sign in FINAL):
-            raise SetupError(f"PostgreSQL at {place_of(given)} refuses us: {_reason(error)}. Check DATABASE_URL.") from None
-        raise
-    for kind, loader in (("json", RawJson), ("jsonb", RawJson), ("json", RawBinaryJson), ("jsonb", RawJsonb)):
-        session.adapters.register_loader(kind, loader)
-    for kind_ in (dict, msgspec.Struct):
-        session.adapters.register_dumper(kind_, Document)
-    try:
-        await session.execute(SESSION)
-    except BaseException:
-        session.pgconn.finish()
-        raise
-    return PostgresLink(session)
-
-
-def place_of(conninfo: dict[str, Any]) -> str:
-    """Return ``host:port/name`` of an address, without who and the password."""
-    host = conninfo.get("host") or conninfo.get("hostaddr") or "localhost"
-    return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or ''}".rstrip("/")
-
-
-def parsed(url: str) -> dict[str, Any]:
-    """Return the parts of an address; the error for a wrong one does not repeat it, as it may hold a password."""
-    try:
-        return conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        raise SetupError("database_url is not a PostgreSQL address. Write postgresql://user:password@host:5432/name.") from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()[-1]
-    return text.rpartition("FATAL:")[2].strip() or text
+async def open_link(url: str, name: str) -> "PostgresLink":
+    """Return a new connection."""
+    return PostgresLink(await connect(url, name=name))
 
 
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_cursor", "_limit", "_poll", "_stale", "_undo", "session")
+    __slots__ = ("_apart", "_cursor", "_limit", "_poll", "_stale", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
         self.session = session
         self._cursor = session.cursor(binary=True)
         self._limit = 0
+        self._apart: asyncio.Task[int] | None = None
         self._stale = False
         self._undo: str | None = None
         self._poll = select.poll()
@@ -183,6 +69,42 @@ class PostgresLink(Link):
     async def run(self, statement: Statement, params: Params, deadline: float | None) -> int:
         """Run one statement and return how many rows it touched."""
         return (await self._execute(statement, params, deadline)).rowcount
+
+    async def copy_in(self, copy: Copy, rows: Iterable[Any], deadline: float | None) -> int:
+        """Send rows by COPY. It has a task of its own, since psycopg would not let a cancelled one go before the server has answered."""
+        await self._ready(deadline)
+        self._apart = asyncio.create_task(self._copy_in(copy, rows))
+        try:
+            count = await asyncio.shield(self._apart)
+        except asyncio.CancelledError:
+            self._apart.cancel()
+            raise
+        except psycopg.Error as error:
+            raise translate(error, copy.table) from error
+        self._apart = None
+        return count
+
+    async def _copy_in(self, copy: Copy, rows: Iterable[Any]) -> int:
+        cursor = self.session.cursor()
+        async with cursor.copy(copy.text) as sink:
+            if copy.types:
+                sink.set_types(copy.types)
+                for row in rows:
+                    await sink.write_row(row)
+            else:
+                for chunk in rows:
+                    await sink.write(chunk)
+        return cursor.rowcount
+
+    async def copy_out(self, statement: Statement, deadline: float | None) -> AsyncGenerator[bytes, None]:
+        """Yield what COPY TO STDOUT gives, in chunks."""
+        await self._ready(deadline)
+        try:
+            async with self.session.cursor().copy(statement.text) as source:
+                async for chunk in source:
+                    yield bytes(chunk)
+        except psycopg.Error as error:
+            raise translate(error) from error
 
     async def script(self, text: str, deadline: float | None) -> None:
         """Run our own statements, several at once if need be."""
@@ -236,7 +158,7 @@ class PostgresLink(Link):
 
     def busy(self) -> bool:
         """Say whether a statement still runs that nobody waits for any more."""
-        return self.session.unfinished is not None
+        return self.session.unfinished is not None or self._apart is not None
 
     def alive(self) -> bool:
         """Look whether the server has said anything: to an idle connection that is its goodbye, or nothing worth keeping it for."""
@@ -245,7 +167,7 @@ class PostgresLink(Link):
     def clean(self) -> bool:
         """Say whether the connection may go to another task as it is."""
         connection = self.session.pgconn
-        return connection.transaction_status == IDLE and connection.status == ConnStatus.OK and not self._stale
+        return connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK and not self._stale
 
     async def mend(self) -> None:
         """Stop what still runs, roll back what is open, forget plans that no longer hold."""
@@ -265,9 +187,11 @@ class PostgresLink(Link):
     async def _execute(self, statement: Statement, params: Params, deadline: float | None, *, again: bool = True) -> Cursor:
         await self._ready(deadline)
         cursor = self.session.cursor() if statement.plain else self._cursor
+        # A prepared statement is a single one: what is injected behind a semicolon is refused, parameters or not.
+        prepare = True if statement.plain and not params else None
         cursor.row_factory = statement.factory
         try:
-            await cursor.execute(statement.text, params)
+            await cursor.execute(statement.text, params, prepare=prepare)
         except errors.FeatureNotSupported as error:
             if "cached plan" not in str(error):
                 raise translate(error, statement.table) from error
@@ -276,8 +200,9 @@ class PostgresLink(Link):
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
             raise translate(error, statement.table, deleting=statement.deleting) from error
-        except UnicodeEncodeError as error:
-            raise translate(error, statement.table) from None  # its text is the value
+        except UNSENDABLE as error:
+            shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
+            raise InvalidInput("a value cannot be sent", errors=shown) from None
         else:
             return cursor
         await self.session.execute("DEALLOCATE ALL")
@@ -313,6 +238,11 @@ class PostgresLink(Link):
     async def _finish(self) -> None:
         """See what was left unfinished to its end: cancelled in the server, if that still helps."""
         session = self.session
+        if self._apart is not None:
+            apart, self._apart = self._apart, None
+            await asyncio.wait([apart], timeout=CANCEL_WITHIN)
+            if not apart.done():
+                session.pgconn.finish()
         rest, session.unfinished = session.unfinished, None
         session.deadline = None
         if rest is None:

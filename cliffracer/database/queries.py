@@ -1,14 +1,21 @@
 """SQL that the service writes itself: the same four calls on the database and on an open transaction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import count
 from typing import Any, LiteralString, Protocol, TypeVar, overload
 
-from cliffracer.database.link import Params, Statement, as_tuple
-from cliffracer.database.rows import factory_of
+import msgspec
+
+from cliffracer.database.deadlines import deadline_now
+from cliffracer.database.link import Copy, Link, Params, Statement, as_tuple
+from cliffracer.database.rows import factory_of, value_of
 from cliffracer.errors import SetupError
 
 T = TypeVar("T")
+
+_numbers = count(1)
 
 
 class Composed(Protocol):
@@ -36,6 +43,14 @@ class Queries(ABC):
     async def run(self, statement: Statement, params: Params = None) -> int:
         """Run one statement and return how many rows it touched."""
 
+    @abstractmethod
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by a COPY FROM STDIN and return how many were stored."""
+
+    @abstractmethod
+    def held(self) -> AbstractAsyncContextManager[Link]:
+        """Hold a connection: the transaction's, or one with a read-only transaction of its own."""
+
     @overload
     def fetch(self, kind: type[T], query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, list[T]]: ...
     @overload
@@ -61,12 +76,43 @@ class Queries(ABC):
     def fetch_value(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
         """Return the first column of the first row, or None if there is none."""
         kind, query, params = _read(args, named, Any)
-        return self._first(_statement(query, kind), params)
+        return self._first(Statement(query, value_of(kind), plain=True), params)
 
     def execute(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, int]:
         """Run one statement and return how many rows it touched."""
         _, query, params_ = _read((query, *params), named, tuple)
         return self.run(Statement(query, as_tuple, plain=True), params_)
+
+    async def copy_in(self, query: Query, rows: Iterable[Any], *, types: Sequence[str] = ()) -> int:
+        """Send chunks of bytes by ``COPY ... FROM STDIN`` and return how many rows that were; with ``types``, rows in binary format."""
+        return await self.copy(Copy(query, tuple(types)), rows)
+
+    async def copy_out(self, query: Query) -> AsyncGenerator[bytes, None]:
+        """Yield what ``COPY ... TO STDOUT`` gives, in chunks, in flat memory."""
+        async with self.held() as link:
+            async for chunk in link.copy_out(Statement(query), deadline_now()):
+                yield chunk
+
+    def stream(self, kind: type[T], query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[T, None]:
+        """Yield the rows of a query one by one, fetched ``size`` at a time by a cursor of the server: memory stays flat."""
+        _, text, given = _read((kind, query, *params), named, kind)
+        return self.streamed(_statement(text, kind), given, size)
+
+    async def streamed(self, statement: Statement, params: Params, size: int) -> AsyncGenerator[Any, None]:
+        """Yield the rows of a statement one by one."""
+        text = statement.text if isinstance(statement.text, str) else statement.text.as_string(None)
+        name = f"cliffracer_{next(_numbers)}"
+        declare = msgspec.structs.replace(statement, text=f"DECLARE {name} NO SCROLL CURSOR FOR {text}")
+        fetch = msgspec.structs.replace(statement, text=f"FETCH {int(size)} FROM {name}")
+        async with self.held() as link:
+            await link.run(declare, params, deadline_now())
+            while True:
+                rows = await link.rows(fetch, None, deadline_now())
+                for row in rows:
+                    yield row
+                if len(rows) < size:
+                    break
+            await link.script(f"CLOSE {name}", deadline_now())
 
     async def _first(self, statement: Statement, params: Params) -> Any:
         found = await self.rows(statement, params)

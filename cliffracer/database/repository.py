@@ -46,7 +46,10 @@ class Repository(Generic[T]):
 
     async def create(self, row: T) -> T:
         """Store a new row and return it; `Conflict` names a field that is already taken."""
-        await self._database.run(self._sql.insert, self.table.parameters(row))
+        try:
+            await self._database.run(self._sql.insert, self.table.parameters(row))
+        except InvalidInput as error:
+            raise self._explained(error, row) from error
         return row
 
     async def get(self, id: UUID | str) -> T:
@@ -85,7 +88,10 @@ class Repository(Generic[T]):
         for name in names:
             if name not in self.table.columns:
                 raise unknown_field(self.table, name)
-        found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self.table.parameters(row))
+        try:
+            found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self.table.parameters(row))
+        except InvalidInput as error:
+            raise self._explained(error, row) from error
         stored: T = found[0]
         return stored
 
@@ -160,7 +166,9 @@ class Repository(Generic[T]):
 
     async def create_many(self, rows: Iterable[T]) -> list[T]:
         """Store new rows, all or none, and return them; an error says which row (``index``) was refused."""
-        return await create_many(self._database, self._sql, list(rows))
+        given = list(rows)
+        await create_many(self._database, self._sql, given)
+        return given
 
     async def update_many(self, changes: Mapping[str, Any], /, **filters: Any) -> int:
         """Change the same fields of all rows that meet all filters and return how many: ``update_many({"status": "x"}, age__lt=18)``."""
@@ -176,6 +184,10 @@ class Repository(Generic[T]):
         return await self._database.run(self._sql.delete(where.sql), where.params)
 
     # -- pieces ----------------------------------------------------------------------------------------------------
+
+    def _explained(self, error: InvalidInput, row: T) -> InvalidInput:
+        """Return the error that names the fields, where the server did not."""
+        return error if error.errors and error.errors[0]["path"] else self.table.explain(row) or error
 
     def _key(self, given: Any) -> Any:
         return given if type(given) is UUID else self.table.columns["id"].value(given)

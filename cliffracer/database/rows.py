@@ -27,7 +27,7 @@ def factory_of(kind: Any) -> RowFactory:
         return _dicts
     if origin is tuple:
         return _tuples
-    return _values(kind)
+    return value_of(kind)
 
 
 def _shape(cursor: Any) -> tuple[tuple[str, bool], ...]:
@@ -107,7 +107,10 @@ def _tuples(cursor: Any) -> Make:
     return lambda row: tuple(decode(row))
 
 
-def _values(kind: Any) -> RowFactory:
+@lru_cache(maxsize=512)
+def value_of(kind: Any) -> RowFactory:
+    """Return the row factory for the value in the first column."""
+
     def factory(cursor: Any) -> Make:
         shape = _shape(cursor)
         if not shape:

@@ -11,9 +11,12 @@ import msgspec
 
 from cliffracer.database.columns import Column, column_of, misfit
 from cliffracer.database.model import Index, Model, References, Search, Unique, tablename_of
-from cliffracer.errors import SetupError
+from cliffracer.errors import InvalidInput, SetupError
 
 T = TypeVar("T", bound=Model)
+
+UNSENDABLE = (AttributeError, TypeError, ValueError, ArithmeticError, msgspec.MsgspecError)
+"""What is raised on the way out when a value has not the type that its field declares."""
 
 LONGEST_NAME = 63
 """PostgreSQL cuts longer identifiers off in silence."""
@@ -48,30 +51,34 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         """Return a row's values as parameters; `InvalidInput` that lists every field which cannot be sent."""
         try:
             return self.values(row)
-        except (AttributeError, TypeError, ValueError, msgspec.MsgspecError) as error:
-            self.explain(row)
-            raise misfit("", f"{self.model.__name__} cannot be stored: {type(error).__name__}") from error
+        except UNSENDABLE as error:
+            raise self.misfit(row, error) from error
 
-    def explain(self, row: T) -> None:
-        """Raise `InvalidInput` naming every field whose value does not have the declared type; return if there is none."""
+    def misfit(self, row: T, error: Exception) -> InvalidInput:
+        """Return `InvalidInput` that names every field of a row that could not be sent."""
+        return self.explain(row) or misfit("", f"{self.model.__name__} cannot be stored: {type(error).__name__}")
+
+    def explain(self, row: T) -> InvalidInput | None:
+        """Return `InvalidInput` naming every field whose value does not fit the declaration; None if all do."""
         errors = []
         for column in self.columns.values():
             value = getattr(row, column.name)
-            if value is None and column.nullable:
+            if value is None:
+                if not column.nullable:
+                    errors.append({"path": column.name, "message": "is required"})
                 continue
             try:
                 checked = msgspec.convert(msgspec.to_builtins(value, builtin_types=BUILT_IN), column.kind, strict=True)
                 _storable(checked if column.dump is None else column.dump(checked))
-            except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
+            except UNSENDABLE as error:
                 errors.append({"path": column.name, "message": str(error)})
-        if errors:
-            raise misfit_all(errors)
+        return misfit_all(errors) if errors else None
 
 
 BUILT_IN = (bytes, datetime, UUID)
 
 
-def misfit_all(errors: list[dict[str, str]]) -> Exception:
+def misfit_all(errors: list[dict[str, str]]) -> InvalidInput:
     """Return one `InvalidInput` for several fields."""
     made = misfit(errors[0]["path"], errors[0]["message"])
     made.details["errors"] = errors

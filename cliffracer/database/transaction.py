@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
-from cliffracer.context import current
 from cliffracer.database import outbox
+from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.failures import aborted
-from cliffracer.database.link import Link, Params, Statement
+from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.errors import SetupError
@@ -19,12 +19,6 @@ log = logging.getLogger("cliffracer.database")
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 ISOLATIONS = {"read committed", "repeatable read", "serializable"}
-
-
-def deadline_now() -> float | None:
-    """Return when the call that runs now must be over, by `time.monotonic`; None outside a call."""
-    context = current.get()
-    return None if context is None else context.deadline
 
 
 class Transaction(Queries):
@@ -75,6 +69,17 @@ class Transaction(Queries):
         """Run one statement in this transaction and return how many rows it touched."""
         self._check()
         return await self.link.run(statement, params, deadline_now())
+
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by COPY in this transaction."""
+        self._check()
+        return await self.link.copy_in(copy, rows, deadline_now())
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Link, None]:
+        """Hold the connection of this transaction."""
+        self._check()
+        yield self.link
 
     def _check(self) -> None:
         if not self.open:

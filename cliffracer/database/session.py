@@ -1,0 +1,144 @@
+"""psycopg's connection as we use it: who waits for it leaves at the deadline, and at once when cancelled.
+
+psycopg itself, when a waiting task is cancelled, first asks the server to stop and waits for that: 11 s after a
+time-out of 1 s when the network is cut. Here the caller goes at once, and the pool mends the connection later.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+from psycopg.adapt import Buffer, Dumper, Loader
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Format, TransactionStatus
+from psycopg.waiting import wait_async
+
+from cliffracer.errors import SetupError
+
+DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "fallback_application_name": "cliffracer",
+}
+SESSION = """
+SET timezone TO 'UTC'; SET datestyle TO 'ISO'; SET intervalstyle TO 'postgres'; SET client_encoding TO 'UTF8'; SET statement_timeout TO 0
+"""
+FINAL = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password", "SSL", "certificate", "invalid")
+"""Signs in libpq's messages (there is no code) that another attempt would fail as well."""
+
+
+class RawJson(Loader):
+    """Leaves documents as bytes, which msgspec then decodes into the field's type at once."""
+
+    def load(self, data: Buffer) -> bytes:
+        """Return the document."""
+        return bytes(data)
+
+
+class RawJsonb(Loader):
+    """The same for the binary format of jsonb, which begins with a version byte."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        """Return the document."""
+        return bytes(data)[1:]
+
+
+class RawBinaryJson(RawJson):
+    """The same for the binary format of json."""
+
+    format = Format.BINARY
+
+
+class Document(Dumper):
+    """Sends dicts and Structs as jsonb."""
+
+    oid = 3802
+
+    def dump(self, obj: Any) -> bytes:
+        """Return the document."""
+        return msgspec.json.encode(obj)
+
+
+class BinaryDocument(Dumper):
+    """Sends documents in a binary COPY: those that are encoded already as they are."""
+
+    oid = 3802
+    format = Format.BINARY
+
+    def dump(self, obj: Any) -> bytes:
+        """Return the document after its version byte."""
+        return b"\x01" + (obj.encode() if isinstance(obj, str) else msgspec.json.encode(obj))
+
+
+class Session(psycopg.AsyncConnection[Any]):
+    """psycopg's connection, but whoever waits for it leaves at the deadline, or at once when cancelled."""
+
+    deadline: float | None = None
+    unfinished: PQGen[Any] | None = None
+    """What was being waited for when the caller left."""
+    unhurried: bool = False
+    """What is unfinished is a COMMIT: it is waited for, not cancelled."""
+
+    async def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for one exchange with the server."""
+        if timeout is None and self.deadline is not None:
+            timeout = max(0.0, self.deadline - monotonic())
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except (asyncio.CancelledError, errors._WaitTimeout):  # noqa: SLF001 - that is what psycopg raises
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.unfinished = gen
+            raise
+
+
+async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Session:
+    """Return a new session; `SetupError` when the server will never let us in, psycopg's error when it may later."""
+    given = parsed(url)
+    if name:
+        given.setdefault("application_name", name)
+    conninfo = make_conninfo("", **{**DEFAULTS, **given})
+    try:
+        session = await Session.connect(conninfo, autocommit=True, prepare_threshold=prepare)
+    except psycopg.OperationalError as error:
+        if any(sign in str(error) for sign in FINAL):
+            raise SetupError(f"PostgreSQL at {place_of(given)} refuses us: {_reason(error)}. Check DATABASE_URL.") from None
+        raise
+    for kind, loader in (("json", RawJson), ("jsonb", RawJson), ("json", RawBinaryJson), ("jsonb", RawJsonb)):
+        session.adapters.register_loader(kind, loader)
+    for kind_ in (dict, msgspec.Struct):
+        session.adapters.register_dumper(kind_, Document)
+    session.adapters.register_dumper(None, BinaryDocument)
+    try:
+        await session.execute(SESSION)
+    except BaseException:
+        session.pgconn.finish()
+        raise
+    return session
+
+
+def place_of(conninfo: dict[str, Any]) -> str:
+    """Return ``host:port/name`` of an address, without who and the password."""
+    host = conninfo.get("host") or conninfo.get("hostaddr") or "localhost"
+    return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or ''}".rstrip("/")
+
+
+def parsed(url: str) -> dict[str, Any]:
+    """Return the parts of an address; the error for a wrong one does not repeat it, as it may hold a password."""
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise SetupError("database_url is not a PostgreSQL address. Write postgresql://user:password@host:5432/name.") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()[-1]
+    return text.rpartition("FATAL:")[2].strip() or text
