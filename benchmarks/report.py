@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import msgspec
@@ -146,7 +146,8 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in PACKAGES) + "."
+    installed = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    return ", ".join(f"{name} {installed[name]}" for name in PACKAGES if name in installed) + "."
 
 
 def _whole(value: float | None) -> str:
