@@ -16,6 +16,7 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.app import App, Frozen
+from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError
 from cliffracer.invoke import Call
 from cliffracer.messaging.bus import Bus, connect
@@ -67,12 +68,13 @@ async def running(
         bus = await connect(settings, name="+".join(f.name for f in frozen))
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
-        built_in = await _built_in(served, frozen, settings, stack, health)
+        kept = await _database(served, frozen, settings, stack, health)
+        built_in = _built_in(settings, kept)
         calls = CallLog.of(settings)
         if calls is not None:
             stack.enter_context(calls)
         services = [
-            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls)
+            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept)
             for app, f in zip(served, frozen, strict=True)
         ]
         inside = {name: subject for service in services for name, subject in service.inside.items()}
@@ -81,6 +83,8 @@ async def running(
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)
+        if kept is not None:
+            await stack.enter_async_context(kept.relaying(services[0].emitter))
         await stack.enter_async_context(_served(services, settings, bound, health))
         yield Running(settings, bus, services, health, bound)
 
@@ -169,23 +173,28 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-async def _built_in(
-    apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health
-) -> Any:
-    """Return what gives handlers the runtime's own values; opens the database if anything asks for it."""
+def _built_in(settings: Settings, kept: Any) -> Any:
+    """Return what gives handlers the runtime's own values."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
     }
-    if any(needs_database(f) for f in frozen):
-        opened = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
-        values |= await stack.enter_async_context(opened.database_of(apps, frozen, settings, health))
+    if kept is not None:
+        values |= kept.given()
 
     def built_in(annotation: Any) -> Any:
         give = values.get(dotted(annotation))
         return PerCall(get=_source) if give is None else give(annotation)
 
     return built_in
+
+
+async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health) -> Any:
+    """Open the database if anything asks for it."""
+    if not any(needs_database(f) for f in frozen):
+        return None
+    stored = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
+    return await stack.enter_async_context(stored.kept(apps, frozen, settings, health))
 
 
 def _context(call: Call) -> Any:
@@ -205,7 +214,9 @@ def needs_database(frozen: Frozen) -> bool:
     """Say whether anything of an app asks for the database."""
     needs = (p.annotation for d in frozen.declared if d.signature for p in d.signature.needs)
     others = (p.annotation for function in frozen.others for p in read(function).needs)
-    return bool(frozen.models) or any(dotted(bare(a)).startswith("cliffracer.database.") for a in (*needs, *others))
+    if frozen.models or any(subscription.once for subscription, _ in frozen.of(Subscription)):
+        return True
+    return any(dotted(bare(a)).startswith("cliffracer.database.") for a in (*needs, *others))
 
 
 def url_of(bound: socket.socket) -> str:

@@ -30,7 +30,14 @@ class Service:
     """A running app: what its handlers are served by, and the link that its own calls take."""
 
     def __init__(
-        self, app: App, frozen: Frozen, bus: Bus, settings: Settings, provisions: Provisions, calls: CallLog | None = None
+        self,
+        app: App,
+        frozen: Frozen,
+        bus: Bus,
+        settings: Settings,
+        provisions: Provisions,
+        calls: CallLog | None = None,
+        kept: Any = None,
     ) -> None:
         self.app = app
         self.frozen = frozen
@@ -39,7 +46,8 @@ class Service:
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
-        self._emitter = Emitter(self.jetstream, self.subjects)
+        self.emitter = Emitter(self.jetstream, self.subjects)
+        self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self._bus = bus
         self._settings = settings
@@ -65,7 +73,9 @@ class Service:
             self._rpc.add(record, declared.signature, handler)
         for subscription, declared, handler in self.assembly.of(Subscription):
             assert declared.signature is not None  # the app is frozen
-            endpoint = EventEndpoint(subscription, declared.signature, handler, self._bus, self.subjects)
+            endpoint = EventEndpoint(
+                subscription, declared.signature, handler, self._bus, self.subjects, once=self._kept.once if subscription.once else None
+            )
             self._events.append(endpoint)
             if subscription.durable:
                 self._consumptions.append(self._consumption(endpoint))
@@ -127,9 +137,11 @@ class Service:
 
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
         """Store a durable message in its stream, within what is left of the call's time."""
+        if self._kept is not None and await self._kept.joined(emission, subject, payload, headers):
+            return
         context = current.get()
         left = None if context is None else context.remaining()
-        await stored_by(self._emitter, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
+        await stored_by(self.emitter, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
 
     def _consumption(self, endpoint: EventEndpoint) -> Consumption:
         record = endpoint.record

@@ -1,44 +1,89 @@
 """The database of running apps: opened once for all of them, given to handlers as Database, Transaction or Repository."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, get_args
 
 from cliffracer.app import App, Frozen
-from cliffracer.database import Database, Model, Repository, create_missing
+from cliffracer.calling import Emission
+from cliffracer.database import Database, Model, Repository, create_missing, current_transaction
+from cliffracer.database.outbox import create_tables, first_time
+from cliffracer.database.relay import relaying
 from cliffracer.errors import SetupError
+from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall
 from cliffracer.settings import Settings
 from cliffracer.signature import bare, dotted, read
+from cliffracer.wire.headers import MESSAGE_ID
 
 M = TypeVar("M", bound=Model)
 
 
+DUE = "Cliffracer-Due"
+"""In a row of the outbox: when a delayed event is due, POSIX seconds; not sent on."""
+
+
+class Kept:
+    """The open database, as the runtime and its services use it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def given(self) -> dict[str, Any]:
+        """Return what a handler is given for each annotation that the database answers."""
+        database = self.database
+        return {
+            "cliffracer.database.database.Database": lambda _: database,
+            "cliffracer.database.transaction.Transaction": lambda _: PerCall(open=lambda _call: database.transaction()),
+            "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
+        }
+
+    async def joined(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> bool:
+        """Store a durable message with the transaction that this task has open, and say whether there is one."""
+        transaction = current_transaction(self.database)
+        if transaction is None:
+            return False
+        at = time.time() + emission.delay if emission.delay is not None else emission.at
+        named = headers if at is None else {**headers, DUE: repr(at)}
+        await transaction.emit(subject, payload, named, headers[MESSAGE_ID], emission.key)
+        return True
+
+    @asynccontextmanager
+    async def once(self, consumer: str, event_id: str) -> AsyncIterator[bool]:
+        """Open a transaction in which an event is marked as handled; False if it was before, so that nothing is left to do."""
+        async with self.database.transaction() as transaction:
+            yield await first_time(transaction, consumer, event_id)
+
+    def relaying(self, emitter: Emitter) -> AbstractAsyncContextManager[Any]:
+        """Publish what transactions of this database emit, while the block runs."""
+
+        async def publish(subject: str, payload: bytes, headers: dict[str, str], message_id: str) -> None:
+            due = headers.pop(DUE, None)
+            if due is None:
+                await emitter.store(subject, payload, headers)
+            else:
+                await emitter.store_later(subject, payload, headers, at=float(due), event_id=message_id)
+
+        return relaying(self.database, publish)
+
+
 @asynccontextmanager
-async def database_of(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[dict[str, Any]]:
-    """Open the pool, make the tables that are absent (in development only), and return what is given for each annotation."""
-    models = models_of(frozen)
+async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
+    """Open the pool while the block runs; in development make the tables that are absent, in production never."""
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env != "production":
-            await create_missing(database, models)
+            await create_tables(database)
+            await create_missing(database, models_of(frozen))
+        health.add("database", lambda: database.fetch_value(int, "select 1"))
         for app in apps:
             app.databases.append(database)
-        health.add("database", lambda: database.fetch_value(int, "select 1"))
         try:
-            yield given_by(database)
+            yield Kept(database)
         finally:
             for app in apps:
                 app.databases.remove(database)
-
-
-def given_by(database: Database) -> dict[str, Any]:
-    """Return what a handler is given for each annotation that the database answers."""
-    return {
-        "cliffracer.database.database.Database": lambda _: database,
-        "cliffracer.database.transaction.Transaction": lambda _: PerCall(open=lambda _call: database.transaction()),
-        "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
-    }
 
 
 def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:

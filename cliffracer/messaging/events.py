@@ -1,6 +1,8 @@
 """Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
 
 from loguru import logger
@@ -22,13 +24,20 @@ from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 
+Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
+"""``once(consumer, event id)``: a transaction around one handling, False in it if that event was handled before."""
+
+
 class EventEndpoint:
     """One subscribing function: takes messages off core NATS (`receive`) or deliveries of its consumer (`handle`)."""
 
-    def __init__(self, record: Declaration, signature: Signature, handler: Handler, bus: Bus, subjects: Subjects) -> None:
+    def __init__(
+        self, record: Declaration, signature: Signature, handler: Handler, bus: Bus, subjects: Subjects, *, once: Once | None = None
+    ) -> None:
         self.record = record
         self.handler = handler
         self.function = record.group or record.function.__name__
+        self._once = once
         self._bus = bus
         self._subjects = subjects
         annotation = signature.accepts[0].annotation if signature.accepts else None
@@ -83,11 +92,19 @@ class EventEndpoint:
         arguments, event = self._arguments(
             delivery.subject, delivery.headers.block, delivery.payload, attempt=delivery.attempt, sequence=delivery.stream_seq
         )
-        self.handler.gate.admit(None)
         try:
-            await invoke(self.handler, context, arguments, event)
+            if self._once is None:
+                await self._invoke(context, arguments, event)
+            else:
+                async with self._once(delivery.consumer, event.id or f"{delivery.stream}:{delivery.stream_seq}") as first:
+                    if first:
+                        await self._invoke(context, arguments, event)
         except InvalidInput as error:
             raise HandlerRefused(error.message) from error  # the function's own, not the payload's: it is tried again
+
+    async def _invoke(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
+        self.handler.gate.admit(None)
+        await invoke(self.handler, context, arguments, event)
 
     async def handle_batch(self, deliveries: list[Delivery]) -> None:
         """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest."""

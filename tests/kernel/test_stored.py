@@ -1,0 +1,118 @@
+"""The database in an app: repositories and transactions provided, events coupled to commits, effects once."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from cliffracer import App, Conflict, Database, Event, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
+from cliffracer.testing import running
+
+
+class User(Model):
+    __tablename__ = "users"
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    email: Annotated[str, Unique()]
+
+
+def make() -> App:
+    app = App("users")
+
+    @app.rpc
+    @app.post("/users", status=201)
+    async def create(name: str, email: str, *, users: Repository[User]) -> User:
+        return await users.create(User(name=name, email=email))
+
+    @app.rpc
+    async def create_and_tell(name: str, fail: bool = False, *, tx: Transaction, users: Repository[User]) -> int:
+        await users.create(User(name=name, email=name))
+        await app.emit("user.created", {"name": name})
+        if fail:
+            raise Conflict("changed my mind")
+        return await tx.fetch_value(int, "select count(*)::int from users") or 0
+
+    @app.get("/users/{user_id}")
+    async def get(user_id: UUID, *, users: Repository[User]) -> User:
+        return await users.get(user_id)
+
+    @app.rpc
+    async def count(*, db: Database) -> int:
+        return await db.fetch_value(int, "select count(*)::int from users") or 0
+
+    return app
+
+
+async def test_a_service_stores_and_finds():
+    """What RPC creates, HTTP reads; a missing row is a 404, a taken name a 409."""
+    async with running(make()) as t:
+        user = await t.call("create", name="Ada", email="a@x")
+        assert (await t.http.get(f"/users/{user['id']}")).json() == user
+        assert (await t.http.get("/users/0190e3f0-0000-7000-8000-000000000000")).status_code == 404
+        taken = await t.http.post("/users", json={"name": "Eve", "email": "a@x"})
+        assert (taken.status_code, taken.json()["field"]) == (409, "email")
+        with pytest.raises(Conflict, match="email"):
+            await t.call("create", name="Eve", email="a@x")
+        assert (await t.http.get("/health/detailed")).json()["database"] == "connected"
+
+
+async def test_an_event_is_emitted_if_and_only_if_its_transaction_commits():
+    """A rolled back handler emits nothing and stores nothing."""
+    async with running(make()) as t:
+        assert await t.call("create_and_tell", name="Ada") == 1
+        with pytest.raises(Conflict):
+            await t.call("create_and_tell", name="Bob", fail=True)
+        assert await t.call("count") == 1
+        await t.settled()
+        assert [event.data["name"] for event in t.emitted("user.created")] == ["Ada"]
+
+
+async def test_the_effect_of_an_event_is_had_once_with_once():
+    """A redelivered event whose handler had committed is not handled again."""
+    app = App("s")
+
+    @app.on("paid", once=True, retry=[0, 0])
+    async def book(amount: int, *, users: Repository[User], event: Event) -> None:
+        await users.create(User(name=str(amount), email=f"{event.id} {event.attempt}"))
+        if event.attempt == 1:
+            raise NotFound("after the row was written: it is rolled back")
+
+    @app.rpc
+    async def names(*, users: Repository[User]) -> list[str]:
+        return [user.email for user in await users.find()]
+
+    async with running(app) as t:
+        await t.emit("paid", 5, id="one")
+        await t.settled()
+        assert await t.call("names") == ["one 2"]
+
+
+async def test_a_repository_of_the_app_works_while_it_runs():
+    """`app.repository(Model)` is for code that is not provided with one."""
+    app = App("s")
+    users = app.repository(User)
+
+    @app.rpc
+    async def add(name: str) -> str:
+        return (await users.create(User(name=name, email=name))).name
+
+    async with running(app) as t:
+        assert await t.call("add", name="Ada") == "Ada"
+        assert await users.count() == 1
+    with pytest.raises(SetupError, match="is not running"):
+        await users.count()
+
+
+async def test_two_tests_have_databases_of_their_own():
+    """What one test stores, the next does not see."""
+    for _ in range(2):
+        async with running(make()) as t:
+            assert await t.call("count") == 0
+            await t.call("create", name="Ada", email="a@x")
+
+
+async def test_what_the_database_refuses_is_the_callers_fault():
+    """A row that breaks a rule of its model is `InvalidInput`."""
+    async with running(make()) as t:
+        with pytest.raises(InvalidInput):
+            await t.call("create", name="", email="a@x")
