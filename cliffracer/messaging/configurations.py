@@ -87,6 +87,17 @@ def covers(pattern: str, other: str) -> bool:
     return matches(pattern, other) and (pattern.endswith(">") or not other.endswith(">"))
 
 
+def overlap(pattern: str, other: str) -> bool:
+    """Say whether some subject fits both patterns."""
+    one, two = pattern.split("."), other.split(".")
+    for first, second in zip(one, two, strict=False):
+        if ">" in (first, second):
+            return True
+        if "*" not in (first, second) and first != second:
+            return False
+    return len(one) == len(two)
+
+
 def _all(found: Any, asked: Any) -> Any:
     there = found or []  # subjects of one stream may not overlap
     kept = [subject for subject in there if subject in asked or not any(covers(new, subject) for new in asked)]

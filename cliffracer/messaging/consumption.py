@@ -1,33 +1,35 @@
 """One function's durable events: pulled, handled, and then acknowledged, tried again, or parked. The policy stands here only."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import CliffracerError, Internal, InvalidInput
+from cliffracer.durations import seconds
+from cliffracer.errors import CliffracerError, Internal, InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
-from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig, covers
+from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
 from cliffracer.messaging.pull import Pull
-from cliffracer.messaging.streams import events_stream, replay_prefix, sends_stream
-from cliffracer.wire.subjects import Subjects, named_within
+from cliffracer.messaging.streams import Source, durable_name, events_of
+from cliffracer.wire.subjects import Subjects
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
+IN_FLIGHT = 65_536  # deliveries that a consumer has open in all replicas; those that wait for another attempt count
 POLL = 15.0  # seconds between two looks at how far the consumer is
 
 Handle = Callable[[Delivery], Awaitable[object]]
 HandleBatch = Callable[[list[Delivery]], Awaitable[object]]
-Start = Literal["new", "all"] | int | datetime | timedelta
+Start = str | int | datetime | timedelta
+"""``new``, ``all``, a sequence, a time (also as ISO 8601), or how long ago (also as ``1h``)."""
 
 
 class PartlyFailedError(Exception):
@@ -44,12 +46,6 @@ class Counts(msgspec.Struct):
     handled: int = 0
     failed: int = 0
     parked: int = 0
-
-
-def durable_name(subjects: Subjects, service: str, function: str, group: str | None = None) -> str:
-    """Return the name of a function's consumer: the same in every replica and after every restart."""
-    wanted = group or f"{service}-{function}"
-    return named_within(subjects.namespace, re.sub(r"[^A-Za-z0-9_-]", "_", wanted))
 
 
 class Consumption:
@@ -75,7 +71,7 @@ class Consumption:
         batch: int | None = None,
         within: float = 0.05,
         group: str | None = None,
-        sends: bool = False,
+        source: Source | None = None,
         replicas: int = 1,
         ack_wait: float = ACK_WAIT,
     ) -> None:
@@ -90,16 +86,15 @@ class Consumption:
         self._handle = handle
         self._retry = tuple(retry)
         self._start = start
-        self._ordered = ordered
         self._batch = batch
         self._within = within
         self._ack_wait = ack_wait
-        self._replay = f"{replay_prefix(subjects)}{self.name}."
-        self._stream = sends_stream(subjects, replicas=replicas) if sends else events_stream(subjects, replicas=replicas)
-        patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-        self._filters = _distinct([f"{subjects.prefix}send.{p}" if sends else subjects.event(p) for p in patterns])
-        if not sends:
-            self._filters.append(f"{self._replay}>")
+        if ordered and batch is not None:
+            raise SetupError(f"{service}.{function}: ordered and batch exclude each other. Leave one of them out.")
+        patterns = [pattern] if isinstance(pattern, str) else pattern
+        self._source = source or events_of(subjects, self.name, patterns, replicas=replicas)
+        self._stream = self._source.stream.name
+        self._replay = self._source.replay or "\n"  # no subject begins so
         self._dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._stream_created = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,12 +102,11 @@ class Consumption:
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
         self._stopping = False
-        in_hand = (batch or 1) if ordered else max(limit, batch or 1)
-        self._in_flight = in_hand if ordered else 65_536
+        self._in_flight = 1 if ordered else IN_FLIGHT
         take = self._take if batch is None else self._gather
         self.pull = Pull(
-            jetstream.bus, self._stream.name, self.name, take=take, ensure=self._ensure, limit=in_hand, ack_wait=ack_wait
-        )  # fmt: skip
+            jetstream.bus, self._stream, self.name, take=take, ensure=self._ensure, limit=max(limit, batch or 1), ack_wait=ack_wait
+        )
 
     @property
     def lag(self) -> int:
@@ -121,7 +115,7 @@ class Consumption:
 
     async def waiting(self) -> int:
         """Ask how many events wait for this function or are in hand, in all replicas, now."""
-        self.info = await self._jetstream.consumer(self._stream.name, self.name)
+        self.info = await self._jetstream.consumer(self._stream, self.name)
         return self.lag
 
     async def start(self) -> None:
@@ -129,15 +123,15 @@ class Consumption:
         await self.pull.start()
         self._polling = asyncio.get_running_loop().create_task(self._poll(), name=f"lag of {self.name}")
 
-    async def drain(self, seconds: float = 10.0) -> None:
-        """Take nothing more, finish what is in hand within ``seconds``, and give back the rest to the other replicas at once."""
+    async def drain(self, within: float = 10.0) -> None:
+        """Take nothing more, finish what is in hand within some seconds, and give back the rest to the other replicas at once."""
         await self.pull.stop()
         self._flush()
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait([self._polling])
         if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=seconds)
+            await asyncio.wait(list(self._tasks), timeout=within)
         self._stopping = True
         rest = list(self._tasks)
         for task in rest:
@@ -150,12 +144,12 @@ class Consumption:
 
     # -- the consumer
 
-    async def _ensure(self) -> None:
-        stream = await ensure_stream(self._jetstream, self._stream, namespace=self._subjects.namespace)
+    async def _ensure(self) -> str:
+        stream = await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
         asked = ConsumerConfig(
             name=self.name,
             durable_name=self.name,
-            filter_subjects=self._filters,
+            filter_subjects=self._source.filters,
             ack_wait=int(self._ack_wait * NANOSECONDS),
             max_ack_pending=self._in_flight,
             metadata={"cliffracer.service": self.service, "cliffracer.function": self.function},
@@ -163,6 +157,7 @@ class Consumption:
         )
         self.info = await ensure_consumer(self._jetstream, stream.config["name"], asked)
         self._stream_created = stream.created
+        return f"{stream.created} {self.info.created}"
 
     def _place(self, created: str) -> dict[str, Any]:
         """Return where the consumer begins if it has to be made: where the lost one was, if we knew it."""
@@ -176,7 +171,7 @@ class Consumption:
         while True:
             await asyncio.sleep(POLL)
             try:
-                self.info = await self._jetstream.consumer(self._stream.name, self.name)
+                self.info = await self._jetstream.consumer(self._stream, self.name)
             except CliffracerError as error:  # the pull loop has it made again
                 logger.debug("no news of consumer {name}: {error}", name=self.name, error=error)
 
@@ -263,6 +258,9 @@ class Consumption:
     async def _failed(self, delivery: Delivery, error: BaseException) -> None:
         """Give the event back for another attempt, or park it after the last."""
         self.counts.failed += 1
+        if isinstance(error, Overloaded):  # nothing was tried
+            delivery.nak(error.retry_after)
+            return
         if isinstance(error, InvalidInput) or delivery.attempt > len(self._retry):
             await self._park(delivery, error)
             return
@@ -293,16 +291,24 @@ class Consumption:
 
 
 def _begin(start: Start) -> dict[str, Any]:
-    if isinstance(start, timedelta):
-        start = datetime.now(UTC) - start
-    if isinstance(start, datetime):
-        return {"deliver_policy": "by_start_time", "opt_start_time": start.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+    """Return the fields of a consumer that say where it begins."""
+    if start in ("new", "all"):
+        return {"deliver_policy": start}
     if isinstance(start, int):
-        return {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-    return {"deliver_policy": start}
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start)}
+    moment = start if isinstance(start, datetime) else _moment(start)
+    return {"deliver_policy": "by_start_time", "opt_start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z")}
 
 
-def _distinct(patterns: list[str]) -> list[str]:
-    """Return the patterns without those that another one covers: filters of one consumer may not overlap."""
-    unique = list(dict.fromkeys(patterns))
-    return [p for p in unique if not any(covers(other, p) for other in unique if other != p)]
+def _moment(start: str | timedelta) -> datetime:
+    if isinstance(start, str):
+        try:
+            return datetime.fromisoformat(start)
+        except ValueError:
+            pass  # then it is a length of time
+    try:
+        return datetime.now(UTC) - timedelta(seconds=seconds(start))
+    except ValueError:
+        raise SetupError(
+            f"start={start!r} cannot be read: new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h."
+        ) from None

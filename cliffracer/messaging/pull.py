@@ -27,13 +27,13 @@ HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at 
 _LONGEST_PAUSE = 5.0
 
 Take = Callable[[Delivery], None]
-Ensure = Callable[[], Awaitable[object]]
+Ensure = Callable[[], Awaitable[str]]
 
 
 class Pull:
     """Delivers one consumer's messages to ``take``, never more than ``limit`` in hand at once.
 
-    ``ensure`` makes the consumer, or makes it again; it is called at the start and whenever the consumer is gone.
+    ``ensure`` makes the consumer, or makes it again, and returns when it was made; it is called at the start and after every trouble.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class Pull:
         self._heartbeat = heartbeat
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._mine = f".{stream}.{consumer}.".encode()
-        self._finished: dict[tuple[int, int], None] = {}  # acked of late: redelivered only if the ack was lost
+        self._finished: dict[
+            tuple[int, int], bytes
+        ] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
+        self._made = ""
         self._asked = 0  # messages that the server still owes us
         self._subscription: Subscription | None = None
         self._inbox = b""
@@ -68,7 +71,7 @@ class Pull:
 
     async def start(self) -> None:
         """Return once the consumer is there and messages are asked for; set-up errors are raised."""
-        await self._ensure()
+        self._made = await self._ensure()
         await self._renew()
         self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)
         self._watch = asyncio.get_running_loop().create_task(self._watching(), name=f"pull {self.consumer}")
@@ -167,7 +170,7 @@ class Pull:
         if final:
             self.held.pop(delivery.key, None)
             if words is ACK or words is TERM:
-                self._finished[delivery.key] = None
+                self._finished[delivery.key] = delivery.reply
                 if len(self._finished) > 2 * self.limit:
                     del self._finished[next(iter(self._finished))]
         try:
@@ -205,7 +208,13 @@ class Pull:
     async def _recover(self) -> None:
         """Have the consumer made again if it is gone, and ask anew."""
         self.resets += 1
-        await self._ensure()
+        made = await self._ensure()
+        if made == self._made:  # a server that was killed may have forgotten the latest acks
+            for reply in self._finished.values():
+                self.bus.publish(reply, ACK, deadline=time.monotonic() + 1)
+        else:
+            self._finished.clear()
+        self._made = made
         self._gone = False
         await self._renew()
 

@@ -1,7 +1,58 @@
-"""The streams of a namespace: events, delayed events, durable one-way calls."""
+"""The streams of a namespace: events, delayed events, durable one-way calls, timers; and what a consumer takes from them."""
 
-from cliffracer.messaging.configurations import Configuration, StreamConfig
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from cliffracer.errors import SetupError
+from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, covers, overlap
 from cliffracer.wire.subjects import Subjects, named_within
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What a consumer takes: of which stream, which subjects."""
+
+    stream: StreamConfig
+    filters: list[str]
+    replay: str = ""
+    """How the subjects of what is replayed to this consumer begin."""
+
+
+def durable_name(subjects: Subjects, service: str, function: str, group: str | None = None) -> str:
+    """Return the name of a function's consumer: the same in every replica and after every restart."""
+    wanted = group or f"{service}-{function}"
+    return named_within(subjects.namespace, re.sub(r"[^A-Za-z0-9_-]", "_", wanted))
+
+
+def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str], *, replicas: int = 1) -> Source:
+    """Return the events on some patterns, and what is replayed to the consumer."""
+    replay = f"{replay_prefix(subjects)}{consumer}."
+    filters = [*_distinct([subjects.event(pattern) for pattern in patterns]), f"{replay}>"]
+    return Source(events_stream(subjects, replicas=replicas), filters, replay)
+
+
+def sends_of(subjects: Subjects, service: str, *, replicas: int = 1) -> Source:
+    """Return the one-way calls of a service."""
+    return Source(sends_stream(subjects, replicas=replicas), [subjects.send(service, "*")])
+
+
+def timer_of(subjects: Subjects, consumer: str, *, replicas: int = 1) -> Source:
+    """Return the ticks of one timer."""
+    return Source(timers_stream(subjects, replicas=replicas), [timer_subject(subjects, consumer)])
+
+
+def _distinct(patterns: list[str]) -> list[str]:
+    """Return the patterns without those that another one covers: filters of one consumer may not overlap."""
+    unique = list(dict.fromkeys(patterns))
+    kept = [p for p in unique if not any(covers(other, p) for other in unique if other != p)]
+    for number, pattern in enumerate(kept):
+        for other in kept[number + 1 :]:
+            if overlap(pattern, other):
+                raise SetupError(
+                    f"{pattern} and {other} overlap: one function cannot subscribe to both. Use one pattern for both, or two functions."
+                )
+    return kept
 
 
 def events_stream(subjects: Subjects, *, replicas: int = 1, later: bool = False) -> StreamConfig:
@@ -44,6 +95,22 @@ def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
         num_replicas=replicas,
         allow_msg_schedules=True,
     )
+
+
+def timers_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
+    """Return ``TIMERS``: the ticks of all timers, which tidy up behind themselves."""
+    return StreamConfig(
+        name=named_within(subjects.namespace, "TIMERS"),
+        subjects=[f"{subjects.prefix}cliffracer.timer.>"],
+        description="ticks of timers",
+        duplicate_window=600 * NANOSECONDS,
+        num_replicas=replicas,
+    )
+
+
+def timer_subject(subjects: Subjects, consumer: str) -> str:
+    """Return the subject of one timer's ticks."""
+    return f"{subjects.prefix}cliffracer.timer.{consumer}"
 
 
 def _due(subjects: Subjects) -> Configuration:

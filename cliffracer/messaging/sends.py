@@ -1,0 +1,87 @@
+"""Durable one-way calls (``payments.send.charge(amount=10)``) that a service has been sent, now or while it was down."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from loguru import logger
+
+from cliffracer.errors import CliffracerError, NotFound, SetupError
+from cliffracer.messaging.bus import Subscription
+from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import sends_of
+from cliffracer.wire.subjects import Subjects
+
+Handle = Callable[[Delivery], Awaitable[object]]
+
+
+class Sends:
+    """Hands one-way calls to the methods of a service; the consumer is made when the first was sent, not before."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: dict[str, Handle], *, replicas: int = 1) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._service = service
+        self._methods = methods
+        self._source = sends_of(subjects, service, replicas=replicas)
+        self._replicas = replicas
+        self._subscription: Subscription | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self.consumption: Consumption | None = None
+
+    async def start(self) -> None:
+        """Begin at once if anybody has ever sent anything, otherwise when somebody does."""
+        self._subscription = await self._jetstream.bus.subscribe(self._source.filters[0], self._wake)
+        try:
+            await self._jetstream.stream(self._source.stream.name)
+        except (NotFound, SetupError):  # nobody sends here, or there is no JetStream for it
+            return
+        await self._begin()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, and finish what is in hand."""
+        if self._subscription is not None:
+            await self._subscription.close()
+            self._subscription = None
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        if self.consumption is not None:
+            await self.consumption.drain(seconds)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        method = delivery.subject.rpartition(".")[2]
+        handle = self._methods.get(method)
+        if handle is None:
+            raise NotFound(f"{self._service} has no method {method}")
+        await handle(delivery)
+
+    def _wake(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        if self._starting is None and self.consumption is None:
+            self._starting = asyncio.get_running_loop().create_task(self._begun())
+
+    async def _begun(self) -> None:
+        try:
+            await self._begin()
+        except CliffracerError as error:  # the next call that is sent wakes it again
+            logger.warning("{service} cannot take one-way calls: {error}", service=self._service, error=error)
+        finally:
+            self._starting = None
+
+    async def _begin(self) -> None:
+        consumption = Consumption(
+            self._jetstream,
+            self._subjects,
+            self._service,
+            "send",
+            "",
+            self._handle,
+            source=self._source,
+            start="all",
+            replicas=self._replicas,
+        )
+        await consumption.start()
+        self.consumption = consumption
+        if self._subscription is not None:
+            await self._subscription.close()
+            self._subscription = None

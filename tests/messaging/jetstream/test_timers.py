@@ -1,0 +1,137 @@
+"""Timers: once per cluster, without overlap, taken over, caught up."""
+
+import asyncio
+import time
+
+from cliffracer.cron import Cron
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import until
+from tests.support.nats import NatsServer
+
+
+class Runs:
+    """Counts its runs and how many went on at once."""
+
+    def __init__(self, takes: float = 0.0) -> None:
+        self.times: list[float] = []
+        self.together = 0
+        self.most = 0
+        self._takes = takes
+
+    async def __call__(self) -> None:
+        self.times.append(time.time())
+        self.together += 1
+        self.most = max(self.most, self.together)
+        try:
+            await asyncio.sleep(self._takes)
+        finally:
+            self.together -= 1
+
+
+async def test_a_timer_runs_once_per_cluster(join: Join, subjects: Subjects):
+    """Three replicas, one run for each time that is due."""
+    runs, plan = Runs(), Every(0.4)
+    timers = [Timer(JetStream(await join()), subjects, "reports", "purge", plan, runs) for _ in range(3)]
+    await asyncio.gather(*(timer.start() for timer in timers))
+    await until(lambda: len(runs.times) >= 5)
+    await asyncio.gather(*(timer.drain(2) for timer in timers))
+    grid = [round(moment // 0.4) for moment in runs.times]
+    assert len(set(grid)) == len(grid)
+
+
+async def test_a_timer_does_not_overlap_with_itself(join: Join, subjects: Subjects):
+    """What is due while it runs is made up for once, after it."""
+    runs = Runs(takes=0.5)
+    timers = [Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.2), runs) for _ in range(2)]
+    await asyncio.gather(*(timer.start() for timer in timers))
+    await until(lambda: len(runs.times) >= 3)
+    await asyncio.gather(*(timer.drain(2) for timer in timers))
+    assert runs.most == 1
+
+
+async def test_another_replica_takes_over_within_the_lease(join: Join, subjects: Subjects):
+    """The holder is cut off in the middle of a run; the timer goes on elsewhere."""
+    stuck, runs = Runs(takes=60), Runs()
+    holder = Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.3), stuck, lease=1.0)
+    await holder.start()
+    await until(lambda: stuck.times)
+    await holder.consumption.pull.close()  # it extends its lease no more, as if it were dead
+    other = Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.3), runs, lease=1.0)
+    await other.start()
+    await until(lambda: len(runs.times) >= 2)
+    await other.drain(1)
+    await holder.drain(0)
+
+
+async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subjects: Subjects):
+    """A timer that is due daily and was down at that time runs when it comes back."""
+    now, runs = 1_700_000_000.0, Runs()
+    plan = At(Cron("0 12 * * *"))
+    for clock in (plan.until(now) - 1, plan.until(now) + 3 * 86_400 + 60):
+        count = len(runs.times)
+        begun = time.monotonic()
+        timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, clock=lambda c=clock, b=begun: c + time.monotonic() - b)
+        await timer.start()
+        await until(lambda count=count: len(runs.times) == count + 1)
+        await timer.drain(1)
+
+
+async def test_what_was_missed_may_be_left_out(jetstream: JetStream, subjects: Subjects):
+    """With ``skip``, a timer waits for its next time."""
+    now, runs = 1_700_000_000.0, Runs()
+    plan = At(Cron("0 12 * * *"))
+    first = Timer(jetstream, subjects, "reports", "purge", plan, runs, missed="skip", clock=_from(plan.until(now) - 0.2))
+    await first.start()
+    await until(lambda: len(runs.times) == 1)
+    await first.drain(1)
+    later = Timer(jetstream, subjects, "reports", "purge", plan, runs, missed="skip", clock=_from(plan.until(now) + 86_400 - 0.5))
+    await later.start()
+    await until(lambda: len(runs.times) == 2)
+    await later.drain(1)
+    assert runs.times[1] - runs.times[0] > 0.4
+
+
+async def test_a_timer_goes_on_after_the_server_was_killed(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Ticks that could not be published are no reason to stop."""
+    runs = Runs()
+    timer = Timer(jetstream, subjects, "reports", "purge", Every(0.3), runs)
+    await timer.start()
+    await until(lambda: runs.times)
+    await asyncio.to_thread(server.restart)
+    count = len(runs.times)
+    await until(lambda: len(runs.times) >= count + 2)
+    await timer.drain(1)
+
+
+async def test_a_timer_that_fails_runs_again_next_time(jetstream: JetStream, subjects: Subjects):
+    """A failure is logged, not parked, and does not end the timer."""
+    runs = 0
+
+    async def fails() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError("no")
+
+    timer = Timer(jetstream, subjects, "reports", "purge", Every(0.2), fails)
+    await timer.start()
+    await until(lambda: runs >= 3)
+    await timer.drain(1)
+    assert "DEAD" not in await jetstream.stream_names()
+
+
+async def test_a_timer_of_each_replica_needs_no_server():
+    """It runs here, without overlap, and stops in order."""
+    runs = Runs(takes=0.15)
+    timer = LocalTimer("purge", Every(0.1), runs)
+    await timer.start()
+    await until(lambda: len(runs.times) >= 3)
+    await timer.drain(1)
+    assert (runs.most, runs.together) == (1, 0)
+
+
+def _from(moment: float):
+    begun = time.monotonic()
+    return lambda: moment + time.monotonic() - begun
