@@ -68,6 +68,7 @@ class Timer(msgspec.Struct, frozen=True):
     cron: str | None = None
     tz: str = "UTC"
     each: bool = False
+    missed: Literal["once", "skip"] = "once"
     deadline: float | None = None
 
 

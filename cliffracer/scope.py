@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import msgspec
 
 from cliffracer import declarations
+from cliffracer.cron import Cron
 from cliffracer.declarations import Function, HealthCheck, Provider, Record, Route, Rpc, Socket, Subscription, Timer, Value, refuse, where
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
@@ -118,14 +119,41 @@ class Scope:
 
         return declare
 
-    def every(self, interval: float | str, *, each: bool = False, deadline: float | str | None = None) -> Callable[[F], F]:
-        """Run each ``interval`` (seconds, or ``"1h"``): once per cluster, or with ``each`` in every replica."""
+    def every(
+        self, interval: float | str, *, each: bool = False, missed: Literal["once", "skip"] = "once", deadline: float | str | None = None
+    ) -> Callable[[F], F]:
+        """Run each ``interval`` (seconds, or ``"1h"``): once per cluster and without overlap, or with ``each`` in every replica.
+
+        ``missed``: what was due while no replica was there, or while the function still ran, is made up for ``once``,
+        or left out (``skip``).
+        """
 
         def declare(function: F) -> F:
             wait = _seconds(function, interval)
             if not wait:
                 raise refuse(function, "a timer needs an interval over 0", "Write @app.every('30s').")
-            self._declare(Timer(function, every=wait, each=each, deadline=_seconds(function, deadline)))
+            self._declare(Timer(function, every=wait, each=each, missed=missed, deadline=_seconds(function, deadline)))
+            return function
+
+        return declare
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        each: bool = False,
+        missed: Literal["once", "skip"] = "once",
+        deadline: float | str | None = None,
+    ) -> Callable[[F], F]:
+        """Run when a cron expression says (``"0 9 * * MON-FRI"``, six fields with seconds first) in a time zone; options as `every`."""
+
+        def declare(function: F) -> F:
+            try:
+                Cron(expression, tz)
+            except ValueError as error:
+                raise refuse(function, str(error), "Write @app.cron('0 9 * * MON-FRI', tz='Europe/Berlin').") from None
+            self._declare(Timer(function, cron=expression, tz=tz, each=each, missed=missed, deadline=_seconds(function, deadline)))
             return function
 
         return declare

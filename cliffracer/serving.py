@@ -5,24 +5,31 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
+
 from cliffracer.app import App, Frozen
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
 from cliffracer.context import current, new_id
-from cliffracer.declarations import Rpc, Subscription
+from cliffracer.cron import Cron
+from cliffracer.declarations import Rpc, Subscription, refuse
+from cliffracer.declarations import Timer as TimerRecord
+from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.described import described
 from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.rpc import RpcServer
+from cliffracer.messaging.sends import Sends
+from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
-from cliffracer.messaging.described import described
 from cliffracer.wire.subjects import Subjects
 
 
@@ -54,6 +61,8 @@ class Service:
         self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch)
         self._events: list[EventEndpoint] = []
         self._consumptions: list[Consumption] = []
+        self._timers: list[Timer | LocalTimer] = []
+        self._sends: Sends | None = None
         self._discovery: Discovery | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -77,13 +86,18 @@ class Service:
                 subscription, declared.signature, handler, self._bus, self.subjects, once=self._kept.once if subscription.once else None
             )
             self._events.append(endpoint)
-            if subscription.durable:
-                self._consumptions.append(self._consumption(endpoint))
+        self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
+        self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
         for endpoint in self._events:
             if not endpoint.record.durable:
                 await endpoint.start(self.frozen.name)
         await self._rpc.start()
+        if self._rpc.endpoints:
+            methods = {endpoint.record.name: endpoint.handle for endpoint in self._rpc.endpoints}
+            self._sends = Sends(self.jetstream, self.subjects, self.frozen.name, methods)
+            await self._sends.start()
+        await asyncio.gather(*(timer.start() for timer in self._timers))
         self._discovery = self._described()
         await self._discovery.start()
 
@@ -97,6 +111,8 @@ class Service:
             self._rpc.stop_intake(),
             *(endpoint.stop_intake() for endpoint in self._events),
             *(consumption.drain(seconds) for consumption in self._consumptions),
+            *(timer.drain(seconds) for timer in self._timers),
+            *([self._sends.drain(seconds)] if self._sends is not None else []),
         )
         while self.busy and loop.time() < until:
             await asyncio.sleep(0.01)
@@ -130,7 +146,7 @@ class Service:
         """Yield the names of what is being handled, and of consumers that have not handled all that is stored for them."""
         if self.busy:
             yield f"{self.frozen.name}: {self.busy} running"
-        for consumption in self._consumptions:
+        for consumption in [*self._consumptions, *([self._sends.consumption] if self._sends and self._sends.consumption else [])]:
             waiting = await consumption.waiting()
             if waiting:
                 yield f"{consumption.function}: {waiting} events"
@@ -143,14 +159,14 @@ class Service:
         left = None if context is None else context.remaining()
         await stored_by(self.emitter, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
 
-    def _consumption(self, endpoint: EventEndpoint) -> Consumption:
-        record = endpoint.record
+    def _consumption(self, endpoints: list[EventEndpoint]) -> Consumption:
+        endpoint, record = endpoints[0], endpoints[0].record
         return Consumption(
             self.jetstream,
             self.subjects,
             self.frozen.name,
             endpoint.function,
-            record.subject,
+            [one.record.subject for one in endpoints],
             endpoint.handle_batch if record.batch else endpoint.handle,
             retry=record.retry,
             limit=record.limit,
@@ -160,6 +176,17 @@ class Service:
             within=record.within,
             group=record.group,
         )
+
+    def _timer(self, record: TimerRecord, handler: Handler) -> Timer | LocalTimer:
+        async def run() -> None:
+            handler.gate.admit(None)
+            await invoke(handler, handler.context(), ())
+
+        plan = At(Cron(record.cron, record.tz)) if record.cron else Every(record.every or 0.0)
+        name = record.function.__name__
+        if record.each:
+            return LocalTimer(name, plan, run)
+        return Timer(self.jetstream, self.subjects, self.frozen.name, name, plan, run, missed=record.missed)
 
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
@@ -178,3 +205,18 @@ class Service:
             schemas=methods,
             metadata={**metadata, "events": events} if events else dict(metadata),
         )
+
+
+def _by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
+    """Return the durable endpoints, those of one function together: it has one consumer, which gets each event once."""
+    found: dict[str, list[EventEndpoint]] = {}
+    for endpoint in endpoints:
+        if endpoint.record.durable:
+            found.setdefault(endpoint.function, []).append(endpoint)
+    for first, *others in found.values():
+        for other in others:
+            if msgspec.structs.replace(other.record, subject=first.record.subject) != first.record:
+                both = f"{first.record.subject} and {other.record.subject}"
+                problem = f"{both} share the consumer {first.function} and differ in more than the subject"
+                raise refuse(other.record.function, problem, "Give both the same function and options, or another group.")
+    return list(found.values())

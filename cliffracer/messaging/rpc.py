@@ -12,6 +12,7 @@ from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Un
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.chunks import Chunks
+from cliffracer.messaging.delivery import Delivery
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
@@ -87,6 +88,18 @@ class RpcEndpoint:
         finally:
             self._running.pop(reply, None)
 
+    async def handle(self, delivery: Delivery) -> None:
+        """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
+        correlation, trace, _, msgpack, _ = read_call(delivery.headers.block)
+        arguments = self._arguments(delivery.payload, msgpack=msgpack)
+        handler = self._handler
+        context = handler.context(correlation_id=correlation, traceparent=trace, headers=delivery.headers)
+        handler.gate.admit(None)
+        try:
+            await invoke(handler, context, arguments, None, _dropped)
+        except InvalidInput as error:
+            raise Internal(f"the method refused what it was sent: {error.message}") from error  # not its arguments: it is tried again
+
     @property
     def busy(self) -> int:
         """How many calls have been accepted and not answered."""
@@ -119,6 +132,10 @@ class RpcEndpoint:
         logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", where(self._signature.function), error)
         self._handler.stats.fail("Internal 500")
         return failed
+
+
+async def _dropped(_item: object) -> None:
+    """Take an item of a streaming method that was called one way: nobody wants it."""
 
 
 class RpcServer:

@@ -1,7 +1,7 @@
 """Durable one-way calls (``payments.send.charge(amount=10)``) that a service has been sent, now or while it was down."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from loguru import logger
 
@@ -19,7 +19,7 @@ Handle = Callable[[Delivery], Awaitable[object]]
 class Sends:
     """Hands one-way calls to the methods of a service; the consumer is made when the first was sent, not before."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: dict[str, Handle], *, replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: Mapping[str, Handle], *, replicas: int = 1) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
         self._service = service
