@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.load.result import Result
-from benchmarks.payload import HEADERS, REPLY, REQUEST, means_receipt
+from benchmarks.payload import HEADERS, REPLY, REQUEST, encode, means_receipt
 
-HELLO = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"lang":"bench","version":"1"}\r\n'
+HELLO = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "bench", "version": "1"}
 BLOCK = b"NATS/1.0\r\n" + b"".join(f"{name}: {value}\r\n".encode() for name, value in HEADERS.items()) + b"\r\n"
 GRACE = 10.0  # s without any reply: what is still out is lost
 
@@ -27,7 +27,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        transport.write(HELLO)
 
     async def flush(self) -> None:
         """Return when the server has handled everything sent so far."""
@@ -77,6 +76,8 @@ async def connect(url: str, protocol: Connection) -> None:
     """Connect, and return when the server answers."""
     where = urlsplit(url)
     await asyncio.get_running_loop().create_connection(lambda: protocol, where.hostname, where.port)
+    who = {"user": where.username, "pass": where.password} if where.password else {"auth_token": where.username} if where.username else {}
+    protocol.transport.write(b"CONNECT %b\r\n" % encode(HELLO | who))
     await protocol.flush()
 
 

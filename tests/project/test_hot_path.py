@@ -1,0 +1,88 @@
+"""What one call costs, counted instead of timed: bytecode instructions of ours and tasks, from the socket and back.
+
+The figures are those of the code as it is, with room for another Python version. When a change of yours passes a limit, either
+it has put something on the path of every call that need not be there, or it is worth its price: then say so and raise it.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from benchmarks.contestants.ours import app
+from benchmarks.load.nats import Requester, connect
+from cliffracer.testing import running
+from tests.project.places import PACKAGE
+
+CALLS = 50
+
+
+class Meter:
+    """Counts bytecode instructions that run in our package, and tasks that are started, while it is switched on."""
+
+    def __init__(self) -> None:
+        self.instructions = 0
+        self.tasks = 0
+
+    def __enter__(self) -> "Meter":
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(self._task)
+        sys.settrace(self._entered)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        self._loop.set_task_factory(None)
+
+    def _entered(self, frame: FrameType, event: str, _: object) -> Any:  # noqa: ARG002 - the signature of a tracer
+        if not frame.f_code.co_filename.startswith(str(PACKAGE)):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._ran
+
+    def _ran(self, _: FrameType, event: str, __: object) -> Any:
+        self.instructions += event == "opcode"
+        return self._ran
+
+    def _task(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+        self.tasks += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[tuple[str, str]]:
+    """Run the benchmark's app and give the address of NATS and the prefix of its subjects."""
+    async with running(app) as t:
+        yield t.settings.nats_url, f"{t.settings.namespace}.ours"
+
+
+async def _cost(url: str, subject: str, *, headers: bool = False) -> tuple[float, float]:
+    """Return the instructions and tasks of one call, one at a time, after a warm-up."""
+    requester = Requester(subject, 1, headers=headers)
+    await connect(url, requester)
+    warm = await requester.run(60.0, CALLS)
+    again = Requester(subject, 1, headers=headers)
+    await connect(url, again)
+    with Meter() as meter:
+        result = await again.run(60.0, CALLS)
+    requester.transport.close()
+    again.transport.close()
+    assert warm.errors == result.errors == 0, warm.reason or result.reason
+    return meter.instructions / CALLS, meter.tasks / CALLS
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "limit"),
+    [("place", False, 1000), ("place", True, 1230), ("place_def", False, 1140)],
+    ids=["async", "headers", "def"],
+)
+async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, limit: int, *, headers: bool) -> None:
+    """One call runs no more instructions of ours than it used to, and starts one task at most."""
+    url, prefix = service
+    instructions, tasks = await _cost(url, f"{prefix}.{method}", headers=headers)
+    assert 0 < instructions <= limit
+    assert tasks <= 1
