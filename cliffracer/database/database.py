@@ -14,6 +14,7 @@ from cliffracer.database.model import Model
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
+from cliffracer.database.suspicion import Mode
 from cliffracer.database.transaction import Isolation, Transaction, current_transaction, nested, outermost
 from cliffracer.errors import Unavailable
 
@@ -25,8 +26,13 @@ M = TypeVar("M", bound=Model)
 class Database(Queries):
     """Runs queries on a pooled connection, or in the transaction that this task has open."""
 
-    def __init__(self, pool: Pool) -> None:
+    suspicious: Mode = "log"
+    linting: bool = True
+
+    def __init__(self, pool: Pool, *, suspicious: Mode = "log", linting: bool = True) -> None:
         self.pool = pool
+        self.suspicious = suspicious
+        self.linting = linting
         self.relays: list[Any] = []
         """What publishes the outbox in this process."""
         self._repositories: dict[type[Model], Repository[Any]] = {}
@@ -57,6 +63,9 @@ class Database(Queries):
         largest = largest if largest is not None else 10 if plain else settings.database_pool_max
         patience = patience if patience is not None else 10.0 if plain else settings.database_pool_timeout
 
+        suspicious: Mode = "log" if plain else settings.database_suspicious_input
+        linting = plain or settings.env != "production"
+
         async def connect() -> Link:
             return await postgres.open_link(url, name)
 
@@ -65,7 +74,7 @@ class Database(Queries):
         pool = Pool(connect, smallest=smallest, largest=largest, patience=patience, name=place)
         await pool.open(first)
         try:
-            yield cls(pool)
+            yield cls(pool, suspicious=suspicious, linting=linting)
         finally:
             await pool.close()
 

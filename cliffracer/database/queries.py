@@ -1,5 +1,6 @@
 """SQL that the service writes itself: the same four calls on the database and on an open transaction."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +11,9 @@ import msgspec
 
 from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.link import Copy, Link, Params, Statement, as_tuple
+from cliffracer.database.lint import check_call
 from cliffracer.database.rows import factory_of, value_of
+from cliffracer.database.suspicion import Mode
 from cliffracer.errors import SetupError
 
 T = TypeVar("T")
@@ -35,6 +38,16 @@ class Queries(ABC):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def suspicious(self) -> Mode:
+        """What is done about values that look like an attack."""
+
+    @property
+    @abstractmethod
+    def linting(self) -> bool:
+        """Whether calls are looked at for queries that are put together from values."""
+
     @abstractmethod
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement and return its rows."""
@@ -57,6 +70,8 @@ class Queries(ABC):
     def fetch(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, list[dict[str, Any]]]: ...
     def fetch(self, *args: Any, **named: Any) -> Coroutine[Any, Any, list[Any]]:
         """Return all rows, as Structs, dicts, tuples, or the values of a single column: ``db.fetch(User, "select ...", name)``."""
+        if self.linting:
+            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, dict)
         return self.rows(_statement(query, kind), params)
 
@@ -66,6 +81,8 @@ class Queries(ABC):
     def fetch_one(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, dict[str, Any] | None]: ...
     def fetch_one(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
         """Return the first row, or None if there is none."""
+        if self.linting:
+            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, dict)
         return self._first(_statement(query, kind), params)
 
@@ -75,11 +92,15 @@ class Queries(ABC):
     def fetch_value(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, Any]: ...
     def fetch_value(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
         """Return the first column of the first row, or None if there is none."""
+        if self.linting:
+            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, Any)
         return self._first(Statement(query, value_of(kind), plain=True), params)
 
     def execute(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, int]:
         """Run one statement and return how many rows it touched."""
+        if self.linting:
+            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
         _, query, params_ = _read((query, *params), named, tuple)
         return self.run(Statement(query, as_tuple, plain=True), params_)
 
@@ -95,6 +116,8 @@ class Queries(ABC):
 
     def stream(self, kind: type[T], query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[T, None]:
         """Yield the rows of a query one by one, fetched ``size`` at a time by a cursor of the server: memory stays flat."""
+        if self.linting:
+            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
         _, text, given = _read((kind, query, *params), named, kind)
         return self.streamed(_statement(text, kind), given, size)
 

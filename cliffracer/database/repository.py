@@ -14,6 +14,7 @@ from cliffracer.database.pages import Page, Turn, natural, page_of
 from cliffracer.database.queries import Queries
 from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
+from cliffracer.database.suspicion import kind_of, watch
 from cliffracer.database.table import Table, table_of
 from cliffracer.errors import Conflict, InvalidInput, NotFound
 
@@ -47,7 +48,7 @@ class Repository(Generic[T]):
     async def create(self, row: T) -> T:
         """Store a new row and return it; `Conflict` names a field that is already taken."""
         try:
-            await self._database.run(self._sql.insert, self.table.parameters(row))
+            await self._database.run(self._sql.insert, self._values(row))
         except InvalidInput as error:
             raise self._explained(error, row) from error
         return row
@@ -89,7 +90,7 @@ class Repository(Generic[T]):
             if name not in self.table.columns:
                 raise unknown_field(self.table, name)
         try:
-            found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self.table.parameters(row))
+            found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self._values(row))
         except InvalidInput as error:
             raise self._explained(error, row) from error
         stored: T = found[0]
@@ -167,6 +168,9 @@ class Repository(Generic[T]):
     async def create_many(self, rows: Iterable[T]) -> list[T]:
         """Store new rows, all or none, and return them; an error says which row (``index``) was refused."""
         given = list(rows)
+        if self._database.suspicious == "reject":  # to look at every value would double the cost of a COPY
+            for row in given:
+                self._values(row)
         await create_many(self._database, self._sql, given)
         return given
 
@@ -192,7 +196,23 @@ class Repository(Generic[T]):
     def _key(self, given: Any) -> Any:
         return given if type(given) is UUID else self.table.columns["id"].value(given)
 
+    def _values(self, row: T) -> tuple[Any, ...]:
+        values = self.table.parameters(row)
+        mode = self._database.suspicious
+        if mode != "off":
+            for place, name in self.table.texts:
+                if kind_of(values[place]) is not None:
+                    watch(mode, self.model.__name__, name, values[place])
+        return values
+
+    def _watch(self, named: Mapping[str, Any]) -> None:
+        mode = self._database.suspicious
+        if mode != "off":
+            for name, value in named.items():
+                watch(mode, self.model.__name__, name, value)
+
     def _where(self, filters: Mapping[str, Any], search: str | None = None) -> Where:
+        self._watch(filters if search is None else {**filters, "search": search})
         where = conditions(self.table, filters)
         return where if search is None else matching(self.table, where, search)
 
@@ -202,6 +222,7 @@ class Repository(Generic[T]):
         return self._where(filters)
 
     def _changes(self, changes: dict[str, Any]) -> tuple[str, list[Any]]:
+        self._watch(changes)
         sets, params = [], []
         for name, value in changes.items():
             column = self.table.columns.get(name)

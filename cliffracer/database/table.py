@@ -40,6 +40,8 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
     uniques: tuple[Key, ...]
     indexes: tuple[Key, ...]
     search: tuple[Column, ...]
+    texts: tuple[tuple[int, str], ...]
+    """Places and names of the columns that hold free text, alone or in documents."""
     versioned: bool
     soft: bool
     make: Callable[[Sequence[Any]], T]
@@ -109,6 +111,7 @@ def table_of(model: type[T]) -> Table[T]:
         uniques=uniques,
         indexes=indexes,
         search=tuple(column for column in columns.values() if column.marked(Search)),
+        texts=tuple((place, name) for place, (name, column) in enumerate(columns.items()) if column.sql in {"text", "jsonb"}),
         versioned=_is(columns.get("version"), "bigint", nullable=False),
         soft=_is(columns.get("deleted_at"), "timestamp with time zone", nullable=True),
         make=compile_make(model, columns),

@@ -13,6 +13,7 @@ from cliffracer.database.failures import aborted
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
+from cliffracer.database.suspicion import Mode
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
@@ -38,6 +39,17 @@ class Transaction(Queries):
         self.open = True
         self.told = False
         self.callbacks: list[Callable[[], None]] = [] if outer is None or depth == 0 else outer.callbacks
+
+    @property
+    def suspicious(self) -> Mode:
+        """What is done about values that look like an attack."""
+        mode: Mode = self.database.suspicious
+        return mode
+
+    @property
+    def linting(self) -> bool:
+        """Whether calls are looked at for queries that are put together from values."""
+        return bool(self.database.linting)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call a function, once, when the whole transaction is committed; never if it is not."""

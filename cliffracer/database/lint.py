@@ -1,0 +1,107 @@
+"""Refuses, outside of production, a query that the calling line puts together from values.
+
+Type checkers do it through `LiteralString`; this is for services that use none. It reads the call in the source, once
+per place: an f-string, ``%``, ``+`` or ``.format`` with anything but text and CONSTANTS is how injections are written.
+"""
+
+import ast
+import linecache
+from functools import lru_cache
+from types import CodeType, FrameType
+
+from cliffracer.errors import SetupError
+
+_seen: dict[tuple[CodeType, int], str | None] = {}
+MOST = 4096
+
+
+def check_call(frame: FrameType | None) -> None:
+    """Raise `SetupError` if the call that a frame is in builds its query from values."""
+    if frame is None:
+        return
+    key = (frame.f_code, frame.f_lasti)
+    if key not in _seen:
+        if len(_seen) >= MOST:
+            _seen.clear()
+        _seen[key] = _fault(frame)
+    fault = _seen[key]
+    if fault is not None:
+        raise SetupError(fault)
+
+
+def _fault(frame: FrameType) -> str | None:
+    code = frame.f_code
+    place = list(code.co_positions())[frame.f_lasti // 2]
+    tree = _parsed(code.co_filename)
+    if tree is None or place[0] is None:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == place:
+            for argument in node.args[:2]:
+                if _is_built(_meant(argument, tree, code)):
+                    return (
+                        f"{code.co_filename}:{place[0]}: the query is put together from values, which lets them be read as SQL. "
+                        "Write %s for each value and pass it as a parameter; for names of tables or columns use psycopg.sql.Identifier."
+                    )
+    return None
+
+
+@lru_cache(maxsize=64)
+def _parsed(filename: str) -> ast.Module | None:
+    source = "".join(linecache.getlines(filename))
+    try:
+        return ast.parse(source) if source else None
+    except SyntaxError:
+        return None
+
+
+def _meant(argument: ast.expr, tree: ast.Module, code: CodeType) -> ast.expr:
+    """Return what a local name was last given before, or the argument itself."""
+    if not isinstance(argument, ast.Name):
+        return argument
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = [node for node in functions if node.name == code.co_name and _first_line(node) == code.co_firstlineno]
+    found: ast.expr = argument
+    for scope in inside:
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Assign) and node.lineno < argument.lineno and _names(node, argument.id):
+                found = node.value
+    return found
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _names(node: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+
+
+def _is_built(node: ast.expr) -> bool:
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) and not _is_fixed(part.value) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        return _is_text(node) and not (_is_fixed(node.left) and _is_fixed(node.right))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        return isinstance(node.func.value, ast.Constant) and not all(map(_is_fixed, [*node.args, *(word.value for word in node.keywords)]))
+    return False
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Say whether a sum has text in it, so that it cannot be a composition by psycopg.sql."""
+    if isinstance(node, ast.BinOp):
+        return _is_text(node.left) or _is_text(node.right)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _is_fixed(node: ast.expr) -> bool:
+    """Say whether a part is text of the source: a literal, or a CONSTANT by its name."""
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.Name):
+        return node.id.isupper()
+    if isinstance(node, ast.Attribute):
+        return node.attr.isupper()
+    if isinstance(node, ast.BinOp):
+        return _is_fixed(node.left) and _is_fixed(node.right)
+    return isinstance(node, ast.JoinedStr) and not _is_built(node)
