@@ -83,7 +83,7 @@ def json_line(record: Record, clean: Clean = str) -> str:
 
 
 def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> str:
-    """Return the record as time, level, place, message, ``name=value`` and a line break; a traceback follows, indented."""
+    """Return the record as time, level, place, message, ``name=value``; a ``stack`` or traceback follows, a row to a line, indented."""
     call = call_fields()
     level = record["level"].name
     place = f"{call['service']}.{call['handler']}" if call else record["name"] or ""
@@ -93,14 +93,17 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
         _coloured(escaped(place), "36", colour),
         escaped(_cleaned(_text(record["message"]), clean)),
     ]
-    parts += [f"{_dim(f'{escaped(clean(name))}=', colour)}{_word(_cleaned(value, clean))}" for name, value in _extra(record, call)]
+    rows: list[str] = []
+    for name, value in _extra(record, call):
+        if name == "stack" and isinstance(value, list):
+            rows += [str(_cleaned(row, clean)) for row in value]
+        else:
+            parts.append(f"{_dim(f'{escaped(clean(name))}=', colour)}{_word(_cleaned(value, clean))}")
     if call:
         parts.append(_dim(call["correlation_id"], colour))
-    line = " ".join(part for part in parts if part)
     if record["exception"]:
-        rows = _traceback(record["exception"], clean).rstrip("\n").split("\n")
-        line += "".join(f"\n  {escaped(row)}" for row in rows)
-    return line + "\n"
+        rows += _traceback(record["exception"], clean).rstrip("\n").split("\n")
+    return "\n  ".join((" ".join(part for part in parts if part), *map(escaped, rows))) + "\n"
 
 
 def last_resort(record: Record) -> str:
