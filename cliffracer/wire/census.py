@@ -133,6 +133,9 @@ class _Counting:
                     varying.append((get(field.name), count))
         if not varying:
             return certain
+        if len(varying) == 1:  # most often: a list of lines in an order
+            ((get, count),) = varying
+            return lambda value: certain + count(get(value))
         return lambda value: certain + sum(count(get(value)) for get, count in varying)
 
     def _union(self, info: inspect.UnionType) -> Count:

@@ -20,6 +20,8 @@ _generic_msgpack = msgspec.msgpack.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 _LOW, _HIGH = -(2**63), 2**64 - 1
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
 _UNSURE = re.compile(rb"[\xca\xcb][\x7f\xff]")  # floats that are not finite, or nearly so
 _NO_CONTAINERS = bytes(code for code in range(256) if not (0x80 <= code <= 0x9F or 0xDC <= code <= 0xDF))
 
@@ -47,7 +49,20 @@ class Decoder(Generic[T]):
     finite) is ruled out by the cheapest probe that can, given the type; only a doubt that is left costs a second, exact reading.
     """
 
-    __slots__ = ("_census", "_explainers", "_first", "_hook", "_integers", "_json", "_least", "_msgpack", "_number", "kind", "limits")
+    __slots__ = (
+        "_census",
+        "_count",
+        "_explainers",
+        "_first",
+        "_hook",
+        "_integers",
+        "_json",
+        "_least",
+        "_msgpack",
+        "_number",
+        "kind",
+        "limits",
+    )
 
     def __init__(self, kind: Any, limits: Limits = DEFAULT, *, hook: DecodeHook | None = None) -> None:
         self.kind = kind
@@ -60,6 +75,7 @@ class Decoder(Generic[T]):
         self._least = -1 if census.deep or census.opaque or census.decimals else census.least
         small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
         self._first = 0x80 | census.least if small else -1  # the byte that begins a map of just the keys that must be
+        self._count = census.count if self._least >= 0 else None
         self._integers = census.integers and not census.opaque
         self._number = census.number
 
@@ -70,9 +86,9 @@ class Decoder(Generic[T]):
         except REFUSALS:
             raise self._refusal(data, read_json, by_json) from None
         colons = data.count(b":")
-        if colons != self._least:
+        if colons != self._least and (self._count is None or colons != self._count(value)):
             self._look(data, value, colons)
-        if self._integers and not self._fits(data, value):
+        if self._integers and _LONG in data.translate(_ZEROS) and not self._fits(data, value):
             raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
