@@ -1,0 +1,150 @@
+"""The options of a subscription: order, batches, where it starts, groups, Overloaded."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from cliffracer.errors import InvalidInput, Overloaded, SetupError
+from cliffracer.events import Rejected
+from cliffracer.messaging.consumption import PartlyFailedError
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+
+
+async def emit(jetstream: JetStream, subjects: Subjects, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number)
+
+
+async def parked(jetstream: JetStream, subjects: Subjects) -> list[bytes]:
+    return [letter.payload async for letter in DeadLetters(jetstream, subjects).ls()]
+
+
+async def test_ordered_events_keep_their_order_through_failures_and_replicas(join: Join, subjects: Subjects):
+    """One at a time in all replicas; one that fails holds up those behind it until it is done or parked."""
+    done: list[bytes] = []
+
+    async def handle(delivery: Delivery) -> None:
+        await asyncio.sleep(0.001)
+        if delivery.payload in (b"30", b"60") and delivery.attempt == 1:
+            raise ValueError("once")
+        if delivery.payload == b"70":
+            raise InvalidInput("poison")
+        done.append(delivery.payload)
+
+    first, second = JetStream(await join()), JetStream(await join())
+    async with (
+        consuming(first, subjects, handle, ordered=True, retry=(0.1,)),
+        consuming(second, subjects, handle, ordered=True, retry=(0.1,)),
+    ):
+        await emit(first, subjects, 100)
+        await until(lambda: len(done) == 99)
+    assert done == [b"%d" % number for number in range(100) if number != 70]
+    assert await parked(first, subjects) == [b"70"]
+
+
+async def test_a_batch_is_handled_as_a_list(jetstream: JetStream, subjects: Subjects):
+    """Full batches while there is enough, what there is after ``within`` seconds."""
+    batches: list[list[bytes]] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        batches.append([delivery.payload for delivery in deliveries])
+
+    async with consuming(jetstream, subjects, handle, start="all", batch=10, within=0.1) as consumption:
+        pass
+    await emit(jetstream, subjects, 25)
+    async with consuming(jetstream, subjects, handle, batch=10, within=0.1) as consumption:
+        await until(lambda: consumption.counts.handled == 25)
+    assert [len(batch) for batch in batches] == [10, 10, 5]
+    assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
+
+
+async def test_part_of_a_batch_can_be_rejected(jetstream: JetStream, subjects: Subjects):
+    """What is rejected is tried again and then parked; the others are done at once."""
+    seen: list[bytes] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        seen.extend(delivery.payload for delivery in deliveries)
+        wrong = {number: "odd" for number, delivery in enumerate(deliveries) if delivery.payload == b"3"}
+        poison: dict[int, BaseException] = {
+            number: InvalidInput("poison") for number, delivery in enumerate(deliveries) if delivery.payload == b"5"
+        }
+        if poison:
+            raise PartlyFailedError({**poison, **{number: ValueError(reason) for number, reason in wrong.items()}})
+        if wrong:
+            raise Rejected(wrong)
+
+    async with consuming(jetstream, subjects, handle, batch=10, retry=(0.1,)) as consumption:
+        await emit(jetstream, subjects, 10)
+        await until(lambda: consumption.counts.parked == 2 and consumption.counts.handled == 8)
+    assert sorted(seen) == sorted([*(b"%d" % number for number in range(10)), b"3"])
+    assert sorted(await parked(jetstream, subjects)) == [b"3", b"5"]
+
+
+async def test_a_batch_that_raises_fails_whole(jetstream: JetStream, subjects: Subjects):
+    """Every event of it is tried again."""
+    calls = 0
+
+    async def handle(_: list[Delivery]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("no")
+
+    async with consuming(jetstream, subjects, handle, batch=5, retry=(0.1,)) as consumption:
+        await emit(jetstream, subjects, 5)
+        await until(lambda: consumption.counts.handled == 5)
+    assert (consumption.counts.failed, calls) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [("all", [0, 1, 2, 3, 4, 5]), ("new", [5]), (4, [3, 4, 5]), (timedelta(hours=1), [0, 1, 2, 3, 4, 5]), ("1h", [0, 1, 2, 3, 4, 5])],
+)
+async def test_a_new_function_starts_where_it_says(jetstream: JetStream, subjects: Subjects, start: object, expected: list[int]):
+    """At everything there is, at what comes, at a sequence, or some time ago."""
+    await emit(jetstream, subjects, 5)
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler, start=start):
+        await emit(jetstream, subjects, 1, first=5)
+        await until(lambda: len(handler.seen) == len(expected))
+    assert handler.payloads == [b"%d" % number for number in expected]
+
+
+async def test_a_start_that_cannot_be_read_is_a_set_up_error(jetstream: JetStream, subjects: Subjects):
+    """The message shows the forms there are."""
+    with pytest.raises(SetupError, match="new, all, a sequence, a time"):
+        await consuming(jetstream, subjects, Recorder(), start="yesterday").consumption.start()
+
+
+async def test_functions_of_one_group_share_the_events(jetstream: JetStream, subjects: Subjects):
+    """The group is the consumer; what its members are called does not matter."""
+    one, other = Recorder(), Recorder()
+    async with (
+        consuming(jetstream, subjects, one, function="a", group="mail", limit=1),
+        consuming(jetstream, subjects, other, function="b", group="mail", limit=1),
+    ):
+        await emit(jetstream, subjects, 50)
+        await until(lambda: len(one.seen) + len(other.seen) == 50)
+    assert sorted(one.payloads + other.payloads) == sorted(b"%d" % number for number in range(50))
+
+
+async def test_an_overloaded_handler_gets_the_event_again_and_never_parks_it_for_that(jetstream: JetStream, subjects: Subjects):
+    """Nothing was tried, so nothing has failed."""
+    handler = Recorder(lambda delivery: Overloaded("busy", retry_after=0.05) if delivery.attempt < 3 else None)
+    async with consuming(jetstream, subjects, handler, retry=()) as consumption:
+        await emit(jetstream, subjects, 1)
+        await until(lambda: consumption.counts.handled == 1)
+    assert await parked(jetstream, subjects) == []
+
+
+@pytest.mark.parametrize(("patterns", "options"), [(["user.*", "*.created"], {}), (["user.created"], {"ordered": True, "batch": 10})])
+def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream, patterns: list[str], options: dict):
+    """Overlapping patterns of one function, and order with batches."""
+    with pytest.raises(SetupError, match=r"overlap|exclude"):
+        consuming(jetstream, subjects, Recorder(), patterns, **options)
