@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from time import monotonic
 from typing import Any, Self, TypeVar
 
@@ -14,6 +15,7 @@ from cliffracer.database.model import Model
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
+from cliffracer.database.retrying import retrying
 from cliffracer.database.suspicion import Mode
 from cliffracer.database.transaction import Isolation, Transaction, current_transaction, nested, outermost
 from cliffracer.errors import Unavailable
@@ -21,6 +23,7 @@ from cliffracer.errors import Unavailable
 log = logging.getLogger("cliffracer.database")
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
 
 
 class Database(Queries):
@@ -91,6 +94,15 @@ class Database(Queries):
         if outer is not None:
             return nested(outer, isolation, readonly=readonly)
         return outermost(self, self.pool, isolation, readonly=readonly)
+
+    async def retrying(
+        self, function: Callable[..., Awaitable[T]], /, *args: Any, attempts: int = 5, isolation: Isolation | None = None, **kwargs: Any
+    ) -> T:
+        """Call a function in a transaction, again when concurrent ones got in its way: ``await db.retrying(move, a, b, 10)``.
+
+        Only for functions whose effects are all in the transaction, since they may be called several times.
+        """
+        return await retrying(self, partial(function, *args, **kwargs), attempts, isolation)
 
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement and return its rows."""

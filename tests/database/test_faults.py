@@ -1,0 +1,186 @@
+"""Servers that go away, networks that are cut, and disks and connections that run out."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from cliffracer.database import Database
+from cliffracer.errors import DeadlineExceeded, Unavailable
+from tests.database.support import calling, until
+from tests.support.postgres import Server, server
+from tests.support.proxy import Proxy
+
+
+@pytest.fixture
+def own():
+    """A server that the test may stop."""
+    with server(max_connections="12", superuser_reserved_connections="0", reserved_connections="0") as made:
+        yield made
+
+
+async def up_again(own: Server) -> None:
+    """Start the server, again and again while the remains of the old one are in its way."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return await asyncio.to_thread(own.start)
+        except AssertionError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
+async def test_restart_under_load(own, how):
+    """A restart under 200 calls a second fails calls inside the outage only, each with Unavailable, and the pool is whole again."""
+    async with Database.open(own.url(tcp=True), smallest=2, largest=8) as db:
+        results: list[tuple[float, str]] = []
+
+        async def call() -> None:
+            with calling(8.0):
+                try:
+                    await db.fetch_value(int, "select 1 from pg_sleep(0.01)")
+                except Exception as error:  # noqa: BLE001 - its class is what is looked at
+                    results.append((time.monotonic(), type(error).__name__))
+                else:
+                    results.append((time.monotonic(), "answered"))
+
+        tasks: list[asyncio.Task[None]] = []
+
+        async def load(seconds: float) -> None:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                tasks.append(asyncio.create_task(call()))
+                await asyncio.sleep(0.005)
+
+        await load(1.0)
+        loading = asyncio.create_task(load(4.0))
+        down = time.monotonic()
+        await asyncio.to_thread(own.stop, how)
+        await asyncio.sleep(0.5)
+        await up_again(own)
+        back = time.monotonic()
+        await loading
+        await asyncio.gather(*tasks)
+        kinds = Counter(kind for _, kind in results)
+        failed = [moment for moment, kind in results if kind != "answered"]
+        assert set(kinds) <= {"answered", "Unavailable"}, kinds
+        assert len(failed) <= 8 + 4, kinds
+        assert all(down <= moment <= back + 3 for moment in failed)
+        for _ in range(20):
+            await db.execute("select 1")
+        await until(lambda: db.statistics()["used"] == 0)
+        assert db.pool.trouble is None
+
+
+async def test_cut_network_ends_calls_at_their_deadlines(own):
+    """With nothing coming through, calls and transactions end when their time is up, and cancelled ones at once; then all is well."""
+    async with Proxy(own.port) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        async with Database.open(url, smallest=2, largest=4) as db:
+            await asyncio.gather(*(db.execute("select pg_sleep(0.05)") for _ in range(4)))
+
+            async def call(number: int) -> type[Exception] | None:
+                with calling(0.5):
+                    try:
+                        if number % 2:
+                            await db.execute("select 1")
+                        else:
+                            async with db.transaction():
+                                await db.execute("select 1")
+                    except (DeadlineExceeded, Unavailable) as error:
+                        return type(error)
+                return None
+
+            async with db.transaction():
+                await db.execute("select 1")
+                proxy.blackhole()
+                began = time.monotonic()
+                found = await asyncio.gather(*(asyncio.create_task(call(number)) for number in range(8)))
+                assert None not in found
+                task = asyncio.create_task(db.execute("select 1"))
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert time.monotonic() - began < 4  # psycopg alone takes 11 s
+                proxy.heal()
+
+            async def works() -> bool:
+                with calling(1.0), contextlib.suppress(DeadlineExceeded, Unavailable):
+                    return await db.fetch_value(int, "select 1") == 1
+                return False
+
+            await until(works, within=20)
+            await until(lambda: db.statistics()["used"] == 0, within=20)
+
+
+async def test_cancelled_transaction_in_a_cut_network_leaves_at_once(own):
+    """Neither a rollback nor a commit that cannot be sent holds a cancelled task."""
+    async with Proxy(own.port) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        async with Database.open(url) as db:
+            inside = asyncio.Event()
+
+            async def work() -> None:
+                async with db.transaction():
+                    await db.execute("select 1")
+                    inside.set()
+                    await asyncio.sleep(60)
+
+            task = asyncio.create_task(work())
+            await inside.wait()
+            proxy.blackhole()
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=3)
+            assert done
+            proxy.heal()
+            await until(lambda: db.statistics()["used"] == 0, within=20)
+
+
+async def test_server_out_of_connections(own):
+    """When the server has no connection left, calls wait, then are Unavailable; when it has, they go on."""
+    async with Database.open(own.url(), smallest=0, largest=10) as first, Database.open(own.url(), smallest=0, largest=10) as second:
+        release = asyncio.Event()
+
+        async def hold(db: Database) -> None:
+            async with db.transaction():
+                await release.wait()
+
+        holders = [asyncio.create_task(hold(first)) for _ in range(10)]
+        await until(lambda: first.statistics()["used"] == 10)
+        others = [asyncio.create_task(hold(second)) for _ in range(2)]
+        await until(lambda: second.statistics()["used"] == 2 or second.pool.trouble)
+        with calling(0.3), pytest.raises(Unavailable):
+            await second.execute("select 1")
+        release.set()
+        await asyncio.gather(*holders, *others)
+        with calling(5.0):
+            assert await second.fetch_value(int, "select 1") == 1
+
+
+async def test_server_that_appears_later_is_waited_for(own):
+    """A database that is opened before its server is there is open once the server is."""
+    own.stop()
+    opening = asyncio.create_task(_open_and_ask(own))
+    await asyncio.sleep(0.3)
+    assert not opening.done()
+    await up_again(own)
+    assert await opening == 1
+
+
+async def _open_and_ask(own: Server) -> int | None:
+    async with Database.open(own.url(tcp=True), wait=30) as db:
+        return await db.fetch_value(int, "select 1")
+
+
+async def test_plain_connection_is_refused_where_tls_is_demanded(own):
+    """With sslmode=require a server without TLS is an error at once; nothing is sent in the clear."""
+    from cliffracer.errors import SetupError
+
+    with pytest.raises(SetupError, match="SSL"):
+        async with Database.open(own.url(tcp=True) + "?sslmode=require", wait=30):
+            pass
