@@ -122,7 +122,8 @@ class Overloaded(ServiceError):
     retryable = True
 
     def __init__(self, message: str = "", /, *, retry_after: float = 1.0, **details: Any) -> None:
-        super().__init__(message, retry_after=retry_after, **details)
+        seconds = msgspec.convert(retry_after, float)  # a peer may have sent anything
+        super().__init__(message, retry_after=max(0.0, seconds), **details)
 
     @property
     def retry_after(self) -> float:

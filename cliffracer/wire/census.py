@@ -124,13 +124,13 @@ class _Counting:
         certain = 0
         varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]] = []
         settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
-        get = operator.itemgetter if isinstance(info, inspect.TypedDictType) else operator.attrgetter
+        named: Any = operator.itemgetter if isinstance(info, inspect.TypedDictType) else operator.attrgetter
         for field in info.fields:
             if field.required:  # whether an optional one was given, its value does not tell
                 count = self.of(bare(field.type))
                 certain += 1 if callable(count) else 1 + count
                 if callable(count) and settled:
-                    varying.append((get(field.name), count))
+                    varying.append((named(field.name), count))
         if not varying:
             return certain
         if len(varying) == 1:  # most often: a list of lines in an order

@@ -18,11 +18,12 @@ _decoder = msgspec.json.Decoder(_Body)
 
 
 def encode_fault(error: ServiceError) -> tuple[bytes, bytes]:
-    """Return (header block, JSON body) of an error reply; details that cannot be encoded are left out."""
+    """Return (header block, JSON body) of an error reply; a detail that cannot be encoded is left out."""
     try:
         body = msgspec.json.encode(_Body(error.code, error.message, error.details))
-    except (TypeError, ValueError, RecursionError):
-        body = msgspec.json.encode(_Body(error.code, _printable(error.message)))
+    except Exception:  # noqa: BLE001  # whatever a detail of the user's own raises: a reply is due
+        details = {str(name): detail for name, detail in error.details.items() if _encodable({str(name): detail})}
+        body = msgspec.json.encode(_Body(error.code, _printable(error.message), details))
     text = _printable(error.message)[:200] or error.title
     block = encode_headers({ERROR_CODE: str(error.code), ERROR_TEXT: text, CONTENT_TYPE: "application/json"})
     return block, body
@@ -37,6 +38,14 @@ def decode_fault(headers: Headers, body: bytes) -> ServiceError:
         found = _Body(message=headers.get(ERROR_TEXT, Internal.title))
     number = int(code) if code.isascii() and code.isdigit() and len(code) <= 6 else found.code
     return rebuild(number, found.message, found.details)
+
+
+def _encodable(detail: dict[str, Any]) -> bool:
+    try:
+        msgspec.json.encode(detail)
+    except Exception:  # noqa: BLE001  # the same
+        return False
+    return True
 
 
 def _printable(text: str) -> str:

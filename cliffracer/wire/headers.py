@@ -17,6 +17,7 @@ ERROR_TEXT = "Nats-Service-Error"
 MESSAGE_ID = "Nats-Msg-Id"
 
 VERSION = b"NATS/1.0"
+_BLANKS = b" \t"  # those of Unicode belong to the value
 MAX_HEADERS = 16_384  # bytes of one block, in and out
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110 token
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -74,8 +75,8 @@ class Headers(Mapping[str, str]):
             for line in (self.block or b"").split(b"\r\n")[1:]:
                 name, colon, value = line.partition(b":")
                 if colon:
-                    text = name.decode("utf-8", "replace").strip()
-                    parsed.setdefault(text.lower(), (text, value.decode("utf-8", "replace").strip()))
+                    text = name.strip(_BLANKS).decode("utf-8", "replace")
+                    parsed.setdefault(text.lower(), (text, value.strip(_BLANKS).decode("utf-8", "replace")))
         return self._parsed
 
     def __getitem__(self, name: str) -> str:

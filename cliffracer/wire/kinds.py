@@ -49,6 +49,15 @@ def bare(info: inspect.Type) -> inspect.Type:
     return info
 
 
+def choices_of(info: inspect.Type) -> list[Any] | None:
+    """Return the values that a `Literal` or an `Enum` allows; None for any other type."""
+    if isinstance(info, inspect.LiteralType):
+        return list(info.values)
+    if isinstance(info, inspect.EnumType):
+        return [entry.value for entry in info.cls]
+    return None
+
+
 def inside(info: inspect.Type) -> tuple[inspect.Type, ...]:
     """Return the types one level down: of fields, items, keys and values, options."""
     match info:
@@ -68,8 +77,9 @@ def inside(info: inspect.Type) -> tuple[inspect.Type, ...]:
 
 def annotation(info: inspect.Type) -> Any:
     """Return a type that msgspec reads as the one described."""
+    extra = {"extra_json_schema": info.extra_json_schema} if isinstance(info, inspect.Metadata) else {}
     info = bare(info)
-    limits = {name: limit for name in CONSTRAINTS if (limit := getattr(info, name, None)) is not None}
+    limits = extra | {name: limit for name in CONSTRAINTS if (limit := getattr(info, name, None)) is not None}
     plain = _plain(info)
     return Annotated[plain, msgspec.Meta(**limits)] if limits else plain
 

@@ -16,6 +16,7 @@ from cliffracer.errors import FieldError
 from cliffracer.wire.wording import Number, item, member
 
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _BLANK = " \t\n\r"
@@ -83,7 +84,8 @@ def _text(data: bytes) -> str:
 
 
 def _malformed(text: str, position: int) -> str:
-    if not text[position:].strip(_BLANK):
+    rest = text[position:].strip(_BLANK)
+    if not rest or (rest.startswith('"') and not _STRING.match(rest)):
         return "is not JSON: it ends too early"
     return f"is not JSON: malformed at {_place(text, position)}"
 

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import inspect
 
 from cliffracer.errors import InvalidInput
-from cliffracer.wire.kinds import Object, bare
+from cliffracer.wire.kinds import Object, bare, choices_of
 from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, by_value
-from cliffracer.wire.wording import Number, choices_of
+from cliffracer.wire.wording import Number
 
 T = TypeVar("T")
 Given = str | Sequence[Any]

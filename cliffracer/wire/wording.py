@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from cliffracer.wire.kinds import bare
+from cliffracer.wire.kinds import bare, choices_of
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _LONGEST = 64  # characters of a name in a path or a message
@@ -89,15 +89,6 @@ _NOUNS: dict[type[inspect.Type], tuple[str, frozenset[type]]] = {
     inspect.TypedDictType: ("an object", frozenset({dict})),
     inspect.DataclassType: ("an object", frozenset({dict})),
 }
-
-
-def choices_of(info: inspect.Type) -> list[Any] | None:
-    """Return the values that a `Literal` or an `Enum` allows; None for any other type."""
-    if isinstance(info, inspect.LiteralType):
-        return list(info.values)
-    if isinstance(info, inspect.EnumType):
-        return [entry.value for entry in info.cls]
-    return None
 
 
 def noun(info: inspect.Type) -> str:
