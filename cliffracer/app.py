@@ -108,9 +108,30 @@ class App(Scope):
         return self.link().stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
 
     @overload
-    async def emit(self, event: Event, /, *, durable: bool = True, **options: Any) -> None: ...
+    async def emit(
+        self,
+        event: Event,
+        /,
+        *,
+        durable: bool = True,
+        id: str | None = None,
+        key: str | None = None,
+        delay: float | str | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> None: ...
     @overload
-    async def emit(self, subject: str, data: Any = None, /, *, durable: bool = True, **options: Any) -> None: ...
+    async def emit(
+        self,
+        subject: str,
+        data: Any = None,
+        /,
+        *,
+        durable: bool = True,
+        id: str | None = None,
+        key: str | None = None,
+        delay: float | str | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> None: ...
     async def emit(
         self,
         subject: str | Event,

@@ -31,11 +31,10 @@ class Context:
     A context belongs to one call; nothing in it is shared with another.
     """
 
-    __slots__ = ("_correlation_id", "deadline", "ended", "handler", "headers", "identity", "kind", "service", "state", "traceparent")
+    __slots__ = ("_correlation_id", "deadline", "ended", "handler", "headers", "identity", "kind", "service", "state", "task", "traceparent")
 
     def __init__(
         self,
-        *,
         service: str = "",
         handler: str = "",
         kind: str = "",
@@ -58,6 +57,8 @@ class Context:
         self.identity: Any = None
         self.ended: str | None = None
         """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
+        self.task: Any = None
+        """The task that the call runs in, while it runs: what is cancelled to end it."""
         self.state: dict[Any, Any] | None = None
         """Room for middleware; None until `store` is first used."""
 

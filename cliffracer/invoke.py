@@ -6,9 +6,9 @@ mapping and figures live here and nowhere else.
 """
 
 import asyncio
-import time
 from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from loguru import logger
@@ -99,21 +99,28 @@ class Handler:
             handler=self.name,
             kind=self.kind,
             correlation_id=correlation_id,
-            deadline=None if seconds is None else time.monotonic() + seconds,
+            deadline=None if seconds is None else monotonic() + seconds,
             headers=headers if headers is not None else {},
             traceparent=traceparent,
         )
 
 
 async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...], source: Any = None, deliver: Deliver | None = None) -> Any:
-    """Return what the user's function returns; raise a `ServiceError` for everything else. The call must have been admitted."""
-    token = current.set(context)
-    task = current_task()
-    gate = handler.gate
+    """Return what the user's function returns; raise a `ServiceError` for everything else.
+
+    The call must have been admitted, and run in a task of its own: its context stays the task's.
+    """
+    current.set(context)
+    task = context.task
+    if task is None:
+        task = context.task = current_task()
+    gate, watch = handler.gate, handler.watch
     entered = False
     outcome = "ok"
-    began = time.monotonic()
-    handler.watch.begin(context, task)  # type: ignore[arg-type]  # a coroutine runs in a task
+    began = monotonic()
+    watch.running.add(context)
+    if not watch.armed:
+        watch.arm()
     try:
         if context.ended is not None or (context.deadline is not None and context.deadline <= began):
             raise _ended(context)
@@ -121,7 +128,7 @@ async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...],
             gate.free -= 1
         else:
             await gate.enter()
-            began = time.monotonic()
+            began = monotonic()
         entered = True
         if handler.run is None:
             result = await handler.function(*arguments, **handler.constants)
@@ -140,13 +147,16 @@ async def invoke(handler: Handler, context: Context, arguments: tuple[Any, ...],
             raise
         raise answer from error
     finally:
-        handler.watch.finish(context)
-        seconds = time.monotonic() - began
-        gate.leave(seconds, entered=entered)
+        watch.running.discard(context)
+        context.task = None  # or context, task and frame would hold each other
+        seconds = monotonic() - began
+        if entered:
+            gate.leave(seconds)
+        else:
+            gate.admitted -= 1
         handler.stats.record(seconds)
         if handler.calls is not None:
             handler.calls.record(context, seconds * 1000, outcome)
-        current.reset(token)
 
 
 def _ended(context: Context) -> ServiceError:

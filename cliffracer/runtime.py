@@ -20,6 +20,7 @@ from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError
 from cliffracer.invoke import Call
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall, Provisions
@@ -70,6 +71,8 @@ async def running(
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
         built_in = _built_in(settings, kept)
+        if settings.env == "development":
+            stack.enter_context(watching(asyncio.get_running_loop()))
         calls = CallLog.of(settings)
         if calls is not None:
             stack.enter_context(calls)

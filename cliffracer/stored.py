@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from cliffracer.app import App, Frozen
 from cliffracer.calling import Emission
 from cliffracer.database import Database, Model, Repository, create_missing, current_transaction
-from cliffracer.database.outbox import create_tables, first_time
+from cliffracer.database.outbox import create_tables, first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.errors import SetupError
 from cliffracer.messaging.emitter import Emitter
@@ -49,6 +49,10 @@ class Kept:
         named = headers if at is None else {**headers, DUE: repr(at)}
         await transaction.emit(subject, payload, named, headers[MESSAGE_ID], emission.key)
         return True
+
+    async def waiting(self) -> int:
+        """Return how many events of committed transactions are not published yet."""
+        return (await lag(self.database)).pending
 
     @asynccontextmanager
     async def once(self, consumer: str, event_id: str) -> AsyncIterator[bool]:

@@ -1,6 +1,8 @@
 """Answers RPC: one endpoint per method; decodes, admits, invokes, replies. Every request gets one reply."""
 
 import asyncio
+from math import inf
+from time import monotonic
 from typing import Any
 
 from loguru import logger
@@ -22,13 +24,13 @@ from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 _INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
-_ARRAY_JSON, _MAP_MSGPACK = b"[", 0x80
+_MAP_MSGPACK = 0x80
 
 
 class RpcEndpoint:
     """One method of a service: ``receive`` takes a message and sees that its reply is sent."""
 
-    __slots__ = ("_array", "_bus", "_handler", "_loop", "_named", "_running", "_signature", "_tasks", "record", "stats", "subject")
+    __slots__ = ("_array", "_bus", "_gate", "_handler", "_loop", "_named", "_running", "_seconds", "_signature", "record", "stats", "subject")
 
     def __init__(self, record: Rpc, signature: Signature, handler: Handler, bus: Bus, subject: str, running: dict[bytes, Context]) -> None:
         self.record = record
@@ -36,57 +38,74 @@ class RpcEndpoint:
         self.stats = handler.stats
         self._signature = signature
         self._handler = handler
+        self._gate = handler.gate
+        self._seconds = inf if handler.deadline is None else handler.deadline
         self._bus = bus
         self._running = running
         self._named: Decoder[Any] = Decoder(signature.arguments())
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
         if reply and not reply.startswith(_INBOX):
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
             return
-        correlation, trace, timeout, msgpack, window = read_call(block)
-        handler = self._handler
-        context = handler.context(timeout=timeout, correlation_id=correlation, traceparent=trace, headers=None if block is None else Headers(block))
+        handler, gate, seconds = self._handler, self._gate, self._seconds
+        if block is None:
+            msgpack, window = False, 0
+            context = Context(handler.service, handler.name, "rpc", None, None if seconds == inf else monotonic() + seconds)
+        else:
+            correlation, trace, timeout, msgpack, window = read_call(block)
+            if timeout is not None and timeout < seconds:
+                seconds = timeout
+            until = None if seconds == inf else monotonic() + seconds
+            context = Context(handler.service, handler.name, "rpc", correlation, until, Headers(block), trace)
         try:
-            arguments = self._arguments(payload, msgpack=msgpack)
-            handler.gate.admit(context.remaining())
+            if msgpack or payload[:1] != b"{":
+                arguments = self._arguments(payload, msgpack=msgpack)
+            else:
+                arguments = astuple(self._named.decode(payload))
+            if gate.admitted < gate.limit:
+                gate.admitted += 1
+            else:
+                gate.admit(context.remaining())
         except ServiceError as refused:
             handler.stats.fail(f"{type(refused).__name__} {refused.code}")
             self._fail(reply, refused)
             return
         if reply:
             self._running[reply] = context
-        task = self._loop.create_task(self.answer(context, arguments, reply, msgpack, window))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # The loop holds the task until its first step, in which the watch takes over.
+        context.task = self._loop.create_task(self.answer(context, arguments, reply, msgpack, window))
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
         try:
             if self._signature.streams:
-                chunks = Chunks(self._bus, reply, window, msgpack=msgpack)
-                try:
-                    await invoke(self._handler, context, arguments, None, chunks.deliver)
-                    chunks.finish()
-                finally:
-                    chunks.close()
+                await self._stream(context, arguments, Chunks(self._bus, reply, window, msgpack=msgpack))
+                return
+            result = await invoke(self._handler, context, arguments)
+            if not reply:
+                return
+            if msgpack:
+                self._bus.publish(reply, encode_msgpack(result), MSGPACK_REPLY)
             else:
-                result = await invoke(self._handler, context, arguments)
-                if reply:
-                    if msgpack:
-                        self._bus.publish(reply, encode_msgpack(result), MSGPACK_REPLY, deadline=context.deadline)
-                    else:
-                        self._bus.publish(reply, encode(result), deadline=context.deadline)
+                self._bus.publish(reply, encode(result))
         except ServiceError as error:
             self._fail(reply, error)
         except Unencodable as error:
             self._fail(reply, self._unencodable(error))
         finally:
-            self._running.pop(reply, None)
+            if reply:
+                del self._running[reply]
+
+    async def _stream(self, context: Context, arguments: tuple[Any, ...], chunks: Chunks) -> None:
+        try:
+            await invoke(self._handler, context, arguments, None, chunks.deliver)
+            chunks.finish()
+        finally:
+            chunks.close()
 
     async def handle(self, delivery: Delivery) -> None:
         """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
@@ -102,18 +121,16 @@ class RpcEndpoint:
 
     @property
     def busy(self) -> int:
-        """How many calls have been accepted and not answered."""
-        return len(self._tasks)
+        """How many calls have been accepted and not finished."""
+        return self._gate.admitted
 
     def _arguments(self, payload: bytes, *, msgpack: bool) -> tuple[Any, ...]:
         if msgpack:
             first = payload[0] if payload else _MAP_MSGPACK
             array = 0x90 <= first <= 0x9F or first in {0xDC, 0xDD}
             return astuple((self._array if array else self._named).decode_msgpack(payload or b"\x80"))
-        if payload[:1] == b"{":
-            return astuple(self._named.decode(payload))
         stripped = payload.strip()
-        return astuple((self._array if stripped[:1] == _ARRAY_JSON else self._named).decode(stripped or b"{}"))
+        return astuple((self._array if stripped[:1] == b"[" else self._named).decode(stripped or b"{}"))
 
     def _fail(self, reply: bytes, error: ServiceError) -> None:
         if not reply:

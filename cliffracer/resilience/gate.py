@@ -27,7 +27,7 @@ class Gate:
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def admit(self, remaining: float | None) -> None:
-        """Count a call in; `Overloaded` if the queue is full, or so long that the caller's time would be over first."""
+        """Count a call in (``admitted`` below ``limit`` can be counted up without asking); `Overloaded` if the queue is full, or so long that the caller's time would be over first."""
         queued = self.admitted - self.limit
         if queued >= 0 and (self.admitted >= self.capacity or (remaining is not None and self.predicted(queued) > remaining)):
             self.refused += 1
@@ -50,19 +50,22 @@ class Gate:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self._pass_on()  # it was given at the same moment: the next in line has it
+                self.pass_on()  # it was given at the same moment: the next in line has it
             else:
                 self.waiting.remove(place)
             raise
 
-    def leave(self, seconds: float, *, entered: bool) -> None:
-        """Count a call out, its place to the next in line."""
+    def leave(self, seconds: float) -> None:
+        """Count out a call that took so long, its place to the next in line."""
         self.admitted -= 1
-        if entered:
-            self.average += (seconds - self.average) * _SMOOTHING
-            self._pass_on()
+        self.average += (seconds - self.average) * _SMOOTHING
+        if self.waiting:
+            self.pass_on()
+        else:
+            self.free += 1
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Give a place that is free now to the first who still waits for one."""
         while self.waiting:
             place = self.waiting.popleft()
             if not place.done():

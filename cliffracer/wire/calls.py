@@ -14,6 +14,14 @@ WINDOW = 32
 MAX_WINDOW = 1024
 _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_USUAL = re.compile(
+    rb"NATS/1\.0\r\n"
+    rb"(?:X-Correlation-ID: ([A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127})\r\n)?"
+    rb"(?:Cliffracer-Timeout: ([0-9]{1,10})\r\n)?"
+    rb"(?:traceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\r\n)?"
+    rb"\r\n"
+)
+"""The block that `write_call` makes, and most clients: read in one match, which costs a third of the loop."""
 _NONE: tuple[None, None, None, bool, int] = (None, None, None, False, 0)
 
 
@@ -24,6 +32,16 @@ def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None
     """
     if block is None:
         return _NONE
+    usual = _USUAL.fullmatch(block)
+    if usual is not None:
+        identity, left, parent = usual.groups()
+        return (
+            None if identity is None else identity.decode(),
+            None if parent is None else parent.decode(),
+            None if left is None else int(left) / 1000,
+            False,
+            0,
+        )
     correlation = trace = timeout = None
     msgpack, window = False, 0
     for line in block.split(b"\r\n")[1:]:
