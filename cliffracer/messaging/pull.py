@@ -39,6 +39,7 @@ class Pull:
     def __init__(
         self, bus: Bus, stream: str, consumer: str, *, take: Take, ensure: Ensure, limit: int = 100, ack_wait: float = 30.0,
         heartbeat: float = HEARTBEAT,
+        silent: bool = False,
     ) -> None:  # fmt: skip
         self.bus = bus
         self.stream = stream
@@ -53,6 +54,7 @@ class Pull:
         self._ensure = ensure
         self._ack_wait = ack_wait
         self._heartbeat = heartbeat
+        self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._mine = f".{stream}.{consumer}.".encode()
         self._finished: dict[
@@ -82,6 +84,10 @@ class Pull:
         if self._subscription is not None:
             await self._subscription.drain()
             self._subscription = None
+
+    def lose(self) -> None:
+        """Begin anew with the consumer: something that it should have delivered is missing."""
+        self._gone = True
 
     async def close(self) -> None:
         """End the loop, after `stop` and after everything in hand was answered."""
@@ -167,6 +173,10 @@ class Pull:
             self._gone = True
 
     def _answer(self, delivery: Delivery, words: bytes, final: bool) -> None:
+        if self._silent:
+            self.held.pop(delivery.key, None)
+            self._ask()
+            return
         if final:
             self.held.pop(delivery.key, None)
             if words is ACK or words is TERM:
@@ -190,7 +200,7 @@ class Pull:
             now = time.monotonic()
             if self._draining or not self.bus.connected:
                 continue
-            if not self._gone and self.bus.info is self._connection and not self._silent(now):
+            if not self._gone and self.bus.info is self._connection and not self._unheard(now):
                 self._ask()
                 pause = pause if now - healthy < HEALTHY else 0.0
                 continue
@@ -202,7 +212,7 @@ class Pull:
                 logger.warning("consumer {consumer} cannot be resumed: {error}", consumer=self.consumer, error=error)
             healthy = time.monotonic()
 
-    def _silent(self, now: float) -> bool:
+    def _unheard(self, now: float) -> bool:
         return self._asked > 0 and now - self._heard > MISSED * self._heartbeat
 
     async def _recover(self) -> None:
@@ -220,6 +230,7 @@ class Pull:
 
     def _extend(self) -> None:
         """Tell the consumer that what is in hand is being worked on, three times per ack wait."""
-        for delivery in list(self.held.values()):
-            self._answer(delivery, PROGRESS, False)
+        if not self._silent:
+            for delivery in list(self.held.values()):
+                self._answer(delivery, PROGRESS, False)
         self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)

@@ -1,0 +1,190 @@
+"""`KeyValue`: typed values under keys, with revisions, history and a watch that outlives the server (ADR-8)."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from cliffracer.durations import seconds
+from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.stores import Bucket, check_key
+from cliffracer.wire.codecs import Decoder, encode
+from cliffracer.wire.headers import Headers, status_of
+from cliffracer.wire.subjects import named_within
+
+T = TypeVar("T")
+OPERATION = "KV-Operation"
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+TTL = (2, 11)  # the version of nats-server from which single keys expire
+_REQUIRED: Any = object()
+
+
+class Entry(msgspec.Struct, Generic[T], frozen=True):
+    """A value as the bucket has it. A deleted key has entries too, with ``deleted`` and no value."""
+
+    key: str
+    value: T | None
+    revision: int
+    """Rises with every change of the bucket; what `KeyValue.update` compares."""
+    time: datetime
+    deleted: bool = False
+
+
+class KeyValue(Generic[T]):
+    """One bucket: ``await sessions.put("ada", session)``, ``await sessions.get("ada")``.
+
+    Keys are letters, digits and ``-/_=.``; values what the type says. The bucket is made when it is first used.
+    """
+
+    def __init__(self, jetstream: JetStream, bucket: Bucket, of: Any = Any, *, namespace: str = "") -> None:
+        self.bucket = named_within(namespace, bucket.name)
+        self._jetstream = jetstream
+        self._namespace = namespace
+        self._decoder: Decoder[T] = Decoder(of)
+        self._stream = f"KV_{self.bucket}"
+        self._prefix = f"$KV.{self.bucket}."
+        self._publisher = Publisher(jetstream, recover=self._ensure)
+        self._config = StreamConfig(
+            name=self._stream,
+            subjects=[f"{self._prefix}>"],
+            max_msgs_per_subject=min(64, max(1, bucket.history)),
+            max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
+            duplicate_window=int(min(120.0, seconds(bucket.ttl)) * NANOSECONDS) if bucket.ttl else 120 * NANOSECONDS,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+            allow_msg_ttl=True if jetstream.version >= TTL else None,
+            num_replicas=bucket.replicas,
+        )
+
+    async def get(self, key: str, default: Any = _REQUIRED) -> T:
+        """Return the value of a key; the default if there is none, `NotFound` without one."""
+        found = await self.entry(key)
+        if found is None:
+            if default is _REQUIRED:
+                raise NotFound(f"{self.bucket} has no {key}")
+            value: T = default
+            return value
+        assert not found.deleted
+        return found.value  # type: ignore[return-value]  # T itself may allow None
+
+    async def entry(self, key: str) -> Entry[T] | None:
+        """Return value, revision and time of a key; None if it is not there."""
+        found = await self._last(key)
+        return None if found is None or found.deleted else found
+
+    async def put(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
+        """Set the value of a key, whatever it was; return its revision. With ``ttl`` it is gone after that time."""
+        return await self._write(key, encode(value), self._expiring(ttl))
+
+    async def create(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
+        """Set a key that is not there; `Conflict` if it is."""
+        payload, extra = encode(value), self._expiring(ttl)
+        try:
+            return await self._write(key, payload, {**extra, EXPECTED: "0"})
+        except Conflict:
+            present = await self._last(key)
+            if present is None or not present.deleted:
+                raise Conflict(f"{self.bucket} has {key} already") from None
+        return await self._write(key, payload, {**extra, EXPECTED: str(present.revision)})
+
+    async def update(self, key: str, value: T, revision: int, *, ttl: float | str | None = None) -> int:
+        """Set a key that is still at a revision; `Conflict` if it has changed."""
+        return await self._write(key, encode(value), {**self._expiring(ttl), EXPECTED: str(revision)})
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed."""
+        await self._write(key, b"", {OPERATION: "DEL"} | ({} if revision is None else {EXPECTED: str(revision)}))
+
+    async def purge(self, key: str) -> None:
+        """Remove a key and its history."""
+        await self._write(key, b"", {OPERATION: "PURGE", "Nats-Rollup": "sub"})
+
+    async def keys(self, pattern: str = ">") -> list[str]:
+        """Return the keys that are there, of those that fit a pattern of subjects (``user.*``)."""
+        return [entry.key async for entry in self._present(pattern, "last_per_subject", headers_only=True) if not entry.deleted]
+
+    async def history(self, key: str) -> list[Entry[T]]:
+        """Return what is kept of a key's values and deletions, oldest first."""
+        return [entry async for entry in self._present(check_key(key), "all")]
+
+    async def watch(self, pattern: str = ">") -> AsyncIterator[Entry[T]]:
+        """Yield the present entry of each key, then every change, deletions included; goes on through restarts of the server."""
+        async with await self._reader(pattern, "last_per_subject") as reader:
+            async for delivery in reader:
+                yield self._entry(delivery)
+
+    async def destroy(self) -> None:
+        """Remove the bucket and all that is in it."""
+        try:
+            await self._jetstream.delete_stream(self._stream)
+        except NotFound:
+            return
+
+    async def _ensure(self) -> None:
+        await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
+
+    async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
+        ack = await self._publisher.publish(f"{self._prefix}{check_key(key)}", payload, headers)
+        return ack.seq
+
+    async def _last(self, key: str) -> Entry[T] | None:
+        subject = f"{self._prefix}{check_key(key)}"
+        try:
+            reply = await self._jetstream.bus.request(
+                f"$JS.API.DIRECT.GET.{self._stream}.{subject}".encode(), b"", timeout=self._jetstream.timeout
+            )
+        except Unavailable as error:
+            if error.details.get("reason") != "nobody":
+                raise
+            await self._ensure()  # then there was nothing, or an election
+            return self._stored(key, await self._jetstream.last_message(self._stream, subject))
+        if status_of(reply.block) == 404:
+            return None
+        headers = Headers(reply.block)
+        return self._made(key, headers, reply.payload, int(headers["Nats-Sequence"]), _time(headers["Nats-Time-Stamp"]))
+
+    def _stored(self, key: str, stored: Any) -> Entry[T] | None:
+        return None if stored is None else self._made(key, Headers(stored.hdrs), stored.data, stored.seq, _time(stored.time))
+
+    def _made(self, key: str, headers: Headers, payload: bytes, revision: int, time: datetime) -> Entry[T]:
+        if OPERATION in headers or "Nats-Marker-Reason" in headers:
+            return Entry(key, None, revision, time, deleted=True)
+        try:
+            return Entry(key, self._decoder.decode(payload), revision, time)
+        except InvalidInput as error:
+            raise InvalidInput(f"what {self.bucket} has under {key} does not fit: {error.message}", errors=error.errors) from error
+
+    def _entry(self, delivery: Delivery, *, headers_only: bool = False) -> Entry[T]:
+        key = delivery.subject.removeprefix(self._prefix)
+        if headers_only:
+            gone = OPERATION in delivery.headers or "Nats-Marker-Reason" in delivery.headers
+            return Entry(key, None, delivery.stream_seq, delivery.stored, deleted=gone)
+        return self._made(key, delivery.headers, delivery.payload, delivery.stream_seq, delivery.stored)
+
+    async def _reader(self, pattern: str, policy: str, *, headers_only: bool = False) -> Reader:
+        await self._ensure()
+        return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, headers_only=headers_only)
+
+    async def _present(self, pattern: str, policy: str, *, headers_only: bool = False) -> AsyncIterator[Entry[T]]:
+        async with await self._reader(pattern, policy, headers_only=headers_only) as reader:
+            async for delivery in reader.present():
+                yield self._entry(delivery, headers_only=headers_only)
+
+    def _expiring(self, ttl: float | str | None) -> dict[str, str]:
+        if ttl is None:
+            return {}
+        if self._jetstream.version < TTL:
+            raise SetupError("a ttl of single keys needs nats-server 2.11. Give the bucket one: Bucket('sessions', ttl='1h').")
+        return {"Nats-TTL": f"{max(1, round(seconds(ttl)))}s"}
+
+
+def _time(text: str) -> datetime:
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")

@@ -1,0 +1,221 @@
+"""`ObjectStore`: large objects by name, streamed in and out in chunks, their digest checked (ADR-20)."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import msgspec
+
+from cliffracer.context import new_id
+from cliffracer.durations import seconds
+from cliffracer.errors import Internal, InvalidInput, NotFound
+from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.stores import Bucket
+from cliffracer.wire.subjects import named_within
+
+CHUNK = 128 * 1024
+WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
+_SHA = "SHA-256="
+
+Data = bytes | AsyncIterable[bytes] | BinaryIO
+
+
+class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the store knows of an object; field names are those on the wire."""
+
+    name: str
+    bucket: str
+    nuid: str
+    """Under which its chunks are stored."""
+    size: int = 0
+    """Bytes."""
+    chunks: int = 0
+    digest: str = ""
+    """``SHA-256=`` and the digest in URL-safe base64."""
+    mtime: str = ""
+    """When it was written, RFC 3339."""
+    description: str = ""
+    metadata: dict[str, str] = {}
+    deleted: bool = False
+
+
+class ObjectStore:
+    """One bucket of objects: ``await files.put("report.pdf", chunks)``, ``async for chunk in files.get("report.pdf")``.
+
+    Memory stays flat whatever their size. The bucket is made when it is first used.
+    """
+
+    def __init__(self, jetstream: JetStream, bucket: Bucket, *, namespace: str = "") -> None:
+        self.bucket = named_within(namespace, bucket.name)
+        self._jetstream = jetstream
+        self._namespace = namespace
+        self._stream = f"OBJ_{self.bucket}"
+        self._chunks = f"$O.{self.bucket}.C."
+        self._metas = f"$O.{self.bucket}.M."
+        self._publisher = Publisher(jetstream, recover=self._ensure)
+        self._config = StreamConfig(
+            name=self._stream,
+            subjects=[f"{self._chunks}>", f"{self._metas}>"],
+            max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
+            allow_rollup_hdrs=True,
+            num_replicas=bucket.replicas,
+        )
+
+    async def put(self, name: str, data: Data, *, description: str = "", metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+        """Store an object, in place of one of the same name, which stays readable until this one is complete; return what is known of it.
+
+        ``data`` is bytes, an async iterable of them, or an open binary file (read in a thread).
+        """
+        if not name or len(name) > 512:
+            raise InvalidInput("an object needs a name, of 512 characters at most")
+        nuid = new_id()
+        before = await self._info(name)
+        try:
+            size, count, digest = await self._store(nuid, data)
+            info = ObjectInfo(
+                name=name,
+                bucket=self.bucket,
+                nuid=nuid,
+                size=size,
+                chunks=count,
+                digest=digest,
+                mtime=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                description=description,
+                metadata=dict(metadata or {}),
+            )
+            await self._note(info)
+        except BaseException:  # cancelled, the source failed or the store is full: no half of it stays
+            await asyncio.shield(self._forget(nuid))
+            raise
+        if before is not None:
+            await self._forget(before.nuid)
+        return info
+
+    async def get(self, name: str) -> AsyncIterator[bytes]:
+        """Yield an object's bytes, chunk by chunk; `NotFound`. A digest that does not fit is `Internal`, raised after the last chunk."""
+        info = await self.info(name)
+        if not info.chunks:
+            return
+        digest, size, count = hashlib.sha256(), 0, 0
+        async with Reader(self._jetstream, self._stream, [f"{self._chunks}{info.nuid}"], limit=WINDOW) as reader:
+            async for delivery in reader:
+                digest.update(delivery.payload)
+                size, count = size + len(delivery.payload), count + 1
+                yield delivery.payload
+                if count >= info.chunks:
+                    break
+        if size != info.size or _shown(digest) != info.digest.rstrip("="):
+            raise Internal(f"{self.bucket}/{name} is damaged: {size} of {info.size} bytes read, or the digest does not fit")
+
+    async def read(self, name: str) -> bytes:
+        """Return an object whole; for small ones."""
+        return b"".join([chunk async for chunk in self.get(name)])
+
+    async def info(self, name: str) -> ObjectInfo:
+        """Return what is known of an object; `NotFound` if it is not there."""
+        found = await self._info(name)
+        if found is None:
+            raise NotFound(f"{self.bucket} has no {name}")
+        return found
+
+    async def list(self) -> list[ObjectInfo]:
+        """Return what is known of all objects."""
+        await self._ensure()
+        async with Reader(self._jetstream, self._stream, [f"{self._metas}>"], {"deliver_policy": "last_per_subject"}) as reader:
+            found = [msgspec.json.decode(delivery.payload, type=ObjectInfo) async for delivery in reader.present()]
+        return [info for info in found if not info.deleted]
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; `NotFound` if it is not there."""
+        info = await self.info(name)
+        await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
+        await self._forget(info.nuid)
+
+    async def destroy(self) -> None:
+        """Remove the bucket and all that is in it."""
+        try:
+            await self._jetstream.delete_stream(self._stream)
+        except NotFound:
+            return
+
+    async def _ensure(self) -> StreamInfo:
+        return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
+
+    def _meta(self, name: str) -> str:
+        return f"{self._metas}{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+    async def _info(self, name: str) -> ObjectInfo | None:
+        try:
+            stored = await self._jetstream.last_message(self._stream, self._meta(name))
+        except NotFound:  # the bucket was never used
+            return None
+        info = None if stored is None else msgspec.json.decode(stored.data, type=ObjectInfo)
+        return None if info is None or info.deleted else info
+
+    async def _note(self, info: ObjectInfo) -> None:
+        await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})
+
+    async def _forget(self, nuid: str) -> None:
+        try:
+            await self._jetstream.purge(self._stream, filter=f"{self._chunks}{nuid}")
+        except NotFound:
+            return
+
+    async def _store(self, nuid: str, data: Data) -> tuple[int, int, str]:
+        """Store the chunks in order; return (bytes, chunks, digest)."""
+        digest, size, count = hashlib.sha256(), 0, 0
+        window: list[bytes] = []
+        async for chunk in _cut(data, min(CHUNK, self._jetstream.bus.max_payload - 2048)):
+            digest.update(chunk)
+            size += len(chunk)
+            window.append(chunk)
+            if len(window) == WINDOW:
+                await self._publish(nuid, count, window)
+                count, window = count + len(window), []
+        await self._publish(nuid, count, window)
+        return size, count + len(window), f"{_shown(digest)}="
+
+    async def _publish(self, nuid: str, first: int, window: Sequence[bytes]) -> None:
+        """Store some chunks at once; if a repetition put them out of order, remove them and store them one by one."""
+        subject = f"{self._chunks}{nuid}"
+        acks: list[PubAck] = await asyncio.gather(
+            *(self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}", timeout=60) for n, chunk in enumerate(window))
+        )
+        numbers = [ack.seq for ack in acks]
+        if numbers == sorted(numbers):
+            return
+        for number in numbers:
+            await self._jetstream.delete_message(self._stream, number)
+        for n, chunk in enumerate(window):
+            await self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}.again", timeout=60)
+
+
+def _shown(digest: "hashlib._Hash") -> str:
+    return f"{_SHA}{base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
+
+
+async def _cut(data: Data, size: int) -> AsyncIterator[bytes]:
+    """Yield the data in chunks of a size, the last one shorter."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        for start in range(0, len(data), size):
+            yield bytes(data[start : start + size])
+        return
+    if not isinstance(data, AsyncIterable):
+        while block := await asyncio.to_thread(data.read, size):
+            yield block
+        return
+    buffer = bytearray()
+    async for piece in data:
+        buffer += piece
+        while len(buffer) >= size:
+            yield bytes(buffer[:size])
+            del buffer[:size]
+    if buffer:
+        yield bytes(buffer)

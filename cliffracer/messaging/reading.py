@@ -1,0 +1,123 @@
+"""Reading a stream in order, each message once: past, present or both, through restarts of the server.
+
+A consumer of one reader, without acks, in the server's memory (ADR-17 calls it ordered). A message that is missing in its
+numbering, or the loss of the consumer, begins it anew after the last message read.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Self
+
+from cliffracer.context import new_id
+from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.pull import Pull
+
+IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
+
+
+class Reader:
+    """Yields the messages of some subjects in order, for ever; inside its ``async with`` block.
+
+    ``begin`` holds the consumer's fields of where to start (``deliver_policy`` and what belongs to it). ``waiting`` says how many
+    there were to begin with. At most ``limit`` messages are held.
+    """
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        stream: str,
+        filters: list[str],
+        begin: dict[str, Any] | None = None,
+        *,
+        headers_only: bool = False,
+        limit: int = 256,
+        heartbeat: float = 1.0,
+    ) -> None:
+        self.waiting = 0
+        self._jetstream = jetstream
+        self._stream = stream
+        self._filters = filters
+        self._begin = begin or {"deliver_policy": "all"}
+        self._headers_only = headers_only
+        self._name = f"reader-{new_id()}"
+        self._created = ""
+        self._last = 0  # sequence of the last message read
+        self._expected = 1  # in the consumer's numbering
+        self._arrived: deque[Delivery] = deque()
+        self._wake = asyncio.Event()
+        self._pull = Pull(
+            jetstream.bus, stream, self._name, take=self._take, ensure=self._ensure, limit=limit, heartbeat=heartbeat, silent=True
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        await self._pull.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pull.stop()
+        await self._pull.close()
+        try:
+            await self._jetstream.delete_consumer(self._stream, self._name)
+        except CliffracerError:  # gone already, or the server is: it removes idle ones itself
+            return
+
+    async def __aiter__(self) -> AsyncIterator[Delivery]:
+        while True:
+            while self._arrived:
+                delivery = self._arrived.popleft()
+                delivery.ack()  # makes room for another
+                yield delivery
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def present(self) -> AsyncIterator[Delivery]:
+        """Yield what there was when reading began, and end."""
+        if not self.waiting:
+            return
+        async for delivery in self:
+            yield delivery
+            if not delivery.pending:
+                return
+
+    def _take(self, delivery: Delivery) -> None:
+        if delivery.consumer_seq != self._expected:
+            self._pull.held.pop(delivery.key, None)
+            self._pull.lose()
+            return
+        self._expected += 1
+        self._last = delivery.stream_seq
+        self._arrived.append(delivery)
+        self._wake.set()
+
+    async def _ensure(self) -> str:
+        created = (await self._jetstream.stream(self._stream)).created
+        if self._created and created != self._created:  # another stream of the same name
+            self._last, self._begin = 0, {"deliver_policy": "all"}
+        elif self._created:
+            with suppress(NotFound):
+                await self._jetstream.delete_consumer(self._stream, self._name)
+        info = await self._jetstream.create_consumer(
+            self._stream,
+            ConsumerConfig(
+                name=self._name,
+                filter_subjects=self._filters,
+                ack_policy="none",
+                max_ack_pending=0,
+                ack_wait=30 * NANOSECONDS,
+                inactive_threshold=IDLE,
+                mem_storage=True,
+                num_replicas=1,
+                headers_only=self._headers_only or None,
+                **({"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1} if self._last else self._begin),
+            ),
+        )
+        self._expected = 1
+        if not self._created:
+            self.waiting = info.num_pending
+        self._created = created
+        return created

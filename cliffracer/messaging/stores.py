@@ -1,0 +1,51 @@
+"""Buckets of named values and of large objects: what is common to both."""
+
+import re
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from cliffracer.errors import InvalidInput, SetupError
+from cliffracer.wire.subjects import check_name
+
+_KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """Names and sizes the bucket of a provided store: ``sessions: Annotated[KeyValue[Session], Bucket("sessions", ttl="1h")]``."""
+
+    name: str
+    ttl: float | str | None = None
+    """How long a value lives after it was written; for ever if not given."""
+    history: int = 1
+    """How many values of each key are kept, at most 64."""
+    replicas: int = 1
+
+
+def bucket_of(annotation: Any) -> tuple[Bucket, Any]:
+    """Return (bucket, type argument) of ``KeyValue[Session]``, ``Annotated[KeyValue[dict], Bucket("x")]`` and the like."""
+    markers: tuple[Any, ...] = ()
+    if hasattr(annotation, "__metadata__"):
+        markers, annotation = annotation.__metadata__, annotation.__origin__
+    given = get_args(annotation)
+    item = given[0] if given else Any
+    for marker in markers:
+        if isinstance(marker, Bucket):
+            return msgspec.structs.replace(marker, name=check_name(marker.name)), item
+    if isinstance(item, type) and get_origin(item) is None and hasattr(item, "__struct_fields__"):
+        return Bucket(snake(item.__name__)), item
+    if not given and isinstance(annotation, type) and annotation.__name__ == "ObjectStore":
+        return Bucket("objects"), Any
+    raise SetupError(f"{annotation} needs the name of its bucket. Write Annotated[KeyValue[...], Bucket('sessions')].")
+
+
+def check_key(key: str) -> str:
+    """Return a key that may be part of a subject (ADR-8); `InvalidInput` otherwise."""
+    if len(key) <= 512 and _KEY.fullmatch(key) and not key.startswith(".") and not key.endswith(".") and ".." not in key:
+        return key
+    raise InvalidInput(f"{key[:80]!r} is no key: letters, digits and -/_=. without empty parts, 512 at most")
+
+
+def snake(name: str) -> str:
+    """Return ``UserSession`` as ``user_session``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

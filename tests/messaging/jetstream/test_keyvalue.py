@@ -1,0 +1,192 @@
+"""Typed values under keys: revisions, expiry, history, and a watch that outlives the server."""
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import Entry, KeyValue
+from cliffracer.messaging.stores import Bucket, bucket_of
+from tests.messaging.jetstream.support import until
+from tests.support.nats import NatsServer
+
+
+class Session(msgspec.Struct):
+    user: str
+    visits: int = 0
+
+
+@pytest.fixture
+def sessions(jetstream: JetStream) -> KeyValue[Session]:
+    return KeyValue(jetstream, Bucket("sessions", history=5), Session)
+
+
+async def test_a_value_is_there_after_it_was_put(sessions: KeyValue[Session]):
+    """As the type it has."""
+    revision = await sessions.put("ada", Session("Ada"))
+    assert await sessions.get("ada") == Session("Ada")
+    entry = await sessions.entry("ada")
+    assert entry is not None
+    assert (entry.key, entry.revision, entry.deleted) == ("ada", revision, False)
+
+
+async def test_a_key_that_is_not_there_is_not_found(sessions: KeyValue[Session]):
+    """Or the default; also before the bucket was ever used."""
+    with pytest.raises(NotFound, match="sessions has no ada"):
+        await sessions.get("ada")
+    assert await sessions.get("ada", None) is None
+    assert await sessions.entry("ada") is None
+
+
+async def test_create_refuses_a_key_that_is_there(sessions: KeyValue[Session]):
+    """It may be created again after it was deleted."""
+    await sessions.create("ada", Session("Ada"))
+    with pytest.raises(Conflict, match="has ada already"):
+        await sessions.create("ada", Session("Eve"))
+    await sessions.delete("ada")
+    await sessions.create("ada", Session("Ada again"))
+    assert (await sessions.get("ada")).user == "Ada again"
+
+
+async def test_one_of_many_creators_wins(sessions: KeyValue[Session]):
+    """Whatever the timing."""
+    results = await asyncio.gather(*(sessions.create("ada", Session(f"{number}")) for number in range(20)), return_exceptions=True)
+    assert sum(isinstance(result, int) for result in results) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 19
+
+
+async def test_updates_compare_revisions(sessions: KeyValue[Session]):
+    """A stale one is a conflict; counting by many loses nothing."""
+    revision = await sessions.put("ada", Session("Ada"))
+    await sessions.update("ada", Session("Ada", 1), revision)
+    with pytest.raises(Conflict):
+        await sessions.update("ada", Session("Ada", 9), revision)
+
+    async def visit() -> None:
+        while True:
+            entry = await sessions.entry("ada")
+            assert entry is not None and entry.value is not None  # noqa: PT018
+            try:
+                await sessions.update("ada", Session("Ada", entry.value.visits + 1), entry.revision)
+            except Conflict:
+                continue
+            return
+
+    await asyncio.gather(*(visit() for _ in range(10)))
+    assert (await sessions.get("ada")).visits == 11
+
+
+async def test_a_deleted_key_is_gone_and_has_a_history(sessions: KeyValue[Session]):
+    """A purged one has none."""
+    for visits in range(3):
+        await sessions.put("ada", Session("Ada", visits))
+    await sessions.delete("ada")
+    with pytest.raises(NotFound):
+        await sessions.get("ada")
+    assert [entry.value.visits if entry.value else None for entry in await sessions.history("ada")] == [0, 1, 2, None]
+    await sessions.purge("ada")
+    assert [entry.deleted for entry in await sessions.history("ada")] == [True]
+
+
+async def test_keys_are_listed_by_pattern(sessions: KeyValue[Session]):
+    """Those that are there, not those that were."""
+    assert await sessions.keys() == []
+    for key in ("user.ada", "user.eve", "guest.1", "user.old"):
+        await sessions.put(key, Session(key))
+    await sessions.delete("user.old")
+    assert sorted(await sessions.keys()) == ["guest.1", "user.ada", "user.eve"]
+    assert sorted(await sessions.keys("user.*")) == ["user.ada", "user.eve"]
+
+
+async def test_a_value_expires(jetstream: JetStream):
+    """By the bucket's ttl, or by its own."""
+    bucket: KeyValue[int] = KeyValue(jetstream, Bucket("short", ttl=1.0), int)
+    lasting: KeyValue[int] = KeyValue(jetstream, Bucket("lasting"), int)
+    await bucket.put("a", 1)
+    await lasting.put("a", 1, ttl=1.0)
+    await lasting.put("b", 2)
+    for _ in range(200):
+        if await bucket.get("a", None) is None and await lasting.get("a", None) is None:
+            break
+        await asyncio.sleep(0.05)
+    assert await bucket.get("a", None) is None
+    assert await lasting.get("a", None) is None
+    assert await lasting.get("b") == 2
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a*", ">", ".a", "a.", "a..b", "ä", "a\r\nPUB x 0", "x" * 600])
+async def test_a_bad_key_is_invalid_input(sessions: KeyValue[Session], key: str):
+    """It never reaches the wire."""
+    with pytest.raises(InvalidInput, match="is no key"):
+        await sessions.put(key, Session("x"))
+    with pytest.raises(InvalidInput, match="is no key"):
+        await sessions.get(key)
+
+
+async def test_a_value_of_another_shape_is_named(jetstream: JetStream, sessions: KeyValue[Session]):
+    """Whoever wrote it: bucket, key and what does not fit."""
+    other: KeyValue[Any] = KeyValue(jetstream, Bucket("sessions", history=5), Any)
+    await other.put("ada", {"visits": "many"})
+    with pytest.raises(InvalidInput, match="what sessions has under ada does not fit"):
+        await sessions.get("ada")
+
+
+async def test_a_watch_sees_what_is_there_and_every_change(sessions: KeyValue[Session], server: NatsServer):
+    """Also those made while it was cut off by a restart of the server, in order and each once."""
+    await sessions.put("ada", Session("Ada"))
+    seen: list[Entry[Session]] = []
+
+    async def watch() -> None:
+        async for entry in sessions.watch():
+            seen.append(entry)  # noqa: PERF401 - it has no end
+
+    watching = asyncio.create_task(watch())
+    await until(lambda: len(seen) == 1)
+    await sessions.put("eve", Session("Eve"))
+    await until(lambda: len(seen) == 2)
+    for number in range(3):
+        await asyncio.to_thread(server.restart)
+        await sessions.put("ada", Session("Ada", number))
+        await until(lambda number=number: len(seen) == 3 + number)
+    await sessions.delete("eve")
+    await until(lambda: len(seen) == 6)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert [(entry.key, entry.value.visits if entry.value else None) for entry in seen] == [
+        ("ada", 0), ("eve", 0), ("ada", 0), ("ada", 1), ("ada", 2), ("eve", None),
+    ]  # fmt: skip
+
+
+async def test_a_bucket_is_one_that_other_clients_read(sessions: KeyValue[Session], server: NatsServer):
+    """Stream, subjects and markers are those of ADR-8."""
+    import nats
+
+    await sessions.put("ada", Session("Ada"))
+    client = await nats.connect(server.url)
+    bucket = await client.jetstream().key_value("sessions")
+    assert (await bucket.get("ada")).value == b'{"user":"Ada","visits":0}'
+    await bucket.put("eve", b'{"user":"Eve"}')
+    await bucket.delete("ada")
+    await client.close()
+    assert await sessions.get("eve") == Session("Eve")
+    assert await sessions.get("ada", None) is None
+
+
+async def test_namespaces_do_not_share_buckets(jetstream: JetStream):
+    """The name on the server has the namespace in front."""
+    one: KeyValue[int] = KeyValue(jetstream, Bucket("counts"), int, namespace="staging")
+    other: KeyValue[int] = KeyValue(jetstream, Bucket("counts"), int)
+    await one.put("a", 1)
+    assert await other.get("a", None) is None
+    assert one.bucket == "staging_counts"
+
+
+def test_a_bucket_is_named_by_its_type_or_a_marker():
+    """Without either, the error shows how."""
+    assert bucket_of(KeyValue[Session]) == (Bucket("session"), Session)
+    assert bucket_of(Annotated[KeyValue[dict[str, int]], Bucket("counts", ttl="1h")]) == (Bucket("counts", ttl="1h"), dict[str, int])
+    with pytest.raises(SetupError, match="Write Annotated"):
+        bucket_of(KeyValue[dict[str, int]])

@@ -1,0 +1,169 @@
+"""Large objects: streamed in and out with flat memory, digests checked, nothing half left behind."""
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cliffracer.errors import Internal, InvalidInput, NotFound
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.objects import CHUNK, ObjectStore
+from cliffracer.messaging.stores import Bucket
+from tests.support.nats import NatsServer
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def files(jetstream: JetStream) -> ObjectStore:
+    return ObjectStore(jetstream, Bucket("files"))
+
+
+async def stored(jetstream: JetStream) -> int:
+    return (await jetstream.stream("OBJ_files")).state.messages
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * MIB + 7])
+async def test_an_object_comes_back_as_it_was(files: ObjectStore, size: int):
+    """Of any size, empty and exact chunks among them."""
+    data = os.urandom(size)
+    info = await files.put("report.pdf", data, description="of May", metadata={"kind": "report"})
+    assert await files.read("report.pdf") == data
+    assert (info.size, info.chunks) == (size, -(-size // CHUNK))
+    assert await files.info("report.pdf") == info
+
+
+async def test_an_object_can_be_put_from_a_file_or_an_iterator(files: ObjectStore):
+    """Pieces of any size make chunks of one size."""
+    data = os.urandom(MIB)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 1000):
+            yield data[start : start + 1000]
+
+    await files.put("one", pieces())
+    await files.put("two", io.BytesIO(data))
+    assert await files.read("one") == await files.read("two") == data
+    assert (await files.info("one")).digest == (await files.info("two")).digest
+
+
+async def test_a_new_object_takes_the_place_of_the_old(files: ObjectStore, jetstream: JetStream):
+    """Of the old one nothing is left."""
+    await files.put("a", os.urandom(3 * CHUNK))
+    await files.put("a", b"short")
+    assert await files.read("a") == b"short"
+    assert await stored(jetstream) == 2
+
+
+async def test_an_object_is_deleted(files: ObjectStore, jetstream: JetStream):
+    """With its chunks; a second time it is not found."""
+    await files.put("a", os.urandom(3 * CHUNK))
+    await files.put("b", b"b")
+    await files.delete("a")
+    with pytest.raises(NotFound, match="files has no a"):
+        await files.read("a")
+    with pytest.raises(NotFound):
+        await files.delete("a")
+    assert [info.name for info in await files.list()] == ["b"]
+    assert await stored(jetstream) == 3
+
+
+async def test_a_source_that_fails_leaves_nothing_and_keeps_the_old(files: ObjectStore, jetstream: JetStream):
+    """The error is the source's own."""
+
+    async def breaks() -> AsyncIterator[bytes]:
+        yield os.urandom(20 * CHUNK)
+        raise OSError("the disk is gone")
+
+    await files.put("a", b"old")
+    with pytest.raises(OSError, match="the disk is gone"):
+        await files.put("a", breaks())
+    assert await files.read("a") == b"old"
+    assert await stored(jetstream) == 2
+
+
+async def test_a_damaged_object_is_noticed(files: ObjectStore, jetstream: JetStream):
+    """The digest is checked when all is read."""
+    info = await files.put("a", b"good")
+    subject = f"$O.files.C.{info.nuid}"
+    await jetstream.purge("OBJ_files", filter=subject)
+    await jetstream.store(subject, b"evil")
+    with pytest.raises(Internal, match="files/a is damaged"):
+        await files.read("a")
+
+
+async def test_any_name_will_do(files: ObjectStore):
+    """Names are not subjects; only an empty one and a huge one are refused."""
+    for name in ("ä ö.txt", "a/b/../c", "*.>", "\r\n"):
+        await files.put(name, name.encode())
+        assert await files.read(name) == name.encode()
+    for name in ("", "x" * 513):
+        with pytest.raises(InvalidInput):
+            await files.put(name, b"")
+
+
+async def test_an_object_is_one_that_other_clients_read(files: ObjectStore, server: NatsServer):
+    """Subjects, chunks and digest are those of ADR-20."""
+    import nats
+
+    data = os.urandom(CHUNK * 2 + 5)
+    await files.put("ours", data)
+    client = await nats.connect(server.url)
+    bucket = await client.jetstream().object_store("files")
+    assert (await bucket.get("ours")).data == data
+    await bucket.put("theirs", data)
+    await client.close()
+    assert await files.read("theirs") == data
+
+
+async def test_reading_survives_a_restart_of_the_server(files: ObjectStore, server: NatsServer):
+    """In the middle of an object, without a byte twice."""
+    data = os.urandom(20 * MIB)
+    await files.put("a", data)
+    read = bytearray()
+    async for chunk in files.get("a"):
+        read += chunk
+        if len(read) == 40 * CHUNK:
+            await asyncio.to_thread(server.restart)
+    assert bytes(read) == data
+
+
+async def test_writing_survives_a_restart_of_the_server(files: ObjectStore, server: NatsServer):
+    """Chunks whose ack was lost are neither missing nor there twice."""
+    data = os.urandom(20 * MIB)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), MIB):
+            if start in (5 * MIB, 12 * MIB):
+                restarts.append(asyncio.create_task(asyncio.to_thread(server.restart)))
+            yield data[start : start + MIB]
+
+    restarts: list[asyncio.Task[None]] = []
+    await files.put("a", pieces())
+    await asyncio.gather(*restarts)
+    assert await files.read("a") == data
+
+
+async def test_memory_stays_flat(files: ObjectStore):
+    """256 MiB in and out, with the growth of this process bounded."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(256):
+            yield block
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    block = os.urandom(MIB)
+    await files.put("warm", block)
+    before, most, size = resident(), 0, 0
+    await files.put("large", pieces())
+    most = resident()
+    async for chunk in files.get("large"):
+        size += len(chunk)
+        most = max(most, resident())
+    assert size == 256 * MIB
+    assert most - before < 48 * MIB
