@@ -108,8 +108,8 @@ async def _widen(jetstream: JetStream, body: Configuration, namespace: str) -> S
     that was made with an old view is thus put right by its own author.
     """
     name = body["name"]
-    home, subject = named_within(namespace, "CLIFFRACER"), within(namespace, f"cliffracer.state.streams.{name}")
-    await _ensure_home(jetstream, home, within(namespace, "cliffracer.state.>"))
+    home, subject = agreements(namespace, f"streams.{name}")
+    await ensure_agreements(jetstream, namespace)
     revision, wishes = await _add_wishes(jetstream, home, subject, body)
     found = await jetstream.stream(name)
     wanted = widened("Stream", found.config, wishes, STREAM_RULES)
@@ -119,8 +119,14 @@ async def _widen(jetstream: JetStream, body: Configuration, namespace: str) -> S
     return updated if latest is not None and latest.seq == revision else None
 
 
-async def _ensure_home(jetstream: JetStream, name: str, subjects: str) -> None:
-    """Make the small stream that holds what services agree on: one message per subject."""
+def agreements(namespace: str, about: str) -> tuple[str, str]:
+    """Return (stream, subject) of what services agree on about something: its last message, under compare-and-set."""
+    return named_within(namespace, "CLIFFRACER"), within(namespace, f"cliffracer.state.{about}")
+
+
+async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
+    """Make the small stream that holds what services agree on, if it is absent."""
+    name, subjects = agreements(namespace, ">")
     try:
         await jetstream.stream(name)
     except NotFound:

@@ -1,0 +1,195 @@
+"""Locks and leaders: one holder in the cluster, for as long as it says that it lives.
+
+The record of a lock is one message under compare-and-set. Its holder writes it anew three times per ``ttl``; whoever waits takes
+it over when it has not changed for a whole ``ttl`` by his own clock, so that no two clocks are compared. A holder that could not
+write for a ``ttl`` has lost it, and is told so before anybody else can have it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+from loguru import logger
+
+from cliffracer.context import new_id
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable
+from cliffracer.messaging.bus import Subscription
+from cliffracer.messaging.ensuring import agreements, ensure_agreements
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.headers import MESSAGE_ID, encode_headers
+from cliffracer.wire.subjects import Subjects, check_name
+
+_SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives up, before others may take it
+_POLL = 1.0  # seconds between two looks, for the case that a notice of release is missed
+
+
+class _Record(msgspec.Struct):
+    owner: str = ""
+    """Empty: free."""
+    ttl: float = 0.0
+
+
+class Lock:
+    """``async with lock:`` holds it; ``token`` rises with every holder, so that a store can refuse one who was too slow.
+
+    When it is lost (the server was away for longer than ``ttl``), the block is cancelled and ends with `Unavailable`.
+    """
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects, name: str, *, ttl: float = 30.0, wait: float | None = None) -> None:
+        self.name = check_name(name)
+        self.token = 0
+        """The fencing token: larger than that of every earlier holder."""
+        self.ttl = ttl
+        self._wait = wait
+        self._jetstream = jetstream
+        self._namespace = subjects.namespace
+        self._stream, self._subject = agreements(subjects.namespace, f"locks.{name}")
+        self._owner = new_id()
+        self._revision = 0
+        self._renewed = 0.0
+        self._changed = asyncio.Event()
+        self._renewing: asyncio.Task[None] | None = None
+        self._holder: asyncio.Task[object] | None = None
+        self._lost = False
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        self._holder = asyncio.current_task()
+        self._renewing = asyncio.get_running_loop().create_task(self._renew(), name=f"lock {self.name}")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._holder = None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        if not self._lost:
+            await self.release()
+        elif kind is asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.uncancel() <= 0:
+                raise Unavailable(f"lock {self.name} was lost: NATS was away for too long", reason="lost")
+
+    async def acquire(self) -> None:
+        """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds."""
+        await ensure_agreements(self._jetstream, self._namespace)
+        subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._contend()
+        except TimeoutError:
+            raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
+        finally:
+            await _closed(subscription)
+
+    async def release(self) -> None:
+        """Let others have it at once."""
+        with suppress(Conflict, Unavailable, DeadlineExceeded):  # it is somebody else's by now, or will be after the ttl
+            await self._write(_Record())
+
+    async def _contend(self) -> None:
+        seen, since = -1, 0.0
+        while True:
+            self._changed.clear()
+            try:
+                revision, record = await self._read()
+                if revision != seen:
+                    seen, since = revision, time.monotonic()
+                left = since + record.ttl - time.monotonic()
+                if not record.owner or record.owner == self._owner or left <= 0:
+                    self._revision = revision
+                    await self._write(_Record(self._owner, self.ttl))
+                    self.token, self._lost = self._revision, False
+                    return
+            except (Conflict, Unavailable, DeadlineExceeded, NotFound):  # another was faster, or nobody can have it now
+                left = _POLL
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(max(left, 0.01), _POLL) * (0.75 + random.random() / 2)):  # noqa: S311 - jitter
+                    await self._changed.wait()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.ttl / 3)
+            while True:
+                try:
+                    await self._write(_Record(self._owner, self.ttl))
+                    break
+                except Conflict:
+                    self._lose()
+                    return
+                except (Unavailable, DeadlineExceeded):
+                    if time.monotonic() - self._renewed > _SAFETY * self.ttl:
+                        self._lose()
+                        return
+                    await asyncio.sleep(min(0.1, self.ttl / 20))
+
+    def _lose(self) -> None:
+        self._lost = True
+        if self._holder is not None:
+            self._holder.cancel()
+
+    async def _read(self) -> tuple[int, _Record]:
+        stored = await self._jetstream.last_message(self._stream, self._subject)
+        return (0, _Record()) if stored is None else (stored.seq, msgspec.json.decode(stored.data, type=_Record))
+
+    async def _write(self, record: _Record) -> None:
+        """Write the record if it has not changed; what counts for our ttl is when we began to."""
+        began = time.monotonic()
+        left = self.ttl if self._renewed == 0 else max(0.05, self._renewed + _SAFETY * self.ttl - began)
+        condition = {"Nats-Expected-Last-Subject-Sequence": str(self._revision), MESSAGE_ID: new_id()}
+        ack = await self._jetstream.store(self._subject, msgspec.json.encode(record), encode_headers(condition), timeout=min(left, 5.0))
+        self._revision, self._renewed = ack.seq, began
+
+    def _notice(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        self._changed.set()
+
+
+async def _closed(subscription: Subscription) -> None:
+    with suppress(CliffracerError):
+        await subscription.close()
+
+
+class Leader:
+    """Runs a function in one replica of the cluster: begun where the lock was got, cancelled when it is lost, begun elsewhere then."""
+
+    def __init__(
+        self, jetstream: JetStream, subjects: Subjects, name: str, run: Callable[[], Awaitable[object]], *, ttl: float = 15.0
+    ) -> None:
+        self.name = name
+        self.leading = False
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._ttl = ttl
+        self._run = run
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to stand for election."""
+        self._task = asyncio.get_running_loop().create_task(self._stand(), name=f"leader {self.name}")
+
+    async def drain(self, seconds: float) -> None:
+        """Cancel the function if it runs here, and let another replica lead at once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=max(1.0, seconds))
+            self._task = None
+
+    async def _stand(self) -> None:
+        pause = 1.0
+        while True:
+            try:
+                async with Lock(self._jetstream, self._subjects, self.name, ttl=self._ttl):
+                    self.leading = True
+                    await self._run()
+                    pause = 1.0
+                    await asyncio.Event().wait()  # it has done what a leader has to do; no other replica need do it again
+            except Exception as error:  # noqa: BLE001 - whatever it raised, here or elsewhere it is tried again
+                logger.warning("leader {name} stopped: {error!r}", name=self.name, error=error)
+            finally:
+                self.leading = False
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            pause = min(2 * pause, 30.0)

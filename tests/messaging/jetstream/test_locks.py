@@ -1,0 +1,133 @@
+"""Locks with fencing tokens, and leaders: one holder, taken over when it dies, told when it has lost."""
+
+import asyncio
+import time
+
+import pytest
+
+from cliffracer.errors import Unavailable
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.locks import Leader, Lock
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import until
+from tests.support.nats import NatsServer
+
+
+async def test_one_holds_a_lock_at_a_time_and_tokens_rise(join: Join, subjects: Subjects):
+    """Many contenders on several connections, each in turn."""
+    held, most, tokens = 0, 0, []
+
+    async def work(jetstream: JetStream) -> None:
+        nonlocal held, most
+        for _ in range(5):
+            async with Lock(jetstream, subjects, "job", ttl=5) as lock:
+                held += 1
+                most = max(most, held)
+                tokens.append(lock.token)
+                await asyncio.sleep(0.005)
+                held -= 1
+
+    await asyncio.gather(*[work(JetStream(await join())) for _ in range(4)])
+    assert (most, len(tokens)) == (1, 20)
+    assert tokens == sorted(set(tokens))
+
+
+async def test_a_lock_of_a_dead_holder_is_taken_over(join: Join, subjects: Subjects):
+    """After its ttl, and not before."""
+    dead = Lock(JetStream(await join()), subjects, "job", ttl=0.6)
+    await dead.acquire()  # and never renewed
+    began = time.monotonic()
+    async with Lock(JetStream(await join()), subjects, "job", ttl=0.6) as lock:
+        assert lock.token > dead.token
+    assert time.monotonic() - began >= 0.55
+
+
+async def test_a_living_holder_keeps_its_lock(join: Join, subjects: Subjects):
+    """However long it works."""
+    async with Lock(JetStream(await join()), subjects, "job", ttl=0.3):
+        with pytest.raises(Unavailable, match="lock job is held by somebody else"):
+            await Lock(JetStream(await join()), subjects, "job", ttl=0.3, wait=1.2).acquire()
+
+
+async def test_a_released_lock_is_had_at_once(join: Join, subjects: Subjects):
+    """Whoever waits is told."""
+    first, second = Lock(JetStream(await join()), subjects, "job", ttl=60), Lock(JetStream(await join()), subjects, "job", ttl=60)
+    async with first:
+        waiting = asyncio.create_task(second.acquire())
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await waiting
+
+
+async def test_a_holder_that_is_cut_off_is_told(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Its block is cancelled before another may have the lock, and ends with `Unavailable`."""
+
+    async def work() -> None:
+        async with Lock(jetstream, subjects, "job", ttl=1.0):
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(30)
+
+    with pytest.raises(Unavailable, match="lock job was lost"):
+        await work()
+    await asyncio.to_thread(server.start)
+
+
+async def test_a_short_restart_of_the_server_costs_no_lock(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """The record is on disk."""
+    async with Lock(jetstream, subjects, "job", ttl=6) as lock:
+        token = lock.token
+        await asyncio.to_thread(server.restart)
+    async with Lock(jetstream, subjects, "job", ttl=6) as lock:
+        assert lock.token > token
+
+
+async def test_an_error_in_the_block_releases_the_lock(jetstream: JetStream, subjects: Subjects):
+    """And is raised as it is."""
+    with pytest.raises(ValueError, match="mine"):
+        async with Lock(jetstream, subjects, "job", ttl=60):
+            raise ValueError("mine")
+    async with asyncio.timeout(5), Lock(jetstream, subjects, "job", ttl=60):
+        pass
+
+
+async def test_a_leader_runs_in_one_replica_and_moves_when_it_stops(join: Join, subjects: Subjects):
+    """The next one begins at once after an orderly stop."""
+    running: list[int] = []
+
+    def leader(number: int, jetstream: JetStream) -> Leader:
+        async def lead() -> None:
+            running.append(number)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                running.remove(number)
+
+        return Leader(jetstream, subjects, "feed", lead, ttl=2)
+
+    leaders = [leader(number, JetStream(await join())) for number in range(3)]
+    for one in leaders:
+        await one.start()
+    await until(lambda: running)
+    first = running[0]
+    await leaders[first].drain(1)
+    await until(lambda: running and running[0] != first)
+    assert len(running) == 1
+    for one in leaders:
+        await one.drain(1)
+    assert running == []
+
+
+async def test_a_leader_that_fails_is_begun_again(jetstream: JetStream, subjects: Subjects):
+    """Here or in another replica."""
+    runs = 0
+
+    async def lead() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError("no")
+
+    one = Leader(jetstream, subjects, "feed", lead, ttl=2)
+    await one.start()
+    await until(lambda: runs == 2)
+    await one.drain(1)
