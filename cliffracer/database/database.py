@@ -132,23 +132,24 @@ class Database(Queries):
 
     async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
         """Send rows by COPY: all or none of them are stored."""
-        async with self._link() as link:
+        async with self.link() as link:
             return await link.copy_in(copy, rows, deadline_now())
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[Link, None]:
         """Hold the connection of this task's transaction, or one with a read-only transaction of its own."""
         if current_transaction(self) is not None:
-            async with self._link() as link:
+            async with self.link() as link:
                 yield link
             return
-        async with self._link() as link:
+        async with self.link() as link:
             await link.script("BEGIN READ ONLY", deadline_now())
             yield link
             await link.commit(deadline_now())
 
     @asynccontextmanager
-    async def _link(self) -> AsyncGenerator[Link, None]:
+    async def link(self) -> AsyncGenerator[Link, None]:
+        """Hold the connection of this task's transaction, or one from the pool."""
         transaction = current_transaction(self)
         if transaction is not None:
             yield transaction.link

@@ -118,4 +118,4 @@ class Model(msgspec.Struct, metaclass=ModelMeta):
 def tablename_of(model: type[Model]) -> str:
     """Return the name of a model's table."""
     given = model.__dict__.get("__tablename__")
-    return str(given) if given else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower()
+    return str(given) if given else re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", model.__name__).lower()

@@ -9,39 +9,11 @@ from typing import Any
 import msgspec
 
 from cliffracer.database.link import Statement
-from cliffracer.database.schema import LOCK, exists
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
 
 CHANNEL = "cliffracer_outbox"
-OUTBOX, INBOX = "cliffracer_outbox", "cliffracer_inbox"
-TABLES = {
-    OUTBOX: """
-CREATE TABLE cliffracer_outbox (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    message_id text NOT NULL,
-    subject text NOT NULL,
-    key text,
-    headers jsonb NOT NULL,
-    payload bytea NOT NULL,
-    created_at timestamp with time zone NOT NULL DEFAULT now(),
-    attempts integer NOT NULL DEFAULT 0,
-    parked_at timestamp with time zone,
-    error text
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
-""",
-    INBOX: """
-CREATE TABLE cliffracer_inbox (
-    consumer text NOT NULL,
-    event_id text NOT NULL,
-    seen_at timestamp with time zone NOT NULL DEFAULT now(),
-    PRIMARY KEY (consumer, event_id)
-)
-""",
-}
-"""The tables of our own, by name."""
-
 _ADD = Statement("INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload) VALUES (%s, %s, %s, %s, %s)")
 _ADD_IN_ORDER = Statement("""
 WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))
@@ -64,18 +36,6 @@ class Lag(msgspec.Struct, frozen=True):
     """Events that cannot be published as they are; they wait for a person."""
     oldest: float
     """Age of the oldest pending one, in seconds."""
-
-
-async def create_tables(database: Any) -> list[str]:
-    """Create the tables of our own that are not there, and return their names."""
-    made = []
-    async with database.transaction() as transaction:
-        await transaction.run(Statement("SELECT pg_advisory_xact_lock(%s)"), [LOCK])
-        for name, text in TABLES.items():
-            if not await exists(transaction, name):
-                await transaction.run(Statement(text))
-                made.append(name)
-    return made
 
 
 async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:

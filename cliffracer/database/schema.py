@@ -14,6 +14,7 @@ from cliffracer.database.columns import JSON, Column
 from cliffracer.database.link import Statement
 from cliffracer.database.model import Model, References
 from cliffracer.database.names import listed, quoted
+from cliffracer.database.own import FOREIGN, HISTORY, LOCK, TABLES, turn
 from cliffracer.database.queries import Queries
 from cliffracer.database.searching import document
 from cliffracer.database.table import Key, Table, short, table_of
@@ -21,8 +22,6 @@ from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
 
-LOCK = 0x636C6966
-"""Of all who change the schema of a database, one goes at a time: the key of that advisory lock ("clif")."""
 _ONLY_PYTHON = re.compile(r"\\[bB]|\(\?P")
 """In a pattern: what PostgreSQL's regular expressions read differently."""
 NO_ACTION = {"restrict": "RESTRICT", "cascade": "CASCADE", "set null": "SET NULL", "no action": "NO ACTION"}
@@ -38,20 +37,53 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 async def create_missing(database: Any, models: Iterable[type[Model]]) -> list[str]:
-    """Create the tables of these models that are not there, and return their names; nothing that exists is ever changed."""
+    """Create the tables of these models, and our own, that are not there, and return their names; nothing that exists is changed.
+
+    Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them.
+    """
     definitions = [define(table_of(model)) for model in with_referenced(models)]
-    async with database.transaction() as transaction:
-        await transaction.run(Statement("SELECT pg_advisory_xact_lock(%s)"), [LOCK])
-        missing = [definition for definition in definitions if not await exists(transaction, definition.table.name)]
-        for definition in missing:
-            await transaction.run(Statement(definition.create))
-        for definition in missing:
-            for statement in definition.later:
-                await transaction.run(Statement(statement))
-    names = [definition.table.name for definition in missing]
-    if names:
-        log.info("created the tables %s", ", ".join(names))
-    return names
+    made: list[str] = []
+
+    async def attempt() -> bool:
+        made.clear()
+        async with database.transaction() as transaction:
+            ((mine,),) = await transaction.rows(Statement("SELECT pg_try_advisory_xact_lock(%s)"), [LOCK])
+            if mine:
+                made.extend(await _create(transaction, definitions))
+            return bool(mine)
+
+    await turn(attempt)
+    if made:
+        log.info("created the tables %s", ", ".join(made))
+    return made
+
+
+async def _create(database: Queries, definitions: list[Definition]) -> list[str]:
+    made = [name for name in TABLES if not await exists(database, name)]
+    for name in made:
+        await database.run(Statement(TABLES[name]))
+    missing = [definition for definition in definitions if not await exists(database, definition.table.name)]
+    owner = await owner_of(database) if missing else None
+    if owner is not None:
+        names = ", ".join(definition.table.name for definition in missing)
+        log.warning("the tables %s are missing and left to %s", names, owner)
+        return made
+    for definition in missing:
+        await database.run(Statement(definition.create))
+    for definition in missing:
+        for statement in definition.later:
+            await database.run(Statement(statement))
+    return made + [definition.table.name for definition in missing]
+
+
+async def owner_of(database: Queries) -> str | None:
+    """Return whose migrations make the tables of this database, and how they are run; None if nobody's do."""
+    if await exists(database, HISTORY):
+        return "the migrations: run `cliffracer db plan` and `cliffracer db apply`"
+    for table, tool in FOREIGN.items():
+        if await exists(database, table):
+            return f"{tool}, whose history is here"
+    return None
 
 
 async def exists(database: Queries, name: str) -> bool:

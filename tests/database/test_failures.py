@@ -30,9 +30,9 @@ CODES = {
 @pytest.mark.parametrize(("code", "kind"), CODES.items())
 async def test_code_becomes_its_class(db, code, kind):
     """Each SQLSTATE that the server may send has its class, and its text does not reach the caller."""
-    query = "create function boom() returns int language plpgsql as $$ begin raise exception 'secret' using errcode = '" + code + "'; end $$"
     db.linting = False
-    await db.execute(query)
+    body = f"begin raise exception 'secret' using errcode = '{code}'; end"
+    await db.execute(f"create function boom() returns int language plpgsql as $$ {body} $$")
     with pytest.raises(ServiceError) as caught:
         await db.fetch("select boom()")
     assert type(caught.value) is kind

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from cliffracer.database import Database
-from cliffracer.database.outbox import create_tables, forget, lag, release
+from cliffracer.database import Database, create_missing
+from cliffracer.database.outbox import forget, lag, release
 from cliffracer.database.relay import Relay, relaying
 from cliffracer.errors import InvalidInput, SetupError, Unavailable
 from tests.database.support import until
@@ -32,7 +32,7 @@ class Stream:
 
 @pytest.fixture
 async def outbox(db: Database) -> Database:
-    await create_tables(db)
+    await create_missing(db, [])
     return db
 
 
@@ -214,5 +214,5 @@ async def test_tables_are_made_once_by_many(outbox, url):
     """Replicas that start at once make each table once."""
     await outbox.execute("drop table cliffracer_outbox, cliffracer_inbox")
     async with Database.open(url) as other:
-        made = await asyncio.gather(*(create_tables(each) for each in (outbox, other) * 3))
+        made = await asyncio.gather(*(create_missing(each, []) for each in (outbox, other) * 3))
     assert sorted(name for names in made for name in names) == ["cliffracer_inbox", "cliffracer_outbox"]

@@ -1,0 +1,181 @@
+"""Migrations: ordered ``.sql`` files, each applied once, by one replica, and never changed afterwards.
+
+``0007_add_team.sql`` runs in a transaction. One that cannot (CREATE INDEX CONCURRENTLY, VACUUM, ALTER TYPE ... ADD VALUE)
+says ``-- cliffracer: no-transaction`` in a line of its own, and its statements run one by one.
+"""
+
+import hashlib
+import logging
+import re
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import msgspec
+
+from cliffracer.database.link import Link, Statement
+from cliffracer.database.own import HISTORY, HISTORY_TABLE, LOCK, turn
+from cliffracer.database.splitting import statements
+from cliffracer.errors import ServiceError, SetupError
+
+log = logging.getLogger("cliffracer.database")
+
+NAME = re.compile(r"(\d{1,9})_([A-Za-z0-9_-]+)\.sql")
+ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
+_KNOWN = Statement("SELECT name, checksum, applied_at FROM cliffracer_migrations ORDER BY name")
+_TRY = Statement("SELECT pg_try_advisory_lock(%s)")
+_UNLOCK = Statement("SELECT pg_advisory_unlock(%s)")
+_DONE = Statement("INSERT INTO cliffracer_migrations (name, checksum, seconds) VALUES (%s, %s, %s)")
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file."""
+
+    name: str
+    """The file's name without ``.sql``; its number orders it."""
+    text: str
+    checksum: str
+    alone: bool
+    """Not in a transaction."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the order."""
+        return int(self.name.partition("_")[0])
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What is known about one migration."""
+
+    name: str
+    state: Literal["applied", "pending", "edited", "missing"]
+    """``edited``: the file is no longer what was applied; ``missing``: applied, and the file is gone."""
+    applied_at: datetime | None = None
+
+
+def read(folder: Path) -> list[Migration]:
+    """Return the migrations of a folder in their order; `SetupError` for a name without number, or a number that is there twice."""
+    found: list[Migration] = []
+    for path in sorted(folder.glob("*.sql")):
+        if not NAME.fullmatch(path.name):
+            raise SetupError(f"{path} has no number: call it like 0001_create_users.sql.")
+        text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        found.append(Migration(path.stem, text, checksum, ALONE.search(text) is not None))
+    found.sort(key=lambda migration: migration.number)
+    for one, other in pairwise(found):
+        if one.number == other.number:
+            raise SetupError(f"{one.name}.sql and {other.name}.sql have the same number: rename the later one.")
+    return found
+
+
+async def status(database: Any, folder: Path) -> list[Entry]:
+    """Return every migration, applied or not, in order."""
+    files = read(folder)
+    async with database.link() as link:
+        return _compared(files, await _known(link))
+
+
+async def apply(database: Any, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
+    """Apply what is pending, and return the names; several at once take turns, and later ones find nothing to do.
+
+    A statement that waits ``lock_timeout`` seconds for a table gives up, rather than have all queries queue behind it.
+    """
+    files = read(folder)
+    applied: list[str] = []
+    async with database.link() as link:
+
+        async def attempt() -> bool:
+            ((mine,),) = await link.rows(_TRY, [LOCK], None)
+            return bool(mine)
+
+        await turn(attempt, within=600.0)
+        try:
+            await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)
+            for migration in _pending(files, await _known(link, create=True)):
+                await _run(link, migration)
+                applied.append(migration.name)
+        finally:
+            await link.script("SET lock_timeout TO 0", None)
+            await link.rows(_UNLOCK, [LOCK], None)
+    return applied
+
+
+def _compared(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> list[Entry]:
+    found = []
+    for migration in files:
+        checksum, moment = known.get(migration.name, (None, None))
+        state: Literal["applied", "pending", "edited"] = "applied"
+        if checksum is None:
+            state = "pending"
+        elif checksum != migration.checksum:
+            state = "edited"
+        found.append(Entry(migration.name, state, moment))
+    here = {migration.name for migration in files}
+    found += [Entry(name, "missing", moment) for name, (_, moment) in known.items() if name not in here]
+    return sorted(found, key=lambda entry: int(entry.name.partition("_")[0]))
+
+
+def _pending(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> list[Migration]:
+    """Return what is to be applied; `SetupError` when the history and the files contradict each other."""
+    entries = _compared(files, known)
+    for entry in entries:
+        if entry.state == "edited":
+            raise SetupError(f"{entry.name}.sql was changed after it was applied: restore it, and put the change into a new migration.")
+        if entry.state == "missing":
+            raise SetupError(f"{entry.name}.sql was applied and is gone: restore it from version control.")
+    waiting = {entry.name for entry in entries if entry.state == "pending"}
+    last = max((int(name.partition("_")[0]) for name in known), default=-1)
+    for migration in files:
+        if migration.name in waiting and migration.number < last:
+            raise SetupError(f"{migration.name}.sql comes before what is applied already ({last:04d}): give it a higher number.")
+    return [migration for migration in files if migration.name in waiting]
+
+
+async def _known(link: Link, *, create: bool = False) -> dict[str, tuple[str, datetime]]:
+    ((there,),) = await link.rows(Statement("SELECT to_regclass(%s) IS NOT NULL"), [HISTORY], None)
+    if not there:
+        if create:
+            await link.run(Statement(HISTORY_TABLE), None, None)
+        return {}
+    return {name: (checksum, moment) for name, checksum, moment in await link.rows(_KNOWN, None, None)}
+
+
+async def _run(link: Link, migration: Migration) -> None:
+    began = monotonic()
+    log.info("applying %s", migration.name)
+    if migration.alone:
+        await _one_by_one(link, migration)
+        await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
+        return
+    await link.script("BEGIN", None)
+    try:
+        await link.script(migration.text, None)
+        if link.clean():
+            raise SetupError(f"{migration.name}.sql ends its transaction by itself: take COMMIT and ROLLBACK out of it.")
+        await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
+        await link.commit(None)
+    except ServiceError as error:
+        await link.rollback(None)
+        raise _failed(migration, error, "nothing of it was kept") from error
+
+
+async def _one_by_one(link: Link, migration: Migration) -> None:
+    parts = statements(migration.text)
+    for place, part in enumerate(parts):
+        try:
+            await link.script(part, None)
+        except ServiceError as error:
+            kept = f"its first {place} of {len(parts)} statements were kept; make them repeatable (IF NOT EXISTS) before the next try"
+            raise _failed(migration, error, kept) from error
+
+
+def _failed(migration: Migration, error: ServiceError, kept: str) -> SetupError:
+    """Return what a person at a terminal needs: unlike a service's caller, they may read what PostgreSQL said."""
+    cause = error.__cause__
+    said = str(cause or error).strip()
+    position = getattr(getattr(cause, "diag", None), "statement_position", None)
+    line = f" in line {migration.text[: int(position)].count(chr(10)) + 1}" if position and not migration.alone else ""
+    return SetupError(f"{migration.name}.sql failed{line}, and {kept}: {said}")

@@ -1,0 +1,199 @@
+"""Models as tables."""
+
+import logging
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from cliffracer.database import Database, Index, Model, References, Search, Unique, create_missing
+from cliffracer.database.model import tablename_of
+from cliffracer.database.schema import define
+from cliffracer.database.table import model_of, table_of
+from cliffracer.errors import Conflict, InvalidInput, SetupError
+from tests.database.models import Document, Everything, Order, User
+
+
+async def columns(db: Database, table: str) -> dict[str, tuple[str, bool]]:
+    """Return the type of each column, and whether it may be empty."""
+    query = "select column_name, data_type, is_nullable = 'YES' from information_schema.columns where table_name = %s"
+    return {name: (kind, nullable) for name, kind, nullable in await db.fetch(tuple, query, table)}
+
+
+async def test_columns_follow_the_annotations(db):
+    """Each type has its column, required unless None is in the annotation."""
+    assert await create_missing(db, [Everything]) == ["cliffracer_outbox", "cliffracer_inbox", "everything"]
+    found = await columns(db, "everything")
+    assert found["number"] == ("bigint", False)
+    assert found["amount"] == ("numeric", False)
+    assert found["moment"] == ("timestamp with time zone", False)
+    assert found["address"] == ("jsonb", False)
+    assert found["tags"] == ("jsonb", False)
+    assert found["places"] == ("jsonb", True)
+    assert found["nothing"] == ("text", True)
+    assert found["id"] == ("uuid", False)
+
+
+async def test_referenced_models_come_along(db):
+    """A model brings those that it refers to, with keys, indexes and their rules."""
+    assert set(await create_missing(db, [Order])) >= {"users", "orders"}
+    indexes = await db.fetch(str, "select indexname from pg_indexes where tablename = 'orders'")
+    assert set(indexes) == {"orders_pkey", "orders_user_id_number_key", "orders_user_id_created_at_idx", "orders_user_id_idx"}
+    user = await db.repository(User).create(User(name="x", email="a@x"))
+    await db.repository(Order).create(Order(user_id=user.id, number=1))
+    await db.repository(User).delete(user.id)
+    assert await db.repository(Order).count() == 0
+
+
+async def test_nothing_that_exists_is_changed(db):
+    """A table that is there stays as it is, whatever the model says."""
+    await db.execute("create table users (other int)")
+    assert "users" not in await create_missing(db, [User])
+    assert set(await columns(db, "users")) == {"other"}
+
+
+async def test_choices_and_constraints_are_checks(db):
+    """Literal, Enum and Meta hold in the database too, for whoever writes."""
+    await create_missing(db, [User, Everything])
+    for query in (
+        "insert into users (id, name, email, status) values (gen_random_uuid(), '', 'a@x', 'x')",
+        "insert into users (id, name, email, status) values (gen_random_uuid(), 'x', 'nobody', 'x')",
+        "insert into users (id, name, email, status, age) values (gen_random_uuid(), 'x', 'a@x', 'x', 151)",
+    ):
+        db.linting = False
+        with pytest.raises(InvalidInput):
+            await db.execute(query)
+    await db.execute("insert into users (id, name, email) values (gen_random_uuid(), 'x', 'a@x')")
+    assert await db.fetch_value(str, "select status from users") == "active"
+    checks = " ".join(await db.fetch(str, "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'everything'::regclass"))
+    assert "'red'" in checks
+    assert "'m'" in checks
+
+
+async def test_descriptions_are_comments(db):
+    """Meta(description=) and the docstring are readable in the database."""
+    await create_missing(db, [User])
+    assert await db.fetch_value(str, "select obj_description('users'::regclass)") == "Somebody."
+    assert await db.fetch_value(str, "select col_description('users'::regclass, 4)") == "full name"
+
+
+async def test_partial_unique_key(db):
+    """A key with a condition holds where the condition does."""
+
+    class Slot(Model):
+        __tablename__ = "slots"
+        __indexes__ = (Unique("name", where="active"), Index("name", where="not active"))
+        name: str
+        active: bool = True
+
+    await create_missing(db, [Slot])
+    slots = db.repository(Slot)
+    await slots.create(Slot(name="a"))
+    await slots.create(Slot(name="a", active=False))
+    with pytest.raises(Conflict):
+        await slots.create(Slot(name="a"))
+
+
+async def test_search_uses_the_index(db):
+    """Words are found by meaning, best first, through the declared index."""
+    await create_missing(db, [Document])
+    documents = db.repository(Document)
+    await documents.create_many([Document(title=f"filler {number}", body="nothing to see here") for number in range(3000)])
+    await documents.create(Document(title="On cats", body="they sleep"))
+    await documents.create(Document(title="On sleep", body="cats and cats"))
+    assert [found.title for found in await documents.find(search="cat")] == ["On cats", "On sleep"]
+    assert [found.title for found in await documents.find(search='"sleeping" -cats')] == []
+    assert await documents.count(search="sleeping cats") == 2
+    assert await documents.find(search="cat", title__startswith="On s", limit=1) != []
+    await db.execute("analyze documents")
+    statement = documents._sql.select + documents._sql.where(documents._where({}, "cat").sql)
+    db.linting = False
+    lines = "\n".join(await db.fetch(str, f"explain {statement}", "cat"))
+    assert "documents_search_idx" in lines
+
+
+async def test_search_without_declaration_is_refused(db):
+    """A model without searchable fields says how to declare one."""
+    with pytest.raises(SetupError, match=r"Search\(\)"):
+        await db.repository(User).find(search="x")
+
+
+async def test_tables_are_left_to_migrations_in_use(db, caplog):
+    """Where Alembic or dbmate keep a history, tables are theirs to make."""
+    await db.execute("create table alembic_version (version_num text)")
+    with caplog.at_level(logging.WARNING):
+        assert await create_missing(db, [User]) == ["cliffracer_outbox", "cliffracer_inbox"]
+    assert "Alembic" in caplog.text
+
+
+def test_table_names():
+    """The name is the given one, or the class's in snake_case; a subclass does not inherit it."""
+
+    class HTTPUserToken(Model):
+        pass
+
+    class Child(User):
+        pass
+
+    assert tablename_of(User) == "users"
+    assert tablename_of(HTTPUserToken) == "http_user_token"
+    assert tablename_of(Child) == "child"
+
+
+def test_models_are_keyword_only_and_plain_structs():
+    """A model takes names only, and is encoded and decoded as any Struct."""
+    with pytest.raises(TypeError):
+        User("Ada", "a@x")
+    made = User(name="Ada", email="a@x")
+    assert msgspec.json.decode(msgspec.json.encode(made), type=User) == made
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"name": "", "email": "a@x"}', type=User)
+
+
+def test_mistakes_in_declarations_are_told():
+    """What cannot be a table is a SetupError that names the model and the cure."""
+
+    class Bad(Model):
+        thing: object
+
+    class Mixed(Model):
+        __tablename__ = "x" * 64
+
+    class Lost(Model):
+        __indexes__ = (Index("nosuch"),)
+
+    class Twin(Model):
+        __tablename__ = "users"
+
+    for model, words in ((Bad, "cannot be a column"), (Mixed, "shorter"), (Lost, "nosuch"), (int, "not a Model")):
+        with pytest.raises(SetupError, match=words):
+            table_of(model)
+    with pytest.raises(SetupError, match="Repository"):
+        model_of(list)
+    assert model_of(list[User]) is User
+    from cliffracer.database.schema import with_referenced
+
+    with pytest.raises(SetupError, match="__tablename__"):
+        with_referenced([User, Twin])
+
+
+async def test_reference_by_name_and_reserved_words(db):
+    """Tables may be named by text, and words of SQL are names like others."""
+
+    class Select(Model):
+        __tablename__ = "select"
+        order: str
+        group: Annotated[UUID | None, References("select", on_delete="set null")] = None
+        user: Annotated[str, Meta(max_length=5), Search()] = "a'b"
+
+    assert '"order"' in define(table_of(Select)).create
+    await create_missing(db, [Select])
+    rows = db.repository(Select)
+    first = await rows.create(Select(order="x"))
+    second = await rows.create(Select(order="y", group=first.id))
+    assert await rows.find(order="y", group=first.id) == [second]
+    assert await rows.find(order_by="-order", search="b") == [second, first]
+    await rows.delete(first.id)
+    assert (await rows.get(second.id)).group is None
