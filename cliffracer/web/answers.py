@@ -75,6 +75,6 @@ async def send_problem(send: Any, error: ServiceError | Refused, correlation: st
 
 async def send_body(send: Any, status: int, body: bytes, headers: Headers, correlation: str) -> None:
     """Answer with a body that is there already."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length, (CORRELATION, correlation.encode())]})
+    length = [] if status in {204, 304} else [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length, (CORRELATION, correlation.encode())]})
     await send({"type": "http.response.body", "body": body})

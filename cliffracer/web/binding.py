@@ -2,40 +2,45 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, get_origin
-from urllib.parse import unquote_to_bytes
+from typing import Any
+from uuid import UUID
 
+import msgspec
 from msgspec.structs import astuple
 from starlette.requests import cookie_parser
 
-from cliffracer.errors import FieldError, InvalidInput
+from cliffracer.errors import InvalidInput
 from cliffracer.shapes import Shape, external_name
-from cliffracer.signature import Parameter, Signature, arguments_type, bare
-from cliffracer.web.texts import TextDecoder
+from cliffracer.signature import Parameter, Signature, arguments_type
+from cliffracer.web.queries import Query, Texts, spread_of
 from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.text import TextDecoder
 
 RawHeaders = Mapping[bytes, bytes]
-Texts = dict[str, Any]
-_LISTS = (list, tuple, set, frozenset)
+_DIGITS = 18  # of an integer that surely has 64 bits
 
 
 class Binder:
     """Makes the argument tuple of one handler, in the order of its signature; `InvalidInput` with every reason if it cannot."""
 
     def __init__(self, signature: Signature, shape: Shape) -> None:
-        self._query = {external_name(p): p for p in shape.query}
-        self._lists = frozenset(name for name, p in self._query.items() if takes_several(p))
-        self._headers = [(external_name(p).lower().encode(), p) for p in shape.headers]
-        self._cookies = {external_name(p): p for p in shape.cookies}
-        self._named = {p.name: external_name(p) for p in (*shape.query, *shape.headers, *shape.cookies)}
-        texts = (*shape.path, *shape.query, *shape.headers, *shape.cookies)
-        self._texts: TextDecoder[Any] | None = TextDecoder(arguments_type("arguments", texts)) if texts else None
-        self._only_path = bool(texts) and len(texts) == len(shape.path)
+        spreads = [one for p in shape.query if (one := spread_of(p)) is not None]
+        several = {one.parameter.name for one in spreads}
+        single = tuple(p for p in shape.query if p.name not in several)
+        self._query = Query(single, spreads)
+        self._spreads = spreads
+        self._headers = [(external_name(p).lower().encode(), p.name) for p in shape.headers]
+        self._cookies = {external_name(p): p.name for p in shape.cookies}
+        self._named = {p.name: external_name(p) for p in (*single, *shape.headers, *shape.cookies)}
+        texts = (*shape.path, *single, *shape.headers, *shape.cookies)
+        self._texts: TextDecoder[msgspec.Struct] | None = TextDecoder(arguments_type("arguments", texts)) if texts else None
+        self._only_body = not texts and not spreads
+        self._quick = _quick(shape.path) if len(texts) == len(shape.path) and not spreads else None
         self._body = _body_decoder(shape)
         self._whole = shape.body is not None
-        self.default_body = _default_body(shape)
-        """Whether an empty body stands for the defaults."""
-        self._order = _order(signature, texts, shape)
+        self._default_body = _default_body(shape)
+        """What an empty body stands for."""
+        self._order = _order(signature, (*texts, *(one.parameter for one in spreads)), shape)
 
     @property
     def takes_body(self) -> bool:
@@ -44,86 +49,82 @@ class Binder:
 
     def bind(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders, body: bytes) -> tuple[Any, ...]:
         """Return the arguments of a request with a JSON body, or with none."""
-        decoder = self._texts
-        if decoder is None:
-            return () if self._body is None else self._arranged((), body)
-        if self._only_path:
-            given: Texts = path or {}
+        if self._only_body:
+            values: tuple[Any, ...] = ()
+        elif self._quick is not None and path is not None:
+            values = self._quickly(path)
         else:
-            given = self._collect(path, scope, headers)
-        try:
-            values = astuple(decoder.convert(given))
-        except InvalidInput as error:
-            raise self._renamed(error) from None
-        return values if self._body is None and self._order is None else self._arranged(values, body)
-
-    def _arranged(self, values: tuple[Any, ...], body: bytes) -> tuple[Any, ...]:
+            values = self.texts(path, scope, headers)
         if self._body is not None:
             values += self._of_body(body)
         return values if self._order is None else self._order(values)
 
-    def _of_body(self, body: bytes) -> tuple[Any, ...]:
-        decoder = self._body
-        assert decoder is not None  # asked only then
-        if not body and self.default_body is not None:
-            return self.default_body
-        value = decoder.decode(body)
-        return (value,) if self._whole else astuple(value)
-
-    def _collect(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders) -> Texts:
+    def texts(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders) -> tuple[Any, ...]:
+        """Return the values of all that comes as text, path first."""
         given = dict(path) if path else {}
-        query = scope["query_string"]
-        if query and self._query:
-            self._read_query(query, given)
+        spread = self._query.read(scope["query_string"], given)
         for name, parameter in self._headers:
             value = headers.get(name)
             if value is not None:
-                given[parameter.name] = value.decode("latin-1")
+                given[parameter] = value.decode("latin-1")
         if self._cookies and b"cookie" in headers:
             found = cookie_parser(headers[b"cookie"].decode("latin-1"))
-            given.update((p.name, found[name]) for name, p in self._cookies.items() if name in found)
-        return given
+            given.update((parameter, found[name]) for name, parameter in self._cookies.items() if name in found)
+        return self._decoded(given, spread)
 
-    def _read_query(self, query: bytes, given: Texts) -> None:
-        for pair in query.split(b"&"):
-            name, _, value = pair.partition(b"=")
-            key = decoded(name)
-            parameter = self._query.get(key)
-            if parameter is None:
-                continue
-            text = decoded(value)
-            if key in self._lists:
-                given.setdefault(parameter.name, []).append(text)
-            elif parameter.name in given:
-                raise InvalidInput("the input is not valid", errors=[FieldError(key, "is given twice")])
-            else:
-                given[parameter.name] = text
+    def _decoded(self, given: Texts, spread: dict[str, Texts]) -> tuple[Any, ...]:
+        values: tuple[Any, ...] = ()
+        errors: list[dict[str, str]] = []
+        try:
+            values = astuple(self._texts.decode(given)) if self._texts is not None else ()
+        except InvalidInput as error:
+            errors += [{**one, "path": self._shown(one["path"])} for one in error.errors]
+        for one in self._spreads:
+            try:
+                values += (one.value(spread.get(one.parameter.name)),)
+            except InvalidInput as error:
+                errors += error.errors
+        if errors:
+            raise InvalidInput("the input is not valid", errors=errors)
+        return values
 
-    def _renamed(self, error: InvalidInput) -> InvalidInput:
-        return InvalidInput(error.message, errors=[FieldError(self._shown(e["path"]), e["message"]) for e in error.errors])
+    def _quickly(self, path: Texts) -> tuple[Any, ...]:
+        assert self._quick is not None  # asked only then
+        try:
+            return tuple([read(text) for read, text in zip(self._quick, path.values(), strict=True)])
+        except (ValueError, msgspec.ValidationError):
+            return self._decoded(path, {})  # which has the words for it
+
+    def _of_body(self, body: bytes) -> tuple[Any, ...]:
+        if not body and self._default_body is not None:
+            return self._default_body
+        decoder = self._body
+        assert decoder is not None  # asked only then
+        value = decoder.decode(body)
+        return (value,) if self._whole else astuple(value)
 
     def _shown(self, path: str) -> str:
         name = path.partition("[")[0].partition(".")[0]
         return self._named.get(name, name) + path[len(name) :]
 
 
-def decoded(text: bytes) -> str:
-    """Return a part of a query string as text (``+`` is a space); `InvalidInput` unless it is UTF-8."""
-    if b"+" in text:
-        text = text.replace(b"+", b" ")
-    if b"%" in text:
-        text = unquote_to_bytes(text)
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("the query string is not UTF-8", errors=[FieldError("", "the query string is not UTF-8")]) from None
+def _quick(parameters: tuple[Parameter, ...]) -> tuple[Callable[[str], Any], ...] | None:
+    """Return what reads path parameters of plain types, as `TextDecoder` would; None if one has another type."""
+    known = [_PLAIN[p.annotation] for p in parameters if isinstance(p.annotation, type) and p.annotation in _PLAIN]
+    return tuple(known) if len(known) == len(parameters) else None
 
 
-def takes_several(parameter: Parameter) -> bool:
-    """Say whether a query parameter collects all of its values: ``?tag=a&tag=b``."""
-    kind = bare(parameter.annotation)
-    options = getattr(kind, "__args__", ()) if get_origin(kind) not in _LISTS and kind not in _LISTS else (kind,)
-    return any((get_origin(bare(option)) or bare(option)) in _LISTS for option in options)
+def _integer(text: str) -> int:
+    if len(text) <= _DIGITS and text.isdecimal() and text.isascii():
+        return int(text)
+    raise ValueError(text)
+
+
+def _uuid(text: str) -> UUID:
+    return msgspec.convert(text, UUID)
+
+
+_PLAIN: dict[type, Callable[[str], Any]] = {str: str, int: _integer, UUID: _uuid}
 
 
 def _body_decoder(shape: Shape) -> Decoder[Any] | None:
@@ -147,6 +148,3 @@ def _order(signature: Signature, texts: tuple[Parameter, ...], shape: Shape) -> 
     if made == wanted:
         return None
     return operator.itemgetter(*(made.index(name) for name in wanted))  # two at least, or they would be in order
-
-
-__all__ = ["Binder", "RawHeaders", "Texts", "decoded", "takes_several"]

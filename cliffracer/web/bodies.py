@@ -39,11 +39,11 @@ def is_json(kind: bytes) -> bool:
     return essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
 
 
-async def read_rest(receive: Receive, first: Mapping[str, Any], limit: int) -> bytes:
-    """Return a body that came in parts; `TooLarge` beyond the limit, `Disconnected` if its end never comes."""
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the body of a request; `TooLarge` beyond the limit, `Disconnected` if its end never comes."""
     body = bytearray()
-    message = first
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         body += message.get("body", b"")
@@ -51,7 +51,6 @@ async def read_rest(receive: Receive, first: Mapping[str, Any], limit: int) -> b
             raise too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
-        message = await receive()
 
 
 def too_large(limit: int) -> TooLarge:

@@ -7,10 +7,12 @@ It hangs on methods and attributes of uvicorn's class, which `fits` checks; a uv
 with a warning.
 """
 
-from typing import Any
+import asyncio
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple
 
 from loguru import logger
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from cliffracer.context import new_id
 from cliffracer.errors import ServiceError
@@ -25,13 +27,18 @@ MAX_URL = 8 * 1024
 LINGER = 2.0
 """Seconds in which a client that still sends is listened to after it was refused: closing at once would destroy the answer."""
 _PER_BYTE = 16  # of framing for each byte of a chunked body: more is an attack by chunk extensions or trailers
-_HOOKS = ("connection_lost", "data_received", "on_body", "on_headers_complete", "send_400_response", "shutdown")
+_HOOKS = (
+    "_start_asgi_task", "_unset_keepalive_if_required", "connection_lost", "data_received", "on_body", "on_headers_complete",
+    "on_response_complete", "send_400_response", "shutdown",
+)  # fmt: skip
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection, whose requests are bounded in size and strict in form."""
 
     max_body = 0
+    task: asyncio.Task[None] | None = None
+    _outside: Context
     _received = 0  # bytes of body of this request
     _fed = 0  # bytes of this request, while it is incomplete
     _incoming = 0
@@ -72,22 +79,50 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the call of a client that is gone."""
         self._end_call()
+        self._hold()
         super().connection_lost(exc)
 
-    def receiving(self) -> object:
-        """Return what is being received now, an object that differs from request to request; None if nothing is."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin: what runs for this connection later sees the context variables of now."""
+        self._outside = copy_context()
+        super().connection_made(transport)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start a request; its task is held here, since a set and a done-callback for each cost more than the task."""
+        if self.task is not None:
+            self._hold()
+        self.task = self.loop.create_task(cycle.run_asgi(app))
+
+    def _hold(self) -> None:
+        """Hold a task that outlives its request or its connection, so that a stop waits for it."""
+        if self.task is not None and not self.task.done():
+            self.tasks.add(self.task)
+            self.task.add_done_callback(self.tasks.discard)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request that waits; `Sweep` ends a connection on which none comes, without a timer for each."""
+        self.server_state.total_requests += 1
+        if self.pipeline or self.flow.read_paused:
+            self._outside.run(super().on_response_complete)  # not inside the request that ends
+            self.server_state.total_requests -= 1
+            self._unset_keepalive_if_required()
+
+    def phase(self) -> str:
+        """Return what the connection waits for: ``request`` (a new one), ``head`` or ``body`` to arrive; empty for an answer of ours."""
         cycle: Any = self.cycle
         scope: Any = self.scope
-        if scope is None:
-            return self
-        if cycle is None or cycle.scope is not self.scope:
-            return self.scope
-        return self.scope if cycle.more_body and not self.flow.read_paused else None
+        if scope is None or cycle is None or cycle.scope is not scope:
+            return "head"
+        if cycle.more_body:
+            return "" if self.flow.read_paused else "body"
+        return "request" if cycle.response_complete else ""
 
-    def expire(self) -> None:
-        """End a request whose time to arrive is over."""
+    def expire(self, phase: str) -> None:
+        """End a connection that waited too long."""
         scope: Any = self.scope
-        if scope is None or self._over:
+        if phase == "request" or (self.cycle is not None and self.cycle.scope is scope and self.cycle.response_complete):
+            self.transport.close()  # nothing is owed; a body that was answered before its end may have left it in this state
+        elif scope is None or self._over:
             self.transport.abort()
         else:
             self.refuse(Refused(408, "the request did not arrive in time"))
@@ -149,32 +184,42 @@ class GuardedProtocol(HttpToolsProtocol):
                 watch.end(context, "cancelled")
 
 
-class Sweep:
-    """Looks at all connections now and then, and ends those whose client is too slow to send or to read."""
+class Sight(NamedTuple):
+    """How a connection was when it was last looked at, and since when."""
 
-    def __init__(self, connections: set[Any], timeout: float) -> None:
+    phase: str
+    scope: object
+    since: float
+    unread: int
+    unread_since: float
+
+
+class Sweep:
+    """Looks at all connections now and then, and ends those whose client is too slow to send or to read, or idle."""
+
+    def __init__(self, connections: set[Any], timeout: float, keep_alive: float) -> None:
         self._connections = connections
         self._timeout = timeout
+        self._limits = {"head": timeout, "body": timeout, "request": keep_alive}
         self.interval = min(1.0, timeout / 4)
-        self._sights: dict[Any, tuple[object, float, int, float]] = {}
+        self._sights: dict[Any, Sight] = {}
 
     def look(self, now: float) -> None:
-        """Compare each connection with how it was; what has not moved for the time limit is ended."""
+        """Compare each connection with how it was; what has not moved within its limit is ended."""
         seen = self._sights
         self._sights = {}
         for connection in list(self._connections):
-            receiving = connection.receiving() if isinstance(connection, GuardedProtocol) else None
+            guarded = isinstance(connection, GuardedProtocol)
+            phase, scope = (connection.phase(), connection.scope) if guarded else ("", None)
             unread = connection.transport.get_write_buffer_size()
-            before, since, unread_before, unread_since = seen.get(connection, (None, now, 0, now))
-            if receiving is None or receiving is not before:
-                since = now
-            if not unread or unread != unread_before:
-                unread_since = now
-            self._sights[connection] = (receiving, since, unread, unread_since)
+            before = seen.get(connection) or Sight(phase, scope, now, unread, now)
+            since = before.since if phase and phase == before.phase and scope is before.scope else now
+            unread_since = before.unread_since if unread and unread == before.unread else now
+            self._sights[connection] = Sight(phase, scope, since, unread, unread_since)
             if now - unread_since > self._timeout:
                 connection.transport.abort()
-            elif now - since > self._timeout:
-                connection.expire()
+            elif phase and now - since > self._limits[phase]:
+                connection.expire(phase)
 
 
 def protocol(settings: Settings) -> type[Any] | str:

@@ -10,19 +10,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cliffracer.checking import Declared
 from cliffracer.context import Context, new_id
 from cliffracer.declarations import Route, where
 from cliffracer.errors import Internal, ServiceError
 from cliffracer.invoke import Handler, invoke
-from cliffracer.scope import Declared
-from cliffracer.web.answers import CORRELATION, JSON, Refused, send_problem
+from cliffracer.web.answers import CORRELATION, JSON, Refused, send_body, send_problem
 from cliffracer.web.binding import Binder
-from cliffracer.web.bodies import Disconnected, check_json, read_rest, too_large
+from cliffracer.web.bodies import Disconnected, check_json, read_body
 from cliffracer.web.responses import exception_answer, send_response
+from cliffracer.web.shortcut import answered, received
 from cliffracer.web.table import convertors_of
 from cliffracer.wire.codecs import Unencodable, encode
 from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
 
+_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
 CALL = "cliffracer.call"
 """Where the running call stands in the ASGI scope: (watch, context), so that the server can end it when the client is gone."""
 
@@ -54,24 +56,30 @@ class RouteEndpoint:
         headers = dict(scope["headers"])
         context = self._context(scope, headers)
         try:
-            body = await self._read(receive, headers, context) if self._reads else b""
+            body = b""
+            if self._reads:
+                if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+                    check_json(headers)
+                body = received(receive, self._max_body) or await self._read(receive, headers, context)
             arguments = self._bind(scope.get("path_params"), scope, headers, body)
-            handler.gate.admit(context.remaining())
+            gate = handler.gate
+            if gate.admitted < gate.limit:
+                gate.admitted += 1  # `Gate.admit`, where there is nothing to decide
+            else:
+                gate.admit(context.remaining())
             scope[CALL] = (handler.watch, context)
             result = await invoke(handler, context, arguments, self._request(scope, receive, body) if self._source else None)
             payload = b"" if isinstance(result, Response) else encode(result)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
             await self._fail(error, scope, send, context)
             return
-        out = [JSON, (b"content-length", b"%d" % len(payload)), (CORRELATION, context.correlation_id.encode())]
-        status = self._status
+        correlation = context.correlation_id
         if result is None and self._nothing:
-            status, payload, out = (204 if status == 200 else status), b"", out[2:]
+            await send_body(send, 204 if self._status == 200 else self._status, b"", [], correlation)
         elif not payload:
-            await send_response(result, scope, receive, send, context.correlation_id)
-            return
-        await send({"type": "http.response.start", "status": status, "headers": out})
-        await send({"type": "http.response.body", "body": payload})
+            await send_response(result, scope, receive, send, correlation)
+        elif not answered(send, self._status, _HEAD % (len(payload), correlation.encode()), payload):
+            await send_body(send, self._status, payload, [JSON], correlation)
 
     def _context(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
         correlation = headers.get(CORRELATION)
@@ -85,16 +93,8 @@ class RouteEndpoint:
         )
 
     async def _read(self, receive: Any, headers: Mapping[bytes, bytes], context: Context) -> bytes:
-        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-            check_json(headers)
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
-            if len(body) > self._max_body:
-                raise too_large(self._max_body)
-            return body
         began = time.monotonic()
-        body = await read_rest(receive, message, self._max_body)
+        body = await read_body(receive, self._max_body)
         if context.deadline is not None and b"cliffracer-timeout" not in headers:
             context.deadline += time.monotonic() - began  # a slow client takes no time from the handler; http_timeout bounds it
         return body

@@ -40,7 +40,7 @@ class HttpServer:
         self._settings = settings
         self._uvicorn = uvicorn.Server(_config(application, settings))
         self._state = self._uvicorn.server_state
-        self._sweep = Sweep(self._state.connections, settings.http_timeout)
+        self._sweep = Sweep(self._state.connections, settings.http_timeout, KEEP_ALIVE)
         self._closing_from: float | None = None
         self._busy = (0, 0.0)
 
@@ -82,7 +82,7 @@ class HttpServer:
         for connection in list(self._state.connections):
             connection.shutdown()
         until = loop.time() + self._settings.drain
-        while (self._state.connections or self._state.tasks) and loop.time() < until:
+        while (self._state.connections or self._running()) and loop.time() < until:
             self._sweep.look(loop.time())
             await asyncio.sleep(0.01)
         await self._end()
@@ -94,8 +94,12 @@ class HttpServer:
         began = self._closing_from or loop.time()
         await asyncio.sleep(began + min(MOMENT, self._settings.drain) - loop.time())
 
+    def _running(self) -> set[asyncio.Task[None]]:
+        held = (getattr(connection, "task", None) for connection in self._state.connections)
+        return {*self._state.tasks, *(task for task in held if task is not None and not task.done())}
+
     async def _end(self) -> None:
-        tasks = set(self._state.tasks)
+        tasks = self._running()
         for task in tasks:
             task.cancel()
         for connection in list(self._state.connections):

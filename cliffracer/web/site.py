@@ -45,10 +45,10 @@ class Site:
                 return
             match = self._match[method](path) if method in self._match else None
             if match is not None:
-                endpoint, names, first = self._entries[method][match.lastindex or 0]
-                scope["path_params"] = dict(zip(names, match.groups()[first:], strict=False))
+                entry = self._entries[method][match.lastindex or 0]
+                scope["path_params"] = entry.texts(match)
                 if "\ufffd" not in path or _is_utf8(scope):
-                    await endpoint(scope, receive, send)
+                    await entry.endpoint(scope, receive, send)
                     return
             await self._otherwise(scope, path, send)
 

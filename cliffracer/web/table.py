@@ -21,8 +21,14 @@ class Entry(NamedTuple):
 
     endpoint: Any
     names: tuple[str, ...]
-    first: int
-    """The index of its first parameter among all groups."""
+    groups: tuple[int, ...]
+    """The groups of its parameters."""
+
+    def texts(self, match: re.Match[str]) -> dict[str, str]:
+        """Return the parameters' texts of a match."""
+        if len(self.names) == 1:
+            return {self.names[0]: match[self.groups[0]]}
+        return dict(zip(self.names, match.group(*self.groups), strict=True))
 
 
 class Table:
@@ -54,7 +60,7 @@ class Table:
             group = 1
             for path, endpoint in routes:
                 expression, names = expression_of(path)
-                entries[group] = Entry(endpoint, names, group)
+                entries[group] = Entry(endpoint, names, tuple(range(group + 1, group + 1 + len(names))))
                 parts.append(f"({expression})")
                 group += 1 + len(names)
             self.match[method] = re.compile(f"(?:{'|'.join(parts)})\\Z").match
@@ -68,8 +74,8 @@ class Table:
         match = self.match[method](path) if method in self.match else None
         if match is None:
             return None, None
-        found, names, first = self.entries[method][match.lastindex or 0]
-        return found, dict(zip(names, match.groups()[first:], strict=False))
+        entry = self.entries[method][match.lastindex or 0]
+        return entry.endpoint, entry.texts(match)
 
     def allowed(self, path: str) -> list[str]:
         """Return the methods that a path has, in order."""

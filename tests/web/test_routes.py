@@ -195,3 +195,42 @@ async def test_sync_handlers_and_context(serve: Any, app: App) -> None:
     async with serve(app) as served:
         answer = await served.http.get("/who", headers={"X-Thing": "t"})
         assert answer.json() == ["http", "who", "t", True]
+
+
+async def test_query_struct_and_dict(serve: Any, app: App) -> None:
+    """A Struct takes its fields from the query, a dict all that is left; unknown names are ignored otherwise."""
+
+    class Filter(msgspec.Struct):
+        page: int
+        tags: list[str] = []
+
+    @app.get("/a")
+    async def filtered(filter: Filter, sort: str = "id") -> list[Any]:
+        return [filter.page, filter.tags, sort]
+
+    @app.get("/b")
+    async def loose(found: dict[str, str], page: int = 1) -> list[Any]:
+        return [found, page]
+
+    async with serve(app) as served:
+        assert (await served.http.get("/a?page=2&tags=x&tags=y&sort=name&utm_source=z")).json() == [2, ["x", "y"], "name"]
+        answer = await served.http.get("/a?page=x")
+        assert answer.json()["errors"] == [{"path": "page", "message": "expected an integer"}]
+        answer = await served.http.get("/a")
+        assert answer.json()["errors"] == [{"path": "page", "message": "is required"}]
+        assert (await served.http.get("/b?x=1&page=3&y=%C3%A9+")).json() == [{"x": "1", "y": "é "}, 3]
+
+
+async def test_queries_that_are_ambiguous_or_malformed(serve: Any, app: App) -> None:
+    """A scalar given twice, text that is not UTF-8 and numbers beyond 64 bits are refused."""
+
+    @app.get("/a")
+    async def get_a(n: int = 0, x: float = 0.0, b: bool = False) -> list[Any]:
+        return [n, x, b]
+
+    async with serve(app) as served:
+        for query in ("n=1&n=2", "n=%ff", "n=99999999999999999999", "x=nan", "x=1e400", "b=maybe", "n=1.5", "n=", "n= 1"):
+            answer = await served.http.get(f"/a?{query}")
+            assert answer.status_code == 422, query
+            assert answer.json()["errors"], query
+        assert (await served.http.get("/a?n=-5&x=2&b=true&&=&z")).json() == [-5, 2.0, True]
