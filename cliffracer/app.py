@@ -10,13 +10,14 @@ import msgspec
 
 from cliffracer import declarations
 from cliffracer.calling import Emission, Link, Service, arguments_of
+from cliffracer.checking import Declared, check_duplicates, complete
 from cliffracer.database.model import Model
 from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, Value, where
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
 from cliffracer.provisions import check_provided
-from cliffracer.scope import ADDRESSES, Declared, Group, Scope, check_duplicates, complete
+from cliffracer.scope import ADDRESSES, Group, Scope
 from cliffracer.signature import read
 from cliffracer.wire.subjects import check_literal, check_name, check_pattern
 
@@ -139,7 +140,7 @@ class App(Scope):
         /,
         *,
         durable: bool = True,
-        id: str | None = None,  # noqa: A002: CloudEvents' word
+        id: str | None = None,
         key: str | None = None,
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
@@ -176,7 +177,8 @@ class App(Scope):
         """Return what carries this app's calls now."""
         if not self._links:
             raise SetupError(
-                f"{self.name} is not running, so it cannot call or emit. Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
+                f"{self.name} is not running, so it cannot call or emit. "
+                "Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
             )
         return self._links[-1]
 
@@ -224,7 +226,7 @@ def emission(
     data: Any,
     *,
     durable: bool = True,
-    id: str | None = None,  # noqa: A002: CloudEvents' word
+    id: str | None = None,
     key: str | None = None,
     delay: float | str | timedelta | None = None,
     at: datetime | None = None,
@@ -286,7 +288,9 @@ def _placed(declared: Declared, prefix: str) -> Declared:
         try:
             signature = read(record.function)
         except NameError as error:
-            raise declarations.refuse(record.function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
+            raise declarations.refuse(
+                record.function, f"an annotation cannot be read: {error}", "Import or define it in that module."
+            ) from None
         declared = complete(record, signature)
     if prefix and isinstance(record, Route | Socket):
         moved = msgspec.structs.replace(record, path=prefix + record.path)

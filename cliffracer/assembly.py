@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cliffracer.app import Frozen
+from cliffracer.checking import Declared
 from cliffracer.declarations import Function, Record, Subscription, Timer
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
@@ -13,7 +14,6 @@ from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
-from cliffracer.scope import Declared
 from cliffracer.signature import Signature
 
 KINDS: dict[str, str] = {"Rpc": "rpc", "Subscription": "event", "Route": "http", "Socket": "websocket", "Timer": "timer"}

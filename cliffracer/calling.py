@@ -96,7 +96,7 @@ class Streams:
 
         def stream(*positional: Any, **named: Any) -> AsyncIterator[Any]:
             arguments = arguments_of(positional, named)
-            return service._link().stream(service._name, method, arguments, returns=Any, timeout=service._timeout)  # noqa: SLF001: its own part
+            return service._link().stream(service._name, method, arguments, returns=Any, timeout=service._timeout)  # noqa: SLF001 - its own part
 
         return stream
 
@@ -114,6 +114,6 @@ class Sends:
         service = self._service
 
         async def send(*positional: Any, **named: Any) -> None:
-            await service._link().send(service._name, method, arguments_of(positional, named))  # noqa: SLF001: its own part
+            await service._link().send(service._name, method, arguments_of(positional, named))  # noqa: SLF001 - its own part
 
         return send

@@ -13,7 +13,7 @@ _numbers = count(1)
 
 
 def _after_fork() -> None:
-    global _prefix  # noqa: PLW0603: a forked worker must not repeat its parent's ids
+    global _prefix  # noqa: PLW0603 - a forked worker must not repeat its parent's ids
     _prefix = os.urandom(8).hex()
 
 
@@ -31,9 +31,21 @@ class Context:
     A context belongs to one call; nothing in it is shared with another.
     """
 
-    __slots__ = ("_correlation_id", "deadline", "ended", "handler", "headers", "identity", "kind", "service", "state", "task", "traceparent")
+    __slots__ = (
+        "_correlation_id",
+        "deadline",
+        "ended",
+        "handler",
+        "headers",
+        "identity",
+        "kind",
+        "service",
+        "state",
+        "task",
+        "traceparent",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - transports make one per call, and keywords cost a third of it
         self,
         service: str = "",
         handler: str = "",

@@ -119,7 +119,7 @@ def where(function: Any) -> str:
     """Return ``create_user (users.py:12)``: how every set-up error names a function."""
     inner = inspect.unwrap(function) if callable(function) else function
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
-    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "__call__", None), "__code__", None)  # noqa: B004: its code, not whether
+    code = getattr(inner, "__code__", None) or getattr(getattr(inner, "__call__", None), "__code__", None)  # noqa: B004 - its code, not whether
     name = name.rpartition("<locals>.")[2]
     return f"{name} ({place_of(code)})" if isinstance(code, CodeType) else name
 

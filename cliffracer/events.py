@@ -24,7 +24,9 @@ class EventMeta(msgspec.StructMeta):
             try:
                 made.__subject__ = check_literal(subject)
             except ValueError as error:
-                raise SetupError(f"class {name}: {error}. Give it a literal subject, as in class {name}(Event, subject='user.created').") from None
+                raise SetupError(
+                    f"class {name}: {error}. Give it a literal subject, as in class {name}(Event, subject='user.created')."
+                ) from None
         return made
 
 
@@ -75,7 +77,7 @@ class Received(Event, Generic[T], kw_only=True, weakref=True):
     """Its number in the stream; 0 for an event that no stream holds."""
 
 
-class Rejected(Exception):  # noqa: N818: what it says about part of a batch, not an error of ours
+class Rejected(Exception):
     """Raised by a batch handler that refuses some of its events: ``Rejected({2: "no such user"})``, the others are done."""
 
     def __init__(self, reasons: Mapping[int, Any]) -> None:

@@ -95,7 +95,9 @@ class Provisions:
                 f"a call of kind {kind} has no {shown(key)} for {parameter.name}",
                 f"Give it a default: {parameter.name}: {shown(key)} | None = None, or make a function of its own for this decorator.",
             )
-        raise refuse(signature.function, f"nothing provides {parameter.name}: {shown(key)}", "Write a function with @app.provide that returns it.")
+        raise refuse(
+            signature.function, f"nothing provides {parameter.name}: {shown(key)}", "Write a function with @app.provide that returns it."
+        )
 
     async def _app_value(self, provider: Provider, stack: AsyncExitStack) -> Any:
         if provider.provides in self._values:

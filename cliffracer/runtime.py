@@ -119,9 +119,7 @@ def _http(services: list[Service], settings: Settings, bound: list[socket.socket
     return serving
 
 
-async def serve(
-    apps: Sequence[App], settings: Settings, *, sockets: Sequence[socket.socket] | None = None, ready: Any = None
-) -> None:
+async def serve(apps: Sequence[App], settings: Settings, *, sockets: Sequence[socket.socket] | None = None, ready: Any = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -225,5 +223,5 @@ def needs_database(frozen: Frozen) -> bool:
 def url_of(bound: socket.socket) -> str:
     """Return the URL of a listening socket."""
     host, port = bound.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104: shown, not bound
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - shown, not bound
     return f"http://{shown}:{port}"

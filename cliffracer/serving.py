@@ -36,7 +36,7 @@ from cliffracer.wire.subjects import Subjects
 class Service:
     """A running app: what its handlers are served by, and the link that its own calls take."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place
         self,
         app: App,
         frozen: Frozen,
@@ -114,12 +114,16 @@ class Service:
             *(timer.drain(seconds) for timer in self._timers),
             *([self._sends.drain(seconds)] if self._sends is not None else []),
         )
-        while self.busy and loop.time() < until:
-            await asyncio.sleep(0.01)
+        await self._idle(until)
         watch = self.assembly.watch
         for context in list(watch.running):
             watch.end(context, "stopping")
-        while self.busy and loop.time() < until + 1.0:
+        await self._idle(until + 1.0)
+
+    async def _idle(self, until: float) -> None:
+        """Return when nothing runs, or at ``until``; looked at now and then, since a counter on every call would cost each of them."""
+        loop = asyncio.get_running_loop()
+        while self.busy and loop.time() < until:  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.01)
 
     async def finish(self) -> None:

@@ -123,5 +123,9 @@ def _check_named(signature: Signature, path: str, names: list[str]) -> None:
     for name in names:
         if name in accepted:
             continue
-        given = f"{name} is keyword-only there; put it before the *." if any(p.name == name for p in signature.needs) else f"Add {name}: str to it."
+        given = (
+            f"{name} is keyword-only there; put it before the *."
+            if any(p.name == name for p in signature.needs)
+            else f"Add {name}: str to it."
+        )
         raise refuse(signature.function, f"path {path!r} has {{{name}}}, but no such argument", given)

@@ -60,7 +60,8 @@ class Signature(msgspec.Struct, frozen=True):
 def arguments_type(name: str, parameters: tuple[Parameter, ...], *, array: bool = False) -> type[msgspec.Struct]:
     """Return the Struct that decodes these parameters; `msgspec.structs.astuple` of it is the argument list."""
     fields: list[Any] = [
-        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.field(default_factory=_constant(p.default))) for p in parameters
+        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.field(default_factory=_constant(p.default)))
+        for p in parameters
     ]
     return msgspec.defstruct(name, fields, kw_only=not array, array_like=array, forbid_unknown_fields=True)
 
@@ -152,7 +153,9 @@ def dotted(annotation: Any) -> str:
 
 def shown(annotation: Any) -> str:
     """Return an annotation as a user wrote it, for messages."""
-    return annotation.__name__ if isinstance(annotation, type) and get_origin(annotation) is None else str(annotation).replace("typing.", "")
+    return (
+        annotation.__name__ if isinstance(annotation, type) and get_origin(annotation) is None else str(annotation).replace("typing.", "")
+    )
 
 
 def takes_whole(annotation: Any) -> bool:
@@ -187,7 +190,11 @@ def check_none(signature: Signature, what: str) -> None:
     """Raise `SetupError` if the function wants arguments that nobody gives."""
     spare = [p.name for p in signature.accepts if p.required]
     if spare:
-        raise refuse(signature.function, f"{what} has no caller, so nothing gives {', '.join(spare)}", "Make provided parameters keyword-only with a *.")
+        raise refuse(
+            signature.function,
+            f"{what} has no caller, so nothing gives {', '.join(spare)}",
+            "Make provided parameters keyword-only with a *.",
+        )
 
 
 __all__ = [

@@ -21,7 +21,7 @@ from cliffracer.settings import Settings
 @click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
 @json_option
 @tells
-def call(target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, as_json: bool) -> None:  # noqa: ARG001: JSON either way
+def call(target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, as_json: bool) -> None:  # noqa: ARG001 - JSON either way
     """Call SERVICE.METHOD with ARGUMENTS and print the reply as JSON.
 
     name=text   a string, or a number, true, false or null where the text is one
@@ -33,7 +33,7 @@ def call(target: str, arguments: tuple[str, ...], stream: bool, timeout: str | N
     asyncio.run(_call(target, positional, named, stream=stream, timeout=timeout))
 
 
-async def _call(target: str, positional: list[Any], named: dict[str, Any], *, stream: bool, timeout: str | None) -> None:  # noqa: ASYNC109
+async def _call(target: str, positional: list[Any], named: dict[str, Any], *, stream: bool, timeout: str | None) -> None:
     async with connect_async(settings=Settings.load(), timeout=timeout) as client:
         try:
             if not stream:

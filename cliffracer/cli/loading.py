@@ -61,7 +61,7 @@ def _module(place: str, target: str) -> ModuleType:
         raise SetupError(_trimmed(error)) from None
     except SetupError:
         raise
-    except Exception as error:  # noqa: BLE001: whatever the user's own module raises is shown as theirs
+    except Exception as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
         raise SetupError(_trimmed(error)) from None
 
 
@@ -84,7 +84,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SetupError:
         raise
-    except Exception as error:  # noqa: BLE001: as above
+    except Exception as error:  # noqa: BLE001 - as above
         del sys.modules[name]
         raise SetupError(_trimmed(error)) from None
     return module

@@ -74,7 +74,7 @@ def _row(info: Info, stats: Stats) -> dict[str, Any]:
 def health(host: str | None, port: int | None, live: bool, as_json: bool) -> None:
     """Exit with 0 if the service on this machine is ready (or, with --live, alive), else with 1. For HEALTHCHECK and probes."""
     settings = Settings.load(http_host=host, http_port=port)
-    place = settings.http_host if settings.http_host not in {"", "0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104: compared, not bound
+    place = settings.http_host if settings.http_host not in {"", "0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104 - compared, not bound
     status, answer = _ask(place, settings.http_port, "/health" if live else "/health/ready")
     if as_json:
         print_json({"ok": status == 200, "status": status, "answer": answer})

@@ -60,14 +60,14 @@ def _with_servers(settings: Settings, stack: ExitStack, *, database: bool) -> Se
 
 
 def _configure_logs(settings: Settings) -> None:
-    from cliffracer.observability import logs  # noqa: PLC0415: the help text needs no logging
+    from cliffracer.observability import logs  # noqa: PLC0415 - the help text needs no logging
 
     logs.configure(settings)
 
 
 def _loop_factory() -> Any:
     try:
-        import uvloop  # noqa: PLC0415: there is none for Windows
+        import uvloop  # noqa: PLC0415 - there is none for Windows
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
@@ -107,7 +107,9 @@ def _declared(name: str, declared: Sequence[msgspec.Struct]) -> list[str]:
     records: list[Any] = [d.record for d in declared]  # type: ignore[attr-defined]  # Declared
     rpc = [f"{name}.{r.name}" for r in records if isinstance(r, Rpc)]
     events = [f"{r.subject} → {r.function.__name__}" for r in records if isinstance(r, Subscription)]
-    http = [f"{'/'.join(r.methods)} {r.path}" for r in records if isinstance(r, Route)] + [f"WS {r.path}" for r in records if isinstance(r, Socket)]
+    http = [f"{'/'.join(r.methods)} {r.path}" for r in records if isinstance(r, Route)] + [
+        f"WS {r.path}" for r in records if isinstance(r, Socket)
+    ]
     timers = [r.function.__name__ for r in records if isinstance(r, Timer)]
     shown = (("routes", http), ("RPC", rpc), ("events", events), ("timers", timers))
     return [f"  {label:<8} {', '.join(items)}" for label, items in shown if items]

@@ -62,7 +62,7 @@ class Chunks:
         if self._reply:
             self._collected.append(item)
 
-    def _reopen(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+    def _reopen(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         if payload.isdigit() and len(payload) <= 6:
             self._credit += int(payload)
             self._opened.set()

@@ -20,7 +20,7 @@ from cliffracer.wire.cloudevents import ID as EVENT_ID
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.faults import decode_fault
-from cliffracer.wire.headers import ERROR_CODE, Headers, encode_headers
+from cliffracer.wire.headers import Headers, encode_headers
 from cliffracer.wire.subjects import Subjects
 
 _ERROR = b"\nnats-service-error-code:"
@@ -43,7 +43,7 @@ class Connection:
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
 
-    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:  # noqa: ASYNC109: sent along
+    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
         context = current.get()
         seconds = self._seconds(context, timeout)
@@ -71,7 +71,7 @@ class Connection:
                 raise
         raise await self.directory.nobody(service, method) from None
 
-    async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:  # noqa: ASYNC109
+    async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields; leaving the loop early cancels the handler."""
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
@@ -216,7 +216,7 @@ async def _next(arrived: asyncio.Queue[Any], until: float | None) -> Any:
         raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over") from None
 
 
-async def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: dict[str, str], *, timeout: float) -> None:  # noqa: ASYNC109
+async def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: dict[str, str], *, timeout: float) -> None:
     """Return once the emitter has stored a message, at once or for when it is due."""
     at = time.time() + emission.delay if emission.delay is not None else emission.at
     if at is None:

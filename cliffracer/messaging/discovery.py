@@ -25,7 +25,7 @@ class Discovery:
         subjects: Subjects,
         *,
         name: str,
-        id: str,  # noqa: A002: ADR-32's word
+        id: str,
         version: str,
         description: str,
         endpoints: list[RpcEndpoint],
@@ -44,7 +44,7 @@ class Discovery:
     async def start(self) -> None:
         """Subscribe to every discovery subject."""
         for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats), ("SCHEMA", self._schema)):
-            for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001: ADR-32's word
+            for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001 - ADR-32's word
                 subject = self._subjects.discovery(verb, name, id)
                 self._subscriptions.append(await self._bus.subscribe(subject, self._answering(answer)))
 

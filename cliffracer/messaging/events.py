@@ -23,7 +23,6 @@ from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
-
 Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
 """``once(consumer, event id)``: a transaction around one handling, False in it if that event was handled before."""
 
@@ -59,7 +58,7 @@ class EventEndpoint:
             await self._subscription.drain()
             self._subscription = None
 
-    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         """Start handling one event; runs in the read loop."""
         context = self._context(block)
         try:
@@ -72,7 +71,9 @@ class EventEndpoint:
             return
         except InvalidInput as wrong:
             self.handler.stats.fail("InvalidInput 400")
-            logger.bind(subject=self.record.subject, errors=wrong.errors).warning("event dropped: it does not fit {}", where(self.record.function))
+            logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
+                "event dropped: it does not fit {}", where(self.record.function)
+            )
             return
         task = asyncio.get_running_loop().create_task(self._answer(context, arguments, event))
         self._tasks.add(task)
@@ -82,7 +83,9 @@ class EventEndpoint:
         try:
             await invoke(self.handler, context, arguments, event)
         except ServiceError as error:
-            logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {} failed: {}", where(self.record.function), error)
+            logger.bind(subject=self.record.subject, code=error.code).warning(
+                "event lost: {} failed: {}", where(self.record.function), error
+            )
 
     # -- JetStream: at least once ----------------------------------------------------------------------------------
 

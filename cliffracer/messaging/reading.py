@@ -77,11 +77,13 @@ class Reader:
 
     async def present(self) -> AsyncIterator[Delivery]:
         """Yield what there was when reading began, and end."""
-        if not self.waiting:
+        left = self.waiting
+        if not left:
             return
         async for delivery in self:
+            left -= 1
             yield delivery
-            if not delivery.pending:
+            if left <= 0 or not delivery.pending:
                 return
 
     def _take(self, delivery: Delivery) -> None:

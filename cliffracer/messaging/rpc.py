@@ -30,9 +30,24 @@ _MAP_MSGPACK = 0x80
 class RpcEndpoint:
     """One method of a service: ``receive`` takes a message and sees that its reply is sent."""
 
-    __slots__ = ("_array", "_bus", "_gate", "_handler", "_loop", "_named", "_running", "_seconds", "_signature", "record", "stats", "subject")
+    __slots__ = (
+        "_array",
+        "_bus",
+        "_gate",
+        "_handler",
+        "_loop",
+        "_named",
+        "_running",
+        "_seconds",
+        "_signature",
+        "record",
+        "stats",
+        "subject",
+    )
 
-    def __init__(self, record: Rpc, signature: Signature, handler: Handler, bus: Bus, subject: str, running: dict[bytes, Context]) -> None:
+    def __init__(  # noqa: PLR0917 - made in one place
+        self, record: Rpc, signature: Signature, handler: Handler, bus: Bus, subject: str, running: dict[bytes, Context]
+    ) -> None:
         self.record = record
         self.subject = subject
         self.stats = handler.stats
@@ -46,7 +61,7 @@ class RpcEndpoint:
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
 
-    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
         if reply and not reply.startswith(_INBOX):
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
@@ -139,7 +154,9 @@ class RpcEndpoint:
         try:
             self._bus.publish(reply, body, block)
         except TooLarge:
-            block, body = encode_fault(type(error)(error.message[:200]) if not isinstance(error, InvalidInput) else InvalidInput(error.message[:200]))
+            block, body = encode_fault(
+                type(error)(error.message[:200]) if not isinstance(error, InvalidInput) else InvalidInput(error.message[:200])
+            )
             self._bus.publish(reply, body, block)
         except Unavailable:
             logger.bind(subject=self.subject).warning("reply dropped: NATS is away and there is no room to hold it")
@@ -204,8 +221,7 @@ class RpcServer:
             if endpoint.record.name == method:
                 endpoint.receive(subject, reply, block, payload)
 
-    def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+    def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         context = self._running.get(payload)
         if context is not None:
             self._watch.end(context, "cancelled")
-

@@ -33,7 +33,7 @@ async def forget_streams(bus: Bus, namespace: str) -> None:
 @asynccontextmanager
 async def own_database(url: str, name: str) -> AsyncIterator[str]:
     """Make an empty database while the block runs, and return its URL."""
-    from psycopg import AsyncConnection, sql  # noqa: PLC0415: only tests with a database pay for importing it
+    from psycopg import AsyncConnection, sql  # noqa: PLC0415 - only tests with a database pay for importing it
 
     place = urlsplit(url)
     mine = urlunsplit(place._replace(path=f"/{name}"))

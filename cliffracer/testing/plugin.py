@@ -13,7 +13,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     """Run an ``async def`` test that no other plugin runs."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or any(pyfuncitem.iter_markers("asyncio")) or any(pyfuncitem.iter_markers("anyio")):
         return None
-    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001: as pytest's own plugin reads them; there is no public way
+    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 - as pytest's own plugin reads them; there is no public way
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
@@ -22,7 +22,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
 @pytest.fixture(scope="session")
 def cliffracer_servers() -> Iterator[Any]:
     """Embedded NATS and PostgreSQL that stay up until the last test; `running` finds them warm."""
-    from cliffracer import embedded  # noqa: PLC0415: a plugin must cost nothing where it is not used
+    from cliffracer import embedded  # noqa: PLC0415 - a plugin must cost nothing where it is not used
 
     with embedded.servers(database=True) as urls:
         yield urls

@@ -58,7 +58,7 @@ async def _reply(bus: Bus, reply: bytes, stub: Stub, arguments: Any) -> None:
         payload, block = encode(await stub.answer(arguments)), None
     except ServiceError as error:
         block, payload = encode_fault(error)
-    except Exception as error:  # noqa: BLE001: what a test's own function raises is shown to the caller, as the cause of its failure
+    except Exception as error:  # noqa: BLE001 - what a test's own function raises is shown to the caller, as the cause of its failure
         block, payload = encode_fault(Internal(f"stub raised {type(error).__name__}: {error}"))
     if reply:
         bus.publish(reply, payload, block)

@@ -108,7 +108,7 @@ class Running:
                 raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}")
             await asyncio.sleep(0.01)
 
-    def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002: the bus's shape
+    def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         self._seen.append(received_from(self._link.subjects, subject, block, self._decoder.decode(payload) if payload else None))
 
     async def watch(self) -> None:

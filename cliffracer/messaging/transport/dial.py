@@ -65,7 +65,7 @@ class Dialer:
                     await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._read()))
             except Exception as error:  # noqa: BLE001 - whatever one server does, the next is tried
                 client.abort()
-                failure = failure if isinstance(failure, Refused) else self._told(error, address)
+                failure = failure if isinstance(failure, Refused) else self.told(error, address)
                 continue
             except BaseException:  # cancelled: not one socket is left behind
                 client.abort()
@@ -104,7 +104,8 @@ class Dialer:
                 raise SetupError(f"NATS_URL has {without_credentials(address)}: it must look like nats://host:4222.")
         options(self._read())
 
-    def _told(self, error: Exception, address: str) -> Exception:
+    def told(self, error: Exception, address: str) -> Exception:
+        """Return the error to raise for a failed attempt: `Refused` where the server, or its certificate, is the reason."""
         text = reason(error)
         if isinstance(error, ssl.SSLError):
             return Refused(text)

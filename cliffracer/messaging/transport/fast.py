@@ -12,7 +12,6 @@ listeners that raise. Drain is UNSUB, then a round trip: everything before the a
 """
 
 import asyncio
-import time
 from typing import Any
 
 from nats.aio.client import __version__
@@ -62,17 +61,12 @@ class FastBus(Line):
         else:
             outlet.spill()
 
-    async def flush(self, timeout: float = 5.0) -> None:
-        deadline = time.monotonic() + timeout
-        await self.ready(deadline)
-        await self._round_trip(deadline - time.monotonic())
-
     async def end(self, interest: Interest, *, drained: bool) -> None:
         number = b"%d" % interest.number
         if self._interests.pop(interest.number, None) is None:
             return
         try:
-            if self.connected:
+            if self._reader is not None:
                 self._outlet.put(b"UNSUB %b\r\n" % number)
                 if drained:
                     await self._round_trip(PATIENCE)

@@ -54,6 +54,8 @@ class GuardedClient(Client):
         """Told when the server announces that it goes away."""
         self.discovered: Callable[[Iterable[str]], None] = lambda _: None
         """Told of other servers of the cluster, ``host:port``."""
+        self.why = ""
+        """How the connection ended."""
         self.dropped = 0
         """Messages that nats-py could not read."""
         self._ps = StrictParser(self)
@@ -105,7 +107,8 @@ class GuardedClient(Client):
         """Say that this connection is over; the first reason counts, and a server's last words explain best."""
         if not self._told:
             self._told = True
-            self._lost(self, self._last_words or why)
+            self.why = self._last_words or why
+            self._lost(self, self.why)
 
     @property
     def over(self) -> bool:

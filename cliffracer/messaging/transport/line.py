@@ -21,6 +21,7 @@ from cliffracer.messaging.transport.mux import Mux
 from cliffracer.wire.subjects import check_name, check_pattern
 
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
+_CONFIRMED_WITHIN = 2.0  # seconds that a new connection has for its first answer
 PATIENCE = 5.0  # seconds that a drain waits for the server
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
 _QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
@@ -54,11 +55,11 @@ class Line(Bus):
         self._inbox_prefix = inbox_prefix
         self._mux = Mux(self, f"{inbox_prefix}.{secrets.token_hex(10)}")
         self._interest(self._mux.subject, "", self._mux.receive)
-        self.link = Link(dialer, self._attach, self._detach, on_lost=on_lost, on_back=on_back)
+        self.link = Link(dialer, self._attach, self._detach, confirm=self._confirm, on_lost=on_lost, on_back=on_back)
 
     @property
     def connected(self) -> bool:
-        return self.link.client is not None
+        return self.link.connected
 
     async def ready(self, deadline: float) -> None:
         while not self.open:
@@ -77,7 +78,7 @@ class Line(Bus):
         if self._closing:
             raise Unavailable("the connection to NATS is closed", reason="closed")
         interest = self._interest(subject, queue, receive)
-        if self.connected:
+        if self.link.client is not None:
             await self._begin(interest)
         return _Subscription(self, interest)
 
@@ -169,6 +170,9 @@ class Line(Bus):
                 await self._begin(interest)
         self._unblock()
 
+    async def _confirm(self) -> None:
+        await self._round_trip(_CONFIRMED_WITHIN)
+
     def _informed(self, client: GuardedClient, info: dict[str, Any]) -> None:
         self.info.update(info)
         self.max_payload = info.get("max_payload", self.max_payload)
@@ -194,6 +198,11 @@ class Line(Bus):
         self._block()
         self._drop()
 
+    async def flush(self, timeout: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout
+        await self.ready(deadline)
+        await self._round_trip(deadline - time.monotonic())
+
     @abstractmethod
     async def _take(self, client: GuardedClient) -> None:
         """Put a new connection to use."""
@@ -201,6 +210,10 @@ class Line(Bus):
     @abstractmethod
     def _drop(self) -> None:
         """Forget the present connection, which is lost."""
+
+    @abstractmethod
+    async def _round_trip(self, timeout: float) -> None:
+        """Return when the server has handled all that was written; `Unavailable` when it does not, or the connection ends."""
 
     @abstractmethod
     async def _hang_up(self) -> None:

@@ -15,6 +15,7 @@ from cliffracer.messaging.transport.guard import GuardedClient
 
 _FIRST_PAUSE = 0.05  # seconds; doubles
 _LONGEST_PAUSE = 2.0
+_STABLE = 5.0  # seconds of connection after which the pauses begin anew
 _chance = secrets.SystemRandom()
 
 Attach = Callable[[GuardedClient], Awaitable[None]]
@@ -29,22 +30,28 @@ class Link:
         attach: Attach,
         detach: Callable[[], None],
         *,
+        confirm: Callable[[], Awaitable[None]],
         on_lost: Callable[[str], None],
         on_back: Callable[[float], None],
     ) -> None:
         self.client: GuardedClient | None = None
+        """In use, and perhaps not confirmed yet."""
+        self.connected = False
         self._dialer = dialer
         self._attach = attach
         self._detach = detach
+        self._confirm = confirm
         self._on_lost = on_lost
         self._on_back = on_back
         self._redialing: asyncio.Task[None] | None = None
+        self._attempting = False
+        self._pause = _FIRST_PAUSE
+        self._back_at = 0.0
         self._closed = False
 
     async def open(self, wait: float, cure: str, on_wait: Callable[[str], None]) -> None:
         """Connect for the first time, within ``wait`` seconds; one line through ``on_wait`` if that takes more than one try."""
         until = time.monotonic() + wait
-        pause = _FIRST_PAUSE
         told = False
         while True:
             try:
@@ -59,26 +66,9 @@ class Link:
                 if not told:
                     told = True
                     on_wait(f"{failure}; trying for another {left:.0f} s.")
-                await asyncio.sleep(min(left, _chance.uniform(pause / 2, pause)))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await asyncio.sleep(min(left, self._next_pause()))
             else:
                 return
-
-    def _lost(self, client: GuardedClient, why: str) -> None:
-        """Take note that a client's connection is over, and begin to make another one."""
-        if client is not self.client or self._closed:
-            return
-        self.client = None
-        self._detach()
-        logger.warning("NATS connection lost: {reason}", reason=why, server=self._dialer.label)
-        _tell(self._on_lost, why)
-        client.abort()
-        self._redialing = asyncio.get_running_loop().create_task(self._redial(client, time.monotonic()))
-
-    def _leaving(self, client: GuardedClient) -> None:
-        """Take note that this server announced its end: the next dial tries the others first."""
-        logger.info("NATS server {server} is about to go away", server=self._dialer.label)
-        self._dialer.leave(client)
 
     async def close(self) -> GuardedClient | None:
         """Stop: no connection is made any more. Returns the client that is still open, for its owner to close."""
@@ -86,30 +76,61 @@ class Link:
         if self._redialing is not None:
             self._redialing.cancel()
             await asyncio.wait([self._redialing])
-        client, self.client = self.client, None
+        client, self.client, self.connected = self.client, None, False
         return client
 
     async def _connect(self) -> None:
+        """Make one round of attempts; the connection counts when it has survived a round trip."""
         client = await self._dialer.dial(self._lost)
         client.leaving = lambda: self._leaving(client)
         client.discovered = lambda servers: self._dialer.discover(client, servers)
+        self._attempting = True
         try:
             await self._attach(client)
+            self.client = client
+            await self._confirm()
         except BaseException:
-            self._detach()
-            client.abort()
+            self._abandon(client)
             raise
-        if client.over:
-            self._detach()
-            raise ConnectionResetError("lost again at once")
-        self.client = client
+        finally:
+            self._attempting = False
+        if client.over:  # accepted and ended at once, as with a token that expires now
+            self._abandon(client)
+            raise self._dialer.told(nats.errors.Error(client.why), client.address)
+        self.connected = True
+        self._back_at = time.monotonic()
+
+    def _abandon(self, client: GuardedClient) -> None:
+        self.client = None
+        self._detach()
+        client.abort()
+
+    def _lost(self, client: GuardedClient, why: str) -> None:
+        """Take note that a client's connection is over, and begin to make another one."""
+        if client is not self.client or self._closed:
+            return
+        self.client = None
+        self.connected = False
+        self._detach()
+        client.abort()
+        if self._attempting:  # whoever attempts it sees that it is over
+            return
+        logger.warning("NATS connection lost: {reason}", reason=why, server=self._dialer.label)
+        _tell(self._on_lost, why)
+        if time.monotonic() - self._back_at > _STABLE:
+            self._pause = _FIRST_PAUSE
+        self._redialing = asyncio.get_running_loop().create_task(self._redial(client, time.monotonic()))
+
+    def _leaving(self, client: GuardedClient) -> None:
+        """Take note that this server announced its end: the next dial tries the others first."""
+        logger.info("NATS server {server} is about to go away", server=self._dialer.label)
+        self._dialer.leave(client)
 
     async def _redial(self, old: GuardedClient, since: float) -> None:
         await old.bury()
-        pause = _FIRST_PAUSE
         refused = False
         while True:
-            await asyncio.sleep(_chance.uniform(0, pause))  # full jitter: a whole fleet comes back at once
+            await asyncio.sleep(self._next_pause())
             try:
                 await self._connect()
             except Refused as error:  # a password or token may be under rotation
@@ -120,10 +141,14 @@ class Link:
                 logger.debug("NATS is still away: {reason}", reason=reason(error))
             else:
                 break
-            pause = min(2 * pause, _LONGEST_PAUSE)
         after = time.monotonic() - since
         logger.info("NATS connection is back after {seconds:.1f} s", seconds=after, server=self._dialer.label)
         _tell(self._on_back, after)
+
+    def _next_pause(self) -> float:
+        """Return how long to wait now: irregular, because a whole fleet comes back at once; longer each time."""
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        return _chance.uniform(pause / 2, pause)
 
 
 def _tell(listener: Callable[[Any], None], value: Any) -> None:

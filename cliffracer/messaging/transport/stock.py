@@ -49,12 +49,6 @@ class StockBus(Line):
         if len(self._queue) >= _QUEUED:
             self._block()
 
-    async def flush(self, timeout: float = 5.0) -> None:
-        deadline = time.monotonic() + timeout
-        await self.ready(deadline)
-        assert self._client is not None
-        await self._while_connected(self._confirm(self._client, timeout), deadline - time.monotonic())
-
     async def end(self, interest: Interest, *, drained: bool) -> None:
         self._interests.pop(interest.number, None)
         subscription = self._subscriptions.pop(interest.number, None)
@@ -125,7 +119,12 @@ class StockBus(Line):
             raise Unavailable(f"NATS did not confirm within {timeout:g} s" if not done else "NATS went away", reason="away")
         task.result()
 
-    async def _confirm(self, client: GuardedClient, timeout: float) -> None:
+    async def _round_trip(self, timeout: float) -> None:
+        if self._client is None:
+            raise Unavailable("NATS is away", reason="away")
+        await self._while_connected(self._flush(self._client, timeout), timeout)
+
+    async def _flush(self, client: GuardedClient, timeout: float) -> None:
         await self._written()
         await client.flush(max(1, math.ceil(timeout)))
 

@@ -1,0 +1,73 @@
+"""What a declaration promises, checked: against its own signature when it is made, against all others before it is served."""
+
+import sys
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from cliffracer.declarations import Function, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
+from cliffracer.shapes import Shape, claim, shape_of, socket_shape
+from cliffracer.signature import Signature, check_event, check_none, read
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """A record with what its function's signature promises; ``signature`` is None while an annotation is not defined yet."""
+
+    record: Record
+    signature: Signature | None
+    shape: Shape | None = None
+
+
+def complete(record: Record, signature: Signature) -> Declared:
+    """Return a record with its signature and shape, checked for its kind."""
+    if isinstance(record, Route):
+        return Declared(record, signature, shape_of(signature, record.path, record.methods))
+    if isinstance(record, Socket):
+        return Declared(record, signature, socket_shape(signature, record.path))
+    if isinstance(record, Subscription):
+        check_event(signature)
+    if isinstance(record, Timer):
+        check_none(signature, "a timer")
+    return Declared(record, signature)
+
+
+def check_duplicates(records: list[Record]) -> None:
+    """Raise `SetupError` naming both places if two records claim one name, route or subscription."""
+    seen: dict[tuple[Any, ...], Record] = {}
+    for record in records:
+        for key, shown in _claims(record):
+            other = seen.setdefault(key, record)
+            if other is not record:
+                raise refuse(record.function, f"{shown} is declared already, by {where(other.function)}", "Rename or remove one of them.")
+
+
+def _claims(record: Record) -> list[tuple[tuple[Any, ...], str]]:
+    match record:
+        case Rpc(name=name):
+            return [(("rpc", name), f"RPC {name}")]
+        case Route(path=path, methods=methods):
+            return [(("http", method, claim(path)), f"route {method} {path}") for method in methods]
+        case Socket(path=path):
+            return [(("socket", claim(path)), f"WebSocket {path}")]
+        case Subscription(function=function, subject=subject, group=group):
+            name = group or function.__name__
+            return [(("event", name, subject), f"event {subject} for {name}")]
+        case Timer(function=function):
+            return [(("timer", function.__name__), f"timer {function.__name__}")]
+
+
+def readable(function: Function) -> Signature:
+    """Return the signature of a function, its annotations read where it stands; `NameError` for a name not defined yet."""
+    try:
+        return read(function)
+    except NameError:
+        return read(function, _callers_names())
+
+
+def _callers_names() -> dict[str, Any]:
+    """Return the local names where a decorator stands: annotations written as text may mean them."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to a caller's names
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("cliffracer."):
+        frame = frame.f_back
+    return dict(frame.f_locals) if frame is not None else {}

@@ -1,0 +1,124 @@
+"""What surrounds the calls of an app or group: providers, middleware, error mapping, hooks, health checks."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, overload
+
+from cliffracer.checking import readable
+from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
+from cliffracer.errors import SetupError
+from cliffracer.signature import check_none, yielded
+
+F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Exception)
+
+
+class Surroundings:
+    """Collects what surrounds calls; `Scope` adds the handlers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.providers: list[Provider] = []
+        self.middlewares: list[Function] = []
+        self.mappings: list[Mapping] = []
+        self.startup: list[Function] = []
+        self.shutdown: list[Function] = []
+        self.checks: list[HealthCheck] = []
+        self.live = 0
+        """How many runtimes serve these declarations now; while there is one, nothing can be added."""
+
+    @overload
+    def provide(self, function: F, /) -> F: ...
+    @overload
+    def provide(self, /, *, scope: Literal["app", "call"] = "app") -> Callable[[F], F]: ...
+    def provide(self, function: Any = None, /, *, scope: Literal["app", "call"] = "app") -> Any:
+        """Provide what a function's return annotation names, to keyword-only parameters of that type.
+
+        A generator's part after ``yield`` runs at shutdown, or with ``scope="call"`` after the call. An object that is
+        no function is provided as it is, under its class.
+        """
+
+        def declare(function: Any) -> Any:
+            self._open()
+            if scope not in {"app", "call"}:
+                raise refuse(function, f"scope {scope!r} is none", "Use 'app' or 'call'.")
+            if isinstance(function, type):
+                raise refuse(
+                    function, "a class is no provider", "Write a function that returns one, with the class as its return annotation."
+                )
+            if not inspect.isroutine(function):
+                self._provide(Provider(Value(function), type(function)))
+                return function
+            signature = readable(function)
+            check_none(signature, "a provider")
+            provides = yielded(signature.returns)
+            if provides in {Any, None, type(None)}:
+                raise refuse(function, "a provider has no return annotation", "Name what it provides, as in -> Mailer.")
+            self._provide(Provider(function, provides, scope))
+            return function
+
+        return declare if function is None else declare(function)
+
+    def middleware(self, function: F) -> F:
+        """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost."""
+        self._open()
+        self.middlewares.append(function)
+        return function
+
+    def on_error(self, error: type[E]) -> Callable[[F], F]:
+        """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`."""
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise SetupError(f"on_error takes an exception class, not {error!r}.")
+
+        def declare(function: F) -> F:
+            self._open()
+            for known in self.mappings:
+                if known.error is error:
+                    raise refuse(function, f"{error.__name__} is mapped already, by {where(known.function)}", "Keep one of them.")
+            self.mappings.append(Mapping(function, error))
+            return function
+
+        return declare
+
+    def on_startup(self, function: F) -> F:
+        """Run once when NATS, database and providers are there and before anything is served."""
+        self._open()
+        check_none(readable(function), "a startup hook")
+        self.startup.append(function)
+        return function
+
+    def on_shutdown(self, function: F) -> F:
+        """Run once when accepted work has finished and before providers close."""
+        self._open()
+        check_none(readable(function), "a shutdown hook")
+        self.shutdown.append(function)
+        return function
+
+    def health_check(self, name: str, *, critical: bool = True) -> Callable[[F], F]:
+        """Add a check to ``/health/detailed``; returning False or raising fails it, and readiness if it is critical."""
+
+        def declare(function: F) -> F:
+            self._open()
+            check_none(readable(function), "a health check")
+            if any(check.name == name for check in self.checks):
+                raise refuse(function, f"there is a health check {name!r} already", "Give it another name.")
+            self.checks.append(HealthCheck(function, name, critical))
+            return function
+
+        return declare
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self.live:
+            raise SetupError(
+                f"{self.name} is running, so nothing can be declared on it any more. Declare at module level, before it starts."
+            )
+
+    def _provide(self, provider: Provider) -> None:
+        for known in self.providers:
+            if known.provides == provider.provides:
+                raise refuse(
+                    provider.function, f"{provider.provides} is provided already, by {where(known.function)}", "Keep one provider."
+                )
+        self.providers.append(provider)
