@@ -1,0 +1,93 @@
+"""A cluster of three servers: leaders killed under load, clients moved to another node."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from cliffracer.messaging.bus import connect
+from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.streams import events_stream
+from cliffracer.settings import Settings
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.support import Recorder, until
+from tests.support.nats import NatsServer, free_port
+
+
+@pytest.fixture
+def cluster() -> Iterator[list[NatsServer]]:
+    """Three servers with JetStream that know each other."""
+    ports = [free_port() for _ in range(3)]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    servers = []
+    for number, port in enumerate(ports):
+        config = f'server_name: n{number}\ncluster {{ name: test, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+        servers.append(NatsServer(config, jetstream=True))
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+async def jetstream(cluster: list[NatsServer]) -> AsyncIterator[JetStream]:
+    """A bus that knows all three, once the cluster has agreed on a leader."""
+    bus = await connect(Settings(nats_url=",".join(server.url for server in cluster), wait=10.0), name="test")
+    found = JetStream(bus)
+    await ensure_stream(found, events_stream(Subjects(), replicas=3), timeout=60)
+    yield found
+    await bus.close()
+
+
+async def leader_of(jetstream: JetStream) -> int:
+    info = await jetstream.ask("STREAM.INFO.EVENTS", None, dict)
+    return int(info["cluster"]["leader"].removeprefix("n"))
+
+
+async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list[NatsServer], jetstream: JetStream):
+    """Publishing resumes within seconds, every acknowledged event is stored once, and every one of them is handled."""
+    subjects, handler = Subjects(), Recorder()
+    publisher = Publisher(jetstream)
+    total, sent, longest = 4000, 0, 0.0
+
+    async def emit(lane: int) -> None:
+        nonlocal sent, longest
+        for number in range(lane, total, 32):
+            began = time.monotonic()
+            await publisher.publish("events.user.created", b"%d" % number, message_id=f"id-{number}", timeout=60)
+            longest = max(longest, time.monotonic() - began)
+            sent += 1
+
+    consumption = Consumption(jetstream, subjects, "users", "welcome", "user.created", handler, replicas=3, ack_wait=5.0)
+    await consumption.start()
+    lanes = [asyncio.create_task(emit(lane)) for lane in range(32)]
+    for share in (0.3, 0.6):
+        await until(lambda share=share: sent > share * total, within=60)
+        number = await leader_of(jetstream)
+        await asyncio.to_thread(cluster[number].kill)
+        await until(lambda share=share: sent > (share + 0.15) * total, within=60)
+        await asyncio.to_thread(cluster[number].start)
+    await asyncio.gather(*lanes)
+    await until(lambda: len(set(handler.payloads)) == total, within=60)
+    await consumption.drain(5)
+    assert (await jetstream.stream("EVENTS")).state.messages == total
+    assert longest < 30
+
+
+async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetstream: JetStream):
+    """The server that the client is connected to dies; its consumer goes on at another, without help."""
+    handler = Recorder()
+    consumption = Consumption(jetstream, Subjects(), "users", "welcome", "user.created", handler, replicas=3)
+    await consumption.start()
+    for number in range(2):
+        mine = next(server for server in cluster if server.port == jetstream.bus.info["port"])
+        await asyncio.to_thread(mine.kill)
+        await Publisher(jetstream).publish("events.user.created", b"%d" % number, timeout=60)
+        await until(lambda number=number: len(set(handler.payloads)) == number + 1, within=40)
+        await asyncio.to_thread(mine.start)
+    await consumption.drain(5)
