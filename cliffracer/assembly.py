@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
-from cliffracer.declarations import Function, Record, Subscription, Timer
+from cliffracer.declarations import Function, Record, Route, Socket, Subscription, Timer
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions, Wants
@@ -19,6 +19,8 @@ from cliffracer.signature import Signature
 KINDS: dict[str, str] = {"Rpc": "rpc", "Subscription": "event", "Route": "http", "Socket": "websocket", "Timer": "timer"}
 Step = Callable[[Call], Awaitable[Any]]
 T = TypeVar("T")
+ENDLESS = 10_000
+"""How many sockets, or HTTP streams, of one handler are open at once if nothing else is said."""
 
 
 class Assembly:
@@ -54,12 +56,12 @@ class Assembly:
             service=self.frozen.name,
             name=getattr(record, "name", record.function.__name__),
             kind=kind,
-            gate=Gate(self._limit_of(record)),
+            gate=self._gate_of(record, signature),
             watch=self.watch,
             deadline=self._deadline_of(record, signature),
             constants=wants.constants,
             mappings=self._mappings,
-            run=self._way(signature, wants),
+            run=self._way(record, signature, wants),
             calls=self.calls,
         )
 
@@ -68,19 +70,26 @@ class Assembly:
         named = self.provisions.wants(signature, "hook").constants
         return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
 
-    def _limit_of(self, record: Record) -> int:
-        return record.limit or self.limit if not isinstance(record, Timer) else 1
+    def _gate_of(self, record: Record, signature: Signature) -> Gate:
+        if isinstance(record, Timer):
+            return Gate(1)
+        if isinstance(record, Socket) or (isinstance(record, Route) and signature.streams):
+            return Gate(record.limit or ENDLESS, 0)  # they last as long as their client likes: there is no waiting behind one
+        return Gate(record.limit or self.limit)
 
     def _deadline_of(self, record: Record, signature: Signature) -> float | None:
         own: float | None = getattr(record, "deadline", None)
-        if own is not None or isinstance(record, Subscription | Timer) or signature.streams or type(record).__name__ == "Socket":
+        if own is not None or isinstance(record, Subscription | Timer) or signature.streams or isinstance(record, Socket):
             return own  # events and streams take the time they need, unless told otherwise
         return self.deadline
 
-    def _way(self, signature: Signature, wants: Wants) -> Step | None:
-        if signature.kind == "async" and wants.constant and not self.frozen.middlewares:
+    def _way(self, record: Record, signature: Signature, wants: Wants) -> Step | None:
+        socket = isinstance(record, Socket)
+        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket:
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
+        if socket:
+            step = partial(_opened, step)
         for middleware in reversed(self.frozen.middlewares):
             step = _wrapped(middleware, step)
         return step
@@ -91,6 +100,12 @@ def _wrapped(middleware: Function, inner: Step) -> Step:
         return await middleware(call.context, partial(inner, call))
 
     return step
+
+
+async def _opened(inner: Step, call: Call) -> Any:
+    """Accept a socket once middleware has let it in; until then a refusal is an HTTP answer."""
+    await call.source.open()
+    return await inner(call)
 
 
 async def _enter(signature: Signature, wants: Wants, threads: Threads, call: Call) -> Any:
