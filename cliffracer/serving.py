@@ -150,6 +150,8 @@ class Service:
         """Yield the names of what is being handled, and of consumers that have not handled all that is stored for them."""
         if self.busy:
             yield f"{self.frozen.name}: {self.busy} running"
+        if self._kept is not None and (committed := await self._kept.waiting()):
+            yield f"outbox: {committed} events"
         for consumption in [*self._consumptions, *([self._sends.consumption] if self._sends and self._sends.consumption else [])]:
             waiting = await consumption.waiting()
             if waiting:
