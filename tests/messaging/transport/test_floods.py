@@ -31,9 +31,10 @@ class Flood(threading.Thread):
                 pass
 
 
-async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: NatsServer) -> None:
+async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: NatsServer, transport: str) -> None:
     """While 20,000 messages for a slow receiver come in, the loop turns, and what else arrives is handled in between."""
     got = turns = 0
+    longest = 1000 if transport == "fast" else 20_001  # messages in one turn of the loop; nats-py has no such bound
 
     def slow(_subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         nonlocal got
@@ -48,16 +49,16 @@ async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: 
     flood = Flood(server.port, 20_000, 16)
     flood.start()
     answers = []
-    while got < 20_000:
-        before = got
-        await asyncio.sleep(0)
-        turns += 1
-        assert got - before < 3000
-        if turns % 50 == 0:
-            answers.append((await bus.request(b"health", b"?", timeout=10)).payload)
+    async with asyncio.timeout(60):
+        while got < 20_000:
+            before = got
+            await asyncio.sleep(0)
+            turns += 1
+            assert got - before < longest
+            if turns % 5 == 1:
+                answers.append((await bus.request(b"health", b"?", timeout=10)).payload)
     await asyncio.to_thread(flood.join)
-    assert turns > 40
-    assert answers or turns < 50
+    assert answers
 
 
 async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
@@ -79,9 +80,10 @@ async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
         flood = Flood(server.port, 50_000, 2000)
         flood.start()
         peak = 0.0
-        while got < 100_000_000:
-            await asyncio.sleep(0.01)
-            peak = max(peak, resident() - before)
+        async with asyncio.timeout(60):
+            while got < 100_000_000:
+                await asyncio.sleep(0.01)
+                peak = max(peak, resident() - before)
         await asyncio.to_thread(flood.join)
         await eventually(lambda: got == 100_000_000)
     assert peak < 24

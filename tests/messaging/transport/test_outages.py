@@ -49,7 +49,7 @@ async def test_listeners_that_raise_do_not_end_the_reconnection(connected: Any, 
         await eventually(lambda: not bus.connected)
         server.start()
         await eventually(lambda: bus.connected)
-    assert sum("a listener's mistake" in line for line in log) >= 4
+    assert sum("a listener's mistake" in line for line in log) == 4
 
 
 async def test_many_restarts_under_load(connected: Any, server: NatsServer) -> None:
@@ -234,14 +234,14 @@ async def test_a_lame_duck_of_the_real_server(connected: Any, server: NatsServer
 
 
 async def test_attempts_spread_out(connected: Any) -> None:
-    """A server that stays away is asked a few times a second at most, at irregular times."""
+    """A server that refuses is asked less and less often: six attempts take more than half a second."""
     async with FakeNats() as fake:
         bus = await connected(fake.url)
         fake.greeting_error = "maximum connections exceeded"
         before, since = fake.connects, time.monotonic()
         fake.hang_up()
         await eventually(lambda: fake.connects >= before + 6)
-        assert time.monotonic() - since > 0.2
+        assert time.monotonic() - since > 0.5
         fake.greeting_error = None
         await eventually(lambda: bus.connected)
 
@@ -260,9 +260,14 @@ async def test_no_task_or_socket_is_left(connected: Any, server: NatsServer) -> 
 
 
 async def fill(bus: Bus) -> None:
-    """Publish until nothing more is taken by the socket, and some is held."""
+    """Publish until nothing more is taken by the socket, and stays so: the kernel makes more room for a while."""
+    full = 0
     async with asyncio.timeout(5):
-        while bus.open:
-            bus.publish(b"void", b"x" * 100_000)
-            await asyncio.sleep(0)
+        while full < 20:
+            while bus.open:
+                full = 0
+                bus.publish(b"void", b"x" * 100_000)
+                await asyncio.sleep(0)
+            full += 1
+            await asyncio.sleep(0.005)
     bus.publish(b"void", b"x")
