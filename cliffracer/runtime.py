@@ -16,9 +16,11 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.app import App, Frozen
+from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError
 from cliffracer.invoke import Call
+from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
@@ -52,10 +54,12 @@ async def running(
     *,
     overrides: Mapping[Any, Any] | None = None,
     sockets: Sequence[socket.socket] | None = None,
+    clock: Clock = SYSTEM,
 ) -> AsyncIterator[Running]:
     """Serve apps while the block runs: everything is up when it is entered and finished when it is left.
 
-    ``sockets``: listening sockets to serve HTTP on, bound by the caller; without them one is bound to the settings' port when
+    ``clock`` is what timers and retries go by. ``sockets``: listening sockets to serve HTTP on, bound by the caller;
+    without them one is bound to the settings' port when
     an app has HTTP. Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
     """
     served = [apps] if isinstance(apps, App) else list(apps)
@@ -70,14 +74,14 @@ async def running(
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
-        built_in = _built_in(settings, kept)
+        built_in = _built_in(settings, bus, kept)
         if settings.env == "development":
             stack.enter_context(watching(asyncio.get_running_loop()))
         calls = CallLog.of(settings)
         if calls is not None:
             stack.enter_context(calls)
         services = [
-            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept)
+            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock)
             for app, f in zip(served, frozen, strict=True)
         ]
         inside = {name: subject for service in services for name, subject in service.inside.items()}
@@ -174,17 +178,18 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-def _built_in(settings: Settings, kept: Any) -> Any:
+def _built_in(settings: Settings, bus: Bus, kept: Any) -> Any:
     """Return what gives handlers the runtime's own values."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
+        **provided.given_by(bus, settings.namespace),
     }
     if kept is not None:
         values |= kept.given()
 
     def built_in(annotation: Any) -> Any:
-        give = values.get(dotted(annotation))
+        give = values.get(dotted(bare(annotation)))
         return PerCall(get=_source) if give is None else give(annotation)
 
     return built_in

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,8 +11,10 @@ import msgspec
 from cliffracer.app import App, Frozen
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
+from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
 from cliffracer.cron import Cron
+from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, refuse
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.invoke import Handler, invoke
@@ -23,8 +26,10 @@ from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.locks import Leader
 from cliffracer.messaging.rpc import RpcServer
 from cliffracer.messaging.sends import Sends
+from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions
@@ -45,6 +50,7 @@ class Service:
         provisions: Provisions,
         calls: CallLog | None = None,
         kept: Any = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.app = app
         self.frozen = frozen
@@ -56,12 +62,13 @@ class Service:
         self.emitter = Emitter(self.jetstream, self.subjects)
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
+        self._clock = clock
         self._bus = bus
         self._settings = settings
         self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch)
         self._events: list[EventEndpoint] = []
         self._consumptions: list[Consumption] = []
-        self._timers: list[Timer | LocalTimer] = []
+        self._timers: list[Timer | LocalTimer | Leader] = []
         self._sends: Sends | None = None
         self._discovery: Discovery | None = None
 
@@ -88,6 +95,7 @@ class Service:
             self._events.append(endpoint)
         self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
+        self._timers += [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
         await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
         for endpoint in self._events:
             if not endpoint.record.durable:
@@ -152,6 +160,9 @@ class Service:
             yield f"{self.frozen.name}: {self.busy} running"
         if self._kept is not None and (committed := await self._kept.waiting()):
             yield f"outbox: {committed} events"
+        for timer in self._timers:
+            if isinstance(timer, Timer) and (timer.publishing or await timer.consumption.waiting()):
+                yield f"timer {timer.function}"
         for consumption in [*self._consumptions, *([self._sends.consumption] if self._sends and self._sends.consumption else [])]:
             waiting = await consumption.waiting()
             if waiting:
@@ -181,18 +192,20 @@ class Service:
             batch=record.batch,
             within=record.within,
             group=record.group,
+            clock=self._clock,
         )
 
     def _timer(self, record: TimerRecord, handler: Handler) -> Timer | LocalTimer:
-        async def run() -> None:
-            handler.gate.admit(None)
-            await invoke(handler, handler.context(), ())
-
+        run = partial(_run, handler)
         plan = At(Cron(record.cron, record.tz)) if record.cron else Every(record.every or 0.0)
         name = record.function.__name__
         if record.each:
-            return LocalTimer(name, plan, run)
-        return Timer(self.jetstream, self.subjects, self.frozen.name, name, plan, run, missed=record.missed)
+            return LocalTimer(name, plan, run, clock=self._clock)
+        return Timer(self.jetstream, self.subjects, self.frozen.name, name, plan, run, missed=record.missed, clock=self._clock)
+
+    def _leader(self, record: LeaderRecord, handler: Handler) -> Leader:
+        name = durable_name(self.subjects, self.frozen.name, record.function.__name__)
+        return Leader(self.jetstream, self.subjects, f"leader-{name}", partial(_run, handler), ttl=record.ttl)
 
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
@@ -211,6 +224,12 @@ class Service:
             schemas=methods,
             metadata={**metadata, "events": events} if events else dict(metadata),
         )
+
+
+async def _run(handler: Handler) -> None:
+    """Call a function that takes nothing from a caller."""
+    handler.gate.admit(None)
+    await invoke(handler, handler.context(), ())
 
 
 def _by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:

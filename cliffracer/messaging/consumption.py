@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
+from cliffracer.clock import SYSTEM, Clock
 from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Internal, InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
@@ -74,6 +75,7 @@ class Consumption:
         source: Source | None = None,
         replicas: int = 1,
         ack_wait: float = ACK_WAIT,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.service = service
         self.function = function
@@ -81,6 +83,7 @@ class Consumption:
         self.counts = Counts()
         self.info: ConsumerInfo | None = None
         """How far the consumer is, as of some seconds ago."""
+        self._clock = clock
         self._jetstream = jetstream
         self._subjects = subjects
         self._handle = handle
@@ -269,7 +272,18 @@ class Consumption:
             "{service}.{function} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
             service=self.service, function=self.function, subject=delivery.subject, attempt=delivery.attempt, error=repr(error), wait=wait,
         )  # fmt: skip
-        delivery.nak(wait)
+        if self._clock.movable:
+            self._spawn(self._again(delivery, wait))
+        else:
+            delivery.nak(wait)
+
+    async def _again(self, delivery: Delivery, wait: float) -> None:
+        """Keep a delivery in hand until it is due by a clock that the server does not know, then give it back."""
+        try:
+            await self._clock.until(self._clock.now() + wait)
+        finally:
+            delivery.nak()
+            self._tasks.discard(asyncio.current_task())
 
     async def _park(self, delivery: Delivery, error: BaseException) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 from loguru import logger
 
+from cliffracer.clock import SYSTEM, Clock
 from cliffracer.cron import Cron
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Unavailable
 from cliffracer.messaging.consumption import Consumption
@@ -29,7 +30,6 @@ from cliffracer.wire.subjects import Subjects
 LEASE = 10.0  # seconds after which another replica takes over from one that died
 _LONGEST_AGO = 10 * 366 * 86_400.0
 _TIDY = 60.0
-_LONGEST_NAP = 30.0  # seconds; the clock may be set meanwhile
 
 Run = Callable[[], Awaitable[object]]
 Missed = Literal["once", "skip"]
@@ -98,7 +98,7 @@ class Timer:
         *,
         missed: Missed = "once",
         lease: float = LEASE,
-        clock: Callable[[], float] = time.time,
+        clock: Clock = SYSTEM,
         replicas: int = 1,
     ) -> None:
         self.name = durable_name(subjects, service, f"{function}-timer")
@@ -113,15 +113,17 @@ class Timer:
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
+        self.publishing = False
+        """Whether a tick is due and not stored yet."""
         self.consumption = Consumption(
             jetstream, subjects, service, f"{function}-timer", "", self._handle,
-            source=self._source, ordered=True, retry=(), ack_wait=lease, replicas=replicas,
+            source=self._source, ordered=True, retry=(), ack_wait=lease, replicas=replicas, clock=clock,
         )  # fmt: skip
 
     @property
     def following(self) -> float:
         """When it is due next, POSIX time."""
-        return self._plan.after(self._clock())
+        return self._plan.after(self._clock.now())
 
     async def start(self) -> None:
         """Return once the consumer is there; from then on ticks are published and taken."""
@@ -139,7 +141,7 @@ class Timer:
 
     async def _overdue(self) -> float:
         """Return what to begin with: the last time that was missed while no replica was there, or the next one."""
-        now = self._clock()
+        now = self._clock.now()
         last = await self._jetstream.last_message(self._source.stream.name, self._subject)
         if last is not None and self._missed == "once":
             due = self._plan.until(now)
@@ -149,12 +151,15 @@ class Timer:
 
     async def _tick(self, due: float) -> None:
         while True:
-            await _due(due, self._clock)
+            await self._clock.until(due)
+            self.publishing = True
             try:
                 await self._publish(due)
             except CliffracerError as error:
                 logger.warning("the tick of {timer} could not be published: {error}", timer=self.name, error=error)
-            due = self._plan.after(max(due, self._clock()))
+            finally:
+                self.publishing = False
+            due = self._plan.after(max(due, self._clock.now()))
 
     async def _publish(self, due: float) -> None:
         """Store the tick; while NATS is away, for as long as nothing newer is due."""
@@ -164,7 +169,7 @@ class Timer:
             try:
                 await self._jetstream.store(self._subject, payload, block, timeout=2.0)
             except (Unavailable, DeadlineExceeded):
-                if self._plan.after(due) <= self._clock():
+                if self._plan.after(due) <= self._clock.now():
                     raise
                 await asyncio.sleep(0.2 + random.random() * 0.2)  # noqa: S311 - jitter
             else:
@@ -172,7 +177,7 @@ class Timer:
 
     async def _handle(self, delivery: Delivery) -> None:
         due = msgspec.json.decode(delivery.payload, type=_Tick).due
-        if delivery.pending or (self._missed == "skip" and self._plan.after(due) <= self._clock()):
+        if delivery.pending or (self._missed == "skip" and self._plan.after(due) <= self._clock.now()):
             return  # a newer tick is there, or will be
         await _attempt(self.name, self._run)
         await self._tidy(delivery.stream_seq)
@@ -191,7 +196,7 @@ class Timer:
 class LocalTimer:
     """Runs a function by a plan in this replica alone (``each=True``), without overlap; ticks that come while it runs are skipped."""
 
-    def __init__(self, name: str, plan: Plan, run: Run, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, name: str, plan: Plan, run: Run, *, clock: Clock = SYSTEM) -> None:
         self.name = name
         self._plan = plan
         self._run = run
@@ -203,7 +208,7 @@ class LocalTimer:
     @property
     def following(self) -> float:
         """When it is due next, POSIX time."""
-        return self._plan.after(self._clock())
+        return self._plan.after(self._clock.now())
 
     async def start(self) -> None:
         """Begin to wait for the first time."""
@@ -221,17 +226,11 @@ class LocalTimer:
 
     async def _tick(self) -> None:
         while not self._stopping:
-            due = self._plan.after(self._clock())
-            await _due(due, self._clock)
+            due = self._plan.after(self._clock.now())
+            await self._clock.until(due)
             self._running = True
             await _attempt(self.name, self._run)
             self._running = False
-
-
-async def _due(due: float, clock: Callable[[], float]) -> None:
-    """Return when a time has come, by a clock that may be set."""
-    while (wait := due - clock()) > 0:  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(min(wait, _LONGEST_NAP))
 
 
 async def _attempt(name: str, run: Run) -> None:

@@ -16,6 +16,7 @@ from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.received import received_from
 from cliffracer.settings import Settings
+from cliffracer.testing.clock import MovableClock
 from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
 from cliffracer.testing.stubs import Stub, stubbed
 from cliffracer.wire.codecs import Decoder
@@ -27,10 +28,12 @@ SETTLE_WITHIN = 10.0
 class Running:
     """What a test has of the app that runs: call it, look at what it emitted, stand in for the services that it calls."""
 
-    def __init__(self, apps: Sequence[App], up: runtime.Running, stack: AsyncExitStack) -> None:
+    def __init__(self, apps: Sequence[App], up: runtime.Running, stack: AsyncExitStack, clock: MovableClock) -> None:
         self.app = apps[0]
         self.up = up
         self.settings = up.settings
+        self.clock = clock
+        """What timers and retries go by: ``await t.clock.advance("1h")``."""
         self._stack = stack
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
@@ -128,12 +131,13 @@ async def running(
     writes, and must not write there.
     """
     async with AsyncExitStack() as stack:
+        clock = MovableClock()
         given = settings if settings is not None else await _embedded(apps, stack, fields)
-        up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides))
+        up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides, clock=clock))
         if settings is None:
             stack.push_async_callback(forget_streams, up.bus, given.namespace)
         async with AsyncExitStack() as inner:
-            found = Running(apps, up, inner)
+            found = Running(apps, up, inner, clock)
             await found.watch()
             yield found
 

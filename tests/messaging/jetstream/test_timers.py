@@ -6,6 +6,7 @@ import time
 from cliffracer.cron import Cron
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
+from cliffracer.testing.clock import MovableClock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import until
@@ -73,7 +74,7 @@ async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subject
     for clock in (plan.until(now) - 1, plan.until(now) + 3 * 86_400 + 60):
         count = len(runs.times)
         begun = time.monotonic()
-        timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, clock=lambda c=clock, b=begun: c + time.monotonic() - b)
+        timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, clock=_from(clock))
         await timer.start()
         await until(lambda count=count: len(runs.times) == count + 1)
         await timer.drain(1)
@@ -133,5 +134,7 @@ async def test_a_timer_of_each_replica_needs_no_server():
 
 
 def _from(moment: float):
-    begun = time.monotonic()
-    return lambda: moment + time.monotonic() - begun
+    """A clock that goes on from a moment."""
+    clock = MovableClock()
+    clock.ahead = moment - time.time()
+    return clock

@@ -1,0 +1,28 @@
+"""The time that timers, retries and times to live go by; a test moves it."""
+
+import asyncio
+import time
+
+_LONGEST_NAP = 30.0  # seconds; the system's clock may be set meanwhile
+
+
+class Clock:
+    """The system's clock."""
+
+    movable = False
+
+    def now(self) -> float:
+        """Return POSIX time."""
+        return time.time()
+
+    async def until(self, moment: float) -> None:
+        """Return when a time has come, also if the clock is set meanwhile."""
+        while (wait := moment - self.now()) > 0:
+            await self.nap(min(wait, _LONGEST_NAP))
+
+    async def nap(self, seconds: float) -> None:
+        """Wait so long, or until the clock is moved."""
+        await asyncio.sleep(seconds)
+
+
+SYSTEM = Clock()

@@ -1,0 +1,45 @@
+"""A clock that a test moves, so that it need not wait for what is due tomorrow."""
+
+import asyncio
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any
+
+from cliffracer.clock import Clock
+from cliffracer.durations import seconds
+
+
+class MovableClock(Clock):
+    """Goes on like the system's clock, ahead of it by as much as it was moved: ``await t.clock.advance("1h")``."""
+
+    movable = True
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        """Seconds by which it was moved in all."""
+        self._moved = asyncio.Event()
+
+    def now(self) -> float:
+        """Return POSIX time as this clock has it."""
+        return super().now() + self.ahead
+
+    def advance(self, by: float | str | timedelta) -> "_Moved":
+        """Move time forward: what is due by then is started. Awaiting it lets it begin; `Running.settled` waits until it is done."""
+        self.ahead += seconds(by)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        return _Moved()
+
+    async def nap(self, seconds: float) -> None:
+        """Wait so long, or until the clock is moved."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._moved.wait()
+        except TimeoutError:
+            return
+
+
+class _Moved:
+    def __await__(self) -> Generator[Any, None, None]:
+        for _ in range(5):  # turns of the loop, so that whoever waited for the clock has gone on
+            yield from asyncio.sleep(0).__await__()

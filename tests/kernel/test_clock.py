@@ -1,0 +1,56 @@
+"""A test moves time: timers fire and retries come when the clock says so, not when the day is over."""
+
+from cliffracer import App, Event
+from cliffracer.testing import running
+
+
+async def test_a_timer_fires_when_the_clock_is_moved():
+    """An hourly timer runs once for each hour that the test lets pass, for the cluster and for the replica alike."""
+    app, runs = App("s"), []
+
+    @app.every("1h")
+    async def hourly() -> None:
+        runs.append("cluster")
+
+    @app.every("1h", each=True)
+    def hourly_here() -> None:
+        runs.append("replica")
+
+    @app.cron("0 9 * * *", tz="Europe/Berlin")
+    async def daily() -> None:
+        runs.append("daily")
+
+    async with running(app) as t:
+        await t.settled()
+        assert runs == []
+        for _ in range(2):
+            await t.clock.advance("1h")
+            await t.settled()
+        while runs.count("replica") < 2:
+            await t.settled()
+        assert (runs.count("cluster"), runs.count("replica")) == (2, 2)
+        await t.clock.advance("1d")
+        await t.settled()
+        assert runs.count("daily") >= 1
+
+
+async def test_a_retry_comes_when_the_clock_is_moved():
+    """An event whose handler failed is handled again after its wait, which the test skips."""
+    app, attempts = App("s"), []
+
+    @app.on("paid", retry=["10m", "1h"])
+    async def book(amount: int, *, event: Event) -> None:
+        attempts.append(event.attempt)
+        if event.attempt < 3:
+            raise RuntimeError("not yet")
+
+    async with running(app) as t:
+        await t.emit("paid", 5)
+        while len(attempts) < 1:
+            await t.up.bus.flush()
+        await t.clock.advance("10m")
+        while len(attempts) < 2:
+            await t.up.bus.flush()
+        await t.clock.advance("1h")
+        await t.settled()
+    assert attempts == [1, 2, 3]
