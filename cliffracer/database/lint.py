@@ -15,34 +15,34 @@ _seen: dict[tuple[CodeType, int], str | None] = {}
 MOST = 4096
 
 
-def check_call(frame: FrameType | None) -> None:
-    """Raise `SetupError` if the call that a frame is in builds its query from values."""
+def check_call(frame: FrameType | None, place: int) -> None:
+    """Raise `SetupError` if the call that a frame is in builds its query, the positional argument at a place, from values."""
     if frame is None:
         return
     key = (frame.f_code, frame.f_lasti)
     if key not in _seen:
         if len(_seen) >= MOST:
             _seen.clear()
-        _seen[key] = _fault(frame)
+        _seen[key] = _fault(frame, place)
     fault = _seen[key]
     if fault is not None:
         raise SetupError(fault)
 
 
-def _fault(frame: FrameType) -> str | None:
+def _fault(frame: FrameType, place: int) -> str | None:
     code = frame.f_code
-    place = list(code.co_positions())[frame.f_lasti // 2]
+    position = list(code.co_positions())[frame.f_lasti // 2]
     tree = _parsed(code.co_filename)
-    if tree is None or place[0] is None:
+    if tree is None or position[0] is None:
         return None
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == place:
-            for argument in node.args[:2]:
-                if _is_built(_meant(argument, tree, code)):
-                    return (
-                        f"{code.co_filename}:{place[0]}: the query is put together from values, which lets them be read as SQL. "
-                        "Write %s for each value and pass it as a parameter; for names of tables or columns use psycopg.sql.Identifier."
-                    )
+        if isinstance(node, ast.Call) and (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset) == position:
+            starred = any(isinstance(argument, ast.Starred) for argument in node.args[: place + 1])
+            if not starred and len(node.args) > place and _is_built(_meant(node.args[place], tree, code)):
+                return (
+                    f"{code.co_filename}:{position[0]}: the query is put together from values, which lets them be read as SQL. "
+                    "Write %s for each value and pass it as a parameter; for names of tables or columns use psycopg.sql.Identifier."
+                )
     return None
 
 

@@ -71,7 +71,7 @@ class Queries(ABC):
     def fetch(self, *args: Any, **named: Any) -> Coroutine[Any, Any, list[Any]]:
         """Return all rows, as Structs, dicts, tuples, or the values of a single column: ``db.fetch(User, "select ...", name)``."""
         if self.linting:
-            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
+            check_call(sys._getframe(1), _place(args))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, dict)
         return self.rows(_statement(query, kind), params)
 
@@ -82,7 +82,7 @@ class Queries(ABC):
     def fetch_one(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
         """Return the first row, or None if there is none."""
         if self.linting:
-            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
+            check_call(sys._getframe(1), _place(args))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, dict)
         return self._first(_statement(query, kind), params)
 
@@ -93,14 +93,14 @@ class Queries(ABC):
     def fetch_value(self, *args: Any, **named: Any) -> Coroutine[Any, Any, Any]:
         """Return the first column of the first row, or None if there is none."""
         if self.linting:
-            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
+            check_call(sys._getframe(1), _place(args))  # noqa: SLF001 - the documented way to a caller's source
         kind, query, params = _read(args, named, Any)
         return self._first(Statement(query, value_of(kind), plain=True), params)
 
     def execute(self, query: Query, /, *params: Any, **named: Any) -> Coroutine[Any, Any, int]:
         """Run one statement and return how many rows it touched."""
         if self.linting:
-            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
+            check_call(sys._getframe(1), 0)  # noqa: SLF001 - the documented way to a caller's source
         _, query, params_ = _read((query, *params), named, tuple)
         return self.run(Statement(query, as_tuple, plain=True), params_)
 
@@ -117,7 +117,7 @@ class Queries(ABC):
     def stream(self, kind: type[T], query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[T, None]:
         """Yield the rows of a query one by one, fetched ``size`` at a time by a cursor of the server: memory stays flat."""
         if self.linting:
-            check_call(sys._getframe(1))  # noqa: SLF001 - the documented way to a caller's source
+            check_call(sys._getframe(1), 1)  # noqa: SLF001 - the documented way to a caller's source
         _, text, given = _read((kind, query, *params), named, kind)
         return self.streamed(_statement(text, kind), given, size)
 
@@ -146,12 +146,20 @@ def _statement(query: Any, kind: Any) -> Statement:
     return Statement(query, factory_of(kind), plain=True)
 
 
+def _is_query(given: Any) -> bool:
+    return isinstance(given, str) or hasattr(given, "as_bytes")
+
+
+def _place(args: tuple[Any, ...]) -> int:
+    """Return at which place the query is: first, or after the type of its rows."""
+    return 0 if args and _is_query(args[0]) else 1
+
+
 def _read(args: tuple[Any, ...], named: dict[str, Any], kind: Any) -> tuple[Any, Any, Params]:
-    if args and not isinstance(args[0], str) and not hasattr(args[0], "as_bytes"):
+    rest = list(args)
+    if _place(args) and args:
         kind, *rest = args
-    else:
-        rest = list(args)
-    if not rest or not (isinstance(rest[0], str) or hasattr(rest[0], "as_bytes")):
+    if not rest or not _is_query(rest[0]):
         raise SetupError('No query was given. Write db.fetch(User, "select * from users where name = %s", name).')
     query, *params = rest
     if params and named:

@@ -54,16 +54,18 @@ class Relay:
 
     async def run(self) -> None:
         """Publish what is there and what comes, until cancelled."""
-        pause = self._every
+        pause, told = self._every, ""
         while not self._stopping:
             self._wake.clear()
             try:
                 found = await self.pass_once()
             except ServiceError as error:
-                log.warning("the outbox cannot be published now: %s", error)
+                if told != str(error):
+                    told = str(error)
+                    log.warning("the outbox cannot be published now: %s %s", error, " ".join(getattr(error, "__notes__", ())))
                 found, pause = 0, min(pause * 2, 30.0)
             else:
-                pause = self._every
+                pause, told = self._every, ""
             if not found:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)

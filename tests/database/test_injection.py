@@ -195,6 +195,9 @@ async def test_query_of_constants_is_taken(db):
     assert await db.fetch_value(int, f"select {1}") == 1
     number = 5
     assert await db.fetch_value(int, "select %s + 1", number) == 6
+    assert await db.fetch_value("select %s", f"{number}:{number}") == "5:5"
+    assert await db.execute("select %s", f"{number}") == 1
+    assert await db.fetch_one(str, *("select 'x'",)) == "x"
     db.linting = False
     assert await db.fetch_value(int, f"select {number}") == 5
 
@@ -202,5 +205,5 @@ async def test_query_of_constants_is_taken(db):
 def test_call_without_source_is_let_pass():
     """Where there is no source to read, nothing is said."""
     scope: dict[str, Any] = {"check": check_call}
-    exec("import sys\ndef call(): check(sys._getframe())\ncall()", scope)
-    check_call(None)
+    exec("import sys\ndef call(): check(sys._getframe(), 0)\ncall()", scope)
+    check_call(None, 0)
