@@ -38,6 +38,10 @@ class Binder:
         self._quick = _quick(shape.path) if len(texts) == len(shape.path) and not spreads else None
         self._body = _body_decoder(shape)
         self._whole = shape.body is not None
+        self.fields = shape.fields
+        """Parameters that are fields of the body, as JSON or as a form."""
+        self.form = shape.form
+        """Whether it must be a form."""
         self._default_body = _default_body(shape)
         """What an empty body stands for."""
         self._order = _order(signature, (*texts, *(one.parameter for one in spreads)), shape)
@@ -45,17 +49,21 @@ class Binder:
     @property
     def takes_body(self) -> bool:
         """Say whether a body is to be read and decoded."""
-        return self._body is not None
+        return self._body is not None or self.form
 
-    def bind(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders, body: bytes) -> tuple[Any, ...]:
-        """Return the arguments of a request with a JSON body, or with none."""
+    def bind(
+        self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders, body: bytes, form: Mapping[str, Any] | None = None
+    ) -> tuple[Any, ...]:
+        """Return the arguments of a request with a JSON body, with a form that was read already, or with neither."""
         if self._only_body:
             values: tuple[Any, ...] = ()
         elif self._quick is not None and path is not None:
             values = self._quickly(path)
         else:
             values = self.texts(path, scope, headers)
-        if self._body is not None:
+        if form is not None:
+            values += tuple([form[p.name] for p in self.fields])
+        elif self._body is not None:
             values += self._of_body(body)
         return values if self._order is None else self._order(values)
 

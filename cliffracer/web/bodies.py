@@ -7,6 +7,7 @@ from cliffracer.errors import TooLarge
 from cliffracer.web.answers import Refused
 
 Receive = Callable[[], Awaitable[Any]]
+_FORMS = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
 _IDENTITY = (b"", b"identity")
 
 
@@ -14,23 +15,25 @@ class Disconnected(Exception):
     """The client is gone; there is nobody to answer."""
 
 
-def check_json(headers: Mapping[bytes, bytes]) -> None:
+def check_json(kind: bytes) -> None:
     """Raise `Refused` (415) unless a body is said to be JSON, or nothing is said of it.
 
-    A page of another site can make a browser send text or forms, but not JSON, without being asked for permission (CORS);
-    so what calls itself something else is not read as JSON.
+    A page of another site can make a browser send text without being asked for permission (CORS), but not JSON; so what calls
+    itself something else is not read as JSON.
     """
-    kind = headers.get(b"content-type")
-    if kind is not None and kind != b"application/json" and not is_json(kind):
+    if kind and not is_json(kind):
         raise Refused(415, "the body must be JSON: send it with Content-Type: application/json")
-    if b"content-encoding" in headers:
-        check_encoding(headers)
 
 
 def check_encoding(headers: Mapping[bytes, bytes]) -> None:
     """Raise `Refused` (415) for a compressed body: a small one may unpack to any size."""
     if headers.get(b"content-encoding", b"").strip().lower() not in _IDENTITY:
         raise Refused(415, "a compressed body is not taken: send it without Content-Encoding")
+
+
+def is_form(kind: bytes) -> bool:
+    """Say whether a content type is that of an HTML form."""
+    return kind.partition(b";")[0].strip().lower() in _FORMS
 
 
 def is_json(kind: bytes) -> bool:

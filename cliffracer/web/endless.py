@@ -1,6 +1,7 @@
 """The calls that last as long as their client likes: streams and sockets, which a stop has to end."""
 
 from cliffracer.context import Context
+from cliffracer.errors import Unavailable
 from cliffracer.resilience.deadlines import Watch
 
 
@@ -13,7 +14,9 @@ class Endless:
         """Whether new ones are refused."""
 
     def add(self, context: Context, watch: Watch) -> None:
-        """Note one that begins."""
+        """Note one that begins; `Unavailable` once the service is stopping."""
+        if self.closing:
+            raise Unavailable("the service is stopping; try again")
         self._open[context] = watch
 
     def remove(self, context: Context) -> None:

@@ -7,17 +7,19 @@ from typing import Any
 from loguru import logger
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cliffracer.checking import Declared
 from cliffracer.context import Context, new_id
 from cliffracer.declarations import Route, where
-from cliffracer.errors import Internal, ServiceError
+from cliffracer.errors import Cancelled, Internal, ServiceError
 from cliffracer.invoke import Handler, invoke
 from cliffracer.web.answers import CORRELATION, JSON, Refused, send_body, send_problem
 from cliffracer.web.binding import Binder
-from cliffracer.web.bodies import Disconnected, check_json, read_body
+from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
+from cliffracer.web.forms import FormDecoder, close_files
+from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
 from cliffracer.web.shortcut import answered, received
 from cliffracer.web.table import convertors_of
@@ -27,6 +29,8 @@ from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_
 _HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
 CALL = "cliffracer.call"
 """Where the running call stands in the ASGI scope: (watch, context), so that the server can end it when the client is gone."""
+FORM = "cliffracer.form"
+Arguments = tuple[Any, ...]
 
 
 class RouteEndpoint:
@@ -38,50 +42,55 @@ class RouteEndpoint:
         assert shape is not None  # both are there once the app is frozen
         self.record = record
         self.handler = handler
-        self._binder = Binder(signature, shape)
-        self._bind = self._binder.bind
-        self._reads = self._binder.takes_body
-        self._max_body = max_body
-        self._status = record.status or 200
+        self.status = record.status or 200
         self._nothing = record.status in {204, 205, 304} or (record.status is None and signature.returns is type(None))
         """Whether None is no content, rather than ``null``."""
-        self._source = handler.run is not None
+        self._binder = Binder(signature, shape)
+        self._reads = self._binder.takes_body
+        self._max_body = max_body
+        self._form: FormDecoder | None = None
+        self._sourced = handler.run is not None
         """Whether something may ask for the Request; only then is there one."""
         self._convertors = convertors_of(record.path)
-        handler.mappings = {HTTPException: exception_answer, **handler.mappings}
+        handler.mappings = {HTTPException: exception_answer, ClientDisconnect: _gone, **handler.mappings}
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
         handler = self.handler
         headers = dict(scope["headers"])
-        context = self._context(scope, headers)
+        context = self.context(scope, headers)
+        body: bytes | None = b""
         try:
-            body = b""
             if self._reads:
-                if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-                    check_json(headers)
-                body = received(receive, self._max_body) or await self._read(receive, headers, context)
-            arguments = self._bind(scope.get("path_params"), scope, headers, body)
+                plain = headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
+                body = received(receive, self._max_body) if plain else None
+            if body is None:
+                arguments, body = await self.arguments(scope, receive, headers, context)
+            else:
+                arguments = self._binder.bind(scope.get("path_params"), scope, headers, body)
             gate = handler.gate
             if gate.admitted < gate.limit:
                 gate.admitted += 1  # `Gate.admit`, where there is nothing to decide
             else:
                 gate.admit(context.remaining())
             scope[CALL] = (handler.watch, context)
-            result = await invoke(handler, context, arguments, self._request(scope, receive, body) if self._source else None)
+            result = await invoke(handler, context, arguments, self.request(scope, receive, body) if self._sourced else None)
             payload = b"" if isinstance(result, Response) else encode(result)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
-            await self._fail(error, scope, send, context)
-            return
-        correlation = context.correlation_id
-        if result is None and self._nothing:
-            await send_body(send, 204 if self._status == 200 else self._status, b"", [], correlation)
-        elif not payload:
-            await send_response(result, scope, receive, send, correlation)
-        elif not answered(send, self._status, _HEAD % (len(payload), correlation.encode()), payload):
-            await send_body(send, self._status, payload, [JSON], correlation)
+            await self.fail(error, scope, send, context)
+        else:
+            correlation = context.correlation_id
+            if result is None and self._nothing:
+                await send_body(send, 204 if self.status == 200 else self.status, b"", [], correlation)
+            elif not payload:
+                await send_response(result, scope, receive, send, correlation)
+            elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):
+                await send_body(send, self.status, payload, [JSON], correlation)
+        if FORM in scope:
+            await close_files(scope[FORM])
 
-    def _context(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
+    def context(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
+        """Return the context of a request."""
         correlation = headers.get(CORRELATION)
         trace = headers.get(b"traceparent")
         timeout = headers.get(b"cliffracer-timeout")
@@ -92,14 +101,27 @@ class RouteEndpoint:
             headers=Headers(raw=scope["headers"]),
         )
 
-    async def _read(self, receive: Any, headers: Mapping[bytes, bytes], context: Context) -> bytes:
-        began = time.monotonic()
-        body = await read_body(receive, self._max_body)
-        if context.deadline is not None and b"cliffracer-timeout" not in headers:
-            context.deadline += time.monotonic() - began  # a slow client takes no time from the handler; http_timeout bounds it
-        return body
+    async def arguments(
+        self, scope: dict[str, Any], receive: Any, headers: Mapping[bytes, bytes], context: Context
+    ) -> tuple[Arguments, bytes]:
+        """Return the arguments of a request and its body, however that is sent and however long it takes to come."""
+        body, form = b"", None
+        if self._reads:
+            check_encoding(headers)
+            began = time.monotonic()
+            kind = headers.get(b"content-type", b"")
+            if self._binder.form or (self._binder.fields and is_form(kind)):
+                self._form = self._form or _form_decoder(self._binder, self._max_body)
+                form = scope[FORM] = await self._form.read(Request(scope, receive))
+            else:
+                check_json(kind)
+                body = await read_body(receive, self._max_body)
+            if context.deadline is not None and b"cliffracer-timeout" not in headers:
+                context.deadline += time.monotonic() - began  # a slow client takes no time from the handler; http_timeout bounds it
+        return self._binder.bind(scope.get("path_params"), scope, headers, body, form), body
 
-    def _request(self, scope: dict[str, Any], receive: Any, body: bytes) -> Request:
+    def request(self, scope: dict[str, Any], receive: Any, body: bytes) -> Request:
+        """Return Starlette's request, for what asks for it."""
         if self._convertors and "path_params" in scope:
             texts = scope["path_params"]
             scope["path_params"] = {name: convert(texts[name]) for name, convert in self._convertors.items()}
@@ -108,15 +130,18 @@ class RouteEndpoint:
             request._body = body  # noqa: SLF001 - Starlette's own cache of a body that was read
         return request
 
-    async def _fail(self, error: Exception, scope: Mapping[str, Any], send: Any, context: Context) -> None:
-        if isinstance(error, Disconnected):
-            return
-        counted = CALL in scope and isinstance(error, ServiceError)
-        if not isinstance(error, ServiceError | Refused):
-            error = self._defect(error)
-        if not counted:
-            self.handler.stats.fail(f"{type(error).__name__} {getattr(error, 'code', getattr(error, 'status', 500))}")
-        await send_problem(send, error, context.correlation_id)
+    async def fail(self, error: Exception, scope: Mapping[str, Any], send: Any, context: Context) -> None:
+        """Answer with a problem document."""
+        if not isinstance(error, Disconnected):
+            await send_problem(send, self.known(error, scope), context.correlation_id)
+
+    def known(self, error: Exception, scope: Mapping[str, Any]) -> ServiceError | Refused:
+        """Return a failure as one that may be shown, counted if `invoke` did not count it."""
+        entered = CALL in scope and isinstance(error, ServiceError)
+        found = error if isinstance(error, ServiceError | Refused) else self._defect(error)
+        if not entered:
+            self.handler.stats.fail(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
+        return found
 
     def _defect(self, error: Exception) -> Internal:
         failed = Internal(error_id=new_id())
@@ -126,3 +151,13 @@ class RouteEndpoint:
         else:
             logger.bind(error_id=failed.error_id).opt(exception=error).error("a request to {} could not be handled", place)
         return failed
+
+
+def _form_decoder(binder: Binder, max_body: int) -> FormDecoder:
+    kinds = {p.name: p.annotation for p in binder.fields}
+    defaults = {p.name: p.default for p in binder.fields if not p.required}
+    return FormDecoder(kinds, defaults, FormLimits(body=max_body))
+
+
+def _gone(_: ClientDisconnect) -> Cancelled:
+    return Cancelled("the client is gone")

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 from starlette._utils import get_route_path
 
 from cliffracer.assembly import Assembly
+from cliffracer.checking import Declared
 from cliffracer.declarations import Route, Socket, refuse, where
 from cliffracer.errors import InvalidInput, NotFound
 from cliffracer.invoke import Handler
@@ -17,6 +18,7 @@ from cliffracer.web.answers import Refused, correlation_of, send_body, send_prob
 from cliffracer.web.endless import Endless
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.routes import RouteEndpoint
+from cliffracer.web.streams import StreamEndpoint
 from cliffracer.web.table import Table, unknown_kinds
 
 
@@ -72,9 +74,9 @@ class Site:
 
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
     """Return what serves apps on one port; `SetupError` if two of them want the same place."""
-    table = Table()
+    table, endless = Table(), Endless()
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
-    _add_routes(table, assemblies, settings)
+    _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.metrics:
         pages["/metrics"] = Metrics(handlers)
@@ -83,7 +85,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
             table.add("GET", path, page)
             table.add("HEAD", path, page)
     table.compile()
-    return Site(table, Endless())
+    return Site(table, endless)
 
 
 def needs_http(assemblies: Sequence[Assembly]) -> bool:
@@ -91,13 +93,13 @@ def needs_http(assemblies: Sequence[Assembly]) -> bool:
     return any(a.frozen.statics or a.frozen.of(Route) or a.frozen.of(Socket) for a in assemblies)
 
 
-def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings) -> None:
+def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
     seen: dict[tuple[str, str], Route] = {}
     gets: list[tuple[str, RouteEndpoint]] = []
     for assembly in assemblies:
         for record, declared, handler in assembly.of(Route):
             _check_kinds(record)
-            endpoint = RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
+            endpoint = _endpoint(record, declared, handler, settings, endless)
             for method in record.methods:
                 other = seen.setdefault((method, claim(record.path)), record)
                 if other is not record:
@@ -109,6 +111,12 @@ def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings
     for path, endpoint in gets:
         if ("HEAD", claim(path)) not in seen:
             table.add("HEAD", path, endpoint)
+
+
+def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:
+    if declared.signature is not None and declared.signature.streams:
+        return StreamEndpoint(record, declared, handler, max_body=settings.http_max_body, endless=endless)
+    return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
 
 
 def _check_kinds(record: Route) -> None:

@@ -123,15 +123,6 @@ def logged() -> Any:
     logger.remove(number)
 
 
-async def until(condition: Callable[[], Any], within: float = 5.0) -> None:
-    """Wait until something is so; AssertionError if it does not become so in time."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + within
-    while not condition():
-        assert loop.time() < end, "it did not happen in time"
-        await asyncio.sleep(0.005)
-
-
 def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.socket() as probe:

@@ -1,0 +1,55 @@
+"""Forms and uploads through a real server."""
+
+from typing import Any
+
+from starlette.datastructures import UploadFile
+
+from cliffracer import App
+
+
+async def test_upload_beside_text(serve: Any, app: App) -> None:
+    """An `UploadFile` makes the body a multipart form; its other parameters are fields, and the file is closed in the end."""
+    kept: list[UploadFile] = []
+
+    @app.post("/shelves/{shelf}/pictures", status=201)
+    async def add(shelf: int, title: str, picture: UploadFile, pages: int = 1) -> list[Any]:
+        kept.append(picture)
+        return [shelf, title, pages, picture.filename, len(await picture.read())]
+
+    async with serve(app) as served:
+        answer = await served.http.post("/shelves/7/pictures", data={"title": "é"}, files={"picture": ("a.png", b"x" * 300_000)})
+        assert (answer.status_code, answer.json()) == (201, [7, "é", 1, "a.png", 300_000])
+        assert kept[0].file.closed
+        answer = await served.http.post("/shelves/7/pictures", data={"title": "é"})
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"path": "picture", "message": "is required"}])
+        answer = await served.http.post("/shelves/7/pictures", json={"title": "é"})
+        assert answer.status_code == 415
+
+
+async def test_upload_over_the_limit(serve: Any, app: App) -> None:
+    """An upload beyond `http_max_body` is refused by its announced length."""
+
+    @app.post("/pictures")
+    async def add(picture: UploadFile) -> None: ...
+
+    async with serve(app, http_max_body=10_000) as served:
+        answer = await served.http.post("/pictures", files={"picture": ("a.png", b"x" * 20_000)})
+        assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+
+
+async def test_fields_take_html_forms_too(serve: Any, app: App) -> None:
+    """A handler with scalar fields takes them as JSON or as a form, a whole body as JSON only."""
+
+    @app.post("/users")
+    async def add(name: str, age: int = 3) -> list[Any]:
+        return [name, age]
+
+    @app.post("/loose")
+    async def loose(everything: dict[str, Any]) -> dict[str, Any]:
+        return everything
+
+    async with serve(app) as served:
+        assert (await served.http.post("/users", data={"name": "Ada", "age": "7"})).json() == ["Ada", 7]
+        answer = await served.http.post("/users", data={"name": "Ada", "age": "old", "odd": "1"})
+        assert sorted(e["path"] for e in answer.json()["errors"]) == ["age", "odd"]
+        assert (await served.http.post("/loose", data={"name": "Ada"})).status_code == 415
