@@ -1,0 +1,168 @@
+"""Scripts: the blocking client, the async one, and an app that is only connected."""
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import cliffracer
+from cliffracer import App, InvalidInput, NotFound, SetupError, Settings, Unavailable, connect, connect_async
+from cliffracer.testing import running
+
+app = App("shelf")
+
+
+@app.rpc
+async def get(item: int) -> dict[str, int]:
+    if item == 404:
+        raise NotFound("no such item", item=item)
+    return {"item": item}
+
+
+@app.rpc
+async def count(upto: int):
+    for number in range(upto):
+        yield number
+
+
+@app.on("item.asked")
+async def asked(item: int) -> None: ...
+
+
+@pytest.fixture
+async def t():
+    async with running(app) as t:
+        yield t
+
+
+async def used(t, work):
+    """Use a blocking client in a thread, on the server and in the namespace of the test."""
+
+    def run():
+        with connect(settings=Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)) as client:
+            return work(client)
+
+    return await asyncio.to_thread(run)
+
+
+async def test_services_are_attributes_of_the_client(t):
+    """A call is a method call; errors keep their class."""
+
+    def work(client):
+        with pytest.raises(NotFound, match="no such item"):
+            client.shelf.get(item=404)
+        with pytest.raises(InvalidInput):
+            client.shelf.get(item="x")
+        with pytest.raises(Unavailable, match=r"Did you mean shelf.get\?"):
+            client.shelf.gett(item=1)
+        return [client.shelf.get(item=1), client.shelf.get(2), client.call("shelf.get", item=3), client.service("shelf")["get"](item=4)]
+
+    assert await used(t, work) == [{"item": n} for n in (1, 2, 3, 4)]
+
+
+async def test_streams_and_events_are_iterators(t):
+    """A stream is read item by item, and may be left early."""
+
+    def work(client):
+        early = []
+        for number in client.shelf.stream.count(upto=1000):
+            early.append(number)
+            if number == 2:
+                break
+        client.emit("item.asked", 7)
+        client.emit("item.asked", 8, durable=False)
+        return list(client.shelf.stream.count(upto=3)), early
+
+    assert await used(t, work) == ([0, 1, 2], [0, 1, 2])
+    await t.settled()
+    assert [event.data for event in t.emitted("item.asked")] == [7, 8]
+
+
+async def test_one_client_serves_many_threads(t):
+    """Calls of several threads run at once over one connection, and each gets its own reply."""
+
+    def work(client):
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(lambda n: client.shelf.get(item=n)["item"], range(300)))
+
+    assert await used(t, work) == list(range(300))
+
+
+async def test_nothing_of_a_client_is_left(t):
+    """Its thread ends with its block, also after an error."""
+
+    def work():
+        with pytest.raises(ZeroDivisionError), connect(settings=Settings(nats_url=t.settings.nats_url)):
+            raise ZeroDivisionError
+        return [thread.name for thread in threading.enumerate() if thread.name == "cliffracer-client"]
+
+    assert await asyncio.to_thread(work) == []
+
+
+async def test_the_async_client_does_the_same(t):
+    """`connect_async` has the same calls with ``await``."""
+    settings = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)
+    async with connect_async(settings=settings, timeout="2s") as client:
+        assert await client.shelf.get(item=1) == {"item": 1}
+        assert await client.call(get, item=2) == {"item": 2}
+        assert [n async for n in client.stream(count, upto=3)] == [0, 1, 2]
+
+
+async def test_an_app_that_is_connected_calls_and_serves_nothing(t):
+    """`app.connected()` is for scripts that import a service's module."""
+    settings = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)
+    other = App("script")
+
+    @other.rpc
+    async def never() -> None: ...
+
+    async with other.connected(settings):
+        assert await other.call("shelf.get", item=5) == {"item": 5}
+        with pytest.raises(Unavailable):
+            await other.call(never)
+    with pytest.raises(SetupError, match="is not running"):
+        await other.call("shelf.get", item=5)
+
+
+async def test_a_server_that_is_not_there_is_named():
+    """The error of a connection names the address."""
+    with pytest.raises(Unavailable, match="nats://127.0.0.1:1"):
+        async with connect_async(settings=Settings(nats_url="nats://127.0.0.1:1", wait=0.2)):
+            pass
+
+
+def test_a_script_needs_no_server_of_its_own(tmp_path):
+    """Without NATS_URL a script uses the embedded server of its folder, and leaves no traceback behind."""
+    script = textwrap.dedent("""
+        import cliffracer
+        with cliffracer.connect() as c:
+            c.emit("hello.there", {"name": "Ada"})
+            try:
+                c.nobody.home()
+            except cliffracer.Unavailable as error:
+                print(error)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "No service answers nobody.home" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_is_light():
+    """`from cliffracer import App` imports neither NATS, PostgreSQL, the web server, authlib nor loguru."""
+    heavy = ("nats", "psycopg", "starlette", "uvicorn", "authlib", "joserfc", "loguru", "httpx", "uvloop", "click")
+    script = f"import sys; from cliffracer import App, Model; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_facade_has_all_that_it_names():
+    """Every name in ``__all__`` can be imported, and the list is sorted."""
+    assert cliffracer.__all__ == sorted(cliffracer.__all__)
+    assert all(getattr(cliffracer, name) is not None for name in cliffracer.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = cliffracer.Nothing
