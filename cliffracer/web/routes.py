@@ -47,6 +47,7 @@ class RouteEndpoint:
         """Whether None is no content, rather than ``null``."""
         self._binder = Binder(signature, shape)
         self._reads = self._binder.takes_body
+        self._plain = b"" if self._binder.form else b"application/json"
         self._max_body = max_body
         self._form: FormDecoder | None = None
         self._sourced = handler.run is not None
@@ -62,7 +63,7 @@ class RouteEndpoint:
         body: bytes | None = b""
         try:
             if self._reads:
-                plain = headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
+                plain = headers.get(b"content-type") == self._plain and b"content-encoding" not in headers
                 body = received(receive, self._max_body) if plain else None
             if body is None:
                 arguments, body = await self.arguments(scope, receive, headers, context)
