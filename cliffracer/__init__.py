@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
     from cliffracer.database.database import Database
     from cliffracer.database.repository import Repository
     from cliffracer.database.transaction import Transaction
+    from cliffracer.messaging.keyvalue import KeyValue
+    from cliffracer.messaging.objects import ObjectStore
+    from cliffracer.messaging.stores import Bucket
     from cliffracer.settings import Secret, Settings
 
 __version__ = "0.1.0"
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "AsyncClient",
+    "Bucket",
     "Cancelled",
     "Client",
     "CliffracerError",
@@ -60,8 +64,10 @@ __all__ = [
     "Index",
     "Internal",
     "InvalidInput",
+    "KeyValue",
     "Model",
     "NotFound",
+    "ObjectStore",
     "Overloaded",
     "Query",
     "Received",
@@ -88,7 +94,10 @@ __all__ = [
 _LATER = {
     "AsyncClient": "cliffracer.client",
     "Client": "cliffracer.client",
+    "Bucket": "cliffracer.messaging.stores",
     "Database": "cliffracer.database.database",
+    "KeyValue": "cliffracer.messaging.keyvalue",
+    "ObjectStore": "cliffracer.messaging.objects",
     "Repository": "cliffracer.database.repository",
     "Request": "starlette.requests",
     "Secret": "cliffracer.settings",

@@ -158,6 +158,19 @@ class App(Scope):
         wanted = data if isinstance(pattern, str) or data is not Any else pattern
         return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
 
+    async def cancel(self, event_id: str) -> bool:
+        """Take back an event that was emitted with ``delay`` or ``at`` and this ``id``; False if it is not there, or not any more."""
+        return await self.link().cancel(event_id)
+
+    def lock(self, name: str, *, ttl: float | str = 30.0, wait: float | str | None = None) -> AbstractAsyncContextManager[Any]:
+        """Hold a lock of the cluster: ``async with app.lock("job") as lock``; all apps share it by its name.
+
+        ``lock.token`` rises with every holder, so that a store can refuse one who was too slow. It is kept while this process
+        lives; when NATS was away for longer than ``ttl``, the block is cancelled and ends with `Unavailable`, as it does when the
+        lock is not to be had within ``wait``.
+        """
+        return self.link().lock(name, ttl=seconds(ttl), wait=None if wait is None else seconds(wait))
+
     def repository(self, model: type[M]) -> "Repository[M]":
         """Return the repository of a model, for code that is not provided with one; it works while the app runs."""
         self._open()

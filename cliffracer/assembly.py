@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
-from cliffracer.declarations import Function, Record, Route, Socket, Subscription, Timer
+from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions, Wants
@@ -16,7 +16,14 @@ from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
 from cliffracer.signature import Signature
 
-KINDS: dict[str, str] = {"Rpc": "rpc", "Subscription": "event", "Route": "http", "Socket": "websocket", "Timer": "timer"}
+KINDS: dict[str, str] = {
+    "Rpc": "rpc",
+    "Subscription": "event",
+    "Route": "http",
+    "Socket": "websocket",
+    "Timer": "timer",
+    "Leader": "leader",
+}
 Step = Callable[[Call], Awaitable[Any]]
 T = TypeVar("T")
 ENDLESS = 10_000
@@ -71,7 +78,7 @@ class Assembly:
         return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
 
     def _gate_of(self, record: Record, signature: Signature) -> Gate:
-        if isinstance(record, Timer):
+        if isinstance(record, Timer | Leader):
             return Gate(1)
         if isinstance(record, Socket) or (isinstance(record, Route) and signature.streams):
             return Gate(record.limit or ENDLESS, 0)  # they last as long as their client likes: there is no waiting behind one
@@ -79,7 +86,7 @@ class Assembly:
 
     def _deadline_of(self, record: Record, signature: Signature) -> float | None:
         own: float | None = getattr(record, "deadline", None)
-        if own is not None or isinstance(record, Subscription | Timer) or signature.streams or isinstance(record, Socket):
+        if own is not None or isinstance(record, Subscription | Timer | Leader) or signature.streams or isinstance(record, Socket):
             return own  # events and streams take the time they need, unless told otherwise
         return self.deadline
 

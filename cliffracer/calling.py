@@ -1,6 +1,7 @@
 """The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
@@ -39,6 +40,12 @@ class Link(Protocol):
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
         """Yield events as they arrive, from now on, each replica its own copy."""
+
+    async def cancel(self, event_id: str) -> bool:
+        """Take back a delayed event; False if there is none of that id any more."""
+
+    def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Any]:
+        """Return a lock of the cluster; its ``token`` is there once it is entered."""
 
 
 def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:

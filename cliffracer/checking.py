@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.declarations import Function, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
+from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read
 
@@ -27,8 +27,8 @@ def complete(record: Record, signature: Signature) -> Declared:
         return Declared(record, signature, socket_shape(signature, record.path))
     if isinstance(record, Subscription):
         check_event(signature)
-    if isinstance(record, Timer):
-        check_none(signature, "a timer")
+    if isinstance(record, Timer | Leader):
+        check_none(signature, "a timer" if isinstance(record, Timer) else "a leader")
     return Declared(record, signature)
 
 
@@ -55,6 +55,8 @@ def _claims(record: Record) -> list[tuple[tuple[Any, ...], str]]:
             return [(("event", name, subject), f"event {subject} for {name}")]
         case Timer(function=function):
             return [(("timer", function.__name__), f"timer {function.__name__}")]
+        case Leader(function=function):
+            return [(("leader", function.__name__), f"leader {function.__name__}")]
 
 
 def readable(function: Function) -> Signature:

@@ -72,6 +72,13 @@ class Timer(msgspec.Struct, frozen=True):
     deadline: float | None = None
 
 
+class Leader(msgspec.Struct, frozen=True):
+    """``@app.leader``: runs in one replica of the cluster, and begins in another when that one is gone."""
+
+    function: Function
+    ttl: float = 15.0
+
+
 class Provider(msgspec.Struct, frozen=True):
     """``@app.provide``: what answers a keyword-only parameter annotated with ``provides``."""
 
@@ -112,7 +119,7 @@ class Static(msgspec.Struct, frozen=True):
     folder: Path
 
 
-Record = Rpc | Subscription | Route | Socket | Timer
+Record = Rpc | Subscription | Route | Socket | Timer | Leader
 
 
 def where(function: Any) -> str:

@@ -86,7 +86,7 @@ class Provisions:
             return self._per_call(provider, kind)
         name = built_in(key)
         if name is not None and (not BUILT_IN[name] or not kind or BUILT_IN[name] == kind):
-            return self._built_in(key)
+            return self._built_in(parameter.annotation)
         if not parameter.required:
             return parameter.default
         if name is not None:

@@ -17,6 +17,8 @@ BUILT_IN: dict[str, str] = {
     "cliffracer.database.database.Database": "",
     "cliffracer.database.repository.Repository": "",
     "cliffracer.database.transaction.Transaction": "",
+    "cliffracer.messaging.keyvalue.KeyValue": "",
+    "cliffracer.messaging.objects.ObjectStore": "",
 }
 """Types that the runtime itself provides, and the one kind of call that has them ("": every kind).
 

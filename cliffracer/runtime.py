@@ -123,9 +123,19 @@ def _http(services: list[Service], settings: Settings, bound: list[socket.socket
     return serving
 
 
-async def serve(apps: Sequence[App], settings: Settings, *, sockets: Sequence[socket.socket] | None = None, ready: Any = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once."""
-    stopped = asyncio.Event()
+async def serve(
+    apps: Sequence[App],
+    settings: Settings,
+    *,
+    sockets: Sequence[socket.socket] | None = None,
+    ready: Any = None,
+    stopped: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
+
+    Setting ``stopped`` is the same as one signal.
+    """
+    stopped = stopped or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopped)

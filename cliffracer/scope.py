@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.checking import Declared, check_duplicates, complete, readable
 from cliffracer.cron import Cron
-from cliffracer.declarations import Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
+from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import checked, event_subject, positive, seconds_of
@@ -135,6 +135,25 @@ class Scope(Surroundings):
             return function
 
         return declare
+
+    @overload
+    def leader(self, function: F, /) -> F: ...
+    @overload
+    def leader(self, /, *, ttl: float | str = 15.0) -> Callable[[F], F]: ...
+    def leader(self, function: Any = None, /, *, ttl: float | str = 15.0) -> Any:
+        """Run a function in one replica of the cluster while it runs; when that is gone for ``ttl`` seconds, it begins in another.
+
+        It is cancelled when this replica loses the lead. If it returns, its work is done; if it raises, it begins again, here or elsewhere.
+        """
+
+        def declare(function: F) -> F:
+            lease = seconds_of(function, ttl)
+            if not lease:
+                raise refuse(function, "a leader needs a ttl over 0", "Write @app.leader(ttl='15s').")
+            self._declare(Leader(function, lease))
+            return function
+
+        return declare if function is None else declare(function)
 
     # -- HTTP and WebSockets ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.locks import Lock
 from cliffracer.messaging.received import received_from
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
 from cliffracer.wire.cloudevents import ID as EVENT_ID
@@ -154,6 +156,14 @@ class Connection:
                 await wake.wait()
         finally:
             await subscription.close()
+
+    async def cancel(self, event_id: str) -> bool:
+        """Take back an event that was emitted with ``delay`` or ``at``; False if there is none of that id, or not any more."""
+        return await Emitter(JetStream(self.bus), self.subjects).cancel(event_id)
+
+    def lock(self, name: str, *, ttl: float, wait: float | None) -> Lock:
+        """Return a lock that all apps of the namespace share by its name."""
+        return Lock(JetStream(self.bus), self.subjects, name, ttl=ttl, wait=wait)
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:
         seconds = self.deadline if timeout is None else timeout

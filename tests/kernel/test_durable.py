@@ -1,8 +1,12 @@
 """What an app gets from JetStream beside plain events: timers, one-way calls, one function on several subjects."""
 
+import asyncio
+from typing import Annotated
+
+import msgspec
 import pytest
 
-from cliffracer import App, SetupError
+from cliffracer import App, Bucket, KeyValue, ObjectStore, SetupError
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -79,3 +83,94 @@ async def test_a_function_on_several_subjects_gets_each_event_once():
         await t.emit("order.placed", 3)
         await t.settled()
     assert sorted(got) == [1, 2, 3]
+
+
+class Session(msgspec.Struct):
+    user: str
+
+
+async def test_stores_are_provided_by_annotation():
+    """A bucket is named by its type or by a marker; objects have one of their own."""
+    app = App("users")
+
+    @app.rpc
+    async def visit(
+        user: str,
+        *,
+        sessions: KeyValue[Session],
+        counts: Annotated[KeyValue[int], Bucket("visits", history=3)],
+        files: ObjectStore,
+    ) -> int:
+        await sessions.put(user, Session(user))
+        await files.put(user, user.encode())
+        return await counts.put(user, 1)
+
+    async with running(app) as t:
+        assert [await t.call("visit", user="ada") for _ in range(2)] == [1, 2]
+
+
+async def test_a_bucket_without_a_name_is_a_set_up_error():
+    """The error shows how to name it."""
+    app = App("users")
+
+    @app.rpc
+    async def visit(*, counts: KeyValue[dict[str, int]]) -> None: ...
+
+    with pytest.raises(SetupError, match=r"Write Annotated\[KeyValue"):
+        async with running(app):
+            pass
+
+
+async def test_a_leader_runs_in_one_replica():
+    """It ends with the app."""
+    app, events = App("feeds"), []
+
+    @app.leader
+    async def follow() -> None:
+        events.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("ended")
+
+    async with running(app):
+        await eventually(lambda: events == ["begun"])
+    assert events == ["begun", "ended"]
+
+
+async def test_a_lock_is_held_by_one_handler_at_a_time():
+    """Shared by name; its tokens rise."""
+    app, held, tokens = App("reports"), 0, []
+
+    @app.rpc
+    async def build() -> None:
+        nonlocal held
+        async with app.lock("build", ttl="10s") as lock:
+            held += 1
+            assert held == 1
+            tokens.append(lock.token)
+            await asyncio.sleep(0.01)
+            held -= 1
+
+    async with running(app) as t:
+        await asyncio.gather(*(t.call("build") for _ in range(5)))
+    assert tokens == sorted(set(tokens))
+    assert len(tokens) == 5
+
+
+async def test_a_delayed_event_can_be_taken_back():
+    """By the id that it was emitted with."""
+    app, got = App("shop"), []
+
+    @app.on("reminder.*")
+    async def remind(payload: int) -> None:
+        got.append(payload)
+
+    async with running(app) as t:
+        await app.emit("reminder.cart", 1, delay="700ms", id="cart-1")
+        await app.emit("reminder.cart", 2, delay="750ms", id="cart-2")
+        assert await app.cancel("cart-1") is True
+        assert await app.cancel("cart-1") is False
+        await eventually(lambda: got)
+        await t.settled()
+    assert got == [2]

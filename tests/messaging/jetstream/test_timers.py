@@ -73,7 +73,6 @@ async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subject
     plan = At(Cron("0 12 * * *"))
     for clock in (plan.until(now) - 1, plan.until(now) + 3 * 86_400 + 60):
         count = len(runs.times)
-        begun = time.monotonic()
         timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, clock=_from(clock))
         await timer.start()
         await until(lambda count=count: len(runs.times) == count + 1)
