@@ -192,7 +192,9 @@ def test_shapes_tell_where_each_argument_comes_from(app):
     """Path, query, header and body parameters are told apart at declaration."""
 
     @app.post("/items/{item_id}")
-    async def f(item_id: int, item: Item, dry: Annotated[bool, Query()] = False, tenant: Annotated[str, Header("X-Tenant")] = "") -> None: ...
+    async def f(
+        item_id: int, item: Item, dry: Annotated[bool, Query()] = False, tenant: Annotated[str, Header("X-Tenant")] = ""
+    ) -> None: ...
 
     shape = app.freeze().declared[0].shape
     named = [shape.path[0].name, shape.body.name, shape.query[0].name, shape.headers[0].marker.name]

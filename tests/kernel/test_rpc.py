@@ -323,7 +323,18 @@ async def test_a_stream_of_nobody_is_unavailable(t):
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"nonsense", b'{"name":', b"\xff\xfe", b"[" * 10_000, b'{"name":1}', b'{"name":"a","name":"b"}', b'{"count":1e400}', b"\x00", b"[1,2,3,4]"],
+    [
+        b"",
+        b"nonsense",
+        b'{"name":',
+        b"\xff\xfe",
+        b"[" * 10_000,
+        b'{"name":1}',
+        b'{"name":"a","name":"b"}',
+        b'{"count":1e400}',
+        b"\x00",
+        b"[1,2,3,4]",
+    ],
 )
 async def test_garbage_is_refused_and_the_next_call_works(t, payload):
     """Whatever a stranger sends, it gets an error reply at once."""

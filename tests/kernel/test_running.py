@@ -283,7 +283,12 @@ def test_a_port_in_use_is_one_clear_line(folder, env):
 def run_cli(folder, *arguments, env=None):
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "cliffracer", *arguments], cwd=folder, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "cliffracer", *arguments],
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
 
