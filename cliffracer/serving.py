@@ -51,11 +51,12 @@ class Service:
         calls: CallLog | None = None,
         kept: Any = None,
         clock: Clock = SYSTEM,
+        rules: Any = None,
     ) -> None:
         self.app = app
         self.frozen = frozen
         self.id = new_id()
-        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls)
+        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls, rules=rules)
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
@@ -65,7 +66,7 @@ class Service:
         self._clock = clock
         self._bus = bus
         self._settings = settings
-        self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch)
+        self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch, patience=settings.deadline)
         self._events: list[EventEndpoint] = []
         self._consumptions: list[Consumption] = []
         self._timers: list[Timer | LocalTimer | Leader] = []
@@ -207,9 +208,15 @@ class Service:
         name = durable_name(self.subjects, self.frozen.name, record.function.__name__)
         return Leader(self.jetstream, self.subjects, f"leader-{name}", partial(_run, handler), ttl=record.ttl)
 
+    def _policy(self, record: Rpc) -> dict[str, str]:
+        policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
+        return {} if policy is None else {"policy": str(policy)}
+
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
-            record.name: described(d.signature.arguments(), d.signature.returns) for record, d, _ in self.assembly.of(Rpc) if d.signature
+            record.name: described(d.signature.arguments(), d.signature.returns) | self._policy(record)
+            for record, d, _ in self.assembly.of(Rpc)
+            if d.signature
         }
         metadata: Mapping[str, Any] = {"cliffracer": "1"}
         events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))

@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
-from cliffracer.errors import TooLarge
+from cliffracer.errors import Cancelled, TooLarge
 from cliffracer.messaging.bus import Bus, Inbox
-from cliffracer.wire.calls import MSGPACK_REPLY, chunk_block, end_block
+from cliffracer.wire.calls import MSGPACK_REPLY, PROBE_BLOCK, chunk_block, end_block
 from cliffracer.wire.codecs import encode, encode_msgpack
+
+PROBE = 5.0  # seconds of waiting for the reader, between two looks at whether it is there
 
 
 class Chunks:
@@ -16,7 +18,7 @@ class Chunks:
     window by so many chunks. Without a window (a caller that asked for one reply) the items come as one array at the end.
     """
 
-    __slots__ = ("_bus", "_collected", "_credit", "_encode", "_inbox", "_msgpack", "_opened", "_reply", "_sent", "_size")
+    __slots__ = ("_bus", "_collected", "_credit", "_encode", "_gone", "_inbox", "_msgpack", "_opened", "_reply", "_sent", "_size")
 
     def __init__(self, bus: Bus, reply: bytes, window: int, *, msgpack: bool) -> None:
         self._bus = bus
@@ -24,6 +26,7 @@ class Chunks:
         self._msgpack = msgpack
         self._encode = encode_msgpack if msgpack else encode
         self._credit = window
+        self._gone = False
         self._sent = 0
         self._size = 0
         self._collected: list[Any] | None = None if window and reply else []
@@ -35,12 +38,22 @@ class Chunks:
         if self._inbox is None:
             self._collect(item)
             return
-        while self._credit <= 0:
-            self._opened.clear()
-            await self._opened.wait()
+        while self._credit <= 0 and not self._gone:
+            await self._room(self._inbox)
+        if self._gone:
+            raise Cancelled("the reader of this stream went away")
         self._credit -= 1
         self._sent += 1
         self._bus.publish(self._reply, self._encode(item), chunk_block(self._sent, msgpack=self._msgpack), self._inbox.subject)
+
+    async def _room(self, inbox: Inbox) -> None:
+        """Wait until the reader opens the window; ask now and then whether there still is one: NATS tells when nobody listens."""
+        self._opened.clear()
+        try:
+            async with asyncio.timeout(PROBE):
+                await self._opened.wait()
+        except TimeoutError:
+            self._bus.publish(self._reply, b"", PROBE_BLOCK, inbox.subject)
 
     def finish(self) -> None:
         """Send the end: the last chunk's number, or all that was collected."""
@@ -63,6 +76,9 @@ class Chunks:
             self._collected.append(item)
 
     def _reopen(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
-        if payload.isdigit() and len(payload) <= 6:
+        if block is not None and block.startswith(b"NATS/1.0 503"):
+            self._gone = True
+            self._opened.set()
+        elif payload.isdigit() and len(payload) <= 6:
             self._credit += int(payload)
             self._opened.set()

@@ -44,12 +44,14 @@ class Connection:
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
+        self.token: str | None = None
+        """What calls and events outside any call are made with, such as those of a script."""
 
     async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
         context = current.get()
         seconds = self._seconds(context, timeout)
-        block = write_call(*_who(context), seconds)
+        block = write_call(*_who(context), seconds, self._token(context))
         payload = encode(arguments)
         try:
             reply = await self._ask(service, self.subjects.rpc(service, method), payload, block, seconds)
@@ -79,7 +81,7 @@ class Connection:
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
         inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
-        block = write_call(*_who(context), seconds, window=WINDOW)
+        block = write_call(*_who(context), seconds, self._token(context), window=WINDOW)
         finished = False
         taken, expected, decoder = 0, 1, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
@@ -89,6 +91,8 @@ class Connection:
             while True:
                 reply, head, payload = await _next(arrived, until)
                 number, end = read_chunk(head)
+                if number < 0:
+                    continue
                 if number == 0 or end:
                     finished = True
                     if number == 0:
@@ -113,14 +117,14 @@ class Connection:
 
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call; a replica of the service handles it, now or when there is one."""
-        headers = _context_headers() | event_headers(new_id(), f"{service}.{method}", self.name)
+        headers = self._headers() | event_headers(new_id(), f"{service}.{method}", self.name)
         await self._store(Emission(f"{service}.{method}", arguments), self.subjects.send(service, method), encode(arguments), headers)
 
     async def emit(self, emission: Emission) -> None:
         """Send an event; a durable one is stored when this returns."""
         payload = encode(emission.data)
         subject = self.subjects.event(emission.subject)
-        headers = _context_headers() | event_headers(emission.id or new_id(), emission.subject, self.name, key=emission.key or "")
+        headers = self._headers() | event_headers(emission.id or new_id(), emission.subject, self.name, key=emission.key or "")
         if emission.durable:
             await self._store(emission, subject, payload, headers)
         else:
@@ -165,6 +169,20 @@ class Connection:
         """Return a lock that all apps of the namespace share by its name."""
         return Lock(JetStream(self.bus), self.subjects, name, ttl=ttl, wait=wait)
 
+    def _token(self, context: Context | None) -> str | None:
+        return self.token if context is None else context.token
+
+    def _headers(self) -> dict[str, str]:
+        context = current.get()
+        correlation, trace = _who(context)
+        headers = {"X-Correlation-ID": correlation}
+        if trace is not None:
+            headers["traceparent"] = trace
+        token = self._token(context)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
     def _seconds(self, context: Context | None, timeout: float | None) -> float:
         seconds = self.deadline if timeout is None else timeout
         if context is not None and (left := context.remaining()) is not None:
@@ -186,11 +204,6 @@ class Connection:
 
 def _who(context: Context | None) -> tuple[str, str | None]:
     return (new_id(), None) if context is None else (context.correlation_id, context.traceparent)
-
-
-def _context_headers() -> dict[str, str]:
-    correlation, trace = _who(current.get())
-    return {"X-Correlation-ID": correlation} if trace is None else {"X-Correlation-ID": correlation, "traceparent": trace}
 
 
 def _result(reply: Reply, returns: Any) -> Any:

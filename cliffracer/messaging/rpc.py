@@ -37,6 +37,7 @@ class RpcEndpoint:
         "_handler",
         "_loop",
         "_named",
+        "_patience",
         "_running",
         "_seconds",
         "_signature",
@@ -46,7 +47,14 @@ class RpcEndpoint:
     )
 
     def __init__(  # noqa: PLR0917 - made in one place
-        self, record: Rpc, signature: Signature, handler: Handler, bus: Bus, subject: str, running: dict[bytes, Context]
+        self,
+        record: Rpc,
+        signature: Signature,
+        handler: Handler,
+        bus: Bus,
+        subject: str,
+        running: dict[bytes, Context],
+        patience: float = inf,
     ) -> None:
         self.record = record
         self.subject = subject
@@ -55,6 +63,8 @@ class RpcEndpoint:
         self._handler = handler
         self._gate = handler.gate
         self._seconds = inf if handler.deadline is None else handler.deadline
+        self._patience = patience
+        """Seconds for a stream that its caller wants as one reply: it has no deadline of its own."""
         self._bus = bus
         self._running = running
         self._named: Decoder[Any] = Decoder(signature.arguments())
@@ -69,11 +79,15 @@ class RpcEndpoint:
         handler, gate, seconds = self._handler, self._gate, self._seconds
         if block is None:
             msgpack, window = False, 0
+            if self._signature.streams:
+                seconds = min(seconds, self._patience)
             context = Context(handler.service, handler.name, "rpc", None, None if seconds == inf else monotonic() + seconds)
         else:
             correlation, trace, timeout, msgpack, window = read_call(block)
             if timeout is not None and timeout < seconds:
                 seconds = timeout
+            if not window and self._signature.streams:
+                seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
             context = Context(handler.service, handler.name, "rpc", correlation, until, Headers(block), trace)
         try:
@@ -175,10 +189,11 @@ async def _dropped(_item: object) -> None:
 class RpcServer:
     """All methods of one service on the bus, and the subject on which their callers give up."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, service: str, watch: Watch) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, service: str, watch: Watch, *, patience: float = inf) -> None:
         self._bus = bus
         self._subjects = subjects
         self._service = service
+        self._patience = patience
         self._watch = watch
         self._running: dict[bytes, Context] = {}
         self._subscriptions: list[Subscription] = []
@@ -190,7 +205,7 @@ class RpcServer:
     def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
         """Make the endpoint of one method; it is served from `start` on."""
         subject = self._subjects.rpc(self._service, record.name)
-        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running))
+        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._patience))
 
     async def start(self) -> None:
         """Subscribe: requests come from the next flush of the bus on."""

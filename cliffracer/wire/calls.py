@@ -2,7 +2,7 @@ r"""The headers of one call: who asks, under which id, how long it may take; rea
 
 On the wire (all optional): ``X-Correlation-ID``, ``traceparent``, ``Cliffracer-Timeout`` (milliseconds left, so that clocks
 need not agree), ``Content-Type``, and for a stream ``Cliffracer-Stream`` (how many chunks the caller takes before it asks for
-more). A chunk carries ``Cliffracer-Sequence``, the last message of a stream ``Cliffracer-Stream: end``.
+more). A chunk carries ``Cliffracer-Sequence``, the last message of a stream ``Cliffracer-Stream: end``. One with ``Cliffracer-Stream: probe`` carries nothing.
 """
 
 import re
@@ -19,6 +19,7 @@ _USUAL = re.compile(
     rb"(?:X-Correlation-ID: ([A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127})\r\n)?"
     rb"(?:Cliffracer-Timeout: ([0-9]{1,10})\r\n)?"
     rb"(?:traceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\r\n)?"
+    rb"(?:Authorization: [\x21-\x7e ]+\r\n)?"
     rb"\r\n"
 )
 """The block that `write_call` makes, and most clients: read in one match, which costs a third of the loop."""
@@ -65,13 +66,23 @@ def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None
     return correlation, trace, timeout, msgpack, window
 
 
-def write_call(correlation: str, traceparent: str | None, timeout: float | None, *, msgpack: bool = False, window: int = 0) -> bytes:
+def write_call(  # noqa: PLR0917 - the first four are what every call has, and keywords cost
+    correlation: str,
+    traceparent: str | None,
+    timeout: float | None,
+    token: str | None = None,
+    *,
+    msgpack: bool = False,
+    window: int = 0,
+) -> bytes:
     """Return the header block of a request; every value is one of ours or was checked when it came in."""
     lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
     if timeout is not None:
         lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"
     if traceparent is not None:
         lines += f"traceparent: {traceparent}\r\n"
+    if token is not None:
+        lines += f"Authorization: Bearer {token}\r\n"
     if msgpack:
         lines += "Content-Type: application/msgpack\r\n"
     if window:
@@ -93,8 +104,14 @@ def end_block(chunks: int) -> bytes:
     return f"NATS/1.0\r\n{SEQUENCE}: {chunks}\r\n{STREAM}: end\r\n\r\n".encode()
 
 
+PROBE_BLOCK = f"NATS/1.0\r\n{STREAM}: probe\r\n\r\n".encode()
+"""Of a message that only asks whether anybody listens; whoever does ignores it."""
+
+
 def read_chunk(block: bytes | None) -> tuple[int, bool]:
-    """Return (number, is it the end) of a message of a stream; number 0 if it is none."""
+    """Return (number, is it the end) of a message of a stream; number 0 if it is none, -1 if it only asks who listens."""
+    if block == PROBE_BLOCK:
+        return -1, False
     number, end = 0, False
     for line in (block or b"").split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")

@@ -441,3 +441,34 @@ async def test_cancelled_is_what_a_raw_caller_gets(shared):
     t.up.bus.publish(subjects.cancel("store").encode(), inbox.subject)
     block, _ = await got
     assert Headers(block)["Nats-Service-Error-Code"] == str(Cancelled.code)
+
+
+async def test_a_stream_whose_reader_is_gone_ends(shared):
+    """A reader that vanished without a word is noticed at the next chunk, since nobody listens on its inbox."""
+    t, shelf = shared
+    from cliffracer.messaging.bus import connect as connect_bus
+
+    reader = await connect_bus(t.settings, name="reader")
+    got = []
+    inbox = reader.inbox(lambda _s, reply, _b, _p: got.append(reply))
+    reader.publish(t.up.services[0].subjects.rpc("store", "count").encode(), b'{"upto":100000}', write_call("a", None, None, window=4), inbox.subject)
+    await until(lambda: len(got) == 4)
+    await reader.close()
+    t.up.bus.publish(got[0], b"10")  # room for more, which nobody takes
+    await until(lambda: shelf.ended[-1:] == ["closed"])
+    assert len(shelf.ended) < 50
+
+
+async def test_a_stream_wanted_as_one_reply_has_the_time_of_a_call(t):
+    """An endless stream without a window ends at the deadline of an ordinary call."""
+    endless = App("endless")
+
+    @endless.rpc
+    async def forever() -> AsyncIterator[int]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield 1
+
+    async with running(endless, deadline=0.3) as other:
+        with pytest.raises(DeadlineExceeded):
+            await other.app.service("endless", timeout=5).forever()
