@@ -14,7 +14,7 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.errors import InvalidInput
-from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
+from cliffracer.wire.codecs import Decoder, Limits, Unencodable, encode, encode_msgpack
 from tests.wire.types_and_values import Cat, Circle, Dog, Pair, Place, Point, Row, Span, Square, Tree
 
 T = TypeVar("T")
@@ -348,6 +348,46 @@ def test_a_value_that_changes_itself_hides_no_doubled_key() -> None:
     """What `__post_init__` adds does not count as given."""
     assert Decoder(Sum).decode(b'{"parts":[1,2]}').parts == [1, 2, 3]
     assert reasons(Sum, b'{"parts":[1],"parts":[2],"x":1}') == {"parts": "stands here twice"}
+
+
+class Line(msgspec.Struct):
+    price: int
+
+
+class Basket(msgspec.Struct):
+    lines: list[Line]
+
+    def __post_init__(self) -> None:
+        self.lines += [Line(1), Line(2)]
+
+
+def test_what_a_value_adds_to_its_lists_hides_no_doubled_key() -> None:
+    """The two lines that it adds are as many keys as the doubled list brought."""
+    assert len(Decoder(Basket).decode(b'{"lines":[{"price":7}]}').lines) == 3
+    assert reasons(Basket, b'{"lines":[{"price":7}],"lines":[{"price":7}]}') == {"lines": "stands here twice"}
+
+
+class Parcel(msgspec.Struct, forbid_unknown_fields=True):
+    number: int
+    line: Line
+
+
+def test_a_doubled_key_of_a_nested_struct_is_found_in_both_forms() -> None:
+    """Also where the whole has just as many keys as it should."""
+    assert reasons(Parcel, b'{"number":1,"line":{"price":1,"price":2}}') == {"line.price": "stands here twice"}
+    inner, outer = b"\x82\xa6number\x01\xa4line\x82\xa5price\x01\xa5price\x02", b"\x83\xa6number\x01\xa6number\x02\xa4line\x81\xa5price\x01"
+    for data in (inner, outer):
+        with pytest.raises(InvalidInput):
+            Decoder(Parcel).decode_msgpack(data)
+
+
+def test_a_type_that_nests_deeper_than_the_limit_does_not_lift_it() -> None:
+    """The limit is that of the document."""
+    decoder: Decoder[Any] = Decoder(list[list[list[list[int]]]], Limits(depth=3))
+    assert decoder.decode(b"[[[]]]") == decoder.decode_msgpack(b"\x91\x91\x90") == [[[]]]
+    for decode, data in ((decoder.decode, b"[[[[]]]]"), (decoder.decode_msgpack, b"\x91\x91\x91\x90")):
+        with pytest.raises(InvalidInput):
+            decode(data)
 
 
 def test_raw_parts_are_kept_as_they_came_but_checked() -> None:
