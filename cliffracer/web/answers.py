@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.context import new_id
-from cliffracer.errors import Overloaded, ServiceError, Unauthenticated
+from cliffracer.errors import Forbidden, Overloaded, ServiceError, Unauthenticated
 from cliffracer.wire.headers import correlation_from
 
 Scope = Mapping[str, Any]
@@ -62,9 +62,17 @@ def problem(error: ServiceError | Refused) -> tuple[int, bytes, Headers]:
     headers = [PROBLEM]
     if isinstance(error, Overloaded):
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
-    if isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, Unauthenticated | Forbidden) and (challenge := _challenge(error)):
+        headers.append((b"www-authenticate", challenge))
     return error.status, document(error.status, error.title, error.message, error.code, error.details), headers
+
+
+def _challenge(error: ServiceError) -> bytes:
+    """Return how to do better (RFC 6750, 3): a reason is only given to who tried."""
+    reason = error.details.get("reason")
+    if reason in {"invalid_token", "insufficient_scope"}:
+        return f'Bearer error="{reason}"'.encode()
+    return b"Bearer" if isinstance(error, Unauthenticated) else b""
 
 
 async def send_problem(send: Any, error: ServiceError | Refused, correlation: str) -> None:

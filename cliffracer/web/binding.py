@@ -34,7 +34,7 @@ class Binder:
         self._named = {p.name: external_name(p) for p in (*single, *shape.headers, *shape.cookies)}
         texts = (*shape.path, *single, *shape.headers, *shape.cookies)
         self._texts: TextDecoder[msgspec.Struct] | None = TextDecoder(arguments_type("arguments", texts)) if texts else None
-        self._only_body = not texts and not spreads
+        self._no_text = not texts and not spreads
         self._quick = _quick(shape.path) if len(texts) == len(shape.path) and not spreads else None
         self._body = _body_decoder(shape)
         self._whole = shape.body is not None
@@ -44,7 +44,8 @@ class Binder:
         """Whether it must be a form."""
         self._default_body = _default_body(shape)
         """What an empty body stands for."""
-        self._order = _order(signature, (*texts, *(one.parameter for one in spreads)), shape)
+        last = (shape.body,) if shape.body else shape.fields if shape.incoming is None else (shape.incoming,)
+        self._order = _order(signature, (*texts, *(one.parameter for one in spreads), *last))
 
     @property
     def takes_body(self) -> bool:
@@ -52,10 +53,17 @@ class Binder:
         return self._body is not None or self.form
 
     def bind(
-        self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders, body: bytes, form: Mapping[str, Any] | None = None
+        self,
+        path: Texts | None,
+        scope: Mapping[str, Any],
+        headers: RawHeaders,
+        body: bytes,
+        *,
+        form: Mapping[str, Any] | None = None,
+        incoming: tuple[Any, ...] = (),
     ) -> tuple[Any, ...]:
-        """Return the arguments of a request with a JSON body, with a form that was read already, or with neither."""
-        if self._only_body:
+        """Return the arguments of a request with a JSON body, with a form that was read already, of a socket, or with none of them."""
+        if self._no_text:
             values: tuple[Any, ...] = ()
         elif self._quick is not None and path is not None:
             values = self._quickly(path)
@@ -65,6 +73,8 @@ class Binder:
             values += tuple([form[p.name] for p in self.fields])
         elif self._body is not None:
             values += self._of_body(body)
+        elif incoming:
+            values += incoming
         return values if self._order is None else self._order(values)
 
     def texts(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders) -> tuple[Any, ...]:
@@ -149,9 +159,9 @@ def _default_body(shape: Shape) -> tuple[Any, ...] | None:
     return None if any(p.required for p in shape.fields) else tuple(p.default for p in shape.fields)
 
 
-def _order(signature: Signature, texts: tuple[Parameter, ...], shape: Shape) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+def _order(signature: Signature, parameters: tuple[Parameter, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
     """Return what sorts values by signature; None if they already are."""
-    made = [p.name for p in (*texts, *((shape.body,) if shape.body else shape.fields))]
+    made = [p.name for p in parameters]
     wanted = [p.name for p in signature.accepts]
     if made == wanted:
         return None

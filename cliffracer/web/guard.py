@@ -19,7 +19,7 @@ from cliffracer.errors import ServiceError
 from cliffracer.settings import Settings
 from cliffracer.web.answers import CORRELATION, Refused, correlation_of, problem
 from cliffracer.web.bodies import too_large
-from cliffracer.web.routes import CALL
+from cliffracer.web.calls import CALL
 
 MAX_HEAD = 64 * 1024
 MAX_HEADERS = 100

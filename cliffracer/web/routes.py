@@ -4,31 +4,27 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from loguru import logger
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cliffracer.checking import Declared
-from cliffracer.context import Context, new_id
-from cliffracer.declarations import Route, where
-from cliffracer.errors import Cancelled, Internal, ServiceError
+from cliffracer.context import Context
+from cliffracer.declarations import Route
+from cliffracer.errors import Cancelled
 from cliffracer.invoke import Handler, invoke
-from cliffracer.web.answers import CORRELATION, JSON, Refused, send_body, send_problem
+from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
+from cliffracer.web.calls import CALL, TIMEOUT, context_of, presentable
 from cliffracer.web.forms import FormDecoder, close_files
 from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
 from cliffracer.web.shortcut import answered, received
 from cliffracer.web.table import convertors_of
-from cliffracer.wire.codecs import Unencodable, encode
-from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
+from cliffracer.wire.codecs import encode
 
 _HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
-CALL = "cliffracer.call"
-"""Where the running call stands in the ASGI scope: (watch, context), so that the server can end it when the client is gone."""
 FORM = "cliffracer.form"
 Arguments = tuple[Any, ...]
 
@@ -47,7 +43,7 @@ class RouteEndpoint:
         """Whether None is no content, rather than ``null``."""
         self._binder = Binder(signature, shape)
         self._reads = self._binder.takes_body
-        self._plain = b"" if self._binder.form else b"application/json"
+        self._json = not self._binder.form
         self._max_body = max_body
         self._form: FormDecoder | None = None
         self._sourced = handler.run is not None
@@ -59,11 +55,11 @@ class RouteEndpoint:
         """Answer one request."""
         handler = self.handler
         headers = dict(scope["headers"])
-        context = self.context(scope, headers)
+        context = context_of(handler, scope, headers)
         body: bytes | None = b""
         try:
             if self._reads:
-                plain = headers.get(b"content-type") == self._plain and b"content-encoding" not in headers
+                plain = self._json and headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
                 body = received(receive, self._max_body) if plain else None
             if body is None:
                 arguments, body = await self.arguments(scope, receive, headers, context)
@@ -87,20 +83,9 @@ class RouteEndpoint:
                 await send_response(result, scope, receive, send, correlation)
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):
                 await send_body(send, self.status, payload, [JSON], correlation)
-        if FORM in scope:
-            await close_files(scope[FORM])
-
-    def context(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
-        """Return the context of a request."""
-        correlation = headers.get(CORRELATION)
-        trace = headers.get(b"traceparent")
-        timeout = headers.get(b"cliffracer-timeout")
-        return self.handler.context(
-            timeout=None if timeout is None else timeout_from(timeout.decode("latin-1")),
-            correlation_id=None if correlation is None else correlation_from(correlation.decode("latin-1")),
-            traceparent=None if trace is None else traceparent_from(trace.decode("latin-1")),
-            headers=Headers(raw=scope["headers"]),
-        )
+        finally:
+            if FORM in scope:
+                await close_files(scope[FORM])
 
     async def arguments(
         self, scope: dict[str, Any], receive: Any, headers: Mapping[bytes, bytes], context: Context
@@ -117,9 +102,9 @@ class RouteEndpoint:
             else:
                 check_json(kind)
                 body = await read_body(receive, self._max_body)
-            if context.deadline is not None and b"cliffracer-timeout" not in headers:
+            if context.deadline is not None and TIMEOUT not in headers:
                 context.deadline += time.monotonic() - began  # a slow client takes no time from the handler; http_timeout bounds it
-        return self._binder.bind(scope.get("path_params"), scope, headers, body, form), body
+        return self._binder.bind(scope.get("path_params"), scope, headers, body, form=form), body
 
     def request(self, scope: dict[str, Any], receive: Any, body: bytes) -> Request:
         """Return Starlette's request, for what asks for it."""
@@ -134,24 +119,7 @@ class RouteEndpoint:
     async def fail(self, error: Exception, scope: Mapping[str, Any], send: Any, context: Context) -> None:
         """Answer with a problem document."""
         if not isinstance(error, Disconnected):
-            await send_problem(send, self.known(error, scope), context.correlation_id)
-
-    def known(self, error: Exception, scope: Mapping[str, Any]) -> ServiceError | Refused:
-        """Return a failure as one that may be shown, counted if `invoke` did not count it."""
-        entered = CALL in scope and isinstance(error, ServiceError)
-        found = error if isinstance(error, ServiceError | Refused) else self._defect(error)
-        if not entered:
-            self.handler.stats.fail(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
-        return found
-
-    def _defect(self, error: Exception) -> Internal:
-        failed = Internal(error_id=new_id())
-        place = where(self.record.function)
-        if isinstance(error, Unencodable):
-            logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", place, error)
-        else:
-            logger.bind(error_id=failed.error_id).opt(exception=error).error("a request to {} could not be handled", place)
-        return failed
+            await send_problem(send, presentable(self.handler, error, counted=CALL in scope), context.correlation_id)
 
 
 def _form_decoder(binder: Binder, max_body: int) -> FormDecoder:

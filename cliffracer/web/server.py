@@ -150,6 +150,7 @@ def _config(application: Application, settings: Settings) -> uvicorn.Config:
         forwarded_allow_ips="*" if "*" in settings.trusted_proxies else list(settings.trusted_proxies),
         timeout_keep_alive=KEEP_ALIVE,
         ws_max_size=min(MAX_FRAME, settings.http_max_body),
+        ws_per_message_deflate=False,  # frames are small; compressing each for each client costs more than all the rest
         backlog=BACKLOG,
     )
 

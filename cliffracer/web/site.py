@@ -17,9 +17,13 @@ from cliffracer.shapes import claim
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
 from cliffracer.web.endless import Endless
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
+from cliffracer.web.line import Patience
 from cliffracer.web.routes import RouteEndpoint
+from cliffracer.web.sockets import SocketEndpoint, refuse_socket
 from cliffracer.web.streams import StreamEndpoint
-from cliffracer.web.table import Table, unknown_kinds
+from cliffracer.web.table import SOCKET, Table, unknown_kinds
+
+_APART = "They share a port: rename one, or run the apps apart."
 
 
 class Site:
@@ -53,6 +57,17 @@ class Site:
                     await entry.endpoint(scope, receive, send)
                     return
             await self._otherwise(scope, path, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+
+    async def _socket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
+        endpoint, texts = self._table.find(SOCKET, path)
+        if endpoint is None:
+            await refuse_socket(scope, receive, send, NotFound("there is no WebSocket at this path"))
+        else:
+            scope["path_params"] = texts or {}
+            await endpoint(scope, receive, send)
 
     def end_streams(self) -> None:
         """End every open stream and socket, since they would not end by themselves; their clients come back elsewhere."""
@@ -75,6 +90,7 @@ class Site:
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
     """Return what serves apps on one port; `SetupError` if two of them want the same place."""
     table, endless = Table(), Endless()
+    _add_sockets(table, assemblies, settings, endless)
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
@@ -104,7 +120,7 @@ def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings
                 other = seen.setdefault((method, claim(record.path)), record)
                 if other is not record:
                     places = f"route {method} {record.path} is declared already, by {where(other.function)}"
-                    raise refuse(record.function, places, "They share a port: rename one, or run the apps apart.")
+                    raise refuse(record.function, places, _APART)
                 table.add(method, record.path, endpoint)
                 if method == "GET":
                     gets.append((record.path, endpoint))
@@ -113,13 +129,26 @@ def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings
             table.add("HEAD", path, endpoint)
 
 
+def _add_sockets(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
+    seen: dict[str, Socket] = {}
+    patience = Patience(settings.http_timeout)
+    for assembly in assemblies:
+        for record, declared, handler in assembly.of(Socket):
+            _check_kinds(record)
+            other = seen.setdefault(claim(record.path), record)
+            if other is not record:
+                raise refuse(record.function, f"WebSocket {record.path} is declared already, by {where(other.function)}", _APART)
+            endpoint = SocketEndpoint(record, declared, handler, endless=endless, patience=patience, origins=settings.cors_origins)
+            table.add(SOCKET, record.path, endpoint)
+
+
 def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:
     if declared.signature is not None and declared.signature.streams:
         return StreamEndpoint(record, declared, handler, max_body=settings.http_max_body, endless=endless)
     return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
 
 
-def _check_kinds(record: Route) -> None:
+def _check_kinds(record: Route | Socket) -> None:
     unknown = list(unknown_kinds(record.path))
     if unknown:
         problem = f"path {record.path!r} has a parameter of kind {unknown[0]}"

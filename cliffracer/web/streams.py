@@ -16,9 +16,11 @@ from cliffracer.declarations import Route
 from cliffracer.errors import ServiceError
 from cliffracer.invoke import Handler, invoke
 from cliffracer.web.answers import CORRELATION, Refused, send_body
+from cliffracer.web.calls import CALL, context_of, presentable
 from cliffracer.web.endless import Endless
 from cliffracer.web.faults import fault
-from cliffracer.web.routes import CALL, RouteEndpoint
+from cliffracer.web.line import TURN
+from cliffracer.web.routes import RouteEndpoint
 from cliffracer.wire.codecs import encode
 
 FIRST = 1.0
@@ -39,7 +41,7 @@ class StreamEndpoint(RouteEndpoint):
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer one request, item by item."""
         headers = dict(scope["headers"])
-        context = self.context(scope, headers)
+        context = context_of(self.handler, scope, headers)
         stream = Outgoing(send, self.status, context.correlation_id, events=prefers_events(headers.get(b"accept", b"")))
         handler = self.handler
         try:
@@ -54,7 +56,7 @@ class StreamEndpoint(RouteEndpoint):
                 await invoke(handler, context, arguments, self.request(scope, receive, body), stream.deliver)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
             if stream.started:
-                await stream.fail(self.known(error, scope))
+                await stream.fail(presentable(handler, error, counted=CALL in scope))
             else:
                 await self.fail(error, scope, send, context)
         finally:
@@ -71,6 +73,7 @@ class Outgoing:
         self._events = events
         self._turn = asyncio.Lock()
         self._silent = True
+        self._sent = 0
         self.started = False
         self.kind = (b"content-type", _SSE if events else _NDJSON)
 
@@ -90,6 +93,9 @@ class Outgoing:
         """Send one item; returns when the client can take more."""
         payload = encode(item)
         self._silent = False
+        self._sent += 1
+        if not self._sent % TURN:
+            await asyncio.sleep(0)
         await self._write(b"data: %b\n\n" % payload if self._events else payload + b"\n")
 
     async def fail(self, error: ServiceError | Refused) -> None:

@@ -15,6 +15,9 @@ from cliffracer.shapes import PATH_PARAMETER
 
 _RANKS = {"int": 2, "uuid": 2, "float": 3, "str": 4, "path": 5}
 
+SOCKET = "WEBSOCKET"
+"""Stands for a method: sockets have paths of their own."""
+
 
 class Entry(NamedTuple):
     """One path with parameters, as it stands in a method's expression."""
@@ -80,6 +83,7 @@ class Table:
     def allowed(self, path: str) -> list[str]:
         """Return the methods that a path has, in order."""
         methods = set(self.exact.get(path, ())) | {method for method, match in self.match.items() if match(path)}
+        methods.discard(SOCKET)
         return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 

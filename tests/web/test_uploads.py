@@ -5,6 +5,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 
 from cliffracer import App
+from tests.support.waiting import eventually
 
 
 async def test_upload_beside_text(serve: Any, app: App) -> None:
@@ -19,7 +20,7 @@ async def test_upload_beside_text(serve: Any, app: App) -> None:
     async with serve(app) as served:
         answer = await served.http.post("/shelves/7/pictures", data={"title": "é"}, files={"picture": ("a.png", b"x" * 300_000)})
         assert (answer.status_code, answer.json()) == (201, [7, "é", 1, "a.png", 300_000])
-        assert kept[0].file.closed
+        await eventually(lambda: kept[0].file.closed)
         answer = await served.http.post("/shelves/7/pictures", data={"title": "é"})
         assert (answer.status_code, answer.json()["errors"]) == (422, [{"path": "picture", "message": "is required"}])
         answer = await served.http.post("/shelves/7/pictures", json={"title": "é"})

@@ -1,0 +1,54 @@
+"""What every endpoint does alike: make the context of a call from a request, and make failures fit to be shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from loguru import logger
+from starlette.datastructures import Headers
+
+from cliffracer.context import Context, new_id
+from cliffracer.declarations import where
+from cliffracer.errors import Internal, ServiceError
+from cliffracer.invoke import Handler
+from cliffracer.web.answers import CORRELATION, Refused
+from cliffracer.wire.codecs import Unencodable
+from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
+
+TIMEOUT = b"cliffracer-timeout"
+CALL = "cliffracer.call"
+"""Where the running call stands in the ASGI scope: (watch, context), so that the server can end it when the client is gone."""
+
+
+def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
+    """Return the context of a request: its correlation id and trace if they are sound, its time if that is shorter than ours."""
+    correlation = headers.get(CORRELATION)
+    trace = headers.get(b"traceparent")
+    timeout = headers.get(TIMEOUT)
+    return handler.context(
+        timeout=None if timeout is None else timeout_from(timeout.decode("latin-1")),
+        correlation_id=None if correlation is None else correlation_from(correlation.decode("latin-1")),
+        traceparent=None if trace is None else traceparent_from(trace.decode("latin-1")),
+        headers=Headers(raw=scope["headers"]),
+    )
+
+
+def presentable(handler: Handler, error: Exception, *, counted: bool) -> ServiceError | Refused:
+    """Return a failure as one that may be shown: what is unknown is logged and becomes `Internal`.
+
+    ``counted``: a `ServiceError` came out of `invoke`, which has counted it.
+    """
+    known = isinstance(error, ServiceError | Refused)
+    found = error if isinstance(error, ServiceError | Refused) else _defect(handler, error)
+    if not (counted and known):
+        handler.stats.fail(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
+    return found
+
+
+def _defect(handler: Handler, error: Exception) -> Internal:
+    failed = Internal(error_id=new_id())
+    place = where(handler.function)
+    if isinstance(error, Unencodable):
+        logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", place, error)
+    else:
+        logger.bind(error_id=failed.error_id).opt(exception=error).error("a call of {} could not be handled", place)
+    return failed

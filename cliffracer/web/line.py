@@ -1,0 +1,208 @@
+"""One WebSocket connection as its handler sees it: frames in, frames out, and an end to clients that do not read."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, NamedTuple
+
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketState
+
+from cliffracer.context import Context
+from cliffracer.errors import InvalidInput, ServiceError
+from cliffracer.resilience.deadlines import Watch
+from cliffracer.web.answers import CORRELATION, Headers, Refused
+from cliffracer.web.faults import fault
+from cliffracer.web.shortcut import cut_off, is_lost
+from cliffracer.wire.codecs import encode
+
+BUFFER = 32
+"""Frames that wait for a handler; then the client has to wait, too."""
+GRACE = 1.0
+"""Seconds that a handler which takes frames has to finish once its client is gone; any other is cancelled at once."""
+TURN = 16
+"""Items after which a handler that only yields lets others run: sending does not wait as long as the client keeps up."""
+_LOOK = 5.0
+
+
+class Gone(Exception):
+    """The client is gone, so there is nobody to send to."""
+
+
+class Closing(NamedTuple):
+    """How a socket is to be closed."""
+
+    code: int
+    reason: str = ""
+
+
+class Line(WebSocket[Any]):
+    """The `WebSocket` that a handler may take, accepted already; all that it can do itself works as Starlette's does."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any, context: Context, patience: "Patience") -> None:
+        super().__init__(scope, self._next, self._patiently)
+        self.context = context
+        self.slow = False
+        self._sent = 0
+        self._from_client = receive
+        self._to_client = send
+        self._patience = patience
+        self._frames: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._space = asyncio.Event()
+        self._left: Message | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Say whether the handshake is over."""
+        return self.application_state is not WebSocketState.CONNECTING
+
+    @property
+    def gone(self) -> bool:
+        """Say whether nothing can be sent any more."""
+        return self._left is not None or self.slow or self.application_state is WebSocketState.DISCONNECTED
+
+    # -- the handshake and the end ---------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Take the client's request to connect."""
+        await self._from_client()
+        self.client_state = WebSocketState.CONNECTED
+
+    async def open(self) -> None:
+        """Accept the client."""
+        await super().accept(headers=[(CORRELATION, self.context.correlation_id.encode())])
+
+    async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
+        """Do nothing: a handler's socket is accepted before it is entered."""
+        if subprotocol is not None or headers:
+            raise RuntimeError("the socket is accepted already, so no subprotocol or header can be chosen here")
+
+    async def reject(self, status: int, body: bytes, headers: Headers) -> None:
+        """Answer the handshake with an HTTP response."""
+        if "websocket.http.response" in self.scope.get("extensions", {}):
+            length = (b"content-length", b"%d" % len(body))
+            correlation = (CORRELATION, self.context.correlation_id.encode())
+            await self.send({"type": "websocket.http.response.start", "status": status, "headers": [*headers, length, correlation]})
+            await self.send({"type": "websocket.http.response.body", "body": body})
+        else:
+            await self.send({"type": "websocket.close", "code": 1008})
+
+    async def end(self, closing: Closing) -> None:
+        """Close the socket, unless it is closed."""
+        if self.slow:
+            cut_off(self._to_client, 1013, "the client reads too slowly")
+        elif not self.gone:
+            await self.send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+
+    # -- frames out ------------------------------------------------------------------------------------------------
+
+    async def deliver(self, item: Any) -> None:
+        """Send one item: bytes as a binary frame, anything else as JSON text. Once the client is gone it is dropped."""
+        self._sent += 1
+        if not self._sent % TURN:
+            await asyncio.sleep(0)
+        if self._left is None:
+            if type(item) is bytes:
+                await self._put({"type": "websocket.send", "bytes": item})
+            else:
+                await self._put({"type": "websocket.send", "text": encode(item).decode()})
+
+    async def tell(self, error: ServiceError | Refused) -> None:
+        """Send an error frame."""
+        if not self.gone:
+            await self._put({"type": "websocket.send", "text": f'{{"error":{fault(error).decode()}}}'})
+
+    async def _put(self, message: Message) -> None:
+        try:
+            await self._patiently(message)
+        except OSError:
+            raise Gone from None
+
+    async def _patiently(self, message: Message) -> None:
+        waiting = self._patience.waiting
+        waiting[self] = time.monotonic()
+        if not self._patience.armed:
+            self._patience.arm()
+        try:
+            await self._to_client(message)
+        finally:
+            del waiting[self]
+
+    # -- frames in -------------------------------------------------------------------------------------------------
+
+    async def pump(self, watch: Watch, *, keep: bool) -> None:
+        """Read what the client sends until it leaves: for the handler (``keep``), or to throw it away; then end the handler."""
+        while True:
+            message = await self._from_client()
+            if message["type"] != "websocket.receive":
+                break
+            if keep:
+                self._frames.append(message)
+                self._news.set()
+                if len(self._frames) >= BUFFER and not await self._has_space():
+                    break
+        self._left = message if message["type"] == "websocket.disconnect" else {"type": "websocket.disconnect", "code": 1006}
+        self._news.set()
+        if keep:
+            await asyncio.sleep(GRACE)
+        watch.end(self.context, "cancelled")
+
+    async def _has_space(self) -> bool:
+        while len(self._frames) >= BUFFER:
+            self._space.clear()
+            try:
+                async with asyncio.timeout(_LOOK):
+                    await self._space.wait()
+            except TimeoutError:
+                if is_lost(self._to_client):  # which nobody tells us while we do not read
+                    return False
+        return True
+
+    async def _next(self) -> Message:
+        """Return the next frame, or the disconnect; what Starlette's methods read by."""
+        while not self._frames and self._left is None:
+            self._news.clear()
+            await self._news.wait()
+        if not self._frames:
+            assert self._left is not None  # the only other reason to be here
+            return self._left
+        self._space.set()
+        return self._frames.popleft()
+
+    async def incoming(self, decode: Any) -> AsyncIterator[Any]:
+        """Yield what the client sends, decoded, until it leaves; a frame that does not fit is answered by an error frame and skipped."""
+        while (message := await self._next())["type"] == "websocket.receive":
+            try:
+                value = decode(message)
+            except InvalidInput as error:
+                await self.tell(error)
+            else:
+                yield value
+
+
+class Patience:
+    """Ends sockets whose client does not read, with one look per second at those that are being sent to."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self.waiting: dict[Line, float] = {}
+        self.armed = False
+
+    def arm(self) -> None:
+        """Look after the sends that wait, until none does."""
+        self.armed = True
+        asyncio.get_running_loop().call_later(min(1.0, self.most / 4), self._look)
+
+    def _look(self) -> None:
+        self.armed = False
+        late = time.monotonic() - self.most
+        for line in [line for line, began in self.waiting.items() if began < late]:
+            line.slow = True
+            task = line.context.task
+            if task is not None and line.context.ended is None:
+                line.context.ended = "cancelled"
+                task.cancel()
+        if self.waiting:
+            self.arm()

@@ -1,0 +1,174 @@
+"""Answers WebSockets: what a handler yields goes out as JSON frames, what the client sends comes in as decoded values.
+
+The handshake is bound and admitted like a request, so that a refusal is an HTTP answer (a problem document) and no handler is
+entered. Past middleware the socket is accepted, also for a handler that takes the `WebSocket` and drives it. It is closed with
+1000 when the handler returns, 1008 when it refuses something, 1009 for a frame over the limit, 1011 for a defect, 1012 when the
+service stops, 1013 when there is too much or the client reads too slowly; a failure is told by an ``{"error": {...}}`` frame first.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.websockets import WebSocketDisconnect
+
+from cliffracer.checking import Declared
+from cliffracer.context import Context
+from cliffracer.declarations import Socket
+from cliffracer.errors import Forbidden, InvalidInput, ServiceError
+from cliffracer.invoke import Handler, invoke
+from cliffracer.signature import bare, dotted
+from cliffracer.web.answers import Refused, correlation_of, problem
+from cliffracer.web.binding import Binder
+from cliffracer.web.calls import TIMEOUT, context_of, presentable
+from cliffracer.web.endless import Endless
+from cliffracer.web.line import Closing, Gone, Line, Patience
+from cliffracer.wire.codecs import Decoder
+
+_CODES = {413: 1009, 429: 1013, 499: 1000, 500: 1011, 503: 1012, 504: 1013}
+_REFUSAL = 1008
+_SOCKET = "starlette.websockets.WebSocket"
+
+
+class SocketEndpoint:
+    """One WebSocket path as an ASGI application, from the handshake to the close."""
+
+    def __init__(
+        self, record: Socket, declared: Declared, handler: Handler, *, endless: Endless, patience: Patience, origins: tuple[str, ...] = ()
+    ) -> None:
+        signature, shape = declared.signature, declared.shape
+        assert signature is not None
+        assert shape is not None  # both are there once the app is frozen
+        self.record = record
+        self.handler = handler
+        self._endless = endless
+        self._patience = patience
+        self._origins = frozenset(origins)
+        self._binder = Binder(signature, shape)
+        self._decode = None if shape.incoming is None else frame_decoder(shape.incoming.annotation)
+        self._keeps = self._decode is not None or any(dotted(bare(p.annotation)) == _SOCKET for p in signature.needs)
+        handler.mappings = {**_MAPPINGS, **handler.mappings}
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Serve one client."""
+        handler = self.handler
+        headers = dict(scope["headers"])
+        headers.pop(TIMEOUT, None)  # a socket has no end that its client could name
+        context = context_of(handler, scope, headers)
+        line = Line(scope, receive, send, context, self._patience)
+        pump: asyncio.Task[None] | None = None
+        entered = False
+        try:
+            await line.connect()
+            check_origin(headers, self._origins)
+            incoming = () if self._decode is None else (line.incoming(self._decode),)
+            arguments = self._binder.bind(scope.get("path_params"), scope, headers, b"", incoming=incoming)
+            self._endless.add(context, handler.watch)
+            handler.gate.admit(None)
+            entered = True
+            pump = asyncio.create_task(line.pump(handler.watch, keep=self._keeps), name="socket reader")
+            await self._finish(line, await invoke(handler, context, arguments, line, line.deliver))
+        except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every client gets an answer
+            await self._fail(line, presentable(handler, error, counted=entered))
+        finally:
+            self._endless.remove(context)
+            if pump is not None:
+                pump.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await pump
+
+    async def _finish(self, line: Line, result: Any) -> None:
+        if isinstance(result, Closing):
+            await line.end(result)
+        elif isinstance(result, Refused):
+            await self._fail(line, result)
+        elif not line.accepted:
+            await self._fail(line, Forbidden("the socket was not let in"))
+        else:
+            if result is not None:
+                await line.deliver(result)
+            await line.end(Closing(1000))
+
+    async def _fail(self, line: Line, error: ServiceError | Refused) -> None:
+        try:
+            if not line.accepted:
+                await line.reject(*problem(error))
+                return
+            await line.tell(error)
+            code = _CODES.get(error.status, _REFUSAL)
+            await line.end(Closing(code, error.title if isinstance(error, ServiceError) else error.detail[:100]))
+        except (Gone, WebSocketDisconnect, OSError):  # it left while it was told
+            return
+
+
+async def refuse_socket(scope: dict[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
+    """Answer a handshake that no handler serves."""
+    line = Line(scope, receive, send, Context(correlation_id=correlation_of(scope)), Patience(0))
+    await line.connect()
+    await line.reject(*problem(error))
+
+
+def frame_decoder(annotation: Any) -> Callable[[Any], Any]:
+    """Return what decodes a received message to T of ``AsyncIterator[T]``.
+
+    Frames are JSON, in text or binary. ``str`` also takes a text frame that is no JSON string as it is, ``bytes`` takes binary
+    frames as they are.
+    """
+    kind = (get_args(bare(annotation)) or (Any,))[0]
+    decoder: Decoder[Any] = Decoder(kind)
+
+    def decode(message: Any) -> Any:
+        text, data = message.get("text"), message.get("bytes")
+        if kind is bytes and data is not None:
+            return data
+        try:
+            return decoder.decode(text.encode() if text is not None else data)
+        except InvalidInput:
+            if kind is str and text is not None:
+                return text
+            raise
+
+    return decode
+
+
+def check_origin(headers: Any, allowed: frozenset[str]) -> None:
+    """Raise `Forbidden` for a page of another site: browsers let any page open a socket, cookies included (RFC 6455, 10.2)."""
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or "*" in allowed or origin in allowed:
+        return
+    try:
+        here = urlsplit("//" + headers.get(b"host", b"").decode("latin-1"))
+        there = urlsplit(origin)
+        same = here.hostname is not None and here.hostname == there.hostname and _port(here, there.scheme) == _port(there, there.scheme)
+    except ValueError:  # a port that is no number
+        same = False
+    if not same:
+        raise Forbidden("a page of another site may not open this socket: cors_origins lists those that may")
+
+
+def _port(address: Any, scheme: str) -> int:
+    found: int | None = address.port
+    return found if found is not None else {"https": 443, "wss": 443}.get(scheme, 80)
+
+
+def _refused(error: HTTPException) -> Refused:
+    return Refused(error.status_code, str(error.detail), [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()])
+
+
+def _closing(error: WebSocketException) -> Closing:
+    return Closing(error.code, error.reason)
+
+
+def _left(_: Exception) -> None:
+    return None
+
+
+_MAPPINGS: dict[type[Exception], Callable[..., Any]] = {
+    HTTPException: _refused,
+    WebSocketException: _closing,
+    WebSocketDisconnect: _left,
+    Gone: _left,
+}
