@@ -73,9 +73,9 @@ class Link:
     async def close(self) -> GuardedClient | None:
         """Stop: no connection is made any more. Returns the client that is still open, for its owner to close."""
         self._closed = True
-        if self._redialing is not None:
+        while self._redialing is not None and not self._redialing.done():
             self._redialing.cancel()
-            await asyncio.wait([self._redialing])
+            await asyncio.wait([self._redialing], timeout=0.1)  # again and again: nats-py may swallow a cancellation
         client, self.client, self.connected = self.client, None, False
         return client
 
@@ -94,7 +94,7 @@ class Link:
             raise
         finally:
             self._attempting = False
-        if client.over:  # accepted and ended at once, as with a token that expires now
+        if client.over or self._closed:  # accepted and ended at once, as with a token that expires now
             self._abandon(client)
             raise self._dialer.told(nats.errors.Error(client.why), client.address)
         self.connected = True
@@ -129,7 +129,7 @@ class Link:
     async def _redial(self, old: GuardedClient, since: float) -> None:
         await old.bury()
         refused = False
-        while True:
+        while not self._closed:
             await asyncio.sleep(self._next_pause())
             try:
                 await self._connect()
@@ -140,7 +140,10 @@ class Link:
             except Exception as error:  # noqa: BLE001 - nothing that goes wrong here may end the attempts
                 logger.debug("NATS is still away: {reason}", reason=reason(error))
             else:
-                break
+                self._returned(since)
+                return
+
+    def _returned(self, since: float) -> None:
         after = time.monotonic() - since
         logger.info("NATS connection is back after {seconds:.1f} s", seconds=after, server=self._dialer.label)
         _tell(self._on_back, after)
