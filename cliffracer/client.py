@@ -44,6 +44,11 @@ class AsyncClient:
         """Who is there, by discovery."""
         return self._link.directory
 
+    @property
+    def link(self) -> Connection:
+        """What carries the calls, for tools that look behind them."""
+        return self._link
+
     def __getattr__(self, name: str) -> Service:
         if name.startswith("_"):
             raise AttributeError(name)

@@ -31,3 +31,14 @@ def _number(text: str, value: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{value!r} is no length of time: write seconds, or 500ms, 30s, 10m, 1h, 1h30m, 7d") from None
+
+
+def worded(value: float) -> str:
+    """Return seconds as people write them, and as `seconds` reads them: ``1h30m``, ``45s``, ``250ms``."""
+    if value < 1:
+        return f"{value * 1000:g}ms" if value else "0s"
+    left, words = value, ""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        count, left = divmod(left, size)
+        words += f"{count:.0f}{unit}" if count else ""
+    return words + (f"{left:g}s" if left or not words else "")

@@ -1,120 +1,102 @@
 """``cliffracer call`` and ``cliffracer emit``."""
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from cliffracer.cli.output import json_option, print_json, tells
-from cliffracer.client import connect_async
-from cliffracer.errors import SetupError
+from cliffracer.cli.arguments import fitted, json_of, parse, unfitted
+from cliffracer.cli.output import good, print_json, print_line, say, soft
+from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.client import AsyncClient
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError, Unavailable
 from cliffracer.settings import Settings
 
 
-@click.command(short_help="Call a method of a running service.")
-@click.argument("target", metavar="SERVICE.METHOD")
-@click.argument("arguments", nargs=-1)
-@click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
-@click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
-@json_option
-@tells
-def call(target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, as_json: bool) -> None:  # noqa: ARG001 - JSON either way
-    """Call SERVICE.METHOD with ARGUMENTS and print the reply as JSON.
-
-    name=text   a string, or a number, true, false or null where the text is one
-    name:=json  any JSON value
-    name=@file  the content of a file; @file alone: all arguments as a JSON object, - reads standard input
-    text        an argument by position
-    """
-    positional, named = parse_arguments(arguments)
-    asyncio.run(_call(target, positional, named, stream=stream, timeout=timeout))
-
-
-async def _call(target: str, positional: list[Any], named: dict[str, Any], *, stream: bool, timeout: str | None) -> None:
-    async with connect_async(settings=Settings.load(), timeout=timeout) as client:
-        try:
-            if not stream:
-                print_json(await client.call(target, *positional, **named))
-                return
-            async for item in client.stream(target, *positional, **named):
-                click.echo(msgspec.json.encode(item))
-        except (TypeError, ValueError) as error:
-            raise SetupError(str(error)) from None
-
-
-@click.command(short_help="Emit an event.")
-@click.argument("subject")
-@click.argument("data", default="null")
-@click.option("--core", is_flag=True, help="Over core NATS: at most once, not stored.")
-@click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
-@json_option
-@tells
-def emit(subject: str, data: str, core: bool, event_id: str | None, as_json: bool) -> None:
-    """Emit an event on SUBJECT with DATA as JSON (@file, or - for standard input)."""
-    value = _json(data, "DATA")
+def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, as_json: bool) -> None:  # noqa: ARG001 - it prints JSON either way
+    """Call and print."""
+    service, dot, method = target.partition(".")
+    if not (service and dot and method):
+        raise click.UsageError(f"{target} names no method: write service.method, as in user_service.get_user")
+    settings = reach_settings()
+    positional, named = parse(arguments)
 
     async def run() -> None:
-        async with connect_async(settings=Settings.load()) as client:
+        async with reached(settings, timeout=checked_time(timeout)) as client:
+            args, kwargs = await prepared(client, target, positional, named)
             try:
-                await client.emit(subject, value, durable=not core, id=event_id)
+                if not stream:
+                    print_json(await client.call(target, *args, **kwargs))
+                    return
+                async for item in client.stream(target, *args, **kwargs):
+                    print_line(item)
+            except Unavailable as error:
+                raise _with_place(error, settings) from None
+
+    asyncio.run(run())
+
+
+async def prepared(client: AsyncClient, target: str, positional: list[Any], named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments as the method takes them, checked by its schema where it publishes one."""
+    service, _, method = target.partition(".")
+    try:
+        known = (await client.directory.schemas(service, method)).get(method, {})
+    except ValueError as error:  # a name that no subject can have
+        raise SetupError(str(error)) from None
+    schema = msgspec.json.decode(known["request_schema"]) if "request_schema" in known else None
+    if schema is None or positional:
+        return [unfitted(value) for value in positional], {name: unfitted(value) for name, value in named.items()}
+    return [], fitted(target, named, schema)
+
+
+def emit(
+    *, subject: str, data: tuple[str, ...], core: bool, event_id: str | None, key: str | None, delay: str | None, as_json: bool
+) -> None:
+    """Emit and say so."""
+    settings = reach_settings()
+    value = _event_data(data)
+    options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
+
+    async def run() -> None:
+        async with reached(settings) as client:
+            try:
+                await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:
-                raise SetupError(str(error)) from None
+                raise SetupError(f"{error}.") from None
 
     asyncio.run(run())
     if as_json:
         print_json({"emitted": subject, "durable": not core})
     else:
-        click.echo(f"emitted {subject}" + ("" if core else ", stored"))
+        say(f"{good('emitted')} {subject} {soft('to whoever listens now' if core else 'and stored')}")
 
 
-def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Return (positional, named) arguments of a call; `click.UsageError` for what cannot be read."""
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if sign and name.removesuffix(":").isidentifier():
-            found = _json(value, name.removesuffix(":")) if name.endswith(":") else _plain(value)
-            if name.removesuffix(":") in named:
-                raise click.UsageError(f"{name.removesuffix(':')} is given twice")
-            named[name.removesuffix(":")] = found
-        elif text.startswith("@") or text == "-":
-            whole = _json(text, text)
-            if not isinstance(whole, dict):
-                raise click.UsageError(f"{text} holds no JSON object of named arguments")
-            named.update(whole)
-        else:
-            positional.append(_plain(text))
-    if positional and named:
-        raise click.UsageError("give all arguments by name, or all by position")
-    return positional, named
-
-
-def _plain(text: str) -> Any:
-    """Return a number, true, false or null where the text is one, else the text, or the content of ``@file``."""
-    if text.startswith("@"):
-        return _read(text)
+def checked_time(text: str | None) -> str | None:
+    """Return a length of time as given; `click.UsageError` if it is none."""
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        return text
-    return value if value is None or isinstance(value, bool | int | float) else text
+        if text is not None:
+            seconds(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return text
 
 
-def _json(text: str, name: str) -> Any:
-    try:
-        return msgspec.json.decode(_read(text) if text.startswith("@") or text == "-" else text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise click.UsageError(f"{name} is no JSON: {error}") from None
+def _event_data(texts: tuple[str, ...]) -> Any:
+    if not texts:
+        return None
+    if len(texts) == 1 and "=" not in texts[0].split("{")[0].split("[")[0].split('"')[0]:
+        return json_of(texts[0], "DATA")
+    positional, named = parse(texts)
+    if positional:
+        raise click.UsageError("DATA is one JSON value, or name=value pairs")
+    return {name: unfitted(value) for name, value in named.items()}
 
 
-def _read(text: str) -> str:
-    if text == "-":
-        return sys.stdin.read()
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{text[1:]} cannot be read: {error}") from None
+def _with_place(error: Unavailable, settings: Settings) -> Unavailable:
+    """Return the error, and where was looked if nothing at all runs there."""
+    if not error.message.endswith("No service is running."):
+        return error
+    told = error.message.removesuffix("No service is running.")
+    return Unavailable(f"{told}No service is running {looked_at(settings)}. Start one: cliffracer run")

@@ -1,27 +1,29 @@
-"""Finds the apps that a command is given: ``users:app``, ``orders/main.py:app``, or a module or file alone."""
+"""Finds the apps that a command is given: ``users:app``, ``orders/main.py:app``, or a module, file or package alone."""
 
 import difflib
 import importlib
 import importlib.util
 import sys
+import tomllib
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from cliffracer.app import App
 from cliffracer.errors import SetupError
 
 GUESSES = ("app.py", "main.py")
+_FILES = ("*.py", "*/*.py", "src/*/*.py")
 
 
-def load_apps(targets: tuple[str, ...], *, default: str | None = None) -> list[App]:
-    """Return the apps; without targets the ``default`` of the settings, or that of ``app.py`` or ``main.py``."""
+def load_apps(targets: tuple[str, ...]) -> list[App]:
+    """Return the apps; without targets those that the project's settings name, or that of ``app.py`` or ``main.py``."""
     if not targets:
-        found = (default,) if default else tuple(name for name in GUESSES if Path(name).is_file())[:1]
-        if not found:
-            raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
-        targets = found
-    return [app for target in targets for app in load(target)]
+        targets = configured() or tuple(name for name in GUESSES if Path(name).is_file())[:1]
+    if not targets:
+        raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
+    return list(dict.fromkeys(app for target in targets for app in load(target)))
 
 
 def load(target: str) -> list[App]:
@@ -36,7 +38,7 @@ def load(target: str) -> list[App]:
         return unique
     if name not in vars(module):
         near = difflib.get_close_matches(name, apps, n=1, cutoff=0.5) or list(apps)[:1]
-        hint = f" Did you mean {place}:{near[0]}?" if near else ""
+        hint = f" Did you mean {place}:{near[0]}?" if near else f" Write {name} = App('name') in it."
         raise SetupError(f'There is no "{name}" in {place}.{hint}')
     found = vars(module)[name]
     if not isinstance(found, App):
@@ -44,15 +46,37 @@ def load(target: str) -> list[App]:
     return [found]
 
 
+def configured() -> tuple[str, ...]:
+    """Return what ``app`` says in cliffracer.toml or in [tool.cliffracer] of pyproject.toml; empty if neither does."""
+    for name, keys in (("cliffracer.toml", ()), ("pyproject.toml", ("tool", "cliffracer"))):
+        try:
+            table: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            continue  # Settings.load tells what is wrong with it
+        for key in keys:
+            table = table.get(key, {})
+        found = table.get("app", ())
+        named = (found,) if isinstance(found, str) else tuple(found) if isinstance(found, list) else ()
+        if found and not (named and all(isinstance(one, str) for one in named)):
+            raise SetupError(f'app in {name} must be text, such as "users:app", or a list of such texts.')
+        if named:
+            return named
+    return ()
+
+
 def _module(place: str, target: str) -> ModuleType:
-    path = Path(place)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    if path.suffix == ".py" or (path.is_file() and "/" in place):
-        return _from_file(path)
-    if not all(part.isidentifier() for part in place.split(".")):
+    path = Path(place)
+    if path.suffix == ".py" or "/" in place:
+        return _from_path(path)
+    if not place or not all(part.isidentifier() for part in place.split(".")):
         raise SetupError(f"{target!r} names no app. Write module:app, or path/to/file.py:app. {_visible()}")
+    return _imported(place)
+
+
+def _imported(place: str) -> ModuleType:
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -65,17 +89,25 @@ def _module(place: str, target: str) -> ModuleType:
         raise SetupError(_trimmed(error)) from None
 
 
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise SetupError(f"There is no file {path}. {_visible()}")
-    name = path.stem
+def _from_path(path: Path) -> ModuleType:
+    """Import a file or package by its path: as part of a package where it is in one, else with its folder to import from."""
+    if not path.is_file() and not (path / "__init__.py").is_file():
+        raise SetupError(f"There is no {'file' if path.suffix == '.py' else 'package'} {path}. {_visible()}")
+    whole = path.resolve()
+    top = whole.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    if str(top) not in sys.path:
+        sys.path.insert(0, str(top))
+    name = ".".join(whole.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
     known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
-        return known
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # so that the file can import its neighbours
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if "." in name or path.is_dir() or (known is not None and getattr(known, "__file__", None) == str(whole)):
+        return _imported(name)
+    return _executed(name if known is None else f"{whole.parent.name}_{name}", whole)
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a .py file has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -95,12 +127,9 @@ def _trimmed(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent.parent
     shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
-    text = "".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error))
-    return f"{_where(shown)} cannot be imported:\n{text.rstrip()}"
-
-
-def _where(frames: list[traceback.FrameSummary]) -> str:
-    return Path(frames[0].filename).name if frames else "That module"
+    text = "".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip()
+    file = shown[0].filename if shown else getattr(error, "filename", None)
+    return f"{Path(file).name if file else 'That module'} cannot be imported:\n{text.replace(f'{Path.cwd()}/', '')}"
 
 
 def _visible() -> str:
@@ -111,9 +140,9 @@ def _visible() -> str:
 def visible_apps(limit: int = 10) -> list[str]:
     """Return import strings of the apps in this folder and those below, as far as their text tells."""
     found: list[str] = []
-    for pattern in ("*.py", "*/*.py"):
+    for pattern in _FILES:
         for file in sorted(Path().glob(pattern)):
-            if len(found) >= limit or any(part.startswith(".") for part in file.parts):
+            if len(found) >= limit or any(part.startswith(".") or part == "tests" for part in file.parts):
                 continue
             found.extend(f"{file.stem if len(file.parts) == 1 else file}:{name}" for name in _app_names(file))
     return found

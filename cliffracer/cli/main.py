@@ -1,35 +1,63 @@
 """The ``cliffracer`` command; each subcommand is imported when it is used, so that ``--help`` is quick."""
 
 import importlib
-from typing import Any
+import os
+import sys
+from collections.abc import Sequence
 
 import click
 
-COMMANDS = {
-    "call": ("cliffracer.cli.calls:call", "Call a method of a running service."),
-    "config": ("cliffracer.cli.look:config", "Show every setting and where it comes from."),
-    "emit": ("cliffracer.cli.calls:emit", "Emit an event."),
-    "health": ("cliffracer.cli.look:health", "Ask a service over HTTP whether it is ready."),
-    "routes": ("cliffracer.cli.routes:routes", "List what an app declares."),
-    "run": ("cliffracer.cli.run:run", "Run one or more apps."),
-    "services": ("cliffracer.cli.look:services", "List the services that run now."),
+from cliffracer.cli.output import tell
+from cliffracer.errors import CliffracerError
+
+SECTIONS = {
+    "Develop": {
+        "run": ("serving", "Run one or more apps."),
+        "routes": ("serving", "List what apps declare."),
+        "servers": ("keeping", "Look after the embedded servers."),
+    },
+    "Talk to services": {
+        "call": ("talking", "Call a method of a running service."),
+        "emit": ("talking", "Emit an event."),
+        "tail": ("talking", "Print events as they happen."),
+        "bench": ("talking", "Measure how fast a method answers."),
+    },
+    "Look": {
+        "services": ("looking", "List the services that run now."),
+        "top": ("looking", "Watch the services that run now."),
+        "health": ("looking", "Ask a service over HTTP whether it is ready."),
+        "config": ("looking", "Show every setting and where it comes from."),
+    },
+    "Keep": {
+        "dead": ("keeping", "Show, replay or discard events that could not be handled."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), name)
+        module = importlib.import_module(f"cliffracer.cli.commands.{COMMANDS[cmd_name][0]}")
+        found: click.Command = getattr(module, cmd_name)
         return found
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only for a mistake
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+        for section, entries in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(10), text) for name, (_, text) in entries.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +69,21 @@ def cli() -> None:
     """
 
 
-def main(*args: Any, **kwargs: Any) -> None:
-    """Run the command line."""
-    cli(*args, **kwargs)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. A mistake of the user's is a message, never a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(given, prog_name="cliffracer", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CliffracerError as error:
+        tell(error, as_json="--json" in given)
+        code = 1
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except BrokenPipeError:  # the reader has seen enough: `cliffracer services | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,68 +1,160 @@
-"""How commands print: tables for people, JSON for programs, one line for a mistake."""
+"""How commands print: tables for people, JSON for programs, one line for a mistake; colours on a terminal only."""
 
-import functools
+import json
+import os
+import re
 import shutil
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 import click
 import msgspec
 
 from cliffracer.errors import CliffracerError, InvalidInput, ServiceError
 
-F = TypeVar("F", bound=Callable[..., Any])
+_UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_JSON_PARTS = re.compile(
+    r'(?P<key>"(?:\\.|[^"\\])*")(?=\s*:)|(?P<text>"(?:\\.|[^"\\])*")|(?P<word>\b(?:true|false|null)\b)|(?P<number>-?\d[\d.eE+-]*)'
+)
+_JSON_COLOURS = {"key": "cyan", "text": "green", "word": "magenta", "number": "yellow"}
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line, in colour if that stream is a terminal and neither NO_COLOR nor a dumb terminal forbids it."""
+    click.echo(text, err=err, color=_colour(sys.stderr if err else sys.stdout))
+
+
+def strong(text: str) -> str:
+    """Return text for headings and names."""
+    return click.style(text, bold=True)
+
+
+def soft(text: str) -> str:
+    """Return text that matters less."""
+    return click.style(text, dim=True)
+
+
+def good(text: str) -> str:
+    """Return text that says that all is well."""
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    """Return text that says that something is wrong."""
+    return click.style(text, fg="red")
+
+
+def odd(text: str) -> str:
+    """Return text that wants to be looked at."""
+    return click.style(text, fg="yellow")
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, indented on a terminal."""
-    text = msgspec.json.encode(value)
-    click.echo(msgspec.json.format(text, indent=2).decode())
+    """Print a value as indented JSON."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    say(_highlighted(_UNSAFE_IN_JSON.sub(_escape, text)))
+
+
+def print_line(value: Any) -> None:
+    """Print a value as JSON on one line: an item of a stream."""
+    say(_highlighted(_UNSAFE_IN_JSON.sub(_escape, msgspec.json.encode(value).decode())))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print rows under headings, as wide as they need and not wider than the terminal; ``empty`` if there are none."""
+    """Print rows under headings; on a terminal not wider than it is; ``empty`` if there are none. Numbers stand on the right."""
     if not rows:
-        click.echo(empty)
+        say(soft(empty))
         return
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(heading), *(len(row[at]) for row in cells)) for at, heading in enumerate(headings)]
-    room = shutil.get_terminal_size((120, 24)).columns
-    spare = room - sum(widths[:-1]) - 2 * (len(widths) - 1)
-    widths[-1] = max(12, min(widths[-1], spare))
-    click.echo(click.style(_line(headings, widths), bold=True))
-    for row in cells:
-        click.echo(_line(row, widths))
+    say("\n".join(table(headings, rows, room=_room())))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    last = cells[-1] if len(cells[-1]) <= widths[-1] else cells[-1][: widths[-1] - 1] + "…"
-    return "  ".join([*(cell.ljust(width) for cell, width in zip(cells[:-1], widths[:-1], strict=True)), last]).rstrip()
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: int | None = None) -> list[str]:
+    """Return the lines of a table; the widest columns give way where it would be wider than ``room``."""
+    cells = [[cell if isinstance(cell, str) else _shown(cell) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
+    while room is not None and sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > 12:
+        widths[widths.index(max(widths))] -= 1
+    right = [all(_is_number(row[at]) for row in rows) for at in range(len(headings))]
+    lines = [_line([soft(heading) for heading in headings], widths, right)]
+    return [*lines, *(_line(row, widths, right) for row in cells)]
 
 
-def tells(command: F) -> F:
-    """Print what a command raises on purpose as a message, and exit with 1; never a traceback for a user's mistake."""
+def width(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in click.unstyle(text))
 
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except CliffracerError as error:
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {message_of(error)}", err=True)
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
 
-    return run  # type: ignore[return-value]  # wraps keeps the signature
+def printable(text: str) -> str:
+    """Return text from elsewhere that moves no cursor: control characters are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def tell(error: CliffracerError, *, as_json: bool = False) -> None:
+    """Print what went wrong: a line on standard error, or as JSON on standard output for the program that asked for it."""
+    if as_json:
+        print_json({"error": described(error)})
+        return
+    say(f"{click.style('Error:', fg='red', bold=True)} {message_of(error)}", err=True)
+
+
+def described(error: CliffracerError) -> dict[str, Any]:
+    """Return an error as a program reads it."""
+    found: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    if isinstance(error, ServiceError):
+        found |= {"code": error.code, "details": error.details}
+    return found
 
 
 def message_of(error: CliffracerError) -> str:
     """Return what to show for an error: its class where that says something, its message, every field that was refused."""
     if isinstance(error, InvalidInput) and error.errors:
-        lines = [f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors]
-        return "\n".join([error.message, *lines])
+        head = error.message if error.message.endswith(":") else f"{error.message}:"
+        return "\n".join([head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)])
     if isinstance(error, ServiceError):
         more = f" (error id {error.details['error_id']}: see the log of the service)" if error.details.get("error_id") else ""
-        return f"{type(error).__name__}: {error.message}{more}"
+        return f"{type(error).__name__}: {printable(error.message)}{more}"
     return str(error)
+
+
+def _colour(stream: TextIO | None) -> bool | None:
+    """Return whether to colour; None lets click ask whether the stream is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return False if os.environ.get("TERM") == "dumb" or stream is None else None
+
+
+def _room() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _shown(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.2f}"
+    return "" if cell is None else printable(str(cell))
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    return "  ".join(_fitted(cell, wide, right=to) for cell, wide, to in zip(cells, widths, right, strict=True)).rstrip()
+
+
+def _fitted(cell: str, wide: int, *, right: bool) -> str:
+    if width(cell) > wide:
+        cell = f"{click.unstyle(cell)[: wide - 1]}…"
+    blank = " " * (wide - width(cell))
+    return blank + cell if right else cell + blank
+
+
+def _escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+def _highlighted(text: str) -> str:
+    return _JSON_PARTS.sub(lambda found: click.style(found[0], fg=_JSON_COLOURS[found.lastgroup or "text"]), text)

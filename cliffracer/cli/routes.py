@@ -1,34 +1,39 @@
-"""``cliffracer routes``: what an app declares, without running it."""
+"""``cliffracer routes``: what apps declare, without running them."""
 
 from typing import Any
 
-import click
-
 from cliffracer.app import App
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import json_option, print_json, print_table, tells
-from cliffracer.declarations import Route, Rpc, Socket, Subscription, Timer, place_of, where
+from cliffracer.cli.output import print_json, print_table, soft
+from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer, place_of, where
+from cliffracer.durations import worded
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 
+_ORDER = ("http", "websocket", "files", "rpc", "event", "timer", "leader")
 
-@click.command(short_help="List what an app declares.")
-@click.argument("apps", nargs=-1)
-@json_option
-@tells
-def routes(apps: tuple[str, ...], as_json: bool) -> None:
-    """List the HTTP routes, RPC subjects, events, sockets and timers of APPS, each with the line that declares it."""
-    rows = [row for app in load_apps(apps) for row in _rows(app, Subjects(Settings.load().namespace))]
+
+def routes(*, apps: tuple[str, ...], as_json: bool) -> None:
+    """Print the table."""
+    subjects = Subjects(Settings.load().namespace)
+    found = [row for app in load_apps(apps) for row in _rows(app, subjects)]
+    several = len({row["app"] for row in found}) > 1
+    found.sort(key=lambda row: (row["app"], _ORDER.index(row["kind"])))
     if as_json:
-        print_json(rows)
-    else:
-        shown = [[row["kind"], row["name"], row["function"], row["place"]] for row in rows]
-        print_table(["kind", "name", "function", "declared in"], shown, empty="Nothing is declared.")
+        print_json(found)
+        return
+    headings = [*(["app"] if several else []), "kind", "name", "", "function", "declared in"]
+    shown = [
+        [*([row["app"]] if several else []), soft(row["kind"]), row["name"], soft(row["manner"]), row["function"], soft(row["place"])]
+        for row in found
+    ]
+    print_table(headings, shown, empty="Nothing is declared.")
 
 
 def _rows(app: App, subjects: Subjects) -> list[dict[str, Any]]:
     rows = []
-    for declared in app.freeze().declared:
+    frozen = app.freeze()
+    for declared in frozen.declared:
         record = declared.record
         code = getattr(record.function, "__code__", None)
         rows.append(
@@ -39,20 +44,26 @@ def _rows(app: App, subjects: Subjects) -> list[dict[str, Any]]:
                 "place": place_of(code) if code is not None else where(record.function),
             }
         )
-    return sorted(rows, key=lambda row: (row["kind"], row["name"]))
+    files = [
+        {"app": app.name, "kind": "files", "name": s.path, "manner": "", "function": "", "place": str(s.folder)} for s in frozen.statics
+    ]
+    return [*rows, *files]
 
 
 def _named(app: App, record: Any, subjects: Subjects) -> dict[str, str]:
     match record:
         case Route():
-            return {"kind": "http", "name": f"{'/'.join(record.methods)} {record.path}"}
+            return {"kind": "http", "name": f"{'/'.join(record.methods)} {record.path}", "manner": ""}
         case Socket():
-            return {"kind": "websocket", "name": record.path}
+            return {"kind": "websocket", "name": record.path, "manner": ""}
         case Rpc():
-            return {"kind": "rpc", "name": subjects.rpc(app.name, record.name)}
+            return {"kind": "rpc", "name": subjects.rpc(app.name, record.name), "manner": ""}
         case Subscription():
             manner = "durable" if record.durable else "each replica" if record.each else "at most once"
-            return {"kind": "event", "name": f"{record.subject} ({manner})"}
+            return {"kind": "event", "name": record.subject, "manner": manner}
         case Timer():
-            return {"kind": "timer", "name": record.cron or f"every {record.every:g} s"}
+            plan = f"every {worded(record.every)}" if record.every is not None else f"{record.cron} {record.tz}"
+            return {"kind": "timer", "name": plan, "manner": "each replica" if record.each else "once per cluster"}
+        case Leader():
+            return {"kind": "leader", "name": record.function.__name__, "manner": "one replica"}
     raise AssertionError(record)

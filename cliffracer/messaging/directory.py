@@ -56,6 +56,10 @@ class Stats(msgspec.Struct):
     endpoints: list[Figures] = []
 
 
+class _Schemas(msgspec.Struct):
+    endpoints: dict[str, dict[str, str]] = {}
+
+
 class Directory:
     """Asks the services on the bus who they are, and words the error for a call that nobody answers."""
 
@@ -102,6 +106,15 @@ class Directory:
                 self._known = await self.ask("INFO")
                 self._until = time.monotonic() + KEPT
             return self._known
+
+    async def schemas(self, service: str, method: str = "", *, timeout: float = 2.0) -> dict[str, dict[str, str]]:
+        """Return the JSON Schemas, as text, of a method or of all methods of a service; empty if it has none or nobody is there."""
+        subject = self._subjects.discovery("SCHEMA", service).encode()
+        try:
+            reply = await self._bus.request(subject, method.encode(), timeout=timeout)
+            return msgspec.json.decode(reply.payload, type=_Schemas).endpoints
+        except (ServiceError, msgspec.MsgspecError, UnicodeDecodeError):
+            return {}
 
     async def nobody(self, service: str, method: str) -> Unavailable:
         """Return the error for a call that nobody answers: what runs, and what was perhaps meant."""

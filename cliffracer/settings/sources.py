@@ -15,8 +15,10 @@ from cliffracer.settings import dotenv
 PREFIX = "CLIFFRACER_"
 FILE = "_FILE"
 MAX_FILE = 1_000_000  # characters of a settings file or of the file that a *_FILE variable names
-OTHER_VARIABLES = frozenset({"CLIFFRACER_HOME", "CLIFFRACER_DEV_GRACE"})
-"""Variables of the development servers, which are no settings."""
+OTHER_VARIABLES = frozenset({"CLIFFRACER_HOME", "CLIFFRACER_DEV_GRACE", "CLIFFRACER_TOKEN"})
+"""Variables of the development servers and of the command line, which are no settings."""
+OTHER_KEYS = frozenset({"app"})
+"""Keys of a settings file that are the command line's: what ``cliffracer run`` runs."""
 
 _BARE = ("nats_", "database_", "db_", "http_", "auth_", "oidc_", "log_", "batch_size", "cors_origins", "static_base_url", "trusted_proxies")
 
@@ -92,7 +94,8 @@ class Search:
             if not isinstance(table, dict):
                 raise SetupError(f"{path}: {key} must be a table")
         for key, value in table.items():
-            self._entry(key, value, path)
+            if key not in OTHER_KEYS:
+                self._entry(key, value, path)
 
     def _entry(self, key: str, value: object, path: Path) -> None:
         name = key.removesuffix(FILE.lower())

@@ -1,5 +1,6 @@
 """What is in stock: reserves goods for an order, all of them or none."""
 
+from operator import itemgetter
 from typing import Annotated
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from msgspec import Meta, Struct
 from cliffracer import App, Conflict, Database, Model, NotFound, Repository, Transaction, Unique
 
 app = App("inventory", version="1.0.0", description="what is in stock")
+ASSORTMENT = {"pen": (150, 1000), "book": (1290, 500), "lamp": (4500, 300), "desk": (19900, 80)}
 
 
 class Article(Model):
@@ -56,12 +58,9 @@ async def reserve(order_id: UUID, lines: list[Line], *, tx: Transaction, reserva
 @app.rpc
 async def release(order_id: UUID, *, tx: Transaction) -> None:
     """Put the goods of an order back; doing it twice is the same as once."""
-    await tx.execute(
-        "with gone as (delete from reservations where order_id = %s returning sku, quantity), "
-        "sums as (select sku, sum(quantity) as quantity from gone group by sku) "
-        "update articles set stock = stock + sums.quantity from sums where articles.sku = sums.sku",
-        order_id,
-    )
+    gone = await tx.fetch("delete from reservations where order_id = %s returning sku, quantity", order_id)
+    for row in sorted(gone, key=itemgetter("sku")):  # in the same order as above
+        await tx.execute("update articles set stock = stock + %s where sku = %s", row["quantity"], row["sku"])
 
 
 @app.rpc
@@ -75,3 +74,16 @@ async def reserved(*, db: Database) -> dict[str, int]:
     """Return how much of each article is reserved."""
     rows = await db.fetch("select sku, sum(quantity)::int as quantity from reservations group by sku")
     return {row["sku"]: row["quantity"] for row in rows}
+
+
+@app.rpc
+async def holding(*, db: Database) -> int:
+    """Return for how many orders something is reserved."""
+    return await db.fetch_value(int, "select count(distinct order_id) from reservations") or 0
+
+
+@app.on_startup
+async def open_shop(*, articles: Repository[Article]) -> None:
+    """Put something on the shelf of a new shop."""
+    if not await articles.count():
+        await articles.create_many([Article(sku=sku, price=price, stock=stock) for sku, (price, stock) in ASSORTMENT.items()])

@@ -52,7 +52,7 @@ async def place_order(new: NewOrder, *, orders: Repository[Order]) -> Order:
         total = await inventory.reserve(order_id=order.id, lines=new.lines)
         await payments.charge(order_id=order.id, amount=total, card=new.card)
     except ServiceError as error:
-        await inventory.release(order_id=order.id)
+        await inventory.send.release(order_id=order.id)  # one way and stored: done even if inventory is down right now
         order = await orders.update(order.id, status="refused", reason=error.message)
     else:
         order = await orders.update(order.id, status="confirmed", total=total)

@@ -1,0 +1,153 @@
+"""The arguments of a call as people type them, read and checked by the schema that the method publishes."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from cliffracer.errors import InvalidInput
+
+Schema = Mapping[str, Any]
+_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null", list: "array", dict: "object"}
+_ANYTHING = frozenset(_NAMES.values())
+
+
+class Typed:
+    """What was typed after ``name=``: what it means depends on what the method takes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def read(self, kinds: frozenset[str] = _ANYTHING) -> Any:
+        """Return its value: JSON where that is of one of the kinds, else the text."""
+        try:
+            value = msgspec.json.decode(self.text)
+        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+            return self.text
+        if kinds == _ANYTHING:
+            return value if value is None or isinstance(value, bool | int | float) else self.text
+        return value if kind_of(value) in kinds or (kind_of(value) == "integer" and "number" in kinds) else self.text
+
+
+def parse(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Return (positional, named) arguments, what depends on the schema as `Typed`; `click.UsageError` for what cannot be read."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        plain = name.removesuffix(":")
+        if sign and plain.isidentifier():
+            if plain in named:
+                raise click.UsageError(f"{plain} is given twice")
+            named[plain] = json_of(value, plain) if name.endswith(":") else typed(value)
+        elif text.startswith("@") or text == "-":
+            whole = json_of(text, text)
+            if not isinstance(whole, dict):
+                raise click.UsageError(f"{text} holds no JSON object of named arguments")
+            named.update(whole)
+        else:
+            positional.append(typed(text))
+    if positional and named:
+        raise click.UsageError("give all arguments by name, or all by position")
+    return positional, named
+
+
+def fitted(target: str, named: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """Return the named arguments as the method takes them; `InvalidInput` with everything that cannot fit."""
+    whole = resolved(schema, schema)
+    properties: Schema = whole.get("properties", {})
+    problems: list[dict[str, str]] = []
+    found: dict[str, Any] = {}
+    for name, value in named.items():
+        if name not in properties:
+            problems.append({"path": name, "message": _unknown(name, list(properties))})
+            continue
+        kinds = kinds_of(properties[name], schema)
+        found[name] = value.read(kinds) if isinstance(value, Typed) else value
+        if wrong := _misfit(found[name], kinds, resolved(properties[name], schema)):
+            problems.append({"path": name, "message": wrong})
+    problems += [{"path": name, "message": "is required"} for name in whole.get("required", ()) if name not in named]
+    if problems:
+        raise InvalidInput(f"{target} does not take these arguments", errors=problems)
+    return found
+
+
+def unfitted(value: Any) -> Any:
+    """Return an argument without a schema: a number, true, false or null where the text is one."""
+    return value.read() if isinstance(value, Typed) else value
+
+
+def kinds_of(schema: Schema, root: Schema) -> frozenset[str]:
+    """Return the JSON types that a schema lets through, as far as that can be told without a value."""
+    schema = resolved(schema, root)
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return frozenset[str]().union(*(kinds_of(one, root) for one in schema[word]))
+    if "enum" in schema:
+        return frozenset(kind_of(one) for one in schema["enum"])
+    if "const" in schema:
+        return frozenset({kind_of(schema["const"])})
+    kind = schema.get("type")
+    return _ANYTHING if kind is None else frozenset({kind} if isinstance(kind, str) else kind)
+
+
+def resolved(schema: Schema, root: Schema) -> Schema:
+    """Return what a ``$ref`` to ``$defs`` stands for."""
+    for _ in range(8):
+        reference = schema.get("$ref", "")
+        if not reference.startswith("#/$defs/"):
+            return schema
+        schema = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
+    return schema
+
+
+def kind_of(value: Any) -> str:
+    """Return the JSON type of a value."""
+    return _NAMES.get(type(value), "object")
+
+
+def typed(text: str) -> Any:
+    """Return what was typed, or the text of ``@file``."""
+    return _read(text) if text.startswith("@") else Typed(text)
+
+
+def json_of(text: str, name: str) -> Any:
+    """Return a JSON value, also from ``@file`` or standard input (``-``); `click.UsageError` for what is none."""
+    try:
+        return msgspec.json.decode(_read(text) if text.startswith("@") or text == "-" else text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise click.UsageError(f"{name} is no JSON: {error}") from None
+
+
+def _read(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read()
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{text[1:]} cannot be read: {error}") from None
+
+
+def _misfit(value: Any, kinds: frozenset[str], schema: Schema) -> str:
+    kind = kind_of(value)
+    if kind not in kinds and not (kind == "integer" and "number" in kinds):
+        return f"expected {' or '.join(sorted(kinds))}, got {_quoted(value)}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"expected one of {', '.join(msgspec.json.encode(one).decode() for one in schema['enum'])}, got {_quoted(value)}"
+    return ""
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"there is no such argument; did you mean {near[0]}?"
+    return f"there is no such argument; it takes {', '.join(known)}" if known else "it takes no arguments"
+
+
+def _quoted(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return f"{kind_of(value)} {text if len(text) <= 60 else text[:59] + '…'}"

@@ -1,0 +1,110 @@
+"""What ``cliffracer run`` prints on a terminal once everything is bound and connected."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from cliffracer import __version__, runtime
+from cliffracer.app import Frozen
+from cliffracer.checking import Declared
+from cliffracer.cli.output import good, soft, strong, width
+from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer
+from cliffracer.durations import worded
+from cliffracer.messaging.streams import durable_name
+from cliffracer.settings import Settings
+from cliffracer.wire.subjects import Subjects
+
+_LABEL = 10
+_MOST = 6  # lines of one kind; `cliffracer routes` has them all
+
+
+def banner(up: runtime.Running, seconds: float) -> list[str]:
+    """Return the lines: what is served where, how it is reached, what to try."""
+    settings = up.settings
+    head = f"{strong('cliffracer')} {__version__}  {soft(settings.env)}  {good(f'ready in {seconds:.2f} s')}"
+    lines = ["", f"  {head}", ""]
+    for service in up.services:
+        name = f"  {strong(service.frozen.name)} {soft(service.frozen.version)}"
+        lines += [name, *_declared(service.frozen, Subjects(settings.namespace)), ""]
+    lines += [*_places(up), ""]
+    tried = _to_try(up)
+    return [*lines, *([*tried, ""] if tried else []), f"  {soft('Ctrl-C stops')}", ""]
+
+
+def _declared(frozen: Frozen, subjects: Subjects) -> Iterator[str]:
+    kinds: dict[str, list[str]] = {"HTTP": [], "sockets": [], "RPC": [], "events": [], "timers": [], "files": []}
+    for declared in frozen.declared:
+        label, text = _described(declared.record, frozen.name, subjects)
+        kinds[label].append(text)
+    kinds["files"] = [static.path for static in frozen.statics]
+    for label, texts in kinds.items():
+        yield from _listed(label, texts)
+
+
+def _described(record: Any, name: str, subjects: Subjects) -> tuple[str, str]:
+    match record:
+        case Route(methods=methods, path=path):
+            return "HTTP", f"{'/'.join(methods)} {path}"
+        case Socket(path=path):
+            return "sockets", path
+        case Rpc(name=method):
+            return "RPC", subjects.rpc(name, method)
+        case Subscription(function=function, subject=subject):
+            durable = f"durable {durable_name(subjects, name, function.__name__, record.group)}"
+            manner = durable if record.durable else "each replica" if record.each else "at most once"
+            return "events", f"{subject} → {function.__name__} {soft(f'({manner})')}"
+        case Timer(function=function, every=every, cron=cron, tz=zone):
+            plan = f"every {worded(every)}" if every is not None else f"{cron} {zone}"
+            return "timers", f"{function.__name__} {soft(plan)}"
+        case Leader(function=function):
+            return "leaders", function.__name__
+    raise AssertionError(record)
+
+
+def _listed(label: str, texts: list[str]) -> Iterator[str]:
+    """Yield short texts side by side, as many to a line as fit."""
+    room = shutil.get_terminal_size((100, 24)).columns - 4 - _LABEL
+    lines: list[str] = []
+    for text in texts:
+        if lines and width(lines[-1]) + width(text) + 3 <= room:
+            lines[-1] += f"{soft(' · ')}{text}"
+        else:
+            lines.append(text)
+    if len(lines) > _MOST:
+        lines[_MOST - 1 :] = [soft(f"… {len(texts)} in all: cliffracer routes")]
+    for number, line in enumerate(lines):
+        yield f"    {soft((label if number == 0 else '').ljust(_LABEL))}{line}"
+
+
+def _places(up: runtime.Running) -> Iterator[str]:
+    settings = up.settings
+    for address in up.addresses:
+        pages = [*(["docs /docs"] if settings.docs else []), "health /health/ready", *(["metrics /metrics"] if settings.metrics else [])]
+        yield _row("HTTP", f"{strong(address)}  {soft('  '.join(pages))}")
+    yield _row("NATS", _server(settings, "nats_url"))
+    if settings.database_url is not None and any(runtime.needs_database(service.frozen) for service in up.services):
+        yield _row("database", _server(settings, "database_url"))
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {soft(label.ljust(_LABEL + 2))}{text}"
+
+
+def _server(settings: Settings, name: str) -> str:
+    if settings.origin(name).place == "embedded":
+        return f"embedded, for development {soft('(.cliffracer/)')}"
+    return f"{next(s.value for s in settings.sources() if s.name == name)} {soft(f'({settings.origin(name)})')}"
+
+
+def _to_try(up: runtime.Running) -> list[str]:
+    """Return commands that work in another terminal: one call, one request."""
+    calls = [_command(service.frozen.name, record, declared) for service in up.services for record, declared in service.frozen.of(Rpc)]
+    routes = [record for service in up.services for record, _ in service.frozen.of(Route)]
+    paths = [route.path for route in routes if "GET" in route.methods and "{" not in route.path]
+    commands = [*calls[:1], *(f"curl {up.addresses[0]}{path}" for path in paths[:1] if up.addresses)]
+    return [_row("try" if number == 0 else "", command) for number, command in enumerate(commands)]
+
+
+def _command(service: str, record: Rpc, declared: Declared) -> str:
+    needed = [f" {p.name}=…" for p in declared.signature.accepts if p.required] if declared.signature else []
+    return f"cliffracer call {service}.{record.name}{''.join(needed)}"

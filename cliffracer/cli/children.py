@@ -1,0 +1,139 @@
+"""One process that runs others of ``cliffracer run``, and the line between them.
+
+The line is a socket. Down it goes one word, stop, or its end when the parent is gone; up comes one message, once everything
+is bound and connected, and with it the listening sockets: the parent keeps them for the next child, so that no client is refused
+in between. A child is in its parent's process group: Ctrl-C reaches it by itself, and being told to stop as well is no second signal.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+
+LINE = "_CLIFFRACER_LINE"
+SOCKETS = "_CLIFFRACER_SOCKETS"
+RELOADS = "_CLIFFRACER_RELOADS"
+_LONGEST = 1_000_000
+_MOST_SOCKETS = 16
+
+
+class Ready(msgspec.Struct):
+    """What a process says of itself once it serves."""
+
+    names: str
+    seconds: float
+    addresses: list[str]
+    banner: list[str]
+    embedded: list[str]
+    """The settings that name embedded servers."""
+
+
+class Parent:
+    """The child's end of the line."""
+
+    def __init__(self, line: socket.socket, sockets: list[socket.socket], *, reloads: bool) -> None:
+        self.sockets = sockets
+        """That listen already."""
+        self.reloads = reloads
+        self._line = line
+
+    @classmethod
+    def found(cls) -> Self | None:
+        """Return the line if this process is a child; it is taken out of the environment, since its own children are none."""
+        line, sockets, reloads = os.environ.pop(LINE, ""), os.environ.pop(SOCKETS, ""), os.environ.pop(RELOADS, "")
+        if not line:
+            return None
+        return cls(_inherited(line), [_inherited(number) for number in sockets.split(",") if number], reloads=bool(reloads))
+
+    def fileno(self) -> int:
+        """Return what can be read when the parent says stop, or is gone."""
+        return self._line.fileno()
+
+    def ready(self, told: Ready, sockets: Sequence[socket.socket]) -> None:
+        """Tell the parent that we serve, and give it the sockets."""
+        numbers = [each.fileno() for each in sockets]
+        message = msgspec.json.encode(told)
+        self._line.setblocking(True)
+        socket.send_fds(self._line, [len(message).to_bytes(4)], numbers)
+        self._line.sendall(message)
+
+
+class Child:
+    """One process, for as long as it runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
+        self.process = process
+        self.ready: asyncio.Future[tuple[Ready, list[socket.socket]] | None] = asyncio.get_running_loop().create_future()
+        """What it said, and its listening sockets; None if it ended before."""
+        self._line = line
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str], sockets: Sequence[socket.socket] = (), *, reloads: bool = False) -> Self:
+        """Start ``cliffracer run`` with these arguments, on sockets that listen already if there are some."""
+        ours, theirs = socket.socketpair()
+        numbers = [each.fileno() for each in sockets]
+        known = {LINE: str(theirs.fileno()), SOCKETS: ",".join(map(str, numbers)), RELOADS: "1" if reloads else ""}
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "cliffracer", "run", *arguments),
+                pass_fds=(theirs.fileno(), *numbers),
+                env={**os.environ, **known},
+            )
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    def stop(self) -> None:
+        """Ask it to finish what it accepted and end."""
+        try:
+            self._line.send(b"stop")
+        except OSError:  # it has ended
+            return
+
+    async def ended(self, within: float | None = None) -> int:
+        """Return its exit code once it has ended; it is killed if it does not within some seconds."""
+        try:
+            async with asyncio.timeout(within):
+                code = await self.process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self.process.wait()
+        await self._listening
+        self._line.close()
+        return code
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        data, sockets = b"", list[socket.socket]()
+        loop.add_reader(self._line, readable.set)
+        try:
+            while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4]):
+                await readable.wait()
+                readable.clear()
+                part, numbers, _, _ = socket.recv_fds(self._line, _LONGEST, _MOST_SOCKETS)
+                sockets += [socket.socket(fileno=number) for number in numbers]
+                if not part:
+                    self.ready.set_result(None)
+                    return
+                data += part
+            self.ready.set_result((msgspec.json.decode(data[4:], type=Ready), sockets))
+        finally:
+            loop.remove_reader(self._line)
+
+
+def _inherited(number: str) -> socket.socket:
+    found = socket.socket(fileno=int(number))
+    found.set_inheritable(False)
+    found.setblocking(False)
+    return found

@@ -1,0 +1,20 @@
+"""The commands as they are parsed. Nothing here imports what does the work, so that ``--help`` is quick."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+env_file_option = click.option(
+    "--env-file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="Read settings from this file instead of .env."
+)
+
+
+def do(place: str, /, **given: Any) -> None:
+    """Import ``module:function`` below ``cliffracer.cli`` and call it with what the command line gave."""
+    module, _, name = place.partition(":")
+    getattr(importlib.import_module(f"cliffracer.cli.{module}"), name)(**given)

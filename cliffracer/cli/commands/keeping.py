@@ -1,0 +1,131 @@
+"""How ``servers``, ``dead`` and ``db`` are parsed."""
+
+from typing import Any
+
+import click
+
+from cliffracer.cli.commands import do, json_option
+
+
+@click.group(short_help="Look after the embedded servers.")
+def servers() -> None:
+    """Look after the NATS and PostgreSQL that are embedded for development, one of each per project folder."""
+
+
+@servers.command("up", short_help="Keep them running until Ctrl-C.")
+@click.option("--database/--no-database", default=True, help="Start PostgreSQL too.")
+@json_option
+def servers_up(**given: Any) -> None:
+    """Start the servers, print their URLs and keep them running until Ctrl-C."""
+    do("servers:up", **given)
+
+
+@servers.command("status", short_help="Say whether they run, and where.")
+@json_option
+def servers_status(**given: Any) -> None:
+    """Say whether the servers of this folder run, where, and where their logs are."""
+    do("servers:status", **given)
+
+
+@servers.command("stop", short_help="Stop them now.")
+@json_option
+def servers_stop(**given: Any) -> None:
+    """Stop the servers now instead of some seconds after their last user; fails if somebody uses them."""
+    do("servers:stop", **given)
+
+
+@servers.command("reset", short_help="Forget everything that they stored.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def servers_reset(**given: Any) -> None:
+    """Stop the servers and forget everything that they stored: all streams and all tables."""
+    do("servers:reset", **given)
+
+
+@servers.command("logs", short_help="Print the end of their logs.")
+@click.argument("kind", type=click.Choice(["nats", "postgres"]), required=False)
+@click.option("--lines", "-n", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="So many of each.")
+def servers_logs(**given: Any) -> None:
+    """Print the end of the servers' logs."""
+    do("servers:logs", **given)
+
+
+@click.group(short_help="Show, replay or discard events that could not be handled.")
+def dead() -> None:
+    """Show, replay or discard events that could not be handled: each retry failed, or its data does not fit."""
+
+
+def _filters(command: Any) -> Any:
+    for option in (
+        click.option("--subject", default="", metavar="S", help="Only events on this subject."),
+        click.option("--function", default="", metavar="F", help="Only those that this function could not handle."),
+        click.option("--service", default="", metavar="S", help="Only those of this service."),
+    ):
+        command = option(command)
+    return command
+
+
+@dead.command("ls", short_help="List them, oldest first.")
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@json_option
+def dead_ls(**given: Any) -> None:
+    """List what could not be handled, oldest first."""
+    do("dead:ls", **given)
+
+
+@dead.command("show", short_help="Show one: data, headers, error, traceback.")
+@click.argument("number", type=click.IntRange(1))
+@json_option
+def dead_show(**given: Any) -> None:
+    """Show everything about one: data, headers, what went wrong."""
+    do("dead:show", **given)
+
+
+@dead.command("replay", short_help="Hand them to the function that failed again.")
+@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
+@_filters
+@click.option("--data", metavar="JSON", help="Replay with other data: JSON, @file, or - for standard input.")
+@json_option
+def dead_replay(**given: Any) -> None:
+    """Hand events to the function that failed, and to no other, again; NUMBERS are those of ls."""
+    do("dead:replay", **given)
+
+
+@dead.command("discard", short_help="Remove them for good.")
+@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
+@_filters
+@json_option
+def dead_discard(**given: Any) -> None:
+    """Remove events for good; NUMBERS are those of ls."""
+    do("dead:discard", **given)
+
+
+@click.group(short_help="Plan and apply database migrations.")
+def db() -> None:
+    """Plan and apply database migrations: ordered .sql files in migrations/."""
+
+
+@db.command("plan", short_help="Write the next migration from the Models.")
+@click.argument("apps", nargs=-1)
+@click.option("--name", default="", metavar="NAME", help="What the file is called, after its number.")
+@json_option
+def db_plan(**given: Any) -> None:
+    """Write the next migration: what the Models of APPS have and the database has not."""
+    do("migrations:plan", **given)
+
+
+@db.command("apply", short_help="Apply the migrations that are pending.")
+@json_option
+def db_apply(**given: Any) -> None:
+    """Apply the migrations that are pending, in order, under a lock."""
+    do("migrations:apply", **given)
+
+
+@db.command("status", short_help="Say which migrations are applied.")
+@json_option
+def db_status(**given: Any) -> None:
+    """Say which migrations are applied and which are pending. Exits with 1 if one was changed after it was applied."""
+    do("migrations:status", **given)

@@ -1,0 +1,54 @@
+"""How ``services``, ``top``, ``health``, ``config`` and ``doctor`` are parsed."""
+
+from typing import Any
+
+import click
+
+from cliffracer.cli.commands import do, env_file_option, json_option
+
+
+@click.command(short_help="List the services that run now.")
+@click.argument("name", default="")
+@json_option
+def services(**given: Any) -> None:
+    """List the services on NATS: replicas, calls, errors, durations. With NAME, the methods of that service."""
+    do("services:services", **given)
+
+
+@click.command(short_help="Watch the services that run now.")
+@click.argument("name", default="")
+@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many looks.")
+@json_option
+def top(**given: Any) -> None:
+    """Show calls a second, errors and durations of each service, or of the methods of NAME, until Ctrl-C."""
+    do("services:top", **given)
+
+
+@click.command(short_help="Ask a service over HTTP whether it is ready.")
+@click.option("--host", metavar="H", help="Where it serves HTTP.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port it serves on.")
+@click.option("--live", is_flag=True, help="Ask only whether the process lives.")
+@json_option
+def health(**given: Any) -> None:
+    """Exit with 0 if the service on this machine is ready (or, with --live, alive), else with 1. For HEALTHCHECK and probes."""
+    do("health:health", **given)
+
+
+@click.command(short_help="Show every setting and where it comes from.")
+@env_file_option
+@json_option
+def config(**given: Any) -> None:
+    """Show every setting, its value (secrets masked) and where it comes from.
+
+    Order: arguments, environment, .env, cliffracer.toml or [tool.cliffracer], default.
+    """
+    do("health:config", **given)
+
+
+@click.command(short_help="Find what is wrong with this set-up.")
+@click.argument("apps", nargs=-1)
+@json_option
+def doctor(**given: Any) -> None:
+    """Check versions, settings, servers, streams and, where they can be found, APPS. Exits with 1 if something is wrong."""
+    do("doctor:doctor", **given)

@@ -1,0 +1,68 @@
+"""How ``call``, ``emit``, ``tail`` and ``bench`` are parsed."""
+
+from typing import Any
+
+import click
+
+from cliffracer.cli.commands import do, json_option
+
+
+@click.command(short_help="Call a method of a running service.")
+@click.argument("target", metavar="SERVICE.METHOD")
+@click.argument("arguments", nargs=-1)
+@click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
+@click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
+@json_option
+def call(**given: Any) -> None:
+    """Call SERVICE.METHOD with ARGUMENTS and print the reply as JSON.
+
+    \b
+    name=value   what the method takes under that name: text, a number, true, null
+    name:=json   any JSON value
+    name=@file   the text of a file; name:=@file its JSON
+    @file        all arguments, as a JSON object; - reads standard input
+    value        an argument by position
+
+    What is missing, unknown or of the wrong type is told before anything is sent.
+    """  # noqa: D301 - \b is click's mark for lines to be left alone
+    do("calls:call", **given)
+
+
+@click.command(short_help="Emit an event.")
+@click.argument("subject")
+@click.argument("data", nargs=-1)
+@click.option("--core", is_flag=True, help="Over core NATS: at most once, not stored.")
+@click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
+@click.option("--key", metavar="KEY", help="Events of one key are handled in order.")
+@click.option("--delay", metavar="TIME", help="Deliver it later, such as 30s or 2h.")
+@json_option
+def emit(**given: Any) -> None:
+    """Emit an event on SUBJECT with DATA.
+
+    DATA is one JSON value, @file, - for standard input, or name=value and name:=json as for call.
+    """
+    do("calls:emit", **given)
+
+
+@click.command(short_help="Print events as they happen.")
+@click.argument("pattern", default=">")
+@click.option("--since", metavar="TIME", help="Begin with those of so long ago, such as 10m.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many.")
+@json_option
+def tail(**given: Any) -> None:
+    """Print the events that match PATTERN, such as 'user.*' or 'order.>', until Ctrl-C."""
+    do("tail:tail", **given)
+
+
+@click.command(short_help="Measure how fast a method answers.")
+@click.argument("target", metavar="SERVICE.METHOD")
+@click.argument("arguments", nargs=-1)
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, metavar="S", help="How long to measure.")
+@click.option("--concurrency", "-c", type=click.IntRange(1, 10_000), default=16, show_default=True, metavar="N", help="Calls in flight.")
+@json_option
+def bench(**given: Any) -> None:
+    """Call SERVICE.METHOD again and again, as call does, and print calls a second and how long they took.
+
+    A bare request to NATS and back is measured beside it. No duration is printed if a call failed.
+    """
+    do("bench:bench", **given)

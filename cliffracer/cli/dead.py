@@ -1,0 +1,152 @@
+"""``cliffracer dead``: events that no attempt could handle."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from cliffracer.cli.arguments import json_of
+from cliffracer.cli.output import bad, good, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.durations import worded
+from cliffracer.messaging.deadletters import DeadLetters, Parked
+from cliffracer.messaging.jetstream import JetStream
+
+T = TypeVar("T")
+
+
+def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) -> None:
+    """Print the table."""
+
+    async def look(letters: DeadLetters) -> tuple[list[Parked], int]:
+        found = await _chosen(letters, {"subject": subject, "function": function, "service": service}, limit)
+        return found, await letters.count()
+
+    found, count = _with_letters(look)
+    if as_json:
+        print_json([_described(parked) for parked in found])
+        return
+    rows = [
+        [p.id, strong(printable(p.subject)), f"{p.service}.{p.function}", p.attempts, _ago(p.parked), bad(printable(p.error))]
+        for p in found
+    ]
+    print_table(
+        ["number", "event", "function", "attempts", "ago", "error"], rows, empty="Every event was handled: there are no dead letters."
+    )
+    if found and count > len(found):
+        say(soft(f"{len(found)} of {count}"))
+
+
+def show(*, number: int, as_json: bool) -> None:
+    """Print one."""
+    parked = _with_letters(lambda letters: letters.show(number))
+    if as_json:
+        print_json({**_described(parked), "headers": parked.headers, "traceback": parked.traceback})
+        return
+    facts = {
+        "event": f"{strong(printable(parked.subject))} {soft(f'number {parked.sequence} of its stream')}",
+        "function": f"{parked.service}.{parked.function}",
+        "attempts": f"{parked.attempts}, the last {_ago(parked.parked)} ago",
+        "error": bad(printable(parked.error)),
+    }
+    for name, text in facts.items():
+        say(f"{soft(name.ljust(10))}{text}")
+    say(soft("data"))
+    _print_data(parked.payload)
+    if parked.headers:
+        say(soft("headers"))
+        for name, text in parked.headers.items():
+            say(f"  {name}: {printable(text)}")
+    if parked.traceback:
+        say(soft("traceback"))
+        say("\n".join(f"  {printable(line)}" for line in parked.traceback.rstrip().splitlines()))
+
+
+def replay(
+    *, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, data: str | None, as_json: bool
+) -> None:
+    """Hand them over again."""
+    payload = None if data is None else msgspec.json.encode(json_of(data, "--data"))
+    _each(
+        lambda letters, number: letters.replay(number, payload=payload),
+        numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", as_json=as_json,
+    )  # fmt: skip
+
+
+def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, as_json: bool) -> None:
+    """Remove them."""
+    _each(
+        lambda letters, number: letters.discard(number),
+        numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", as_json=as_json,
+    )  # fmt: skip
+
+
+def _each(
+    act: Callable[[DeadLetters, int], Awaitable[None]],
+    numbers: tuple[int, ...],
+    *,
+    everything: bool,
+    done: str,
+    as_json: bool,
+    **filters: str,
+) -> None:
+    if bool(numbers) == everything:
+        raise click.UsageError("name the numbers (see `cliffracer dead ls`), or say --all")
+    if numbers and any(filters.values()):
+        raise click.UsageError("filters go with --all, not with numbers")
+
+    async def work(letters: DeadLetters) -> list[int]:
+        chosen = list(numbers) or [parked.id for parked in await _chosen(letters, filters)]
+        for number in chosen:
+            await act(letters, number)
+        return chosen
+
+    found = _with_letters(work)
+    if as_json:
+        print_json({done: found})
+    else:
+        say(f"{good(done)} {len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip())
+
+
+async def _chosen(letters: DeadLetters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:
+    found: list[Parked] = []
+    async for parked in letters.ls(service=filters["service"], function=filters["function"], subject=filters["subject"]):
+        found.append(parked)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _with_letters(work: Callable[[DeadLetters], Awaitable[T]]) -> T:
+    settings = reach_settings()
+
+    async def run() -> T:
+        async with reached(settings) as client:
+            return await work(DeadLetters(JetStream(client.link.bus), client.link.subjects))
+
+    return asyncio.run(run())
+
+
+def _described(parked: Parked) -> dict[str, Any]:
+    fields = {name: getattr(parked, name) for name in ("id", "subject", "service", "function", "error", "attempts", "sequence", "parked")}
+    return {**fields, "data": _decoded(parked.payload)}
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload) if payload else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return payload.decode("utf-8", "backslashreplace")
+
+
+def _print_data(payload: bytes) -> None:
+    data = _decoded(payload)
+    text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    say("\n".join(f"  {line}" for line in text.splitlines()))
+
+
+def _ago(moment: datetime) -> str:
+    return worded(max(0, int((datetime.now(UTC) - moment).total_seconds())))

@@ -1,0 +1,149 @@
+"""``cliffracer run --reload``: runs anew when a file changes. The port and the embedded servers stay."""
+
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from cliffracer import embedded
+from cliffracer.cli.children import Child, Ready
+from cliffracer.cli.output import bad, good, odd, printable, say, soft
+from cliffracer.client import in_thread
+from cliffracer.errors import SetupError
+from cliffracer.settings import Settings
+
+WATCHED = {".py", ".toml", ".sql", ".env"}
+_UNWATCHED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"}
+_PATIENCE = 5.0  # seconds for what is accepted to finish; who saves a file does not wait longer
+
+
+async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable[[Ready, str], None]) -> None:
+    """Run and run anew at each change, until SIGTERM or Ctrl-C."""
+    try:
+        watchfiles = importlib.import_module("watchfiles")  # of cliffracer[dev]
+    except ImportError:
+        raise SetupError('--reload needs watchfiles: pip install "cliffracer[dev]".') from None
+    async with AsyncExitStack() as stack:
+        watch = Reload(arguments, min(settings.drain, _PATIENCE), tell, stack)
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, watch.stop)
+            stack.callback(loop.remove_signal_handler, each)
+        changes = watchfiles.awatch(".", watch_filter=_is_watched, stop_event=watch.stopped, step=50, debounce=400, raise_interrupt=False)
+        await watch.run(changes)
+
+
+class Reload:
+    """The process that serves now, and what it left for the next one."""
+
+    def __init__(self, arguments: Sequence[str], patience: float, tell: Callable[[Ready, str], None], stack: AsyncExitStack) -> None:
+        self.stopped = asyncio.Event()
+        self._arguments = arguments
+        self._patience = patience
+        self._tell = tell
+        self._stack = stack
+        self._child: Child | None = None
+        self._sockets: list[socket.socket] = []
+        self._kept: list[str] = []
+        self._began = 0.0
+
+    def stop(self) -> None:
+        """Let it finish what it accepted; the second time, end it at once."""
+        if self._child is not None:
+            self._child.kill() if self.stopped.is_set() else self._child.stop()
+        self.stopped.set()
+
+    async def run(self, changes: object) -> None:
+        """Start, and start again at each change; return when stopped."""
+        await self._start()
+        watching = asyncio.create_task(self._look())
+        try:
+            async for batch in changes:  # type: ignore[attr-defined]  # watchfiles' async generator
+                files = sorted({_relative(path) for _, path in batch})
+                if not _broken(files):
+                    await self._anew(files)
+        finally:
+            watching.cancel()
+            if self._child is not None:
+                await self._child.ended(self._patience + 1.0)
+            for each in self._sockets:
+                each.close()
+
+    async def _anew(self, files: list[str]) -> None:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        say(soft(f"{printable(files[0])}{more} changed: running anew"), err=True)
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+            await child.ended(self._patience)
+        await self._start()
+
+    async def _start(self) -> None:
+        if self.stopped.is_set():
+            return
+        first, self._began = not self._sockets and not self._kept, time.monotonic()
+        child = self._child = await Child.start(self._arguments, self._sockets, reloads=True)
+        told = await child.ready
+        if told is None:
+            self._child = None
+            code = await child.ended()
+            if not self.stopped.is_set():
+                say(odd(f"It ended with exit code {code}: waiting for the next change."), err=True)
+            return
+        ready, sockets = told
+        self._sockets, old = sockets or self._sockets, self._sockets if sockets else []
+        for each in old:
+            each.close()
+        if first:
+            self._tell(ready, "Watching for changes")
+        else:
+            say(f"{good('ready')} {soft(f'in {time.monotonic() - self._began:.2f} s')}", err=True)
+        await self._keep(ready)
+
+    async def _keep(self, ready: Ready) -> None:
+        """Use the embedded servers that the child uses, so that they stay while it is away."""
+        new = [name for name in ready.embedded if name not in self._kept]
+        if new:
+            self._kept += new
+            nats, database = "nats_url" in new, "database_url" in new
+            await in_thread(self._stack, lambda: embedded.servers(nats=nats, database=database))
+
+    async def _look(self) -> None:
+        """Say so when it ends by itself."""
+        while True:
+            child = self._child
+            if child is not None and child.process.returncode is not None and child.ready.done() and not self.stopped.is_set():
+                self._child = None
+                say(odd(f"It ended with exit code {await child.ended()}: waiting for the next change."), err=True)
+            await asyncio.sleep(0.2)
+
+
+def _broken(files: Sequence[str]) -> bool:
+    """Say whether a changed file is no Python, and show where: what runs keeps running."""
+    for name in files:
+        if not name.endswith(".py") or not Path(name).is_file():
+            continue
+        try:
+            compile(Path(name).read_bytes(), name, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = (getattr(error, "text", None) or "").rstrip()
+            say(f"{bad('Error:')} {name}:{getattr(error, 'lineno', 0) or 0}: {error.args[0]}\n    {printable(line.strip())}", err=True)
+            say(odd("What ran before still runs: waiting for the next change."), err=True)
+            return True
+    return False
+
+
+def _is_watched(_change: object, path: str) -> bool:
+    parts = Path(_relative(path)).parts
+    if any(part in _UNWATCHED or part.startswith(".") for part in parts[:-1]):
+        return False
+    return Path(path).suffix in WATCHED or parts[-1].startswith(".env")
+
+
+def _relative(path: str) -> str:
+    return os.path.relpath(path)

@@ -1,0 +1,124 @@
+"""``cliffracer run``: one process that serves apps, alone or as the child of one that reloads it or runs several."""
+
+import asyncio
+import errno
+import gc
+import logging
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from cliffracer import embedded, runtime
+from cliffracer.app import Frozen
+from cliffracer.cli.banner import banner
+from cliffracer.cli.children import Parent, Ready
+from cliffracer.cli.loading import load_apps
+from cliffracer.cli.output import say
+from cliffracer.cli.reloading import reloading
+from cliffracer.cli.workers import working
+from cliffracer.errors import SetupError
+from cliffracer.observability import logs
+from cliffracer.settings import Settings
+
+log = logging.getLogger("cliffracer")
+_NEXT_PORTS = 20
+
+
+def run(*, apps: tuple[str, ...], reload: bool, workers: int | None, host: str | None, port: int | None, env_file: str | None) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    if reload and workers:
+        raise click.UsageError("give --reload or --workers: a reload is for one process")
+    settings = Settings.load(env_file=env_file, http_host=host, http_port=port)
+    logs.configure(settings)
+    parent = Parent.found()
+    if parent is None and (reload or workers):
+        options = {"--host": host, "--port": port, "--env-file": env_file}
+        arguments = [*apps, *(text for name, value in options.items() if value is not None for text in (name, str(value)))]
+        asyncio.run(reloading(arguments, settings, tell_ready) if reload else working(arguments, settings, workers or 1, tell_ready))
+    else:
+        _serve(apps, settings, parent)
+
+
+def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None) -> None:
+    began = time.monotonic()
+    loaded = load_apps(apps)
+    with ExitStack() as stack:
+        frozen = [app.freeze() for app in loaded]
+        sockets = _bound(frozen, settings, parent)  # before anything else: a port in use is the commonest mistake
+        for each in sockets:
+            stack.callback(each.close)
+        needs = any(runtime.needs_database(f) for f in frozen)
+        settings.require_servers(nats=True, database=needs)
+        settings = _with_servers(settings, stack, database=needs)
+
+        async def serving() -> None:
+            stopped = asyncio.Event()
+            if parent is not None:
+                asyncio.get_running_loop().add_reader(parent, stopped.set)  # told to stop, or orphaned
+
+            def ready(up: runtime.Running) -> None:
+                gc.collect()
+                gc.freeze()  # what is there now stays: collections need not look at it again
+                told = _told(up, time.monotonic() - began)
+                tell_ready(told) if parent is None else parent.ready(told, up.sockets)
+
+            await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stopped=stopped)
+
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serving())
+
+
+def tell_ready(ready: Ready, extra: str = "") -> None:
+    """Say that everything is bound and connected: a banner on a terminal, a line of the log elsewhere."""
+    if sys.stderr.isatty():
+        say("\n".join(ready.banner), err=True)
+        if extra:
+            say(f"  {extra}\n", err=True)
+    else:
+        log.info("ready: %s in %.2f s %s", ready.names, ready.seconds, " ".join([*ready.addresses, *([extra] if extra else [])]))
+
+
+def _told(up: runtime.Running, seconds: float) -> Ready:
+    names = ", ".join(f"{service.frozen.name} {service.frozen.version}" for service in up.services)
+    origins = {name: up.settings.origin(name).place for name in ("nats_url", "database_url")}
+    return Ready(names, seconds, up.addresses, banner(up, seconds), [name for name, place in origins.items() if place == "embedded"])
+
+
+def _bound(frozen: Sequence[Frozen], settings: Settings, parent: Parent | None) -> list[socket.socket]:
+    """Return the sockets to serve HTTP on; while reloading, on the next free port where the wanted one is taken."""
+    if parent is not None and parent.sockets:
+        return parent.sockets
+    wanted = settings
+    for _ in range(_NEXT_PORTS if parent is not None and parent.reloads else 0):
+        try:
+            return runtime.bind(frozen, wanted)
+        except SetupError as error:
+            taken = isinstance(error.__context__, OSError) and error.__context__.errno == errno.EADDRINUSE
+            if not taken or wanted.http_port >= 65_535:
+                raise
+            log.warning("%s Trying %d.", str(error).partition(" Stop it")[0], wanted.http_port + 1)
+            wanted = wanted.changed(http_port=wanted.http_port + 1)
+    return runtime.bind(frozen, wanted)
+
+
+def _with_servers(settings: Settings, stack: ExitStack, *, database: bool) -> Settings:
+    """Return the settings with embedded servers in place of those that are not set."""
+    nats, postgres = settings.nats_url is None, database and settings.database_url is None
+    if not nats and not postgres:
+        return settings
+    urls = stack.enter_context(embedded.servers(nats=nats, database=postgres))
+    found = {"nats_url": urls.nats_url, "database_url": urls.database_url}
+    return settings.changed("embedded", **{name: url for name, url in found.items() if url is not None})
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

@@ -1,0 +1,76 @@
+"""``cliffracer servers``: the embedded NATS and PostgreSQL of this folder."""
+
+import re
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from cliffracer import embedded
+from cliffracer.cli.output import good, print_json, print_table, printable, say, soft, strong
+
+_NAMES = {"nats": "NATS", "postgres": "PostgreSQL"}
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^@/]*(?=@)")
+
+
+def up(*, database: bool, as_json: bool) -> None:
+    """Keep the servers up."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with embedded.servers(database=database) as urls:
+        if as_json:
+            print_json({"nats_url": urls.nats_url, "database_url": urls.database_url})
+        else:
+            say(f"{good('up')} {soft(f'in {embedded.locate(None)}')}\n")
+            say(f"export NATS_URL={urls.nats_url}")
+            if urls.database_url:
+                say(f"export DATABASE_URL={urls.database_url}")
+            say(f"\n{soft('They are used by themselves in this folder; the lines above are for other programs. Ctrl-C stops')}")
+        stopped.wait()
+
+
+def status(*, as_json: bool) -> None:
+    """Say how they are."""
+    found = embedded.status()
+    if as_json:
+        print_json(
+            [{"kind": s.kind, "running": s.running, "in_use": s.in_use, "url": s.url, "logs": [str(log) for log in s.logs]} for s in found]
+        )
+        return
+    words = {True: good("running"), False: soft("stopped")}
+    rows = [[strong(_NAMES[s.kind]), words[s.running], "yes" if s.in_use else "no", _masked(s.url), soft(_shown(s.logs))] for s in found]
+    print_table(["server", "", "in use", "url", "logs"], rows, empty=f"No server was ever started in {embedded.locate(None)}.")
+
+
+def stop(*, as_json: bool) -> None:
+    """Stop them."""
+    embedded.stop()
+    print_json({"stopped": True}) if as_json else say(good("stopped"))
+
+
+def reset(*, yes: bool, as_json: bool) -> None:
+    """Forget what they stored."""
+    if not yes:
+        click.confirm(f"Forget all streams and tables in {embedded.locate(None)}?", abort=True, err=True)
+    embedded.reset()
+    print_json({"reset": True}) if as_json else say(good("forgotten"))
+
+
+def logs(*, kind: str | None, lines: int) -> None:
+    """Print the ends of the logs."""
+    for found in embedded.status():
+        if kind not in (None, found.kind):
+            continue
+        for log in found.logs:
+            say(soft(f"--- {_shown((log,))}"))
+            say("\n".join(map(printable, log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])))
+
+
+def _masked(url: str | None) -> str:
+    return _PASSWORD.sub(r"\1:***", url or "")
+
+
+def _shown(paths: tuple[Path, ...]) -> str:
+    return ", ".join(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path) for path in paths)

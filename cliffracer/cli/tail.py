@@ -1,0 +1,92 @@
+"""``cliffracer tail``: events as they happen, and before."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import msgspec
+
+from cliffracer.cli.output import odd, print_line, printable, say, soft, strong
+from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.client import AsyncClient
+from cliffracer.durations import seconds
+from cliffracer.errors import InvalidInput, NotFound, SetupError
+from cliffracer.events import Received
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.received import received_from
+from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.subjects import check_pattern
+
+_DECODER: Decoder[Any] = Decoder(Any)
+
+
+def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -> None:
+    """Print events until Ctrl-C, or until so many."""
+    settings = reach_settings()
+    try:
+        check_pattern(pattern)
+        ago = None if since is None else seconds(since)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    async def run() -> None:
+        left = count
+        async with reached(settings) as client, aclosing(_events(client, pattern, ago)) as events:
+            if not as_json:
+                say(soft(f"events {pattern} {looked_at(settings)}; Ctrl-C stops"), err=True)
+            async for event in events:
+                _print(event, as_json=as_json)
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
+
+    asyncio.run(run())
+
+
+async def _events(client: AsyncClient, pattern: str, ago: float | None) -> AsyncGenerator[Received[Any], None]:
+    """Yield what is stored since then, and what comes; without ``ago`` what comes, stored or not."""
+    if ago is None:
+        arrived: asyncio.Queue[Received[Any]] = asyncio.Queue()
+
+        def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
+            arrived.put_nowait(received_from(client.link.subjects, subject, block, _value(payload)))
+
+        await client.link.bus.subscribe(client.link.subjects.event(pattern), receive)
+        await client.link.bus.flush()
+        while True:
+            yield await arrived.get()
+    jetstream, subjects = JetStream(client.link.bus), client.link.subjects
+    begin = {"deliver_policy": "by_start_time", "opt_start_time": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()}
+    try:
+        await jetstream.stream(subjects.stream)
+    except NotFound:
+        raise SetupError(f"No event was ever stored: there is no stream {subjects.stream}.") from None
+    async with Reader(jetstream, subjects.stream, [subjects.event(pattern)], begin) as reader:
+        async for delivery in reader:
+            yield received_from(subjects, delivery.subject, delivery.headers.block, _value(delivery.payload), sequence=delivery.stream_seq)
+
+
+def _value(payload: bytes) -> Any:
+    try:
+        return _DECODER.decode(payload) if payload else None
+    except InvalidInput:
+        return payload  # no JSON: shown as it is
+
+
+def _print(event: Received[Any], *, as_json: bool) -> None:
+    correlation = event.headers.get("X-Correlation-ID", "")
+    if as_json:
+        fields = {"subject": event.subject, "data": _plain(event.data), "id": event.id, "time": event.time, "source": event.source}
+        print_line({**fields, "correlation_id": correlation, "sequence": event.sequence})
+        return
+    when = f"{event.time.astimezone():%H:%M:%S}" if event.time else "--:--:--"
+    data = odd(repr(event.data)) if isinstance(event.data, bytes) else msgspec.json.encode(event.data).decode()
+    say(f"{soft(when)} {strong(printable(event.subject))} {data} {soft(printable(f'{event.source} {correlation}'.strip()))}")
+
+
+def _plain(data: Any) -> Any:
+    return data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else data

@@ -1,0 +1,122 @@
+"""``cliffracer run --workers N``: processes that share the HTTP port; one that dies is started again."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from cliffracer.cli.children import Child, Ready
+from cliffracer.errors import SetupError
+from cliffracer.settings import Settings
+
+log = logging.getLogger("cliffracer")
+_FIRST_PAUSE = 0.5  # seconds before a worker that died is started again; doubles
+_LONGEST_PAUSE = 30.0
+_STABLE = 20.0  # seconds of life after which the pause begins anew
+_GRACE = 5.0  # beyond the drain, before a worker is killed
+
+
+async def working(arguments: Sequence[str], settings: Settings, number: int, tell: Callable[[Ready, str], None]) -> None:
+    """Run so many workers until SIGTERM or Ctrl-C, then drain all of them; SetupError if the first does not come up."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    crew = Crew(arguments, settings.drain + _GRACE, stopped)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, crew.stop)
+    try:
+        began = time.monotonic()
+        ready = await crew.first()
+        if ready is None:
+            return
+        tending = [asyncio.create_task(crew.tend(index)) for index in range(number)]
+        if await crew.all_ready(number):
+            ready.seconds = time.monotonic() - began
+            tell(ready, f"{number} workers")
+        await asyncio.gather(*tending)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+        crew.close()
+
+
+class Crew:
+    """The workers of one run, the sockets that they share, and the word that ends them."""
+
+    def __init__(self, arguments: Sequence[str], patience: float, stopped: asyncio.Event) -> None:
+        self._arguments = arguments
+        self._patience = patience
+        self._stopped = stopped
+        self._children: dict[int, Child] = {}
+        self._ready: set[int] = set()
+        self._changed = asyncio.Event()
+        self._sockets: list[socket.socket] = []
+
+    def stop(self) -> None:
+        """Let all finish what they accepted; the second time, end them at once."""
+        for child in self._children.values():
+            child.kill() if self._stopped.is_set() else child.stop()
+        self._stopped.set()
+        self._changed.set()
+
+    def close(self) -> None:
+        """End what is left and give the port back."""
+        for child in self._children.values():
+            child.kill()
+        for each in self._sockets:
+            each.close()
+
+    async def first(self) -> Ready | None:
+        """Start the first worker, which binds the port for all; None if it was told to stop meanwhile."""
+        child = self._children[0] = await Child.start(self._arguments)
+        told = await child.ready
+        if told is None:
+            code = await child.ended()
+            if self._stopped.is_set():
+                return None
+            raise SetupError(f"the first worker ended with exit code {code}; see above.")
+        ready, self._sockets = told
+        return ready
+
+    async def all_ready(self, number: int) -> bool:
+        """Return once so many serve; False if they are told to stop before."""
+        while len(self._ready) < number and not self._stopped.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+        return not self._stopped.is_set()
+
+    async def tend(self, index: int) -> None:
+        """Keep one worker running until all are told to stop."""
+        pause = _FIRST_PAUSE
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            child = self._children.get(index) or await Child.start(self._arguments, self._sockets)
+            self._children[index] = child
+            if await child.ready is not None:
+                self._ready.add(index)
+                self._changed.set()
+            code = await self._end_of(child)
+            del self._children[index]
+            if self._stopped.is_set():
+                return
+            pause = _FIRST_PAUSE if time.monotonic() - began > _STABLE else pause
+            log.warning("worker %d (pid %d) ended with %s; starting it again in %g s", index + 1, child.process.pid, _worded(code), pause)
+            await self._rest(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _end_of(self, child: Child) -> int:
+        ending, stopping = asyncio.create_task(child.process.wait()), asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return await child.ended(self._patience)
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            return
+
+
+def _worded(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
