@@ -137,7 +137,7 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
         return SetupError(f"{about}: {error.description}: start nats-server with -js, and enable JetStream for the account.")
     if error.code == 404:
         return NotFound(text, err_code=error.err_code)
-    if error.code in (503, 429, 408):
+    if error.code in (503, 429, 408) or error.err_code == 10158:  # the same message id is on its way: ask again how it went
         return Unavailable(text, err_code=error.err_code)
     if error.code in (400, 403) or error.err_code in (10052, 10065, 10074):
         return SetupError(f"{text}.")

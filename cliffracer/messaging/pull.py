@@ -52,7 +52,7 @@ class Pull:
         self.resets = 0
         self._take = take
         self._ensure = ensure
-        self._ack_wait = ack_wait
+        self.ack_wait = ack_wait
         self._heartbeat = heartbeat
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
@@ -75,7 +75,7 @@ class Pull:
         """Return once the consumer is there and messages are asked for; set-up errors are raised."""
         self._made = await self._ensure()
         await self._renew()
-        self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)
+        self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)
         self._watch = asyncio.get_running_loop().create_task(self._watching(), name=f"pull {self.consumer}")
 
     async def stop(self) -> None:
@@ -233,4 +233,4 @@ class Pull:
         if not self._silent:
             for delivery in list(self.held.values()):
                 self._answer(delivery, PROGRESS, False)
-        self._extension = asyncio.get_running_loop().call_later(self._ack_wait / 3, self._extend)
+        self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)

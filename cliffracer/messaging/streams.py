@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
+from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, covers, overlap
 from cliffracer.wire.subjects import Subjects, named_within
+
+Start = str | int | datetime | timedelta
+"""``new``, ``all``, a sequence, a time (also as ISO 8601), or how long ago (also as ``1h``)."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -40,6 +47,28 @@ def sends_of(subjects: Subjects, service: str, *, replicas: int = 1) -> Source:
 def timer_of(subjects: Subjects, consumer: str, *, replicas: int = 1) -> Source:
     """Return the ticks of one timer."""
     return Source(timers_stream(subjects, replicas=replicas), [timer_subject(subjects, consumer)])
+
+
+def begin(start: Start) -> dict[str, Any]:
+    """Return the fields of a consumer that say where it begins."""
+    if start in ("new", "all"):
+        return {"deliver_policy": start}
+    if isinstance(start, int):
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start)}
+    moment = start if isinstance(start, datetime) else _moment(start)
+    return {"deliver_policy": "by_start_time", "opt_start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+
+
+def _moment(start: str | timedelta) -> datetime:
+    if isinstance(start, str):
+        with suppress(ValueError):  # then it is a length of time
+            return datetime.fromisoformat(start)
+    try:
+        return datetime.now(UTC) - timedelta(seconds=seconds(start))
+    except ValueError:
+        raise SetupError(
+            f"start={start!r} cannot be read: new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h."
+        ) from None
 
 
 def _distinct(patterns: list[str]) -> list[str]:

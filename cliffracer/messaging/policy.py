@@ -1,0 +1,92 @@
+"""What becomes of a delivery: done, tried again after a while, or parked. The policy of durable events stands here only."""
+
+from collections.abc import Sequence
+
+import msgspec
+from loguru import logger
+
+from cliffracer.clock import Clock
+from cliffracer.errors import CliffracerError, Internal, InvalidInput, Overloaded
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.delivery import Delivery
+
+UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
+PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
+
+
+class PartlyFailedError(Exception):
+    """Raised for a batch of which some failed, by index; an `InvalidInput` among them is parked at once, others are tried again."""
+
+    def __init__(self, failures: dict[int, BaseException]) -> None:
+        super().__init__(f"{len(failures)} failed")
+        self.failures = failures
+
+
+class Counts(msgspec.Struct):
+    """What became of deliveries since the start of this process."""
+
+    handled: int = 0
+    failed: int = 0
+    parked: int = 0
+
+
+class Policy:
+    """Answers the deliveries of one function, by what its handler did: returned, raised, or never came back."""
+
+    def __init__(self, dead: DeadLetters, service: str, function: str, retry: Sequence[float], clock: Clock) -> None:
+        self.counts = Counts()
+        self._dead = dead
+        self._service = service
+        self._function = function
+        self._retry = tuple(retry)
+        self._clock = clock
+
+    async def worth_trying(self, delivery: Delivery) -> bool:
+        """Say whether to handle a delivery; one that was delivered more often than the schedule says, and never came back, is parked."""
+        if delivery.attempt <= len(self._retry) + 1 + UNFINISHED:
+            return True
+        await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
+        return False
+
+    def done(self, delivery: Delivery) -> None:
+        """Acknowledge what was handled."""
+        self.counts.handled += 1
+        delivery.ack()
+
+    async def failed(self, delivery: Delivery, error: BaseException) -> None:
+        """Give the event back for another attempt, or park it after the last."""
+        self.counts.failed += 1
+        if isinstance(error, Overloaded):  # nothing was tried
+            delivery.nak(error.retry_after)
+            return
+        if isinstance(error, InvalidInput) or delivery.attempt > len(self._retry):
+            await self._park(delivery, error)
+            return
+        wait = self._retry[delivery.attempt - 1]
+        logger.warning(
+            "{service}.{function} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
+            service=self._service, function=self._function, subject=delivery.subject, attempt=delivery.attempt,
+            error=repr(error), wait=wait,
+        )  # fmt: skip
+        if self._clock.movable:  # the server does not know this clock, so the delivery stays in hand until it is due
+            await self._clock.until(self._clock.now() + wait)
+            wait = 0.0
+        delivery.nak(wait)
+
+    async def _park(self, delivery: Delivery, error: BaseException) -> None:
+        try:
+            await self._dead.park(delivery, error, service=self._service, function=self._function)
+        except CliffracerError as problem:
+            logger.error(
+                "{subject} ({stream}:{sequence}) could not be parked and is tried again: {problem}",
+                subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq, problem=problem,
+            )  # fmt: skip
+            delivery.nak(PARK_AGAIN)
+            return
+        self.counts.parked += 1
+        logger.opt(exception=error).error(
+            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: parked",
+            service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
+            attempt=delivery.attempt,
+        )  # fmt: skip
+        delivery.term()
