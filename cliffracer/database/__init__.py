@@ -1,7 +1,7 @@
 """PostgreSQL: models, repositories, transactions, and events that are emitted exactly when a transaction commits."""
 
 from cliffracer.database.database import Database
-from cliffracer.database.model import Index, Model, References, Search, Unique
+from cliffracer.database.model import Index, Model, References, Search, Shard, Unique
 from cliffracer.database.pages import Page
 from cliffracer.database.repository import Repository
 from cliffracer.database.schema import create_missing
@@ -15,6 +15,7 @@ __all__ = [
     "References",
     "Repository",
     "Search",
+    "Shard",
     "Transaction",
     "Unique",
     "create_missing",

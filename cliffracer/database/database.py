@@ -3,21 +3,23 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from time import monotonic
 from typing import Any, Self, TypeVar
 
 from cliffracer.database import outbox
+from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.model import Model
+from cliffracer.database.options import Options, options_of
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
 from cliffracer.database.retrying import retrying
 from cliffracer.database.suspicion import Mode
-from cliffracer.database.transaction import Isolation, Transaction, current_transaction, nested, outermost
+from cliffracer.database.transaction import Isolation, Transaction, innermost, nested, outermost
 from cliffracer.errors import Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -32,10 +34,11 @@ class Database(Queries):
     suspicious: Mode = "log"
     linting: bool = True
 
-    def __init__(self, pool: Pool, *, suspicious: Mode = "log", linting: bool = True) -> None:
+    def __init__(self, pool: Pool, options: Options) -> None:
         self.pool = pool
-        self.suspicious = suspicious
-        self.linting = linting
+        self.batch_size = options.batch_size
+        self.suspicious = options.suspicious
+        self.linting = options.linting
         self.relays: list[Any] = []
         """What publishes the outbox in this process."""
         self._repositories: dict[type[Model], Repository[Any]] = {}
@@ -57,29 +60,21 @@ class Database(Queries):
         A server that is not there is waited for up to ``wait`` seconds, then `Unavailable` names it. The pool keeps
         ``smallest`` to ``largest`` connections, and a call waits ``patience`` seconds for one, or until its deadline.
         """
-        # psycopg is imported by who opens a database, not by who declares a Model
-        from cliffracer.database import postgres, session  # noqa: PLC0415
+        given = {"smallest": smallest, "largest": largest, "patience": patience}
+        options = options_of(settings, {key: value for key, value in given.items() if value is not None})
+        async with AsyncExitStack() as stack:
+            opened = [await stack.enter_async_context(_opened(url, options, name, wait)) for url in options.urls]
+            if len(opened) == 1:
+                yield cls(opened[0], options)
+            else:
+                from cliffracer.database.sharded import ShardedDatabase  # noqa: PLC0415 - it is made of this class
 
-        plain = isinstance(settings, str)
-        url: str = settings if plain else settings.database_url
-        smallest = smallest if smallest is not None else 1 if plain else settings.database_pool_min
-        largest = largest if largest is not None else 10 if plain else settings.database_pool_max
-        patience = patience if patience is not None else 10.0 if plain else settings.database_pool_timeout
+                yield ShardedDatabase([cls(pool, options) for pool in opened], options)  # type: ignore[misc]  # who subclasses has no shards
 
-        suspicious: Mode = "log" if plain else settings.database_suspicious_input
-        linting = plain or settings.env != "production"
-
-        async def connect() -> Link:
-            return await postgres.open_link(url, name)
-
-        place = session.place_of(session.parsed(url))
-        first = await _first(connect, place, wait)
-        pool = Pool(connect, smallest=smallest, largest=largest, patience=patience, name=place)
-        await pool.open(first)
-        try:
-            yield cls(pool, suspicious=suspicious, linting=linting)
-        finally:
-            await pool.close()
+    @property
+    def shards(self) -> tuple["Database", ...]:
+        """The databases that this one is made of: itself, or several."""
+        return (self,)
 
     def repository(self, model: type[M]) -> Repository[M]:
         """Return the repository of a model."""
@@ -90,10 +85,18 @@ class Database(Queries):
 
     def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction for this task: ``async with db.transaction():``. Inside another one it is a savepoint."""
-        outer = current_transaction(self)
+        outer = innermost(self)
         if outer is not None:
             return nested(outer, isolation, readonly=readonly)
         return outermost(self, self.pool, isolation, readonly=readonly)
+
+    def joined(self) -> Transaction | None:
+        """Return the transaction that this task has open."""
+        return innermost(self)
+
+    def batch(self, size: int | None = None) -> AbstractAsyncContextManager[Batch]:
+        """Gather rows and store them ``size`` (settings: batch_size) at a time, in one transaction: ``await batch.create(row)``."""
+        return batching(self, size or self.batch_size)
 
     async def retrying(
         self, function: Callable[..., Awaitable[T]], /, *args: Any, attempts: int = 5, isolation: Isolation | None = None, **kwargs: Any
@@ -107,7 +110,7 @@ class Database(Queries):
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement and return its rows."""
         deadline = deadline_now()
-        transaction = current_transaction(self)
+        transaction = innermost(self)
         if transaction is not None:
             return await transaction.link.rows(statement, params, deadline)
         pool = self.pool
@@ -120,7 +123,7 @@ class Database(Queries):
     async def run(self, statement: Statement, params: Params = None) -> int:
         """Run one statement and return how many rows it touched."""
         deadline = deadline_now()
-        transaction = current_transaction(self)
+        transaction = innermost(self)
         if transaction is not None:
             return await transaction.link.run(statement, params, deadline)
         pool = self.pool
@@ -138,7 +141,7 @@ class Database(Queries):
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[Link, None]:
         """Hold the connection of this task's transaction, or one with a read-only transaction of its own."""
-        if current_transaction(self) is not None:
+        if innermost(self) is not None:
             async with self.link() as link:
                 yield link
             return
@@ -150,7 +153,7 @@ class Database(Queries):
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[Link, None]:
         """Hold the connection of this task's transaction, or one from the pool."""
-        transaction = current_transaction(self)
+        transaction = innermost(self)
         if transaction is not None:
             yield transaction.link
             return
@@ -185,7 +188,7 @@ class Database(Queries):
 
     async def inbox_once(self, consumer: str, event_id: str) -> bool:
         """Say whether this task's transaction is the first to handle an event; its mark is kept with the transaction."""
-        return await outbox.first_time(current_transaction(self), consumer, event_id)
+        return await outbox.first_time(innermost(self), consumer, event_id)
 
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outbox now."""
@@ -195,6 +198,24 @@ class Database(Queries):
     def statistics(self) -> dict[str, float]:
         """Return the pool's numbers for health and metrics."""
         return self.pool.statistics()
+
+
+@asynccontextmanager
+async def _opened(url: str, options: Options, name: str, wait: float) -> AsyncGenerator[Pool, None]:
+    # psycopg is imported by who opens a database, not by who declares a Model
+    from cliffracer.database import postgres, session  # noqa: PLC0415
+
+    async def connect() -> Link:
+        return await postgres.open_link(url, name)
+
+    place = session.place_of(session.parsed(url))
+    first = await _first(connect, place, wait)
+    pool = Pool(connect, smallest=options.smallest, largest=options.largest, patience=options.patience, name=place)
+    await pool.open(first)
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 async def _first(connect: Any, place: str, wait: float) -> Link:

@@ -72,18 +72,30 @@ def read(folder: Path) -> list[Migration]:
 
 
 async def status(database: Any, folder: Path) -> list[Entry]:
-    """Return every migration, applied or not, in order."""
+    """Return every migration, applied or not, in order; of several databases, the one that is behind is shown."""
     files = read(folder)
-    async with database.link() as link:
-        return _compared(files, await _known(link))
+    found: dict[str, Entry] = {}
+    for shard in database.shards:
+        async with shard.link() as link:
+            for entry in _compared(files, await _known(link)):
+                if entry.name not in found or entry.state != "applied":
+                    found[entry.name] = entry
+    return list(found.values())
 
 
 async def apply(database: Any, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
-    """Apply what is pending, and return the names; several at once take turns, and later ones find nothing to do.
+    """Apply what is pending, to each shard, and return the names; several at once take turns, and later ones find nothing to do.
 
     A statement that waits ``lock_timeout`` seconds for a table gives up, rather than have all queries queue behind it.
     """
     files = read(folder)
+    names: dict[str, None] = {}
+    for shard in database.shards:
+        names.update(dict.fromkeys(await _apply_to(shard, files, lock_timeout)))
+    return list(names)
+
+
+async def _apply_to(database: Any, files: list[Migration], lock_timeout: float) -> list[str]:
     applied: list[str] = []
     async with database.link() as link:
 

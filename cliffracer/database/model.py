@@ -10,6 +10,8 @@ Nothing here needs PostgreSQL or psycopg: a file of declarations imports quickly
 """
 
 import re
+import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, dataclass_transform
 from uuid import UUID
@@ -83,6 +85,31 @@ class Search:
         self.language = language
 
 
+class Shard:
+    """Which of several databases keeps a row: the one that the value of a field chooses.
+
+    ``by`` makes a whole number of the value, the same in every process; without it UUIDs and numbers are taken as they
+    are, and text by its CRC-32. Rows never move by themselves: with another number of databases they are sought elsewhere.
+    """
+
+    __slots__ = ("by", "field")
+
+    def __init__(self, field: str = "id", *, by: Callable[[Any], int] | None = None) -> None:
+        self.field = field
+        self.by = by or number_of
+
+    def place(self, value: Any, count: int) -> int:
+        """Return which of ``count`` databases keeps rows with this value."""
+        return self.by(value) % count
+
+
+def number_of(value: Any) -> int:
+    """Return a whole number for a value, the same in every process and language."""
+    if isinstance(value, UUID):
+        return value.int & 0xFFFFFFFF  # random bits; the first ones are a time
+    return value if isinstance(value, int) else zlib.crc32(str(value).encode())
+
+
 def now() -> datetime:
     """Return the present moment, in UTC."""
     return datetime.now(UTC)
@@ -109,6 +136,9 @@ class Model(msgspec.Struct, metaclass=ModelMeta):
     """The table; the class's name in snake_case when it is not given."""
     __indexes__: ClassVar[tuple[Unique | Index, ...]] = ()
     """Keys and indexes over several fields."""
+
+    __shard__: ClassVar[Shard | None] = None
+    """With several databases (settings: database_urls), what spreads the rows over them; None: all in the first."""
 
     id: UUID = msgspec.field(default_factory=uuid7)
     created_at: datetime = msgspec.field(default_factory=now)

@@ -64,8 +64,9 @@ async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
 
 async def lag(database: Any) -> Lag:
     """Return how many events wait to be published, and for how long."""
-    ((pending, parked, oldest),) = await database.rows(_LAG)
-    return Lag(pending, parked, oldest)
+    found = [(await shard.rows(_LAG))[0] for shard in database.shards]
+    pending, parked, ages = zip(*found, strict=True)
+    return Lag(sum(pending), sum(parked), max(ages))
 
 
 async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:

@@ -11,6 +11,7 @@ from cliffracer.database.filters import Order, Where, orders
 from cliffracer.database.names import quoted
 from cliffracer.database.queries import Queries
 from cliffracer.database.statements import Statements, ordering
+from cliffracer.database.table import Table
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) -> Page[Any]:
     """Return one page."""
-    sorting = _total(sql, turn.order_by)
+    sorting = total_order(sql.table, turn.order_by)
     parts, params = [where.sql] if where.sql else [], list(where.params)
     if turn.after is not None:
         condition, more = _beyond(sorting, _opened(sorting, turn.after))
@@ -42,7 +43,7 @@ async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) 
     text = f"{sql.select}{sql.where(' AND '.join(parts))}{ordering(sorting)} LIMIT %s"
     found = await database.rows(sql.rows(text), [*params, turn.limit + 1])
     items = found[: turn.limit]
-    return Page(items, _sealed(sorting, items[-1]) if len(found) > turn.limit else None)
+    return Page(items, sealed(sorting, items[-1]) if len(found) > turn.limit else None)
 
 
 def natural(name: str, number: Any) -> int:
@@ -52,14 +53,14 @@ def natural(name: str, number: Any) -> int:
     return number
 
 
-def _total(sql: Statements, order_by: str | Sequence[str] | None) -> list[Order]:
+def total_order(table: Table[Any], order_by: str | Sequence[str] | None) -> list[Order]:
     """Return an order in which no two rows are equal: the id comes last."""
-    sorting = orders(sql.table, order_by or "id")
+    sorting = orders(table, order_by or "id")
     for order in sorting:
         if order.column.nullable or order.column.json:
             raise misfit("order_by", f"{order.column.name} cannot order pages: it may be empty or is a document")
     if all(order.column.name != "id" for order in sorting):
-        sorting.append(Order(sql.table.columns["id"], sorting[-1].descending))
+        sorting.append(Order(table.columns["id"], sorting[-1].descending))
     return sorting
 
 
@@ -77,7 +78,8 @@ def _beyond(sorting: list[Order], last: list[Any]) -> tuple[str, list[Any]]:
     return f"(({') OR ('.join(alternatives)}))", params
 
 
-def _sealed(sorting: list[Order], row: Any) -> str:
+def sealed(sorting: list[Order], row: Any) -> str:
+    """Return the cursor that stands behind a row."""
     values = [getattr(row, order.column.name) for order in sorting]
     return base64.urlsafe_b64encode(msgspec.json.encode(values)).rstrip(b"=").decode()
 

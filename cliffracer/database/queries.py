@@ -49,6 +49,10 @@ class Queries(ABC):
         """Whether calls are looked at for queries that are put together from values."""
 
     @abstractmethod
+    def joined(self) -> object | None:
+        """Return the transaction that a statement of this task would be part of; None if it is one of its own."""
+
+    @abstractmethod
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement and return its rows."""
 

@@ -7,7 +7,7 @@ publishes them again under the same message id, so that the stream keeps one.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -127,8 +127,19 @@ def _headers(document: bytes) -> dict[str, str]:
 
 @asynccontextmanager
 async def relaying(database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0) -> AsyncGenerator[Relay, None]:
-    """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 5 s."""
-    relay = Relay(database, publish, batch=batch, every=every)
+    """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 5 s.
+
+    Of several databases each has its own outbox and relay; what is yielded is the first one's.
+    """
+    async with AsyncExitStack() as stack:
+        relays = [Relay(shard, publish, batch=batch, every=every) for shard in database.shards]
+        for relay, shard in zip(relays, database.shards, strict=True):
+            await stack.enter_async_context(_relaying(relay, shard))
+        yield relays[0]
+
+
+@asynccontextmanager
+async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
     tasks = [asyncio.create_task(work) for work in (relay.run(), _listen(database, relay), _tidy(database))]
     database.relays.append(relay)
     try:

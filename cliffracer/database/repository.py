@@ -1,11 +1,12 @@
 """`Repository[User]`: the rows of one model, by its declared fields."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from cliffracer.database.bulk import create_many
+from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import Column, misfit
 from cliffracer.database.filters import Where, conditions, orders, unknown_field
 from cliffracer.database.model import Model, now
@@ -55,7 +56,7 @@ class Repository(Generic[T]):
 
     async def get(self, id: UUID | str) -> T:
         """Return the row with this id, or raise `NotFound`."""
-        found = await self._database.rows(self._sql.get, (self._key(id),))
+        found = await self._database.rows(self._sql.get, (self.key(id),))
         if not found:
             raise self._missing(id)
         row: T = found[0]
@@ -71,7 +72,7 @@ class Repository(Generic[T]):
             kept = {name: getattr(id, name) for name in self.table.columns if name not in {"id", "created_at", "updated_at"}}
             changes = {**kept, **changes}
             id = id.id  # noqa: A001 - as above
-        key = self._key(id)
+        key = self.key(id)
         expected = changes.pop("version", None) if self.table.versioned else None
         sets, params = self._changes(changes)
         condition, more = self._sql.by_id, [key]
@@ -98,7 +99,7 @@ class Repository(Generic[T]):
 
     async def delete(self, id: UUID | str, *, forever: bool = False) -> None:
         """Delete a row, or raise `NotFound`. One with ``deleted_at`` is only marked, unless ``forever``."""
-        key = self._key(id)
+        key = self.key(id)
         if self.table.soft and not forever:
             gone = await self._database.run(self._sql.update(MARK, self._sql.by_id), [now(), key])
         else:
@@ -109,7 +110,7 @@ class Repository(Generic[T]):
     async def restore(self, id: UUID | str) -> T:
         """Bring a row back that is only marked as deleted, and return it."""
         again = self._sql.update(MARK, self._sql.by_id, returning=True, all_rows=True)
-        found = await self._database.rows(again, [None, self._key(id)]) if self.table.soft else []
+        found = await self._database.rows(again, [None, self.key(id)]) if self.table.soft else []
         if not found:
             raise self._missing(id)
         row: T = found[0]
@@ -165,6 +166,18 @@ class Repository(Generic[T]):
         """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps."""
         return await page_of(self._database, self._sql, self._where(filters), Turn(after, natural("limit", limit), order_by))
 
+    async def stream(self, *, order_by: Order = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
+        """Yield all rows that meet all filters, ``size`` at a time by a cursor of the server: memory stays flat."""
+        where = self._where(filters)
+        sorting = ordering(orders(self.table, order_by)) if order_by else ""
+        statement = self._sql.rows(f"{self._sql.select}{self._sql.where(where.sql)}{sorting}")
+        async for row in self._database.streamed(statement, where.params, size):
+            yield row
+
+    def collected(self, *, size: int = 100) -> Collector[T]:
+        """Return a ``get`` that joins what concurrent calls ask for at the same moment into one query. Keep it; it is what they share."""
+        return Collector(self, size=size)
+
     async def create_many(self, rows: Iterable[T]) -> list[T]:
         """Store new rows, all or none, and return them; an error says which row (``index``) was refused."""
         given = list(rows)
@@ -193,7 +206,12 @@ class Repository(Generic[T]):
         """Return the error that names the fields, where the server did not."""
         return error if error.errors and error.errors[0]["path"] else self.table.explain(row) or error
 
-    def _key(self, given: Any) -> Any:
+    def in_transaction(self) -> bool:
+        """Say whether this task's calls join a transaction now."""
+        return self._database.joined() is not None
+
+    def key(self, given: Any) -> Any:
+        """Return an id as its type, or raise `InvalidInput`."""
         return given if type(given) is UUID else self.table.columns["id"].value(given)
 
     def _values(self, row: T) -> tuple[Any, ...]:

@@ -42,6 +42,15 @@ async def create_missing(database: Any, models: Iterable[type[Model]]) -> list[s
     Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them.
     """
     definitions = [define(table_of(model)) for model in with_referenced(models)]
+    made: dict[str, None] = {}
+    for shard in database.shards:
+        made.update(dict.fromkeys(await _create_on(shard, definitions)))
+    if made:
+        log.info("created the tables %s", ", ".join(made))
+    return list(made)
+
+
+async def _create_on(database: Any, definitions: list[Definition]) -> list[str]:
     made: list[str] = []
 
     async def attempt() -> bool:
@@ -53,8 +62,6 @@ async def create_missing(database: Any, models: Iterable[type[Model]]) -> list[s
             return bool(mine)
 
     await turn(attempt)
-    if made:
-        log.info("created the tables %s", ", ".join(made))
     return made
 
 

@@ -103,6 +103,8 @@ def table_of(model: type[T]) -> Table[T]:
     name = tablename_of(model)
     for identifier in (name, *columns):
         _check_name(model, identifier)
+    if model.__shard__ is not None and model.__shard__.field not in columns:
+        raise SetupError(f"{model.__qualname__}: Shard({model.__shard__.field!r}) does not name a field. Fields: {', '.join(columns)}.")
     uniques, indexes = _keys(model, name, columns)
     return Table(
         model=model,

@@ -51,6 +51,10 @@ class Transaction(Queries):
         """Whether calls are looked at for queries that are put together from values."""
         return bool(self.database.linting)
 
+    def joined(self) -> "Transaction":
+        """Return this transaction."""
+        return self
+
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call a function, once, when the whole transaction is committed; never if it is not."""
         if callback not in self.callbacks:
@@ -109,8 +113,13 @@ class Transaction(Queries):
 _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
 
 
-def current_transaction(database: Any = None) -> Transaction | None:
+def current_transaction(database: Any = None) -> Any:
     """Return the transaction that this task has open (on a database), innermost first; None for every other task."""
+    return innermost() if database is None else database.joined()
+
+
+def innermost(database: Any = None) -> Transaction | None:
+    """Return the innermost transaction of this task (on exactly this database), or None."""
     found = _innermost.get()
     if found is None:
         return None

@@ -1,0 +1,42 @@
+"""Writes gathered into round trips of a chosen size."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cliffracer.database.model import Model
+
+
+class Batch:
+    """Rows of any models, stored ``size`` at a time, in the order in which models were first given."""
+
+    def __init__(self, database: Any, size: int) -> None:
+        self._database = database
+        self._size = size
+        self._rows: dict[type[Model], list[Any]] = {}
+        self._count = 0
+        self.stored = 0
+
+    async def create(self, row: Model) -> None:
+        """Take a row; every ``size`` rows they are stored."""
+        self._rows.setdefault(type(row), []).append(row)
+        self._count += 1
+        if self._count >= self._size:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Store what is gathered."""
+        rows, self._rows = self._rows, {}
+        count, self._count = self._count, 0
+        for model, given in rows.items():
+            await self._database.repository(model).create_many(given)
+        self.stored += count
+
+
+@asynccontextmanager
+async def batching(database: Any, size: int) -> AsyncGenerator[Batch, None]:
+    """Gather rows in one transaction; the rest is stored at the end of the block."""
+    async with database.transaction():
+        batch = Batch(database, size)
+        yield batch
+        await batch.flush()

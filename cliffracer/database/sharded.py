@@ -1,0 +1,191 @@
+"""Several databases as one: each row of a sharded model is kept by the one that its `Shard` field chooses.
+
+A transaction belongs to one of them, decided by the first row it touches; touching another one's is refused, since no
+commit could hold for both. What names no row (raw SQL, models without ``__shard__``) goes to the first database, or
+to the one that the transaction belongs to.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from cliffracer.database import outbox
+from cliffracer.database.database import Database
+from cliffracer.database.link import Copy, Link, Params, Statement
+from cliffracer.database.model import Model
+from cliffracer.database.options import Options
+from cliffracer.database.repository import Repository
+from cliffracer.database.scattered import ScatteredRepository
+from cliffracer.database.table import Table
+from cliffracer.database.transaction import Isolation, Transaction, innermost
+from cliffracer.errors import SetupError
+
+M = TypeVar("M", bound=Model)
+
+
+class ShardedTransaction(Transaction):
+    """A transaction on one of several databases; on which, its first statement decides."""
+
+    __slots__ = ("_options", "_stack", "place", "shard")
+
+    def __init__(self, database: "ShardedDatabase", stack: AsyncExitStack, options: dict[str, Any]) -> None:
+        self.database = database
+        self.task = asyncio.current_task()
+        self.outer = None
+        self.open = True
+        self.told = False
+        self.callbacks = []
+        self.place: int | None = None
+        self.shard: Transaction | None = None
+        self._stack = stack
+        self._options = options
+
+    async def bind(self, place: int | None = None) -> Transaction:
+        """Return the transaction on a database, begun when it is first needed; `SetupError` if it is on another one."""
+        self._check()
+        bound = self.shard
+        if bound is None:
+            self.place = place or 0
+            entered: Transaction = await self._stack.enter_async_context(self.database.shards[self.place].transaction(**self._options))
+            bound = entered
+            bound.callbacks.extend(self.callbacks)
+            self.callbacks = bound.callbacks
+            self.shard = bound
+        elif place is not None and place != self.place:
+            raise SetupError(
+                f"This transaction is on database {self.place}, and the row is kept by database {place}: no transaction spans two. "
+                "Touch rows of one shard only, or split the work and couple the parts by an event."
+            )
+        return innermost(bound.database) or bound
+
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement in this transaction and return its rows."""
+        return await (await self.bind()).rows(statement, params)
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement in this transaction and return how many rows it touched."""
+        return await (await self.bind()).run(statement, params)
+
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by COPY in this transaction."""
+        return await (await self.bind()).copy(copy, rows)
+
+    async def emit(self, subject: str, payload: bytes, headers: dict[str, str], message_id: str, key: str | None = None) -> None:
+        """Store an event with this transaction, in the outbox of its database."""
+        await (await self.bind()).emit(subject, payload, headers, message_id, key)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Link, None]:
+        """Hold the connection of this transaction."""
+        yield (await self.bind()).link
+
+
+_open: ContextVar[ShardedTransaction | None] = ContextVar("cliffracer_sharded_transaction", default=None)
+
+
+class ShardedDatabase(Database):
+    """A `Database` made of several."""
+
+    def __init__(self, shards: Sequence[Database], options: Options) -> None:
+        super().__init__(shards[0].pool, options)
+        self._shards = tuple(shards)
+
+    @property
+    def shards(self) -> tuple[Database, ...]:
+        """The databases that this one is made of."""
+        return self._shards
+
+    def shard(self, model: type[Model], value: Any) -> Database:
+        """Return the database that keeps a model's rows with this value in the shard field, for SQL of one's own."""
+        return self._shards[model.__shard__.place(value, len(self._shards)) if model.__shard__ else 0]
+
+    def repository(self, model: type[M]) -> Repository[M]:
+        """Return the repository of a model: over all databases if it is sharded, on the first one otherwise."""
+        found = self._repositories.get(model)
+        if found is None:
+            kind = Repository if model.__shard__ is None else ScatteredRepository
+            found = self._repositories[model] = kind(self, model)
+        return found
+
+    def joined(self) -> ShardedTransaction | None:
+        """Return the transaction that this task has open."""
+        found = _open.get()
+        mine = found is not None and found.open and found.database is self and found.task is asyncio.current_task()
+        return found if mine else None
+
+    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction for this task; its first statement decides on which database."""
+        return self._transaction(isolation, readonly=readonly)
+
+    @asynccontextmanager
+    async def _transaction(self, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
+        outer = self.joined()
+        if outer is not None:
+            bound = await outer.bind()
+            async with bound.database.transaction(isolation=isolation, readonly=readonly):
+                yield outer
+            return
+        before = _open.get()
+        async with AsyncExitStack() as stack:
+            transaction = ShardedTransaction(self, stack, {"isolation": isolation, "readonly": readonly})
+            _open.set(transaction)
+            try:
+                yield transaction
+            finally:
+                if _open.get() is transaction:
+                    _open.set(before)
+                transaction.open = False
+        if transaction.shard is None:
+            transaction.done()  # nothing was stored, and that is all that there was to commit
+
+    async def on(self, place: int) -> Database:
+        """Return one of the databases, with this task's transaction on it if there is one."""
+        transaction = self.joined()
+        if transaction is not None:
+            await transaction.bind(place)
+        return self._shards[place]
+
+    async def _home(self, table: Table[Any] | None = None) -> Database:
+        if table is not None and table.model.__shard__ is not None:
+            name = table.model.__name__
+            raise SetupError(f"{name} is kept by several databases: reach it through db.repository({name}).")
+        transaction = self.joined()
+        if transaction is None:
+            return self._shards[0]
+        database: Database = (await transaction.bind()).database
+        return database
+
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement, on the first database or the transaction's."""
+        return await (await self._home(statement.table)).rows(statement, params)
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement, on the first database or the transaction's."""
+        return await (await self._home(statement.table)).run(statement, params)
+
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by COPY, to the first database or the transaction's."""
+        return await (await self._home(copy.table)).copy(copy, rows)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Link, None]:
+        """Hold a connection of the first database, or the transaction's."""
+        async with (await self._home()).held() as link:
+            yield link
+
+    async def inbox_once(self, consumer: str, event_id: str) -> bool:
+        """Say whether this task's transaction is the first to handle an event."""
+        transaction = self.joined()
+        return await outbox.first_time(transaction and await transaction.bind(), consumer, event_id)
+
+    def wake_relays(self) -> None:
+        """Let the relays of this process look into the outboxes now."""
+        for shard in self._shards:
+            shard.wake_relays()
+
+    def statistics(self) -> dict[str, float]:
+        """Return the numbers of all pools together."""
+        every = [shard.statistics() for shard in self._shards]
+        return {name: sum(each[name] for each in every) for name in every[0]}

@@ -1,0 +1,262 @@
+"""Several databases as one."""
+
+# ruff: noqa: PT012 - what raises is in a transaction block
+
+import asyncio
+import zlib
+from contextlib import AsyncExitStack
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import pytest
+
+from cliffracer.database import Database, Model, Repository, Shard, Unique, create_missing, current_transaction
+from cliffracer.database.migrations import apply, status
+from cliffracer.database.outbox import lag
+from cliffracer.database.relay import relaying
+from cliffracer.database.table import table_of
+from cliffracer.database.templates import cloned
+from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from tests.database.models import User
+from tests.database.support import until
+from tests.support.postgres import server
+
+
+class Note(Model):
+    """Kept by the tenant that it belongs to."""
+
+    __tablename__ = "notes"
+    __shard__ = Shard("tenant")
+    tenant: str
+    number: int
+    text: Annotated[str, Unique()] | None = None
+
+
+class Item(Model):
+    """Kept by its own id."""
+
+    __tablename__ = "items"
+    __shard__ = Shard()
+    name: str = ""
+
+
+@pytest.fixture(scope="session")
+def others():
+    """Two more servers."""
+    with server() as second, server() as third:
+        yield second, third
+
+
+@pytest.fixture
+async def db(postgres, others):
+    async with AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(cloned(each.url(), template="template1")) for each in (postgres, *others)]
+        opened = await stack.enter_async_context(Database.open(urls))
+        await create_missing(opened, [Note, Item, User])
+        yield opened
+
+
+TENANTS = [f"tenant {number}" for number in range(12)]
+
+
+async def filled(db: Database) -> list[Note]:
+    """Store sixty rows of twelve tenants."""
+    rows = [Note(tenant=TENANTS[number % 12], number=number) for number in range(60)]
+    return await db.repository(Note).create_many(rows)
+
+
+async def test_rows_are_spread_and_found_again(db):
+    """Each tenant's rows are on one database, all databases have some, and every row is found by id."""
+    rows = await filled(db)
+    counts = [await shard.fetch_value(int, "select count(*) from notes") for shard in db.shards]
+    assert sum(counts) == 60
+    assert all(counts)
+    homes = [set(await shard.fetch(str, "select distinct tenant from notes")) for shard in db.shards]
+    assert sum(len(home) for home in homes) == 12
+    notes = db.repository(Note)
+    for row in rows[::7]:
+        assert await notes.get(row.id) == row
+        assert await db.shard(Note, row.tenant).fetch_value(int, "select number from notes where id = %s", row.id) == row.number
+    with pytest.raises(NotFound):
+        await notes.get(uuid4())
+
+
+async def test_rows_by_id_go_straight_to_their_database(db):
+    """A model sharded by id asks one database for a row."""
+    items = db.repository(Item)
+    rows = await items.create_many([Item(name=str(number)) for number in range(30)])
+    before = [shard.statistics()["taken_total"] for shard in db.shards]
+    assert await items.get(rows[0].id) == rows[0]
+    after = [shard.statistics()["taken_total"] for shard in db.shards]
+    assert sum(after) - sum(before) == 1
+
+
+async def test_questions_to_all_are_answered_as_by_one(db):
+    """Order, limit, offset, counts and pages over all databases are those of one table."""
+    rows = await filled(db)
+    notes = db.repository(Note)
+    assert [row.number for row in await notes.find(order_by="-number", limit=5, offset=3)] == [56, 55, 54, 53, 52]
+    assert [row.number for row in await notes.find(order_by="tenant,-number", limit=2, tenant__in=TENANTS[:2])] == [48, 36]
+    assert await notes.count() == 60
+    assert await notes.count(tenant=TENANTS[3]) == 5
+    assert await notes.exists(number=59)
+    assert not await notes.exists(number=60)
+    assert (await notes.first(order_by="-number")).number == 59
+    seen, cursor = [], None
+    while True:
+        page = await notes.page(after=cursor, limit=7, order_by="-number")
+        seen += [row.number for row in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert seen == list(range(59, -1, -1))
+    assert {row.id async for row in notes.stream()} == {row.id for row in rows}
+    assert await notes.collected().get_many([row.id for row in rows]) == rows
+
+
+async def test_changes_find_their_row(db):
+    """Updates, deletes and upserts reach the database that has the row; what decides that cannot change."""
+    rows = await filled(db)
+    notes = db.repository(Note)
+    assert (await notes.update(rows[5].id, text="x")).text == "x"
+    rows[6].text = "y"
+    assert (await notes.update(rows[6])).text == "y"
+    assert (await notes.upsert(rows[7])).id == rows[7].id
+    await notes.delete(rows[8].id)
+    with pytest.raises(NotFound):
+        await notes.get(rows[8].id)
+    assert await notes.update_many({"text": None}, number__lt=10) == 9
+    assert await notes.delete_many(number__gte=30) == 30
+    for act in (lambda: notes.update(rows[5].id, tenant="other"), lambda: notes.update_many({"tenant": "x"}, number=1)):
+        with pytest.raises(InvalidInput):
+            await act()
+
+
+async def test_transaction_belongs_to_one_database(db):
+    """A tenant's rows change together; another database's row is refused, and everything is rolled back."""
+    rows = await filled(db)
+    notes = db.repository(Note)
+    first = rows[0]
+    elsewhere = next(row for row in rows if db.shard(Note, row.tenant) is not db.shard(Note, first.tenant))
+    async with db.transaction() as transaction:
+        assert current_transaction(db) is transaction
+        await notes.update_many({"text": None, "number": 1000}, tenant=first.tenant)
+        assert await notes.count(tenant=first.tenant, number=1000) == 5
+        assert await asyncio.create_task(notes.count(tenant=first.tenant, number=1000)) == 0
+    assert await notes.count(number=1000) == 5
+    with pytest.raises(SetupError, match="no transaction spans two"):
+        async with db.transaction():
+            await notes.update_many({"number": 2000}, tenant=first.tenant)
+            await notes.update_many({"number": 2000}, tenant=elsewhere.tenant)
+    assert await notes.count(number=2000) == 0
+    with pytest.raises(SetupError, match="must say whose rows"):
+        async with db.transaction():
+            await notes.count()
+
+
+async def test_what_waits_for_the_commit_hears_of_it(db):
+    """Functions registered before and after the database is known are called once, at the commit."""
+    heard: list[str] = []
+    async with db.transaction() as transaction:
+        transaction.after_commit(lambda: heard.append("early"))
+        await db.repository(Note).create(Note(tenant="t", number=1))
+        transaction.after_commit(lambda: heard.append("late"))
+        assert heard == []
+    async with db.transaction() as transaction:
+        transaction.after_commit(lambda: heard.append("idle"))
+    assert heard == ["early", "late", "idle"]
+
+
+async def test_savepoint_in_a_sharded_transaction(db):
+    """A nested block is undone alone."""
+    notes = db.repository(Note)
+    async with db.transaction():
+        await notes.create(Note(tenant="t", number=1, text="x"))
+        with pytest.raises(Conflict):
+            async with db.transaction():
+                await notes.create(Note(tenant="t", number=2))
+                await notes.create(Note(tenant="t", number=3, text="x"))
+        await notes.create(Note(tenant="t", number=4))
+    assert [row.number for row in await notes.find(tenant="t", order_by="number")] == [1, 4]
+
+
+async def test_unsharded_models_and_plain_sql_are_at_home(db):
+    """What is not sharded is kept by the first database, inside and outside of transactions."""
+    users = db.repository(User)
+    async with db.transaction():
+        await users.create(User(name="a", email="a@x"))
+        assert await db.fetch_value(int, "select count(*) from users") == 1
+    assert await users.count() == 1
+    assert await db.shards[0].fetch_value(int, "select count(*) from users") == 1
+
+
+async def test_events_go_through_the_transaction_s_database(db):
+    """Each database has its outbox, and all of them are relayed."""
+    notes = db.repository(Note)
+    published: list[str] = []
+
+    async def publish(_subject: str, _payload: bytes, _headers: dict[str, str], message_id: str) -> None:
+        published.append(message_id)
+
+    for number, tenant in enumerate(TENANTS):
+        async with db.transaction() as transaction:
+            await notes.create(Note(tenant=tenant, number=number))
+            await transaction.emit("noted", b"", {}, tenant)
+    assert (await lag(db)).pending == 12
+    assert all([await shard.fetch_value(int, "select count(*) from cliffracer_outbox") for shard in db.shards])
+    async with relaying(db, publish):
+        await until(lambda: len(published) == 12)
+    async with db.transaction():
+        await notes.count(tenant=TENANTS[0])
+        assert await db.inbox_once("c", "e")
+    async with db.transaction():
+        await notes.count(tenant=TENANTS[0])
+        assert not await db.inbox_once("c", "e")
+
+
+async def test_migrations_reach_every_database(db, tmp_path):
+    """A migration is applied to each, and one that is behind shows."""
+    (tmp_path / "1_t.sql").write_text("create table t (a int)")
+    assert await apply(db, tmp_path) == ["1_t"]
+    assert [entry.state for entry in await status(db, tmp_path)] == ["applied"]
+    await db.shards[2].execute("delete from cliffracer_migrations")
+    assert [entry.state for entry in await status(db, tmp_path)] == ["pending"]
+
+
+async def test_one_database_away_fails_its_rows_only(db):
+    """With one of them out of reach, rows of the others are served."""
+    rows = await filled(db)
+    notes = db.repository(Note)
+    await db.shards[1].pool.close()
+    for row in rows:
+        if db.shard(Note, row.tenant) is db.shards[1]:
+            with pytest.raises(Unavailable):
+                await notes.count(tenant=row.tenant)
+        else:
+            assert await notes.count(tenant=row.tenant) == 5
+    with pytest.raises(Unavailable):
+        await notes.count()
+
+
+async def test_sharded_model_is_not_looked_for_at_home(db):
+    """A repository that does not know of the other databases is refused, rather than answer with a part."""
+    with pytest.raises(SetupError, match="several databases"):
+        await Repository(db, Note).find()
+
+
+def test_place_is_stable():
+    """The same value has the same place in every process."""
+    assert Shard("x").place("tenant", 7) == zlib.crc32(b"tenant") % 7
+    assert Shard("x").place(23, 7) == 2
+    assert Shard("x", by=len).place("four", 3) == 1
+    assert Shard("x").place(UUID(int=10), 4) == 2
+
+
+def test_shard_field_must_be_declared():
+    """A shard over a field that is not there is a set-up error."""
+
+    class Lost(Model):
+        __shard__ = Shard("nosuch")
+
+    with pytest.raises(SetupError, match="nosuch"):
+        table_of(Lost)
