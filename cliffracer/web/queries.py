@@ -1,7 +1,7 @@
 """Query strings as texts by parameter: scalars once, lists as often as they are given, a Struct or dict from many names."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 from msgspec import inspect
@@ -22,6 +22,10 @@ class Spread(NamedTuple):
     parameter: Parameter
     fields: tuple[inspect.Field, ...] | None
     decoder: TextDecoder[Any]
+
+    def kinds(self) -> dict[str, Any]:
+        """Return the annotations of a Struct's fields, by name."""
+        return get_type_hints(self.decoder.kind, include_extras=True)
 
     def value(self, texts: Texts | None) -> Any:
         """Return its value; the default if none of its names is given."""

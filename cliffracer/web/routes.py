@@ -1,7 +1,7 @@
 """Answers HTTP: one endpoint object per route, which binds, invokes and encodes without Request or Response objects."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -51,7 +51,7 @@ class RouteEndpoint:
         self._convertors = convertors_of(record.path)
         handler.mappings = {HTTPException: exception_answer, ClientDisconnect: _gone, **handler.mappings}
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
         handler = self.handler
         headers = dict(scope["headers"])
@@ -88,7 +88,7 @@ class RouteEndpoint:
                 await close_files(scope[FORM])
 
     async def arguments(
-        self, scope: dict[str, Any], receive: Any, headers: Mapping[bytes, bytes], context: Context
+        self, scope: MutableMapping[str, Any], receive: Any, headers: Mapping[bytes, bytes], context: Context
     ) -> tuple[Arguments, bytes]:
         """Return the arguments of a request and its body, however that is sent and however long it takes to come."""
         body, form = b"", None
@@ -106,7 +106,7 @@ class RouteEndpoint:
                 context.deadline += time.monotonic() - began  # a slow client takes no time from the handler; http_timeout bounds it
         return self._binder.bind(scope.get("path_params"), scope, headers, body, form=form), body
 
-    def request(self, scope: dict[str, Any], receive: Any, body: bytes) -> Request:
+    def request(self, scope: MutableMapping[str, Any], receive: Any, body: bytes) -> Request:
         """Return Starlette's request, for what asks for it."""
         if self._convertors and "path_params" in scope:
             texts = scope["path_params"]

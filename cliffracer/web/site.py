@@ -1,6 +1,6 @@
 """All that one port serves: the routes, sockets and files of one app or several, and the pages about the service itself."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -9,17 +9,20 @@ from starlette._utils import get_route_path
 from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route, Socket, refuse, where
-from cliffracer.errors import InvalidInput, NotFound
+from cliffracer.errors import InvalidInput, NotFound, SetupError
 from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
+from cliffracer.web.cors import Cors
 from cliffracer.web.endless import Endless
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.line import Patience
+from cliffracer.web.openapi import OpenApi
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.web.sockets import SocketEndpoint, refuse_socket
+from cliffracer.web.static import Files
 from cliffracer.web.streams import StreamEndpoint
 from cliffracer.web.table import SOCKET, Table, unknown_kinds
 
@@ -33,16 +36,22 @@ class Site:
     redirected (307) to the one that is.
     """
 
-    def __init__(self, table: Table, endless: Endless) -> None:
+    def __init__(self, table: Table, endless: Endless, files: Sequence[Files], settings: Settings) -> None:
         self._table = table
         self._endless = endless
         self._exact = table.exact
         self._match = table.match
         self._entries = table.entries
+        self._files = files
+        self._cors = Cors(self, settings) if settings.cors_origins else None
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        """Serve one request."""
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """Serve one request or socket."""
         if scope["type"] == "http":
+            if self._cors is not None and "cliffracer.cors" not in scope:
+                scope["cliffracer.cors"] = True  # not a copy: the server looks into it, too
+                await self._cors(scope, receive, send)
+                return
             path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
             methods = self._exact.get(path)
             method = scope["method"]
@@ -56,11 +65,11 @@ class Site:
                 if "\ufffd" not in path or _is_utf8(scope):
                     await entry.endpoint(scope, receive, send)
                     return
-            await self._otherwise(scope, path, send)
+            await self._otherwise(scope, path, receive, send)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
 
-    async def _socket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def _socket(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
         endpoint, texts = self._table.find(SOCKET, path)
         if endpoint is None:
@@ -73,7 +82,7 @@ class Site:
         """End every open stream and socket, since they would not end by themselves; their clients come back elsewhere."""
         self._endless.end()
 
-    async def _otherwise(self, scope: dict[str, Any], path: str, send: Any) -> None:
+    async def _otherwise(self, scope: MutableMapping[str, Any], path: str, receive: Any, send: Any) -> None:
         correlation = correlation_of(scope)
         allowed = self._table.allowed(path)
         if allowed and scope["method"] in allowed:
@@ -81,6 +90,8 @@ class Site:
         elif allowed:
             refused = Refused(405, "this path does not take that method", [(b"allow", ", ".join(allowed).encode())])
             await send_problem(send, refused, correlation)
+        elif (files := next((files for files in self._files if files.serves(path)), None)) is not None:
+            await files(scope, receive, send)
         elif self._table.allowed(other := _other(path)) and not path.startswith(("//", "/\\")):
             await send_body(send, 307, b"", [(b"location", _location(scope, other))], correlation)
         else:
@@ -94,6 +105,8 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
+    if settings.docs:
+        pages["/openapi.json"] = OpenApi(assemblies)
     if settings.metrics:
         pages["/metrics"] = Metrics(handlers)
     for path, page in pages.items():
@@ -101,7 +114,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
             table.add("GET", path, page)
             table.add("HEAD", path, page)
     table.compile()
-    return Site(table, endless)
+    return Site(table, endless, _files(assemblies), settings)
 
 
 def needs_http(assemblies: Sequence[Assembly]) -> bool:
@@ -148,6 +161,17 @@ def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Set
     return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
 
 
+def _files(assemblies: Sequence[Assembly]) -> list[Files]:
+    found: dict[str, Files] = {}
+    for static in (static for assembly in assemblies for static in assembly.frozen.statics):
+        if static.path in found:
+            raise SetupError(
+                f"static path {static.path} is declared twice, for {found[static.path].directory} and {static.folder}. Keep one."
+            )
+        found[static.path] = Files(static.path, static.folder)
+    return sorted(found.values(), key=lambda files: -len(files.path))
+
+
 def _check_kinds(record: Route | Socket) -> None:
     unknown = list(unknown_kinds(record.path))
     if unknown:
@@ -157,7 +181,7 @@ def _check_kinds(record: Route | Socket) -> None:
         raise refuse(record.function, f"path {record.path!r} has two parameters of kind path", "One is the most that can be told apart.")
 
 
-def _is_utf8(scope: dict[str, Any]) -> bool:
+def _is_utf8(scope: MutableMapping[str, Any]) -> bool:
     try:
         unquote_to_bytes(scope.get("raw_path", b"")).decode()
     except UnicodeDecodeError:
@@ -169,7 +193,7 @@ def _other(path: str) -> str:
     return path[:-1] if path.endswith("/") else path + "/"
 
 
-def _location(scope: dict[str, Any], path: str) -> bytes:
+def _location(scope: MutableMapping[str, Any], path: str) -> bytes:
     raw: bytes = scope.get("raw_path") or path.encode()
     moved = raw[:-1] if raw.endswith(b"/") else raw + b"/"
     query: bytes = scope["query_string"]

@@ -8,7 +8,7 @@ service stops, 1013 when there is too much or the client reads too slowly; a fai
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -52,7 +52,7 @@ class SocketEndpoint:
         self._keeps = self._decode is not None or any(dotted(bare(p.annotation)) == _SOCKET for p in signature.needs)
         handler.mappings = {**_MAPPINGS, **handler.mappings}
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one client."""
         handler = self.handler
         headers = dict(scope["headers"])
@@ -104,7 +104,7 @@ class SocketEndpoint:
             return
 
 
-async def refuse_socket(scope: dict[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
+async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
     """Answer a handshake that no handler serves."""
     line = Line(scope, receive, send, Context(correlation_id=correlation_of(scope)), Patience(0))
     await line.connect()

@@ -8,7 +8,7 @@ proxies keep them open. A client that leaves cancels the handler; one that reads
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from cliffracer.checking import Declared
@@ -38,7 +38,7 @@ class StreamEndpoint(RouteEndpoint):
         super().__init__(record, declared, handler, max_body=max_body)
         self._endless = endless
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Answer one request, item by item."""
         headers = dict(scope["headers"])
         context = context_of(self.handler, scope, headers)

@@ -1,0 +1,196 @@
+"""The OpenAPI 3.1 document of a server, from the same signatures that bind its requests."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import msgspec
+from starlette.responses import Response
+
+from cliffracer.assembly import Assembly
+from cliffracer.checking import Declared
+from cliffracer.declarations import Route
+from cliffracer.shapes import PATH_PARAMETER, Shape, external_name, is_upload
+from cliffracer.signature import Parameter, Signature, arguments_type, bare
+from cliffracer.web.answers import JSON, correlation_of, phrase, send_body
+from cliffracer.web.queries import spread_of
+from cliffracer.wire.schema import schemas
+
+_TEMPLATE = "#/components/schemas/{name}"
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI says elsewhere
+_METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"})
+
+
+class Problem(msgspec.Struct):
+    """A failure (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: int
+    """The error's code, the same over HTTP, NATS and WebSockets."""
+    errors: list[dict[str, str]] = []
+    """Of an input that was refused: every reason, each with its path."""
+
+
+class OpenApi:
+    """``/openapi.json``: made when it is first asked for."""
+
+    def __init__(self, assemblies: Sequence[Assembly]) -> None:
+        self._assemblies = assemblies
+        self._body: bytes | None = None
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        self._body = self._body or msgspec.json.encode(document(self._assemblies))
+        await send_body(send, 200, self._body, [JSON], correlation_of(scope))
+
+
+def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
+    """Return the document of all routes of these apps."""
+    first = assemblies[0].frozen
+    writer = _Writer()
+    paths: dict[str, dict[str, Any]] = {}
+    for assembly in assemblies:
+        for record, declared in assembly.frozen.of(Route):
+            path = PATH_PARAMETER.sub(r"{\1}", record.path)
+            for method in record.methods:
+                if method in _METHODS:
+                    tags = record.tags or (assembly.frozen.name,)
+                    paths.setdefault(path, {}).setdefault(method.lower(), writer.operation(record, declared, method, tags))
+    info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
+    if first.description:
+        info["description"] = first.description
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": writer.components()}}
+
+
+class _Writer:
+    """Writes operations; schemas are filled in at the end, when the names of all types are known."""
+
+    def __init__(self) -> None:
+        self._kinds: list[Any] = [Problem]
+        self._open: list[dict[str, Any]] = [{}]
+        self._ids: set[str] = set()
+
+    def components(self) -> dict[str, Any]:
+        """Fill in all schemas; return those that have names."""
+        found, components = schemas(self._kinds, _TEMPLATE)
+        for place, schema in zip(self._open, found, strict=True):
+            place.update({**schema, **place})
+        return components
+
+    def operation(self, record: Route, declared: Declared, method: str, tags: Sequence[str]) -> dict[str, Any]:
+        """Return the description of one method on one path."""
+        signature, shape = declared.signature, declared.shape
+        assert signature is not None
+        assert shape is not None  # both are there once the app is frozen
+        made: dict[str, Any] = {"operationId": self._id(record, method), "tags": list(tags), **_words(record)}
+        parameters = self._parameters(shape)
+        if parameters:
+            made["parameters"] = parameters
+        body = self._body(shape, made["operationId"])
+        if body is not None:
+            made["requestBody"] = body
+        made["responses"] = self._responses(record, signature, takes=bool(parameters or body))
+        if getattr(record.function, "__deprecated__", None):
+            made["deprecated"] = True
+        return made
+
+    def _schema(self, kind: Any, **more: Any) -> dict[str, Any]:
+        self._kinds.append(kind)
+        self._open.append(more)
+        return more
+
+    def _id(self, record: Route, method: str) -> str:
+        name = record.function.__name__
+        candidates = [name, f"{method.lower()}_{name}", *(f"{name}_{n}" for n in range(2, len(self._ids) + 3))]
+        found = next(candidate for candidate in candidates if candidate not in self._ids)
+        self._ids.add(found)
+        return found
+
+    def _parameters(self, shape: Shape) -> list[dict[str, Any]]:
+        found = [self._parameter("path", p.name, p.annotation, required=True) for p in shape.path]
+        for parameter in shape.query:
+            found.extend(self._query(parameter))
+        for place, parameters in (("header", shape.headers), ("cookie", shape.cookies)):
+            found.extend(self._of(place, parameter) for parameter in parameters if external_name(parameter).lower() not in _IGNORED)
+        return found
+
+    def _query(self, parameter: Parameter) -> Iterable[dict[str, Any]]:
+        spread = spread_of(parameter)
+        if spread is None:
+            return [self._of("query", parameter)]
+        if spread.fields is None:
+            return [self._parameter("query", parameter.name, parameter.annotation, required=False)]
+        hints = spread.kinds()
+        return [self._parameter("query", f.encode_name, hints[f.name], required=f.required and parameter.required) for f in spread.fields]
+
+    def _of(self, place: str, parameter: Parameter) -> dict[str, Any]:
+        return self._parameter(place, external_name(parameter), parameter.annotation, required=parameter.required, **_default(parameter))
+
+    def _parameter(self, place: str, name: str, kind: Any, *, required: bool, **more: Any) -> dict[str, Any]:
+        return {"name": name, "in": place, "required": required, "schema": self._schema(kind, **more)}
+
+    def _body(self, shape: Shape, name: str) -> dict[str, Any] | None:
+        if shape.form:
+            return {"required": True, "content": {"multipart/form-data": {"schema": self._form(shape)}}}
+        if shape.body is not None:
+            return {"required": shape.body.required, "content": {"application/json": {"schema": self._schema(shape.body.annotation)}}}
+        if not shape.fields:
+            return None
+        fields = arguments_type("".join(word.title() for word in name.split("_")) + "Body", shape.fields)
+        content = {"schema": self._schema(fields)}
+        required = any(p.required for p in shape.fields)
+        return {"required": required, "content": {"application/json": content, "application/x-www-form-urlencoded": content}}
+
+    def _form(self, shape: Shape) -> dict[str, Any]:
+        properties: dict[str, Any] = {}
+        for parameter in shape.fields:
+            if not is_upload(parameter.annotation):
+                properties[parameter.name] = self._schema(parameter.annotation, **_default(parameter))
+            else:
+                several = bool(get_args(bare(parameter.annotation))) and type(None) not in get_args(bare(parameter.annotation))
+                properties[parameter.name] = {"type": "array", "items": _FILE} if several else _FILE
+        return {"type": "object", "properties": properties, "required": [p.name for p in shape.fields if p.required]}
+
+    def _responses(self, record: Route, signature: Signature, *, takes: bool) -> dict[str, Any]:
+        returns = signature.returns
+        nothing = returns is type(None) and record.status is None
+        status = record.status or (204 if nothing else 200)
+        answer: dict[str, Any] = {"description": phrase(status)}
+        if signature.streams:
+            answer["content"] = {
+                "application/x-ndjson": {"schema": self._schema(returns)},
+                "text/event-stream": {"schema": {"type": "string"}},
+            }
+        elif isinstance(returns, type) and issubclass(returns, Response):
+            answer["content"] = {"*/*": {}}
+        elif not nothing and status not in {204, 205, 304}:
+            answer["content"] = {"application/json": {"schema": self._schema(returns)}}
+        found = {str(status): answer}
+        if takes:
+            found["422"] = _problem("The input is not valid")
+        return {**found, "default": _problem("A failure")}
+
+
+def _problem(words: str) -> dict[str, Any]:
+    return {"description": words, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+
+
+def _default(parameter: Parameter) -> dict[str, Any]:
+    if parameter.required:
+        return {}
+    try:
+        return {"default": msgspec.to_builtins(parameter.default)}
+    except TypeError:  # nothing that JSON has
+        return {}
+
+
+def _words(record: Route) -> dict[str, str]:
+    text = inspect.cleandoc(record.function.__doc__ or "")
+    summary, _, description = text.partition("\n\n")
+    found = {"summary": " ".join(summary.split()), "description": description.strip()}
+    return {name: words for name, words in found.items() if words}
