@@ -111,8 +111,10 @@ def test_standard_levels_follow(configure) -> None:
 
 
 @pytest.mark.parametrize("name", ["nats.aio.client", "uvicorn.access", "uvicorn.error", "websockets.server", "watchfiles.main", "httpx"])
-def test_talkative_libraries_are_quiet(configure, name: str) -> None:
+def test_talkative_libraries_are_quiet(configure, name: str, monkeypatch) -> None:
     """What nats-py, uvicorn and others say of each attempt and request is not logged, except at TRACE."""
+    monkeypatch.setattr(logging.getLogger(name), "propagate", True)  # a uvicorn that ran in this process has turned it off
+    monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
     lines = configure(log_format="json", log_level="DEBUG")
     logging.getLogger(name).info("noise")
     assert lines.text() == ""
