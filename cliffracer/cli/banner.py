@@ -18,11 +18,16 @@ _LABEL = 10
 _MOST = 6  # lines of one kind; `cliffracer routes` has them all
 
 
-def banner(up: runtime.Running, seconds: float) -> list[str]:
-    """Return the lines: what is served where, how it is reached, what to try."""
+def headline(env: str, seconds: float, extra: str = "") -> list[str]:
+    """Return the lines above all others: who this is, and that it is ready."""
+    more = f"  {soft(extra)}" if extra else ""
+    return ["", f"  {strong('cliffracer')} {__version__}  {soft(env)}{more}  {good(f'ready in {seconds:.2f} s')}", ""]
+
+
+def banner(up: runtime.Running) -> list[str]:
+    """Return the lines below: what is served where, how it is reached, what to try."""
     settings = up.settings
-    head = f"{strong('cliffracer')} {__version__}  {soft(settings.env)}  {good(f'ready in {seconds:.2f} s')}"
-    lines = ["", f"  {head}", ""]
+    lines: list[str] = []
     for service in up.services:
         name = f"  {strong(service.frozen.name)} {soft(service.frozen.version)}"
         lines += [name, *_declared(service.frozen, Subjects(settings.namespace)), ""]

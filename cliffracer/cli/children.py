@@ -26,9 +26,11 @@ class Ready(msgspec.Struct):
     """What a process says of itself once it serves."""
 
     names: str
+    env: str
     seconds: float
     addresses: list[str]
-    banner: list[str]
+    lines: list[str]
+    """What is served where, for people."""
     embedded: list[str]
     """The settings that name embedded servers."""
 
@@ -71,7 +73,9 @@ class Child:
         self.ready: asyncio.Future[tuple[Ready, list[socket.socket]] | None] = asyncio.get_running_loop().create_future()
         """What it said, and its listening sockets; None if it ended before."""
         self._line = line
-        self._listening = asyncio.create_task(self._listen())
+        self._heard = b""
+        self._sockets: list[socket.socket] = []
+        asyncio.get_running_loop().add_reader(line, self._hear)
 
     @classmethod
     async def start(cls, arguments: Sequence[str], sockets: Sequence[socket.socket] = (), *, reloads: bool = False) -> Self:
@@ -103,8 +107,10 @@ class Child:
         except TimeoutError:
             self.kill()
             code = await self.process.wait()
-        await self._listening
+        asyncio.get_running_loop().remove_reader(self._line)
         self._line.close()
+        if not self.ready.done():
+            self.ready.set_result(None)
         return code
 
     def kill(self) -> None:
@@ -112,24 +118,22 @@ class Child:
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        data, sockets = b"", list[socket.socket]()
-        loop.add_reader(self._line, readable.set)
+    def _hear(self) -> None:
+        """Take what came up the line; the reader of the loop calls this."""
         try:
-            while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4]):
-                await readable.wait()
-                readable.clear()
-                part, numbers, _, _ = socket.recv_fds(self._line, _LONGEST, _MOST_SOCKETS)
-                sockets += [socket.socket(fileno=number) for number in numbers]
-                if not part:
-                    self.ready.set_result(None)
-                    return
-                data += part
-            self.ready.set_result((msgspec.json.decode(data[4:], type=Ready), sockets))
-        finally:
-            loop.remove_reader(self._line)
+            part, numbers, _, _ = socket.recv_fds(self._line, _LONGEST, _MOST_SOCKETS)
+        except BlockingIOError:
+            return
+        except OSError:  # it ended without a word
+            part, numbers = b"", []
+        self._heard += part
+        self._sockets += [socket.socket(fileno=number) for number in numbers]
+        size = 4 + int.from_bytes(self._heard[:4])
+        if part and (len(self._heard) < 4 or len(self._heard) < size):
+            return
+        asyncio.get_running_loop().remove_reader(self._line)
+        if not self.ready.done():
+            self.ready.set_result((msgspec.json.decode(self._heard[4:], type=Ready), self._sockets) if part else None)
 
 
 def _inherited(number: str) -> socket.socket:

@@ -100,7 +100,7 @@ class Reload:
         for each in old:
             each.close()
         if first:
-            self._tell(ready, "Watching for changes")
+            self._tell(ready, "watching for changes")
         else:
             say(f"{good('ready')} {soft(f'in {time.monotonic() - self._began:.2f} s')}", err=True)
         await self._keep(ready)

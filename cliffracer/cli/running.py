@@ -15,7 +15,7 @@ import click
 
 from cliffracer import embedded, runtime
 from cliffracer.app import Frozen
-from cliffracer.cli.banner import banner
+from cliffracer.cli.banner import banner, headline
 from cliffracer.cli.children import Parent, Ready
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import say
@@ -76,9 +76,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None) -> 
 def tell_ready(ready: Ready, extra: str = "") -> None:
     """Say that everything is bound and connected: a banner on a terminal, a line of the log elsewhere."""
     if sys.stderr.isatty():
-        say("\n".join(ready.banner), err=True)
-        if extra:
-            say(f"  {extra}\n", err=True)
+        say("\n".join([*headline(ready.env, ready.seconds, extra), *ready.lines]), err=True)
     else:
         log.info("ready: %s in %.2f s %s", ready.names, ready.seconds, " ".join([*ready.addresses, *([extra] if extra else [])]))
 
@@ -86,7 +84,8 @@ def tell_ready(ready: Ready, extra: str = "") -> None:
 def _told(up: runtime.Running, seconds: float) -> Ready:
     names = ", ".join(f"{service.frozen.name} {service.frozen.version}" for service in up.services)
     origins = {name: up.settings.origin(name).place for name in ("nats_url", "database_url")}
-    return Ready(names, seconds, up.addresses, banner(up, seconds), [name for name, place in origins.items() if place == "embedded"])
+    embedded_ones = [name for name, place in origins.items() if place == "embedded"]
+    return Ready(names, up.settings.env, seconds, up.addresses, banner(up), embedded_ones)
 
 
 def _bound(frozen: Sequence[Frozen], settings: Settings, parent: Parent | None) -> list[socket.socket]:
