@@ -28,6 +28,8 @@ from cliffracer.errors import (
 from cliffracer.events import Event, Received, Rejected
 from cliffracer.markers import Cookie, Header, Query, provided
 from cliffracer.scope import Group
+from cliffracer.security.guards import public, requires
+from cliffracer.security.identity import Identity
 
 if TYPE_CHECKING:  # type checkers see the names that are imported when first used
     from starlette.datastructures import UploadFile
@@ -61,6 +63,7 @@ __all__ = [
     "Forbidden",
     "Group",
     "Header",
+    "Identity",
     "Index",
     "Internal",
     "InvalidInput",
@@ -89,6 +92,8 @@ __all__ = [
     "connect",
     "connect_async",
     "provided",
+    "public",
+    "requires",
 ]
 
 _LATER = {

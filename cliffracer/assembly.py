@@ -33,12 +33,16 @@ ENDLESS = 10_000
 class Assembly:
     """Makes the handlers of one running app; they share its watch and threads, and a function's gate is its own."""
 
-    def __init__(self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float, calls: CallLog | None = None) -> None:
+    def __init__(
+        self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float, calls: CallLog | None = None, rules: Any = None
+    ) -> None:
         self.frozen = frozen
         self.provisions = provisions
         self.limit = limit
         self.deadline = deadline
         self.calls = calls
+        self.rules = rules
+        """What enforces who may call (`Enforcement`); None while nobody is asked."""
         self.watch = Watch()
         self.threads = Threads()
         self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
@@ -70,6 +74,7 @@ class Assembly:
             mappings=self._mappings,
             run=self._way(record, signature, wants),
             calls=self.calls,
+            guarded=self.rules is not None and self.rules.policy(record) is not None,
         )
 
     async def hook(self, function: Function, signature: Signature) -> Any:
@@ -92,13 +97,16 @@ class Assembly:
 
     def _way(self, record: Record, signature: Signature, wants: Wants) -> Step | None:
         socket = isinstance(record, Socket)
-        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket:
+        guarded = self.rules is not None and self.rules.policy(record) is not None
+        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket and not guarded:
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
         if socket:
             step = partial(_opened, step)
         for middleware in reversed(self.frozen.middlewares):
             step = _wrapped(middleware, step)
+        if guarded:
+            step = self.rules.step(record, signature, step)  # outermost: middleware knows who calls, too
         return step
 
 

@@ -8,6 +8,8 @@ from itertools import count
 from typing import Any
 
 _EMPTY: Mapping[str, str] = {}
+STORED = "cliffracer.stored"
+"""Where a context's store has when NATS stored the message that is handled, in seconds since 1970."""
 _prefix = os.urandom(8).hex()
 _numbers = count(1)
 
@@ -42,6 +44,7 @@ class Context:
         "service",
         "state",
         "task",
+        "token",
         "traceparent",
     )
 
@@ -67,6 +70,9 @@ class Context:
         self.traceparent = traceparent
         """W3C trace context, as received."""
         self.identity: Any = None
+        """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
+        self.token: str | None = None
+        """The token that says so, which goes along with calls and events of this call."""
         self.ended: str | None = None
         """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
         self.task: Any = None

@@ -49,7 +49,21 @@ class Call:
 class Handler:
     """A declared function with all that its calls need, resolved once at start."""
 
-    __slots__ = ("calls", "constants", "deadline", "function", "gate", "kind", "mappings", "name", "run", "service", "stats", "watch")
+    __slots__ = (
+        "calls",
+        "constants",
+        "deadline",
+        "function",
+        "gate",
+        "guarded",
+        "kind",
+        "mappings",
+        "name",
+        "run",
+        "service",
+        "stats",
+        "watch",
+    )
 
     def __init__(
         self,
@@ -65,7 +79,10 @@ class Handler:
         mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
         run: Callable[[Call], Awaitable[Any]] | None = None,
         calls: CallLog | None = None,
+        guarded: bool = False,
     ) -> None:
+        self.guarded = guarded
+        """Whether it matters who calls; its way asks."""
         self.calls = calls
         """Notes the share of calls that ``settings.log_calls`` asks for; None when that is none."""
         self.function = function

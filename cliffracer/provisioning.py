@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.declarations import Function, Provider, Value, refuse, where
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.provisions import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
@@ -72,7 +72,7 @@ class Provisions:
             if not isinstance(found, PerCall):
                 constants[parameter.name] = found
             elif found.get is not None:
-                direct.append((parameter.name, found.get))
+                direct.append((parameter.name, found.get if parameter.required else _or_none(found.get, parameter.default)))
             elif found.open is not None:
                 scoped.append((parameter.name, _entered(found.open)))
         return Wants(constants, tuple(direct), tuple(scoped))
@@ -156,6 +156,18 @@ async def _lifetime(function: Function, named: dict[str, Any]) -> AsyncIterator[
     else:
         made = function(**named)
         yield await made if inspect.isawaitable(made) else made
+
+
+def _or_none(get: Callable[[Call], Any], default: Any) -> Callable[[Call], Any]:
+    """Return what gives a parameter its default where a call has no such value: ``identity: Identity | None = None``."""
+
+    def give(call: Call) -> Any:
+        try:
+            return get(call)
+        except Unauthenticated:
+            return default
+
+    return give
 
 
 def _entered(opener: Callable[[Call], Any]) -> Callable[[Call, AsyncExitStack], Awaitable[Any]]:

@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from cliffracer.declarations import Provider, refuse
 from cliffracer.signature import Parameter, Signature, bare, dotted, read, shown
@@ -14,6 +15,7 @@ BUILT_IN: dict[str, str] = {
     "starlette.requests.Request": "http",
     "starlette.websockets.WebSocket": "websocket",
     "cliffracer.settings.Settings": "",
+    "cliffracer.security.identity.Identity": "",
     "cliffracer.database.database.Database": "",
     "cliffracer.database.repository.Repository": "",
     "cliffracer.database.transaction.Transaction": "",
@@ -27,13 +29,17 @@ By dotted name, so that nothing is imported before it is used.
 
 
 def key_of(annotation: Any) -> Any:
-    """Return what a provider is looked up by: the annotation without `Annotated` extras."""
-    return bare(annotation)
+    """Return what a provider is looked up by: the annotation without `Annotated` extras, T of ``T | None``."""
+    kind = bare(annotation)
+    if get_origin(kind) in {Union, UnionType}:
+        others = [part for part in get_args(kind) if part is not type(None)]
+        return others[0] if len(others) == 1 else kind
+    return kind
 
 
 def built_in(annotation: Any) -> str | None:
     """Return the dotted name under which the runtime provides a type, or None."""
-    name = dotted(bare(annotation))
+    name = dotted(key_of(annotation))
     return name if name in BUILT_IN else None
 
 

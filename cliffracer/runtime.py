@@ -18,7 +18,7 @@ from loguru import logger
 from cliffracer.app import App, Frozen
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
@@ -26,9 +26,13 @@ from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall, Provisions
+from cliffracer.provisions import key_of
+from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
-from cliffracer.signature import bare, dotted, read
+from cliffracer.signature import Signature, bare, dotted, read
+
+_IDENTITY = "cliffracer.security.identity.Identity"
 
 
 class Running:
@@ -65,6 +69,7 @@ async def running(
     served = [apps] if isinstance(apps, App) else list(apps)
     frozen = [app.freeze() for app in served]
     _check_names(frozen)
+    rules = _rules(frozen, settings)
     async with AsyncExitStack() as stack:
         bound = list(sockets) if sockets is not None else bind(frozen, settings)
         for each in bound:
@@ -75,13 +80,11 @@ async def running(
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
         built_in = _built_in(settings, bus, kept)
-        if settings.env == "development":
-            stack.enter_context(watching(asyncio.get_running_loop()))
         calls = CallLog.of(settings)
         if calls is not None:
             stack.enter_context(calls)
         services = [
-            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock)
+            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
             for app, f in zip(served, frozen, strict=True)
         ]
         inside = {name: subject for service in services for name, subject in service.inside.items()}
@@ -93,6 +96,8 @@ async def running(
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
         await stack.enter_async_context(_served(services, settings, bound, health))
+        if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
+            stack.enter_context(watching(asyncio.get_running_loop()))
         yield Running(settings, bus, services, health, bound)
 
 
@@ -193,13 +198,14 @@ def _built_in(settings: Settings, bus: Bus, kept: Any) -> Any:
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
+        _IDENTITY: lambda _: PerCall(get=_identity),
         **provided.given_by(bus, settings.namespace),
     }
     if kept is not None:
         values |= kept.given()
 
     def built_in(annotation: Any) -> Any:
-        give = values.get(dotted(bare(annotation)))
+        give = values.get(dotted(key_of(annotation)))
         return PerCall(get=_source) if give is None else give(annotation)
 
     return built_in
@@ -215,6 +221,24 @@ async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Set
 
 def _context(call: Call) -> Any:
     return call.context
+
+
+def _identity(call: Call) -> Any:
+    if call.context.identity is None:
+        raise Unauthenticated("a token is needed")
+    return call.context.identity
+
+
+def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
+    """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
+    asked = settings.auth_required or settings.auth_secret_key is not None or settings.auth_keys is not None
+    if not asked and all(policy_of(d.record.function) is None and not _identifies(d.signature) for f in frozen for d in f.declared):
+        return None
+    return importlib.import_module("cliffracer.security.enforcement").enforcement(frozen, settings)  # cryptography is slow to import
+
+
+def _identifies(signature: Signature | None) -> bool:
+    return signature is not None and any(dotted(key_of(p.annotation)) == _IDENTITY for p in signature.needs)
 
 
 def _source(call: Call) -> Any:

@@ -7,20 +7,20 @@ from typing import Any, get_args, get_origin
 
 from loguru import logger
 
-from cliffracer.context import Context
+from cliffracer.context import STORED, Context
 from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
-from cliffracer.messaging.consumption import PartlyFailedError
 from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.consumption import PartlyFailedError
 from cliffracer.messaging.received import received_from
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.calls import read_call
 from cliffracer.wire.codecs import Decoder
-from cliffracer.wire.headers import Headers
+from cliffracer.wire.headers import AUTHORIZATION, Headers
 from cliffracer.wire.subjects import Subjects
 
 Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
@@ -91,7 +91,7 @@ class EventEndpoint:
 
     async def handle(self, delivery: Delivery) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
-        context = self._context(delivery.headers.block)
+        context = self._context(delivery.headers.block, delivery)
         arguments, event = self._arguments(
             delivery.subject, delivery.headers.block, delivery.payload, attempt=delivery.attempt, sequence=delivery.stream_seq
         )
@@ -120,26 +120,40 @@ class EventEndpoint:
                 good.append(index)
             except InvalidInput as error:
                 failures[index] = error
-        if good:
-            context = self._context(deliveries[good[0]].headers.block)
+        values = dict(zip(good, data, strict=True))
+        for some in self._alike(deliveries, good):
+            context = self._context(deliveries[some[0]].headers.block, deliveries[some[-1]])  # all of them, so as of the latest
             self.handler.gate.admit(None)
             try:
-                await invoke(self.handler, context, (data,))
+                await invoke(self.handler, context, ([values[index] for index in some],))
             except Rejected as rejected:
-                failures |= {good[index]: HandlerRefused(reason) for index, reason in rejected.reasons.items() if 0 <= index < len(good)}
+                failures |= {some[index]: HandlerRefused(reason) for index, reason in rejected.reasons.items() if 0 <= index < len(some)}
             except ServiceError as error:
-                failures |= dict.fromkeys(good, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
+                failures |= dict.fromkeys(some, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
         if failures:
             raise PartlyFailedError(failures)
+
+    def _alike(self, deliveries: list[Delivery], good: list[int]) -> list[list[int]]:
+        """Return the events of a batch, those of one caller together where it matters who that is."""
+        if not self.handler.guarded:
+            return [good] if good else []
+        callers: dict[str | None, list[int]] = {}
+        for index in good:
+            callers.setdefault(deliveries[index].headers.get(AUTHORIZATION), []).append(index)
+        return list(callers.values())
 
     @property
     def busy(self) -> int:
         """How many events of core NATS are being handled."""
         return len(self._tasks)
 
-    def _context(self, block: bytes | None) -> Context:
+    def _context(self, block: bytes | None, delivery: Delivery | None = None) -> Context:
         correlation, trace, _, _, _ = read_call(block)
-        return self.handler.context(correlation_id=correlation, traceparent=trace, headers=None if block is None else Headers(block))
+        headers = None if block is None else Headers(block)
+        context = self.handler.context(correlation_id=correlation, traceparent=trace, headers=headers)
+        if delivery is not None and self.handler.guarded:
+            context.store()[STORED] = delivery.timestamp / 1e9
+        return context
 
     def _arguments(
         self, subject: bytes | str, block: bytes | None, payload: bytes, *, attempt: int = 1, sequence: int = 0

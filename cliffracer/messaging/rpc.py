@@ -8,7 +8,7 @@ from typing import Any
 from loguru import logger
 from msgspec.structs import astuple
 
-from cliffracer.context import Context, new_id
+from cliffracer.context import STORED, Context, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Unavailable
 from cliffracer.invoke import Handler, invoke
@@ -142,6 +142,8 @@ class RpcEndpoint:
         arguments = self._arguments(delivery.payload, msgpack=msgpack)
         handler = self._handler
         context = handler.context(correlation_id=correlation, traceparent=trace, headers=delivery.headers)
+        if handler.guarded:
+            context.store()[STORED] = delivery.timestamp / 1e9
         handler.gate.admit(None)
         try:
             await invoke(handler, context, arguments, None, _dropped)

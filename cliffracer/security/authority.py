@@ -1,0 +1,82 @@
+"""Says whose token it is: verified once, remembered while it is good, and refused from the moment it is revoked."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from loguru import logger
+
+from cliffracer.errors import SetupError
+from cliffracer.security.identity import Identity
+from cliffracer.security.keys import keys_of
+from cliffracer.security.revocations import Revocations
+from cliffracer.security.tokens import RefusedToken, Tokens
+from cliffracer.settings import Settings
+
+ISSUER = AUDIENCE = "cliffracer"
+"""Of tokens where settings name none: they are checked all the same."""
+REMEMBERED = 4096
+_QUIET = 1.0  # seconds between two lines about refusals for one reason
+
+
+def configured(settings: Settings) -> bool:
+    """Say whether these settings say whose tokens are good."""
+    return settings.auth_secret_key is not None or settings.auth_keys is not None
+
+
+def tokens_of(settings: Settings) -> Tokens:
+    """Return what issues and verifies the tokens of these settings."""
+    keys = keys_of(settings)
+    if not keys:
+        raise SetupError("No key for tokens is set. Set AUTH_SECRET_KEY (32 bytes or more) or AUTH_KEYS (PEM keys or a JWKS).")
+    return Tokens(keys, issuer=settings.auth_issuer or ISSUER, audience=settings.auth_audience or AUDIENCE)
+
+
+class Authority:
+    """Turns tokens into identities for all handlers of a process."""
+
+    def __init__(self, tokens: Tokens, revocations: Revocations | None = None) -> None:
+        self.tokens = tokens
+        self.revocations = Revocations() if revocations is None else revocations
+        self._known: dict[str, tuple[Identity, float]] = {}
+        self._told: dict[str, float] = {}
+
+    def identity(self, token: str, *, stored: float | None = None) -> Identity:
+        """Return who a token is for; `RefusedToken` for one that is not good.
+
+        ``stored``: when NATS stored the message that the token came with. It had to be good then: an event may be handled long
+        after it was emitted. A revoked token is refused whenever it comes.
+        """
+        found = self._known.get(token)
+        if found is not None and (found[1] > time.time() or stored is not None):
+            if self.revocations.holds(found[0].claims):
+                raise self._refused(RefusedToken("revoked"))
+            if found[1] > (stored or 0.0):
+                return found[0]
+        try:
+            claims = self.tokens.verify(token, now=stored)
+        except RefusedToken as refused:
+            raise self._refused(refused) from None
+        if self.revocations.holds(claims):
+            raise self._refused(RefusedToken("revoked"))
+        return self._remember(token, claims)
+
+    def _remember(self, token: str, claims: dict[str, Any]) -> Identity:
+        identity = identity_of(claims)
+        while len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]  # the oldest: it is verified again if it still comes
+        self._known[token] = (identity, float(claims["exp"]))
+        return identity
+
+    def _refused(self, refused: RefusedToken) -> RefusedToken:
+        now = time.monotonic()
+        if now - self._told.get(refused.reason, -_QUIET) >= _QUIET:
+            self._told[refused.reason] = now
+            logger.bind(reason=refused.reason).info("a token was refused: {}", refused.reason)
+        return refused
+
+
+def identity_of(claims: Mapping[str, Any]) -> Identity:
+    """Return the identity that verified claims tell; the words of ``scope`` are permissions (RFC 9068, RFC 8693)."""
+    permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
+    return Identity(claims["sub"], tuple(claims.get("roles", ())), tuple(dict.fromkeys(permissions)), dict(claims))

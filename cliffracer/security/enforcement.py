@@ -1,0 +1,151 @@
+"""The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from cliffracer.app import Frozen
+from cliffracer.checking import Declared
+from cliffracer.context import STORED, Context
+from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, where
+from cliffracer.errors import Forbidden, SetupError, Unauthenticated
+from cliffracer.invoke import Call
+from cliffracer.provisions import key_of
+from cliffracer.security.authority import Authority, configured, tokens_of
+from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
+from cliffracer.security.identity import Identity
+from cliffracer.security.tokens import RefusedToken
+from cliffracer.settings import Settings
+from cliffracer.signature import Signature
+
+Step = Callable[[Call], Awaitable[Any]]
+_CALLED = (Rpc, Subscription, Route, Socket)
+
+
+class Enforcement:
+    """The rules of all apps of a process, and whom their callers are recognised by."""
+
+    def __init__(self, authority: Authority, policies: dict[Any, Policy]) -> None:
+        self.authority = authority
+        self._policies = policies
+
+    def policy(self, record: Record) -> Policy | None:
+        """Return what is asked of a handler's callers; None of a timer, which has none."""
+        return self._policies.get(record.function) if isinstance(record, _CALLED) else None
+
+    def step(self, record: Record, signature: Signature, inner: Step) -> Step:
+        """Return the way through a handler's rules to the rest of it."""
+        policy = self.policy(record)
+        if policy is None:
+            return inner
+        if policy.public:
+            return _recognised(self.authority, inner)
+        return _guarded(self.authority, policy, signature, inner)
+
+
+def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
+    """Return what enforces the rules of these apps, None if there are none; `SetupError` lists every handler that was forgotten."""
+    records = [d for f in frozen for d in f.declared if isinstance(d.record, _CALLED)]
+    policies = {d.record.function: policy for d in records if (policy := _policy(d, settings)) is not None}
+    guarded = [d.record.function for d in records if d.record.function in policies and not policies[d.record.function].public]
+    if not configured(settings):
+        if guarded or settings.auth_required:
+            raise _without_keys(guarded)
+        return None
+    forgotten = [d.record.function for d in records if d.record.function not in policies]
+    if forgotten:
+        raise SetupError(
+            f"Tokens are configured, and nothing says who may call {_listed(forgotten)}. "
+            "Put @requires(...) or @public on each, or set auth_required."
+        )
+    return Enforcement(Authority(tokens_of(settings)), policies)
+
+
+def _policy(declared: Declared, settings: Settings) -> Policy | None:
+    policy = policy_of(declared.record.function)
+    if policy is not None:
+        return policy
+    return AUTHENTICATED if settings.auth_required or asks_for_identity(declared.signature) else None
+
+
+def asks_for_identity(signature: Signature | None) -> bool:
+    """Say whether a handler cannot do without an `Identity`, which is a rule, too."""
+    return signature is not None and any(p.required and key_of(p.annotation) is Identity for p in signature.needs)
+
+
+def _without_keys(guarded: list[Any]) -> SetupError:
+    what = f"Only known callers may call {_listed(guarded)}" if guarded else "auth_required is set"
+    return SetupError(
+        f"{what}, and no key says whose tokens are good. Set AUTH_SECRET_KEY, made by: "
+        'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+    )
+
+
+def _listed(functions: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(where(function) for function in functions))
+
+
+def _recognised(authority: Authority, inner: Step) -> Step:
+    async def step(call: Call) -> Any:
+        try:
+            _recognise(authority, call.context)
+        except RefusedToken:
+            call.context.identity = None  # as good as none: everybody may
+        return await inner(call)
+
+    return step
+
+
+def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step) -> Step:
+    rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
+    names = tuple(p.name for p in signature.accepts)
+    checks = binder(policy, signature.function, names)
+
+    async def step(call: Call) -> Any:
+        context = call.context
+        try:
+            identity = _recognise(authority, context)
+        except RefusedToken:
+            raise Unauthenticated("the token is not valid", reason="invalid_token") from None
+        if identity is None:
+            raise Unauthenticated("a token is needed")
+        for rule in rules:
+            if not rule.allows(identity.roles, identity.permissions):
+                raise Forbidden(f"{identity.subject} may not do this", reason="insufficient_scope")
+        for _, check in checks:
+            allowed = check(identity, context, dict(zip(names, call.arguments, strict=False)))
+            if inspect.isawaitable(allowed):
+                allowed = await allowed
+            if not allowed:
+                raise Forbidden(f"{identity.subject} may not do this")
+        return await inner(call)
+
+    return step
+
+
+def _recognise(authority: Authority, context: Context) -> Identity | None:
+    """Put on the context who its token says calls; None without a token."""
+    token = bearer(context)
+    if token is None:
+        return None
+    stored = None if context.state is None else context.state.get(STORED)
+    identity = authority.identity(token, stored=stored)
+    context.identity = identity
+    context.token = token
+    return identity
+
+
+def bearer(context: Context) -> str | None:
+    """Return the token that came with a call: in ``Authorization``, or of a WebSocket's handshake in ``Sec-WebSocket-Protocol``.
+
+    A browser cannot set headers of a WebSocket: ``new WebSocket(url, ["bearer", token])``.
+    """
+    value = context.headers.get("Authorization")
+    if value is not None:
+        scheme, _, token = value.strip().partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+    if context.kind == "websocket":
+        offered = [one.strip() for one in context.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if len(offered) > 1 and offered[0] == "bearer":
+            return offered[1]
+    return None

@@ -1,0 +1,178 @@
+"""Rules on handlers: ``@requires`` and ``@public``, and what they say together.
+
+The decorators leave a mark and give the function back; the marks are read when the app starts. So it does not matter whether
+they stand above or below ``@app.rpc``: a rule that silently did nothing would be a hole.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from cliffracer.declarations import refuse
+from cliffracer.errors import SetupError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MARK = "__cliffracer_rules__"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What one ``@requires`` asks of a caller who is known."""
+
+    permissions: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    """One of them is enough."""
+    any: bool = False
+    """One of all the permissions and roles is enough."""
+    check: Callable[..., Any] | None = None
+
+    def allows(self, roles: Iterable[str], permissions: Iterable[str]) -> bool:
+        """Say whether these roles and permissions are enough, whatever ``check`` says."""
+        role = any(one in roles for one in self.roles)
+        if self.any:
+            return role or any(one in permissions for one in self.permissions)
+        return (role or not self.roles) and all(one in permissions for one in self.permissions)
+
+    def __str__(self) -> str:
+        roles = f"role {' or '.join(self.roles)}" if self.roles else ""
+        joint = " or " if self.any else " and "
+        check = f"check {self.check.__name__}" if self.check is not None else ""
+        asked = joint.join(filter(None, [joint.join(self.permissions), roles]))
+        return " and ".join(filter(None, [asked, check])) or "authenticated"
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """All rules of a handler; every one of them must hold."""
+
+    rules: tuple[Rule, ...] = ()
+    public: bool = False
+
+    def __str__(self) -> str:
+        if self.public:
+            return "public"
+        return " and ".join(dict.fromkeys(f"({rule})" if rule.any and len(self.rules) > 1 else str(rule) for rule in self.rules))
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """All permissions that its rules name; the scopes of OpenAPI."""
+        return tuple(dict.fromkeys(permission for rule in self.rules for permission in rule.permissions))
+
+
+PUBLIC = Policy(public=True)
+AUTHENTICATED = Policy((Rule(),))
+
+
+@overload
+def requires(function: F, /) -> F: ...
+@overload
+def requires(
+    *permissions: str,
+    permission: str | Iterable[str] = (),
+    role: str | Iterable[str] = (),
+    any: bool = False,
+    check: Callable[..., Any] | None = None,
+) -> Callable[[F], F]: ...
+def requires(
+    *permissions: Any,
+    permission: str | Iterable[str] = (),
+    role: str | Iterable[str] = (),
+    any: bool = False,
+    check: Callable[..., Any] | None = None,
+) -> Any:
+    """Let only known callers through: with all these permissions, with one of these roles, for whom ``check`` says yes.
+
+    ``@requires("users:write")``, ``@requires(role="admin")``, ``@requires(role=("admin", "manager"))``;
+    ``any=True``: one of all that is named is enough. ``check(identity, user_id)`` gets the identity and the arguments that it
+    names (also ``context``, or all as ``arguments``), may be async, and refuses by returning False. Bare ``@requires``: anybody known.
+    """
+    if len(permissions) == 1 and callable(permissions[0]):
+        return _marked(permissions[0], Policy((Rule(),)))
+    rule = Rule(_names(permissions) + _names(permission), _names(role), any, check)
+    if any and not (rule.permissions or rule.roles):
+        raise SetupError("requires(any=True) names nothing. Name permissions or roles.")
+
+    def mark(function: F) -> F:
+        marked: F = _marked(function, Policy((rule,)))
+        return marked
+
+    return mark
+
+
+def public(function: F) -> F:
+    """Let everybody through, also nobody known; a caller with a good token is still recognised."""
+    marked: F = _marked(function, PUBLIC)
+    return marked
+
+
+def policy_of(function: Any) -> Policy | None:
+    """Return what the rules of a function say together; None without any, `SetupError` if they contradict each other."""
+    found: list[Policy] = []
+    for each in _layers(function):
+        found += [policy for policy in getattr(each, "__dict__", {}).get(_MARK, ()) if policy not in found]
+    if not found:
+        return None
+    if PUBLIC in found and len(found) > 1:
+        raise refuse(function, "it is @public and has a rule too", "Keep one of them.")
+    return Policy(tuple(rule for policy in found for rule in policy.rules), PUBLIC in found)
+
+
+def _marked(function: Any, policy: Policy) -> Any:
+    for each in _layers(function):
+        try:
+            setattr(each, _MARK, (*getattr(each, "__dict__", {}).get(_MARK, ()), policy))
+        except AttributeError:
+            raise refuse(function, "it takes no rule", "Put the rule on a function.") from None
+    return function
+
+
+def _layers(function: Any) -> list[Any]:
+    """Return a function and those that it wraps: a decorator of the user's may stand between the rule and the declaration."""
+    layers = [getattr(function, "__func__", function)]
+    while (inner := getattr(layers[-1], "__wrapped__", None)) is not None and len(layers) < 100:  # a circle of wrappers ends, too
+        layers.append(getattr(inner, "__func__", inner))
+    return layers
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise SetupError(f"requires: {name!r} is no permission or role. Name them, as in @requires('users:write', role='admin').")
+    return names
+
+
+def binder(policy: Policy, function: Any, names: tuple[str, ...]) -> list[tuple[Rule, Callable[..., Any]]]:
+    """Return each rule with a check, and what calls it: ``call(identity, context, arguments)``.
+
+    `SetupError` for a check that asks for what the handler does not have.
+    """
+    return [(rule, _bound(rule.check, function, names)) for rule in policy.rules if rule.check is not None]
+
+
+def _bound(check: Callable[..., Any], function: Any, names: tuple[str, ...]) -> Callable[..., Any]:
+    parameters = list(inspect.signature(check).parameters.values())
+    wanted = [p.name for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
+    everything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    own = {"identity", "context", "arguments"}
+    first = wanted[0] if wanted and wanted[0] not in own | set(names) else None  # the identity, under a name of the user's
+    if first is not None:
+        own.add(first)
+    for parameter in parameters:
+        known = parameter.name not in wanted or parameter.name in own or parameter.name in names
+        if not known and parameter.default is parameter.empty:
+            raise refuse(
+                check,
+                f"a check of {function.__name__} asks for {parameter.name}",
+                f"It can have identity, context, arguments{''.join(f', {name}' for name in names)}.",
+            )
+
+    def call(identity: Any, context: Any, arguments: dict[str, Any]) -> Any:
+        given = {**arguments, "identity": identity, "context": context, "arguments": arguments}  # ours last: a caller names his arguments
+        if first is not None:
+            given[first] = identity
+        positional = [given[p.name] for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name in given]
+        named = {p.name: given[p.name] for p in parameters if p.kind is not p.POSITIONAL_ONLY and p.name in wanted and p.name in given}
+        return check(*positional, **({**arguments, **named} if everything else named))
+
+    return call

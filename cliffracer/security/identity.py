@@ -1,0 +1,27 @@
+"""Who calls."""
+
+from typing import Any
+
+import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who calls, as a token says that we verified ourselves: on ``context.identity``, and a keyword-only ``Identity`` parameter."""
+
+    subject: str
+    """The token's ``sub``: a user's id, or the name of a service."""
+    roles: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    claims: dict[str, Any] = {}
+    """All claims of the token."""
+
+    def has_role(self, *roles: str) -> bool:
+        """Say whether it has one of these roles."""
+        return any(role in self.roles for role in roles)
+
+    def may(self, *permissions: str) -> bool:
+        """Say whether it has all of these permissions."""
+        return all(permission in self.permissions for permission in permissions)
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.subject}{f' {self.roles}' if self.roles else ''}>"  # claims are personal

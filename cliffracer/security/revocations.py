@@ -1,0 +1,40 @@
+"""Which tokens are good no more, although their time is not over."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+class Revocations:
+    """Single tokens by ``jti``, and all of a subject that were issued before a moment; looked at on every call, so a dict each."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, float] = {}
+        self._subjects: dict[str, tuple[float, float]] = {}
+
+    def revoke(self, jti: str, until: float) -> None:
+        """Refuse one token; after ``until``, its own end, nobody needs to remember it."""
+        self._tokens[jti] = until
+        self._forget()
+
+    def revoke_subject(self, subject: str, before: float, until: float) -> None:
+        """Refuse all tokens of a subject that were issued before a moment, until none of them is left."""
+        self._subjects[subject] = (before, until)
+        self._forget()
+
+    def holds(self, claims: Mapping[str, Any]) -> bool:
+        """Say whether a verified token is revoked."""
+        if claims["jti"] in self._tokens:
+            return True
+        found = self._subjects.get(claims["sub"])
+        return found is not None and claims["iat"] < found[0]
+
+    def __len__(self) -> int:
+        return len(self._tokens) + len(self._subjects)
+
+    def _forget(self) -> None:
+        now = time.time()
+        if len(self._tokens) % 256 == 0:  # now and then, all at once
+            self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
+        if len(self._subjects) % 256 == 0:
+            self._subjects = {subject: found for subject, found in self._subjects.items() if found[1] > now}

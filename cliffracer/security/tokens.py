@@ -1,0 +1,208 @@
+"""Signed tokens (JWT): issued and verified strictly, after RFC 8725 (best practices) and RFC 9068 (access tokens).
+
+There is one `Tokens.verify`. What decides is ours, never the token's: the algorithm belongs to the key, and headers that name
+keys or places to fetch them from are refused.
+"""
+
+import json
+import math
+import re
+import secrets
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from joserfc.errors import JoseError
+
+from cliffracer.errors import SetupError
+from cliffracer.security.keys import Key
+
+ACCESS = "at+jwt"
+REFRESH = "rt+jwt"
+LEEWAY = 60.0
+"""Seconds that clocks may differ: a token just issued elsewhere is not yet valid here. Nobody needs it at the end of a life."""
+MAX_TOKEN = 8192
+_LATEST = 253_402_300_799  # the end of year 9999
+_TEXT = 1024
+_SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_HEADER = frozenset({"alg", "typ", "kid"})
+_IGNORED = frozenset({"x5t", "x5t#S256"})  # thumbprints, which foreign issuers add and nobody has to follow
+
+
+class RefusedToken(Exception):
+    """A token that does not verify; ``reason`` is for the log, the caller is told nothing."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Tokens:
+    """Issues and verifies the tokens of one issuer for one audience."""
+
+    def __init__(self, keys: Iterable[Key], *, issuer: str, audience: str, leeway: float = LEEWAY) -> None:
+        self.keys = list(keys)
+        self.issuer = issuer
+        self.audience = audience
+        self.leeway = leeway
+
+    def issue(
+        self,
+        subject: str,
+        *,
+        ttl: float,
+        roles: Iterable[str] = (),
+        permissions: Iterable[str] = (),
+        typ: str = ACCESS,
+        claims: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return a token signed by the first key that signs; `SetupError` if none does."""
+        key = next((key for key in self.keys if key.signs), None)
+        if key is None:
+            raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
+        if not subject or len(subject) > _TEXT:
+            raise ValueError("a token needs a subject of 1 to 1024 characters")
+        now = int(time.time())
+        body: dict[str, Any] = {
+            **(claims or {}),
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": subject,
+            "iat": now,
+            "nbf": now,
+            "exp": now + max(1, math.ceil(ttl)),
+            "jti": secrets.token_hex(16),
+        }
+        if roles := list(roles):
+            body["roles"] = roles
+        if permissions := list(permissions):
+            body["permissions"] = permissions
+        head = _encoded({"alg": key.alg, "typ": typ, "kid": key.kid})
+        signed = f"{head}.{_encoded(body)}"
+        return f"{signed}.{_base64(key.sign(signed.encode()))}"
+
+    def verify(self, token: str, *, typ: str = ACCESS, now: float | None = None) -> dict[str, Any]:
+        """Return the claims of a token that is ours, whole and in force at ``now``; `RefusedToken` for any other."""
+        claims = self._signed(token, typ)
+        self._check_claims(claims, time.time() if now is None else now)
+        return claims
+
+    def _signed(self, token: str, typ: str) -> dict[str, Any]:
+        """Return the claims of a token with a good signature; nothing that is not signed is looked at any further."""
+        shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN else None
+        if shape is None:
+            raise RefusedToken("no compact JWS")
+        header = _object(shape[1])
+        if not header.keys() <= _HEADER | _IGNORED:
+            raise RefusedToken("a header that is not allowed")
+        stated = header.get("typ")
+        if not isinstance(stated, str) or stated.lower().removeprefix("application/") != typ:
+            raise RefusedToken("another type of token")
+        key = self._key(header)
+        signature = _bytes(shape[3])
+        try:
+            good = key.verifies(token[: shape.start(3) - 1].encode(), signature)
+        except (JoseError, ValueError, TypeError):  # a signature that is not even one of its algorithm
+            good = False
+        if not good:
+            raise RefusedToken("a signature that is not ours")
+        return _object(shape[2])
+
+    def _key(self, header: Mapping[str, Any]) -> Key:
+        alg, kid = header.get("alg"), header.get("kid")
+        if not isinstance(alg, str):
+            raise RefusedToken("no algorithm")
+        fitting = [key for key in self.keys if alg in key.names]
+        if "kid" in header:
+            fitting = [key for key in fitting if isinstance(kid, str) and key.kid == kid]
+        if len(fitting) != 1:  # without a kid there must be no doubt
+            raise RefusedToken("a key or algorithm that is not ours")
+        return fitting[0]
+
+    def _check_claims(self, claims: Mapping[str, Any], now: float) -> None:
+        if claims.get("iss") != self.issuer:
+            raise RefusedToken("another issuer")
+        if self.audience not in _several(claims.get("aud")):
+            raise RefusedToken("another audience")
+        if _time(claims, "exp") <= now:
+            raise RefusedToken("expired")
+        if max(_time(claims, name) for name in ("iat", "nbf") if name in claims or name == "iat") > now + self.leeway:
+            raise RefusedToken("not valid yet")
+        for name in ("sub", "jti"):
+            if not isinstance(claims.get(name), str) or not 0 < len(claims[name]) <= _TEXT:
+                raise RefusedToken(f"no {name}")
+        for name, good in _SHAPES.items():
+            if name in claims and not good(claims[name]):
+                raise RefusedToken(f"{name} of another shape")
+
+
+def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims of a token as it says them, to be looked at and not believed; `RefusedToken` if they cannot be read."""
+    shape = _SHAPE.fullmatch(token)
+    if shape is None:
+        raise RefusedToken("no compact JWS")
+    return _object(shape[1]), _object(shape[2])
+
+
+def _time(claims: Mapping[str, Any], name: Literal["exp", "iat", "nbf"]) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
+        raise RefusedToken(f"no {name} that is a time")
+    return float(value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _several(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else value if _texts(value) else []
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "roles": _texts,
+    "permissions": _texts,
+    "scope": lambda value: isinstance(value, str),
+}
+
+
+def _encoded(value: Mapping[str, Any]) -> str:
+    return _base64(json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode())
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    """Return the bytes of base64url text; there is one way only to write them."""
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise RefusedToken("no base64url") from None
+    if _base64(data) != text:
+        raise RefusedToken("base64url that is not canonical")
+    return data
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return a JSON object; names that occur twice, NaN, and anything that is no object are refused."""
+    try:
+        value = json.loads(_bytes(text).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise RefusedToken("no JSON object") from None
+    if not isinstance(value, dict):
+        raise RefusedToken("no JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
