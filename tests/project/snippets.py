@@ -11,7 +11,7 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
 - ```` ```sh norun ```` is shown, not run: for what a test may not do, such as installing.
 
-Port 8000 becomes a free one, so that documents can name the default.
+Port 8000 becomes a free one, so that documents can name the default; curl has a stand-in where there is none.
 """
 
 import os
@@ -80,7 +80,7 @@ class Session:
     def __init__(self, folder: Path, path: Path | None = None) -> None:
         self.folder = folder
         self.port = _free_port()
-        found = os.pathsep.join([str(BIN), os.environ["PATH"]])
+        found = os.pathsep.join([str(BIN), os.environ["PATH"], str(_stand_ins(folder))])
         self.environment = {
             **os.environ,
             "PATH": found,
@@ -157,6 +157,16 @@ class Session:
         logs = "".join(f"\n--- {log.name}\n{log.read_text()}" for _, log in self._servers)
         assert (done.returncode != 0) == fails, f"{name} ended with {done.returncode}:\n{printed}{logs}"
         assert output is None or fits(output, printed), f"{name} printed\n{printed}\nand not\n{output}{logs}"
+
+
+def _stand_ins(folder: Path) -> Path:
+    """Return a folder of programs that readers have and a bare machine may lack: curl."""
+    programs = folder / ".programs"
+    programs.mkdir(exist_ok=True)
+    curl = programs / "curl"
+    curl.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("curl.py")} "$@"\n')
+    curl.chmod(0o755)
+    return programs
 
 
 def _await_ready(server: subprocess.Popen[bytes], log: Path, command: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.places import ROOT
-from tests.project.snippets import fits, follow
+from tests.project.snippets import Session, fits, follow
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in (ast.get_docstring(ast.parse(path.read_text())) or ""))
 SAMPLE = """
@@ -65,6 +65,13 @@ def test_ellipsis_and_layout_do_not_count(expected: str, printed: str) -> None:
     """`...` stands for anything and indentation is the document's own."""
     assert fits(expected, printed)
     assert not fits(expected + " z", printed)
+
+
+def test_curl_has_a_stand_in(tmp_path: Path) -> None:
+    """On a machine without curl the documents' requests are made all the same, and nobody answering is an error."""
+    with Session(tmp_path) as session:
+        session.command('python -c \'import os; print(os.environ["PATH"].split(":")[-1])\'', "...programs")
+        session.command(f"{tmp_path}/.programs/curl -s http://127.0.0.1:9/", "curl: (7) ...refused", fails=True)
 
 
 def test_readme_does_what_it_says(tmp_path: Path) -> None:
