@@ -130,13 +130,9 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
     The call must have been admitted, and run in a task of its own: its context stays the task's.
     """
     current.set(context)
-    task = context.task
-    if task is None:
-        task = context.task = current_task()
+    task = context.task = context.task or current_task()
     gate, watch = handler.gate, handler.watch
-    entered = False
-    outcome = "ok"
-    began = monotonic()
+    entered, outcome, began = False, "ok", monotonic()
     watch.running.add(context)
     if not watch.armed:
         watch.arm()
@@ -169,10 +165,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
         watch.running.discard(context)
         context.task = None  # or context, task and frame would hold each other
         seconds = monotonic() - began
-        if entered:
-            gate.leave(seconds)
-        else:
-            gate.admitted -= 1
+        gate.leave(seconds, entered=entered)
         handler.stats.record(seconds)
         if handler.calls is not None:
             handler.calls.record(context, seconds * 1000, outcome)

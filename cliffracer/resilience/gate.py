@@ -55,9 +55,11 @@ class Gate:
                 self.waiting.remove(place)
             raise
 
-    def leave(self, seconds: float) -> None:
-        """Count out a call that took so long, its place to the next in line."""
+    def leave(self, seconds: float, *, entered: bool = True) -> None:
+        """Count out a call that took so long, its place (if it had one) to the next in line."""
         self.admitted -= 1
+        if not entered:
+            return
         self.average += (seconds - self.average) * _SMOOTHING
         if self.waiting:
             self.pass_on()
