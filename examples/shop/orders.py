@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -71,7 +71,7 @@ async def list_orders(
     status: Status | None = None, limit: Annotated[int, Meta(ge=1, le=500)] = 50, *, orders: Repository[Order]
 ) -> list[Order]:
     """Return the latest orders, newest first."""
-    chosen = {} if status is None else {"status": status}
+    chosen: dict[str, Any] = {} if status is None else {"status": status}
     return await orders.find(order_by="-created_at", limit=limit, **chosen)
 
 
