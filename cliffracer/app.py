@@ -17,6 +17,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
 from cliffracer.provisions import check_provided
+from cliffracer.rooms import Sockets
 from cliffracer.scope import ADDRESSES, Group, Scope
 from cliffracer.signature import read
 from cliffracer.wire.subjects import check_literal, check_name, check_pattern
@@ -157,6 +158,11 @@ class App(Scope):
         subject = pattern if isinstance(pattern, str) else pattern.__subject__ or ""
         wanted = data if isinstance(pattern, str) or data is not Any else pattern
         return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
+
+    @property
+    def sockets(self) -> Sockets:
+        """The WebSocket clients of all replicas: ``await app.sockets.to("room:7").send(...)``, ``app.sockets.join("room:7")``."""
+        return Sockets(self.link)
 
     async def cancel(self, event_id: str) -> bool:
         """Take back an event that was emitted with ``delay`` or ``at`` and this ``id``; False if it is not there, or not any more."""

@@ -1,6 +1,6 @@
 """The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -43,6 +43,12 @@ class Link(Protocol):
 
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False if there is none of that id any more."""
+
+    def say(self, room: str, data: Any) -> None:
+        """Send something to every socket in a room, in all replicas."""
+
+    async def enter(self, room: str, receive: Callable[[bytes], None]) -> Callable[[], Awaitable[None]]:
+        """Have ``receive`` called with what is said in a room, as JSON; return what ends that."""
 
     def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Any]:
         """Return a lock of the cluster; its ``token`` is there once it is entered."""

@@ -17,6 +17,7 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Lock
 from cliffracer.messaging.received import received_from
+from cliffracer.messaging.rooms import Rooms
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
 from cliffracer.wire.cloudevents import ID as EVENT_ID
 from cliffracer.wire.cloudevents import event_headers
@@ -41,6 +42,7 @@ class Connection:
         self.name = name
         self.deadline = deadline
         self.directory = Directory(bus, subjects)
+        self.rooms = Rooms(bus, subjects)
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
@@ -160,6 +162,14 @@ class Connection:
                 await wake.wait()
         finally:
             await subscription.close()
+
+    def say(self, room: str, data: Any) -> None:
+        """Send something to every socket in a room, in all replicas; at most once."""
+        self.rooms.say(room, encode(data))
+
+    async def enter(self, room: str, receive: Callable[[bytes], None]) -> Callable[[], Awaitable[None]]:
+        """Have ``receive`` called with what is said in a room, as JSON; return what ends that."""
+        return await self.rooms.enter(room, receive)
 
     async def cancel(self, event_id: str) -> bool:
         """Take back an event that was emitted with ``delay`` or ``at``; False if there is none of that id, or not any more."""

@@ -1,7 +1,6 @@
 """Durable events and one-way calls on their way out: stored when the call returns, at once or when they are due."""
 
 import asyncio
-import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,10 +11,9 @@ from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
 from cliffracer.wire.headers import MESSAGE_ID
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, as_token
 
 SCHEDULES = (2, 12)  # the version of nats-server from which it keeps schedules
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class Emitter:
@@ -75,9 +73,8 @@ class Emitter:
         return await self._jetstream.purge(later_stream(self._subjects).name, filter=self._note(event_id)) > 0
 
     def _note(self, event_id: str) -> str:
-        """Return the subject of a delayed event: its id, with what no subject can have written as hex digits."""
-        safe = _UNSAFE.sub(lambda found: f"={found[0].encode().hex()}=", event_id)
-        return f"{later_prefix(self._subjects)}{safe}"
+        """Return the subject of a delayed event."""
+        return f"{later_prefix(self._subjects)}{as_token(event_id)}"
 
     async def _ensure_later(self) -> None:
         version = self._jetstream.version

@@ -96,6 +96,13 @@ class Line(WebSocket[Any]):
         elif not self.gone:
             await self.send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
+    def too_slow(self) -> None:
+        """End the handler and cut the client off: it reads more slowly than it is sent to."""
+        self.slow = True
+        if self.context.task is not None and self.context.ended is None:
+            self.context.ended = "cancelled"
+            self.context.task.cancel()
+
     # -- frames out ------------------------------------------------------------------------------------------------
 
     async def deliver(self, item: Any) -> None:
@@ -128,7 +135,7 @@ class Line(WebSocket[Any]):
         try:
             await self._to_client(message)
         finally:
-            del waiting[self]
+            waiting.pop(self, None)  # the handler and a room may send at once
 
     # -- frames in -------------------------------------------------------------------------------------------------
 
@@ -199,10 +206,6 @@ class Patience:
         self.armed = False
         late = time.monotonic() - self.most
         for line in [line for line, began in self.waiting.items() if began < late]:
-            line.slow = True
-            task = line.context.task
-            if task is not None and line.context.ended is None:
-                line.context.ended = "cancelled"
-                task.cancel()
+            line.too_slow()
         if self.waiting:
             self.arm()

@@ -20,6 +20,7 @@ from cliffracer.context import Context
 from cliffracer.declarations import Socket
 from cliffracer.errors import Forbidden, InvalidInput, ServiceError
 from cliffracer.invoke import Handler, invoke
+from cliffracer.rooms import SOCKET
 from cliffracer.signature import bare, dotted
 from cliffracer.web.answers import Refused, correlation_of, problem
 from cliffracer.web.binding import Binder
@@ -59,6 +60,7 @@ class SocketEndpoint:
         headers.pop(TIMEOUT, None)  # a socket has no end that its client could name
         context = context_of(handler, scope, headers)
         line = Line(scope, receive, send, context, self._patience)
+        context.store()[SOCKET] = line
         pump: asyncio.Task[None] | None = None
         entered = False
         try:

@@ -10,6 +10,7 @@ MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line
 _LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
 _TOKEN = re.compile(r"[^\x00-\x20\x7f.*>]+")
 _PATTERN = re.compile(r"(?:[^\x00-\x20\x7f.*>]+|\*)(?:\.(?:[^\x00-\x20\x7f.*>]+|\*))*(?:\.>)?|>")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -50,6 +51,11 @@ def _fits(subject: str) -> bool:
         return len(subject.encode()) <= MAX_SUBJECT
     except UnicodeEncodeError:  # lone surrogates have no UTF-8
         return False
+
+
+def as_token(text: str) -> str:
+    """Return any text as one token of a subject: what cannot stand in one is written as ``=`` and hex digits."""
+    return _UNSAFE.sub(lambda found: f"={found[0].encode('utf-8', 'surrogatepass').hex()}=", text)
 
 
 def matches(pattern: str, subject: str) -> bool:
