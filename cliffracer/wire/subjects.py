@@ -125,5 +125,5 @@ def is_inbox(reply: bytes) -> bool:
     accounts (``_R_.``) and clusters (``_GR_.<cluster>.<server>.<inbox>``, of which only the inbox is delivered to).
     """
     if reply.startswith(_INBOXES):
-        return True
+        return 13 not in reply  # nats-server lets a CR through, but it is no part of an inbox
     return reply.startswith(b"_GR_.") and is_inbox(reply.split(b".", 3)[-1])

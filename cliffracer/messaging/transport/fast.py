@@ -20,7 +20,7 @@ from cliffracer.errors import CliffracerError, Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line, fits
-from cliffracer.messaging.transport.outlet import LARGE, Outlet
+from cliffracer.messaging.transport.outlet import LARGE, MANY, Outlet
 from cliffracer.messaging.transport.reader import Reader
 
 
@@ -47,19 +47,23 @@ class FastBus(Line):
             head = len(block)
             size += head
             frame = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, head, size, block, payload)
-        if size > self.max_payload or len(subject) + len(reply) > MAX_CONTROL or not fits(subject) or (reply and not fits(reply)):
-            self.check(subject, reply, size)
+        if (
+            size > self.max_payload
+            or len(subject) + len(reply) > MAX_CONTROL
+            or subject.split() != [subject]
+            or (reply and not fits(reply))
+        ):
+            self.check(subject, reply, size)  # the exact one
         if not self.open:
             self.hold((subject, payload, block, reply), deadline)
             return
         outlet = self._outlet
-        outlet.frames.append(frame)
+        frames = outlet.frames
+        frames.append(frame)
         if not outlet.due:
             outlet.schedule()
-        elif size > LARGE:
+        elif size > LARGE or len(frames) > MANY:
             outlet.write()
-        else:
-            outlet.spill()
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
         number = b"%d" % interest.number

@@ -26,10 +26,10 @@ _PENDING = 256 * 1024  # bytes that nats-py may gather before it waits for the s
 _TOLD = 100  # different refusals of one connection that are logged
 
 # nats-py's parser with a blank that is only a blank: its \s also takes VT and FF, which a peer may put into a subject, and then the
-# peer chooses the subscription that its message goes to.
+# peer chooses the subscription that its message goes to; and a CR in one is no end of the world.
 _STRICT = {
-    "MSG_RE": re.compile(rb"\AMSG ([^ \r\n]+) (\d+) (([^ \r\n]+) )?(\d+)\r\n"),
-    "HMSG_RE": re.compile(rb"\AHMSG ([^ \r\n]+) (\d+) (([^ \r\n]+) )?(\d+) (\d+)\r\n"),
+    "MSG_RE": re.compile(rb"\AMSG ([^ \n]+) (\d+) (([^ \n]+) )?(\d+)\r\n"),
+    "HMSG_RE": re.compile(rb"\AHMSG ([^ \n]+) (\d+) (([^ \n]+) )?(\d+) (\d+)\r\n"),
 }
 
 

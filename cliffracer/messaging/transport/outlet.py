@@ -2,13 +2,13 @@
 
 import asyncio
 
-_MANY = 512  # frames that one write may join
+MANY = 512  # frames that one write may join
 LARGE = 16_384  # bytes of a payload that is written without waiting for others
 _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: what is in there cannot be called back
 
 
 class Outlet:
-    """The way out of one connection. Append to `frames`, then `schedule` unless `due`."""
+    """The way out of one connection. `put`, written out where it is hot."""
 
     __slots__ = ("_loop", "_transport", "due", "frames")
 
@@ -26,14 +26,11 @@ class Outlet:
         self._loop.call_soon(self.write)
 
     def put(self, frame: bytes) -> None:
-        """Take one frame, off the hot path."""
+        """Take one frame."""
         self.frames.append(frame)
         if not self.due:
             self.schedule()
-
-    def spill(self) -> None:
-        """Write now if a lot has been gathered."""
-        if len(self.frames) > _MANY:
+        elif len(self.frames) > MANY:
             self.write()
 
     def write(self) -> None:

@@ -29,6 +29,7 @@ POISON = {
     "control characters": b"PUB u.\x01\x7f\x00\x1b[31m 1\r\nA\r\n",
     "payload that looks like protocol": b"PUB u.a 42\r\n\r\nMSG u.a 1 5\r\nhello\r\n-ERR 'Stale'\r\nPING\r\n\r\n",
     "vertical tab for a blank": b"PUB u.a\x0b1 1\r\nA\r\n",
+    "carriage returns in subject and reply": b"PUB u.a\rb 1\r\nA\r\nPUB u.\r\r r\r 1\r\nA\r\n",
     "form feed for a blank": b"PUB u.a\x0cx r\x0c1 1\r\nA\r\n",
 }
 
@@ -104,6 +105,7 @@ async def test_a_stored_hostile_message_does_not_return_as_an_outage(connected: 
         (b"events.user.created", False),
         (b"$JS.API.STREAM.DELETE.S", False),
         (b"cliffracer.cancel.users", False),
+        (b"_INBOX.a\rb", False),
         (b"", False),
     ],
 )

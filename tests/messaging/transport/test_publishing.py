@@ -216,7 +216,6 @@ async def test_a_large_gathering_is_written_in_between() -> None:
     outlet = Outlet(recorder)
     for _ in range(10_000):
         outlet.put(b"x" * 100)
-        outlet.spill()
     assert len(outlet.frames) < 1000
     outlet.write()
     assert sum(len(data) for data in recorder.writes) == 1_000_000

@@ -1,0 +1,1 @@
+"""The transport alone against plain nats-py: ``python -m benchmarks.transport``."""
