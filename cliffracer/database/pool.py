@@ -95,6 +95,8 @@ class Pool:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.give(waiter.result())  # it came in the very moment in which nobody wanted it any more
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
             raise
         finally:
             timer.cancel()
@@ -168,7 +170,7 @@ class Pool:
     def _put(self, link: Link) -> None:
         now = asyncio.get_running_loop().time()
         if self._closed or now - link.born > self._lifetime:
-            self._drop(link)
+            self._drop(link, lost=False)
             return
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -178,10 +180,10 @@ class Pool:
         link.idle_since = now
         self._free.append(link)
 
-    def _drop(self, link: Link) -> None:
+    def _drop(self, link: Link, *, lost: bool = True) -> None:
         if link in self._links:
             self._links.discard(link)
-            self.lost += not self._closed
+            self.lost += lost and not self._closed
             link.close()
         if self._closed:
             if not self._links:
@@ -195,6 +197,8 @@ class Pool:
         self._grow()
 
     def _grow(self) -> None:
+        if len(self._links) + self._connecting >= self.largest:
+            return
         wanted = sum(not waiter.done() for waiter in self._waiting)
         while self._connecting < wanted and len(self._links) + self._connecting < self.largest:
             self._start_connecting()
@@ -204,27 +208,30 @@ class Pool:
         self._spawn(self._connect_one())
 
     async def _connect_one(self) -> None:
-        pause = BACKOFF[0]
+        link: Link | None = None
         try:
-            while not self._closed:
-                try:
-                    link = await self.connect()
-                except Exception as error:  # noqa: BLE001 - whatever the library says, the next attempt may succeed
-                    self._note(error)
-                else:
-                    self._note(None)
-                    self._connecting -= 1
-                    try:
-                        self._add(link)
-                    finally:
-                        self._connecting += 1
-                    return
-                if not self._needed():
-                    return
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, BACKOFF[1])
+            link = await self._connected()
         finally:
             self._connecting -= 1
+            if link is not None:
+                self._add(link)
+
+    async def _connected(self) -> Link | None:
+        """Return a new connection, tried for as long as somebody needs it."""
+        pause = BACKOFF[0]
+        while not self._closed:
+            try:
+                link = await self.connect()
+            except Exception as error:  # noqa: BLE001 - whatever the library says, the next attempt may succeed
+                self._note(error)
+            else:
+                self._note(None)
+                return link
+            if not self._needed():
+                return None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, BACKOFF[1])
+        return None
 
     def _needed(self) -> bool:
         while self._waiting and self._waiting[0].done():
@@ -269,6 +276,7 @@ class Pool:
         self._tidy = loop.call_later(TIDY_EVERY, self._tidy_up)
         for link in list(self._free):
             spare = len(self._links) > self._smallest and loop.time() - link.idle_since > self._idle
-            if spare or not link.alive() or loop.time() - link.born > self._lifetime:
+            gone = not link.alive()
+            if gone or spare or loop.time() - link.born > self._lifetime:
                 self._free.remove(link)
-                self._drop(link)
+                self._drop(link, lost=gone)

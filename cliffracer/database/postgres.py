@@ -133,7 +133,10 @@ class PostgresLink(Link):
         try:
             await self.session.execute("COMMIT")
         except psycopg.Error as error:
-            raise translate(error) from error
+            made = translate(error)
+            if self.session.closed or self.busy():
+                made.details["outcome"] = "unknown"  # the server may have committed before it could say so
+            raise made from error
         self.session.unhurried = False
 
     async def rollback(self, deadline: float | None) -> None:

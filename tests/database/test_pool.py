@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cliffracer.database import Database
+from cliffracer.database.link import Link
 from cliffracer.database.pool import Pool
 from cliffracer.errors import DeadlineExceeded, SetupError, Unavailable
 from tests.database.support import Eye, calling, until
@@ -217,3 +218,81 @@ def test_impossible_sizes_are_refused():
     """A pool that could hold nothing is a mistake in the settings."""
     with pytest.raises(SetupError, match="database_pool_max"):
         Pool(lambda: None, smallest=3, largest=2)
+
+
+class Stub(Link):
+    """A link without a server, for what the pool itself decides."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop().time())
+        self.open = True
+
+    def alive(self) -> bool:
+        return self.open
+
+    def clean(self) -> bool:
+        return self.open
+
+    def close(self) -> None:
+        self.open = False
+
+    def busy(self) -> bool:
+        return False
+
+    def broken(self) -> bool:
+        return False
+
+    def undo(self, savepoint: str) -> None:
+        raise NotImplementedError
+
+    async def mend(self) -> None:
+        raise OSError("lost")
+
+    rows = run = script = copy_in = copy_out = listen = commit = rollback = None  # type: ignore[assignment]  # never called
+
+
+async def test_old_and_idle_connections_go():
+    """A connection past its lifetime is replaced, and one that nobody used for long is closed unless it is needed."""
+
+    async def connect() -> Link:
+        return Stub()
+
+    pool = Pool(connect, smallest=1, largest=3, lifetime=100.0, idle=10.0)
+    await pool.open(Stub())
+    links = [await pool.acquire() for _ in range(3)]
+    for link in links:
+        pool.give(link)
+    assert pool.statistics()["free"] == 3
+    links[0].idle_since -= 20
+    links[1].born -= 200
+    pool._tidy_up()
+    assert pool.statistics()["size"] == 1
+    assert links[2].open
+    assert pool.statistics()["lost_total"] == 0
+    links[2].open = False
+    assert await pool.acquire() not in links
+    assert pool.statistics()["lost_total"] == 1
+    await pool.close()
+
+
+async def test_failed_connects_are_repeated_while_somebody_waits():
+    """A server that comes late serves who still waits; nobody else makes it be asked."""
+    asked = 0
+
+    async def connect() -> Link:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise OSError("nobody there")
+        return Stub()
+
+    pool = Pool(connect, smallest=0, largest=2, patience=5.0)
+    first = Stub()
+    await pool.open(first)
+    held = await pool.acquire()
+    link = await pool.acquire()
+    assert asked == 4
+    assert pool.trouble is None
+    pool.give(link)
+    pool.give(held)
+    await pool.close()

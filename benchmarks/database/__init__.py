@@ -1,0 +1,1 @@
+"""What the database layer costs against psycopg written by hand, each table paired within one run."""
