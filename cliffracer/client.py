@@ -27,6 +27,7 @@ from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.settings import Settings
+from cliffracer.wire.headers import checked_token
 from cliffracer.wire.subjects import Subjects, check_pattern
 
 T = TypeVar("T")
@@ -79,10 +80,14 @@ class AsyncClient:
 
 @asynccontextmanager
 async def connect_async(
-    url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None
+    url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
 ) -> AsyncIterator[AsyncClient]:
-    """Connect while the block runs; ``timeout`` is that of a call (10 s if not given). `Unavailable` if NATS is not there."""
+    """Connect while the block runs; ``timeout`` is that of a call (10 s if not given). `Unavailable` if NATS is not there.
+
+    ``token``: who calls, as ``cliffracer token issue`` prints it.
+    """
     async with _linked(url, settings, "script") as link:
+        link.token = checked_token(token)
         yield AsyncClient(link, None if timeout is None else seconds(timeout))
 
 
@@ -191,12 +196,14 @@ class _Blocking:
 
 
 @contextmanager
-def connect(url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None) -> Iterator[Client]:
+def connect(
+    url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
+) -> Iterator[Client]:
     """Connect while the block runs, without an event loop of yours; usable from any thread. See `connect_async`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
     thread.start()
-    opened = connect_async(url, settings=settings, timeout=timeout)
+    opened = connect_async(url, settings=settings, timeout=timeout, token=token)
     try:
         client = _wait(loop, opened.__aenter__())
         try:

@@ -15,7 +15,7 @@ from cliffracer.errors import SetupError, Unavailable
 from cliffracer.settings import Settings
 
 
-def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, as_json: bool) -> None:  # noqa: ARG001 - it prints JSON either way
+def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, token: str | None, as_json: bool) -> None:  # noqa: ARG001 - it prints JSON either way
     """Call and print."""
     service, dot, method = target.partition(".")
     if not (service and dot and method):
@@ -24,7 +24,7 @@ def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str 
     positional, named = parse(arguments)
 
     async def run() -> None:
-        async with reached(settings, timeout=checked_time(timeout)) as client:
+        async with reached(settings, timeout=checked_time(timeout), token=token) as client:
             args, kwargs = await prepared(client, target, positional, named)
             try:
                 if not stream:
@@ -52,7 +52,15 @@ async def prepared(client: AsyncClient, target: str, positional: list[Any], name
 
 
 def emit(
-    *, subject: str, data: tuple[str, ...], core: bool, event_id: str | None, key: str | None, delay: str | None, as_json: bool
+    *,
+    subject: str,
+    data: tuple[str, ...],
+    core: bool,
+    event_id: str | None,
+    key: str | None,
+    delay: str | None,
+    token: str | None,
+    as_json: bool,
 ) -> None:
     """Emit and say so."""
     settings = reach_settings()
@@ -60,7 +68,7 @@ def emit(
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
     async def run() -> None:
-        async with reached(settings) as client:
+        async with reached(settings, token=token) as client:
             try:
                 await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:

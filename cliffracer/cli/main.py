@@ -29,6 +29,7 @@ SECTIONS = {
         "config": ("looking", "Show every setting and where it comes from."),
     },
     "Keep": {
+        "token": ("identity", "Issue and inspect tokens."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
     },
 }

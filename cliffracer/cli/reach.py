@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import click
+
 from cliffracer import embedded
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.settings import Settings
+from cliffracer.wire.headers import checked_token
 
 _PATIENCE = 2.0  # seconds: who types a command wants to be told soon
 
@@ -18,9 +21,15 @@ def reach_settings() -> Settings:
 
 
 @asynccontextmanager
-async def reached(settings: Settings | None = None, *, timeout: float | str | None = None) -> AsyncIterator[AsyncClient]:
+async def reached(
+    settings: Settings | None = None, *, timeout: float | str | None = None, token: str | None = None
+) -> AsyncIterator[AsyncClient]:
     """Connect while the block runs."""
-    async with connect_async(settings=settings or reach_settings(), timeout=timeout) as client:
+    try:
+        checked_token(token)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    async with connect_async(settings=settings or reach_settings(), timeout=timeout, token=token) as client:
         yield client
 
 

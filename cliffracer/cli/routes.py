@@ -7,6 +7,7 @@ from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import print_json, print_table, soft
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer, place_of, where
 from cliffracer.durations import worded
+from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 
@@ -15,22 +16,40 @@ _ORDER = ("http", "websocket", "files", "rpc", "event", "timer", "leader")
 
 def routes(*, apps: tuple[str, ...], as_json: bool) -> None:
     """Print the table."""
-    subjects = Subjects(Settings.load().namespace)
-    found = [row for app in load_apps(apps) for row in _rows(app, subjects)]
+    settings = Settings.load()
+    subjects = Subjects(settings.namespace)
+    found = [row for app in load_apps(apps) for row in _rows(app, subjects, required=settings.auth_required)]
     several = len({row["app"] for row in found}) > 1
     found.sort(key=lambda row: (row["app"], _ORDER.index(row["kind"])))
     if as_json:
         print_json(found)
         return
-    headings = [*(["app"] if several else []), "kind", "name", "", "function", "declared in"]
+    ruled = any(row["policy"] for row in found)
+    headings = [*(["app"] if several else []), "kind", "name", "", *(["who may"] if ruled else []), "function", "declared in"]
     shown = [
-        [*([row["app"]] if several else []), soft(row["kind"]), row["name"], soft(row["manner"]), row["function"], soft(row["place"])]
+        [
+            *([row["app"]] if several else []),
+            soft(row["kind"]),
+            row["name"],
+            soft(row["manner"]),
+            *([row["policy"]] if ruled else []),
+            row["function"],
+            soft(row["place"]),
+        ]
         for row in found
     ]
     print_table(headings, shown, empty="Nothing is declared.")
 
 
-def _rows(app: App, subjects: Subjects) -> list[dict[str, Any]]:
+def _policy(record: Any, *, required: bool) -> str:
+    """Return what is asked of callers; nothing of a timer's, which has none."""
+    policy = policy_of(record.function)
+    if isinstance(record, Timer | Leader):
+        return ""
+    return str(policy) if policy is not None else "authenticated" if required else ""
+
+
+def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any]]:
     rows = []
     frozen = app.freeze()
     for declared in frozen.declared:
@@ -40,12 +59,14 @@ def _rows(app: App, subjects: Subjects) -> list[dict[str, Any]]:
             {
                 "app": app.name,
                 **_named(app, record, subjects),
+                "policy": _policy(record, required=required),
                 "function": record.function.__name__,
                 "place": place_of(code) if code is not None else where(record.function),
             }
         )
     files = [
-        {"app": app.name, "kind": "files", "name": s.path, "manner": "", "function": "", "place": str(s.folder)} for s in frozen.statics
+        {"app": app.name, "kind": "files", "name": s.path, "manner": "", "policy": "", "function": "", "place": str(s.folder)}
+        for s in frozen.statics
     ]
     return [*rows, *files]
 

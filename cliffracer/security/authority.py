@@ -61,6 +61,10 @@ class Authority:
             raise self._refused(RefusedToken("revoked"))
         return self._remember(token, claims)
 
+    def good(self, identity: Identity) -> bool:
+        """Say whether an identity that we gave out is good still."""
+        return float(identity.claims["exp"]) > time.time() and not self.revocations.holds(identity.claims)
+
     def _remember(self, token: str, claims: dict[str, Any]) -> Identity:
         identity = identity_of(claims)
         while len(self._known) >= REMEMBERED:

@@ -1,5 +1,6 @@
 """The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from cliffracer.settings import Settings
 from cliffracer.signature import Signature
 
 Step = Callable[[Call], Awaitable[Any]]
+_LOOK = 1.0  # seconds between two looks at the token of a stream or socket
 _CALLED = (Rpc, Subscription, Route, Socket)
 
 
@@ -40,7 +42,7 @@ class Enforcement:
             return inner
         if policy.public:
             return _recognised(self.authority, inner)
-        return _guarded(self.authority, policy, signature, inner)
+        return _guarded(self.authority, policy, signature, inner, lasting=isinstance(record, Socket))
 
 
 def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
@@ -96,10 +98,11 @@ def _recognised(authority: Authority, inner: Step) -> Step:
     return step
 
 
-def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step) -> Step:
+def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step, *, lasting: bool) -> Step:
     rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
     names = tuple(p.name for p in signature.accepts)
     checks = binder(policy, signature.function, names)
+    lasts = lasting or signature.streams
 
     async def step(call: Call) -> Any:
         context = call.context
@@ -118,9 +121,35 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
                 allowed = await allowed
             if not allowed:
                 raise Forbidden(f"{identity.subject} may not do this")
-        return await inner(call)
+        if not lasts:
+            return await inner(call)
+        return await _while_good(authority, identity, inner(call))
 
     return step
+
+
+async def _while_good(authority: Authority, identity: Identity, work: Awaitable[Any]) -> Any:
+    """Return what lasting work returns; it ends when the token does, or is revoked, within a second."""
+    loop = asyncio.get_running_loop()
+    looking: list[asyncio.TimerHandle] = []
+
+    def look() -> None:
+        if authority.good(identity):
+            looking[:] = [loop.call_later(_LOOK, look)]
+        else:
+            scope.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(None) as scope:
+            look()
+            return await work
+    except TimeoutError:
+        if scope.expired():
+            raise Unauthenticated("the token is good no more", reason="invalid_token") from None
+        raise
+    finally:
+        for timer in looking:
+            timer.cancel()
 
 
 def _recognise(authority: Authority, context: Context) -> Identity | None:

@@ -2,19 +2,22 @@
 
 import asyncio
 import importlib
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from cliffracer import embedded, runtime
 from cliffracer.app import App, address_of, emission
 from cliffracer.calling import arguments_of
 from cliffracer.client import in_thread
+from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.received import received_from
+from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.testing.clock import MovableClock
 from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
@@ -57,6 +60,21 @@ class Running:
     async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
         """Emit an event as another service would."""
         await self._link.emit(emission(subject, data, **options))
+
+    def token(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | str = 600) -> str:
+        """Return a token of somebody, as good as one that the app's own issuer gives."""
+        tokens = importlib.import_module("cliffracer.security.authority").tokens_of(self.settings)
+        made: str = tokens.issue(subject, ttl=seconds(ttl), roles=roles, permissions=permissions)
+        return made
+
+    @contextmanager
+    def acting(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = ()) -> Iterator[str]:
+        """Make `call`, `stream` and `emit` somebody's while the block runs; gives the token, for ``t.http``."""
+        before, self._link.token = self._link.token, self.token(subject, roles=roles, permissions=permissions)
+        try:
+            yield self._link.token
+        finally:
+            self._link.token = before
 
     @property
     def url(self) -> str:
@@ -150,4 +168,7 @@ async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[
     servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
     if any(runtime.needs_http(app.freeze()) for app in apps):
         servers["http_port"] = 0
+    ruled = any(policy_of(declared.record.function) is not None for app in apps for declared in app.freeze().declared)
+    if ruled and not fields.keys() & {"auth_secret_key", "auth_keys"}:
+        servers["auth_secret_key"] = secrets.token_urlsafe(48)
     return Settings(**{"env": "test", "namespace": namespace, "http_host": "127.0.0.1", "drain": 5.0, **servers, **fields})

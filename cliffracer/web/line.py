@@ -72,7 +72,9 @@ class Line(WebSocket[Any]):
 
     async def open(self) -> None:
         """Accept the client."""
-        await super().accept(headers=[(CORRELATION, self.context.correlation_id.encode())])
+        offered = self.scope.get("subprotocols") or ()
+        chosen = "bearer" if "bearer" in offered[:1] else None  # ["bearer", token] is how a browser says who it is
+        await super().accept(chosen, headers=[(CORRELATION, self.context.correlation_id.encode())])
 
     async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
         """Do nothing: a handler's socket is accepted before it is entered."""

@@ -60,11 +60,23 @@ def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
             for method in record.methods:
                 if method in _METHODS:
                     tags = record.tags or (assembly.frozen.name,)
-                    paths.setdefault(path, {}).setdefault(method.lower(), writer.operation(record, declared, method, tags))
+                    operation = writer.operation(record, declared, method, tags) | _asked(assembly, record)
+                    paths.setdefault(path, {}).setdefault(method.lower(), operation)
     info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
     if first.description:
         info["description"] = first.description
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": writer.components()}}
+    components: dict[str, Any] = {"schemas": writer.components()}
+    if any(assembly.rules is not None for assembly in assemblies):
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
+
+
+def _asked(assembly: Assembly, record: Route) -> dict[str, Any]:
+    """Return what an operation asks of its callers: permissions stand where OpenAPI has scopes, the whole rule in ``x-policy``."""
+    policy = None if assembly.rules is None else assembly.rules.policy(record)
+    if policy is None:
+        return {}
+    return {"security": [] if policy.public else [{"bearer": list(policy.permissions)}], "x-policy": str(policy)}
 
 
 class _Writer:

@@ -29,7 +29,7 @@ from cliffracer.web.endless import Endless
 from cliffracer.web.line import Closing, Gone, Line, Patience
 from cliffracer.wire.codecs import Decoder
 
-_CODES = {413: 1009, 429: 1013, 499: 1000, 500: 1011, 503: 1012, 504: 1013}
+_CODES = {401: 4401, 413: 1009, 429: 1013, 499: 1000, 500: 1011, 503: 1012, 504: 1013}
 _REFUSAL = 1008
 _SOCKET = "starlette.websockets.WebSocket"
 

@@ -24,6 +24,7 @@ _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _KNOWN = 1000
 _names: set[str] = set()  # that passed the check before
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -93,6 +94,13 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"<Headers {', '.join(self)}>"  # values may be secrets
+
+
+def checked_token(token: str | None) -> str | None:
+    """Return a token that may go into a header; ValueError for one with spaces, line breaks or other than ASCII in it."""
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise ValueError("that is no token: it has characters that no header holds, or more than 8192 of them")
+    return token
 
 
 def correlation_from(value: str | None) -> str | None:

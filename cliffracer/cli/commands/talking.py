@@ -6,12 +6,15 @@ import click
 
 from cliffracer.cli.commands import do, json_option
 
+token_option = click.option("--token", metavar="TOKEN", help="Who calls: a token, as `cliffracer token issue` prints one.")
+
 
 @click.command(short_help="Call a method of a running service.")
 @click.argument("target", metavar="SERVICE.METHOD")
 @click.argument("arguments", nargs=-1)
 @click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
 @click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
+@token_option
 @json_option
 def call(**given: Any) -> None:
     """Call SERVICE.METHOD with ARGUMENTS and print the reply as JSON.
@@ -35,6 +38,7 @@ def call(**given: Any) -> None:
 @click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
 @click.option("--key", metavar="KEY", help="Events of one key are handled in order.")
 @click.option("--delay", metavar="TIME", help="Deliver it later, such as 30s or 2h.")
+@token_option
 @json_option
 def emit(**given: Any) -> None:
     """Emit an event on SUBJECT with DATA.

@@ -1,0 +1,33 @@
+"""How ``token`` is parsed."""
+
+from typing import Any
+
+import click
+
+from cliffracer.cli.commands import do, env_file_option, json_option
+
+
+@click.group(short_help="Issue and inspect tokens.")
+def token() -> None:
+    """Issue and inspect the tokens that say who calls."""
+
+
+@token.command("issue", short_help="Print a token.")
+@click.option("--subject", required=True, metavar="S", help="Whom it is for.")
+@click.option("--role", "roles", multiple=True, metavar="R", help="A role of theirs; may be given several times.")
+@click.option("--permission", "permissions", multiple=True, metavar="P", help="A permission of theirs; may be given several times.")
+@click.option("--ttl", metavar="TIME", help="How long it is good, such as 1h; auth_access_ttl if not given.")
+@env_file_option
+@json_option
+def issue(**given: Any) -> None:
+    """Print one token, signed by AUTH_SECRET_KEY or the private key in AUTH_KEYS, for `cliffracer call --token` and for curl."""
+    do("tokens:issue", **given)
+
+
+@token.command("inspect", short_help="Show what is in a token.")
+@click.argument("text", metavar="TOKEN")
+@env_file_option
+@json_option
+def inspect(**given: Any) -> None:
+    """Show header and claims of TOKEN (- reads standard input), and whether it is good here. Exits with 1 if it is not."""
+    do("tokens:inspect", **given)
