@@ -9,6 +9,7 @@ from loguru import logger
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import CliffracerError, Internal, SetupError
 from cliffracer.events import Rejected
+from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -31,6 +32,9 @@ class Consumption:
     at once. With ``batch``, it gets a list, and may raise `Rejected` or `PartlyFailedError` for some of it. ``info`` is how far the
     consumer is, as of some seconds ago.
     """
+
+    info: ConsumerInfo | None = None
+    _stream_created = ""
 
     def __init__(  # noqa: PLR0917 - what it is about by position, how by name
         self,
@@ -58,7 +62,6 @@ class Consumption:
         self.service = service
         self.function = function
         self.name = durable_name(subjects, service, function, group)
-        self.info: ConsumerInfo | None = None
         self._jetstream = jetstream
         self._subjects = subjects
         self._handle = handle
@@ -68,7 +71,7 @@ class Consumption:
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
         self._policy = Policy(DeadLetters(jetstream, subjects, replicas=replicas), service, function, retry, clock)
-        self._stream_created = ""
+        self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -182,6 +185,8 @@ class Consumption:
     async def _one(self, delivery: Delivery) -> None:
         try:
             if await self._policy.worth_trying(delivery):
+                if is_claim(delivery.headers.block, delivery.payload):
+                    delivery.payload = await self._claims.redeem(delivery.headers.block)
                 await self._handle(delivery)
                 self._policy.done(delivery)
         except asyncio.CancelledError:
@@ -210,6 +215,9 @@ class Consumption:
         """Handle a batch and answer each of it; those that are not named in what was raised are done."""
         failures: dict[int, BaseException] = {}
         try:
+            for delivery in batch:
+                if is_claim(delivery.headers.block, delivery.payload):
+                    delivery.payload = await self._claims.redeem(delivery.headers.block)
             await self._handle(batch)
         except Rejected as error:
             failures = dict.fromkeys(error.reasons, error)

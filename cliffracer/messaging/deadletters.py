@@ -84,11 +84,11 @@ class DeadLetters:
         }
         subject = f"{self.prefix}{delivery.consumer}.{_as_subject(self.subjects.event_name(delivery.subject))}"
         once = f"{delivery.stream}:{delivery.consumer}:{delivery.stream_seq}:{delivery.timestamp}"
-        for dropped, payload in (("", delivery.payload), ("Traceback", delivery.payload), ("Traceback", b"")):
+        for dropped, payload in (("", delivery.sent), ("Traceback", delivery.sent), ("Traceback", b"")):
             kept = {f"{DEAD}{name}": value for name, value in facts.items() if name != dropped}
-            if payload is not delivery.payload:
+            if payload is not delivery.sent:
                 kept[f"{DEAD}Elsewhere"] = "1"
-            block = _joined(delivery.headers.block, {**kept, MESSAGE_ID: once}, originals=payload is delivery.payload)
+            block = _joined(delivery.headers.block, {**kept, MESSAGE_ID: once}, originals=payload is delivery.sent)
             try:
                 await self._publisher.publish_block(subject, payload, block, timeout=timeout)
             except TooLarge:

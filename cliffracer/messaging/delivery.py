@@ -19,8 +19,8 @@ class Delivery:
     """A message in hand: answer it once, by `ack`, `nak` or `term`; until then its consumer is told that it is being worked on."""
 
     __slots__ = (
-        "_answer", "attempt", "consumer", "consumer_seq", "headers", "payload", "pending", "reply", "settled", "stream", "stream_seq",
-        "subject", "timestamp",
+        "_answer", "attempt", "consumer", "consumer_seq", "headers", "payload", "pending", "reply", "sent", "settled", "stream",
+        "stream_seq", "subject", "timestamp",
     )  # fmt: skip
 
     def __init__(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes, answer: Answer) -> None:
@@ -47,6 +47,8 @@ class Delivery:
         """How many more fit the consumer's filter and were not delivered yet."""
         self.reply = reply
         self.settled = False
+        self.sent = payload
+        """The payload as the message has it; ``payload`` may have been fetched from elsewhere since."""
         self._answer = answer
 
     @property

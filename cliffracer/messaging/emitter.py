@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cliffracer.errors import SetupError, Unavailable
+from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
@@ -25,6 +26,7 @@ class Emitter:
         self._replicas = replicas
         self._events = Publisher(jetstream, recover=self.ensure)
         self._later = Publisher(jetstream, recover=self._ensure_later)
+        self._claims = Claims(jetstream, subjects.namespace)
         self._schedules = False
         self._ensured = False
 
@@ -35,10 +37,22 @@ class Emitter:
         self._ensured = True
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> PubAck:
-        """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises."""
+        """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises.
+
+        A payload over the server's limit goes through the object store.
+        """
         if not self._ensured:
             await self._ensure_first(timeout)
+        if self._claims.too_large(payload):
+            return await self._store_large(subject, payload, headers, timeout)
         return await self._events.publish(subject, payload, headers, timeout=timeout)
+
+    async def _store_large(self, subject: str, payload: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:
+        name = await self._claims.stash(payload)
+        ack = await self._events.publish(subject, b"", {**headers, CLAIM: name}, timeout=timeout)
+        if ack.duplicate:
+            await self._claims.forget(name)
+        return ack
 
     async def _ensure_first(self, timeout: float) -> None:
         """Make the streams before the first message: where a core subscriber listens too, the server would not say that none takes it."""
@@ -60,6 +74,8 @@ class Emitter:
             return
         if not self._schedules:
             await self._ensure_later()
+        if self._claims.too_large(payload):
+            headers, payload = {**headers, CLAIM: await self._claims.stash(payload)}, b""
         due = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
         schedule = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": due_subject(self._subjects, subject)}
         await self._later.publish(

@@ -14,6 +14,7 @@ ATTEMPT = 2.0  # seconds that one attempt waits for its ack
 LIMIT = 4096  # publishes in flight; more wait for their turn
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
+_LEAST = 0.01  # seconds that an attempt needs
 
 Recover = Callable[[], Awaitable[object]]
 
@@ -79,9 +80,10 @@ class Publisher:
                 raise problem
             if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers heard it
                 await self._recovered(deadline)
-            if time.monotonic() + pause >= deadline:
+            nap = pause * (0.5 + random.random())  # noqa: S311 - jitter
+            if time.monotonic() + nap + _LEAST >= deadline:
                 raise self._given_up(subject, problem, unknown=unknown) from problem
-            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            await asyncio.sleep(nap)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 return await self._jetstream.store(subject, payload, block, timeout=min(deadline - time.monotonic(), self._attempt))

@@ -1,0 +1,55 @@
+"""Payloads over the server's limit: kept in the object store, sent as a reference (the claim check of integration patterns).
+
+The message is empty and carries ``Cliffracer-Claim``, the name of the object in the bucket ``claims``. An object of an event stays
+as long as the event may be replayed, that is until somebody deletes it; that of a call is gone after an hour.
+"""
+
+from cliffracer.context import new_id
+from cliffracer.errors import NotFound, TooLarge
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.objects import ObjectStore
+from cliffracer.messaging.stores import Bucket
+from cliffracer.wire.headers import Headers
+
+CLAIM = "Cliffracer-Claim"
+MOST = 64 * 1024 * 1024  # bytes of one payload
+ROOM = 20 * 1024  # bytes that headers may take
+_MARK = b"\ncliffracer-claim:"
+
+
+def is_claim(block: bytes | None, payload: bytes) -> bool:
+    """Say whether a message stands for a payload that is elsewhere."""
+    return not payload and block is not None and _MARK in block.lower()
+
+
+class Claims:
+    """Keeps large payloads; ``kind`` is ``events`` or ``calls``."""
+
+    def __init__(self, jetstream: JetStream, namespace: str, kind: str = "events", *, most: int = MOST) -> None:
+        self._bus = jetstream.bus
+        self._most = most
+        self._store = ObjectStore(jetstream, Bucket(f"claims_{kind}", ttl=None if kind == "events" else "1h"), namespace=namespace)
+
+    def too_large(self, payload: bytes) -> bool:
+        """Say whether a payload does not fit into one message."""
+        return len(payload) + ROOM > self._bus.max_payload
+
+    async def stash(self, payload: bytes) -> str:
+        """Keep a payload and return what claims it; `TooLarge` over the limit of ours."""
+        if len(payload) > self._most:
+            raise TooLarge(f"the payload takes {len(payload)} bytes; {self._most} is the limit", size=len(payload), limit=self._most)
+        name = new_id()
+        await self._store.put(name, payload)
+        return name
+
+    async def redeem(self, block: bytes | None) -> bytes:
+        """Return the payload that a message stands for; `NotFound` if it is gone."""
+        name = Headers(block).get(CLAIM, "")
+        try:
+            return await self._store.read(name)
+        except NotFound:
+            raise NotFound(f"the payload {name[:80]} that this message stands for is gone") from None
+
+    async def forget(self, name: str) -> None:
+        """Remove a payload that nobody will claim."""
+        await self._store.delete(name)

@@ -1,0 +1,85 @@
+"""Events over the server's limit: through the object store, and nobody notices."""
+
+import os
+
+import pytest
+
+from cliffracer.errors import TooLarge
+from cliffracer.messaging.claims import MOST
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.support import Recorder, consuming, until
+
+
+async def emit(jetstream: JetStream, subjects: Subjects, payload: bytes, event_id: str = "e1") -> bool:
+    ack = await Emitter(jetstream, subjects).store("events.user.created", payload, event_headers(event_id, "user.created", "test"))
+    return ack.duplicate
+
+
+@pytest.mark.parametrize("size", [1_020_000, 1_048_576, 5_000_001])
+async def test_a_large_event_arrives_whole(jetstream: JetStream, subjects: Subjects, size: int):
+    """Around and over the limit of one message."""
+    payload, handler = os.urandom(size), Recorder()
+    async with consuming(jetstream, subjects, handler):
+        await emit(jetstream, subjects, payload)
+        await until(lambda: handler.seen)
+    assert handler.payloads == [payload]
+
+
+async def test_large_events_come_in_batches_too(jetstream: JetStream, subjects: Subjects):
+    """Beside small ones."""
+    payloads, got = [b"small", os.urandom(2_000_000), b"also small"], []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        got.extend(delivery.payload for delivery in deliveries)
+
+    async with consuming(jetstream, subjects, handle, batch=10):
+        for number, payload in enumerate(payloads):
+            await emit(jetstream, subjects, payload, f"e{number}")
+        await until(lambda: len(got) == 3)
+    assert got == payloads
+
+
+async def test_a_duplicate_leaves_no_payload_behind(jetstream: JetStream, subjects: Subjects):
+    """The object of an event that is stored already is removed."""
+    assert await emit(jetstream, subjects, bytes(2_000_000)) is False
+    before = (await jetstream.stream("OBJ_claims_events")).state.messages
+    assert await emit(jetstream, subjects, bytes(2_000_000)) is True
+    assert (await jetstream.stream("OBJ_claims_events")).state.messages == before + 1  # the note of its deletion
+
+
+async def test_a_large_event_is_parked_and_replayed(jetstream: JetStream, subjects: Subjects):
+    """Its payload stays where it is, and is claimed again."""
+    payload, broken = os.urandom(2_000_000), True
+    handler = Recorder(lambda _: ValueError("no") if broken else None)
+    dead = DeadLetters(jetstream, subjects)
+    async with consuming(jetstream, subjects, handler, retry=()) as consumption:
+        await emit(jetstream, subjects, payload)
+        await until(lambda: consumption.counts.parked == 1)
+        broken = False
+        [letter] = [letter async for letter in dead.ls()]
+        await dead.replay(letter.id)
+        await until(lambda: len(handler.seen) == 2)
+    assert handler.payloads == [payload, payload]
+
+
+async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: JetStream, subjects: Subjects):
+    """There is no room for what went wrong beside it, so the copy leaves the payload in its stream."""
+    payload = os.urandom(jetstream.bus.max_payload - 300)
+    dead = DeadLetters(jetstream, subjects)
+    async with consuming(jetstream, subjects, Recorder(lambda _: ValueError("no")), retry=()) as consumption:
+        await jetstream.store("events.user.created", payload)
+        await until(lambda: consumption.counts.parked == 1)
+    [letter] = [letter async for letter in dead.ls()]
+    assert (letter.elsewhere, letter.payload) == (True, b"")
+    assert (await dead.show(letter.id)).payload == payload
+
+
+async def test_there_is_a_limit_of_ours(jetstream: JetStream, subjects: Subjects):
+    """The emitter is told before anything is stored."""
+    with pytest.raises(TooLarge, match="is the limit"):
+        await emit(jetstream, subjects, bytes(MOST + 1))
