@@ -59,19 +59,20 @@ async def running(
     overrides: Mapping[Any, Any] | None = None,
     sockets: Sequence[socket.socket] | None = None,
     clock: Clock = SYSTEM,
+    doors: bool = True,
 ) -> AsyncIterator[Running]:
     """Serve apps while the block runs: everything is up when it is entered and finished when it is left.
 
     ``clock`` is what timers and retries go by. ``sockets``: listening sockets to serve HTTP on, bound by the caller;
-    without them one is bound to the settings' port when
-    an app has HTTP. Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
+    without them one is bound to the settings' port when an app has HTTP. Without ``doors`` nobody reaches the handlers but the
+    caller: providers and connections are there, no subscription, no HTTP. Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
     """
     served = [apps] if isinstance(apps, App) else list(apps)
     frozen = [app.freeze() for app in served]
     _check_names(frozen)
     rules = _rules(frozen, settings)
     async with AsyncExitStack() as stack:
-        bound = list(sockets) if sockets is not None else bind(frozen, settings)
+        bound = list(sockets) if sockets is not None else bind(frozen, settings) if doors else []
         for each in bound:
             stack.callback(each.close)
         health = Health(", ".join(f.name for f in frozen))
@@ -95,7 +96,8 @@ async def running(
             _add_checks(health, service)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
-        await stack.enter_async_context(_served(services, settings, bound, health))
+        if doors:
+            await stack.enter_async_context(_served(services, settings, bound, health))
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
             stack.enter_context(watching(asyncio.get_running_loop()))
         yield Running(settings, bus, services, health, bound)

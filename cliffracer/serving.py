@@ -88,12 +88,7 @@ class Service:
         for record, declared, handler in self.assembly.of(Rpc):
             assert declared.signature is not None  # the app is frozen
             self._rpc.add(record, declared.signature, handler)
-        for subscription, declared, handler in self.assembly.of(Subscription):
-            assert declared.signature is not None  # the app is frozen
-            endpoint = EventEndpoint(
-                subscription, declared.signature, handler, self._bus, self.subjects, once=self._kept.once if subscription.once else None
-            )
-            self._events.append(endpoint)
+        self._events = self.subscribers()
         self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         self._timers += [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
@@ -109,6 +104,15 @@ class Service:
         await asyncio.gather(*(timer.start() for timer in self._timers))
         self._discovery = self._described()
         await self._discovery.start()
+
+    def subscribers(self) -> list[EventEndpoint]:
+        """Return an endpoint for each subscription of a function."""
+        found: list[EventEndpoint] = []
+        for record, declared, handler in self.assembly.of(Subscription):
+            assert declared.signature is not None  # the app is frozen
+            once = self._kept.once if record.once else None
+            found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, once=once))
+        return found
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, let accepted work finish within ``seconds``, then end what is left: every caller gets a reply."""

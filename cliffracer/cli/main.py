@@ -31,6 +31,7 @@ SECTIONS = {
     "Keep": {
         "token": ("identity", "Issue and inspect tokens."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
+        "replay": ("keeping", "Give stored events to a function again."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

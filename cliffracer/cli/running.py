@@ -54,7 +54,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None) -> 
             stack.callback(each.close)
         needs = any(runtime.needs_database(f) for f in frozen)
         settings.require_servers(nats=True, database=needs)
-        settings = _with_servers(settings, stack, database=needs)
+        settings = with_servers(settings, stack, database=needs)
 
         async def serving() -> None:
             stopped = asyncio.Event()
@@ -105,7 +105,7 @@ def _bound(frozen: Sequence[Frozen], settings: Settings, parent: Parent | None) 
     return runtime.bind(frozen, wanted)
 
 
-def _with_servers(settings: Settings, stack: ExitStack, *, database: bool) -> Settings:
+def with_servers(settings: Settings, stack: ExitStack, *, database: bool) -> Settings:
     """Return the settings with embedded servers in place of those that are not set."""
     nats, postgres = settings.nats_url is None, database and settings.database_url is None
     if not nats and not postgres:

@@ -35,7 +35,7 @@ def durable_name(subjects: Subjects, service: str, function: str, group: str | N
 def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str], *, replicas: int = 1) -> Source:
     """Return the events on some patterns, and what is replayed to the consumer."""
     replay = f"{replay_prefix(subjects)}{consumer}."
-    filters = [*_distinct([subjects.event(pattern) for pattern in patterns]), f"{replay}>"]
+    filters = [*distinct([subjects.event(pattern) for pattern in patterns]), f"{replay}>"]
     return Source(events_stream(subjects, replicas=replicas), filters, replay)
 
 
@@ -71,7 +71,7 @@ def _moment(start: str | timedelta) -> datetime:
         ) from None
 
 
-def _distinct(patterns: list[str]) -> list[str]:
+def distinct(patterns: list[str]) -> list[str]:
     """Return the patterns without those that another one covers: filters of one consumer may not overlap."""
     unique = list(dict.fromkeys(patterns))
     kept = [p for p in unique if not any(covers(other, p) for other in unique if other != p)]

@@ -50,6 +50,20 @@ def servers_logs(**given: Any) -> None:
     do("servers:logs", **given)
 
 
+@click.command(short_help="Give stored events to a function again.")
+@click.argument("app")
+@click.argument("function")
+@click.option("--since", default="all", show_default=True, metavar="WHEN", help="How long ago (1h), a time, a sequence's number, or all.")
+@click.option("--dry-run", is_flag=True, help="Only say which events there are.")
+@json_option
+def replay(**given: Any) -> None:
+    """Give the events that are stored to a function of APP again, in this process; nobody else sees them.
+
+    For example: cliffracer replay orders:app send_receipt --since 1h
+    """
+    do("replays:run", **given)
+
+
 @click.group(short_help="Show, replay or discard events that could not be handled.")
 def dead() -> None:
     """Show, replay or discard events that could not be handled: each retry failed, or its data does not fit."""
