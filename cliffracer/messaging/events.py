@@ -15,7 +15,7 @@ from cliffracer.events import Rejected
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.delivery import Delivery
-from cliffracer.messaging.consumption import PartlyFailedError
+from cliffracer.messaging.policy import PartlyFailedError
 from cliffracer.messaging.received import received_from
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.calls import read_call
