@@ -17,7 +17,7 @@ $ curl -s http://127.0.0.1:8000/users --json '{"name": "", "email": "nowhere"}'
 """
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from loguru import logger
@@ -27,22 +27,24 @@ from cliffracer import App, Context, Database, Model, Repository, Unique
 
 app = App("user_service", version="1.0.0", description="who uses the product")
 
+# Types say what is let in: as parameters they are checked before a handler runs, as columns by the database too.
+Name = Annotated[str, Meta(min_length=1, max_length=100, description="full name")]
+Email = Annotated[str, Meta(pattern="@")]
 Status = Literal["active", "suspended"]
 
 
-# A Model is a typed row: annotations give the columns, Meta the limits that both the API and the table keep.
-# `id` (a UUIDv7), `created_at` and `updated_at` come with it.
+# A Model is a typed row: its annotations give the columns. `id` (a UUIDv7), `created_at` and `updated_at` come with it.
 class User(Model):
     __tablename__ = "users"
-    name: Annotated[str, Meta(min_length=1, max_length=100, description="full name")]
-    email: Annotated[str, Meta(pattern="@"), Unique()]
+    name: Name
+    email: Annotated[Email, Unique()]
     status: Status = "active"
 
 
 # Positional parameters come from the caller, whoever that is; keyword-only ones (after the *) are provided by the app.
 @app.rpc
 @app.post("/users", status=201)
-async def create_user(name: str, email: str, *, users: Repository[User]) -> User:
+async def create_user(name: Name, email: Email, *, users: Repository[User]) -> User:
     """Create a user; a second one with the same email is a conflict (409)."""
     user = await users.create(User(name=name, email=email))
     await app.emit("user.created", user)  # returns once NATS has stored it
@@ -62,7 +64,7 @@ async def find_users(
     status: Status | None = None, limit: Annotated[int, Meta(ge=1, le=500)] = 50, *, users: Repository[User]
 ) -> list[User]:
     """Return users, newest first: /users?status=active&limit=10."""
-    chosen = {} if status is None else {"status": status}
+    chosen: dict[str, Any] = {} if status is None else {"status": status}
     return await users.find(order_by="-created_at", limit=limit, **chosen)
 
 

@@ -1,6 +1,18 @@
-"""A shop of four services, one file each. Run them together: ``cliffracer run examples.shop``.
+"""A shop of four services, one file each: orders over HTTP, RPC and durable events between them, a live page.
 
-Then ``python -m examples.shop.drive`` places a few hundred orders and checks the books, and http://127.0.0.1:8000/ shows them.
+```sh
+cliffracer run examples.shop
+```
+
+Then open http://127.0.0.1:8000/, and in another terminal place a few hundred orders, good and bad, and have the books checked:
+
+```sh
+$ python -m examples.shop.drive --orders 100
+ok    no order is left open
+...
+ok    everybody was written to, once
+...
+```
 """
 
 from examples.shop.inventory import app as inventory

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from msgspec import json
 
-from cliffracer import connect_async
+from cliffracer import AsyncClient, CliffracerError, Settings, connect_async
 
 PRICES = {"pen": 150, "book": 1290, "lamp": 4500, "desk": 19900, "dust": 1}
 STOCK = {"pen": 1000, "book": 500, "lamp": 300, "desk": 80, "dust": 100_000}
@@ -66,16 +66,14 @@ async def place(client: httpx.AsyncClient, dice: random.Random, tally: Counter[s
         tally["invalid"] += 1
 
 
-async def drive(url: str, orders: int, seed: int, nats: str | None = None) -> Counter[str]:
+async def drive(shop: AsyncClient, url: str, orders: int, seed: int) -> Counter[str]:
     """Place so many orders, twenty at once, and return how they went, with a line ``wrong`` for every book that does not add up."""
     tally: Counter[str] = Counter()
     dice = random.Random(seed)
-    async with connect_async(nats) as shop, httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         for sku, price in PRICES.items():
             await shop.inventory.stock_up(sku=sku, price=price, stock=STOCK[sku])
-        before = await shop.orders.totals()
-        reserved = Counter(await shop.inventory.reserved())
-        charged, held = await shop.payments.ledger(), await shop.inventory.holding()
+        before = await look(shop)
         gate = asyncio.Semaphore(20)
 
         async def one() -> None:
@@ -83,26 +81,36 @@ async def drive(url: str, orders: int, seed: int, nats: str | None = None) -> Co
                 await place(client, dice, tally)
 
         await asyncio.gather(*(one() for _ in range(orders)))
-        await check(shop, tally, before, reserved, charged, held)
+        await check(shop, tally, before)
     return tally
 
 
-async def check(shop: Any, tally: Counter[str], before: dict[str, int], reserved: Counter[str], charged: int, held: int) -> None:
+async def look(shop: Any) -> dict[str, Any]:
+    """Return the books of all services."""
+    return {
+        **await shop.orders.totals(),
+        "charged": await shop.payments.ledger(),
+        "held": await shop.inventory.holding(),
+        "reserved": Counter(await shop.inventory.reserved()),
+        "shelf": await shop.inventory.shelf(),
+    }
+
+
+async def check(shop: Any, tally: Counter[str], before: dict[str, Any]) -> None:
     """Compare what the services hold with what the answers said."""
-    after = await shop.orders.totals()
+    # Goods of refused orders go back, and letters are written, in the background.
+    held = await becomes(before["held"] + tally["confirmed"], shop.inventory.holding)
+    after = await look(shop)
+    taken = after["reserved"] - before["reserved"]
     books = {
         "no order is left open": after["open"] == before["open"],
         "confirmed orders": after["confirmed"] - before["confirmed"] == tally["confirmed"],
         "refused orders": after["refused"] - before["refused"] == tally["refused"],
-        "the money charged is that of the confirmed orders": await shop.payments.ledger() - charged == tally["cents"],
+        "the money charged is that of the confirmed orders": after["charged"] - before["charged"] == tally["cents"],
+        "goods are held for the confirmed orders only": held,
+        "what left the shelf is what is reserved": all(before["shelf"][sku] - after["shelf"][sku] == taken[sku] for sku in STOCK),
+        "everybody was written to, once": await becomes(after["confirmed"] + after["refused"], shop.notifications.written),
     }
-    # Goods of refused orders go back, and letters are written, in the background.
-    books["goods are held for the confirmed orders only"] = await becomes(held + tally["confirmed"], shop.inventory.holding)
-    taken = Counter(await shop.inventory.reserved())
-    taken.subtract(reserved)
-    shelf = await shop.inventory.shelf()
-    books["what left the shelf is what is reserved"] = all(STOCK[sku] - shelf[sku] == taken[sku] for sku in STOCK)
-    books["everybody was written to, once"] = await becomes(after["confirmed"] + after["refused"], shop.notifications.written)
     for name, right in books.items():
         tally["wrong" if not right else "right"] += 1
         print(f"{'ok   ' if right else 'WRONG'} {name}")
@@ -120,11 +128,19 @@ async def becomes(wanted: int, look: Any) -> bool:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--url", default=f"http://127.0.0.1:{Settings.load().http_port}")
     parser.add_argument("--orders", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    tally = asyncio.run(drive(given.url, given.orders, given.seed))
+
+    async def connected() -> Counter[str]:
+        async with connect_async() as shop:
+            return await drive(shop, given.url, given.orders, given.seed)
+
+    try:
+        tally = asyncio.run(connected())
+    except (CliffracerError, httpx.TransportError) as error:
+        raise SystemExit(f"{error}\nIs the shop running? cliffracer run examples.shop") from None
     print(", ".join(f"{count} {name}" for name, count in sorted(tally.items())))
     raise SystemExit(1 if tally["wrong"] or tally["wrong answer"] else 0)
 

@@ -49,7 +49,7 @@ async def reserve(order_id: UUID, lines: list[Line], *, tx: Transaction, reserva
             known = await tx.fetch_value("select stock from articles where sku = %s", line.sku)
             if known is None:
                 raise NotFound(f"no article {line.sku}", sku=line.sku)
-            raise Conflict(f"only {known} of {line.sku} left", sku=line.sku, stock=known)
+            raise Conflict(f"only {known} of {line.sku} left" if known else f"no {line.sku} is left", sku=line.sku, stock=known)
         total += taken["price"] * line.quantity
         await reservations.create(Reservation(order_id=order_id, sku=line.sku, quantity=line.quantity))
     return total

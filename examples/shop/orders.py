@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from cliffracer import App, Event, Model, Repository, ServiceError
+from cliffracer import App, Database, Event, Model, Repository, ServiceError
 
 app = App("orders", version="1.0.0", description="takes orders")
 inventory = app.service("inventory", timeout=5)
@@ -76,9 +76,12 @@ async def list_orders(
 
 
 @app.rpc
-async def totals(*, orders: Repository[Order]) -> dict[str, int]:
-    """Return how many orders have each status."""
-    return {status: await orders.count(status=status) for status in ("open", "confirmed", "refused")}
+@app.get("/totals")
+async def totals(*, orders: Repository[Order], db: Database) -> dict[str, int]:
+    """Return how many orders have each status, and what the confirmed ones come to, in cents."""
+    found = {status: await orders.count(status=status) for status in ("open", "confirmed", "refused")}
+    cents = await db.fetch_value(int, "select coalesce(sum(total), 0)::bigint from orders where status = 'confirmed'")
+    return {**found, "cents": cents or 0}
 
 
 @app.websocket("/orders/feed")
@@ -88,4 +91,4 @@ async def feed() -> AsyncIterator[OrderChanged]:
         yield event.data
 
 
-app.static("/shop", Path(__file__).parent / "page")
+app.static("/", Path(__file__).parent / "page")

@@ -13,19 +13,27 @@ function amount(cents) {
   return (cents / 100).toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 }
 
-function show(change) {
-  sums[change.status] += 1;
-  sums.money += change.status === "confirmed" ? change.total : 0;
+function total() {
   byId("confirmed").textContent = sums.confirmed;
   byId("refused").textContent = sums.refused;
   byId("money").textContent = amount(sums.money);
+}
+
+function arrived(change) {
+  sums[change.status] += 1;
+  sums.money += change.status === "confirmed" ? change.total : 0;
   arrivals.push(performance.now());
+  total();
+  show(change, new Date());
+}
+
+function show(change, when) {
   const row = document.createElement("tr");
   row.append(
-    cell(new Date().toLocaleTimeString()),
+    cell(when.toLocaleTimeString()),
     cell(change.customer),
     cell(change.status, change.status),
-    cell(amount(change.total), "number"),
+    cell(change.total ? amount(change.total) : "", "number"),
     cell(change.reason),
   );
   byId("orders").prepend(row);
@@ -39,8 +47,15 @@ function state(name, text) {
 
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/orders/feed`);
-  socket.onopen = () => state("live", "live");
-  socket.onmessage = (message) => show(JSON.parse(message.data));
+  socket.onopen = async () => {
+    const [totals, latest] = await Promise.all(["/totals", "/orders?limit=50"].map((path) => fetch(path).then((answer) => answer.json())));
+    Object.assign(sums, { confirmed: totals.confirmed, refused: totals.refused, money: totals.cents });
+    byId("orders").replaceChildren();
+    latest.filter((order) => order.status !== "open").reverse().forEach((order) => show(order, new Date(order.created_at)));
+    total();
+    state("live", "live");
+  };
+  socket.onmessage = (message) => arrived(JSON.parse(message.data));
   socket.onclose = () => { state("lost", "reconnecting"); setTimeout(connect, 1000); };
 }
 
