@@ -1,6 +1,7 @@
 """Answers RPC: one endpoint per method; decodes, admits, invokes, replies. Every request gets one reply."""
 
 import asyncio
+import sys
 from math import inf
 from time import monotonic
 from typing import Any
@@ -71,7 +72,13 @@ class RpcEndpoint:
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
 
-    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
+    def receive(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
+        self,
+        subject: bytes,
+        reply: bytes,
+        block: bytes | None,
+        payload: bytes,  # noqa: ARG002 - the bus's shape
+    ) -> None:
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
         if reply and not reply.startswith(_INBOX):
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
@@ -105,8 +112,11 @@ class RpcEndpoint:
             return
         if reply:
             self._running[reply] = context
-        # The loop holds the task until its first step, in which the watch takes over.
-        context.task = self._loop.create_task(self.answer(context, arguments, reply, msgpack, window))
+        answer = self.answer(context, arguments, reply, msgpack, window)
+        if sys.version_info >= (3, 12):  # begun at once, so that a call that need not wait is over when this returns
+            asyncio.Task(answer, loop=self._loop, eager_start=True)
+        else:  # the loop holds the task until its first step, in which the watch takes over
+            context.task = self._loop.create_task(answer)
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
