@@ -66,21 +66,50 @@ def show(*, number: int, as_json: bool) -> None:
 
 
 def replay(
-    *, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, data: str | None, as_json: bool
+    *,
+    numbers: tuple[int, ...],
+    everything: bool,
+    subject: str,
+    function: str,
+    service: str,
+    data: str | None,
+    edit: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Hand them over again."""
+    if edit and data is not None:
+        raise click.UsageError("give --data or --edit")
     payload = None if data is None else msgspec.json.encode(json_of(data, "--data"))
+
+    async def act(letters: DeadLetters, number: int) -> None:
+        await letters.replay(number, payload=await _edited(letters, number) if edit else payload)
+
     _each(
-        lambda letters, number: letters.replay(number, payload=payload),
-        numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", as_json=as_json,
+        act, numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", dry_run=dry_run,
+        as_json=as_json,
     )  # fmt: skip
 
 
-def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, as_json: bool) -> None:
+async def _edited(letters: DeadLetters, number: int) -> bytes:
+    """Return the data as the user left it in an editor."""
+    parked = await letters.show(number)
+    try:
+        shown = msgspec.json.format(parked.payload, indent=2).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        shown = parked.payload.decode("utf-8", "replace")
+    text = await asyncio.to_thread(click.edit, shown, extension=".json")
+    if text is None:
+        raise click.ClickException(f"{number} was not saved in the editor, so it was not replayed")
+    return msgspec.json.encode(json_of(text, "--edit"))
+
+
+def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, dry_run: bool, as_json: bool) -> None:
     """Remove them."""
     _each(
         lambda letters, number: letters.discard(number),
-        numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", as_json=as_json,
+        numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", dry_run=dry_run,
+        as_json=as_json,
     )  # fmt: skip
 
 
@@ -90,6 +119,7 @@ def _each(
     *,
     everything: bool,
     done: str,
+    dry_run: bool,
     as_json: bool,
     **filters: str,
 ) -> None:
@@ -101,12 +131,14 @@ def _each(
     async def work(letters: DeadLetters) -> list[int]:
         chosen = list(numbers) or [parked.id for parked in await _chosen(letters, filters)]
         for number in chosen:
-            await act(letters, number)
+            await (letters.show(number) if dry_run else act(letters, number))
         return chosen
 
     found = _with_letters(work)
     if as_json:
-        print_json({done: found})
+        print_json({"would_be" if dry_run else done: found})
+    elif dry_run:
+        say(f"would be {done}: {len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip())
     else:
         say(f"{good(done)} {len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip())
 

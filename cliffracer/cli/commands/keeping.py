@@ -101,6 +101,8 @@ def dead_show(**given: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
 @_filters
 @click.option("--data", metavar="JSON", help="Replay with other data: JSON, @file, or - for standard input.")
+@click.option("--edit", is_flag=True, help="Open the data in your editor first.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def dead_replay(**given: Any) -> None:
     """Hand events to the function that failed, and to no other, again; NUMBERS are those of ls."""
@@ -111,6 +113,7 @@ def dead_replay(**given: Any) -> None:
 @click.argument("numbers", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
 @_filters
+@click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def dead_discard(**given: Any) -> None:
     """Remove events for good; NUMBERS are those of ls."""

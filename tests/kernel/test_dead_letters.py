@@ -1,0 +1,56 @@
+"""``cliffracer dead``: what could not be handled is listed, shown, edited, replayed and discarded from the command line."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cliffracer import App
+from cliffracer.testing import running
+from tests.support.waiting import eventually
+
+
+async def command(settings: Any, *arguments: str, **environment: str) -> Any:
+    """Run ``cliffracer dead`` against the servers of a test and return what it printed as JSON."""
+    given = {**os.environ, "NATS_URL": settings.nats_url, "CLIFFRACER_NAMESPACE": settings.namespace, **environment}
+    line = [sys.executable, "-m", "cliffracer", "dead", *arguments, "--json"]
+    done = await asyncio.to_thread(subprocess.run, line, env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def test_dead_letters_from_the_command_line(tmp_path: Path):
+    """Filters, a dry run that changes nothing, an edited replay to the function that failed, and a discard."""
+    app, got = App("shop"), []
+
+    @app.on("order.placed", retry=[])
+    async def bill(order: dict[str, int]) -> None:
+        if order["number"] < 0:
+            raise ValueError("there is no such order")
+        got.append(order["number"])
+
+    @app.on("order.placed", retry=[])
+    async def ship(order: dict[str, int]) -> None:
+        if order["number"] == -2:
+            raise ValueError("too heavy")
+
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nsed -i 's/-1/7/' \"$1\"\n")
+    editor.chmod(0o755)
+    async with running(app) as t:
+        await t.emit("order.placed", {"number": -1})
+        await t.emit("order.placed", {"number": -2})
+        await t.settled()
+        listed = await command(t.settings, "ls", "--function", "bill")
+        assert [letter["error"] for letter in listed] == ["ValueError: there is no such order"] * 2
+        assert len(await command(t.settings, "ls")) == 3
+        number = str(next(letter["id"] for letter in listed if letter["data"] == {"number": -1}))
+        assert "no such order" in (await command(t.settings, "show", number))["traceback"]
+        assert await command(t.settings, "replay", "--all", "--dry-run", "--function", "bill") == {"would_be": [x["id"] for x in listed]}
+        assert await command(t.settings, "replay", number, "--edit", EDITOR=str(editor)) == {"replayed": [int(number)]}
+        await eventually(lambda: got == [7])
+        assert len((await command(t.settings, "discard", "--all"))["discarded"]) == 2
+        assert await command(t.settings, "ls") == []
