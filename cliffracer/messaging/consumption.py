@@ -15,6 +15,7 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
+from cliffracer.messaging.orphans import FUNCTION, SERVICE
 from cliffracer.messaging.policy import Counts, PartlyFailedError, Policy
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, Start, begin, durable_name, events_of
@@ -130,7 +131,7 @@ class Consumption:
             filter_subjects=self._source.filters,
             ack_wait=int(self.pull.ack_wait * NANOSECONDS),
             max_ack_pending=self._in_flight,
-            metadata={"cliffracer.service": self.service, "cliffracer.function": self.function},
+            metadata={SERVICE: self.service, FUNCTION: self.function},
             **self._place(stream.created),
         )
         self.info = await ensure_consumer(self._jetstream, stream.config["name"], asked)

@@ -1,0 +1,40 @@
+"""Consumers that no function has any more: renamed or removed ones, for which events go on waiting."""
+
+import msgspec
+
+from cliffracer.errors import NotFound
+from cliffracer.messaging.jetstream import JetStream
+
+SERVICE, FUNCTION = "cliffracer.service", "cliffracer.function"
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A consumer of a service that no function of it has."""
+
+    consumer: str
+    service: str
+    function: str
+    lag: int
+    """Events that wait for it; it is never deleted by itself, since they may be wanted."""
+    since: str
+    """When it was made, RFC 3339."""
+
+
+async def orphans(jetstream: JetStream, stream: str, services: dict[str, set[str]]) -> list[Orphan]:
+    """Return the consumers of a stream that belong to some services and to none of their functions.
+
+    ``services``: of each service, the names of the consumers that its functions have (`durable_name`). What other services or other
+    clients made is not looked at.
+    """
+    try:
+        found = await jetstream.consumers(stream)
+    except NotFound:
+        return []
+    lost = []
+    for info in found:
+        metadata = info.config.get("metadata") or {}
+        service = metadata.get(SERVICE, "")
+        if service in services and info.name not in services[service]:
+            lag = info.num_pending + info.num_ack_pending
+            lost.append(Orphan(info.name, service, metadata.get(FUNCTION, ""), lag, info.created))
+    return lost

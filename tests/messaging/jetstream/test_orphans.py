@@ -1,0 +1,19 @@
+"""Consumers whose function was renamed: reported with what waits for them, never deleted."""
+
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.orphans import orphans
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.support import Recorder, consuming, publisher
+
+
+async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetStream, subjects: Subjects):
+    """Those of functions that are there, and of other services, are none."""
+    assert await orphans(jetstream, "EVENTS", {"users": set()}) == []
+    for function in ("welcome", "greet"):
+        async with consuming(jetstream, subjects, Recorder(), function=function):
+            pass
+    await publisher(jetstream, subjects).publish("events.user.created", b"1")
+    [orphan] = await orphans(jetstream, "EVENTS", {"users": {"users-greet"}})
+    assert (orphan.consumer, orphan.service, orphan.function, orphan.lag) == ("users-welcome", "users", "welcome", 1)
+    assert await orphans(jetstream, "EVENTS", {"payments": set()}) == []
+    assert len(await jetstream.consumers("EVENTS")) == 2
