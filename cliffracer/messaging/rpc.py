@@ -74,10 +74,10 @@ class RpcEndpoint:
 
     def receive(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
         self,
-        subject: bytes,
+        subject: bytes,  # noqa: ARG002 - the bus's shape
         reply: bytes,
         block: bytes | None,
-        payload: bytes,  # noqa: ARG002 - the bus's shape
+        payload: bytes,
     ) -> None:
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
         if reply and not reply.startswith(_INBOX):

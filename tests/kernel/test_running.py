@@ -11,11 +11,12 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
 
-from cliffracer import DeadlineExceeded, Unavailable, connect, connect_async
+from cliffracer import DeadlineExceeded, ServiceError, Unavailable, connect, connect_async
 from tests.support.nats import NatsServer, free_port
 
 SERVICE = """
@@ -84,7 +85,7 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(within)
 
-    def __enter__(self) -> "Process":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,7 +183,7 @@ def test_rolling_restarts_lose_no_call_and_no_event(folder, env, nats):
                     try:
                         await client.slow.chain(seconds=0.01)
                         calls += 1
-                    except Exception as error:
+                    except ServiceError as error:
                         failures.append(repr(error))
 
             async def emitter(client):
@@ -289,6 +290,7 @@ def run_cli(folder, *arguments, env=None):
         capture_output=True,
         text=True,
         timeout=30,
+        check=False,
     )
 
 

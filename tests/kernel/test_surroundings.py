@@ -335,7 +335,7 @@ async def test_a_context_has_room_for_middleware():
 
 async def test_nothing_is_left_behind_by_an_app():
     """After an app stopped there is no task of it and no file descriptor more than before."""
-    import os
+    from pathlib import Path
 
     app = App("s")
 
@@ -347,10 +347,10 @@ async def test_nothing_is_left_behind_by_an_app():
 
     async with running(app):
         pass
-    before = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+    before = len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
     for _ in range(3):
         async with running(app) as t:
             await t.http.get("/")
             await t.emit("x", 1)
             await t.settled()
-    assert (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())) == before
+    assert (len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())) == before
