@@ -2,11 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from cliffracer import App, Conflict, Context, Internal, NotFound, Settings, SetupError
 from cliffracer.testing import running
+
+
+def descriptors() -> int:
+    """Return how many file descriptors this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Mailer:
@@ -335,8 +341,6 @@ async def test_a_context_has_room_for_middleware():
 
 async def test_nothing_is_left_behind_by_an_app():
     """After an app stopped there is no task of it and no file descriptor more than before."""
-    from pathlib import Path
-
     app = App("s")
 
     @app.get("/")
@@ -347,10 +351,10 @@ async def test_nothing_is_left_behind_by_an_app():
 
     async with running(app):
         pass
-    before = len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
+    before = descriptors(), len(asyncio.all_tasks())
     for _ in range(3):
         async with running(app) as t:
             await t.http.get("/")
             await t.emit("x", 1)
             await t.settled()
-    assert (len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())) == before
+    assert (descriptors(), len(asyncio.all_tasks())) == before
