@@ -1,7 +1,7 @@
 """``cliffracer dead``: events that no attempt could handle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.messaging.deadletters import DeadLetters, Parked
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.observability.redact import PRIVATE
+from cliffracer.settings import MASK
 
 T = TypeVar("T")
 
@@ -40,11 +42,16 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         say(soft(f"{len(found)} of {count}"))
 
 
+def _unsecret(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers without what they keep secret: a parked event has the token of who emitted it."""
+    return {name: MASK if name.lower() in PRIVATE else text for name, text in headers.items()}
+
+
 def show(*, number: int, as_json: bool) -> None:
     """Print one."""
     parked = _with_letters(lambda letters: letters.show(number))
     if as_json:
-        print_json({**_described(parked), "headers": parked.headers, "traceback": parked.traceback})
+        print_json({**_described(parked), "headers": _unsecret(parked.headers), "traceback": parked.traceback})
         return
     facts = {
         "event": f"{strong(printable(parked.subject))} {soft(f'number {parked.sequence} of its stream')}",
@@ -58,7 +65,7 @@ def show(*, number: int, as_json: bool) -> None:
     _print_data(parked.payload)
     if parked.headers:
         say(soft("headers"))
-        for name, text in parked.headers.items():
+        for name, text in _unsecret(parked.headers).items():
             say(f"  {name}: {printable(text)}")
     if parked.traceback:
         say(soft("traceback"))

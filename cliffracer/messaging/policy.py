@@ -6,11 +6,13 @@ import msgspec
 from loguru import logger
 
 from cliffracer.clock import Clock
-from cliffracer.errors import CliffracerError, Internal, InvalidInput, Overloaded
+from cliffracer.errors import CliffracerError, Forbidden, Internal, InvalidInput, Overloaded, Unauthenticated
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
+_FINAL = (InvalidInput, Unauthenticated, Forbidden)
+"""What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
 PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
 
 
@@ -59,7 +61,7 @@ class Policy:
         if isinstance(error, Overloaded):  # nothing was tried
             delivery.nak(error.retry_after)
             return
-        if isinstance(error, InvalidInput) or delivery.attempt > len(self._retry):
+        if isinstance(error, _FINAL) or delivery.attempt > len(self._retry):
             await self._park(delivery, error)
             return
         wait = self._retry[delivery.attempt - 1]
@@ -84,7 +86,8 @@ class Policy:
             delivery.nak(PARK_AGAIN)
             return
         self.counts.parked += 1
-        logger.opt(exception=error).error(
+        refused = isinstance(error, Unauthenticated | Forbidden)  # anybody may send such: no traceback for each
+        logger.opt(exception=None if refused else error).error(
             "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: parked",
             service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
             attempt=delivery.attempt,

@@ -52,7 +52,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
     guarded = [d.record.function for d in records if d.record.function in policies and not policies[d.record.function].public]
     if not configured(settings):
         if guarded or settings.auth_required:
-            raise _without_keys(guarded)
+            raise _without_keys(guarded, required=settings.auth_required)
         return None
     forgotten = [d.record.function for d in records if d.record.function not in policies]
     if forgotten:
@@ -75,8 +75,8 @@ def asks_for_identity(signature: Signature | None) -> bool:
     return signature is not None and any(p.required and key_of(p.annotation) is Identity for p in signature.needs)
 
 
-def _without_keys(guarded: list[Any]) -> SetupError:
-    what = f"Only known callers may call {_listed(guarded)}" if guarded else "auth_required is set"
+def _without_keys(guarded: list[Any], *, required: bool) -> SetupError:
+    what = "auth_required is set" if required else f"Only known callers may call {_listed(guarded)}"
     return SetupError(
         f"{what}, and no key says whose tokens are good. Set AUTH_SECRET_KEY, made by: "
         'python -c "import secrets; print(secrets.token_urlsafe(48))"'

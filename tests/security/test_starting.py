@@ -1,0 +1,135 @@
+"""What an app must say about its handlers before it starts, and what rules can be."""
+
+import functools
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from cliffracer import App, Identity, SetupError, provided, public, requires
+from cliffracer.security.enforcement import enforcement
+from cliffracer.security.guards import policy_of
+from cliffracer.settings import Settings
+from tests.security.corpus import KEY
+
+
+def start(app: App, **fields: Any) -> Any:
+    """Check an app as starting it does."""
+    return enforcement([app.freeze()], Settings(**fields))
+
+
+def three() -> App:
+    app = App("three")
+
+    @app.rpc
+    async def forgotten() -> None: ...
+
+    @app.on("a.b")
+    async def also(name: str) -> None: ...
+
+    @app.get("/x")
+    @public
+    async def fine() -> None: ...
+
+    @app.every("1h")
+    async def timer() -> None: ...
+
+    return app
+
+
+def test_forgotten_handlers() -> None:
+    """With keys, every handler without a rule is listed and nothing starts; a timer has no caller to ask."""
+    with pytest.raises(SetupError) as refused:
+        start(three(), auth_secret_key=KEY)
+    assert "forgotten (tests/security/test_starting.py:" in str(refused.value)
+    assert "also (tests" in str(refused.value)
+    assert "fine" not in str(refused.value)
+    assert "timer" not in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
+def test_required() -> None:
+    """auth_required is the rule of everything that has none."""
+    app = three()
+    rules = start(app, auth_secret_key=KEY, auth_required=True)
+    found = {record.function.__name__: str(rules.policy(record)) for record in (d.record for d in app.freeze().declared)}
+    assert found == {"forgotten": "authenticated", "also": "authenticated", "fine": "public", "timer": "None"}
+
+
+def test_no_keys() -> None:
+    """A rule, or auth_required, without keys does not start: nobody could ever be let in."""
+    app = App("one")
+
+    @app.rpc
+    @requires("x")
+    async def guarded() -> None: ...
+
+    with pytest.raises(SetupError, match=r"guarded \(tests.*AUTH_SECRET_KEY"):
+        start(app)
+    with pytest.raises(SetupError, match="auth_required is set"):
+        start(three(), auth_required=True)
+    assert start(three()) is None
+
+
+def test_asking_for_an_identity_is_a_rule() -> None:
+    """Who takes an Identity cannot be called without one."""
+    app = App("one")
+
+    @app.rpc
+    async def me(*, identity: Identity = provided) -> str:
+        return identity.subject
+
+    assert str(start(app, auth_secret_key=KEY).policy(app.freeze().declared[0].record)) == "authenticated"
+
+
+def test_contradictions() -> None:
+    """A handler cannot be public and have a rule, a check cannot ask for what is not there, a rule names something."""
+    app = App("one")
+
+    @app.rpc
+    @public
+    @requires("x")
+    async def both() -> None: ...
+
+    with pytest.raises(SetupError, match="it is @public and has a rule too"):
+        start(app, auth_secret_key=KEY)
+    with pytest.raises(SetupError, match="names nothing"):
+        requires(any=True)
+    with pytest.raises(SetupError, match="is no permission or role"):
+        requires("")
+
+
+def test_rules_pass_through_wrappers() -> None:
+    """A decorator of the user's between rule and declaration hides neither from the other."""
+
+    def plain(function: Any) -> Any:
+        @functools.wraps(function)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            return await function(*args, **kwargs)
+
+        return inner
+
+    async def work() -> None: ...
+
+    declared = work
+    requires("a")(plain(work))
+    assert str(policy_of(declared)) == "a"
+    assert str(policy_of(plain(requires("b", role=("c", "d"))(work)))) == "a and b and role c or d"
+
+
+def test_arguments_do_not_stand_in_for_the_identity() -> None:
+    """A caller's argument that is called identity is not taken for who he is."""
+    from cliffracer.security.guards import binder
+
+    policy = policy_of(requires(check=lambda identity: identity)(lambda: None))
+    assert policy is not None
+    ((_, check),) = binder(policy, test_contradictions, ("identity",))
+    assert check("true one", None, {"identity": "forged"}) == "true one"
+
+
+def test_importing_is_light() -> None:
+    """Neither the façade nor an app without rules imports cryptography."""
+    heavy = ("joserfc", "cryptography", "authlib")
+    code = f"import sys, cliffracer; cliffracer.requires, cliffracer.Identity; print([n for n in {heavy} if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
