@@ -163,7 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
         ):
             return Refused(400, "a request has one Host header")
         if self.parser.get_http_version() not in {"1.1", "1.0"}:
-            return Refused(505, "HTTP/1.1 is spoken here")
+            return Refused(400, "HTTP/1.1 is spoken here")
         length = known.get(b"content-length")
         return too_large(self.max_body) if length is not None and int(length) > self.max_body else None
 

@@ -31,6 +31,9 @@ class Application(Protocol):
     def end_streams(self) -> None:
         """End what would never end by itself; its clients come back elsewhere."""
 
+    def end_calls(self) -> None:
+        """End whatever still runs; its clients are told that the service stops."""
+
 
 class HttpServer:
     """The HTTP server of one process, while `serving` is entered."""
@@ -99,6 +102,9 @@ class HttpServer:
         return {*self._state.tasks, *(task for task in held if task is not None and not task.done())}
 
     async def _end(self) -> None:
+        self._application.end_calls()
+        if self._running():
+            await asyncio.wait(self._running(), timeout=1.0)
         tasks = self._running()
         for task in tasks:
             task.cancel()

@@ -36,13 +36,14 @@ class Site:
     redirected (307) to the one that is.
     """
 
-    def __init__(self, table: Table, endless: Endless, files: Sequence[Files], settings: Settings) -> None:
+    def __init__(self, table: Table, endless: Endless, assemblies: Sequence[Assembly], settings: Settings) -> None:
         self._table = table
         self._endless = endless
         self._exact = table.exact
         self._match = table.match
         self._entries = table.entries
-        self._files = files
+        self._files = _files(assemblies)
+        self._watches = [assembly.watch for assembly in assemblies]
         self._cors = Cors(self, settings) if settings.cors_origins else None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -77,6 +78,12 @@ class Site:
         else:
             scope["path_params"] = texts or {}
             await endpoint(scope, receive, send)
+
+    def end_calls(self) -> None:
+        """End every call that still runs, because the time to finish is over."""
+        for watch in self._watches:
+            for context in [context for context in watch.running if context.kind in {"http", "websocket"}]:
+                watch.end(context, "stopping")
 
     def end_streams(self) -> None:
         """End every open stream and socket, since they would not end by themselves; their clients come back elsewhere."""
@@ -114,7 +121,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
             table.add("GET", path, page)
             table.add("HEAD", path, page)
     table.compile()
-    return Site(table, endless, _files(assemblies), settings)
+    return Site(table, endless, assemblies, settings)
 
 
 def needs_http(assemblies: Sequence[Assembly]) -> bool:

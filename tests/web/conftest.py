@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,3 +131,32 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def in_thread(app: App, **given: Any) -> Iterator[httpx.Client]:
+    """Serve an app from a thread of its own while the block runs, for tests that cannot be async, such as Hypothesis'."""
+    started: Future[int] = Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with serve(app, **given) as served:
+            started.set_result(served.port)
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{started.result(10)}", timeout=10) as client:
+            yield client
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture(scope="session", name="in_thread")
+def _in_thread() -> Any:
+    """Serve an app from a thread: ``with in_thread(app) as client:``."""
+    return in_thread
