@@ -90,7 +90,7 @@ class App(Scope):
     async def call(self, target: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     async def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # Any accepts all of them
+    async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of an RPC: ``await app.call(charge, amount=10)``, or by name, ``"payments.charge"``.
 
         ``charge`` is the imported function; the reply is converted to its return annotation. The call ends when the

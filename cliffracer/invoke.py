@@ -122,7 +122,7 @@ class Handler:
         )
 
 
-async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
+async def invoke(  # one frame on purpose: a helper per step would cost a tenth of the call
     handler: Handler, context: Context, arguments: tuple[Any, ...], source: Any = None, deliver: Deliver | None = None
 ) -> Any:
     """Return what the user's function returns; raise a `ServiceError` for everything else.

@@ -65,7 +65,8 @@ async def running(
 
     ``clock`` is what timers and retries go by. ``sockets``: listening sockets to serve HTTP on, bound by the caller;
     without them one is bound to the settings' port when an app has HTTP. Without ``doors`` nobody reaches the handlers but the
-    caller: providers and connections are there, no subscription, no HTTP. Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
+    caller: providers and connections are there, no subscription, no HTTP.
+    Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
     """
     served = [apps] if isinstance(apps, App) else list(apps)
     frozen = [app.freeze() for app in served]

@@ -8,7 +8,9 @@ from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 
-def received_from(subjects: Subjects, subject: bytes | str, block: bytes | None, data: Any, *, attempt: int = 1, sequence: int = 0) -> Received[Any]:
+def received_from(
+    subjects: Subjects, subject: bytes | str, block: bytes | None, data: Any, *, attempt: int = 1, sequence: int = 0
+) -> Received[Any]:
     """Return what arrived, its CloudEvents attributes read from the headers (empty where a peer left them out)."""
     name = subjects.event_name(subject if isinstance(subject, str) else subject.decode("utf-8", "replace"))
     headers = Headers(block)

@@ -27,7 +27,10 @@ class Gate:
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def admit(self, remaining: float | None) -> None:
-        """Count a call in (``admitted`` below ``limit`` can be counted up without asking); `Overloaded` if the queue is full, or so long that the caller's time would be over first."""
+        """Count a call in; `Overloaded` if the queue is full, or so long that the caller's time would be over first.
+
+        While ``admitted`` is below ``limit`` it can be counted up without asking.
+        """
         queued = self.admitted - self.limit
         if queued >= 0 and (self.admitted >= self.capacity or (remaining is not None and self.predicted(queued) > remaining)):
             self.refused += 1

@@ -2,7 +2,8 @@ r"""The headers of one call: who asks, under which id, how long it may take; rea
 
 On the wire (all optional): ``X-Correlation-ID``, ``traceparent``, ``Cliffracer-Timeout`` (milliseconds left, so that clocks
 need not agree), ``Content-Type``, and for a stream ``Cliffracer-Stream`` (how many chunks the caller takes before it asks for
-more). A chunk carries ``Cliffracer-Sequence``, the last message of a stream ``Cliffracer-Stream: end``. One with ``Cliffracer-Stream: probe`` carries nothing.
+more). A chunk carries ``Cliffracer-Sequence``, the last message of a stream ``Cliffracer-Stream: end``.
+One with ``Cliffracer-Stream: probe`` carries nothing.
 """
 
 import re
@@ -66,7 +67,7 @@ def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None
     return correlation, trace, timeout, msgpack, window
 
 
-def write_call(  # noqa: PLR0917 - the first four are what every call has, and keywords cost
+def write_call(
     correlation: str,
     traceparent: str | None,
     timeout: float | None,

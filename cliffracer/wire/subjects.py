@@ -106,7 +106,7 @@ class Subjects:
         """The user's name of an event's subject: ``user.created``."""
         return subject.removeprefix(self.events)
 
-    def discovery(self, verb: str, name: str = "", id: str = "") -> str:  # noqa: A002: ADR-32's word
+    def discovery(self, verb: str, name: str = "", id: str = "") -> str:
         """``$SRV.PING``, ``$SRV.INFO.user_service``, ``$SRV.STATS.user_service.<id>``."""
         return ".".join(part for part in (f"{self.prefix}$SRV", verb, name, id) if part)
 

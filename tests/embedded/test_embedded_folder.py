@@ -110,7 +110,8 @@ def test_grace_must_be_seconds(project: Project, monkeypatch, grace: str) -> Non
 def test_windows_is_refused_with_a_sentence(tmp_path: Path) -> None:
     """Where there are no kernel file locks, importing is harmless and a use says what to set."""
     code = (
-        "import sys, asyncio, importlib.metadata, logging, pathlib, shutil, subprocess, tempfile, zoneinfo\n"  # the real ones of this machine
+        "import sys, asyncio, importlib.metadata, logging, pathlib, shutil\n"  # the real ones of this machine
+        "import subprocess, tempfile, zoneinfo\n"
         "sys.platform = 'win32'\n"
         "sys.modules['fcntl'] = sys.modules['pwd'] = None\n"
         "from cliffracer import embedded\n"

@@ -101,4 +101,4 @@ def _need_nkeys() -> None:
     try:
         import nkeys  # noqa: F401, PLC0415 - wanted by nats-py, and only for these
     except ImportError:
-        raise SetupError('NATS_CREDS and NATS_NKEY need nkeys: pip install "nats-py[nkeys]".') from None
+        raise SetupError('NATS_CREDS and NATS_NKEY need nkeys: pip install "cliffracer[nkeys]".') from None

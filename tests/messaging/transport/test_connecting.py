@@ -130,7 +130,7 @@ async def test_nkeys_without_the_library(given: dict[str, str], monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "nkeys", None)
     with pytest.raises(SetupError) as caught:
         await connect(settings("nats://127.0.0.1:1", **given), name="test")
-    assert str(caught.value) == 'NATS_CREDS and NATS_NKEY need nkeys: pip install "nats-py[nkeys]".'
+    assert str(caught.value) == 'NATS_CREDS and NATS_NKEY need nkeys: pip install "cliffracer[nkeys]".'
 
 
 async def test_a_port_that_answers_nothing(connected: Any) -> None:
