@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from msgspec import inspect
 
-from cliffracer.wire.kinds import Object, annotation, bare, inside
+from cliffracer.wire.kinds import Object, annotation, bare, everything, inside
 
 Count = int | Callable[[Any], int]
 """Keys that the input of a value held for certain: always as many, or told from the value. Too few is safe, too many is not."""
@@ -26,9 +27,9 @@ class Census:
     __slots__ = ("closed", "count", "decimals", "deep", "exact", "flat", "floats", "generic", "integers", "least", "number", "opaque")
 
     def __init__(self, info: inspect.Type, depth: int) -> None:
-        parts = _everything(info)
-        count = _Counting().of(info)
-        self.least = count if isinstance(count, int) else 0
+        parts = everything(info)
+        least, count = _Counting(optional=False).of(info), _Counting(optional=True).of(info)
+        self.least = least if isinstance(least, int) else 0
         """Keys that every value has."""
         self.count = count if callable(count) else None
         """Keys that one value has at least, where that is more."""
@@ -53,18 +54,6 @@ class Census:
         """The name of its one field that may hold such an integer; empty if they are several, or deeper."""
         self.floats = anything or any(isinstance(part, inspect.FloatType) for part in parts)
         self.decimals = any(isinstance(part, inspect.DecimalType) for part in parts)
-
-
-def _everything(info: inspect.Type) -> list[inspect.Type]:
-    """Return a type and all that it is made of, each once."""
-    found = [info]
-    seen = {id(info)}
-    for part in found:  # grows while it is walked
-        for below in inside(part):
-            if id(below) not in seen:
-                seen.add(id(below))
-                found.append(below)
-    return found
 
 
 def _levels(info: inspect.Type, above: tuple[int, ...]) -> int | None:
@@ -93,7 +82,8 @@ def _bounded(info: inspect.Type) -> bool:
 class _Counting:
     """Builds the count of one type from those of what it is made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, optional: bool) -> None:
+        self._optional = optional
         self._above: set[int] = set()
 
     def of(self, info: inspect.Type) -> Count:
@@ -125,18 +115,21 @@ class _Counting:
         varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]] = []
         settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
         named: Any = operator.itemgetter if isinstance(info, inspect.TypedDictType) else operator.attrgetter
+        plain: list[inspect.Field] = []
         for field in info.fields:
-            if field.required:  # whether an optional one was given, its value does not tell
-                count = self.of(bare(field.type))
+            count = self.of(bare(field.type))
+            if field.required:
                 certain += 1 if callable(count) else 1 + count
                 if callable(count) and settled:
                     varying.append((named(field.name), count))
-        if not varying:
-            return certain
-        if len(varying) == 1:  # most often: a list of lines in an order
-            ((get, count),) = varying
-            return lambda value: certain + count(get(value))
-        return lambda value: certain + sum(count(get(value)) for get, count in varying)
+            elif self._optional and settled and isinstance(info, inspect.StructType):  # what is not the default was given
+                if count == 0 and field.default_factory is msgspec.NODEFAULT:
+                    plain.append(field)
+                elif field.default_factory in {list, dict, set, msgspec.NODEFAULT}:
+                    varying.append((named(field.name), _if_given(field, count)))
+        if plain:
+            varying.append((_itself, _given_of(plain)))
+        return _total(varying, certain)
 
     def _union(self, info: inspect.UnionType) -> Count:
         counts: dict[Any, Count] = {}
@@ -149,6 +142,40 @@ class _Counting:
         if not any(counts.values()):
             return 0
         return lambda value: _apply(counts.get(type(value), 0), value)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _default_of(field: inspect.Field) -> Any:
+    return msgspec.UNSET if field.default is msgspec.NODEFAULT else field.default
+
+
+def _given_of(fields: list[inspect.Field]) -> Callable[[Any], int]:
+    """Return the count of optional fields that have no keys of their own."""
+    if len(fields) == 1:
+        name, default = fields[0].name, _default_of(fields[0])
+        return lambda value: getattr(value, name) is not default
+    get, defaults = operator.attrgetter(*[field.name for field in fields]), [_default_of(field) for field in fields]
+    return lambda value: sum(map(operator.is_not, get(value), defaults))
+
+
+def _if_given(field: inspect.Field, count: Count) -> Callable[[Any], int]:
+    """Return the count of an optional field that has keys of its own, or a fresh list, dict or set as default."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return lambda value: 1 + _apply(count, value) if value else 0
+    default = _default_of(field)
+    return lambda value: 0 if value is default else 1 + _apply(count, value)
+
+
+def _total(varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]], certain: int) -> Count:
+    if not varying:
+        return certain
+    if len(varying) == 1:
+        part, each = varying[0]
+        return lambda value: certain + each(part(value))
+    return lambda value: certain + sum([count(get(value)) for get, count in varying])
 
 
 def _apply(count: Count, value: Any) -> int:

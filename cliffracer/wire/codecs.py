@@ -1,6 +1,5 @@
 """JSON and MessagePack, compiled once for each type: fast when the input is right, every reason when it is not."""
 
-import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +9,8 @@ from msgspec import inspect
 from cliffracer.errors import CliffracerError, FieldError, InvalidInput
 from cliffracer.wire.census import Census, keys_in
 from cliffracer.wire.kinds import bare
-from cliffracer.wire.strict import Document, Malformed, nesting, read_json, read_msgpack
+from cliffracer.wire.packed import NOT_FINITE, read_msgpack
+from cliffracer.wire.strict import Document, Malformed, nesting, read_json
 from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, Judge, by_json, by_msgpack
 
 T = TypeVar("T")
@@ -22,7 +22,6 @@ _encode_msgpack = msgspec.msgpack.Encoder().encode
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
-_UNSURE = re.compile(rb"[\xca\xcb][\x7f\xff]")  # floats that are not finite, or nearly so
 _NO_CONTAINERS = bytes(code for code in range(256) if not (0x80 <= code <= 0x9F or 0xDC <= code <= 0xDF))
 
 
@@ -152,7 +151,7 @@ class Decoder(Generic[T]):
 
     def _look_msgpack(self, data: bytes, value: T) -> None:
         census = self._census
-        sure = not (census.opaque or census.decimals or (census.floats and _UNSURE.search(data)))
+        sure = not (census.opaque or census.decimals or (census.floats and NOT_FINITE.search(data)))
         if not (sure and (self._first == data[0] or self._repeated(data, value))):
             self._recheck(data, read_msgpack, by_msgpack)
 
@@ -173,22 +172,30 @@ class Decoder(Generic[T]):
         return len(data.translate(None, _NO_CONTAINERS)) <= self.limits.depth
 
     def _recheck(self, data: bytes, read: Reader, judge: Judge) -> None:
-        errors = self._errors(data, read, judge)
-        if errors:
-            raise _invalid(errors)
-
-    def _refusal(self, data: bytes, read: Reader, judge: Judge, otherwise: str = "is not valid") -> InvalidInput:
-        return _invalid(self._errors(data, read, judge) or [FieldError("", otherwise)])
-
-    def _errors(self, data: bytes, read: Reader, judge: Judge) -> list[FieldError]:
+        """Read a document exactly that msgspec has accepted."""
         try:
             document = read(data, self.limits.depth)
         except Malformed as error:
-            return [FieldError("", str(error))]
+            raise _invalid([FieldError("", str(error))]) from None
+        if document.errors or document.unusual or self._census.decimals:
+            errors = self._explainer(judge).explain(document.value, document.errors, unusual=document.unusual)
+            if errors:
+                raise _invalid(errors)
+
+    def _refusal(self, data: bytes, read: Reader, judge: Judge, otherwise: str = "is not valid") -> InvalidInput:
+        """Return the error for a document that msgspec has refused, or that must be refused for what msgspec takes."""
+        try:
+            document = read(data, self.limits.depth)
+        except Malformed as error:
+            return _invalid([FieldError("", str(error))])
+        errors = self._explainer(judge).explain(document.value, document.errors, unusual=document.unusual)
+        return _invalid(errors or [FieldError("", otherwise)])
+
+    def _explainer(self, judge: Judge) -> Explainer:
         explainer = self._explainers.get(judge)
         if explainer is None:
             explainer = self._explainers[judge] = Explainer(self.kind, judge, hook=self._hook, limit=self.limits.errors)
-        return explainer.explain(document.value, document.errors)
+        return explainer
 
 
 def _quoted(data: bytes) -> int:

@@ -75,6 +75,18 @@ def inside(info: inspect.Type) -> tuple[inspect.Type, ...]:
             return ()
 
 
+def everything(info: inspect.Type) -> list[inspect.Type]:
+    """Return a type and all that it is made of, each once."""
+    found = [info]
+    seen = {id(info)}
+    for part in found:  # grows while it is walked
+        for below in inside(part):
+            if id(below) not in seen:
+                seen.add(id(below))
+                found.append(below)
+    return found
+
+
 def annotation(info: inspect.Type) -> Any:
     """Return a type that msgspec reads as the one described."""
     extra = {"extra_json_schema": info.extra_json_schema} if isinstance(info, inspect.Metadata) else {}

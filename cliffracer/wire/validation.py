@@ -7,7 +7,8 @@ where that one refuses does the walk go down and look for words. So both always 
 import contextlib
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -15,9 +16,9 @@ from msgspec import inspect
 
 from cliffracer.errors import FieldError
 from cliffracer.wire import wording
-from cliffracer.wire.kinds import CONSTRAINTS, annotation, bare, shallow
+from cliffracer.wire.kinds import CONSTRAINTS, annotation, bare, everything, shallow
 from cliffracer.wire.strict import TOO_LARGE
-from cliffracer.wire.walk import Findings, Full, parts
+from cliffracer.wire.walk import Findings, Full, Part, parts
 from cliffracer.wire.wording import Number, item, kind_of, member, noun, takes
 
 DecodeHook = Callable[[type, Any], Any]
@@ -63,11 +64,15 @@ class Explainer:
         self._hook = hook
         self._limit = limit
         self._quiet = quiet  # every text value is a string, which is not worth saying
+        self._decimals = any(isinstance(part, inspect.DecimalType) for part in everything(self._info))
         self._judges: dict[int, Callable[[Any], object]] = {id(self._info): judge(kind, hook)}
 
-    def explain(self, value: Any, known: Iterable[FieldError] = ()) -> list[FieldError]:
-        """Return why a builtin value does not fit the type, after what is ``known`` already; empty if it does fit."""
-        found = Findings(self._limit, known, thorough=_unusual(value))
+    def explain(self, value: Any, known: Iterable[FieldError] = (), *, unusual: bool | None = None) -> list[FieldError]:
+        """Return why a builtin value does not fit the type, after what is ``known`` already; empty if it does fit.
+
+        ``unusual`` says whether there is a `Number` in it, if that is known.
+        """
+        found = Findings(self._limit, known, thorough=unusual or ((unusual is None or self._decimals) and _unusual(value)))
         with contextlib.suppress(Full):
             self._walk(self._info, value, "", found)
         if len(found.errors) < self._limit:
@@ -86,15 +91,11 @@ class Explainer:
         return None
 
     def _accepts(self, kind: Any, value: Any) -> bool:
-        try:
-            self._judge(kind, self._hook)(value)
-        except REFUSALS:
-            return False
-        return True
+        return _taken(self._judge(kind, self._hook), value)
 
     def _walk(self, info: inspect.Type, value: Any, path: str, found: Findings) -> None:
         refusal = self._refusal(info, value)
-        if refusal is None and not found.thorough:
+        if refusal is None and not (found.thorough and _unusual(value)):
             return
         before = found.count
         if isinstance(info, inspect.UnionType):
@@ -104,7 +105,7 @@ class Explainer:
         elif beyond := _beyond(info, value):
             found.add(path, beyond)
         else:
-            for kind, part, below in parts(info, value, path, found):
+            for kind, part, below in chain(parts(info, value, path, found), self._items(info, value, path, found)):
                 self._walk(bare(kind), part, below, found)
             if refusal is not None:
                 self._keys(info, value, path, found)
@@ -112,6 +113,21 @@ class Explainer:
                     found.add(path, message)
         if refusal is not None and found.count == before:
             found.add(path, _reason(info, refusal))
+
+    def _items(self, info: inspect.Type, value: Any, path: str, found: Findings) -> Iterator[Part]:
+        """Yield (type, value, path) of what a collection holds, without batches that are right as a whole.
+
+        One wrong item among a million must not take a second to find.
+        """
+        kind = _kind_inside(info)
+        if kind is None or not isinstance(value, list | dict):
+            return
+        judge = self._judge(types.GenericAlias(list, (annotation(kind),)), self._hook)
+        below, entries = (member, value.items()) if isinstance(value, dict) else (item, enumerate(value))
+        for batch in _batches(entries):
+            some = [part for _, part in batch]
+            if not _taken(judge, some) or (found.thorough and _unusual(some)):
+                yield from ((kind, part, below(path, name)) for name, part in batch)
 
     def _mismatch(self, info: inspect.Type, value: Any) -> str:
         if not self._quiet:
@@ -123,10 +139,9 @@ class Explainer:
             return
         key_type = bare(info.key_type)
         judge = self._judge(types.GenericAlias(dict, (annotation(key_type), Any)), self._hook)
-        for name in value:
-            try:
-                judge({name: None})
-            except REFUSALS:
+        wrong = (batch for batch in _batches(value) if not _taken(judge, dict.fromkeys(batch)))
+        for name in chain.from_iterable(wrong):
+            if not _taken(judge, {name: None}):
                 known = self._broken(key_type, name) if isinstance(key_type, inspect.StrType) else []
                 for message in known or [f"expected {noun(key_type)}"]:
                     found.add(member(path, name), f"the key: {message}")
@@ -166,6 +181,32 @@ def _reason(info: inspect.Type, refusal: Exception) -> str:
     if type(cause) is ValueError and str(cause):  # the words of a user's own __post_init__ or hook
         return str(cause)
     return "is out of range" if isinstance(info, inspect.FloatType) else f"expected {noun(info)}"
+
+
+def _taken(judge: Callable[[Any], object], value: Any) -> bool:
+    try:
+        judge(value)
+    except REFUSALS:
+        return False
+    return True
+
+
+def _kind_inside(info: inspect.Type) -> inspect.Type | None:
+    match info:
+        case inspect.CollectionType():
+            return info.item_type
+        case inspect.DictType():
+            return info.value_type
+        case inspect.AnyType():
+            return info
+        case _:
+            return None
+
+
+def _batches(entries: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(entries)
+    while batch := list(islice(rest, 64)):
+        yield batch
 
 
 def _beyond(info: inspect.Type, value: Any) -> str | None:

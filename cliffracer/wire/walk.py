@@ -41,7 +41,7 @@ class Findings:
 
 
 def parts(info: inspect.Type, value: Any, path: str, found: Findings) -> Iterator[Part]:
-    """Yield (type, value, path) of what a value of the right kind holds."""
+    """Yield (type, value, path) of what an object or a tuple of the right kind holds."""
     match info:
         case inspect.StructType(array_like=False) | inspect.TypedDictType() | inspect.DataclassType():
             yield from _fields(info, value, path, found)
@@ -51,14 +51,6 @@ def parts(info: inspect.Type, value: Any, path: str, found: Findings) -> Iterato
             if len(value) != len(info.item_types):
                 found.add(path, f"must have {wording.items(len(info.item_types))}")
             yield from ((kind, part, item(path, i)) for i, (kind, part) in enumerate(zip(info.item_types, value, strict=False)))
-        case inspect.CollectionType():
-            yield from ((info.item_type, part, item(path, i)) for i, part in enumerate(value))
-        case inspect.DictType():
-            yield from ((info.value_type, part, member(path, name)) for name, part in value.items())
-        case inspect.AnyType() if isinstance(value, list):
-            yield from ((info, part, item(path, i)) for i, part in enumerate(value))
-        case inspect.AnyType() if isinstance(value, dict):
-            yield from ((info, part, member(path, name)) for name, part in value.items())
 
 
 def _fields(info: Object, value: dict[Any, Any], path: str, found: Findings) -> Iterator[Part]:

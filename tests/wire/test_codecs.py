@@ -168,6 +168,8 @@ DEEPER: list[tuple[Any, bytes, dict[str, str]]] = [
     (Item, b'{"price":1,"unknown":{"x":1,"x":2}}', {"unknown.x": "stands here twice"}),
     (Order, b'{"email":"x","email":"a@x"}', {"email": "stands here twice", "items": "is required"}),
     (list[str], b'["\\ud800"]', {"[0]": "has half of a surrogate pair, which is no character"}),
+    (Item, b'{"price":1e400,"count":"x"}', {"count": "expected an integer, got a string"}),
+    (Item, b'{"price":' + b"7" * 30 + b',"count":0}', {"count": "must be at least 1"}),
     (list[float], b"[NaN,1]", {"[0]": "must be a finite number"}),
 ]
 
