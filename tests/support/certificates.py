@@ -10,6 +10,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
 
 class Certificates(NamedTuple):
     """PEM files: the authority, and a certificate for 127.0.0.1 and localhost with its key."""
@@ -20,11 +32,13 @@ class Certificates(NamedTuple):
 
 
 def make(folder: Path) -> Certificates:
-    """Write a fresh set into a folder."""
+    """Write a fresh set into a folder; complete enough for the strict checks of Python 3.13."""
     signer, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = _builder("Test Authority", signer).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    usage = dict.fromkeys(USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
+    authority = _builder("Test Authority", signer, signer).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    authority = authority.add_extension(x509.KeyUsage(**usage), critical=True)
     names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    leaf = _builder("localhost", server).add_extension(names, critical=False)
+    leaf = _builder("localhost", server, signer).add_extension(names, critical=False)
     made = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     made.authority.write_bytes(authority.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     made.certificate.write_bytes(leaf.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -32,15 +46,16 @@ def make(folder: Path) -> Certificates:
     return made
 
 
-def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(name: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return (
         x509.CertificateBuilder()
-        .subject_name(subject)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Authority")]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )

@@ -97,6 +97,12 @@ class GuardedClient(Client):
         writer = self._writer()
         return writer is not None and writer.get_extra_info("ssl_object") is not None
 
+    @property
+    def owed(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+        writer = self._writer()
+        return 0 if writer is None else writer.transport.get_write_buffer_size()
+
     async def flush(self, timeout: int = 10) -> None:
         """Make a round trip after all that was published: nats-py writes its PING ahead of what it has not written yet."""
         while self.pending_data_size and self.is_connected:  # noqa: ASYNC110 - nats-py has no event for it

@@ -22,7 +22,9 @@ from cliffracer.wire.headers import Headers
 
 _FAILURES = (nats.errors.Error, OSError, RuntimeError, AttributeError)  # the last two: its socket is closed, or gone
 _Message = tuple[float | None, bytes, bytes, bytes | None, bytes]
-_QUEUED = 1024  # messages that may wait for nats-py to write them; then publishes are held
+_QUEUED = 1024  # messages, and bytes, that may wait for nats-py to write them; then publishes are held
+_QUEUED_BYTES = 1024 * 1024
+_OWED = 256 * 1024  # bytes that the socket may owe: asyncio's own brake on `writelines` is broken before 3.12.9 and 3.13.2
 
 
 class StockBus(Line):
@@ -33,6 +35,7 @@ class StockBus(Line):
         self._client: GuardedClient | None = None
         self._subscriptions: dict[int, NatsSubscription] = {}
         self._queue: deque[_Message | asyncio.Future[None]] = deque()
+        self._queued = 0
         self._filled = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._confirming: set[asyncio.Task[None]] = set()
@@ -40,13 +43,15 @@ class StockBus(Line):
     def publish(
         self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
     ) -> None:
-        self.check(subject, reply, len(payload) + len(block or b""))
+        size = len(payload) + len(block or b"")
+        self.check(subject, reply, size)
         if not self.open:
             self.hold((subject, payload, block, reply), deadline)
             return
         self._queue.append((deadline, subject, payload, block, reply))
+        self._queued += size
         self._filled.set()
-        if len(self._queue) >= _QUEUED:
+        if len(self._queue) >= _QUEUED or self._queued > _QUEUED_BYTES:
             self._block()
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
@@ -76,6 +81,7 @@ class StockBus(Line):
     async def _take(self, client: GuardedClient) -> None:
         self._client = client
         self._queue.clear()
+        self._queued = 0
         self._subscriptions.clear()
         self._pump = asyncio.get_running_loop().create_task(self._write(client))
 
@@ -102,6 +108,8 @@ class StockBus(Line):
             await self._filled.wait()
             self._filled.clear()
             while self._queue and self._client is client:
+                while client.owed > _OWED and self._client is client:  # noqa: ASYNC110 - asyncio has no event for it
+                    await asyncio.sleep(0.005)
                 await self._send(client, self._queue.popleft())
             if self._client is client and not self.open:
                 self._unblock()
@@ -141,6 +149,7 @@ class StockBus(Line):
                 item.set_result(None)
             return
         deadline, subject, payload, block, reply = item
+        self._queued -= len(payload) + len(block or b"")
         if deadline is not None and deadline <= time.monotonic():
             return
         headers = dict(Headers(block)) if block else None
