@@ -67,9 +67,12 @@ def snippets(document: str) -> Iterator[Snippet]:
             yield Snippet(language, token.content, (token.map or [0])[0] + 1, {name: value for name, _, value in pairs})
 
 
-def follow(document: str, folder: Path, path: Path | None = None) -> None:
-    """Do everything that a document says, in a folder; ``path`` is where Python finds what the document takes for granted."""
-    with Session(folder, path) as session:
+def follow(document: str, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
+    """Do everything that a document says, in a folder; ``path`` is where Python finds what the document takes for granted.
+
+    ``programs`` is the folder of the environment's ``python`` and ``cliffracer``.
+    """
+    with Session(folder, path, programs) as session:
         for snippet in snippets(document):
             session.run(snippet)
 
@@ -77,10 +80,11 @@ def follow(document: str, folder: Path, path: Path | None = None) -> None:
 class Session:
     """A reader at work: a folder, an environment, and the servers left running in other terminals."""
 
-    def __init__(self, folder: Path, path: Path | None = None) -> None:
+    def __init__(self, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
         self.folder = folder
         self.port = _free_port()
-        found = os.pathsep.join([str(BIN), os.environ["PATH"], str(_stand_ins(folder))])
+        self.python = programs / "python"
+        found = os.pathsep.join([str(programs), os.environ["PATH"], str(_stand_ins(folder))])
         self.environment = {
             **os.environ,
             "PATH": found,
@@ -123,7 +127,7 @@ class Session:
         saved.parent.mkdir(parents=True, exist_ok=True)
         saved.write_text(text)
         code = f"import runpy; runpy.run_path({str(saved)!r}, run_name={'imported' if name else '__main__'!r})"
-        self._finish([sys.executable, "-c", code], None, f"the Python block at line {snippet.line}")
+        self._finish([str(self.python), "-c", code], None, f"the Python block at line {snippet.line}")
 
     def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
         """Run one shell command to its end, or start it as a server when it is `cliffracer run`."""
