@@ -3,6 +3,8 @@
 And the other end: an event whose effect and whose mark in the inbox are one transaction has that effect once.
 """
 
+# ruff: noqa: S608 - these texts are made of constants
+
 import logging
 from typing import Any
 
@@ -15,13 +17,19 @@ from cliffracer.errors import SetupError
 log = logging.getLogger("cliffracer.database")
 
 CHANNEL = "cliffracer_outbox"
-_ADD = Statement("INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload) VALUES (%s, %s, %s, %s, %s)")
-_ADD_IN_ORDER = Statement("""
-WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))
-INSERT INTO cliffracer_outbox (message_id, subject, key, headers, payload) SELECT %s, %s, %s, %s::jsonb, %s FROM turn
-""")
+_COLUMNS = "(message_id, subject, key, headers, payload)"
+_STORE = f"INSERT INTO cliffracer_outbox {_COLUMNS} VALUES (%s, %s, %s, %s, %s)"
+_TURN = "turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))"
 """Who emits for a key waits until the one before has committed, so that the order of ids is the order of commits."""
-_TELL = Statement("SELECT pg_notify('cliffracer_outbox', '')")
+_STORE_IN_TURN = f"INSERT INTO cliffracer_outbox {_COLUMNS} SELECT %s, %s, %s, %s::jsonb, %s FROM turn"
+_TELL = "SELECT pg_notify('cliffracer_outbox', '')"
+ADD = {
+    (False, False): Statement(_STORE),
+    (False, True): Statement(f"WITH stored AS ({_STORE}) {_TELL}"),
+    (True, False): Statement(f"WITH {_TURN} {_STORE_IN_TURN}"),
+    (True, True): Statement(f"WITH {_TURN}, stored AS ({_STORE_IN_TURN}) {_TELL}"),
+}
+"""How an event is stored: with a key or not, and telling the relays or not, each in one round trip."""
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
 _LAG = Statement(
     "SELECT count(*) FILTER (WHERE parked_at IS NULL), count(*) FILTER (WHERE parked_at IS NOT NULL), "
@@ -46,13 +54,9 @@ async def create_tables(database: Any) -> list[str]:
 
 async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:
     """Store an event with the transaction; it is published if and when that commits."""
-    document = msgspec.json.encode(headers).decode()
-    if key is None:
-        await transaction.run(_ADD, [message_id, subject, None, document, payload])
-    else:
-        await transaction.run(_ADD_IN_ORDER, [key, message_id, subject, key, document, payload])
-    if transaction.tell():
-        await transaction.run(_TELL)
+    params = [message_id, subject, key, msgspec.json.encode(headers).decode(), payload]
+    keyed = key is not None
+    await transaction.run(ADD[keyed, transaction.tell()], [key, *params] if keyed else params)
 
 
 async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
