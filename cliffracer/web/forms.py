@@ -73,7 +73,8 @@ class FormDecoder:
     async def _pairs(self, request: Request, files: list[UploadFile]) -> list[Pair]:
         content_type = request.headers.get("content-type", "")
         kind = content_type.partition(";")[0].strip().lower()
-        chunks = _bounded(request, self._limits.body)
+        limit = self._limits.body if kind == _MULTIPART else min(self._limits.body, self._limits.urlencoded)
+        chunks = _bounded(request, limit)
         if kind == _MULTIPART:
             return await MultipartReader(content_type, self._limits, files).read(chunks)
         if kind == _URLENCODED:

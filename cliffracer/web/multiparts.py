@@ -15,6 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers, UploadFile
 
 from cliffracer.errors import FieldError, InvalidInput, TooLarge
+from cliffracer.wire.wording import member
 
 Pair = tuple[str, str | UploadFile]
 SPOOL = 256 * 1024  # bytes of a file that stay in memory
@@ -30,27 +31,30 @@ class FormLimits(msgspec.Struct, frozen=True):
     files: int = 100
     text: int = 2**20
     """Bytes of one field that is no file."""
+    urlencoded: int = 2**20
+    """Bytes of a form that is not multipart: it is decoded at once, which takes a tenth of a second then."""
     file: int | None = None
     """Bytes of one file; None: as many as the body may have."""
 
 
-def refusal(path: str, message: str) -> InvalidInput:
-    """Return the error for one field, or for the whole form if ``path`` is empty."""
-    return InvalidInput("the form is not valid", errors=[FieldError(path, message)])
+def refusal(name: str, message: str) -> InvalidInput:
+    """Return the error for one field, or for the whole form if ``name`` is empty."""
+    return InvalidInput("the form is not valid", errors=[FieldError(name and member("", name), message)])
 
 
-def too_large(path: str, what: str, limit: int) -> TooLarge:
+def too_large(name: str, what: str, limit: int) -> TooLarge:
     """Return the error for a form, or a field of it, that is over a limit."""
+    path = name and member("", name)
     message = f"{what} is over the limit of {limit}"
     return TooLarge(f"{path}: {message}" if path else message, limit=limit, errors=[{"path": path, "message": message}])
 
 
-def text_of(data: bytes, path: str) -> str:
+def text_of(data: bytes, name: str) -> str:
     """Return bytes as text; `InvalidInput` unless they are UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise refusal(path, f"is not UTF-8: invalid at byte {error.start}") from None
+        raise refusal(name, f"is not UTF-8: invalid at byte {error.start}") from None
 
 
 class _Part:
