@@ -6,6 +6,8 @@ PYTEST_OPTIONS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
+EXTRAS := --extra accounts --extra dev --extra nkeys
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint bench build clean lock python
 
@@ -41,10 +43,10 @@ clean: ## Remove what make and the tools made
 
 lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) pyproject.toml --upgrade --extra dev --group test --group lint --group build --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --upgrade $(EXTRAS) --group test --group lint --group build --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml --output-file requirements/base.txt
 	$(LOCK) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
-	$(LOCK) --constraint requirements/dev.txt pyproject.toml --extra dev --group test --group lint --group build --group bench \
+	$(LOCK) --constraint requirements/dev.txt pyproject.toml $(EXTRAS) --group test --group lint --group build --group bench \
 		--output-file requirements/bench.txt
 
 # An interrupted or half-done set-up leaves no stamp; the next make starts it afresh.
