@@ -18,9 +18,10 @@ from loguru import logger
 
 from cliffracer.errors import SetupError
 from cliffracer.messaging.transport.dial import Dialer
-from cliffracer.messaging.transport.fast import FastBus, Unfit
+from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
 from cliffracer.messaging.transport.line import Line, check_inbox_prefix
+from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.stock import StockBus
 
 __all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect"]
@@ -36,7 +37,7 @@ async def connect(
     on_back: Callable[[float], None] = lambda _: None,
     on_wait: Callable[[str], None] = logger.warning,
     inbox_prefix: str = "_INBOX",
-    cure: str = CURE,
+    cure: str | None = None,
     refresh: Callable[[], Any] | None = None,
     ping: float = 5.0,
 ) -> Bus:
@@ -44,7 +45,7 @@ async def connect(
 
     ``on_lost(reason)`` and ``on_back(seconds)`` tell of outages, which are logged here; ``on_wait(line)`` once if a server is not
     there yet. ``refresh`` returns newly read settings before each reconnect, so that a rotated password is used. ``cure`` ends the
-    message of the error that is raised when no server answers within ``settings.wait`` seconds.
+    message of the error that is raised when no server answers within ``settings.wait`` seconds; by default where the URL comes from.
 
     Raises `Unavailable` when no server answers, `SetupError` at once when one refuses the credentials or a setting cannot work.
     """
@@ -55,7 +56,7 @@ async def connect(
     async def opened(kind: type[Line]) -> Line:
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
         try:
-            await bus.link.open(settings.wait, cure, on_wait)
+            await bus.link.open(settings.wait, cure or cure_of(settings), on_wait)
         except BaseException:
             await asyncio.shield(bus.close())
             raise
@@ -68,3 +69,13 @@ async def connect(
     except Unfit as error:
         logger.warning("NATS transport stock is used instead of fast: {reason}", reason=error)
         return await opened(StockBus)
+
+
+def cure_of(settings: Any) -> str:
+    """Return what to do about a server that does not answer: where its URL comes from, and what there is instead."""
+    origin = settings.origin("nats_url") if hasattr(settings, "origin") else None
+    if origin is None or not origin.key:
+        return CURE
+    place = "the environment" if origin.place == "environment" else origin.place
+    instead = "Start a server there" if settings.env == "production" else "Unset it to use the embedded server, or start one"
+    return f"{origin.key} is set in {place}. {instead}."

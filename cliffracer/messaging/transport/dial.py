@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import nats.errors
+from loguru import logger
 
 from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.messaging.transport.credentials import NatsSettings, options, plain
@@ -32,6 +33,7 @@ class Dialer:
         self.ping = ping
         """Seconds between two looks whether the server is alive."""
         self._read = read
+        self._settings = read()
         self._name = name
         self._discovered: dict[str, str | None] = {}  # URL -> the host name that its certificate is for
         self._leaving: str | None = None
@@ -40,7 +42,7 @@ class Dialer:
     @property
     def addresses(self) -> list[str]:
         """The URLs from the settings, with their credentials."""
-        listed = plain(self._read().nats_url) or "nats://localhost:4222"
+        listed = plain(self._settings.nats_url) or "nats://localhost:4222"
         return [address.strip() for address in listed.split(",") if address.strip()]
 
     @property
@@ -58,11 +60,12 @@ class Dialer:
         `Refused` for credentials and certificates, `SetupError` for settings, else whatever may pass.
         """
         failure: Exception = OSError("no server known")
+        self._refresh()
         for address, hostname in self._order():
             client = GuardedClient(address, hostname, lost)
             try:
                 async with asyncio.timeout(_WHOLE):
-                    await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._read()))
+                    await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._settings))
             except Exception as error:  # noqa: BLE001 - whatever one server does, the next is tried
                 client.abort()
                 failure = failure if isinstance(failure, Refused) else self.told(error, address)
@@ -90,8 +93,14 @@ class Dialer:
         known.update((address, host) for address, host in self._discovered.items() if address not in known)
         pairs = list(known.items())
         _chance.shuffle(pairs)
-        pairs.sort(key=lambda pair: pair[0] == self._leaving)
+        pairs.sort(key=lambda pair: (pair[0] == self._leaving, pair[0] in self._discovered))  # these may be out of our reach
         return pairs
+
+    def _refresh(self) -> None:
+        try:
+            self._settings = self._read()
+        except Exception as error:  # noqa: BLE001 - a secret that is being replaced right now may be unreadable in many ways
+            logger.warning("the NATS settings cannot be read again, the last ones are used: {reason}", reason=reason(error))
 
     def _check(self) -> None:
         for address in self.addresses:
@@ -102,15 +111,17 @@ class Dialer:
                 fits = False
             if not fits:
                 raise SetupError(f"NATS_URL has {without_credentials(address)}: it must look like nats://host:4222.")
-        options(self._read())
+        options(self._settings)
 
     def told(self, error: Exception, address: str) -> Exception:
         """Return the error to raise for a failed attempt: `Refused` where the server, or its certificate, is the reason."""
         text = reason(error)
         if isinstance(error, ssl.SSLError):
             return Refused(text)
+        if isinstance(error, ImportError):
+            return SetupError(text)
         if isinstance(error, nats.errors.Error) and any(word in text.lower() for word in _REFUSALS):
-            user = plain(self._read().nats_user) or _user_in(address)
+            user = plain(self._settings.nats_user) or _user_in(address)
             return Refused(f"{text} for user {user}" if user else text)
         return error
 

@@ -16,16 +16,13 @@ from typing import Any
 
 from nats.aio.client import __version__
 
-from cliffracer.errors import CliffracerError, Unavailable
+from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line, fits
+from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.outlet import LARGE, MANY, Outlet
 from cliffracer.messaging.transport.reader import Reader
-
-
-class Unfit(CliffracerError):
-    """The installed nats-py is not built as this transport needs it; use the stock one."""
 
 
 class FastBus(Line):

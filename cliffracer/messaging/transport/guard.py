@@ -189,9 +189,14 @@ class GuardedClient(Client):
         if self._dialing:
             raise error  # nats-py would try again for ever
         if isinstance(error, nats.errors.SlowConsumerError):
-            self.dropped += 1
+            self._drop(error.subject.encode(), "the subscription's buffer is full")
         elif isinstance(error, nats.errors.Error) and not self._last_words:
             self.said(str(error).removeprefix("nats: "))
+
+    def _drop(self, subject: bytes, why: str) -> None:
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # the 1st, 2nd, 4th, 8th...: a flood of them must not become one of lines
+            logger.warning("message {count} on {subject!r} is dropped: {reason}", count=self.dropped, subject=subject, reason=why)
 
     async def _closed(self) -> None:
         self.end("connection closed")
@@ -214,8 +219,7 @@ class GuardedClient(Client):
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except (UnicodeError, IndexError, ValueError):  # not UTF-8, or a header block without a line: a peer's, and no reason to stop
-            self.dropped += 1
-            logger.warning("a message on {subject!r} cannot be read and is dropped", subject=subject)
+            self._drop(subject, "nats-py cannot read it")
 
     async def _process_op_err(self, e: Exception) -> None:
         self.end(str(e).removeprefix("nats: ") or type(e).__name__)

@@ -36,10 +36,10 @@ class Held:
         self._waiting.append((inf if deadline is None else deadline, size, message))
         self._bytes += size
 
-    def take(self) -> list[Message]:
-        """Return what may still be sent, and forget all of it."""
+    def take(self) -> list[tuple[Message, float]]:
+        """Return what may still be sent, with its deadline, and forget all of it."""
         now = time.monotonic()
-        found = [message for deadline, _, message in self._waiting if deadline > now]
+        found = [(message, deadline) for deadline, _, message in self._waiting if deadline > now]
         self._waiting.clear()
         self._bytes = 0
         return found

@@ -7,11 +7,12 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from itertools import count
+from math import inf
 from typing import Any, NamedTuple
 
 from loguru import logger
 
-from cliffracer.errors import TooLarge, Unavailable
+from cliffracer.errors import ServiceError, TooLarge, Unavailable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
@@ -66,7 +67,7 @@ class Line(Bus):
             if self._closing:
                 raise Unavailable("the connection to NATS is closed", reason="closed")
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+                async with asyncio.timeout(None if deadline == inf else deadline - time.monotonic()):
                     await self._opened.wait()
             except TimeoutError:
                 raise Unavailable("NATS is away", reason="away") from None
@@ -187,8 +188,11 @@ class Line(Bus):
     def _unblock(self) -> None:
         self.open = True
         self._opened.set()
-        for message in self._held.take():
-            self.publish(*message)
+        for message, deadline in self._held.take():
+            try:
+                self.publish(*message, deadline=deadline)
+            except ServiceError as error:  # this server takes less than the last one did
+                logger.warning("a message to {subject!r} was not sent: {reason}", subject=message[0], reason=error.message)
 
     def _block(self) -> None:
         self.open = False

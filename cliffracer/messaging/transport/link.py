@@ -9,7 +9,7 @@ from typing import Any
 import nats.errors
 from loguru import logger
 
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import CliffracerError, SetupError, Unavailable
 from cliffracer.messaging.transport.dial import Dialer, Refused, reason
 from cliffracer.messaging.transport.guard import GuardedClient
 
@@ -17,6 +17,11 @@ _FIRST_PAUSE = 0.05  # seconds; doubles
 _LONGEST_PAUSE = 2.0
 _STABLE = 5.0  # seconds of connection after which the pauses begin anew
 _chance = secrets.SystemRandom()
+
+
+class Unfit(CliffracerError):
+    """The installed nats-py is not built as a transport needs it."""
+
 
 Attach = Callable[[GuardedClient], Awaitable[None]]
 
@@ -58,7 +63,9 @@ class Link:
                 await self._connect()
             except Refused as error:
                 raise SetupError(f"NATS at {self._dialer.label} refuses us ({error}); check the NATS_ settings.") from error
-            except (OSError, TimeoutError, nats.errors.Error, Unavailable) as error:
+            except (SetupError, Unfit):
+                raise
+            except Exception as error:
                 failure = f"Cannot reach NATS at {self._dialer.label} ({reason(error)})"
                 left = until - time.monotonic()
                 if left <= 0:

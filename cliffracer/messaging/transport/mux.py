@@ -5,12 +5,13 @@ that runs only while something waits (a `wait_for` per request costs more than a
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from itertools import count
 from math import inf
 
-from cliffracer.errors import DeadlineExceeded, Forbidden, Unavailable
+from cliffracer.errors import DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
 
 _TICK = 0.02  # seconds between two sweeps, at least
@@ -57,7 +58,8 @@ class Mux:
             return await future
         except asyncio.CancelledError:
             if abandoned is not None:
-                abandoned(self.prefix + token)
+                with contextlib.suppress(ServiceError):  # who cannot be told is not told; the cancellation goes on
+                    abandoned(self.prefix + token)
             raise
         finally:
             del self._waiting[token]
@@ -102,7 +104,7 @@ class Mux:
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
-        self._timer = self._loop.call_later(max(_TICK, due - time.monotonic()), self._sweep)
+        self._timer = self._loop.call_later(due - time.monotonic(), self._sweep)
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -115,7 +117,7 @@ class Mux:
             elif not future.done():
                 future.set_exception(DeadlineExceeded(f"{_text(subject)} did not answer in time"))
         if due < inf:
-            self._arm(due)
+            self._arm(max(due, now + _TICK))  # thousands of deadlines close together are one sweep
 
 
 def _text(subject: bytes) -> str:

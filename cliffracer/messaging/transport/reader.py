@@ -61,7 +61,7 @@ class Reader(asyncio.Protocol):
             self._client.end(f"the server does not speak NATS: {error}")
             return
         outlet.write()
-        if more and not self._yielded:
+        if more and not self._yielded and not self._transport.is_closing():
             self._yielded = True
             self._transport.pause_reading()  # the rest waits in the kernel: memory stays bounded
             self._loop.call_soon(self._resume)

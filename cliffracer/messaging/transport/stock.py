@@ -75,8 +75,12 @@ class StockBus(Line):
             subject, reply = message.subject.encode(), message.reply.encode()
             self.deliver(interest.receive, subject, reply, block_of(message.headers, message.data), message.data)
 
-        subscription = await client.subscribe(interest.subject, interest.queue, cb=receive)
-        self._subscriptions[interest.number] = subscription
+        try:
+            self._subscriptions[interest.number] = await client.subscribe(interest.subject, interest.queue, cb=receive)
+        except _FAILURES:
+            if self._client is client:
+                raise
+            # else it is lost: the next connection begins with all that we are interested in
 
     async def _take(self, client: GuardedClient) -> None:
         self._client = client
