@@ -43,11 +43,13 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
     from cliffracer.messaging.keyvalue import KeyValue
     from cliffracer.messaging.objects import ObjectStore
     from cliffracer.messaging.stores import Bucket
+    from cliffracer.security.accounts import Accounts
     from cliffracer.settings import Secret, Settings
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accounts",
     "App",
     "AsyncClient",
     "Bucket",
@@ -97,6 +99,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "Accounts": "cliffracer.security.accounts",
     "AsyncClient": "cliffracer.client",
     "Client": "cliffracer.client",
     "Bucket": "cliffracer.messaging.stores",

@@ -16,6 +16,7 @@ BUILT_IN: dict[str, str] = {
     "starlette.websockets.WebSocket": "websocket",
     "cliffracer.settings.Settings": "",
     "cliffracer.security.identity.Identity": "",
+    "cliffracer.security.authority.Authority": "",
     "cliffracer.database.database.Database": "",
     "cliffracer.database.repository.Repository": "",
     "cliffracer.database.transaction.Transaction": "",

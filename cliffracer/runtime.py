@@ -22,6 +22,7 @@ from cliffracer.errors import SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.messaging.revocations import revoking
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
@@ -81,7 +82,7 @@ async def running(
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
-        built_in = _built_in(settings, bus, kept)
+        built_in = _built_in(settings, bus, kept, rules)
         calls = CallLog.of(settings)
         if calls is not None:
             stack.enter_context(calls)
@@ -95,6 +96,9 @@ async def running(
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)
+        if rules is not None:
+            authority = rules.authority
+            authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
         if doors:
@@ -196,12 +200,13 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-def _built_in(settings: Settings, bus: Bus, kept: Any) -> Any:
+def _built_in(settings: Settings, bus: Bus, kept: Any, rules: Any) -> Any:
     """Return what gives handlers the runtime's own values."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
         _IDENTITY: lambda _: PerCall(get=_identity),
+        "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
         **provided.given_by(bus, settings.namespace),
     }
     if kept is not None:

@@ -171,7 +171,7 @@ class Scope(Surroundings):
         names = tuple(method.upper() for method in methods)
 
         def declare(function: F) -> F:
-            if status is not None and not 100 <= status <= 599:
+            if status is not None and not 200 <= status <= 599:
                 raise refuse(function, f"status {status} is no HTTP status", "Use 200 to 599.")
             record = Route(
                 function,
@@ -226,6 +226,10 @@ class Scope(Surroundings):
         self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    def use(self, part: Any) -> None:
+        """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group()`` returns."""
+        self.include(part.group())
 
     def include(self, group: "Group", prefix: str = "") -> None:
         """Take over everything that a group declares, now and until start, its paths under both prefixes."""

@@ -1,7 +1,7 @@
 """Says whose token it is: verified once, remembered while it is good, and refused from the moment it is revoked."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from loguru import logger
@@ -16,6 +16,7 @@ from cliffracer.settings import Settings
 ISSUER = AUDIENCE = "cliffracer"
 """Of tokens where settings name none: they are checked all the same."""
 REMEMBERED = 4096
+PLACE = "cliffracer.security.authority.Authority"
 _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
 
@@ -40,6 +41,8 @@ class Authority:
         self.revocations = Revocations() if revocations is None else revocations
         self._known: dict[str, tuple[Identity, float]] = {}
         self._told: dict[str, float] = {}
+        self.publish: Callable[[str, float, float | None], Awaitable[None]] | None = None
+        """Tells every other process what is revoked; set while one runs."""
 
     def identity(self, token: str, *, stored: float | None = None) -> Identity:
         """Return who a token is for; `RefusedToken` for one that is not good.
@@ -60,6 +63,12 @@ class Authority:
         if self.revocations.holds(claims):
             raise self._refused(RefusedToken("revoked"))
         return self._remember(token, claims)
+
+    async def revoke(self, key: str, until: float, before: float | None = None) -> None:
+        """Refuse a token (``jti``) or session (``sid``) everywhere from now on, or with ``before`` all of a subject's issued earlier."""
+        self.revocations.apply(key, until, before)
+        if self.publish is not None:
+            await self.publish(key, until, before)
 
     def good(self, identity: Identity) -> bool:
         """Say whether an identity that we gave out is good still."""

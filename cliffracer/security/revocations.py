@@ -6,14 +6,24 @@ from typing import Any
 
 
 class Revocations:
-    """Single tokens by ``jti``, and all of a subject that were issued before a moment; looked at on every call, so a dict each."""
+    """Single tokens by ``jti``, sessions by ``sid``, and all of a subject that were issued before a moment.
+
+    Looked at on every call, so a dict each.
+    """
 
     def __init__(self) -> None:
         self._tokens: dict[str, float] = {}
         self._subjects: dict[str, tuple[float, float]] = {}
 
+    def apply(self, key: str, until: float, before: float | None) -> None:
+        """Take in what was revoked, here or elsewhere: a token or session, or with ``before`` a subject."""
+        if before is None:
+            self.revoke(key, until)
+        else:
+            self.revoke_subject(key, before, until)
+
     def revoke(self, jti: str, until: float) -> None:
-        """Refuse one token; after ``until``, its own end, nobody needs to remember it."""
+        """Refuse one token, or all of a session; after ``until``, its own end, nobody needs to remember it."""
         self._tokens[jti] = until
         self._forget()
 
@@ -24,7 +34,7 @@ class Revocations:
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Say whether a verified token is revoked."""
-        if claims["jti"] in self._tokens:
+        if claims["jti"] in self._tokens or ("sid" in claims and claims["sid"] in self._tokens):
             return True
         found = self._subjects.get(claims["sub"])
         return found is not None and claims["iat"] < found[0]

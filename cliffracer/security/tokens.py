@@ -164,6 +164,7 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "roles": _texts,
     "permissions": _texts,
     "scope": lambda value: isinstance(value, str),
+    "sid": lambda value: isinstance(value, str),
 }
 
 

@@ -1,0 +1,79 @@
+"""Tells every process at once which tokens are good no more, and those that start later."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import time
+
+import msgspec
+from loguru import logger
+
+from cliffracer.errors import CliffracerError, InvalidInput
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.stores import Bucket
+from cliffracer.wire.codecs import Decoder, encode
+from cliffracer.wire.subjects import Subjects
+
+BUCKET = Bucket("revocations")
+SUBJECT = "cliffracer.revoked"
+_AGAIN = 10.0  # seconds until the bucket is tried again, when there is no JetStream now
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """What is revoked: a token or session by its id, or all tokens of a subject that were issued before a moment."""
+
+    key: str
+    until: float
+    """When the last of these tokens ends by itself; nobody needs to remember it any longer."""
+    before: float | None = None
+
+
+Apply = Callable[[str, float, float | None], None]
+Publish = Callable[[str, float, float | None], Awaitable[None]]
+_decoder: Decoder[Revocation] = Decoder(Revocation)
+
+
+@asynccontextmanager
+async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publish]:
+    """Apply what anybody revokes while the block runs; gives what revokes for everybody.
+
+    It goes over core NATS, which takes a millisecond, and into a bucket, for those that start later or were away. While
+    neither can be reached, tokens stay good until they end by themselves: that is why they are short-lived.
+    """
+    subject = f"{Subjects(namespace).prefix}{SUBJECT}"
+    store: KeyValue[Revocation] = KeyValue(JetStream(bus), BUCKET, Revocation, namespace=namespace)
+
+    def receive(_subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
+        try:
+            found = _decoder.decode(payload)
+        except InvalidInput:
+            return  # a stranger's
+        apply(found.key, found.until, found.before)
+
+    async def publish(key: str, until: float, before: float | None) -> None:
+        made = Revocation(key, until, before)
+        apply(key, until, before)
+        bus.publish(subject.encode(), encode(made))
+        await store.put(key.encode().hex(), made, ttl=max(60.0, until - time() + 60.0))
+
+    subscription = await bus.subscribe(subject, receive)
+    following = asyncio.create_task(_follow(store, apply), name="revocations")
+    try:
+        yield publish
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        await subscription.close()
+
+
+async def _follow(store: KeyValue[Revocation], apply: Apply) -> None:
+    while True:
+        try:
+            async for entry in store.watch():
+                if not entry.deleted and entry.value is not None:
+                    apply(entry.value.key, entry.value.until, entry.value.before)
+        except CliffracerError as error:
+            logger.debug("earlier revocations cannot be read now: {}", error)
+        await asyncio.sleep(_AGAIN)

@@ -1,0 +1,118 @@
+"""Accounts, opt-in: ``app.use(Accounts())`` adds sign-in, refresh, sign-out and ``/auth/me`` to an app."""
+
+import importlib
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+
+from cliffracer.markers import provided
+from cliffracer.scope import Group
+from cliffracer.security.authority import Authority
+from cliffracer.security.guards import public, requires
+from cliffracer.security.identity import Identity
+from cliffracer.security.passwords import Passwords
+from cliffracer.security.sessions import Account, Sessions, Signed, make_tables
+from cliffracer.settings import Settings
+
+
+class Credentials(msgspec.Struct):
+    """Who signs in; ``email`` is another word for the name."""
+
+    password: str
+    username: str = ""
+    email: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name, under whichever word it came."""
+        return self.username or self.email
+
+    def __repr__(self) -> str:
+        return f"<Credentials {self.name}>"
+
+
+class Accounts:
+    """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, and ``register`` if that is open to all.
+
+    Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``.
+    """
+
+    def __init__(self, *, prefix: str = "/auth", register: bool = False, roles: tuple[str, ...] = ()) -> None:
+        self._prefix = prefix
+        self._register = register
+        self._roles = roles
+
+    def group(self) -> Group:
+        """Return the handlers, for `App.use`."""
+        group = Group("accounts", prefix=self._prefix)
+        _provide(group)
+        _sign_in(group)
+        _signed_in(group)
+        if self._register:
+            _register(group, self._roles)
+        return group
+
+
+def _provide(group: Group) -> None:
+    database: Any = importlib.import_module("cliffracer.database.database").Database  # by name: a peer, needed by who has accounts only
+
+    @group.provide
+    async def sessions(
+        *, db: database = provided, authority: Authority = provided, settings: Settings = provided
+    ) -> AsyncIterator[Sessions]:
+        await make_tables(db)
+        passwords = Passwords()
+        try:
+            yield Sessions(db, authority, settings, passwords)
+        finally:
+            passwords.close()
+
+
+def _sign_in(group: Group) -> None:
+    @group.post("/login", tags=("accounts",))
+    @public
+    async def login(credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided) -> Signed:
+        """Sign in: an access token for some minutes, and a refresh token for the next."""
+        return await sessions.sign_in(credentials.name, credentials.password, request.client.host if request.client else "")
+
+    @group.post("/refresh", tags=("accounts",))
+    @public
+    async def refresh(refresh_token: str, *, sessions: Sessions = provided) -> Signed:
+        """Return new tokens; the refresh token that is given is used up."""
+        return await sessions.refresh(refresh_token)
+
+
+def _signed_in(group: Group) -> None:
+    @group.post("/logout", tags=("accounts",))
+    @requires
+    async def logout(*, identity: Identity = provided, sessions: Sessions = provided) -> None:
+        """Sign out: all tokens of this session are refused everywhere within a second."""
+        await sessions.end(str(identity.claims.get("sid", "")))
+
+    @group.get("/me", tags=("accounts",))
+    @requires
+    async def me(*, identity: Identity = provided) -> dict[str, Any]:
+        """Return who is signed in."""
+        return {
+            "id": identity.subject,
+            "username": identity.claims.get("username", identity.subject),
+            "roles": identity.roles,
+            "permissions": identity.permissions,
+        }
+
+    @group.post("/password", tags=("accounts",))
+    @requires
+    async def password(old: str, new: str, *, identity: Identity = provided, sessions: Sessions = provided) -> None:
+        """Change the password; every session ends."""
+        await sessions.set_password(UUID(identity.subject), old, new)
+
+
+def _register(group: Group, roles: tuple[str, ...]) -> None:
+    @group.post("/register", status=201, tags=("accounts",))
+    @public
+    async def register(credentials: Credentials, *, sessions: Sessions = provided) -> Account:
+        """Make an account."""
+        return await sessions.create(credentials.name, credentials.password, roles)

@@ -1,0 +1,184 @@
+"""Accounts and their sessions in PostgreSQL: who there is, who is signed in, how often somebody tried."""
+
+import hashlib
+import secrets
+import time
+from importlib import resources
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from cliffracer.errors import Conflict, NotFound, Overloaded, Unauthenticated
+from cliffracer.security.authority import Authority
+from cliffracer.security.passwords import Passwords
+from cliffracer.security.tokens import REFRESH, RefusedToken
+from cliffracer.settings import Settings
+
+WINDOW = 300
+"""Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
+PER_ACCOUNT, PER_ADDRESS = 10, 100
+_LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Who may sign in; never the password."""
+
+    id: UUID
+    username: str
+    roles: list[str]
+    permissions: list[str]
+    disabled: bool = False
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """What signing in gives (RFC 6749, 5.1)."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: float
+    token_type: str = "Bearer"  # noqa: S105 - the name of a kind
+
+
+async def make_tables(db: Any) -> None:
+    """Create the tables that are not there."""
+    text = resources.files("cliffracer.security").joinpath("accounts.sql").read_text(encoding="utf-8")
+    async with db.transaction():
+        await db.fetch("SELECT pg_advisory_xact_lock(%s)", _LOCK)
+        for statement in filter(str.strip, text.split(";")):
+            await db.execute(statement)
+
+
+class Sessions:
+    """Signs in and out. ``db`` is the open database, known by what it does."""
+
+    def __init__(self, db: Any, authority: Authority, settings: Settings, passwords: Passwords) -> None:
+        self._db = db
+        self._authority = authority
+        self._settings = settings
+        self._passwords = passwords
+
+    async def create(self, username: str, password: str, roles: tuple[str, ...] = (), permissions: tuple[str, ...] = ()) -> Account:
+        """Return a new account; `Conflict` if the name is taken."""
+        name = normal(username)
+        hashed = await self._passwords.hash(password)
+        account = Account(uuid4(), name, list(roles), list(permissions))
+        made = await self._db.execute(
+            "INSERT INTO cliffracer_accounts (id, username, password, roles, permissions) VALUES (%s, %s, %s, %s, %s) "
+            "ON CONFLICT (username) DO NOTHING",
+            account.id, name, hashed, account.roles, account.permissions,
+        )  # fmt: skip
+        if not made:
+            raise Conflict("that name is taken")
+        return account
+
+    async def sign_in(self, username: str, password: str, address: str) -> Signed:
+        """Return tokens of a new session; `Unauthenticated`, the same for whatever reason, after the same work."""
+        name = normal(username)
+        await self._allow(f"account {name}", PER_ACCOUNT)
+        await self._allow(f"address {address}", PER_ADDRESS)
+        row = await self._db.fetch_one(
+            "SELECT id, username, roles, permissions, disabled, password FROM cliffracer_accounts WHERE username = %s", name
+        )
+        good = await self._passwords.check(password, None if row is None else row["password"])
+        if row is None or not good or row["disabled"]:
+            raise Unauthenticated("name or password is wrong")
+        await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
+        if self._passwords.outdated(row.pop("password")):
+            await self._set_password(row["id"], await self._passwords.hash(password))
+        return await self._open(msgspec.convert(row, Account))
+
+    async def refresh(self, token: str) -> Signed:
+        """Return new tokens of a session for its refresh token, which is used up; used twice, the session is over for both."""
+        try:
+            claims = self._authority.tokens.verify(token, typ=REFRESH)
+        except RefusedToken:
+            raise Unauthenticated("the token is not valid", reason="invalid_token") from None
+        session, fresh = claims.get("sid", ""), secrets.token_hex(16)
+        found = await self._db.fetch_one(
+            "UPDATE cliffracer_sessions s SET refresh = %s FROM cliffracer_accounts a WHERE s.id = %s AND s.refresh = %s "
+            "AND a.id = s.account AND NOT a.disabled AND s.expires_at > now() RETURNING a.id, a.username, a.roles, a.permissions",
+            fresh, session, claims.get("rid", ""),
+        )  # fmt: skip
+        if found is None:
+            await self.end(session)  # used before: by its owner or a thief, and nobody can tell which
+            raise Unauthenticated("the token is not valid", reason="invalid_token")
+        return self._signed(msgspec.convert(found, Account), session, fresh)
+
+    async def end(self, session: str) -> None:
+        """End a session: neither its refresh token nor any access token that came of it is good any more."""
+        await self._db.execute("DELETE FROM cliffracer_sessions WHERE id = %s", session)
+        if session:
+            await self._authority.revoke(session, time.time() + self._settings.auth_access_ttl + 60)
+
+    async def end_all(self, account: UUID) -> None:
+        """End all sessions of an account, such as after its password or its roles changed."""
+        for row in await self._db.fetch("SELECT id FROM cliffracer_sessions WHERE account = %s", account):
+            await self.end(row["id"])
+
+    async def account(self, username: str) -> Account:
+        """Return an account; `NotFound`."""
+        row = await self._db.fetch_one(
+            "SELECT id, username, roles, permissions, disabled FROM cliffracer_accounts WHERE username = %s", normal(username)
+        )
+        if row is None:
+            raise NotFound(f"there is no account {username}")
+        return msgspec.convert(row, Account)
+
+    async def set_password(self, account: UUID, old: str, new: str) -> None:
+        """Change a password for who knows the old one, and end every session."""
+        known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s", account)
+        await self._allow(f"account {account}", PER_ACCOUNT)
+        if not await self._passwords.check(old, known):
+            raise Unauthenticated("name or password is wrong")
+        await self._set_password(account, await self._passwords.hash(new))
+        await self.end_all(account)
+
+    async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:
+        """Set what an account may do; its sessions end, so that it holds at once."""
+        found = await self.account(username)
+        await self._db.execute(
+            "UPDATE cliffracer_accounts SET roles = %s, permissions = %s, disabled = %s WHERE id = %s",
+            list(roles), list(permissions), disabled, found.id,
+        )  # fmt: skip
+        await self.end_all(found.id)
+
+    async def _set_password(self, account: UUID, hashed: str) -> None:
+        await self._db.execute("UPDATE cliffracer_accounts SET password = %s WHERE id = %s", hashed, account)
+
+    async def _open(self, account: Account) -> Signed:
+        session, fresh = secrets.token_hex(16), secrets.token_hex(16)
+        await self._db.execute(
+            "INSERT INTO cliffracer_sessions (id, account, refresh, expires_at) VALUES (%s, %s, %s, now() + make_interval(secs => %s))",
+            session, account.id, fresh, self._settings.auth_refresh_ttl,
+        )  # fmt: skip
+        await self._db.execute("DELETE FROM cliffracer_sessions WHERE expires_at < now()")
+        return self._signed(account, session, fresh)
+
+    def _signed(self, account: Account, session: str, fresh: str) -> Signed:
+        issue = self._authority.tokens.issue
+        subject, short, long = str(account.id), self._settings.auth_access_ttl, self._settings.auth_refresh_ttl
+        named = {"sid": session, "username": account.username}
+        access = issue(subject, ttl=short, roles=account.roles, permissions=account.permissions, claims=named)
+        return Signed(access, issue(subject, ttl=long, typ=REFRESH, claims={"sid": session, "rid": fresh}), short)
+
+    async def _allow(self, key: str, most: int) -> None:
+        """Count an attempt, for all replicas; `Overloaded` over the limit."""
+        row = await self._db.fetch_one(
+            "INSERT INTO cliffracer_attempts AS a (key) VALUES (%s) ON CONFLICT (key) DO UPDATE SET "
+            "tried = CASE WHEN a.began_at < now() - make_interval(secs => %s) THEN 1 ELSE a.tried + 1 END, "
+            "began_at = CASE WHEN a.began_at < now() - make_interval(secs => %s) THEN now() ELSE a.began_at END "
+            "RETURNING tried, extract(epoch FROM began_at + make_interval(secs => %s) - now())::float AS wait",
+            _digest(key), WINDOW, WINDOW, WINDOW,
+        )  # fmt: skip
+        if row["tried"] > most:
+            raise Overloaded("too many attempts", retry_after=max(1.0, row["wait"]))
+
+
+def normal(username: str) -> str:
+    """Return a name as it is stored: case and surrounding spaces make no other person."""
+    return username.strip().casefold()[:256]
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,104 @@
+"""Accounts on a real database: sign in, rotate, sign out everywhere, and tell strangers nothing."""
+
+import asyncio
+
+import pytest
+
+from cliffracer import Accounts, App, requires
+from cliffracer.testing import running
+
+app = App("members")
+app.use(Accounts(register=True, roles=("user",)))
+ADA = {"username": "Ada", "password": "correct horse battery"}
+
+
+@app.rpc
+@app.get("/hello")
+@requires(role="user")
+async def hello() -> str:
+    return "hello"
+
+
+def bearer(tokens: dict[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+async def signed_in(t) -> dict[str, str]:
+    assert (await t.http.post("/auth/register", json=ADA)).status_code in {201, 409}
+    reply = await t.http.post("/auth/login", json=ADA)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def test_life_of_a_session() -> None:
+    """Register, sign in, use the token, refresh, sign out; then nothing of the session is good any more."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        me = (await t.http.get("/auth/me", headers=bearer(tokens))).json()
+        assert (me["username"], me["roles"]) == ("ada", ["user"])
+        assert (await t.http.get("/hello", headers=bearer(tokens))).json() == "hello"
+        fresh = (await t.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]})).json()
+        assert (await t.http.post("/auth/logout", headers=bearer(fresh))).status_code == 204
+        for old in (tokens, fresh):
+            assert (await t.http.get("/hello", headers=bearer(old))).status_code == 401
+            again = await t.http.post("/auth/refresh", json={"refresh_token": old["refresh_token"]})
+            assert again.status_code == 401
+
+
+async def test_reuse_of_a_refresh_token() -> None:
+    """Of twenty uses at once one wins, and the reuse ends the session for everybody."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        body = {"refresh_token": tokens["refresh_token"]}
+        replies = await asyncio.gather(*(t.http.post("/auth/refresh", json=body) for _ in range(20)))
+        won = [reply.json() for reply in replies if reply.status_code == 200]
+        assert len(won) == 1
+        assert {reply.status_code for reply in replies} == {200, 401}
+        after = await t.http.post("/auth/refresh", json={"refresh_token": won[0]["refresh_token"]})
+        assert after.status_code == 401
+        assert (await t.http.get("/hello", headers=bearer(won[0]))).status_code == 401
+
+
+async def test_tokens_are_not_each_other() -> None:
+    """A refresh token opens nothing, an access token refreshes nothing."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        wrong = {"access_token": tokens["refresh_token"]}
+        assert (await t.http.get("/hello", headers=bearer(wrong))).status_code == 401
+        assert (await t.http.post("/auth/refresh", json={"refresh_token": tokens["access_token"]})).status_code == 401
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 200
+
+
+async def test_strangers_are_told_nothing() -> None:
+    """Unknown name and wrong password are answered alike."""
+    async with running(app) as t:
+        await signed_in(t)
+        wrong = await t.http.post("/auth/login", json={**ADA, "password": "wrong password"})
+        unknown = await t.http.post("/auth/login", json={"username": "bob", "password": "wrong password"})
+        assert (wrong.status_code, wrong.content) == (unknown.status_code, unknown.content) == (401, unknown.content)
+        too_long = await t.http.post("/auth/login", json={**ADA, "password": "x" * 2000})
+        assert too_long.status_code == 422
+        assert "xxx" not in too_long.text
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+async def test_guesses_are_limited(name: str) -> None:
+    """After ten guesses at one account comes 429 with the time to wait, whether or not there is such an account."""
+    async with running(app) as t:
+        guess = {"username": name, "password": "wrong password"}
+        replies = [await t.http.post("/auth/login", json=guess) for _ in range(12)]
+        assert [reply.status_code for reply in replies] == [401] * 10 + [429] * 2
+        assert int(replies[-1].headers["retry-after"]) > 200
+
+
+async def test_changing_the_password() -> None:
+    """Only who knows the old one may; then all sessions are over and the new one holds."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        bad = await t.http.post("/auth/password", json={"old": "wrong", "new": "another password"}, headers=bearer(tokens))
+        assert bad.status_code == 401
+        good = await t.http.post("/auth/password", json={"old": ADA["password"], "new": "another password"}, headers=bearer(tokens))
+        assert good.status_code == 204
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
+        assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 200
