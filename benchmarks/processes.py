@@ -99,11 +99,15 @@ class Process:
 
 
 def _family(pid: int) -> Iterator[int]:
-    yield pid
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                yield from _family(int(child))
+    """Yield a process and all that descend from it, as /proc knows them now."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while grown := {child for child, parent in parents.items() if parent in found} - found:
+        found |= grown
+    yield from found
 
 
 def _cpu(pid: int) -> float:
@@ -179,10 +183,10 @@ class Stage:
         command = [sys.executable, "-m", f"benchmarks.contestants.{name}"]
         return self._started(name, command, ready=port, HTTP_PORT=str(port)), port
 
-    def ours(self, name: str, **settings: str) -> tuple[Process, int]:
+    def ours(self, name: str, *options: str, **settings: str) -> tuple[Process, int]:
         """Return a running `cliffracer run` of a contestant of ours (``module`` or ``module@variant``) and its HTTP port."""
         port = self.ports.setdefault(name, free_port())
-        command = [str(BIN / "cliffracer"), "run", f"benchmarks.contestants.{name.partition('@')[0]}:app"]
+        command = [str(BIN / "cliffracer"), "run", f"benchmarks.contestants.{name.partition('@')[0]}:app", *options]
         settings = {"HTTP_PORT": str(port), "CLIFFRACER_ENV": "production", "LOG_FORMAT": "human", **settings}
         return self._started(name, command, **settings), port
 

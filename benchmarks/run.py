@@ -17,7 +17,9 @@ VARIANTS = {
     "core": {"CLIFFRACER_NAMESPACE": "core"},
     "durable": {"CLIFFRACER_NAMESPACE": "durable"},
     "feed": {"CLIFFRACER_NAMESPACE": "feed"},
+    "workers": {"CLIFFRACER_NAMESPACE": "workers"},
 }
+OPTIONS = {"workers": ["--workers", "2"]}
 
 
 class Player:
@@ -30,7 +32,8 @@ class Player:
         if kind == "web":
             server, self.command["port"] = stage.web(name)
         elif kind == "ours":
-            server, self.command["port"] = stage.ours(name, **VARIANTS.get(name.partition("@")[2], {}))
+            variant = name.partition("@")[2]
+            server, self.command["port"] = stage.ours(name, *OPTIONS.get(variant, []), **VARIANTS.get(variant, {}))
         elif name:
             server = stage.module(name)
         self.driver = stage.module(contender.driver)

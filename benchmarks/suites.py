@@ -56,6 +56,10 @@ WAITING = {
     "Cliffracer": ("ours:ours", "ours.wait"),
 }
 
+ONE_PROCESS = "Cliffracer, one process"
+WORKERS = {ONE_PROCESS: ("ours:ours", "ours.place"), "Cliffracer, --workers 2": ("ours:ours@workers", "workers.ours.place")}
+WORKERS_NOTE = "Broker and load share the cores with the workers, so that on two cores a second one adds little; CPU per call should stay."
+
 
 def _pick(*labels: str) -> dict[str, tuple[str, str]]:
     return {label: SERVERS[label] for label in labels}
@@ -130,6 +134,9 @@ SUITES = [
         _requests(_pick(RAW, "NATS micro (nats-py)", "FastStream", "Cliffracer, async def", "Cliffracer, def"), inflight=64, headers=True),
     ),
     Suite("rpc_wait", "RPC server, the handler awaits 2 ms, 64 in flight", next(iter(WAITING)), "server", _requests(WAITING, inflight=64)),
+    Suite(
+        "workers", "RPC server, one process and two, 128 in flight", ONE_PROCESS, "server", _requests(WORKERS, inflight=128), WORKERS_NOTE
+    ),
     Suite("client", "RPC client, 64 in flight", "nats-py request", "driver", _clients(CLIENTS, inflight=64)),
     Suite("both", "RPC both ends, 64 in flight", "nats-py both ends", "both", _clients(BOTH_ENDS, inflight=64)),
     Suite("one", "RPC both ends, one in flight", "nats-py both ends", "both", _clients(BOTH_ENDS, inflight=1)),

@@ -6,7 +6,7 @@ import msgspec
 
 from benchmarks.footprint import Footprint
 from benchmarks.measure import Figure, Standing, middle
-from benchmarks.suites import RAW
+from benchmarks.suites import ONE_PROCESS, RAW
 
 Standings = dict[str, list[Standing]]
 OURS = "Cliffracer"
@@ -81,6 +81,7 @@ TARGETS = [
     Target("WebSocket broadcast to 1,000: CPU", 1.2, True, "× a bare loop", ratio("broadcast", OURS, "bare ASGI loop", "cpu")),
     Target("memory growth over 200,000 calls", 1.0, True, "MB", _memory("growth")),
     Target("memory of an idle service", 45, True, "MB", _memory("idle")),
+    Target("`--workers 2`: CPU per call", 1.1, True, "× one process", ratio("workers", "Cliffracer, --workers 2", ONE_PROCESS, "cpu")),
     Target("start to ready, servers warm", 1.0, True, "s", _number("ready", OURS)),
     Target("`import cliffracer`", 120, True, "ms CPU", _number("imports", "import cliffracer")),
     Target("`cliffracer --help`", 300, True, "ms CPU", _number("imports", "cliffracer --help")),
