@@ -1,6 +1,7 @@
 """Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
@@ -16,9 +17,10 @@ from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.policy import PartlyFailedError
-from cliffracer.messaging.received import received_from
+from cliffracer.messaging.received import Arrival
 from cliffracer.signature import Signature, bare
-from cliffracer.wire.calls import read_call
+from cliffracer.wire.calls import read_trace
+from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import AUTHORIZATION, Headers
 from cliffracer.wire.subjects import Subjects
@@ -43,7 +45,7 @@ class EventEndpoint:
         self._decoder: Decoder[Any] | None = None if annotation is None or record.batch else Decoder(annotation)
         self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
         self._subscription: Subscription | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
 
@@ -75,9 +77,11 @@ class EventEndpoint:
                 "event dropped: it does not fit {}", where(self.record.function)
             )
             return
-        task = asyncio.get_running_loop().create_task(self._answer(context, arguments, event))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        answer = self._answer(context, arguments, event)
+        if sys.version_info >= (3, 12):  # begun at once, as calls are
+            asyncio.Task(answer, loop=self._loop, eager_start=True)
+        else:  # the loop holds the task until its first step, in which the watch takes over
+            context.task = self._loop.create_task(answer)
 
     async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
         try:
@@ -99,7 +103,8 @@ class EventEndpoint:
             if self._once is None:
                 await self._invoke(context, arguments, event)
             else:
-                async with self._once(delivery.consumer, event.id or f"{delivery.stream}:{delivery.stream_seq}") as first:
+                known = attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"
+                async with self._once(delivery.consumer, known) as first:
                     if first:
                         await self._invoke(context, arguments, event)
         except InvalidInput as error:
@@ -145,22 +150,25 @@ class EventEndpoint:
     @property
     def busy(self) -> int:
         """How many events of core NATS are being handled."""
-        return len(self._tasks)
+        return 0 if self.record.durable else self.handler.gate.admitted
 
     def _context(self, block: bytes | None, delivery: Delivery | None = None) -> Context:
-        correlation, trace, _, _, _ = read_call(block)
-        headers = None if block is None else Headers(block)
-        context = self.handler.context(correlation_id=correlation, traceparent=trace, headers=headers)
-        if delivery is not None and self.handler.guarded:
+        handler = self.handler
+        if block is None:
+            context = handler.context()
+        else:
+            correlation, trace = read_trace(block)
+            context = handler.context(correlation_id=correlation, traceparent=trace, headers=Headers(block))
+        if delivery is not None and handler.guarded:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context
 
     def _arguments(
         self, subject: bytes | str, block: bytes | None, payload: bytes, *, attempt: int = 1, sequence: int = 0
-    ) -> tuple[tuple[Any, ...], Any]:
+    ) -> tuple[tuple[Any, ...], Arrival]:
         arguments = () if self._decoder is None else (self._decoder.decode(payload),)
         data = arguments[0] if arguments else None
-        return arguments, received_from(self._subjects, subject, block, data, attempt=attempt, sequence=sequence)
+        return arguments, Arrival(self._subjects, subject, block, data, attempt, sequence)
 
 
 def _item_of(signature: Signature) -> Any:

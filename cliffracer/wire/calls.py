@@ -67,6 +67,26 @@ def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None
     return correlation, trace, timeout, msgpack, window
 
 
+def read_trace(block: bytes) -> tuple[str | None, str | None]:
+    """Return (correlation id, traceparent) of an event's headers, each None if it is absent or malformed."""
+    identity, parent = _value(block, b"\r\nX-Correlation-ID:"), _value(block, b"\r\ntraceparent:")
+    return (
+        identity.decode() if identity is not None and _SAFE_ID.fullmatch(identity) else None,
+        parent.decode() if parent is not None and _TRACE.fullmatch(parent) else None,
+    )
+
+
+def _value(block: bytes, name: bytes) -> bytes | None:
+    """Return a header's value: as we spell its name, else in any case."""
+    found = block.find(name)
+    if found < 0:
+        found = block.lower().find(name.lower())
+        if found < 0:
+            return None
+    start = found + len(name)
+    return block[start : block.find(b"\r\n", start)].strip()
+
+
 def write_call(
     correlation: str,
     traceparent: str | None,
