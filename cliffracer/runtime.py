@@ -22,6 +22,7 @@ from cliffracer.errors import SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
@@ -250,7 +251,8 @@ def _identifies(signature: Signature | None) -> bool:
 
 
 def _source(call: Call) -> Any:
-    return call.source
+    source = call.source
+    return source.received() if isinstance(source, Arrival) else source
 
 
 def _add_checks(health: Health, service: Service) -> None:
