@@ -78,7 +78,7 @@ class GuardedClient(Client):
             discovered_server_cb=self._discovered,
             lame_duck_mode_cb=self._announced,
             max_outstanding_pings=2,
-            ping_interval=ping,  # type: ignore[arg-type] - it sleeps that long, parts of a second too
+            ping_interval=ping,  # type: ignore[arg-type]  # it sleeps that long, parts of a second too
             pending_size=_PENDING,
             **options,
         )

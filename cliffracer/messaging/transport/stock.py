@@ -60,7 +60,7 @@ class StockBus(Line):
         client = self._client
         if subscription is None or client is None:
             return
-        ending = subscription.drain() if drained else subscription.unsubscribe()  # type: ignore[no-untyped-call] - nats-py left it out
+        ending = subscription.drain() if drained else subscription.unsubscribe()  # type: ignore[no-untyped-call]  # nats-py left it out
         try:
             await self._while_connected(ending, PATIENCE)
         except Unavailable:  # the connection ended, and with it the subscription: nothing more can come
