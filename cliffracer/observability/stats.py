@@ -1,6 +1,7 @@
 """Figures of one handler: how many calls, how many failed, how long they took."""
 
 BUCKETS = 40
+CANCELLED = "Cancelled 499"
 
 
 class Stats:
@@ -9,11 +10,12 @@ class Stats:
     Percentiles read from it are upper bounds of their bucket: true within a factor of two, then interpolated.
     """
 
-    __slots__ = ("buckets", "calls", "errors", "last_error", "seconds")
+    __slots__ = ("buckets", "calls", "cancelled", "errors", "last_error", "seconds")
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
+        self.cancelled = 0
         self.seconds = 0.0
         self.last_error = ""
         self.buckets = [0] * BUCKETS
@@ -26,7 +28,13 @@ class Stats:
         self.buckets[int(seconds * 1e6).bit_length() if seconds < 1e5 else BUCKETS - 1] += 1
 
     def fail(self, error: str) -> None:
-        """Count one failure; ``error`` is a class name and a code, nothing of the caller's."""
+        """Count one failure; ``error`` is a class name and a code, nothing of the caller's.
+
+        A caller that leaves is no failure of ours: it is how most sockets and streams end.
+        """
+        if error == CANCELLED:
+            self.cancelled += 1
+            return
         self.errors += 1
         self.last_error = error
 

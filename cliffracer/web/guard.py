@@ -8,6 +8,7 @@ with a warning.
 """
 
 import asyncio
+import re
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ MAX_URL = 8 * 1024
 LINGER = 2.0
 """Seconds in which a client that still sends is listened to after it was refused: closing at once would destroy the answer."""
 _PER_BYTE = 16  # of framing for each byte of a chunked body: more is an attack by chunk extensions or trailers
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _HOOKS = (
     "_start_asgi_task", "_unset_keepalive_if_required", "connection_lost", "data_received", "on_body", "on_headers_complete",
     "on_response_complete", "send_400_response", "shutdown",
@@ -50,6 +52,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._over:
             return
         before = self.scope
+        cycle = self.cycle
+        if b"h2c" in data and (cycle is None or cycle.scope is not before or not cycle.more_body):  # a head, no body
+            data = _without_upgrade(data)
         self._incoming = len(data)
         super().data_received(data)
         cycle = self.cycle
@@ -182,6 +187,15 @@ class GuardedProtocol(HttpToolsProtocol):
             if call is not None:
                 watch, context = call
                 watch.end(context, "cancelled")
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return the beginning of a request without its offer to speak HTTP/2, after which the parser would lose the body.
+
+    Java's client makes that offer with each first request. A server may ignore it (RFC 9110, 7.8).
+    """
+    end = data.find(b"\r\n\r\n")
+    return _H2C.sub(b"", data[:end]) + data[end:] if end >= 0 else data
 
 
 class Sight(NamedTuple):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from starlette.types import Message
@@ -41,7 +41,7 @@ class Line(WebSocket[Any]):
     """The `WebSocket` that a handler may take, accepted already; all that it can do itself works as Starlette's does."""
 
     def __init__(self, scope: Any, receive: Any, send: Any, context: Context, patience: "Patience") -> None:
-        super().__init__(scope, self._next, self._patiently)
+        super().__init__(scope, self.next_frame, self._patiently)
         self.context = context
         self.slow = False
         self._sent = 0
@@ -169,7 +169,7 @@ class Line(WebSocket[Any]):
                     return False
         return True
 
-    async def _next(self) -> Message:
+    async def next_frame(self) -> Message:
         """Return the next frame, or the disconnect; what Starlette's methods read by."""
         while not self._frames and self._left is None:
             self._news.clear()
@@ -180,15 +180,24 @@ class Line(WebSocket[Any]):
         self._space.set()
         return self._frames.popleft()
 
-    async def incoming(self, decode: Any) -> AsyncIterator[Any]:
-        """Yield what the client sends, decoded, until it leaves; a frame that does not fit is answered by an error frame and skipped."""
-        while (message := await self._next())["type"] == "websocket.receive":
+
+class Incoming:
+    """What a client sends, decoded, until it leaves; a frame that does not fit is answered by an error frame and skipped."""
+
+    def __init__(self, line: Line, decode: Callable[[Message], Any]) -> None:
+        self._line = line
+        self._decode = decode
+
+    def __aiter__(self) -> "Incoming":
+        return self
+
+    async def __anext__(self) -> Any:
+        while (message := await self._line.next_frame())["type"] == "websocket.receive":
             try:
-                value = decode(message)
+                return self._decode(message)
             except InvalidInput as error:
-                await self.tell(error)
-            else:
-                yield value
+                await self._line.tell(error)
+        raise StopAsyncIteration
 
 
 class Patience:

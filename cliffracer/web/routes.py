@@ -39,7 +39,8 @@ class RouteEndpoint:
         self.record = record
         self.handler = handler
         self.status = record.status or 200
-        self._nothing = record.status in {204, 205, 304} or (record.status is None and signature.returns is type(None))
+        self._bodiless = record.status in {204, 205, 304}
+        self._nothing = record.status is None and signature.returns is type(None)
         """Whether None is no content, rather than ``null``."""
         self._binder = Binder(signature, shape)
         self._reads = self._binder.takes_body
@@ -77,10 +78,10 @@ class RouteEndpoint:
             await self.fail(error, scope, send, context)
         else:
             correlation = context.correlation_id
-            if result is None and self._nothing:
-                await send_body(send, 204 if self.status == 200 else self.status, b"", [], correlation)
-            elif not payload:
+            if not payload:
                 await send_response(result, scope, receive, send, correlation)
+            elif self._bodiless or (result is None and self._nothing):
+                await send_body(send, 204 if self._nothing else self.status, b"", [], correlation)
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):
                 await send_body(send, self.status, payload, [JSON], correlation)
         finally:

@@ -44,6 +44,7 @@ def received(receive: Any, most: int) -> bytes | None:
     cycle = getattr(receive, "__self__", None)
     if type(cycle) is not RequestResponseCycle or cycle.more_body or cycle.disconnected or len(cycle.body) > most or not FITS:
         return None
+    cycle.flow.resume_reading()  # or nobody would notice that the client leaves
     body = bytes(cycle.body)
     cycle.body = bytearray()  # and `receive`, called again, waits for what comes next: the disconnect
     cycle.message_event.clear()

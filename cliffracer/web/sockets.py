@@ -26,7 +26,7 @@ from cliffracer.web.answers import Refused, correlation_of, problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.endless import Endless
-from cliffracer.web.line import Closing, Gone, Line, Patience
+from cliffracer.web.line import Closing, Gone, Incoming, Line, Patience
 from cliffracer.wire.codecs import Decoder
 
 _CODES = {401: 4401, 413: 1009, 429: 1013, 499: 1000, 500: 1011, 503: 1012, 504: 1013}
@@ -66,7 +66,7 @@ class SocketEndpoint:
         try:
             await line.connect()
             check_origin(headers, self._origins)
-            incoming = () if self._decode is None else (line.incoming(self._decode),)
+            incoming = () if self._decode is None else (Incoming(line, self._decode),)
             arguments = self._binder.bind(scope.get("path_params"), scope, headers, b"", incoming=incoming)
             self._endless.add(context, handler.watch)
             handler.gate.admit(None)

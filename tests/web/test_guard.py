@@ -250,3 +250,32 @@ async def test_nothing_is_left_of_hostile_clients(serve: Any, app: App) -> None:
         await eventually(lambda: not served.server._running())
         if before:
             await eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+
+
+async def test_upgrade_that_is_not_spoken(serve: Any, app: App) -> None:
+    """A client that offers another protocol is answered in this one, its body read."""
+    async with serve(app) as served:
+        head = b"POST /b HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: a\r\n"
+        answer = await served.one(head + b'Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}')
+        assert status(answer) == 200
+        assert status(await served.one(GOOD.replace(b"Host", b"Upgrade: h2c\r\nConnection: Upgrade\r\nHost"))) == 200
+
+
+async def test_unknown_uvicorn_is_served_unguarded(serve: Any, app: App, monkeypatch: Any, logged: list[str]) -> None:
+    """Where uvicorn's class has changed, the server says so and works without the guard; bodies stay bounded."""
+    monkeypatch.setattr(guard, "fits", lambda: False)
+    async with serve(app, http_max_body=1000) as served:
+        assert any("cannot be guarded" in line for line in logged)
+        assert status(await served.one(GOOD)) == 200
+        assert (await served.http.post("/b", json={"a": 1})).json() == 1
+        answer = await served.http.post("/b", content=b'{"a":"' + b"x" * 2000 + b'"}', headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+
+
+async def test_asgi_is_spoken_where_the_shortcut_does_not_fit(serve: Any, app: App, monkeypatch: Any) -> None:
+    """Without the shortcut the same answers go through ASGI."""
+    monkeypatch.setattr("cliffracer.web.shortcut.FITS", False)
+    async with serve(app) as served:
+        assert (await served.http.get("/a")).json() == "a"
+        assert (await served.http.post("/b", json={"a": 1})).json() == 1
+        assert (await served.http.head("/a")).headers["content-length"] == "3"

@@ -234,3 +234,16 @@ async def test_queries_that_are_ambiguous_or_malformed(serve: Any, app: App) -> 
             assert answer.status_code == 422, query
             assert answer.json()["errors"], query
         assert (await served.http.get("/a?n=-5&x=2&b=true&&=&z")).json() == [-5, 2.0, True]
+
+
+async def test_statuses_without_content(serve: Any, app: App) -> None:
+    """A declared 204 sends nothing, whatever the handler returns."""
+
+    @app.delete("/a", status=204)
+    async def delete_a() -> str:
+        return "ignored"
+
+    async with serve(app) as served:
+        answer = await served.http.delete("/a")
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert "content-length" not in answer.headers
