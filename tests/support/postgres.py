@@ -85,7 +85,8 @@ class Server:
 @contextlib.contextmanager
 def server(**options: str) -> Iterator[Server]:
     """Start a server of its own, for tests that stop it."""
-    folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-"))
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         made = Server(folder, **options)
         made.start()
