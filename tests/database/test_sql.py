@@ -1,7 +1,5 @@
 """SQL that a service writes itself."""
 
-
-
 import asyncio
 import enum
 from decimal import Decimal
