@@ -9,8 +9,9 @@ from loguru import logger
 from cliffracer.errors import SetupError
 from cliffracer.security.identity import Identity
 from cliffracer.security.keys import keys_of
+from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
-from cliffracer.security.tokens import RefusedToken, Tokens
+from cliffracer.security.tokens import RefusedToken, Tokens, UnknownKey, unverified
 from cliffracer.settings import Settings
 
 ISSUER = AUDIENCE = "cliffracer"
@@ -22,7 +23,7 @@ _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
 def configured(settings: Settings) -> bool:
     """Say whether these settings say whose tokens are good."""
-    return settings.auth_secret_key is not None or settings.auth_keys is not None
+    return settings.auth_secret_key is not None or settings.auth_keys is not None or settings.oidc_issuer is not None
 
 
 def tokens_of(settings: Settings) -> Tokens:
@@ -36,8 +37,10 @@ def tokens_of(settings: Settings) -> Tokens:
 class Authority:
     """Turns tokens into identities for all handlers of a process."""
 
-    def __init__(self, tokens: Tokens, revocations: Revocations | None = None) -> None:
+    def __init__(self, tokens: Tokens, revocations: Revocations | None = None, issuer: Issuer | None = None) -> None:
         self.tokens = tokens
+        self.issuer = issuer
+        """Another whose tokens are good here."""
         self.revocations = Revocations() if revocations is None else revocations
         self._known: dict[str, tuple[Identity, float]] = {}
         self._told: dict[str, float] = {}
@@ -57,12 +60,28 @@ class Authority:
             if found[1] > (stored or 0.0):
                 return found[0]
         try:
-            claims = self.tokens.verify(token, now=stored)
+            claims = self._tokens(token).verify(token, now=stored)
+        except UnknownKey:
+            raise  # not refused yet
         except RefusedToken as refused:
             raise self._refused(refused) from None
         if self.revocations.holds(claims):
             raise self._refused(RefusedToken("revoked"))
         return self._remember(token, claims)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Authority":
+        """Return the authority of these settings: our own keys, an issuer, or both."""
+        issuer = Issuer.of(settings)
+        if issuer is not None and settings.auth_secret_key is None and settings.auth_keys is None:
+            return cls(Tokens([], issuer=ISSUER, audience=AUDIENCE), issuer=issuer)
+        return cls(tokens_of(settings), issuer=issuer)
+
+    def _tokens(self, token: str) -> Tokens:
+        if self.issuer is None:
+            return self.tokens
+        _, claims = unverified(token)  # which only chooses who verifies it
+        return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
 
     async def revoke(self, key: str, until: float, before: float | None = None) -> None:
         """Refuse a token (``jti``) or session (``sid``) everywhere from now on, or with ``before`` all of a subject's issued earlier."""
@@ -92,4 +111,7 @@ class Authority:
 def identity_of(claims: Mapping[str, Any]) -> Identity:
     """Return the identity that verified claims tell; the words of ``scope`` are permissions (RFC 9068, RFC 8693)."""
     permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
-    return Identity(claims["sub"], tuple(claims.get("roles", ())), tuple(dict.fromkeys(permissions)), dict(claims))
+    realm = claims.get("realm_access")  # where Keycloak has roles
+    more = realm.get("roles", ()) if isinstance(realm, dict) else ()
+    roles = [*claims.get("roles", ()), *(role for role in more if isinstance(role, str))]
+    return Identity(claims["sub"], tuple(dict.fromkeys(roles)), tuple(dict.fromkeys(permissions)), dict(claims))

@@ -1,6 +1,7 @@
 """The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -9,13 +10,13 @@ from cliffracer.app import Frozen
 from cliffracer.checking import Declared
 from cliffracer.context import STORED, Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, where
-from cliffracer.errors import Forbidden, SetupError, Unauthenticated
+from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
 from cliffracer.invoke import Call
 from cliffracer.provisions import key_of
-from cliffracer.security.authority import Authority, configured, tokens_of
+from cliffracer.security.authority import Authority, configured
 from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
 from cliffracer.security.identity import Identity
-from cliffracer.security.tokens import RefusedToken
+from cliffracer.security.tokens import RefusedToken, UnknownKey
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature
 
@@ -60,7 +61,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
             f"Tokens are configured, and nothing says who may call {_listed(forgotten)}. "
             "Put @requires(...) or @public on each, or set auth_required."
         )
-    return Enforcement(Authority(tokens_of(settings)), policies)
+    return Enforcement(Authority.of(settings), policies)
 
 
 def _policy(declared: Declared, settings: Settings) -> Policy | None:
@@ -90,8 +91,8 @@ def _listed(functions: Iterable[Any]) -> str:
 def _recognised(authority: Authority, inner: Step) -> Step:
     async def step(call: Call) -> Any:
         try:
-            _recognise(authority, call.context)
-        except RefusedToken:
+            await _recognised_by(authority, call.context)
+        except (RefusedToken, Unavailable):
             call.context.identity = None  # as good as none: everybody may
         return await inner(call)
 
@@ -102,12 +103,13 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
     rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
     names = tuple(p.name for p in signature.accepts)
     checks = binder(policy, signature.function, names)
+    own = authority.issuer is None
     lasts = lasting or signature.streams
 
     async def step(call: Call) -> Any:
         context = call.context
         try:
-            identity = _recognise(authority, context)
+            identity = _recognise(authority, context) if own else await _recognised_by(authority, context)
         except RefusedToken:
             raise Unauthenticated("the token is not valid", reason="invalid_token") from None
         if identity is None:
@@ -150,6 +152,20 @@ async def _while_good(authority: Authority, identity: Identity, work: Awaitable[
     finally:
         for timer in looking:
             timer.cancel()
+
+
+async def _recognised_by(authority: Authority, context: Context) -> Identity | None:
+    """Do the same where an issuer's keys may have to be asked for first."""
+    issuer = authority.issuer
+    if issuer is not None and issuer.stale and bearer(context) is not None:
+        with contextlib.suppress(Unavailable):
+            await issuer.learn()
+    try:
+        return _recognise(authority, context)
+    except UnknownKey:
+        assert issuer is not None  # only its keys can be unknown
+        await issuer.learn(again=True)
+    return _recognise(authority, context)
 
 
 def _recognise(authority: Authority, context: Context) -> Identity | None:

@@ -100,6 +100,16 @@ def read_keys(text: str, name: str) -> list[Key]:
     return keys
 
 
+def key_of_jwk(document: Any) -> Key | None:
+    """Return the key of one entry of a published JWKS; None for one that signs nothing, or that cannot be used here."""
+    if not isinstance(document, dict) or document.get("kty") == "oct" or not _signs(document):
+        return None  # a shared secret that is published is none
+    try:
+        return _read(document, "key")
+    except SetupError:
+        return None
+
+
 def _signs(document: Any) -> bool:
     return not (isinstance(document, dict) and document.get("use", "sig") != "sig")
 

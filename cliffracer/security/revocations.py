@@ -34,7 +34,7 @@ class Revocations:
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Say whether a verified token is revoked."""
-        if claims["jti"] in self._tokens or ("sid" in claims and claims["sid"] in self._tokens):
+        if claims.get("jti") in self._tokens or ("sid" in claims and claims["sid"] in self._tokens):
             return True
         found = self._subjects.get(claims["sub"])
         return found is not None and claims["iat"] < found[0]

@@ -26,6 +26,8 @@ MAX_TOKEN = 8192
 _LATEST = 253_402_300_799  # the end of year 9999
 _TEXT = 1024
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_FOREIGN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+_ID_TOKEN = frozenset({"nonce", "at_hash", "c_hash"})
 _HEADER = frozenset({"alg", "typ", "kid"})
 _IGNORED = frozenset({"x5t", "x5t#S256"})  # thumbprints, which foreign issuers add and nobody has to follow
 
@@ -38,11 +40,17 @@ class RefusedToken(Exception):
         self.reason = reason
 
 
+class UnknownKey(RefusedToken):
+    """A token of an issuer that may have made a new key since we asked."""
+
+
 class Tokens:
     """Issues and verifies the tokens of one issuer for one audience."""
 
-    def __init__(self, keys: Iterable[Key], *, issuer: str, audience: str, leeway: float = LEEWAY) -> None:
+    def __init__(self, keys: Iterable[Key], *, issuer: str, audience: str, leeway: float = LEEWAY, foreign: bool = False) -> None:
         self.keys = list(keys)
+        self.foreign = foreign
+        """Whether the tokens are another's, who may leave out ``typ`` and ``jti``; what is no access token is told by its claims."""
         self.issuer = issuer
         self.audience = audience
         self.leeway = leeway
@@ -97,7 +105,9 @@ class Tokens:
         if not header.keys() <= _HEADER | _IGNORED:
             raise RefusedToken("a header that is not allowed")
         stated = header.get("typ")
-        if not isinstance(stated, str) or stated.lower().removeprefix("application/") != typ:
+        if not self.foreign and (not isinstance(stated, str) or stated.lower().removeprefix("application/") != typ):
+            raise RefusedToken("another type of token")
+        if self.foreign and stated is not None and (not isinstance(stated, str) or stated.lower() not in _FOREIGN_TYPES):
             raise RefusedToken("another type of token")
         key = self._key(header)
         signature = _bytes(shape[3])
@@ -116,6 +126,8 @@ class Tokens:
         fitting = [key for key in self.keys if alg in key.names]
         if "kid" in header:
             fitting = [key for key in fitting if isinstance(kid, str) and key.kid == kid]
+        if not fitting and self.foreign:
+            raise UnknownKey("a key that is not known yet")
         if len(fitting) != 1:  # without a kid there must be no doubt
             raise RefusedToken("a key or algorithm that is not ours")
         return fitting[0]
@@ -129,7 +141,9 @@ class Tokens:
             raise RefusedToken("expired")
         if max(_time(claims, name) for name in ("iat", "nbf") if name in claims or name == "iat") > now + self.leeway:
             raise RefusedToken("not valid yet")
-        for name in ("sub", "jti"):
+        if self.foreign and (_ID_TOKEN & claims.keys() or claims.get("typ") in {"ID", "Refresh"}):
+            raise RefusedToken("no access token")
+        for name in ("sub",) if self.foreign else ("sub", "jti"):
             if not isinstance(claims.get(name), str) or not 0 < len(claims[name]) <= _TEXT:
                 raise RefusedToken(f"no {name}")
         for name, good in _SHAPES.items():
@@ -139,7 +153,7 @@ class Tokens:
 
 def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return header and claims of a token as it says them, to be looked at and not believed; `RefusedToken` if they cannot be read."""
-    shape = _SHAPE.fullmatch(token)
+    shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN else None
     if shape is None:
         raise RefusedToken("no compact JWS")
     return _object(shape[1]), _object(shape[2])
@@ -165,6 +179,7 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "permissions": _texts,
     "scope": lambda value: isinstance(value, str),
     "sid": lambda value: isinstance(value, str),
+    "jti": lambda value: isinstance(value, str),
 }
 
 

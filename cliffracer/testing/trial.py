@@ -169,6 +169,6 @@ async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[
     if any(runtime.needs_http(app.freeze()) for app in apps):
         servers["http_port"] = 0
     ruled = any(policy_of(declared.record.function) is not None for app in apps for declared in app.freeze().declared)
-    if ruled and not fields.keys() & {"auth_secret_key", "auth_keys"}:
+    if ruled and not fields.keys() & {"auth_secret_key", "auth_keys", "oidc_issuer"}:
         servers["auth_secret_key"] = secrets.token_urlsafe(48)
     return Settings(**{"env": "test", "namespace": namespace, "http_host": "127.0.0.1", "drain": 5.0, **servers, **fields})
