@@ -79,7 +79,7 @@ def _context(settings: NatsSettings) -> ssl.SSLContext | None:
 
 def _load_chain(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:  # OpenSSL reads a key from a file only; this one is ours alone and gone at once
-        paths = []
+        paths: list[str | None] = []
         for field, document in (("cert", certificate), ("key", key)):
             if document and "-----BEGIN" in document:
                 path = Path(folder, field)
