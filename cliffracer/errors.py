@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+_SHOWN = 10  # reasons of one invalid input
+
 
 class CliffracerError(Exception):
     """Anything that this package raises on purpose."""
@@ -77,6 +79,12 @@ class InvalidInput(ServiceError):
         """All reasons, each ``{"path": ..., "message": ...}``."""
         listed: list[dict[str, str]] = self.details["errors"]
         return listed
+
+    def __str__(self) -> str:
+        """Return the message and every reason: what a traceback and a log show."""
+        reasons = "; ".join(f"{e['path']}: {e['message']}" if e["path"] else e["message"] for e in self.errors[:_SHOWN])
+        more = f"; {len(self.errors) - _SHOWN} more" if len(self.errors) > _SHOWN else ""
+        return f"{self.message}: {reasons}{more}" if reasons and reasons != self.message else self.message
 
 
 class Unauthenticated(ServiceError):

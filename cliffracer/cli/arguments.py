@@ -115,12 +115,12 @@ def typed(text: str) -> Any:
     return _read(text) if text.startswith("@") else Typed(text)
 
 
-def json_of(text: str, name: str) -> Any:
+def json_of(text: str, name: str, hint: str = "") -> Any:
     """Return a JSON value, also from ``@file`` or standard input (``-``); `click.UsageError` for what is none."""
     try:
         return msgspec.json.decode(_read(text) if text.startswith("@") or text == "-" else text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise click.UsageError(f"{name} is no JSON: {error}") from None
+        raise click.UsageError(f"{name} is no JSON: {hint or error}") from None
 
 
 def _read(text: str) -> str:

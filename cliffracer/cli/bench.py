@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.cli.arguments import parse
-from cliffracer.cli.calls import prepared
+from cliffracer.cli.calls import checked_target, prepared
 from cliffracer.cli.output import bad, print_json, say, soft, strong, table
 from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.client import AsyncClient
@@ -40,6 +40,7 @@ class Measured(msgspec.Struct):
 
 def bench(*, target: str, arguments: tuple[str, ...], seconds: float, concurrency: int, as_json: bool) -> None:
     """Measure and print; exit code 1 if a call failed."""
+    checked_target(target)
     settings = reach_settings()
     positional, named = parse(arguments)
 

@@ -1,6 +1,7 @@
 """``cliffracer call`` and ``cliffracer emit``."""
 
 import asyncio
+import re
 from typing import Any
 
 import click
@@ -11,15 +12,14 @@ from cliffracer.cli.output import good, print_json, print_line, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import seconds
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import Unavailable
 from cliffracer.settings import Settings
+from cliffracer.wire.subjects import check_name
 
 
 def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, token: str | None, as_json: bool) -> None:  # noqa: ARG001 - it prints JSON either way
     """Call and print."""
-    service, dot, method = target.partition(".")
-    if not (service and dot and method):
-        raise click.UsageError(f"{target} names no method: write service.method, as in user_service.get_user")
+    checked_target(target)
     settings = reach_settings()
     positional, named = parse(arguments)
 
@@ -41,10 +41,7 @@ def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str 
 async def prepared(client: AsyncClient, target: str, positional: list[Any], named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments as the method takes them, checked by its schema where it publishes one."""
     service, _, method = target.partition(".")
-    try:
-        known = (await client.directory.schemas(service, method)).get(method, {})
-    except ValueError as error:  # a name that no subject can have
-        raise SetupError(str(error)) from None
+    known = (await client.directory.schemas(service, method)).get(method, {})
     schema = msgspec.json.decode(known["request_schema"]) if "request_schema" in known else None
     if schema is None or positional:
         return [unfitted(value) for value in positional], {name: unfitted(value) for name, value in named.items()}
@@ -72,13 +69,25 @@ def emit(
             try:
                 await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:
-                raise SetupError(f"{error}.") from None
+                raise click.UsageError(str(error)) from None
 
     asyncio.run(run())
     if as_json:
         print_json({"emitted": subject, "durable": not core})
     else:
         say(f"{good('emitted')} {subject} {soft('to whoever listens now' if core else 'and stored')}")
+
+
+def checked_target(target: str) -> None:
+    """Raise `click.UsageError` unless it is ``service.method``."""
+    service, dot, method = target.partition(".")
+    if not (service and dot and method):
+        raise click.UsageError(f"{target} names no method: write service.method, as in user_service.get_user")
+    try:
+        check_name(service)
+        check_name(method)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def checked_time(text: str | None) -> str | None:
@@ -94,8 +103,8 @@ def checked_time(text: str | None) -> str | None:
 def _event_data(texts: tuple[str, ...]) -> Any:
     if not texts:
         return None
-    if len(texts) == 1 and "=" not in texts[0].split("{")[0].split("[")[0].split('"')[0]:
-        return json_of(texts[0], "DATA")
+    if len(texts) == 1 and not re.match(r"[^\W\d]\w*:?=", texts[0]):
+        return json_of(texts[0], "DATA", "a text is written as '\"text\"', a field as name=value")
     positional, named = parse(texts)
     if positional:
         raise click.UsageError("DATA is one JSON value, or name=value pairs")

@@ -101,10 +101,9 @@ def tell(error: CliffracerError, *, as_json: bool = False) -> None:
 
 def described(error: CliffracerError) -> dict[str, Any]:
     """Return an error as a program reads it."""
-    found: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, ServiceError):
-        found |= {"code": error.code, "details": error.details}
-    return found
+        return {"type": type(error).__name__, "message": error.message, "code": error.code, "details": error.details}
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 def message_of(error: CliffracerError) -> str:
@@ -112,9 +111,10 @@ def message_of(error: CliffracerError) -> str:
     if isinstance(error, InvalidInput) and error.errors:
         head = error.message if error.message.endswith(":") else f"{error.message}:"
         return "\n".join([head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)])
-    if isinstance(error, ServiceError):
+    if isinstance(error, ServiceError) and error.details.get("reason") != "away":
         more = f" (error id {error.details['error_id']}: see the log of the service)" if error.details.get("error_id") else ""
-        return f"{type(error).__name__}: {printable(error.message)}{more}"
+        told = "" if error.message == error.title else f": {printable(error.message)}"
+        return f"{type(error).__name__}{told}{more}"
     return str(error)
 
 

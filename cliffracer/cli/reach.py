@@ -4,19 +4,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import click
+from loguru import logger
 
 from cliffracer import embedded
 from cliffracer.client import AsyncClient, connect_async
+from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import checked_token
 
-_PATIENCE = 2.0  # seconds: who types a command wants to be told soon
+_PATIENCE = 1.0  # seconds: who types a command wants to be told soon
+_CONNECTING = "cliffracer.messaging.transport.link"
 
 
 def reach_settings() -> Settings:
     """Return the settings of a command that talks to services; SetupError in production without NATS_URL."""
     settings = Settings.load()
     settings.require_servers(nats=True)
+    if not settings.given("log_level"):
+        settings = settings.changed(log_level="WARNING")
+    logs.configure(settings)
     return settings if settings.given("wait") else settings.changed(wait=_PATIENCE)
 
 
@@ -24,13 +30,19 @@ def reach_settings() -> Settings:
 async def reached(
     settings: Settings | None = None, *, timeout: float | str | None = None, token: str | None = None
 ) -> AsyncIterator[AsyncClient]:
-    """Connect while the block runs."""
+    """Connect while the block runs; ``token`` is the identity that calls have."""
     try:
         checked_token(token)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    async with connect_async(settings=settings or reach_settings(), timeout=timeout, token=token) as client:
-        yield client
+    given = settings or reach_settings()
+    logger.disable(_CONNECTING)  # what it would say, the error says that follows
+    try:
+        async with connect_async(settings=given, timeout=timeout, token=token) as client:
+            logger.enable(_CONNECTING)
+            yield client
+    finally:
+        logger.enable(_CONNECTING)
 
 
 def looked_at(settings: Settings) -> str:

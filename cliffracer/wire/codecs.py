@@ -1,6 +1,6 @@
 """JSON and MessagePack, compiled once for each type: fast when the input is right, every reason when it is not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,6 +22,7 @@ _encode_msgpack = msgspec.msgpack.Encoder().encode
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
+_SHORT = 400  # bytes for which encoding what was decoded costs less than looking for long integers
 _NO_CONTAINERS = bytes(code for code in range(256) if not (0x80 <= code <= 0x9F or 0xDC <= code <= 0xDF))
 
 
@@ -85,9 +86,11 @@ class Decoder(Generic[T]):
         except REFUSALS:
             raise self._refusal(data, read_json, by_json) from None
         colons = data.count(b":")
-        if colons != self._least and (self._count is None or colons != self._count(value)):
-            self._look(data, value, colons)
-        if self._integers and _LONG in data.translate(_ZEROS) and not self._fits(data, value):
+        if colons != self._least:
+            certain = self._least if self._count is None else self._count(value)
+            if colons != certain:
+                self._look(data, value, colons, certain)
+        if self._integers and (len(data) < _SHORT or _LONG in data.translate(_ZEROS)) and not self._fits(data, value):
             raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
@@ -113,12 +116,9 @@ class Decoder(Generic[T]):
             self._recheck(data, read_json, by_json)
         return True
 
-    def _look(self, data: bytes, value: T, colons: int) -> None:
+    def _look(self, data: bytes, value: T, colons: int, certain: int) -> None:
         census = self._census
-        try:
-            sure = not census.opaque and not (census.deep and not self._shallow(data)) and self._counted(data, value, colons)
-        except RecursionError:
-            sure = False
+        sure = not census.opaque and not (census.deep and not self._shallow(data)) and self._counted(data, value, colons, certain)
         if not (sure and (not census.decimals or self._finite(value))):
             self._recheck(data, read_json, by_json)
 
@@ -134,10 +134,11 @@ class Decoder(Generic[T]):
         """Say whether a JSON text has too few brackets, or too few open at once, to be nested too deep."""
         return data.count(b"{") + data.count(b"[") <= self.limits.depth or nesting(data) <= self.limits.depth
 
-    def _counted(self, data: bytes, value: T, colons: int) -> bool:
+    def _counted(self, data: bytes, value: T, colons: int, certain: int) -> bool:
         """Say whether a JSON text has no more keys than are known to be distinct."""
         census = self._census
-        certain = census.least if census.count is None else census.count(value)
+        if certain < 0:
+            certain = census.least if census.count is None else census.count(value)
         if colons == certain or (census.exact and _quoted(data) == certain):
             return True
         try:
@@ -212,7 +213,7 @@ def encode(value: Any) -> bytes:
     try:
         return _encode_json(value)
     except Exception as error:  # properties and hooks of the user's own types run here, and a reply is due whatever they raise
-        raise Unencodable(f"{type(value).__name__} cannot be encoded as JSON: {error}") from error
+        raise Unencodable(f"{_kind(value)} cannot be encoded as JSON: {error}") from error
 
 
 def encode_msgpack(value: Any) -> bytes:
@@ -220,4 +221,8 @@ def encode_msgpack(value: Any) -> bytes:
     try:
         return _encode_msgpack(value)
     except Exception as error:  # the same
-        raise Unencodable(f"{type(value).__name__} cannot be encoded as MessagePack: {error}") from error
+        raise Unencodable(f"{_kind(value)} cannot be encoded as MessagePack: {error}") from error
+
+
+def _kind(value: Any) -> str:
+    return "a coroutine (is an await missing?)" if isinstance(value, Coroutine) else type(value).__name__
