@@ -112,24 +112,21 @@ class _Counting:
 
     def _object(self, info: Object) -> Count:
         certain = 0
-        varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]] = []
-        settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
-        named: Any = operator.itemgetter if isinstance(info, inspect.TypedDictType) else operator.attrgetter
+        more: list[Callable[[Any], int]] = []
         plain: list[inspect.Field] = []
+        settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
         for field in info.fields:
             count = self.of(bare(field.type))
             if field.required:
                 certain += 1 if callable(count) else 1 + count
                 if callable(count) and settled:
-                    varying.append((named(field.name), count))
+                    more.append(_of_field(info, field, count))
             elif self._optional and settled and isinstance(info, inspect.StructType):  # what is not the default was given
                 if count == 0 and field.default_factory is msgspec.NODEFAULT:
                     plain.append(field)
                 elif field.default_factory in {list, dict, set, msgspec.NODEFAULT}:
-                    varying.append((named(field.name), _if_given(field, count)))
-        if plain:
-            varying.append((_itself, _given_of(plain)))
-        return _total(varying, certain)
+                    more.append(_if_given(field, count))
+        return _total(certain, [_given_of(plain), *more] if plain else more)
 
     def _union(self, info: inspect.UnionType) -> Count:
         counts: dict[Any, Count] = {}
@@ -144,8 +141,11 @@ class _Counting:
         return lambda value: _apply(counts.get(type(value), 0), value)
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _of_field(info: Object, field: inspect.Field, count: Callable[[Any], int]) -> Callable[[Any], int]:
+    name = field.name
+    if isinstance(info, inspect.TypedDictType):
+        return lambda value: count(value[name])
+    return lambda value: count(getattr(value, name))
 
 
 def _default_of(field: inspect.Field) -> Any:
@@ -163,19 +163,24 @@ def _given_of(fields: list[inspect.Field]) -> Callable[[Any], int]:
 
 def _if_given(field: inspect.Field, count: Count) -> Callable[[Any], int]:
     """Return the count of an optional field that has keys of its own, or a fresh list, dict or set as default."""
-    if field.default_factory is not msgspec.NODEFAULT:
-        return lambda value: 1 + _apply(count, value) if value else 0
-    default = _default_of(field)
-    return lambda value: 0 if value is default else 1 + _apply(count, value)
+    name, default = field.name, _default_of(field)
+    if field.default_factory is msgspec.NODEFAULT:
+        return lambda value: 0 if (part := getattr(value, name)) is default else 1 + _apply(count, part)
+    if count == 0:
+        return lambda value: 1 if getattr(value, name) else 0
+    return lambda value: 1 + _apply(count, part) if (part := getattr(value, name)) else 0
 
 
-def _total(varying: list[tuple[Callable[[Any], Any], Callable[[Any], int]]], certain: int) -> Count:
-    if not varying:
+def _total(certain: int, more: list[Callable[[Any], int]]) -> Count:
+    if not more:
         return certain
-    if len(varying) == 1:
-        part, each = varying[0]
-        return lambda value: certain + each(part(value))
-    return lambda value: certain + sum([count(get(value)) for get, count in varying])
+    first = more[0]
+    if len(more) == 1:
+        return lambda value: certain + first(value)
+    second = more[1]
+    if len(more) == 2:
+        return lambda value: certain + first(value) + second(value)
+    return lambda value: certain + sum([count(value) for count in more])
 
 
 def _apply(count: Count, value: Any) -> int:
