@@ -93,6 +93,12 @@ class Context:
             return None
         return max(0.0, self.deadline - time.monotonic())
 
+    def acting(self, token: str | None) -> "Context":
+        """Return the same call with another to call on behalf of; its caller's identity stays behind."""
+        made = Context(self.service, self.handler, self.kind, self.correlation_id, self.deadline, self.headers, self.traceparent)
+        made.token = token
+        return made
+
     def store(self) -> dict[Any, Any]:
         """Return this call's own dict, for middleware to leave things in."""
         if self.state is None:

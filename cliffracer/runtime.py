@@ -97,9 +97,7 @@ async def running(
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)
-        if rules is not None:
-            authority = rules.authority
-            authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
+        await _identified(rules, services, settings, stack)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
         if doors:
@@ -230,6 +228,16 @@ async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Set
 
 def _context(call: Call) -> Any:
     return call.context
+
+
+async def _identified(rules: Any, services: Sequence[Service], settings: Settings, stack: AsyncExitStack) -> None:
+    """Let services act on their own behalf, and know at once which tokens are revoked."""
+    if rules is None:
+        return
+    authority, bus = rules.authority, services[0].link.bus
+    authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
+    for service in services:
+        service.link.identify = partial(authority.own_token, service.frozen.name)
 
 
 def _identity(call: Call) -> Any:

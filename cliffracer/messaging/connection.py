@@ -46,6 +46,8 @@ class Connection:
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
+        self.identify: Callable[[], str | None] | None = None
+        """Makes a token of the service itself; None without keys."""
         self.token: str | None = None
         """What calls and events outside any call are made with, such as those of a script."""
 
@@ -178,6 +180,10 @@ class Connection:
     def lock(self, name: str, *, ttl: float, wait: float | None) -> Lock:
         """Return a lock that all apps of the namespace share by its name."""
         return Lock(JetStream(self.bus), self.subjects, name, ttl=ttl, wait=wait)
+
+    def own_token(self) -> str | None:
+        """Return a token of the service itself; None if it cannot sign one."""
+        return None if self.identify is None else self.identify()
 
     def _token(self, context: Context | None) -> str | None:
         return self.token if context is None else context.token

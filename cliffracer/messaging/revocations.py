@@ -18,6 +18,7 @@ from cliffracer.wire.subjects import Subjects
 
 BUCKET = Bucket("revocations")
 SUBJECT = "cliffracer.revoked"
+_LONGEST = 366 * 86_400.0
 _AGAIN = 10.0  # seconds until the bucket is tried again, when there is no JetStream now
 
 
@@ -56,7 +57,7 @@ async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publ
         made = Revocation(key, until, before)
         apply(key, until, before)
         bus.publish(subject.encode(), encode(made))
-        await store.put(key.encode().hex(), made, ttl=max(60.0, until - time() + 60.0))
+        await store.put(key.encode().hex(), made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
 
     subscription = await bus.subscribe(subject, receive)
     following = asyncio.create_task(_follow(store, apply), name="revocations")

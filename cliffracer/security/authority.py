@@ -17,6 +17,7 @@ from cliffracer.settings import Settings
 ISSUER = AUDIENCE = "cliffracer"
 """Of tokens where settings name none: they are checked all the same."""
 REMEMBERED = 4096
+OWN_LIFE = 300.0
 PLACE = "cliffracer.security.authority.Authority"
 _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
@@ -43,6 +44,7 @@ class Authority:
         """Another whose tokens are good here."""
         self.revocations = Revocations() if revocations is None else revocations
         self._known: dict[str, tuple[Identity, float]] = {}
+        self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
         self.publish: Callable[[str, float, float | None], Awaitable[None]] | None = None
         """Tells every other process what is revoked; set while one runs."""
@@ -68,6 +70,20 @@ class Authority:
         if self.revocations.holds(claims):
             raise self._refused(RefusedToken("revoked"))
         return self._remember(token, claims)
+
+    def own_token(self, service: str) -> str | None:
+        """Return a token of a service itself, with the role ``service``; None without a key that signs."""
+        if not any(key.signs for key in self.tokens.keys):
+            return None
+        known = self._own.get(service)
+        if known is None or known[1] < time.time():
+            lasting = OWN_LIFE / 2  # made anew in time: what carries it may wait in a stream
+            known = self._own[service] = (self.tokens.issue(service, ttl=OWN_LIFE, roles=("service",)), time.time() + lasting)
+        return known[0]
+
+    def jwks(self) -> list[dict[str, Any]]:
+        """Return the public halves of our keys, for others who verify our tokens."""
+        return [public for key in self.tokens.keys if (public := key.public()) is not None]
 
     @classmethod
     def of(cls, settings: Settings) -> "Authority":

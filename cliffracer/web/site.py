@@ -17,7 +17,7 @@ from cliffracer.shapes import claim
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
 from cliffracer.web.cors import Cors
 from cliffracer.web.endless import Endless
-from cliffracer.web.health import Detailed, Live, Metrics, Ready
+from cliffracer.web.health import Detailed, Fixed, Live, Metrics, Ready
 from cliffracer.web.line import Patience
 from cliffracer.web.openapi import OpenApi
 from cliffracer.web.routes import RouteEndpoint
@@ -116,6 +116,9 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
         pages["/openapi.json"] = OpenApi(assemblies)
     if settings.metrics:
         pages["/metrics"] = Metrics(handlers)
+    keys = [key for assembly in assemblies[:1] if assembly.rules is not None for key in assembly.rules.authority.jwks()]
+    if keys:
+        pages["/.well-known/jwks.json"] = Fixed({"keys": keys})
     for path, page in pages.items():
         if not table.has("GET", path):  # a service may have a page of its own there
             table.add("GET", path, page)
