@@ -2,14 +2,14 @@
 
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from cliffracer import declarations
-from cliffracer.calling import Emission, Link, Service, arguments_of
+from cliffracer.calling import Link, Service, arguments_of, emission, own
 from cliffracer.checking import Declared, check_duplicates, complete
 from cliffracer.database.model import Model
 from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, Value, where
@@ -20,7 +20,7 @@ from cliffracer.provisions import check_provided
 from cliffracer.rooms import Sockets
 from cliffracer.scope import ADDRESSES, Group, Scope
 from cliffracer.signature import read
-from cliffracer.wire.subjects import check_literal, check_name, check_pattern
+from cliffracer.wire.subjects import check_name, check_pattern
 
 if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
     from cliffracer.database.repository import Repository
@@ -71,8 +71,7 @@ class App(Scope):
             super().__init__(check_name(name))
         except ValueError as error:
             raise SetupError(f"App({name!r}): {error}.") from None
-        self.version = version
-        self.description = description
+        self.version, self.description = version, description
         self._links: list[Link] = []
         self._models: list[type] = []
         self.databases: list[Any] = []
@@ -177,6 +176,10 @@ class App(Scope):
         """
         return self.link().lock(name, ttl=seconds(ttl), wait=None if wait is None else seconds(wait))
 
+    def as_service(self) -> AbstractContextManager[None]:
+        """Make calls and events in this block the service's own: ``with app.as_service(): ...`` leaves the caller's identity behind."""
+        return own(self.link(), self.name)
+
     def repository(self, model: type[M]) -> "Repository[M]":
         """Return the repository of a model, for code that is not provided with one; it works while the app runs."""
         self._open()
@@ -238,35 +241,6 @@ class App(Scope):
     def _count(self, change: int) -> None:
         for scope in [self, *(group for group, _ in _nested(self, ""))]:
             scope.live += change
-
-
-def emission(
-    subject: str | Event,
-    data: Any,
-    *,
-    durable: bool = True,
-    id: str | None = None,
-    key: str | None = None,
-    delay: float | str | timedelta | None = None,
-    at: datetime | None = None,
-) -> Emission:
-    """Return a checked `Emission`; ValueError for a bad subject, time or option."""
-    if isinstance(subject, Event):
-        if data is not None:
-            raise TypeError("a typed event is its own data: emit(UserCreated(...))")
-        data, name = subject, type(subject).__subject__
-        if name is None:
-            raise TypeError(f"{type(data).__name__} has no subject: class {type(data).__name__}(Event, subject='...')")
-        subject = name
-    if delay is not None and at is not None:
-        raise ValueError("give delay or at, not both")
-    if at is not None and at.tzinfo is None:
-        raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
-    if (delay is not None or at is not None) and not durable:
-        raise ValueError("a delayed event is durable: leave out durable=False")
-    return Emission(
-        check_literal(subject), data, durable, id, key, None if delay is None else seconds(delay), None if at is None else at.timestamp()
-    )
 
 
 def address_of(target: Any) -> tuple[str, str, Any]:

@@ -1,12 +1,16 @@
 """The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
 
-from cliffracer.wire.subjects import check_name
+from cliffracer.context import Context, current
+from cliffracer.durations import seconds
+from cliffracer.events import Event
+from cliffracer.wire.subjects import check_literal, check_name
 
 
 class Emission(msgspec.Struct, frozen=True):
@@ -21,6 +25,35 @@ class Emission(msgspec.Struct, frozen=True):
     """Seconds from now."""
     at: float | None = None
     """POSIX time."""
+
+
+def emission(
+    subject: str | Event,
+    data: Any,
+    *,
+    durable: bool = True,
+    id: str | None = None,
+    key: str | None = None,
+    delay: float | str | timedelta | None = None,
+    at: datetime | None = None,
+) -> Emission:
+    """Return a checked `Emission`; ValueError for a bad subject, time or option."""
+    if isinstance(subject, Event):
+        if data is not None:
+            raise TypeError("a typed event is its own data: emit(UserCreated(...))")
+        data, name = subject, type(subject).__subject__
+        if name is None:
+            raise TypeError(f"{type(data).__name__} has no subject: class {type(data).__name__}(Event, subject='...')")
+        subject = name
+    if delay is not None and at is not None:
+        raise ValueError("give delay or at, not both")
+    if at is not None and at.tzinfo is None:
+        raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
+    if (delay is not None or at is not None) and not durable:
+        raise ValueError("a delayed event is durable: leave out durable=False")
+    return Emission(
+        check_literal(subject), data, durable, id, key, None if delay is None else seconds(delay), None if at is None else at.timestamp()
+    )
 
 
 class Link(Protocol):
@@ -40,6 +73,9 @@ class Link(Protocol):
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
         """Yield events as they arrive, from now on, each replica its own copy."""
+
+    def own_token(self) -> str | None:
+        """Return a token of the service itself; None if it cannot sign one."""
 
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False if there is none of that id any more."""
@@ -61,6 +97,17 @@ def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if not named:
         return list(positional)
     raise TypeError("give all arguments by name, or all by position: a call carries an object or an array")
+
+
+@contextmanager
+def own(link: Link, name: str) -> Iterator[None]:
+    """Make calls and events of the block those of the service ``name`` itself, also within a call that somebody made."""
+    context = current.get() or Context(name, "", "script")
+    before = current.set(context.acting(link.own_token()))
+    try:
+        yield
+    finally:
+        current.reset(before)
 
 
 class Service:

@@ -17,8 +17,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from cliffracer import embedded
-from cliffracer.app import App, address_of, emission
-from cliffracer.calling import Emission, Service, arguments_of
+from cliffracer.app import App, address_of
+from cliffracer.calling import Emission, Service, arguments_of, emission
 from cliffracer.durations import seconds
 from cliffracer.events import Event, Received
 from cliffracer.messaging.bus import connect as connect_bus

@@ -203,7 +203,7 @@ class Database(Queries):
 @asynccontextmanager
 async def _opened(url: str, options: Options, name: str, wait: float) -> AsyncGenerator[Pool, None]:
     # psycopg is imported by who opens a database, not by who declares a Model
-    from cliffracer.database import postgres, session  # noqa: PLC0415
+    from cliffracer.database import postgres, session  # noqa: PLC0415 - psycopg is imported by who opens a database
 
     async def connect() -> Link:
         return await postgres.open_link(url, name)

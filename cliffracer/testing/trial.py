@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from cliffracer import embedded, runtime
-from cliffracer.app import App, address_of, emission
-from cliffracer.calling import arguments_of
+from cliffracer.app import App, address_of
+from cliffracer.calling import arguments_of, emission
 from cliffracer.client import in_thread
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError

@@ -38,7 +38,8 @@ class FormDecoder:
         self._documents: dict[str, Decoder[Any]] = {name: Decoder(kind) for name, kind in others.items() if _is_object(kind)}
         plain = {name: kind for name, kind in others.items() if name not in self._documents}
         needed = [(name, kind) for name, kind in plain.items() if name not in self._defaults]
-        optional = [(name, Union[kind, msgspec.UnsetType], msgspec.UNSET) for name, kind in plain.items() if name in self._defaults]  # noqa: UP007
+        unset = {name: Union[kind, msgspec.UnsetType] for name, kind in plain.items()}  # noqa: UP007 - made of values
+        optional = [(name, kind, msgspec.UNSET) for name, kind in unset.items() if name in self._defaults]
         self._texts: TextDecoder[msgspec.Struct] = TextDecoder(msgspec.defstruct("Form", [*needed, *optional]))
         self._plain = frozenset(plain)
         self._names = tuple(fields)

@@ -100,7 +100,7 @@ def _plain(info: inspect.Type) -> Any:
     below = tuple(map(annotation, inside(info))) if isinstance(info, _MADE) else ()
     match info:
         case inspect.UnionType():
-            return Union[below]  # noqa: UP007  # made of values, as all below
+            return Union[below]  # noqa: UP007 - made of values, as all below
         case inspect.VarTupleType():
             return types.GenericAlias(tuple, (*below, ...))
         case inspect.LiteralType():
