@@ -1,0 +1,71 @@
+"""Services that act on their own behalf, their public keys, and revocation in every process."""
+
+import subprocess
+
+from cliffracer import App, Identity, provided, public, requires
+from cliffracer.settings import Settings
+from cliffracer.testing import running
+from tests.support.waiting import eventually
+
+inner = App("ledger")
+outer = App("shop")
+PEM = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
+
+
+@inner.rpc
+@inner.get("/entry")
+@requires
+async def entry(*, identity: Identity = provided) -> list[str]:
+    return [identity.subject, *identity.roles]
+
+
+@outer.rpc
+@public
+async def buy() -> list[list[str]]:
+    mine = await outer.call("ledger.entry")
+    with outer.as_service():
+        own = await outer.call("ledger.entry")
+    return [mine, own, await outer.call("ledger.entry")]
+
+
+async def test_as_service() -> None:
+    """In the block the service calls as itself, before and after as its caller."""
+    async with running(outer, inner, auth_keys=PEM) as t:
+        with t.acting("ada"):
+            assert await t.call("buy") == [["ada"], ["shop", "service"], ["ada"]]
+
+
+async def test_published_keys() -> None:
+    """Others find the public halves of our keys where OpenID Connect has them, and nothing else of them."""
+    async with running(inner, auth_keys=PEM, auth_secret_key="q8Zt3vN0xW7sLk2pRm5yUe9aJh4cGf6d1") as t:
+        found = (await t.http.get("/.well-known/jwks.json")).json()
+    assert [sorted(key) for key in found["keys"]] == [["alg", "crv", "kid", "kty", "use", "x"]]
+
+
+async def test_revocation_reaches_every_process() -> None:
+    """What one process revokes is refused by another at once, and by one that starts later."""
+    async with running(inner, auth_keys=PEM) as t:
+        token = t.token("ada")
+        headers = {"Authorization": f"Bearer {token}"}
+        assert (await t.http.get("/entry", headers=headers)).status_code == 200
+        authority = t.up.services[0].assembly.rules.authority
+        settings: Settings = t.settings.changed(http_port=0)
+        async with running(App("ledger2"), inner_copy(), settings=settings) as other:
+            theirs = other.up.services[1].assembly.rules.authority
+            await theirs.revoke(authority.identity(token).claims["jti"], 2e10)
+            await eventually(lambda: len(authority.revocations) == 1, within=1.0)
+            assert (await t.http.get("/entry", headers=headers)).status_code == 401
+        async with running(App("ledger3"), inner_copy(), settings=settings) as late:
+            fresh = late.up.services[1].assembly.rules.authority
+            await eventually(lambda: len(fresh.revocations) == 1)
+
+
+def inner_copy() -> App:
+    """Return another app that verifies the same tokens."""
+    app = App("copy")
+
+    @app.rpc
+    @requires
+    async def nothing() -> None: ...
+
+    return app
