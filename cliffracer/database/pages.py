@@ -46,10 +46,10 @@ async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) 
     return Page(items, sealed(sorting, items[-1]) if len(found) > turn.limit else None)
 
 
-def natural(name: str, number: Any) -> int:
+def natural(name: str, number: Any, *, least: int = 0) -> int:
     """Return a number of rows, or raise `InvalidInput`."""
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
-        raise misfit(name, "expected a whole number that is not negative")
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number < 2**63:
+        raise misfit(name, f"expected a whole number of at least {least}")
     return number
 
 

@@ -17,7 +17,7 @@ from cliffracer.database.failures import aborted, translate
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import Session, connect
 from cliffracer.database.table import UNSENDABLE
-from cliffracer.errors import DeadlineExceeded, InvalidInput, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -40,7 +40,7 @@ async def open_link(url: str, name: str) -> "PostgresLink":
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_apart", "_cursor", "_limit", "_poll", "_stale", "_undo", "session")
+    __slots__ = ("_apart", "_cursor", "_doomed", "_limit", "_poll", "_stale", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
@@ -49,6 +49,7 @@ class PostgresLink(Link):
         self._limit = 0
         self._apart: asyncio.Task[int] | None = None
         self._stale = False
+        self._doomed = False
         self._undo: str | None = None
         self._poll = select.poll()
         self._poll.register(session.pgconn.socket, select.POLLIN)
@@ -62,6 +63,10 @@ class PostgresLink(Link):
             found = await cursor.fetchall()
         except psycopg.Error as error:
             raise translate(error, statement.table) from error
+        except (KeyError, *UNSENDABLE) as error:
+            made = Internal("a stored value does not fit its type")
+            made.add_note("A row holds what the Struct does not allow: it was written under another version of it, or by hand.")
+            raise made from error
         if len(found) > KEPT_ROWS:
             self._cursor = self.session.cursor(binary=True)
         return found
@@ -170,10 +175,12 @@ class PostgresLink(Link):
     def clean(self) -> bool:
         """Say whether the connection may go to another task as it is."""
         connection = self.session.pgconn
-        return connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK and not self._stale
+        return connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK and not (self._stale or self._doomed)
 
     async def mend(self) -> None:
         """Stop what still runs, roll back what is open, forget plans that no longer hold."""
+        if self._doomed:
+            raise psycopg.OperationalError("the server takes no changes")
         await self._finish()
         if self.session.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
             await self.rollback(None)
@@ -202,6 +209,8 @@ class PostgresLink(Link):
                 self._stale = True
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
+            # Changes are refused by a server that was a primary before a failover: the next connection finds the new one.
+            self._doomed = self._doomed or isinstance(error, errors.ReadOnlySqlTransaction)
             raise translate(error, statement.table, deleting=statement.deleting) from error
         except UNSENDABLE as error:
             shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value

@@ -164,7 +164,8 @@ class Repository(Generic[T]):
 
     async def page(self, *, after: str | None = None, limit: int = 100, order_by: Order = "id", **filters: Any) -> Page[T]:
         """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps."""
-        return await page_of(self._database, self._sql, self._where(filters), Turn(after, natural("limit", limit), order_by))
+        turn = Turn(after, natural("limit", limit, least=1), order_by)
+        return await page_of(self._database, self._sql, self._where(filters), turn)
 
     async def stream(self, *, order_by: Order = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
         """Yield all rows that meet all filters, ``size`` at a time by a cursor of the server: memory stays flat."""

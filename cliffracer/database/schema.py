@@ -18,7 +18,7 @@ from cliffracer.database.own import FOREIGN, HISTORY, LOCK, TABLES, turn
 from cliffracer.database.queries import Queries
 from cliffracer.database.searching import document
 from cliffracer.database.table import Key, Table, short, table_of
-from cliffracer.errors import SetupError
+from cliffracer.errors import ServiceError, SetupError
 
 log = logging.getLogger("cliffracer.database")
 
@@ -76,11 +76,22 @@ async def _create(database: Queries, definitions: list[Definition]) -> list[str]
         log.warning("the tables %s are missing and left to %s", names, owner)
         return made
     for definition in missing:
-        await database.run(Statement(definition.create))
+        await _make(database, definition, definition.create)
     for definition in missing:
         for statement in definition.later:
-            await database.run(Statement(statement))
+            await _make(database, definition, statement)
     return made + [definition.table.name for definition in missing]
+
+
+async def _make(database: Queries, definition: Definition, statement: str) -> None:
+    try:
+        await database.run(Statement(statement))
+    except ServiceError as error:
+        if error.retryable:
+            raise
+        said = str(error.__cause__ or error).strip().partition("\n")[0]
+        name = definition.table.model.__qualname__
+        raise SetupError(f"{name} cannot be made a table: {said}. A table that it refers to must be a model's, or be there.") from error
 
 
 async def owner_of(database: Queries) -> str | None:

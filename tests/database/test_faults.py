@@ -184,3 +184,16 @@ async def test_plain_connection_is_refused_where_tls_is_demanded(own):
     with pytest.raises(SetupError, match="SSL"):
         async with Database.open(own.url(tcp=True) + "?sslmode=require", wait=30):
             pass
+
+
+async def test_server_that_takes_no_changes_any_more_is_left(own):
+    """After a failover the old primary refuses changes: its connection is replaced, and the next change goes through."""
+    async with Database.open(own.url(), largest=1) as db:
+        await db.execute("create table if not exists t (a int)")
+        link = db.pool.take()
+        await link.session.execute("set default_transaction_read_only to on")
+        db.pool.give(link)
+        with pytest.raises(Unavailable):
+            await db.execute("insert into t values (1)")
+        assert await db.execute("insert into t values (1)") == 1
+        assert db.statistics()["lost_total"] == 1

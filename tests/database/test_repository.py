@@ -6,7 +6,7 @@ import pytest
 
 from cliffracer.database import Database, Repository
 from cliffracer.database.schema import create_missing
-from cliffracer.errors import Conflict, InvalidInput, NotFound
+from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
 from tests.database.models import Address, Document, Everything, Order, User, everything
 
 
@@ -181,3 +181,22 @@ async def test_soft_deleted_row_stays_and_is_not_found(db, users):
     assert (await documents.restore(made.id)).deleted_at is None
     await documents.delete(made.id, forever=True)
     assert await documents.count(deleted=True) == 0
+
+
+async def test_stored_value_that_fits_no_more_is_internal(db, users):
+    """A document or choice that another version wrote is a defect, told without the value."""
+    things = db.repository(Everything)
+    row = await things.create(everything())
+    await db.execute("alter table everything drop constraint everything_colour_check")
+    db.linting = False
+    for change in ("address = '{\"city\": 5}'", "address = '{\"city\": \"x\"}', colour = 'secret'"):
+        await db.execute(f"update everything set {change}")
+        with pytest.raises(Internal) as caught:
+            await things.get(row.id)
+        assert "secret" not in caught.value.message
+
+
+async def test_empty_pages_are_refused(users):
+    """A page of no rows would have no next one."""
+    with pytest.raises(InvalidInput):
+        await users.page(limit=0)

@@ -197,3 +197,17 @@ async def test_reference_by_name_and_reserved_words(db):
     assert await rows.find(order_by="-order", search="b") == [second, first]
     await rows.delete(first.id)
     assert (await rows.get(second.id)).group is None
+
+
+async def test_what_the_server_refuses_names_the_model(db):
+    """A reference to a table that nobody makes, and a pattern that is none for PostgreSQL, are set-up errors."""
+
+    class Orphan(Model):
+        parent: Annotated[UUID, References("nowhere")]
+
+    class Pattern(Model):
+        word: Annotated[str, Meta(pattern="a++")] = ""
+
+    for model, words in ((Orphan, "Orphan.*nowhere"), (Pattern, "Pattern cannot be made")):
+        with pytest.raises(SetupError, match=words):
+            await create_missing(db, [model])
