@@ -84,7 +84,11 @@ def _listed(label: str, texts: list[str]) -> Iterator[str]:
 def _places(up: runtime.Running) -> Iterator[str]:
     settings = up.settings
     for address in up.addresses:
-        pages = [*(["docs /docs"] if settings.docs else []), "health /health/ready", *(["metrics /metrics"] if settings.metrics else [])]
+        pages = [
+            *(["openapi /openapi.json"] if settings.docs else []),
+            "health /health/ready",
+            *(["metrics /metrics"] if settings.metrics else []),
+        ]
         yield _row("HTTP", f"{strong(address)}  {soft('  '.join(pages))}")
     yield _row("NATS", _server(settings, "nats_url"))
     if settings.database_url is not None and any(runtime.needs_database(service.frozen) for service in up.services):
