@@ -51,7 +51,7 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
             async for delivery in reader.present():
                 error = None
                 if not dry_run:
-                    if is_claim(delivery.headers.block, delivery.payload):
+                    if not delivery.payload and is_claim(delivery.headers.block):
                         delivery.payload = await claims.redeem(delivery.headers.block)
                     error = await _handled(endpoints[0], delivery)
                 yield Replayed(delivery.stream_seq, subjects.event_name(delivery.subject), delivery.stored, error)

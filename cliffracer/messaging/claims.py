@@ -17,9 +17,9 @@ ROOM = 20 * 1024  # bytes that headers may take
 _MARK = b"\ncliffracer-claim:"
 
 
-def is_claim(block: bytes | None, payload: bytes) -> bool:
-    """Say whether a message stands for a payload that is elsewhere."""
-    return not payload and block is not None and _MARK in block.lower()
+def is_claim(block: bytes | None) -> bool:
+    """Say whether a message without a payload stands for one that is elsewhere."""
+    return block is not None and _MARK in block.lower()
 
 
 class Claims:

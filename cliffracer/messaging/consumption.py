@@ -1,6 +1,7 @@
 """One function's durable events: pulled, handled, and answered by its `Policy`; singly or in batches."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class Consumption:
 
     info: ConsumerInfo | None = None
     _stream_created = ""
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(  # noqa: PLR0917 - what it is about by position, how by name
         self,
@@ -71,6 +73,7 @@ class Consumption:
         self._within = within
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
+        self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
         self._policy = Policy(DeadLetters(jetstream, subjects, replicas=replicas), service, function, retry, clock)
         self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,8 +102,9 @@ class Consumption:
 
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""
+        self._loop = asyncio.get_running_loop()
         await self.pull.start()
-        self._polling = asyncio.get_running_loop().create_task(self._poll(), name=f"lag of {self.name}")
+        self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
 
     async def drain(self, within: float = 10.0) -> None:
         """Take nothing more, finish what is in hand within some seconds, and give back the rest to the other replicas at once."""
@@ -157,10 +161,14 @@ class Consumption:
     # -- deliveries
 
     def _take(self, delivery: Delivery) -> None:
-        self._spawn(self._one(self._named(delivery)))
+        if delivery.starts_with(self._replay):
+            self._rename(delivery)
+        self._spawn(self._one(delivery))
 
     def _gather(self, delivery: Delivery) -> None:
-        self._waiting.append(self._named(delivery))
+        if delivery.starts_with(self._replay):
+            self._rename(delivery)
+        self._waiting.append(delivery)
         if len(self._waiting) >= (self._batch or 1):
             self._flush()
         elif self._timer is None:
@@ -174,22 +182,27 @@ class Consumption:
             batch, self._waiting = self._waiting, []
             self._spawn(self._many(batch))
 
-    def _named(self, delivery: Delivery) -> Delivery:
+    def _rename(self, delivery: Delivery) -> None:
         """Give what is replayed to this function the subject that it had."""
-        if self._source.replay and delivery.subject.startswith(self._source.replay):
-            delivery.subject = self._subjects.event(delivery.subject.removeprefix(self._source.replay))
-        return delivery
+        delivery.subject = self._subjects.event(delivery.subject.removeprefix(self._source.replay))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(work))
+        if sys.version_info >= (3, 12):  # begun at once: most handlers need no second turn of the loop
+            task = asyncio.Task(work, loop=self._loop, eager_start=True)
+            if not task.done():
+                self._tasks.add(task)
+        else:
+            self._tasks.add(self._loop.create_task(work))
 
     async def _one(self, delivery: Delivery) -> None:
         try:
-            if await self._policy.worth_trying(delivery):
-                if is_claim(delivery.headers.block, delivery.payload):
-                    delivery.payload = await self._claims.redeem(delivery.headers.block)
-                await self._handle(delivery)
-                self._policy.done(delivery)
+            if delivery.attempt > self._policy.most:
+                await self._policy.give_up(delivery)
+                return
+            if not delivery.payload and is_claim(delivery.headers.block):
+                delivery.payload = await self._claims.redeem(delivery.headers.block)
+            await self._handle(delivery)
+            self._policy.done(delivery)
         except asyncio.CancelledError:
             if self._stopping:
                 delivery.nak()
@@ -202,7 +215,9 @@ class Consumption:
 
     async def _many(self, batch: list[Delivery]) -> None:
         try:
-            batch = [delivery for delivery in batch if await self._policy.worth_trying(delivery)]
+            for delivery in [delivery for delivery in batch if delivery.attempt > self._policy.most]:
+                batch.remove(delivery)
+                await self._policy.give_up(delivery)
             if batch:
                 await self._judged(batch)
         except asyncio.CancelledError:
@@ -217,7 +232,7 @@ class Consumption:
         failures: dict[int, BaseException] = {}
         try:
             for delivery in batch:
-                if is_claim(delivery.headers.block, delivery.payload):
+                if not delivery.payload and is_claim(delivery.headers.block):
                     delivery.payload = await self._claims.redeem(delivery.headers.block)
             await self._handle(batch)
         except Rejected as error:

@@ -16,35 +16,28 @@ Answer = Callable[["Delivery", bytes, bool], None]
 
 
 class Delivery:
-    """A message in hand: answer it once, by `ack`, `nak` or `term`; until then its consumer is told that it is being worked on."""
+    """A message in hand: answer it once, by `ack`, `nak` or `term`; until then its consumer is told that it is being worked on.
 
-    __slots__ = (
-        "_answer", "attempt", "consumer", "consumer_seq", "headers", "payload", "pending", "reply", "sent", "settled", "stream",
-        "stream_seq", "subject", "timestamp",
-    )  # fmt: skip
+    What the ack subject says is read when it is asked for: most handlers do not.
+    """
+
+    __slots__ = ("_answer", "_parts", "_subject", "attempt", "headers", "key", "payload", "reply", "sent", "settled")
 
     def __init__(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes, answer: Answer) -> None:
         """Take a message apart; ValueError if its reply subject is not one of a consumer."""
         parts = reply.split(b".")
-        if len(parts) == 9:
-            _, _, stream, consumer, attempt, stream_seq, consumer_seq, timestamp, pending = parts
-        elif len(parts) >= 11:  # with domain and account, and a random token at the end
-            _, _, _, _, stream, consumer, attempt, stream_seq, consumer_seq, timestamp, pending = parts[:11]
-        else:
-            raise ValueError(f"{reply!r} is not the ack subject of a consumer")
-        self.subject = subject.decode("utf-8", "backslashreplace")
+        if len(parts) != 9:
+            if len(parts) < 11:
+                raise ValueError(f"{reply!r} is not the ack subject of a consumer")
+            parts = [*parts[:2], *parts[4:11]]  # without domain and account, and the random token at the end
+        self._parts = parts
+        self._subject: bytes | str = subject
         self.payload = payload
         self.headers = Headers(block)
-        self.stream = stream.decode()
-        self.consumer = consumer.decode()
-        self.attempt = int(attempt)
+        self.attempt = int(parts[4])
         """1 at first; counts deliveries, also those that nobody finished."""
-        self.stream_seq = int(stream_seq)
-        self.consumer_seq = int(consumer_seq)
-        self.timestamp = int(timestamp)
-        """When the stream stored it, nanoseconds since 1970."""
-        self.pending = int(pending)
-        """How many more fit the consumer's filter and were not delivered yet."""
+        self.key = (parts[5], parts[7])
+        """What tells the message from any other of its stream, also after the stream was made anew."""
         self.reply = reply
         self.settled = False
         self.sent = payload
@@ -52,18 +45,64 @@ class Delivery:
         self._answer = answer
 
     @property
+    def subject(self) -> str:
+        """The subject that the message was published on."""
+        if type(self._subject) is bytes:
+            self._subject = self._subject.decode("utf-8", "backslashreplace")
+        return self._subject  # type: ignore[return-value]  # it is no longer bytes
+
+    @subject.setter
+    def subject(self, subject: str) -> None:
+        self._subject = subject
+
+    @property
+    def stream(self) -> str:
+        """The stream that holds it."""
+        return self._parts[2].decode()
+
+    @property
+    def consumer(self) -> str:
+        """The consumer that delivers it."""
+        return self._parts[3].decode()
+
+    @property
+    def stream_seq(self) -> int:
+        """Its number in the stream."""
+        return int(self._parts[5])
+
+    @property
+    def consumer_seq(self) -> int:
+        """The number of this delivery in its consumer."""
+        return int(self._parts[6])
+
+    @property
+    def timestamp(self) -> int:
+        """When the stream stored it, nanoseconds since 1970."""
+        return int(self._parts[7])
+
+    @property
+    def pending(self) -> int:
+        """How many more fit the consumer's filter and were not delivered yet."""
+        return int(self._parts[8])
+
+    @property
     def stored(self) -> datetime:
         """When the stream stored it."""
         return datetime.fromtimestamp(self.timestamp / 1e9, UTC)
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """What tells the message from any other of its stream, also after the stream was made anew."""
-        return self.stream_seq, self.timestamp
+    def starts_with(self, prefix: bytes) -> bool:
+        """Say whether its subject, as it came, begins so."""
+        return type(self._subject) is bytes and self._subject.startswith(prefix)
+
+    def comes_from(self, stream: bytes, consumer: bytes) -> bool:
+        """Say whether this consumer of this stream delivered it."""
+        return self._parts[3] == consumer and self._parts[2] == stream
 
     def ack(self) -> None:
         """Say that it is done: it is never delivered to this consumer again."""
-        self._settle(ACK)
+        if not self.settled:
+            self.settled = True
+            self._answer(self, ACK, True)
 
     def nak(self, delay: float = 0.0) -> None:
         """Give it back, to be delivered again after ``delay`` seconds."""

@@ -41,14 +41,13 @@ class Policy:
         self._service = service
         self._function = function
         self._retry = tuple(retry)
+        self.most = len(self._retry) + 1 + UNFINISHED
+        """Deliveries after which an event is not tried again, whatever became of them."""
         self._clock = clock
 
-    async def worth_trying(self, delivery: Delivery) -> bool:
-        """Say whether to handle a delivery; one that was delivered more often than the schedule says, and never came back, is parked."""
-        if delivery.attempt <= len(self._retry) + 1 + UNFINISHED:
-            return True
+    async def give_up(self, delivery: Delivery) -> None:
+        """Park an event that was delivered more often than ``most`` times, and never came back."""
         await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
-        return False
 
     def done(self, delivery: Delivery) -> None:
         """Acknowledge what was handled."""

@@ -26,6 +26,7 @@ MISSED = 2.5  # heartbeats that may be missing
 HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
 _LONGEST_PAUSE = 5.0
 
+Key = tuple[bytes, bytes]
 Take = Callable[[Delivery], None]
 Ensure = Callable[[], Awaitable[str]]
 
@@ -45,10 +46,8 @@ class Pull:
         self.stream = stream
         self.consumer = consumer
         self.limit = limit
-        self.held: dict[tuple[int, int], Delivery] = {}
+        self.held: dict[Key, Delivery] = {}
         """What is in hand: delivered and not answered yet."""
-        self.pending = 0
-        """How many more wait in the stream, as of the last delivery."""
         self.resets = 0
         self._take = take
         self._ensure = ensure
@@ -56,16 +55,17 @@ class Pull:
         self._heartbeat = heartbeat
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
-        self._mine = f".{stream}.{consumer}.".encode()
-        self._finished: dict[
-            tuple[int, int], bytes
-        ] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
+        self._mine = stream.encode(), consumer.encode()
+        self._finished: dict[Key, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
+        self._remembered = 2 * limit
+        self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
         self._asked = 0  # messages that the server still owes us
         self._subscription: Subscription | None = None
         self._inbox = b""
         self._connection: dict[str, Any] = {}  # the INFO of the connection that we asked over
-        self._heard = 0.0
+        self._heard = 0.0  # as of the last tick
+        self._news = False
         self._gone = False
         self._draining = False
         self._watch: asyncio.Task[None] | None = None
@@ -107,7 +107,7 @@ class Pull:
     def _ask(self) -> None:
         """Ask for as many messages as there is room for; small requests only when nothing else is asked for."""
         free = self.limit - len(self.held) - self._asked
-        if free <= 0 or self._draining or (self._asked and 2 * free < self.limit) or not self._inbox or self._gone:
+        if free <= 0 or self._draining or (self._asked and self.limit - free > self._few) or not self._inbox or self._gone:
             return
         body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
         if not self._asked:
@@ -135,7 +135,7 @@ class Pull:
     # -- receiving
 
     def _receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        self._heard = time.monotonic()
+        self._news = True
         if not reply.startswith(PREFIX):
             if subject == self._inbox:
                 self._hear(status_of(block), block)
@@ -146,8 +146,7 @@ class Pull:
             return
         if self._asked:
             self._asked -= 1
-        self.pending = delivery.pending
-        if delivery.stream != self.stream or delivery.consumer != self.consumer:
+        if not delivery.comes_from(*self._mine):
             return
         key = delivery.key
         if self._draining:
@@ -177,17 +176,20 @@ class Pull:
             self.held.pop(delivery.key, None)
             self._ask()
             return
-        if final:
+        deadline = None
+        if not final:
+            deadline = time.monotonic() + 1
+        else:
             self.held.pop(delivery.key, None)
             if words is ACK or words is TERM:
                 self._finished[delivery.key] = delivery.reply
-                if len(self._finished) > 2 * self.limit:
+                if len(self._finished) > self._remembered:
                     del self._finished[next(iter(self._finished))]
         try:
-            self.bus.publish(delivery.reply, words, deadline=None if final else time.monotonic() + 1)
+            self.bus.publish(delivery.reply, words, deadline=deadline)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
             logger.debug("the answer to {delivery} is lost", delivery=delivery)
-        if final:
+        if final and (not self._asked or len(self.held) + self._asked <= self._few):
             self._ask()
 
     # -- watching
@@ -198,6 +200,8 @@ class Pull:
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
+            if self._news:
+                self._news, self._heard = False, now
             if self._draining or not self.bus.connected:
                 continue
             if not self._gone and self.bus.info is self._connection and not self._unheard(now):
