@@ -30,6 +30,7 @@ SECTIONS = {
     },
     "Keep": {
         "token": ("identity", "Issue and inspect tokens."),
+        "users": ("identity", "Look after the accounts of an app that has them."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
         "replay": ("keeping", "Give stored events to a function again."),
     },

@@ -63,7 +63,7 @@ def _provide(group: Group) -> None:
     async def sessions(
         *, db: database = provided, authority: Authority = provided, settings: Settings = provided
     ) -> AsyncIterator[Sessions]:
-        await make_tables(db)
+        await make_tables(db, create=settings.env != "production")
         passwords = Passwords()
         try:
             yield Sessions(db, authority, settings, passwords)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from cliffracer.errors import Conflict, NotFound, Overloaded, Unauthenticated
+from cliffracer.errors import Conflict, NotFound, Overloaded, SetupError, Unauthenticated
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
@@ -40,8 +40,12 @@ class Signed(msgspec.Struct, frozen=True):
     token_type: str = "Bearer"  # noqa: S105 - the name of a kind
 
 
-async def make_tables(db: Any) -> None:
-    """Create the tables that are not there."""
+async def make_tables(db: Any, *, create: bool) -> None:
+    """Create the tables if they are not there; without ``create``, as in production, `SetupError` says how."""
+    if await db.fetch_value("SELECT to_regclass('cliffracer_attempts') IS NOT NULL"):
+        return
+    if not create:
+        raise SetupError("The tables of accounts are not there, and production makes none by itself. Make them by: cliffracer users ls")
     text = resources.files("cliffracer.security").joinpath("accounts.sql").read_text(encoding="utf-8")
     async with db.transaction():
         await db.fetch("SELECT pg_advisory_xact_lock(%s)", _LOCK)
@@ -124,6 +128,11 @@ class Sessions:
         if row is None:
             raise NotFound(f"there is no account {username}")
         return msgspec.convert(row, Account)
+
+    async def accounts(self) -> list[Account]:
+        """Return all accounts, by name."""
+        rows = await self._db.fetch("SELECT id, username, roles, permissions, disabled FROM cliffracer_accounts ORDER BY username")
+        return msgspec.convert(rows, list[Account])
 
     async def set_password(self, account: UUID, old: str, new: str) -> None:
         """Change a password for who knows the old one, and end every session."""

@@ -1,10 +1,13 @@
 """Accounts on a real database: sign in, rotate, sign out everywhere, and tell strangers nothing."""
 
 import asyncio
+import os
+import sys
 
 import pytest
 
 from cliffracer import Accounts, App, requires
+from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
 
 app = App("members")
@@ -102,3 +105,42 @@ async def test_changing_the_password() -> None:
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
         assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
         assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 200
+
+
+async def test_changing_roles() -> None:
+    """What an account may do changes at once, everywhere: its sessions end, and the next token has the new roles."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        sessions = t.up.services[0].provisions._values[Sessions]
+        await sessions.change("ada", roles=("admin",), permissions=(), disabled=False)
+        assert (await t.http.get("/auth/me", headers=bearer(tokens))).status_code == 401
+        again = (await t.http.post("/auth/login", json=ADA)).json()
+        assert (await t.http.get("/auth/me", headers=bearer(again))).json()["roles"] == ["admin"]
+        assert (await t.http.get("/hello", headers=bearer(again))).status_code == 403
+        await sessions.change("ada", roles=("user",), permissions=(), disabled=True)
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
+
+
+async def test_command_line() -> None:
+    """Accounts are added, listed and changed by the command; the one it adds can sign in."""
+    async with running(app) as t:
+        environment = {
+            **os.environ, "CLIFFRACER_NATS_URL": t.settings.nats_url, "DATABASE_URL": t.settings.database_url,
+            "CLIFFRACER_NAMESPACE": t.settings.namespace, "AUTH_SECRET_KEY": t.settings.auth_secret_key.reveal(),
+        }  # fmt: skip
+
+        async def users(*words: str, said: str = "") -> str:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cliffracer", "users", *words, env=environment,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await process.communicate(said.encode())
+            assert process.returncode == 0, err.decode()
+            return out.decode()
+
+        await users("add", "Bob", "--role", "user", said="a long password\n")
+        tokens = (await t.http.post("/auth/login", json={"email": "bob", "password": "a long password"})).json()
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 200
+        await users("roles", "bob", "--role", "guest")
+        assert "guest" in await users("ls")
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401

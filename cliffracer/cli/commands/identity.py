@@ -1,4 +1,4 @@
-"""How ``token`` is parsed."""
+"""How ``token`` and ``users`` are parsed."""
 
 from typing import Any
 
@@ -31,3 +31,43 @@ def issue(**given: Any) -> None:
 def inspect(**given: Any) -> None:
     """Show header and claims of TOKEN (- reads standard input), and whether it is good here. Exits with 1 if it is not."""
     do("tokens:inspect", **given)
+
+
+@click.group(short_help="Look after the accounts of an app that has them.")
+def users() -> None:
+    """Look after who may sign in to an app that uses Accounts; keys and database are those of the settings."""
+
+
+def _rights(command: Any) -> Any:
+    for option in (
+        click.option("--role", "roles", multiple=True, metavar="R", help="A role of theirs; may be given several times."),
+        click.option("--permission", "permissions", multiple=True, metavar="P", help="A permission of theirs; may be given several times."),
+    ):
+        command = option(command)
+    return command
+
+
+@users.command("add", short_help="Add an account.")
+@click.argument("username")
+@_rights
+@json_option
+def users_add(**given: Any) -> None:
+    """Add the account USERNAME; the password is asked for, or read from standard input."""
+    do("users:add", **given)
+
+
+@users.command("ls", short_help="List the accounts.")
+@json_option
+def users_ls(**given: Any) -> None:
+    """List who may sign in, and what they may do."""
+    do("users:ls", **given)
+
+
+@users.command("roles", short_help="Set what an account may do.")
+@click.argument("username")
+@_rights
+@click.option("--disable", is_flag=True, help="Let them sign in no more.")
+@json_option
+def users_roles(**given: Any) -> None:
+    """Set the roles and permissions of USERNAME to those that are given; their sessions end at once."""
+    do("users:change", **given)
