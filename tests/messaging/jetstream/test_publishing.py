@@ -168,3 +168,18 @@ async def test_a_server_without_schedules_is_named(jetstream: JetStream, subject
     jetstream.bus.info = {**jetstream.bus.info, "version": "2.11.4"}
     with pytest.raises(SetupError, match=r"need nats-server 2\.12.*this one is 2\.11\.4"):
         await emit_later(Emitter(jetstream, subjects), "e1", 10)
+
+
+async def test_those_who_wait_for_a_place_give_up_in_time(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """A publish that is not its turn within its time is `Unavailable`; the places are all free afterwards."""
+    narrow = Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects)), limit=2)
+    await narrow.publish("events.a", b"0")
+    await asyncio.to_thread(server.kill)
+    await until(lambda: not jetstream.bus.connected)
+    tasks = [asyncio.create_task(narrow.publish("events.a", b"1", timeout=0.3)) for _ in range(6)]
+    await asyncio.sleep(0)
+    tasks[5].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable] * 5 + [asyncio.CancelledError]
+    await asyncio.to_thread(server.start)
+    assert len(await asyncio.gather(*(narrow.publish("events.a", b"2", timeout=20) for _ in range(10)))) == 10
