@@ -169,13 +169,14 @@ class PostgresLink(Link):
         return self.session.unfinished is not None or self._apart is not None
 
     def alive(self) -> bool:
-        """Look whether the server has said anything: to an idle connection that is its goodbye, or nothing worth keeping it for."""
+        """Look whether the server has said anything: to an idle connection that is its goodbye."""
         return self.session.pgconn.status == ConnStatus.OK and not self._poll.poll(0)
 
     def clean(self) -> bool:
         """Say whether the connection may go to another task as it is."""
         connection = self.session.pgconn
-        return connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK and not (self._stale or self._doomed)
+        at_rest = connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK
+        return at_rest and not (self._stale or self._doomed)
 
     async def mend(self) -> None:
         """Stop what still runs, roll back what is open, forget plans that no longer hold."""

@@ -76,6 +76,8 @@ async def _create(database: Queries, definitions: list[Definition]) -> list[str]
         log.warning("the tables %s are missing and left to %s", names, owner)
         return made
     for definition in missing:
+        for pattern in patterns_of(definition.table):  # the server reads them when a row comes, not when the check is made
+            await _make(database, definition, f"SELECT '' ~ {literal(pattern)}")
         await _make(database, definition, definition.create)
     for definition in missing:
         for statement in definition.later:
@@ -91,7 +93,7 @@ async def _make(database: Queries, definition: Definition, statement: str) -> No
             raise
         said = str(error.__cause__ or error).strip().partition("\n")[0]
         name = definition.table.model.__qualname__
-        raise SetupError(f"{name} cannot be made a table: {said}. A table that it refers to must be a model's, or be there.") from error
+        raise SetupError(f"{name} cannot be made a table: {said}. What it refers to must be a model's table, or be there.") from error
 
 
 async def owner_of(database: Queries) -> str | None:
@@ -197,9 +199,21 @@ def checks_of(column: Column) -> list[str]:
             checks.append(f"{length} >= {meta.min_length}")
         if meta.max_length is not None and listlike:
             checks.append(f"{length} <= {meta.max_length}")
-        if meta.pattern is not None and column.sql == "text" and not _ONLY_PYTHON.search(meta.pattern):
-            checks.append(f"{name} ~ {literal(meta.pattern)}")
+        pattern = _pattern(column, meta)
+        if pattern is not None:
+            checks.append(f"{name} ~ {literal(pattern)}")
     return checks
+
+
+def patterns_of(table: Table[Any]) -> list[str]:
+    """Return the regular expressions among a table's checks."""
+    found = (_pattern(column, meta) for column in table.columns.values() for meta in column.metas)
+    return [pattern for pattern in found if pattern is not None]
+
+
+def _pattern(column: Column, meta: msgspec.Meta) -> str | None:
+    pattern = meta.pattern
+    return pattern if pattern and column.sql == "text" and not _ONLY_PYTHON.search(pattern) else None
 
 
 def _is_list(column: Column) -> bool:
