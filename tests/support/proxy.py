@@ -75,7 +75,7 @@ class Proxy:
         self.accepted += 1
         try:
             await self._connect(reader, writer)
-        except (OSError, asyncio.CancelledError):  # ours to cut: the test is over, or the peer is gone
+        except (OSError, RuntimeError, asyncio.CancelledError):  # the peer is gone (RuntimeError: on uvloop), or the test is over
             writer.transport.abort()
         finally:
             self._tasks.discard(task)

@@ -128,6 +128,7 @@ class GuardedClient(Client):
     def abort(self) -> None:
         """Drop the connection with all that is still in its buffers, those of the kernel included: late is worse than never."""
         self._told = True
+        self._stop_tasks()
         writer = self._writer()
         if writer is None:
             return
@@ -162,8 +163,7 @@ class GuardedClient(Client):
         transport, reader = self.transport, getattr(self._transport, "_io_reader", None)
         assert transport is not None
         assert reader is not None
-        for name in _TASKS:
-            getattr(self, name).cancel()
+        self._stop_tasks()
         transport.set_protocol(protocol)
         reader.feed_eof()
         early: bytes = await reader.read()
@@ -177,9 +177,12 @@ class GuardedClient(Client):
                 await self.close()
         except Exception as error:  # noqa: BLE001 - it is over whatever it says, and it may say anything
             logger.debug("an old NATS connection ended with {error!r}", error=error)
+        self._stop_tasks()
+
+    def _stop_tasks(self) -> None:
         for name in _TASKS:
             task = getattr(self, name, None)
-            if isinstance(task, asyncio.Task):
+            if isinstance(task, asyncio.Task) and task is not asyncio.current_task():  # one of them may be what found it dead
                 task.cancel()
 
     def _writer(self) -> asyncio.StreamWriter | None:
