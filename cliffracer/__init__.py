@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliffracer.app import App
 from cliffracer.context import Context
-from cliffracer.database.model import Index, Model, References, Unique
+from cliffracer.database.model import Index, Model, References, Search, Shard, Unique
 from cliffracer.errors import (
     Cancelled,
     CliffracerError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
 
     from cliffracer.client import AsyncClient, Client, connect, connect_async
     from cliffracer.database.database import Database
+    from cliffracer.database.pages import Page
     from cliffracer.database.repository import Repository
     from cliffracer.database.transaction import Transaction
     from cliffracer.messaging.keyvalue import KeyValue
@@ -74,16 +75,19 @@ __all__ = [
     "NotFound",
     "ObjectStore",
     "Overloaded",
+    "Page",
     "Query",
     "Received",
     "References",
     "Rejected",
     "Repository",
     "Request",
+    "Search",
     "Secret",
     "ServiceError",
     "Settings",
     "SetupError",
+    "Shard",
     "TooLarge",
     "Transaction",
     "Unauthenticated",
@@ -106,6 +110,7 @@ _LATER = {
     "Database": "cliffracer.database.database",
     "KeyValue": "cliffracer.messaging.keyvalue",
     "ObjectStore": "cliffracer.messaging.objects",
+    "Page": "cliffracer.database.pages",
     "Repository": "cliffracer.database.repository",
     "Request": "starlette.requests",
     "Secret": "cliffracer.settings",
