@@ -13,6 +13,7 @@ from cliffracer.observability.calls import CallLog
 from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
+from cliffracer.resilience.rates import Take, limited
 from cliffracer.resilience.threads import Threads
 from cliffracer.signature import Signature
 
@@ -43,6 +44,8 @@ class Assembly:
         self.calls = calls
         self.rules = rules
         """What enforces who may call (`Enforcement`); None while nobody is asked."""
+        self.take: Take | None = None
+        """Takes calls from the allowances that rates give."""
         self.watch = Watch()
         self.threads = Threads()
         self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
@@ -98,13 +101,17 @@ class Assembly:
     def _way(self, record: Record, signature: Signature, wants: Wants) -> Step | None:
         socket = isinstance(record, Socket)
         guarded = self.rules is not None and self.rules.policy(record) is not None
-        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket and not guarded:
+        rate = getattr(record, "rate", None)
+        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket and not guarded and rate is None:
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
         if socket:
             step = partial(_opened, step)
         for middleware in reversed(self.frozen.middlewares):
             step = _wrapped(middleware, step)
+        if rate is not None:
+            assert self.take is not None  # set before handlers are made
+            step = limited(rate, f"{self.frozen.name}.{record.function.__name__}", self.take, step)
         if guarded:
             step = self.rules.step(record, signature, step)  # outermost: middleware knows who calls, too
         return step

@@ -20,6 +20,8 @@ class Rpc(msgspec.Struct, frozen=True):
     name: str
     deadline: float | None = None
     limit: int | None = None
+    rate: Any = None
+    """How often it may be called, a `Rate`."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Route(msgspec.Struct, frozen=True):
     deadline: float | None = None
     limit: int | None = None
     tags: tuple[str, ...] = ()
+    rate: Any = None
 
 
 class Socket(msgspec.Struct, frozen=True):

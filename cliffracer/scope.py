@@ -11,6 +11,7 @@ from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Static, 
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import checked, event_subject, positive, seconds_of
+from cliffracer.resilience.rates import Rate
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
 from cliffracer.wire.subjects import check_name
@@ -18,6 +19,13 @@ from cliffracer.wire.subjects import check_name
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESSES: WeakKeyDictionary[Any, list[tuple["Scope", str]]] = WeakKeyDictionary()
 """Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it."""
+
+
+def _rate(function: Any, text: str | None) -> Rate | None:
+    try:
+        return None if text is None else Rate.read(text)
+    except ValueError as error:
+        raise refuse(function, str(error), "Correct it.") from None
 
 
 class Scope(Surroundings):
@@ -34,19 +42,29 @@ class Scope(Surroundings):
     @overload
     def rpc(self, function: F, /) -> F: ...
     @overload
-    def rpc(self, /, *, name: str | None = None, deadline: float | str | None = None, limit: int | None = None) -> Callable[[F], F]: ...
     def rpc(
-        self, function: Any = None, /, *, name: str | None = None, deadline: float | str | None = None, limit: int | None = None
+        self, /, *, name: str | None = None, deadline: float | str | None = None, limit: int | None = None, rate: str | None = None
+    ) -> Callable[[F], F]: ...
+    def rpc(
+        self,
+        function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        deadline: float | str | None = None,
+        limit: int | None = None,
+        rate: str | None = None,
     ) -> Any:
         """Answer ``<service>.<name>`` over NATS; ``name`` is the function's if not given.
 
-        ``deadline``: seconds that one call may take; ``limit``: calls at once (settings.limit if not given).
+        ``deadline``: seconds that one call may take; ``limit``: calls at once (settings.limit if not given); ``rate``: how often
+        it may be called, in all replicas together: ``"10/s per identity"``, ``"5/m per address"``, ``"100/s"``.
         """
 
         def declare(function: F) -> F:
             called = name or function.__name__
             checked(function, check_name, called)
-            self._declare(Rpc(function, called, seconds_of(function, deadline), positive(function, "limit", limit)))
+            self._declare(Rpc(function, called, seconds_of(function, deadline), positive(function, "limit", limit), _rate(function, rate)))
             ADDRESSES.setdefault(function, []).append((self, called))
             return function
 
@@ -166,8 +184,9 @@ class Scope(Surroundings):
         deadline: float | str | None = None,
         limit: int | None = None,
         tags: Iterable[str] = (),
+        rate: str | None = None,
     ) -> Callable[[F], F]:
-        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``)."""
+        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``), ``rate`` as for `rpc`."""
         names = tuple(method.upper() for method in methods)
 
         def declare(function: F) -> F:
@@ -181,6 +200,7 @@ class Scope(Surroundings):
                 seconds_of(function, deadline),
                 positive(function, "limit", limit),
                 tuple(tags),
+                _rate(function, rate),
             )
             self._declare(record)
             return function

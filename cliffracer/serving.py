@@ -27,6 +27,7 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader
+from cliffracer.messaging.rates import Allowances
 from cliffracer.messaging.rpc import RpcServer
 from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.streams import durable_name
@@ -60,6 +61,7 @@ class Service:
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
+        self.assembly.take = Allowances(self.jetstream, settings.namespace).take
         self.emitter = Emitter(self.jetstream, self.subjects)
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)

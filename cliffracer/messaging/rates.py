@@ -1,0 +1,89 @@
+"""Allowances that all replicas share: counted in a bucket, under compare-and-set."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from random import random
+from time import time
+from weakref import WeakValueDictionary
+
+from loguru import logger
+
+from cliffracer.errors import CliffracerError, Conflict
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.stores import Bucket
+from cliffracer.resilience.rates import Rate
+
+BUCKET = Bucket("rates")
+_SHARE = 20  # a replica takes a twentieth of an allowance at once, so that high rates cost few round trips
+_TRIES = 50
+_REMEMBERED = 10_000
+
+
+class Allowances:
+    """Takes calls from allowances. While the bucket cannot be reached all are let through: a limit must not end a service."""
+
+    def __init__(self, jetstream: JetStream, namespace: str, now: Callable[[], float] = time) -> None:
+        self._store: KeyValue[int] = KeyValue(jetstream, BUCKET, int, namespace=namespace)
+        self._now = now
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._held: dict[str, tuple[int, float]] = {}
+        """Of each allowance what this replica has taken and not used, -1 if it is used up; and when it ends."""
+
+    async def take(self, name: str, rate: Rate) -> float:
+        """Return 0 for a call that is allowed, or the seconds until there is a new allowance."""
+        now = self._now()
+        window = int(now / rate.seconds)
+        ends = (window + 1) * rate.seconds
+        key = hashlib.sha256(f"{name} {rate.calls}/{rate.seconds} {window}".encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        if not self._use(key):
+            lock = self._asking.setdefault(key, asyncio.Lock())
+            async with lock:
+                if not self._use(key):
+                    return await self._more(key, rate, ends)
+        return max(0.001, ends - now) if self._held[key][0] < 0 else 0.0
+
+    def _use(self, key: str) -> bool:
+        """Use one of the calls that this replica holds; say whether the answer is known, which is also so once all are used up."""
+        held, ends = self._held.get(key, (0, 0.0))
+        if held > 0:
+            self._held[key] = (held - 1, ends)
+        return held != 0
+
+    async def _more(self, key: str, rate: Rate, ends: float) -> float:
+        try:
+            share = await self._fetch(key, rate)
+        except CliffracerError as error:
+            logger.debug("a rate cannot be counted now: {}", error)
+            return 0.0
+        self._keep(key, share - 1 if share > 0 else -1, ends)
+        return 0.0 if share > 0 else max(0.001, ends - self._now())
+
+    async def _fetch(self, key: str, rate: Rate) -> int:
+        """Return how many calls were taken for this replica; -1 if there are none left."""
+        for _ in range(_TRIES):
+            entry = await self._store.entry(key)
+            used = 0 if entry is None else entry.value or 0
+            if used >= rate.calls:
+                return -1
+            share = min(max(1, rate.calls // _SHARE), rate.calls - used)
+            life = max(1.0, 2 * rate.seconds)
+            try:
+                if entry is None:
+                    await self._store.create(key, share, ttl=life)
+                else:
+                    await self._store.update(key, used + share, entry.revision, ttl=life)
+            except Conflict:
+                await asyncio.sleep(random() * 0.01)  # noqa: S311 - spreads replicas, keeps no secret
+                continue
+            return share
+        raise Conflict("too many replicas count at once")
+
+    def _keep(self, key: str, held: int, ends: float) -> None:
+        if len(self._held) >= _REMEMBERED:
+            now = self._now()
+            self._held = {known: found for known, found in self._held.items() if found[1] > now}
+            if len(self._held) >= _REMEMBERED:
+                self._held.clear()  # what was taken is lost, which lets fewer through
+        self._held[key] = (held, ends)

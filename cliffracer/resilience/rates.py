@@ -1,0 +1,54 @@
+"""How often something may be called: ``rate="10/s per identity"``, read and enforced."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from cliffracer.durations import seconds
+from cliffracer.errors import Overloaded
+
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(\d*(?:\.\d+)?)\s*(ms|s|m|h|d)(?:\s+per\s+(identity|address))?")
+Take = Callable[[str, "Rate"], Awaitable[float]]
+"""Takes one call from the allowance of a key, which all replicas share; returns 0, or the seconds until there is more."""
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many calls in so many seconds: of everybody together, or of each identity or address."""
+
+    calls: int
+    seconds: float
+    per: Literal["identity", "address"] | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "Rate":
+        """Return the rate that a text says; ValueError if it says none."""
+        found = _RATE.fullmatch(text.strip())
+        if found is None or int(found[1]) < 1:
+            raise ValueError(f"{text!r} is no rate: write '10/s', '100/m per identity' or '5/10s per address'")
+        length = seconds(f"{found[2] or 1}{found[3]}")
+        if length <= 0:
+            raise ValueError(f"{text!r} is no rate: its time is nothing")
+        return cls(int(found[1]), length, found[4])  # type: ignore[arg-type]  # the pattern knows no other
+
+    def whose(self, context: Any, source: Any) -> str:
+        """Return whose allowance a call is taken from; a caller whom nobody knows is told by the address, if there is one."""
+        if self.per is None:
+            return ""
+        if self.per == "identity" and context.identity is not None:
+            return f"identity {context.identity.subject}"
+        client = getattr(source, "client", None)
+        return f"address {client.host}" if client is not None else "unknown"
+
+
+def limited(rate: Rate, name: str, take: Take, inner: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """Return a step that lets calls through as often as the rate allows; `Overloaded` says when there is more."""
+
+    async def step(call: Any) -> Any:
+        wait = await take(f"{name} {rate.whose(call.context, call.source)}", rate)
+        if wait > 0:
+            raise Overloaded("called too often", retry_after=round(wait, 3))
+        return await inner(call)
+
+    return step
