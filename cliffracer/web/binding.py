@@ -7,11 +7,11 @@ from uuid import UUID
 
 import msgspec
 from msgspec.structs import astuple
-from starlette.requests import cookie_parser
 
 from cliffracer.errors import InvalidInput
 from cliffracer.shapes import Shape, external_name
 from cliffracer.signature import Parameter, Signature, arguments_type
+from cliffracer.web.cookies import parse_cookies
 from cliffracer.web.queries import Query, Texts, spread_of
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.text import TextDecoder
@@ -86,7 +86,7 @@ class Binder:
             if value is not None:
                 given[parameter] = value.decode("latin-1")
         if self._cookies and b"cookie" in headers:
-            found = cookie_parser(headers[b"cookie"].decode("latin-1"))
+            found = parse_cookies(headers[b"cookie"].decode("latin-1"))
             given.update((parameter, found[name]) for name, parameter in self._cookies.items() if name in found)
         return self._decoded(given, spread)
 

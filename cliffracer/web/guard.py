@@ -10,7 +10,7 @@ with a warning.
 import asyncio
 import re
 from contextvars import Context, copy_context
-from typing import Any, NamedTuple
+from typing import Any
 
 from loguru import logger
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +23,7 @@ from cliffracer.web.bodies import too_large
 from cliffracer.web.calls import CALL
 
 MAX_HEAD = 64 * 1024
+MAX_LINE = 16 * 1024
 MAX_HEADERS = 100
 MAX_URL = 8 * 1024
 LINGER = 2.0
@@ -161,8 +162,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return Refused(414, f"the URL is over the limit of {MAX_URL} bytes")
         if len(headers) > MAX_HEADERS:
             return Refused(431, f"there are over {MAX_HEADERS} headers")
-        if self._fed + self._incoming > MAX_HEAD and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:
-            return Refused(431, f"the headers are over the limit of {MAX_HEAD} bytes")
+        if self._fed + self._incoming > MAX_LINE and _too_long(headers):
+            return Refused(431, f"the headers are over the limit of {MAX_HEAD} bytes, or one of {MAX_LINE}")
         if (b"host" not in known and self.parser.get_http_version() == "1.1") or (
             len(known) < len(headers) and [name for name, _ in headers].count(b"host") > 1
         ):
@@ -189,6 +190,11 @@ class GuardedProtocol(HttpToolsProtocol):
                 watch.end(context, "cancelled")
 
 
+def _too_long(headers: list[tuple[bytes, bytes]]) -> bool:
+    sizes = [len(name) + len(value) for name, value in headers]
+    return sum(sizes) > MAX_HEAD or max(sizes, default=0) > MAX_LINE
+
+
 def _without_upgrade(data: bytes) -> bytes:
     """Return the beginning of a request without its offer to speak HTTP/2, after which the parser would lose the body.
 
@@ -196,44 +202,6 @@ def _without_upgrade(data: bytes) -> bytes:
     """
     end = data.find(b"\r\n\r\n")
     return _H2C.sub(b"", data[:end]) + data[end:] if end >= 0 else data
-
-
-class Sight(NamedTuple):
-    """How a connection was when it was last looked at, and since when."""
-
-    phase: str
-    scope: object
-    since: float
-    unread: int
-    unread_since: float
-
-
-class Sweep:
-    """Looks at all connections now and then, and ends those whose client is too slow to send or to read, or idle."""
-
-    def __init__(self, connections: set[Any], timeout: float, keep_alive: float) -> None:
-        self._connections = connections
-        self._timeout = timeout
-        self._limits = {"head": timeout, "body": timeout, "request": keep_alive}
-        self.interval = min(1.0, timeout / 4)
-        self._sights: dict[Any, Sight] = {}
-
-    def look(self, now: float) -> None:
-        """Compare each connection with how it was; what has not moved within its limit is ended."""
-        seen = self._sights
-        self._sights = {}
-        for connection in list(self._connections):
-            guarded = isinstance(connection, GuardedProtocol)
-            phase, scope = (connection.phase(), connection.scope) if guarded else ("", None)
-            unread = connection.transport.get_write_buffer_size()
-            before = seen.get(connection) or Sight(phase, scope, now, unread, now)
-            since = before.since if phase and phase == before.phase and scope is before.scope else now
-            unread_since = before.unread_since if unread and unread == before.unread else now
-            self._sights[connection] = Sight(phase, scope, since, unread, unread_since)
-            if now - unread_since > self._timeout:
-                connection.transport.abort()
-            elif phase and now - since > self._limits[phase]:
-                connection.expire(phase)
 
 
 def protocol(settings: Settings) -> type[Any] | str:

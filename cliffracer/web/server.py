@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import uvicorn
 
 from cliffracer.settings import Settings
-from cliffracer.web.guard import Sweep, protocol
+from cliffracer.web.guard import protocol
 from cliffracer.web.ports import bind, refused
+from cliffracer.web.sweep import Sweep
 
 KEEP_ALIVE = 5
 MAX_FRAME = 2**20

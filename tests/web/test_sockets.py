@@ -348,3 +348,25 @@ async def test_stop_closes_sockets(serve: Any, app: App) -> None:
         with pytest.raises(InvalidStatus) as caught:
             await connect(url(served, "/ws")).__aenter__()
         assert caught.value.response.status_code == 503
+
+
+async def test_pings_without_reading_are_cut_off(serve: Any, app: App, monkeypatch: Any) -> None:
+    """A client that makes the server write and never reads is ended before it fills the memory."""
+    monkeypatch.setattr("cliffracer.web.sweep.MAX_UNREAD", 100_000)
+
+    @app.websocket("/ws")
+    async def ws(incoming: AsyncIterator[int]) -> None:
+        async for _ in incoming:
+            pass
+
+    async with serve(app, http_timeout=0.4) as served:
+        client = await connect(url(served, "/ws"), ping_interval=None)
+        client.transport.pause_reading()
+        ping = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
+        sent = 0
+        while served.server._state.connections and sent < 500_000_000:
+            client.transport.write(ping * 1000)
+            sent += 131_000
+            await asyncio.sleep(0.001)
+        assert not served.server._state.connections
+        client.transport.abort()
