@@ -7,7 +7,7 @@ from typing import Any
 from cliffracer import __version__, runtime
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
-from cliffracer.cli.output import good, soft, strong, width
+from cliffracer.cli.output import fitted, good, soft, strong, width
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer
 from cliffracer.durations import worded
 from cliffracer.messaging.streams import durable_name
@@ -78,18 +78,14 @@ def _listed(label: str, texts: list[str]) -> Iterator[str]:
     if len(lines) > _MOST:
         lines[_MOST - 1 :] = [soft(f"… {len(texts)} in all: cliffracer routes")]
     for number, line in enumerate(lines):
-        yield f"    {soft((label if number == 0 else '').ljust(_LABEL))}{line}"
+        yield f"    {soft((label if number == 0 else '').ljust(_LABEL))}{fitted(line, room)}"
 
 
 def _places(up: runtime.Running) -> Iterator[str]:
     settings = up.settings
+    pages = [*(["/openapi.json"] if settings.docs else []), "/health/ready", *(["/metrics"] if settings.metrics else [])]
     for address in up.addresses:
-        pages = [
-            *(["openapi /openapi.json"] if settings.docs else []),
-            "health /health/ready",
-            *(["metrics /metrics"] if settings.metrics else []),
-        ]
-        yield _row("HTTP", f"{strong(address)}  {soft('  '.join(pages))}")
+        yield _row("HTTP", f"{strong(address)}  {soft(' '.join(pages))}")
     yield _row("NATS", _server(settings, "nats_url"))
     if settings.database_url is not None and any(runtime.needs_database(service.frozen) for service in up.services):
         yield _row("database", _server(settings, "database_url"))

@@ -86,6 +86,11 @@ def width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in click.unstyle(text))
 
 
+def fitted(text: str, wide: int) -> str:
+    """Return text that takes so many columns at most, its end cut off if need be."""
+    return text if width(text) <= wide else f"{click.unstyle(text)[: wide - 1]}…"
+
+
 def printable(text: str) -> str:
     """Return text from elsewhere that moves no cursor: control characters are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -142,12 +147,11 @@ def _is_number(cell: object) -> bool:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    return "  ".join(_fitted(cell, wide, right=to) for cell, wide, to in zip(cells, widths, right, strict=True)).rstrip()
+    return "  ".join(_padded(cell, wide, right=to) for cell, wide, to in zip(cells, widths, right, strict=True)).rstrip()
 
 
-def _fitted(cell: str, wide: int, *, right: bool) -> str:
-    if width(cell) > wide:
-        cell = f"{click.unstyle(cell)[: wide - 1]}…"
+def _padded(cell: str, wide: int, *, right: bool) -> str:
+    cell = fitted(cell, wide)
     blank = " " * (wide - width(cell))
     return blank + cell if right else cell + blank
 

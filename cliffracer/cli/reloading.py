@@ -6,9 +6,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from cliffracer import embedded
 from cliffracer.cli.children import Child, Ready
@@ -58,15 +59,18 @@ class Reload:
             self._child.kill() if self.stopped.is_set() else self._child.stop()
         self.stopped.set()
 
-    async def run(self, changes: object) -> None:
+    async def run(self, changes: AsyncIterator[set[tuple[Any, str]]]) -> None:
         """Start, and start again at each change; return when stopped."""
+        coming = asyncio.ensure_future(anext(changes, None))
+        await asyncio.sleep(0)  # it looks from here on: a change while the first process starts is none too early
         await self._start()
         watching = asyncio.create_task(self._look())
         try:
-            async for batch in changes:  # type: ignore[attr-defined]  # watchfiles' async generator
+            while (batch := await coming) is not None:
                 files = sorted({_relative(path) for _, path in batch})
                 if not _broken(files):
                     await self._anew(files)
+                coming = asyncio.ensure_future(anext(changes, None))
         finally:
             watching.cancel()
             if self._child is not None:

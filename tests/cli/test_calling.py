@@ -1,0 +1,266 @@
+"""`call`, `emit`, `tail`, `services`, `top`, `dead` and `bench` against a service that runs."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Background, Done, cliffracer, written
+from tests.support.nats import free_port
+
+SERVICE = """
+    from collections.abc import AsyncIterator
+    from typing import Literal
+    from msgspec import Struct
+    from cliffracer import App, Conflict, Context
+
+    app = App("notes", version="1.2.3", description="keeps notes")
+
+    class Note(Struct):
+        title: str
+        tags: list[str] = []
+        stars: int = 0
+
+    @app.rpc
+    async def write(title: str, tags: list[str] = [], stars: int = 0, kind: Literal["plain", "rich"] = "plain") -> Note:
+        return Note(title, tags, stars)
+
+    @app.rpc
+    async def keep(note: Note) -> Note:
+        return note
+
+    @app.rpc
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    @app.rpc
+    async def refuse() -> None:
+        raise Conflict("it is there already", title="Dune")
+
+    @app.rpc
+    async def secret() -> None:
+        raise RuntimeError("the password is hunter2")
+
+    broken = True
+
+    @app.on("note.written", retry=())
+    async def index(note: Note) -> None:
+        if note.title == "bad":
+            raise ValueError("cannot index that")
+"""
+
+
+class Place:
+    """A folder in which the service runs."""
+
+    def __init__(self, folder: Path, namespace: str, log: Background) -> None:
+        self.folder = folder
+        self.namespace = namespace
+        self.log = log
+
+    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Done:
+        return cliffracer(*arguments, cwd=self.folder, stdin=stdin, CLIFFRACER_NAMESPACE=self.namespace, **env)
+
+    def json(self, *arguments: str, stdin: str = "") -> object:
+        done = self(*arguments, stdin=stdin)
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = written(tmp_path_factory.mktemp("notes"), notes=SERVICE)
+    namespace = f"cli{free_port()}"
+    with Background(folder, "run", "notes:app", CLIFFRACER_NAMESPACE=namespace) as run:
+        run.says("ready: notes 1.2.3")
+        yield Place(folder, namespace, run)
+
+
+def _note(title="Dune", tags=(), stars=0):
+    return {"title": title, "tags": list(tags), "stars": stars}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (["title=Dune"], _note()),
+        (["title=1984"], _note("1984")),  # text, because the method takes text
+        (["title=true", "stars=3"], _note("true", stars=3)),
+        (['title=a "b" = c'], _note('a "b" = c')),
+        (["title=", "stars:=4"], _note("", stars=4)),
+        (["title=x", 'tags=["a","b"]'], _note("x", ["a", "b"])),
+        (['title:="x"', 'tags:=["a"]'], _note("x", ["a"])),
+        (["Dune", '["not json here"]'], None),
+        (["@whole.json"], _note("whole", stars=5)),
+        (["title=@title.txt"], _note("from a file")),
+        (["title=x", "tags:=@tags.json"], _note("x", ["y"])),
+    ],
+)
+def test_arguments_become_what_the_method_takes(at, arguments, note):
+    """Text, numbers, JSON and files; what a text means is decided by the method's schema."""
+    (at.folder / "whole.json").write_text('{"title": "whole", "stars": 5}')
+    (at.folder / "title.txt").write_text("from a file")
+    (at.folder / "tags.json").write_text('["y"]')
+    if note is None:
+        assert at("call", "notes.write", *arguments).code == 1
+    else:
+        assert at.json("call", "notes.write", *arguments) == note
+
+
+def test_arguments_come_from_standard_input_and_by_position(at):
+    """`-` is a JSON object of all of them."""
+    assert at.json("call", "notes.write", "-", stdin='{"title": "piped"}') == _note("piped")
+    assert at.json("call", "notes.write", "Dune") == _note()
+
+
+def test_an_object_is_given_as_json(at):
+    """A Struct parameter takes name=JSON."""
+    assert at.json("call", "notes.keep", 'note={"title": "x"}') == _note("x")
+
+
+def test_every_argument_that_does_not_fit_is_told_before_anything_is_sent(at):
+    """Unknown names with what was meant, missing ones, wrong types, wrong choices."""
+    before = at.json("services", "notes", "--json")[0]["calls"]
+    done = at("call", "notes.write", "titel=x", "stars=many", "kind=odd")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "Error: notes.write does not take these arguments:\n"
+        "  titel: there is no such argument; did you mean title?\n"
+        '  stars: expected integer, got string "many"\n'
+        '  kind: expected one of "plain", "rich", got string "odd"\n'
+        "  title: is required\n"
+    )
+    assert at.json("services", "notes", "--json")[0]["calls"] == before
+
+
+def test_what_only_the_service_can_tell_comes_from_it(at):
+    """A field inside an object: refused by the service, with its path."""
+    done = at("call", "notes.keep", 'note={"title": 1, "stars": "x"}')
+    assert done.err.startswith("Error: the input is not valid:\n  note.title: ")
+    assert "\n  note.stars: " in done.err
+
+
+def test_errors_keep_their_class(at):
+    """A Conflict is a Conflict, and a defect says nothing but where to look."""
+    assert at("call", "notes.refuse").err == "Error: Conflict: it is there already\n"
+    told = at("call", "notes.secret").err
+    assert told.startswith("Error: Internal (error id ")
+    assert "hunter2" not in told
+
+
+def test_errors_as_json(at):
+    """With --json the error is JSON on standard output, with code and details, and the exit code is still 1."""
+    done = at("call", "notes.refuse", "--json")
+    assert (done.code, done.err) == (1, "")
+    assert json.loads(done.out)["error"] == {
+        "type": "Conflict",
+        "message": "it is there already",
+        "code": 409,
+        "details": {"title": "Dune"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("note.write", "Unavailable: No service answers note.write. Running: notes. Did you mean notes.write?"),
+        ("notes.wrte", "Unavailable: No service answers notes.wrte. Running: notes. Did you mean notes.write?"),
+    ],
+)
+def test_an_unknown_service_or_method_is_answered_with_what_was_meant(at, target, message):
+    """At once, not by a time-out."""
+    assert at("call", target).err == f"Error: {message}\n"
+
+
+def test_nothing_runs(at):
+    """Then it is said where was looked, and what starts a service."""
+    done = cliffracer("call", "notes.write", cwd=at.folder, CLIFFRACER_NAMESPACE=f"nobody{free_port()}")
+    assert done.err.startswith("Error: Unavailable: No service answers notes.write. No service is running on the embedded NATS of ")
+    assert done.err.endswith(". Start one: cliffracer run\n")
+
+
+@pytest.mark.parametrize("target", ["notes", "notes.", ".write", "no tes.write", "notes.wr*te", "notes.a.b"])
+def test_a_target_that_is_none_is_wrong_usage(at, target):
+    """Exit code 2, and how to write one."""
+    done = at("call", target)
+    assert done.code == 2
+    assert "Error: " in done.err
+
+
+def test_a_stream_is_printed_item_by_item(at):
+    """One JSON value to a line."""
+    assert at("call", "--stream", "notes.count", "to=3").out == "0\n1\n2\n"
+
+
+def test_emitting_and_tailing(at):
+    """What is emitted, tail prints: now, with --since later, and as JSON with id, source and correlation id."""
+    seen: list[Done] = []
+    live = threading.Thread(target=lambda: seen.append(at("tail", "note.*", "-n", "1", "--json")))
+    live.start()
+    while not seen:
+        assert at("emit", "note.written", "title=Dune", "stars:=3").out == "emitted note.written and stored\n"
+        live.join(0.2)
+    event = json.loads(seen[0].out)
+    assert (event["subject"], event["data"]) == ("note.written", {"title": "Dune", "stars": 3})
+    assert event["id"]
+    assert event["correlation_id"]
+    later = at("tail", "note.>", "--since", "10m", "-n", "1")
+    assert 'note.written {"title":"Dune","stars":3}' in later.out
+
+
+@pytest.mark.parametrize("data", ["not json", "title=x more", "[1,"])
+def test_data_that_is_none_is_wrong_usage(at, data):
+    """Exit code 2 before anything is sent."""
+    done = at("emit", "note.written", *data.split())
+    assert done.code == 2
+    assert "Error: " in done.err
+
+
+def test_what_could_not_be_handled_is_listed_shown_and_discarded(at):
+    """The whole way of a dead letter."""
+    at("emit", "note.written", "title=bad")
+    at.log.says("gave up on")
+    (letter,) = at.json("dead", "ls", "--json")
+    assert (letter["subject"], letter["function"], letter["error"]) == ("note.written", "index", "ValueError: cannot index that")
+    shown = at("dead", "show", str(letter["id"])).out
+    assert '"title": "bad"' in shown
+    assert "ValueError: cannot index that" in shown.splitlines()[-1]
+    assert at("dead", "replay").code == 2
+    assert at.json("dead", "replay", str(letter["id"]), "--json")
+    at.log.says("gave up on", times=2)
+    (again,) = at.json("dead", "ls", "--json", "--function", "index")
+    assert again["id"] != letter["id"]
+    assert at("dead", "discard", "--all").code == 0
+    assert at.json("dead", "ls", "--json") == []
+    assert at("dead", "show", "999").err == "Error: NotFound: no dead letter 999\n"
+
+
+def test_services_tells_who_runs_and_how_it_goes(at):
+    """One row for all replicas of a service; with a name, its methods."""
+    at("call", "notes.write", "title=x")
+    (row,) = at.json("services", "--json")
+    assert (row["name"], row["version"], row["description"]) == ("notes", "1.2.3", "keeps notes")
+    written_ = next(endpoint for endpoint in row["endpoints"] if endpoint["name"] == "write")
+    assert written_["calls"] >= 1
+    assert "notes    1.2.3" in at("services").out
+    assert "refuse" in at("services", "notes").out
+    assert at("services", "nobody").out.startswith("No service nobody is running on the embedded NATS of ")
+
+
+def test_top_counts_from_look_to_look(at):
+    """Calls a second between two looks."""
+    lines = at("top", "--json", "-n", "2", "--interval", "0.2").out.splitlines()
+    assert [json.loads(line)["rows"][0]["name"] for line in lines] == ["notes", "notes"]
+
+
+def test_bench_measures_and_refuses_to_time_failures(at):
+    """Percentiles beside a bare request; no duration where a call failed."""
+    found = at.json("bench", "notes.write", "title=x", "--seconds", "0.3", "--json")
+    assert found["errors"] == {}
+    assert found["p50_ms"] > 0
+    assert found["bare_request"]["calls_per_second"] > 0
+    done = at("bench", "notes.refuse", "--seconds", "0.2")
+    assert (done.code, done.err) == (1, "Error: Conflict: it is there already\n")

@@ -1,0 +1,223 @@
+"""What is printed for the mistakes that everybody makes: one message that says what to do, never a traceback of ours."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Background, cliffracer, written
+from tests.support.nats import NatsServer, free_port
+
+GOOD = """
+    from cliffracer import App
+    app = App("users")
+
+    @app.rpc
+    async def get_user(user_id: int) -> str:
+        return "Ada"
+
+    @app.on("user.created")
+    async def welcome(name: str) -> None: ...
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "orders").mkdir()
+    written(tmp_path / "orders", main="from cliffracer import App\napp = App('orders')\n")
+    return written(tmp_path, users=GOOD)
+
+
+def _run(folder: Path, target: str, *more: str, **env: str) -> str:
+    done = cliffracer("run", target, *more, cwd=folder, **env)
+    assert (done.code, done.out) == (1, "")
+    return done.err.replace(str(folder), "HERE")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nomod:app", 'No module "nomod" here. Apps I can see: users:app, orders/main.py:app.'),
+        ("users:ap", 'There is no "ap" in users. Did you mean users:app?'),
+        ("users:get_user", "users:get_user is a function, not an App. Apps I can see: users:app, orders/main.py:app."),
+        ("nofile.py:app", "There is no file nofile.py. Apps I can see: users:app, orders/main.py:app."),
+        ("users app", "'users app' names no app. Write module:app, or path/to/file.py:app. Apps I can see: users:app, orders/main.py:app."),
+    ],
+)
+def test_an_import_string_that_leads_nowhere(folder, target, message):
+    """What is missing is named, and the apps that are there."""
+    assert _run(folder, target) == f"Error: {message}\n"
+
+
+def test_no_app_is_named_and_none_is_found(folder):
+    """`cliffracer run` alone says which it could be."""
+    done = cliffracer("run", cwd=folder)
+    assert (done.code, done.err) == (
+        1,
+        "Error: Which app? Name it, as in `cliffracer run users:app`. Apps I can see: users:app, orders/main.py:app.\n",
+    )
+
+
+def test_a_mistake_inside_the_users_module_shows_their_frames_only(folder):
+    """The traceback begins where their code does and ends with what was raised."""
+    written(folder, broken="import helper\n", helper="def f():\n    return {}['x']\n\nf()\n")
+    shown = _run(folder, "broken:app")
+    assert shown.startswith('Error: broken.py cannot be imported:\n  File "broken.py", line 1, in <module>\n    import helper\n')
+    assert shown.endswith("KeyError: 'x'\n")
+    assert 'File "helper.py", line 2, in f' in shown
+    assert "importlib" not in shown
+    assert "cliffracer/" not in shown
+
+
+def test_a_syntax_error_shows_the_place(folder):
+    """File, line and caret, as Python would."""
+    written(folder, syntax="from cliffracer import App\napp = App('x'\n")
+    shown = _run(folder, "syntax:app")
+    assert shown.startswith('Error: syntax.py cannot be imported:\n  File "syntax.py", line 2\n')
+    assert shown.endswith("SyntaxError: '(' was never closed\n")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("@app.rpc(name='get_user')", "RPC get_user is declared already, by get_user (users.py:5). Rename or remove one of them."),
+        ("@app.on('user.created', group='welcome')", "event user.created for welcome is declared already, by welcome (users.py:9)"),
+    ],
+)
+def test_a_name_that_is_taken(folder, second, message):
+    """Both places are named."""
+    with (folder / "users.py").open("a") as file:
+        file.write(f"\n{second}\nasync def again(user_id: int) -> None: ...\n")
+    shown = _run(folder, "users:app")
+    assert shown.startswith(f"Error: again (users.py:12): {message}"), shown
+
+
+def test_two_routes_of_one_path(folder):
+    """Also where only the name of the parameter differs."""
+    route = "@app.get('/u/{%s}')\nasync def %s(%s: int) -> int: return 1\n"
+    written(folder, twice="from cliffracer import App\napp = App('twice')\n" + route % ("a", "one", "a") + route % ("b", "two", "b"))
+    shown = _run(folder, "twice:app")
+    assert shown == ("Error: two (twice.py:5): route GET /u/{b} is declared already, by one (twice.py:3). Rename or remove one of them.\n")
+
+
+def test_a_port_in_use_names_the_port_and_who_holds_it(folder):
+    """Before anything else is started, since it is the commonest mistake."""
+    with socket.socket() as taken, (folder / "users.py").open("a") as file:
+        file.write("\n@app.get('/')\nasync def root() -> str: return ''\n")
+        file.flush()
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        shown = _run(folder, "users:app", "--port", str(port))
+    assert shown.startswith(f"Error: Port {port} on 127.0.0.1 is in use by ")
+    assert shown.endswith(". Stop it, or choose another by HTTP_PORT or --port.\n")
+    if sys.platform == "linux":
+        assert "(pid " in shown
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_nats_is_not_there(folder, place):
+    """The address, why, where it was set, and what to do instead."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    if place == ".env":
+        (folder / ".env").write_text(f"NATS_URL={url}\n")
+    shown = _run(folder, "users:app", CLIFFRACER_WAIT="0", **({"NATS_URL": url} if place == "environment" else {}))
+    where = ".env line 1" if place == ".env" else "the environment"
+    assert shown == (
+        f"Error: Cannot reach NATS at {url} (connection refused); NATS_URL is set in {where}. "
+        "Unset it to use the embedded server, or start one.\n"
+    )
+
+
+def test_a_command_that_asks_nats_says_so_soon_and_once(folder):
+    """Not even a second of retries, and one line."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    done = cliffracer("services", cwd=folder, NATS_URL=url)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.err.startswith(f"Error: Cannot reach NATS at {url} (connection refused); NATS_URL is set in the environment.")
+
+
+def test_wrong_credentials_are_final_and_name_the_user(folder):
+    """The user is named, the password is not."""
+    with NatsServer("authorization { user: ada, password: right }") as server:
+        url = server.url.replace("//", "//ada:wrong-secret@")
+        shown = _run(folder, "users:app", NATS_URL=url)
+    assert shown == (f"Error: NATS at {server.url} refuses us (Authorization Violation for user ada); check the NATS_ settings.\n")
+
+
+def test_jetstream_is_off(folder):
+    """Who needs it is told how to turn it on."""
+    with NatsServer() as server:
+        host = server.url.removeprefix("nats://")
+        told = f"Error: JetStream is not enabled on {host}: start nats-server with -js.\n"
+        assert _run(folder, "users:app", NATS_URL=server.url).splitlines(keepends=True)[-1] == told
+        for command in (("emit", "user.created"), ("dead", "ls"), ("tail", "--since", "1m")):
+            done = cliffracer(*command, cwd=folder, NATS_URL=server.url)
+            assert (done.code, done.err.splitlines(keepends=True)[-1]) == (1, told)
+
+
+@pytest.mark.parametrize("command", [("run", "users:app"), ("call", "users.get_user", "user_id=1"), ("services",)])
+def test_production_without_urls(folder, command):
+    """Refused, and the variables are named."""
+    done = cliffracer(*command, cwd=folder, CLIFFRACER_ENV="production")
+    assert done.code == 1
+    assert done.err == (
+        "Error: NATS_URL is not set, and CLIFFRACER_ENV is production: embedded servers are for development. "
+        "Set NATS_URL (or CLIFFRACER_NATS_URL).\n"
+    )
+
+
+def test_a_setting_that_is_none(folder):
+    """An unknown name and a bad value stop the start, with what was perhaps meant."""
+    assert _run(folder, "users:app", CLIFFRACER_NATS_ULR="x") == (
+        "Error: CLIFFRACER_NATS_ULR (environment) is no setting; did you mean CLIFFRACER_NATS_URL?\n"
+    )
+    assert _run(folder, "users:app", HTTP_PORT="http") == (
+        "Error: HTTP_PORT (environment) is 'http': a whole number from 0 to 65535 is wanted.\n"
+    )
+
+
+def test_a_missing_extra_is_named_with_the_command(folder):
+    """Where watchfiles is not installed, --reload says what to install."""
+    (folder / "watchfiles.py").write_text("raise ImportError('not here')\n")
+    done = cliffracer("run", "users:app", "--reload", cwd=folder, PYTHONPATH=str(folder))
+    assert (done.code, done.err) == (1, 'Error: --reload needs watchfiles: pip install "cliffracer[dev]".\n')
+
+
+def test_mistakes_in_handlers_are_named_in_the_log(folder):
+    """A forgotten await, a result that has no JSON, a call that blocks: function, file and line of each."""
+    written(
+        folder,
+        faulty="""
+            import time
+            from cliffracer import App
+            app = App("faulty")
+
+            async def answer() -> int:
+                return 1
+
+            @app.rpc
+            async def forgets() -> object:
+                return answer()
+
+            @app.rpc
+            async def odd() -> object:
+                return {"a": object()}
+
+            @app.rpc
+            async def blocks() -> int:
+                time.sleep(0.4)
+                return 1
+        """,
+    )
+    env = {"CLIFFRACER_NAMESPACE": f"faulty{free_port()}"}
+    with Background(folder, "run", "faulty:app", **env) as run:
+        run.says("ready: faulty")
+        for method, code in (("forgets", 1), ("odd", 1), ("blocks", 0)):
+            done = cliffracer("call", f"faulty.{method}", cwd=folder, **env)
+            assert done.code == code, done.err
+            assert "see the log of the service" in done.err or code == 0
+        run.says("forgets (faulty.py:9) returned what cannot be encoded: a coroutine (is an await missing?)")
+        run.says("odd (faulty.py:13) returned what cannot be encoded: ")
+        run.says("faulty.py:19 in blocks: time.sleep(0.4)")

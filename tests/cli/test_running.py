@@ -1,0 +1,217 @@
+"""`cliffracer run` beyond one process: what it finds by itself, --reload, --workers."""
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Background, cliffracer, on_terminal, written
+from tests.support.nats import free_port
+
+SERVICE = """
+    import os
+    from cliffracer import App
+
+    app = App("web")
+
+    @app.get("/word")
+    async def word() -> str:
+        return "one"
+
+    @app.get("/pid")
+    async def pid() -> int:
+        return os.getpid()
+
+    @app.get("/die")
+    async def die() -> None:
+        os._exit(3)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written(tmp_path, app=SERVICE)
+
+
+def _get(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+def _until(port, path, wanted, within=20.0):
+    until = time.monotonic() + within
+    while (found := _get(port, path)) != wanted:
+        assert time.monotonic() < until, f"{path} still answers {found!r}"
+        time.sleep(0.05)
+
+
+def test_it_finds_the_app_by_itself(folder):
+    """app.py needs no name; [tool.cliffracer] app goes before it."""
+    with Background(folder, "run", "--port", "0") as run:
+        run.says("ready: web")
+        assert run.end() == 0
+    written(folder, other="from cliffracer import App\nhidden = App('other')\n")
+    (folder / "pyproject.toml").write_text('[tool.cliffracer]\napp = "other:hidden"\n')
+    assert json.loads(cliffracer("routes", "--json", cwd=folder).out) == []
+    with Background(folder, "run") as run:
+        run.says("ready: other")
+        assert run.end(signal.SIGINT) == 0
+
+
+def test_files_of_a_package_are_imported_as_such(tmp_path):
+    """A path into a package works with its relative imports, also from a folder above."""
+    package = tmp_path / "shop"
+    package.mkdir()
+    written(package, __init__="", names="NAME = 'shop'\n", main="from cliffracer import App\nfrom .names import NAME\napp = App(NAME)\n")
+    for target in ("shop/main.py:app", "shop.main:app", "shop/main.py"):
+        done = cliffracer("routes", target, "--json", cwd=tmp_path)
+        assert (done.code, done.err) == (0, "")
+
+
+def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folder):
+    """A change is served; a syntax error changes nothing; a module that fails waits for the next save; Ctrl-C ends it quietly."""
+    port = free_port()
+    with Background(folder, "run", "--reload", "--port", str(port)) as run:
+        run.says("ready: web")
+        assert _get(port, "/word") == "one"
+        good = (folder / "app.py").read_text()
+        (folder / "app.py").write_text(good.replace('"one"', '"two"'))
+        run.says("app.py changed: running anew")
+        run.says("ready in")
+        _until(port, "/word", "two")
+        (folder / "app.py").write_text(good + "def (\n")
+        run.says("Error: app.py:18: invalid syntax")
+        assert _get(port, "/word") == "two"
+        (folder / "app.py").write_text(good + "import no_such_module\n")
+        run.says("ModuleNotFoundError: No module named 'no_such_module'")
+        run.says("waiting for the next change", times=2)
+        (folder / "app.py").write_text(good.replace('"one"', '"three"'))
+        run.says("ready in", times=2)
+        _until(port, "/word", "three")
+        assert run.end(signal.SIGINT) == 0
+        assert "Traceback (most recent" not in run.text
+
+
+def test_no_request_is_refused_while_it_reloads(folder):
+    """The port stays open: who asks during a reload is answered after it."""
+    port = free_port()
+    with Background(folder, "run", "--reload", "--port", str(port)) as run:
+        run.says("ready: web")
+        done, failures = threading.Event(), []
+
+        def ask():
+            while not done.is_set():
+                try:
+                    _get(port, "/word")
+                except ConnectionRefusedError as error:
+                    failures.append(error)
+                except OSError as error:
+                    if isinstance(getattr(error, "reason", None), ConnectionRefusedError):
+                        failures.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        (folder / "app.py").write_text((folder / "app.py").read_text() + "\n# changed\n")
+        run.says("ready in")
+        done.set()
+        asking.join()
+        assert failures == []
+        assert run.end() == 0
+
+
+def test_reload_takes_the_next_port_if_the_wanted_one_is_taken(folder):
+    """And says so; without --reload it is an error."""
+    port = free_port()
+    with Background(folder, "run", "--port", str(port)) as first, Background(folder, "run", "--reload", "--port", str(port)) as second:
+        first.says("ready: web")
+        second.says(f"Port {port} on 127.0.0.1 is in use")
+        second.says("ready: web")
+        assert f"http://127.0.0.1:{port + 1}" in second.text or f"Trying {port + 2}" in second.text
+        assert (second.end(), first.end()) == (0, 0)
+
+
+def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
+    """Several processes answer; a crash is told and healed; SIGTERM drains all of them."""
+    port = free_port()
+    with Background(folder, "run", "--workers", "2", "--port", str(port)) as run:
+        run.says("2 workers")
+        seen = {_get(port, "/pid") for _ in range(60)}
+        with pytest.raises(OSError):
+            _get(port, "/die")
+        run.says("ended with exit code 3; starting it again in 0.5 s")
+        until = time.monotonic() + 20
+        while len({_get(port, "/pid") for _ in range(20)} - seen) == 0:
+            assert time.monotonic() < until, run.text
+        assert run.end() == 0
+        for pid in seen:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+def test_workers_that_cannot_start_end_the_command(folder):
+    """The first worker's message, and exit code 1."""
+    (folder / "app.py").write_text("raise RuntimeError('not today')\n")
+    done = cliffracer("run", "--workers", "3", cwd=folder)
+    assert done.code == 1
+    assert done.err.count("RuntimeError: not today") == 1
+    assert done.err.endswith("Error: the first worker ended with exit code 1; see above.\n")
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(folder):
+    """SIGKILL of the parent is seen by its children, which drain and end."""
+    port = free_port()
+    with Background(folder, "run", "--workers", "2", "--port", str(port)) as run:
+        run.says("2 workers")
+        pids = {_get(port, "/pid") for _ in range(40)}
+        run.process.kill()
+        run.process.wait()
+        until = time.monotonic() + 20
+        while any(_lives(pid) for pid in pids):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in _state(pid)
+
+
+def _state(pid):
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return "zombie"
+    return next((line for line in lines if line.startswith("State:")), "")
+
+
+def test_reload_and_workers_do_not_go_together(folder):
+    """Wrong usage: exit code 2."""
+    done = cliffracer("run", "--reload", "--workers", "2", cwd=folder)
+    assert done.code == 2
+    assert "give --reload or --workers" in done.err
+
+
+def test_the_banner_says_what_is_served_and_where(folder):
+    """On a terminal: names, addresses, embedded or not, what to try; each line at most as wide as the terminal."""
+    (folder / "app.py").write_text(
+        (folder / "app.py").read_text()
+        + "\n".join(f"@app.rpc\nasync def method_{n}(a: int) -> int: return a" for n in range(30))
+        + "\n@app.on('user.created')\nasync def greet(name: str) -> None: ...\n@app.every('1h')\nasync def tidy() -> None: ...\n"
+        + "import os, signal, threading\nthreading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
+    )
+    printed = on_terminal("run", "--port", "0", cwd=folder, columns=80, NO_COLOR="1", CLIFFRACER_NAMESPACE=f"b{free_port()}")
+    assert "  development  ready in " in printed
+    assert "web 0.1.0\n    HTTP      GET /word · GET /pid · GET /die\n" in printed
+    assert "events    user.created → greet (durable " in printed
+    assert "timers    tidy every 1h\n" in printed
+    assert "NATS        embedded, for development (.cliffracer/)\n" in printed
+    assert "try         cliffracer call web.method_0 a=…\n" in printed
+    assert max(len(line) for line in printed.split("Ctrl-C stops")[0].splitlines()) <= 80
