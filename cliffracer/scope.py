@@ -248,8 +248,8 @@ class Scope(Surroundings):
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def use(self, part: Any) -> None:
-        """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group()`` returns."""
-        self.include(part.group())
+        """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
+        self.include(part.group(self))
 
     def include(self, group: "Group", prefix: str = "") -> None:
         """Take over everything that a group declares, now and until start, its paths under both prefixes."""

@@ -35,7 +35,7 @@ class Credentials(msgspec.Struct):
 
 
 class Accounts:
-    """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, and ``register`` if that is open to all.
+    """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, ``reset``; ``register`` if all may.
 
     Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``.
     """
@@ -45,12 +45,13 @@ class Accounts:
         self._register = register
         self._roles = roles
 
-    def group(self) -> Group:
+    def group(self, app: Any) -> Group:
         """Return the handlers, for `App.use`."""
         group = Group("accounts", prefix=self._prefix)
         _provide(group)
         _sign_in(group)
         _signed_in(group)
+        _reset(group, app)
         if self._register:
             _register(group, self._roles)
         return group
@@ -108,6 +109,21 @@ def _signed_in(group: Group) -> None:
     async def password(old: str, new: str, *, identity: Identity = provided, sessions: Sessions = provided) -> None:
         """Change the password; every session ends."""
         await sessions.set_password(UUID(identity.subject), old, new)
+
+
+def _reset(group: Group, app: Any) -> None:
+    @group.post("/reset", status=202, tags=("accounts",))
+    @public
+    async def reset(username: str, *, request: Request = provided, sessions: Sessions = provided) -> None:
+        """Ask for a new password: `ResetAsked` is emitted, for whoever sends mail; the answer does not say whether anybody is called so."""
+        asked = await sessions.ask_reset(username, request.client.host if request.client else "")
+        await app.emit(asked)
+
+    @group.post("/reset/confirm", tags=("accounts",))
+    @public
+    async def confirm_reset(token: str, password: str, *, sessions: Sessions = provided) -> None:
+        """Set a new password by the token of `ResetAsked`, which is good once; every session ends."""
+        await sessions.reset(token, password)
 
 
 def _register(group: Group, roles: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from cliffracer.errors import Conflict, NotFound, Overloaded, SetupError, Unauthenticated
+from cliffracer.events import Event
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
@@ -17,7 +18,9 @@ from cliffracer.settings import Settings
 
 WINDOW = 300
 """Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
-PER_ACCOUNT, PER_ADDRESS = 10, 100
+PER_ACCOUNT, PER_ADDRESS, PER_RESET = 10, 100, 3
+RESET = "reset+jwt"
+RESET_LIFE = 900.0
 _LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
 
 
@@ -29,6 +32,16 @@ class Account(msgspec.Struct, frozen=True):
     roles: list[str]
     permissions: list[str]
     disabled: bool = False
+
+
+class ResetAsked(Event, subject="accounts.reset_asked"):
+    """Somebody forgot a password: send them the token. It is None for a name that nobody has; then send nothing."""
+
+    username: str
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<ResetAsked {self.username}>"
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -141,6 +154,34 @@ class Sessions:
         if not await self._passwords.check(old, known):
             raise Unauthenticated("name or password is wrong")
         await self._set_password(account, await self._passwords.hash(new))
+        await self.end_all(account)
+
+    async def ask_reset(self, username: str, address: str) -> ResetAsked:
+        """Return what to emit for somebody who forgot a password, whether or not there is such an account."""
+        name = normal(username)
+        await self._allow(f"reset {name}", PER_RESET)
+        await self._allow(f"address {address}", PER_ADDRESS)
+        row = await self._db.fetch_one("SELECT id, password FROM cliffracer_accounts WHERE username = %s AND NOT disabled", name)
+        subject, known = ("nobody", "") if row is None else (str(row["id"]), row["password"])
+        token = self._authority.tokens.issue(subject, ttl=RESET_LIFE, typ=RESET, claims={"was": _digest(known)})
+        return ResetAsked(name, None if row is None else token)
+
+    async def reset(self, token: str, password: str) -> None:
+        """Set a new password for who has the token of a `ResetAsked`; it is used up by that, since the password was another."""
+        try:
+            claims = self._authority.tokens.verify(token, typ=RESET)
+        except RefusedToken:
+            raise Unauthenticated("the token is not valid", reason="invalid_token") from None
+        account = UUID(claims["sub"])
+        known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
+        if known is None or _digest(known) != claims.get("was"):
+            raise Unauthenticated("the token is not valid", reason="invalid_token")
+        hashed = await self._passwords.hash(password)
+        done = await self._db.execute(
+            "UPDATE cliffracer_accounts SET password = %s WHERE id = %s AND password = %s", hashed, account, known
+        )
+        if not done:  # somebody else used it just now
+            raise Unauthenticated("the token is not valid", reason="invalid_token")
         await self.end_all(account)
 
     async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:

@@ -144,3 +144,22 @@ async def test_command_line() -> None:
         await users("roles", "bob", "--role", "guest")
         assert "guest" in await users("ls")
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
+
+
+async def test_resetting_the_password() -> None:
+    """The token comes by an event, is good once, and ends all sessions; nobody learns from the answer who has an account."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        known = await t.http.post("/auth/reset", json={"username": "ada"})
+        unknown = await t.http.post("/auth/reset", json={"username": "bob"})
+        assert (known.status_code, known.content) == (unknown.status_code, unknown.content) == (202, known.content)
+        await t.settled()
+        sent = {event.data["username"]: event.data["token"] for event in t.emitted("accounts.reset_asked")}
+        assert sent["bob"] is None
+        body = {"token": sent["ada"], "password": "yet another password"}
+        assert (await t.http.get("/hello", headers={"Authorization": f"Bearer {sent['ada']}"})).status_code == 401
+        assert (await t.http.post("/auth/reset/confirm", json=body)).status_code == 204
+        assert (await t.http.post("/auth/reset/confirm", json=body)).status_code == 401
+        assert (await t.http.post("/auth/reset/confirm", json={**body, "token": tokens["access_token"]})).status_code == 401
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
+        assert (await t.http.post("/auth/login", json={**ADA, "password": body["password"]})).status_code == 200
