@@ -11,6 +11,7 @@ import pytest
 
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.bus import connect
+from cliffracer.messaging.transport import dial
 from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.stock import StockBus
@@ -133,8 +134,9 @@ async def test_nkeys_without_the_library(given: dict[str, str], monkeypatch: pyt
     assert str(caught.value) == 'NATS_CREDS and NATS_NKEY need nkeys: pip install "cliffracer[nkeys]".'
 
 
-async def test_a_port_that_answers_nothing(connected: Any) -> None:
+async def test_a_port_that_answers_nothing(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that never greets is given up within the bounds of one attempt."""
+    monkeypatch.setattr(dial, "_STEP", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with asyncio.timeout(10):
             with pytest.raises(Unavailable, match="no answer in time"):

@@ -32,9 +32,9 @@ class Flood(threading.Thread):
 
 
 async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: NatsServer, transport: str) -> None:
-    """While 20,000 messages for a slow receiver come in, the loop turns, and what else arrives is handled in between."""
+    """While 10,000 messages for a slow receiver come in, the loop turns, and what else arrives is handled in between."""
     got = turns = 0
-    longest = 1000 if transport == "fast" else 20_001  # messages in one turn of the loop; nats-py has no such bound
+    longest = 1000 if transport == "fast" else 10_001  # messages in one turn of the loop; nats-py has no such bound
 
     def slow(_subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         nonlocal got
@@ -46,11 +46,11 @@ async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: 
     await bus.subscribe("flood", slow)
     await bus.subscribe("health", lambda _, reply, __, payload: bus.publish(reply, payload))
     await bus.flush()
-    flood = Flood(server.port, 20_000, 16)
+    flood = Flood(server.port, 10_000, 16)
     flood.start()
     answers = []
     async with asyncio.timeout(60):
-        while got < 20_000:
+        while got < 10_000:
             before = got
             await asyncio.sleep(0)
             turns += 1
@@ -62,7 +62,7 @@ async def test_a_flood_on_one_subject_does_not_starve_another(bus: Bus, server: 
 
 
 async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
-    """100 MB for a receiver that is slower than the sender wait in the kernel and in the server, not here."""
+    """60 MB for a receiver that is slower than the sender wait in the kernel and in the server, not here."""
     with NatsServer("write_deadline: 60s, max_pending: 512MB") as server:
         bus = await connected(server.url)
         got = 0
@@ -77,15 +77,15 @@ async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
         await bus.subscribe("flood", slow)
         await bus.flush()
         before = resident()
-        flood = Flood(server.port, 50_000, 2000)
+        flood = Flood(server.port, 30_000, 2000)
         flood.start()
         peak = 0.0
         async with asyncio.timeout(60):
-            while got < 100_000_000:
+            while got < 60_000_000:
                 await asyncio.sleep(0.01)
                 peak = max(peak, resident() - before)
         await asyncio.to_thread(flood.join)
-        await eventually(lambda: got == 100_000_000)
+        await eventually(lambda: got == 60_000_000)
     assert peak < 24
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.transport import line
 from tests.messaging.transport.conftest import settings
 from tests.support.fake_nats import FakeNats
 from tests.support.nats import NatsServer
@@ -63,7 +64,7 @@ async def test_many_restarts_under_load(connected: Any, server: NatsServer) -> N
     async def caller() -> None:
         while not stop:
             try:
-                await bus.request(b"echo", b"x", timeout=1)
+                await bus.request(b"echo", b"x", timeout=0.3)
             except (Unavailable, DeadlineExceeded) as error:
                 outcomes.append(type(error).__name__)
             else:
@@ -107,12 +108,13 @@ async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: 
     await subscription.drain()
 
 
-async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsServer) -> None:
+async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with megabytes unsent."""
+    monkeypatch.setattr(line, "PATIENCE", 0.4)
     bus = await connected(server.url)
     server.pause()
     await fill(bus)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(5):
         await bus.close()
 
 
@@ -234,14 +236,14 @@ async def test_a_lame_duck_of_the_real_server(connected: Any, server: NatsServer
 
 
 async def test_attempts_spread_out(connected: Any) -> None:
-    """A server that refuses is asked less and less often: six attempts take more than half a second."""
+    """A server that refuses is asked less and less often: five pauses, each twice as long, at half of it or more."""
     async with FakeNats() as fake:
         bus = await connected(fake.url)
         fake.greeting_error = "maximum connections exceeded"
         before, since = fake.connects, time.monotonic()
         fake.hang_up()
-        await eventually(lambda: fake.connects >= before + 6)
-        assert time.monotonic() - since > 0.5
+        await eventually(lambda: fake.connects >= before + 5)
+        assert time.monotonic() - since > 0.3
         fake.greeting_error = None
         await eventually(lambda: bus.connected)
 
