@@ -44,6 +44,7 @@ class Frozen(msgspec.Struct, frozen=True):
     startup: tuple[Function, ...]
     shutdown: tuple[Function, ...]
     checks: tuple[HealthCheck, ...]
+    accesses: tuple[Function, ...]
     statics: tuple[declarations.Static, ...]
     models: tuple[type, ...]
     """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
@@ -232,6 +233,7 @@ class App(Scope):
             startup=tuple(f for scope, _ in scopes for f in scope.startup),
             shutdown=tuple(f for scope, _ in scopes for f in scope.shutdown),
             checks=tuple(c for scope, _ in scopes for c in scope.checks),
+            accesses=tuple(f for scope, _ in scopes for f in scope.accesses),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
             models=tuple(self._models),
         )

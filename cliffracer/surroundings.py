@@ -24,6 +24,7 @@ class Surroundings:
         self.startup: list[Function] = []
         self.shutdown: list[Function] = []
         self.checks: list[HealthCheck] = []
+        self.accesses: list[Function] = []
         self.live = 0
         """How many runtimes serve these declarations now; while there is one, nothing can be added."""
 
@@ -79,6 +80,12 @@ class Surroundings:
             return function
 
         return declare
+
+    def on_access(self, function: F) -> F:
+        """Be told of every call of a handler with a rule: ``def audit(access)``, an `Access`, let in or refused; it may be async."""
+        self._open()
+        self.accesses.append(function)
+        return function
 
     def on_startup(self, function: F) -> F:
         """Run once when NATS, database and providers are there and before anything is served."""

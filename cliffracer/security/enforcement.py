@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
 from cliffracer.context import STORED, Context
@@ -25,11 +27,25 @@ _LOOK = 1.0  # seconds between two looks at the token of a stream or socket
 _CALLED = (Rpc, Subscription, Route, Socket)
 
 
+class Access(msgspec.Struct, frozen=True):
+    """One call of a handler with a rule, as ``@app.on_access`` is told of it."""
+
+    identity: Identity | None
+    service: str
+    handler: str
+    kind: str
+    correlation_id: str
+    """The same on every hop, so that the log of all services tells the whole way."""
+    refused: str | None
+    """``Unauthenticated`` or ``Forbidden``; None for a call that was let in."""
+
+
 class Enforcement:
     """The rules of all apps of a process, and whom their callers are recognised by."""
 
-    def __init__(self, authority: Authority, policies: dict[Any, Policy]) -> None:
+    def __init__(self, authority: Authority, policies: dict[Any, Policy], hooks: dict[Any, tuple[Any, ...]]) -> None:
         self.authority = authority
+        self._hooks = hooks
         self._policies = policies
 
     def policy(self, record: Record) -> Policy | None:
@@ -43,7 +59,7 @@ class Enforcement:
             return inner
         if policy.public:
             return _recognised(self.authority, inner)
-        return _guarded(self.authority, policy, signature, inner, lasting=isinstance(record, Socket))
+        return _guarded(self.authority, policy, signature, inner, self._hooks.get(record.function, ()), lasting=isinstance(record, Socket))
 
 
 def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
@@ -61,7 +77,8 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
             f"Tokens are configured, and nothing says who may call {_listed(forgotten)}. "
             "Put @requires(...) or @public on each, or set auth_required."
         )
-    return Enforcement(Authority.of(settings), policies)
+    hooks = {d.record.function: f.accesses for f in frozen for d in f.declared}
+    return Enforcement(Authority.of(settings), policies, hooks)
 
 
 def _policy(declared: Declared, settings: Settings) -> Policy | None:
@@ -99,14 +116,14 @@ def _recognised(authority: Authority, inner: Step) -> Step:
     return step
 
 
-def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step, *, lasting: bool) -> Step:
+def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step, hooks: Sequence[Any], *, lasting: bool) -> Step:
     rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
     names = tuple(p.name for p in signature.accepts)
     checks = binder(policy, signature.function, names)
     own = authority.issuer is None
     lasts = lasting or signature.streams
 
-    async def step(call: Call) -> Any:
+    async def admit(call: Call) -> Identity:
         context = call.context
         try:
             identity = _recognise(authority, context) if own else await _recognised_by(authority, context)
@@ -117,17 +134,46 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
         for rule in rules:
             if not rule.allows(identity.roles, identity.permissions):
                 raise Forbidden(f"{identity.subject} may not do this", reason="insufficient_scope")
-        for _, check in checks:
-            allowed = check(identity, context, dict(zip(names, call.arguments, strict=False)))
-            if inspect.isawaitable(allowed):
-                allowed = await allowed
-            if not allowed:
-                raise Forbidden(f"{identity.subject} may not do this")
+        if checks:
+            await _check(checks, identity, context, dict(zip(names, call.arguments, strict=False)))
+        return identity
+
+    async def step(call: Call) -> Any:
+        identity = await (admit(call) if not hooks else _audited(hooks, admit, call))
         if not lasts:
             return await inner(call)
         return await _while_good(authority, identity, inner(call))
 
     return step
+
+
+async def _check(checks: Sequence[Any], identity: Identity, context: Context, arguments: dict[str, Any]) -> None:
+    for _, check in checks:
+        allowed = check(identity, context, arguments)
+        if inspect.isawaitable(allowed):
+            allowed = await allowed
+        if not allowed:
+            raise Forbidden(f"{identity.subject} may not do this")
+
+
+async def _audited(hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Identity]], call: Call) -> Identity:
+    """Return who was let in; the app's hooks are told, also of who was not."""
+    try:
+        identity = await admit(call)
+    except (Unauthenticated, Forbidden) as refused:
+        await _tell(hooks, call, type(refused).__name__)
+        raise
+    await _tell(hooks, call, None)
+    return identity
+
+
+async def _tell(hooks: Sequence[Any], call: Call, refused: str | None) -> None:
+    context = call.context
+    access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused)
+    for hook in hooks:
+        told = hook(access)
+        if inspect.isawaitable(told):
+            await told
 
 
 async def _while_good(authority: Authority, identity: Identity, work: Awaitable[Any]) -> Any:

@@ -2,7 +2,9 @@
 
 import subprocess
 
-from cliffracer import App, Identity, provided, public, requires
+import pytest
+
+from cliffracer import App, Forbidden, Identity, Unauthenticated, provided, public, requires
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -69,3 +71,41 @@ def inner_copy() -> App:
     async def nothing() -> None: ...
 
     return app
+
+
+async def test_audit() -> None:
+    """A hook is told who called what, and who was refused, under one correlation id on every hop."""
+    seen: list[tuple[str | None, str, str | None, str]] = []
+    front, back = App("front"), App("back")
+
+    @back.on_access
+    @front.on_access
+    def audit(access) -> None:
+        subject = None if access.identity is None else access.identity.subject
+        seen.append((subject, f"{access.service}.{access.handler}", access.refused, access.correlation_id))
+
+    @front.rpc
+    @requires
+    async def ask() -> str:
+        return await front.call("back.answer")
+
+    @back.rpc
+    @requires("answers")
+    async def answer() -> str:
+        return "yes"
+
+    async with running(front, back) as t:
+        with pytest.raises(Unauthenticated):
+            await t.call("ask")
+        with t.acting("ada"), pytest.raises(Forbidden):
+            await t.call("ask")
+        with t.acting("bob", permissions=["answers"]):
+            assert await t.call("ask") == "yes"
+    assert [entry[:3] for entry in seen] == [
+        (None, "front.ask", "Unauthenticated"),
+        ("ada", "front.ask", None),
+        ("ada", "back.answer", "Forbidden"),
+        ("bob", "front.ask", None),
+        ("bob", "back.answer", None),
+    ]
+    assert seen[1][3] == seen[2][3] != seen[3][3] == seen[4][3]
