@@ -5,7 +5,7 @@ as long as the event may be replayed, that is until somebody deletes it; that of
 """
 
 from cliffracer.context import new_id
-from cliffracer.errors import NotFound, TooLarge
+from cliffracer.errors import NotFound, SetupError, TooLarge
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -13,7 +13,8 @@ from cliffracer.wire.headers import Headers
 
 CLAIM = "Cliffracer-Claim"
 MOST = 64 * 1024 * 1024  # bytes of one payload
-ROOM = 20 * 1024  # bytes that headers may take
+ROOM = 20 * 1024
+"""Bytes that headers may take."""
 _MARK = b"\ncliffracer-claim:"
 
 
@@ -39,8 +40,21 @@ class Claims:
         if len(payload) > self._most:
             raise TooLarge(f"the payload takes {len(payload)} bytes; {self._most} is the limit", size=len(payload), limit=self._most)
         name = new_id()
-        await self._store.put(name, payload)
+        try:
+            await self._store.put(name, payload)
+        except SetupError:  # no JetStream
+            limit = self._bus.max_payload
+            raise TooLarge(f"the payload takes {len(payload)} bytes; without JetStream {limit} is the limit", limit=limit) from None
         return name
+
+    async def fitting(self, payload: bytes, block: bytes | None) -> tuple[bytes, bytes | None]:
+        """Return what to send, (payload, header block): as they are, or a claim in place of the payload if that is too large."""
+        return await self.claim(payload, block) if self.too_large(payload) else (payload, block)
+
+    async def claim(self, payload: bytes, block: bytes | None) -> tuple[bytes, bytes]:
+        """Return (nothing, header block with a claim), to be sent in place of a payload."""
+        name = await self.stash(payload)
+        return b"", (block or b"NATS/1.0\r\n\r\n")[:-2] + f"{CLAIM}: {name}\r\n\r\n".encode()
 
     async def redeem(self, block: bytes | None) -> bytes:
         """Return the payload that a message stands for; `NotFound` if it is gone."""

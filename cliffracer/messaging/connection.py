@@ -9,9 +9,10 @@ from typing import Any
 
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current, new_id
-from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, ServiceError, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, NotFound, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
@@ -43,6 +44,7 @@ class Connection:
         self.deadline = deadline
         self.directory = Directory(bus, subjects)
         self.rooms = Rooms(bus, subjects)
+        self._large = Claims(JetStream(bus), subjects.namespace, "calls")
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
@@ -57,12 +59,16 @@ class Connection:
         seconds = self._seconds(context, timeout)
         block = write_call(*_who(context), seconds, self._token(context))
         payload = encode(arguments)
+        if len(payload) + ROOM > self.bus.max_payload:
+            payload, block = await self._large.claim(payload, block)
         try:
             reply = await self._ask(service, self.subjects.rpc(service, method), payload, block, seconds)
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
             reply = await self._ask_inside(service, method, payload, block, seconds)
+        if not reply.payload and is_claim(reply.block):
+            reply = Reply(None, await self._large.redeem(reply.block))
         return _result(reply, returns)
 
     def _ask(self, service: str, subject: str, payload: bytes, block: bytes, seconds: float) -> Coroutine[Any, Any, Reply]:
@@ -91,7 +97,8 @@ class Connection:
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
-            self.bus.publish(self.subjects.rpc(service, method).encode(), encode(arguments), block, inbox.subject, deadline=until)
+            payload, head = await self._large.fitting(encode(arguments), block)
+            self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, inbox.subject, deadline=until)
             while True:
                 reply, head, payload = await _next(arrived, until)
                 number, end = read_chunk(head)
@@ -137,7 +144,8 @@ class Connection:
     async def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
         """Yield events from now on; `Overloaded` ends a feed whose reader is 1,000 events behind."""
         decoder = _decoder(data)
-        waiting: deque[Received[Any]] = deque()
+        waiting: deque[tuple[bytes, bytes | None, bytes]] = deque()
+        large = Claims(JetStream(self.bus), self.subjects.namespace)
         wake = asyncio.Event()
         missed = 0
 
@@ -146,10 +154,7 @@ class Connection:
             if len(waiting) >= FEED_LIMIT:
                 missed += 1
             else:
-                try:
-                    waiting.append(received_from(self.subjects, subject, block, decoder.decode(payload)))
-                except InvalidInput:
-                    return  # not of this type: the durable handlers park it, a feed of another type has no use for it
+                waiting.append((subject, block, payload))
             wake.set()
 
         subscription = await self.bus.subscribe(self.subjects.event(pattern), receive)
@@ -157,7 +162,14 @@ class Connection:
             await self.bus.flush()
             while True:
                 while waiting:
-                    yield waiting.popleft()
+                    subject, block, payload = waiting.popleft()
+                    try:
+                        if not payload and is_claim(block):
+                            payload = await large.redeem(block)
+                        event = received_from(self.subjects, subject, block, decoder.decode(payload))
+                    except (InvalidInput, NotFound):
+                        continue  # not of this type: the durable handlers park it, a feed of another type has no use for it
+                    yield event
                 if missed:
                     raise Overloaded(f"the reader of {pattern} fell {FEED_LIMIT} events behind; {missed} were missed")
                 wake.clear()

@@ -15,7 +15,9 @@ from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.policy import PartlyFailedError
 from cliffracer.messaging.received import Arrival
 from cliffracer.signature import Signature, bare
@@ -46,6 +48,8 @@ class EventEndpoint:
         self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
+        self._large = Claims(JetStream(bus), subjects.namespace)
+        self._claims: set[asyncio.Task[None] | None] = set()
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
 
@@ -62,6 +66,9 @@ class EventEndpoint:
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         """Start handling one event; runs in the read loop."""
+        if not payload and is_claim(block):
+            self._claims.add(self._loop.create_task(self._claimed(subject, block)))
+            return
         context = self._context(block)
         try:
             arguments, event = self._arguments(subject, block, payload)
@@ -82,6 +89,15 @@ class EventEndpoint:
             asyncio.Task(answer, loop=self._loop, eager_start=True)
         else:  # the loop holds the task until its first step, in which the watch takes over
             context.task = self._loop.create_task(answer)
+
+    async def _claimed(self, subject: bytes, block: bytes | None) -> None:
+        """Fetch the payload that an event stands for, and start handling it."""
+        try:
+            self.receive(subject, b"", block, await self._large.redeem(block))
+        except ServiceError as error:
+            logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {}", error)
+        finally:
+            self._claims.discard(asyncio.current_task())
 
     async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
         try:

@@ -15,7 +15,9 @@ from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Un
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.chunks import Chunks
+from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
@@ -34,8 +36,10 @@ class RpcEndpoint:
     __slots__ = (
         "_array",
         "_bus",
+        "_claims",
         "_gate",
         "_handler",
+        "_large",
         "_loop",
         "_named",
         "_patience",
@@ -55,6 +59,7 @@ class RpcEndpoint:
         bus: Bus,
         subject: str,
         running: dict[bytes, Context],
+        large: Claims,
         patience: float = inf,
     ) -> None:
         self.record = record
@@ -71,6 +76,8 @@ class RpcEndpoint:
         self._named: Decoder[Any] = Decoder(signature.arguments())
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
+        self._large = large
+        self._claims: set[asyncio.Task[None] | None] = set()
 
     def receive(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
         self,
@@ -99,6 +106,9 @@ class RpcEndpoint:
             context = Context(handler.service, handler.name, "rpc", correlation, until, Headers(block), trace)
         try:
             if msgpack or payload[:1] != b"{":
+                if not payload and is_claim(block):
+                    self._claims.add(self._loop.create_task(self._claimed(reply, block)))
+                    return
                 arguments = self._arguments(payload, msgpack=msgpack)
             else:
                 arguments = astuple(self._named.decode(payload))
@@ -118,6 +128,15 @@ class RpcEndpoint:
         else:  # the loop holds the task until its first step, in which the watch takes over
             context.task = self._loop.create_task(answer)
 
+    async def _claimed(self, reply: bytes, block: bytes | None) -> None:
+        """Fetch the arguments that a request stands for, and start the call."""
+        try:
+            self.receive(b"", reply, block, await self._large.redeem(block))
+        except ServiceError as error:
+            self._fail(reply, error)
+        finally:
+            self._claims.discard(asyncio.current_task())
+
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
         try:
@@ -127,10 +146,10 @@ class RpcEndpoint:
             result = await invoke(self._handler, context, arguments)
             if not reply:
                 return
-            if msgpack:
-                self._bus.publish(reply, encode_msgpack(result), MSGPACK_REPLY)
-            else:
-                self._bus.publish(reply, encode(result))
+            body, block = (encode_msgpack(result), MSGPACK_REPLY) if msgpack else (encode(result), None)
+            if len(body) + ROOM > self._bus.max_payload:
+                body, block = await self._large.claim(body, block)
+            self._bus.publish(reply, body, block)
         except ServiceError as error:
             self._fail(reply, error)
         except Unencodable as error:
@@ -213,11 +232,12 @@ class RpcServer:
         self.local = f"{subjects.prefix}cliffracer.local.{new_id()}."
         """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
         self.endpoints: list[RpcEndpoint] = []
+        self._large = Claims(JetStream(bus), subjects.namespace, "calls")
 
     def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
         """Make the endpoint of one method; it is served from `start` on."""
         subject = self._subjects.rpc(self._service, record.name)
-        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._patience))
+        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._large, self._patience))
 
     async def start(self) -> None:
         """Subscribe: requests come from the next flush of the bus on."""

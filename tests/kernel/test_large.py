@@ -1,0 +1,107 @@
+"""Calls and events over the server's limit for one message: through the object store, and nobody notices."""
+
+import asyncio
+
+import pytest
+
+from cliffracer import App, TooLarge
+from cliffracer.messaging.claims import MOST
+from cliffracer.runtime import running as served
+from cliffracer.settings import Settings
+from cliffracer.testing import running
+from cliffracer.wire.headers import Headers
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+SIZE = 3_000_000
+
+
+def make() -> tuple[App, list[tuple[str, int]]]:
+    app, got = App("files"), []
+
+    @app.rpc
+    async def measure(text: str) -> int:
+        return len(text)
+
+    @app.rpc
+    async def make_text(size: int) -> str:
+        return "x" * size
+
+    @app.rpc
+    async def note(text: str) -> None:
+        got.append(("note", len(text)))
+
+    @app.on("file.stored")
+    async def durable(text: str) -> None:
+        got.append(("durable", len(text)))
+
+    @app.on("file.stored", each=True)
+    async def everywhere(text: str) -> None:
+        got.append(("everywhere", len(text)))
+
+    return app, got
+
+
+async def test_large_arguments_and_results_travel():
+    """In either direction, and both at once."""
+    app, _ = make()
+    async with running(app) as t:
+        assert await t.call("measure", text="x" * SIZE) == SIZE
+        assert len(await t.call("make_text", size=SIZE)) == SIZE
+        assert await t.call("measure", text="small") == 5
+
+
+async def test_large_one_way_calls_and_events_travel():
+    """To durable functions, to every replica, and to feeds."""
+    app, got = make()
+    fed: list[int] = []
+
+    async def feed() -> None:
+        async for event in app.events("file.*", str):
+            fed.append(len(event.data))  # noqa: PERF401 - it has no end
+
+    async with running(app) as t:
+        feeding = asyncio.create_task(feed())
+        while not fed:
+            await app.emit("file.seen", "x", durable=False)
+            await t.up.bus.flush()
+        await app.emit("file.stored", "x" * SIZE)
+        await app.service("files").send.note(text="x" * SIZE)
+        await eventually(lambda: len(got) == 3 and fed[-1] == SIZE)
+        feeding.cancel()
+    assert sorted(got) == [("durable", SIZE), ("everywhere", SIZE), ("note", SIZE)]
+
+
+async def test_there_is_a_limit_of_ours():
+    """The caller is told, whichever way it was too much."""
+    app, _ = make()
+    async with running(app) as t:
+        with pytest.raises(TooLarge, match="is the limit"):
+            await t.call("measure", text="x" * (MOST + 1))
+        with pytest.raises(TooLarge, match="is the limit"):
+            await t.call("make_text", size=MOST + 1)
+
+
+async def test_a_claim_that_is_not_there_is_answered():
+    """A client that makes one up gets an error, and the next call works."""
+    app, _ = make()
+    async with running(app) as t:
+        subject = f"{t.settings.namespace}.files.measure".encode() if t.settings.namespace else b"files.measure"
+        reply = await t.up.bus.request(subject, b"", b"NATS/1.0\r\nCliffracer-Claim: nothing\r\n\r\n", timeout=5)
+        assert Headers(reply.block)["Nats-Service-Error-Code"] == "404"
+        assert await t.call("measure", text="small") == 5
+
+
+async def test_without_jetstream_the_limit_is_the_servers():
+    """And the error says so."""
+    with NatsServer() as server:
+        app = App("files")
+
+        @app.rpc
+        async def measure(text: str) -> int:
+            return len(text)
+
+        async with served(app, Settings(nats_url=server.url, wait=5.0)):
+            assert await app.call(measure, text="small") == 5
+            with pytest.raises(TooLarge, match="without JetStream 1048576 is the limit"):
+                await app.call(measure, text="x" * SIZE)
