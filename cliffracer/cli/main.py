@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from cliffracer.cli.output import tell
 from cliffracer.errors import CliffracerError
 
+COMPLETE = "_CLIFFRACER_COMPLETE"
+"""Set by the shell that asks how a word goes on."""
 SECTIONS = {
     "Develop": {
         "run": ("serving", "Run one or more apps."),
@@ -76,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. A mistake of the user's is a message, never a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = cli.main(given, prog_name="cliffracer", standalone_mode=False)
+        code = _run(given)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -86,7 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 1
     except (KeyboardInterrupt, click.Abort):
         code = 130
-    except BrokenPipeError:  # the reader has seen enough: `cliffracer services | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not fail again
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
+
+
+def _run(given: list[str]) -> int:
+    """Do what click's own ``main`` does, but let every exception out."""
+    asked = os.environ.get(COMPLETE)
+    if asked:
+        return shell_complete(cli, {}, "cliffracer", COMPLETE, asked)
+    with cli.make_context("cliffracer", given) as context:
+        cli.invoke(context)
+    return 0

@@ -45,7 +45,7 @@ def on_terminal(*arguments: str, cwd: Path, columns: int = 80, **env: str) -> st
     process = subprocess.Popen(
         [*PROGRAM, *arguments],
         cwd=cwd,
-        env=environment(TERM="xterm", COLUMNS=str(columns), **env),
+        env=environment(**{"TERM": "xterm", "COLUMNS": str(columns), **env}),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

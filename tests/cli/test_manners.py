@@ -1,0 +1,170 @@
+"""How every command behaves: quick and readable help, colours on terminals only, quiet ends, exit codes."""
+
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cliffracer.cli.main import COMMANDS, cli
+from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
+from tests.support.nats import free_port
+
+HEAVY = ("nats", "psycopg", "starlette", "uvicorn", "loguru", "uvloop", "authlib", "joserfc")
+SERVICE = "from cliffracer import App\napp = App('quiet')\n@app.rpc\nasync def echo(text: str) -> str: return text\n"
+
+
+def _subcommands():
+    for name in COMMANDS:
+        command = cli.get_command(None, name)
+        yield (name,)
+        yield from ((name, each) for each in getattr(command, "commands", {}))
+
+
+ALL = sorted(_subcommands())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written(tmp_path, quiet=SERVICE)
+
+
+@pytest.mark.parametrize("command", [(), *ALL], ids=" ".join)
+def test_help_imports_nothing_heavy_and_fits_a_terminal(command, tmp_path):
+    """What does the work is imported when there is work; no line is wider than 80 columns."""
+    code = (
+        "import sys; from cliffracer.cli.main import main\n"
+        f"try: main({[*command, '--help']!r})\n"
+        f"except SystemExit as end: print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(COLUMNS="80"), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == "0 []\n"
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_help_takes_less_than_300_ms_of_cpu(tmp_path):
+    """The best of five, since other programs run here too."""
+
+    def spent():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cliffracer("call", "--help", cwd=tmp_path)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(spent() for _ in range(5)) < 0.3
+
+
+def test_every_command_is_described_once(tmp_path):
+    """The list of commands has each with the words of its own help."""
+    listed = cliffracer("--help", cwd=tmp_path).out
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name.ljust(10)}  {text}\n" in listed
+        assert cli.get_command(None, name).short_help == text
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("rn", "run"), ("service", "services"), ("route", "routes")])
+def test_a_mistyped_command_is_met_with_what_was_meant(typed, meant, tmp_path):
+    """Wrong usage is exit code 2."""
+    done = cliffracer(typed, cwd=tmp_path)
+    assert done.code == 2
+    assert f"There is no command '{typed}'. Did you mean {meant}?" in done.err
+
+
+def test_a_mistyped_option_too(tmp_path):
+    """The nearest ones are named."""
+    done = cliffracer("run", "--prot", "1", cwd=tmp_path)
+    assert done.code == 2
+    assert "--port" in done.err
+
+
+@pytest.mark.parametrize(("env", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals(folder, env, colour):
+    """Not where NO_COLOR is set or the terminal has none; errors and tables alike."""
+    for command in (("routes", "quiet:app"), ("routes", "nomod:app"), ("config",)):
+        printed = on_terminal(*command, cwd=folder, **env)
+        assert ("\x1b[" in printed) == colour
+
+
+def test_pipes_get_no_colours_unless_asked(folder):
+    """FORCE_COLOR asks."""
+    assert "\x1b[" not in cliffracer("routes", "quiet:app", cwd=folder).out
+    assert "\x1b[" in cliffracer("routes", "quiet:app", cwd=folder, FORCE_COLOR="1").out
+
+
+def test_tables_are_as_wide_as_the_terminal_at_most_and_whole_on_pipes(folder):
+    """What is cut on a narrow terminal is there for grep."""
+    name = "a_function_with_quite_a_long_name_for_narrow_terminals"
+    written(folder, long=f"from cliffracer import App\napp = App('long')\n@app.rpc\nasync def {name}() -> None: ...\n")
+    shown = on_terminal("routes", "long:app", cwd=folder, columns=50, NO_COLOR="1")
+    assert max(map(len, shown.splitlines())) <= 50
+    assert "…" in shown
+    assert f"long.{name}" in cliffracer("routes", "long:app", cwd=folder).out
+
+
+@pytest.mark.parametrize("command", [("config",), ("routes", "quiet:app"), ("--help",)])
+def test_a_reader_that_has_seen_enough_is_no_error(folder, command):
+    """`| head` ends it without a word."""
+    process = subprocess.Popen(
+        [*PROGRAM, *command], cwd=folder, env=environment(PYTHONUNBUFFERED=""), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("run", "quiet:app"), "ready: quiet"),
+        (("tail",), "Ctrl-C stops"),
+        (("top", "--interval", "0.2"), "calls/s"),
+        (("servers", "up", "--no-database"), "Ctrl-C stops"),
+    ],
+)
+def test_ctrl_c_ends_it_without_a_traceback(folder, command, says):
+    """SIGINT is how people stop these."""
+    env = {"CLIFFRACER_NAMESPACE": f"quiet{free_port()}"}
+    if command[0] == "top":
+        with Background(folder, "run", "quiet:app", **env) as run, Background(folder, *command, **env) as looking:
+            run.says("ready")
+            looking.says(says)
+            assert looking.end(signal.SIGINT) == 130
+            assert "Traceback" not in looking.text
+        return
+    with Background(folder, *command, **env) as running:
+        running.says(says)
+        assert running.end(signal.SIGINT) in {0, 130}
+        assert "Traceback" not in running.text
+        assert "Aborted" not in running.text
+
+
+@pytest.mark.parametrize("command", [("routes", "quiet:app"), ("services",), ("config",), ("dead", "ls"), ("servers", "status")])
+def test_json_is_json(folder, command):
+    """Everything that lists has --json."""
+    import json
+
+    done = cliffracer(*command, "--json", cwd=folder, CLIFFRACER_NAMESPACE=f"json{free_port()}")
+    assert done.code == 0
+    assert isinstance(json.loads(done.out), list)
+
+
+def test_the_servers_of_a_folder(folder):
+    """Started, seen, stopped, forgotten; in a folder of their own."""
+    home = {"CLIFFRACER_HOME": str(folder), "CLIFFRACER_DEV_GRACE": "30"}
+    assert cliffracer("servers", "status", cwd=folder, **home).out.startswith("No server was ever started in ")
+    with Background(folder, "servers", "up", "--no-database", **home) as up:
+        up.says("export NATS_URL=nats://")
+        assert "running" in cliffracer("servers", "status", cwd=folder, **home).out
+        done = cliffracer("servers", "stop", cwd=folder, **home)
+        assert (done.code, "is in use" in done.err) == (1, True)
+        assert up.end(signal.SIGINT) == 0
+    assert cliffracer("servers", "stop", cwd=folder, **home).out == "stopped\n"
+    assert "stopped" in cliffracer("servers", "status", cwd=folder, **home).out
+    assert "nats" in cliffracer("servers", "logs", cwd=folder, **home).out
+    assert cliffracer("servers", "reset", cwd=folder, stdin="n\n", **home).code == 130
+    assert cliffracer("servers", "reset", "--yes", cwd=folder, **home).out == "forgotten\n"
