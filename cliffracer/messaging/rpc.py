@@ -107,7 +107,7 @@ class RpcEndpoint:
         try:
             if msgpack or payload[:1] != b"{":
                 if not payload and is_claim(block):
-                    self._claims.add(self._loop.create_task(self._claimed(reply, block)))
+                    self._claim(reply, block)
                     return
                 arguments = self._arguments(payload, msgpack=msgpack)
             else:
@@ -117,8 +117,7 @@ class RpcEndpoint:
             else:
                 gate.admit(context.remaining())
         except ServiceError as refused:
-            handler.stats.fail(f"{type(refused).__name__} {refused.code}")
-            self._fail(reply, refused)
+            self._refuse(reply, refused)
             return
         if reply:
             self._running[reply] = context
@@ -127,6 +126,13 @@ class RpcEndpoint:
             asyncio.Task(answer, loop=self._loop, eager_start=True)
         else:  # the loop holds the task until its first step, in which the watch takes over
             context.task = self._loop.create_task(answer)
+
+    def _refuse(self, reply: bytes, error: ServiceError) -> None:
+        self.stats.fail(f"{type(error).__name__} {error.code}")
+        self._fail(reply, error)
+
+    def _claim(self, reply: bytes, block: bytes | None) -> None:
+        self._claims.add(self._loop.create_task(self._claimed(reply, block)))
 
     async def _claimed(self, reply: bytes, block: bytes | None) -> None:
         """Fetch the arguments that a request stands for, and start the call."""
