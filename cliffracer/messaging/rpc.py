@@ -90,6 +90,8 @@ class RpcEndpoint:
         if reply and not reply.startswith(_INBOX):
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
             return
+        if not payload and self._fetches(reply, block):
+            return
         handler, gate, seconds = self._handler, self._gate, self._seconds
         if block is None:
             msgpack, window = False, 0
@@ -106,9 +108,6 @@ class RpcEndpoint:
             context = Context(handler.service, handler.name, "rpc", correlation, until, Headers(block), trace)
         try:
             if msgpack or payload[:1] != b"{":
-                if not payload and is_claim(block):
-                    self._claim(reply, block)
-                    return
                 arguments = self._arguments(payload, msgpack=msgpack)
             else:
                 arguments = astuple(self._named.decode(payload))
@@ -131,8 +130,12 @@ class RpcEndpoint:
         self.stats.fail(f"{type(error).__name__} {error.code}")
         self._fail(reply, error)
 
-    def _claim(self, reply: bytes, block: bytes | None) -> None:
+    def _fetches(self, reply: bytes, block: bytes | None) -> bool:
+        """Say whether a request only stands for its arguments; then they are being fetched, and it starts with them."""
+        if not is_claim(block):
+            return False
         self._claims.add(self._loop.create_task(self._claimed(reply, block)))
+        return True
 
     async def _claimed(self, reply: bytes, block: bytes | None) -> None:
         """Fetch the arguments that a request stands for, and start the call."""
