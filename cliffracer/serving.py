@@ -18,12 +18,12 @@ from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, refuse
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.invoke import Handler, invoke
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.described import described
 from cliffracer.messaging.discovery import Discovery
-from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader
@@ -62,7 +62,7 @@ class Service:
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
         self.assembly.take = Allowances(self.jetstream, settings.namespace).take
-        self.emitter = Emitter(self.jetstream, self.subjects)
+        self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self._clock = clock
@@ -185,9 +185,7 @@ class Service:
 
     def _consumption(self, endpoints: list[EventEndpoint]) -> Consumption:
         endpoint, record = endpoints[0], endpoints[0].record
-        return Consumption(
-            self.jetstream,
-            self.subjects,
+        return self.emitter.consume(
             self.frozen.name,
             endpoint.function,
             [one.record.subject for one in endpoints],
@@ -199,7 +197,6 @@ class Service:
             batch=record.batch,
             within=record.within,
             group=record.group,
-            clock=self._clock,
         )
 
     def _timer(self, record: TimerRecord, handler: Handler) -> Timer | LocalTimer:
