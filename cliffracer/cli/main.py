@@ -35,6 +35,7 @@ SECTIONS = {
         "token": ("identity", "Issue and inspect tokens."),
         "users": ("identity", "Look after the accounts of an app that has them."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
+        "db": ("keeping", "Plan and apply database migrations."),
         "replay": ("keeping", "Give stored events to a function again."),
     },
 }

@@ -116,11 +116,11 @@ def message_of(error: CliffracerError) -> str:
     if isinstance(error, InvalidInput) and error.errors:
         head = error.message if error.message.endswith(":") else f"{error.message}:"
         return "\n".join([head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)])
-    if isinstance(error, ServiceError) and error.details.get("reason") != "away":
+    if isinstance(error, ServiceError) and not error.message.startswith("Cannot reach "):
         more = f" (error id {error.details['error_id']}: see the log of the service)" if error.details.get("error_id") else ""
         told = "" if error.message == error.title else f": {printable(error.message)}"
         return f"{type(error).__name__}{told}{more}"
-    return str(error)
+    return printable(str(error)) if isinstance(error, ServiceError) else str(error)
 
 
 def _colour(stream: TextIO | None) -> bool | None:

@@ -128,9 +128,10 @@ def db() -> None:
 @db.command("plan", short_help="Write the next migration from the Models.")
 @click.argument("apps", nargs=-1)
 @click.option("--name", default="", metavar="NAME", help="What the file is called, after its number.")
+@click.option("--dry-run", is_flag=True, help="Print it, write nothing.")
 @json_option
 def db_plan(**given: Any) -> None:
-    """Write the next migration: what the Models of APPS have and the database has not."""
+    """Write the next migration, migrations/NUMBER_NAME.sql: what the Models of APPS have and the database has not."""
     do("migrations:plan", **given)
 
 
@@ -144,5 +145,5 @@ def db_apply(**given: Any) -> None:
 @db.command("status", short_help="Say which migrations are applied.")
 @json_option
 def db_status(**given: Any) -> None:
-    """Say which migrations are applied and which are pending. Exits with 1 if one was changed after it was applied."""
+    """Say which migrations are applied and which are pending. Exits with 1 if one was changed or removed after it was applied."""
     do("migrations:status", **given)
