@@ -1,6 +1,6 @@
 """Turns declarations into `Handler`s: providers found, middleware folded, limits made, once at start."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from cliffracer.checking import Declared
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
+from cliffracer.observability.metrics import Consumer
 from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -50,6 +51,8 @@ class Assembly:
         self.threads = Threads()
         self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
         self.handlers: list[tuple[Declared, Handler]] = []
+        self.consumers: Sequence[Consumer] = ()
+        """Of durable events: whoever shows figures looks here."""
 
     def assemble(self) -> None:
         """Make every handler; the providers must be open."""

@@ -94,6 +94,7 @@ class Service:
         self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         self._timers += [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
+        self.assembly.consumers = self._consumptions
         await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
         for endpoint in self._events:
             if not endpoint.record.durable:

@@ -1,6 +1,7 @@
 """One function's durable events: pulled, handled, and answered by its `Policy`; singly or in batches."""
 
 import asyncio
+import random
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from cliffracer.wire.subjects import Subjects
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead
 IN_FLIGHT = 65_536  # deliveries that a consumer has open in all replicas; those that wait for another attempt count
-POLL = 15.0  # seconds between two looks at how far the consumer is
+POLL = 5.0  # seconds between two looks at how far the consumer is
 
 
 class Consumption:
@@ -91,6 +92,11 @@ class Consumption:
         return self._policy.counts
 
     @property
+    def in_hand(self) -> int:
+        """How many events this replica has and has not answered."""
+        return len(self.pull.held)
+
+    @property
     def lag(self) -> int:
         """How many events wait for this function in all replicas, as of some seconds ago."""
         return 0 if self.info is None else self.info.num_pending + self.info.num_ack_pending
@@ -152,7 +158,7 @@ class Consumption:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL * (0.75 + random.random() / 2))  # noqa: S311 - jitter
             try:
                 self.info = await self._jetstream.consumer(self._stream, self.name)
             except CliffracerError as error:  # the pull loop has it made again

@@ -25,6 +25,27 @@ class Measured(Protocol):
     gate: Any
 
 
+class Consumer(Protocol):
+    """What is asked of a function's durable events: `cliffracer.messaging.consumption.Consumption` has it all."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def function(self) -> str: ...
+    @property
+    def lag(self) -> int: ...
+    @property
+    def in_hand(self) -> int: ...
+    @property
+    def counts(self) -> Any: ...
+
+
+_EVENTS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
+    ("cliffracer_events_waiting", "gauge", "Events that wait for this function in all replicas, seconds ago.", lambda c: c.lag),
+    ("cliffracer_events_in_hand", "gauge", "Events that this replica has and has not answered.", lambda c: c.in_hand),
+    ("cliffracer_events_failed_total", "counter", "Attempts that failed.", lambda c: c.counts.failed),
+    ("cliffracer_events_parked_total", "counter", "Events that were given up.", lambda c: c.counts.parked),
+)
 _FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
     ("cliffracer_calls_total", "counter", "Calls that were entered.", lambda handler: handler.stats.calls),
     ("cliffracer_errors_total", "counter", "Calls that failed, refused input included.", lambda handler: handler.stats.errors),
@@ -55,8 +76,8 @@ class Rates:
         return made / max(moment - then, 1e-3), (seconds - seconds_then) / made if made else 0.0
 
 
-def exposition(handlers: Iterable[Measured]) -> str:
-    """Return the figures of handlers and of this process."""
+def exposition(handlers: Iterable[Measured], consumers: Sequence[Consumer] = ()) -> str:
+    """Return the figures of handlers, of consumers of durable events and of this process."""
     measured = list(handlers)
     lines: list[str] = []
     for name, kind, text, figure in _FIGURES:
@@ -64,6 +85,8 @@ def exposition(handlers: Iterable[Measured]) -> str:
     lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took.", ()))
     for handler in measured:
         lines.extend(_histogram(_labels(handler), handler.stats))
+    for name, kind, text, count in _EVENTS if consumers else ():
+        lines.extend(_family(name, kind, text, ((_whose(consumer), count(consumer)) for consumer in consumers)))
     for name, kind, text, value in _process():
         lines.extend(_family(name, kind, text, (("", value),)))
     return "\n".join(lines) + "\n"
@@ -90,6 +113,10 @@ def _histogram(labels: str, stats: Stats) -> Iterator[str]:
 
 def _labels(handler: Measured) -> str:
     return f'service="{_escaped(handler.service)}",handler="{_escaped(handler.name)}",kind="{_escaped(handler.kind)}"'
+
+
+def _whose(consumer: Consumer) -> str:
+    return f'service="{_escaped(consumer.service)}",handler="{_escaped(consumer.function)}"'
 
 
 def _escaped(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.assembly import Assembly
 from cliffracer.invoke import Handler
 from cliffracer.observability.health import Finding, Health
 from cliffracer.observability.metrics import Rates, exposition
@@ -83,12 +84,14 @@ class Detailed:
 class Metrics:
     """``/metrics``: figures of every handler and of the process, in Prometheus' text format."""
 
-    def __init__(self, handlers: Sequence[Handler]) -> None:
+    def __init__(self, handlers: Sequence[Handler], assemblies: Sequence[Assembly] = ()) -> None:
         self._handlers = handlers
+        self._assemblies = assemblies
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
-        await send_body(send, 200, exposition(self._handlers).encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
+        consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
+        await send_body(send, 200, exposition(self._handlers, consumers).encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
 
 
 def _of(name: str, findings: Sequence[Finding]) -> str:

@@ -174,3 +174,25 @@ async def test_a_delayed_event_can_be_taken_back():
         await eventually(lambda: got)
         await t.settled()
     assert got == [2]
+
+
+async def test_metrics_show_what_waits_and_what_was_given_up():
+    """Of each function that subscribes, beside its calls."""
+    app = App("shop")
+
+    @app.get("/ping")
+    async def ping() -> None: ...
+
+    @app.on("order.placed", retry=[])
+    async def bill(number: int) -> None:
+        if number == 13:
+            raise ValueError("unlucky")
+
+    async with running(app) as t:
+        for number in (1, 13):
+            await t.emit("order.placed", number)
+        await t.settled()
+        text = (await t.http.get("/metrics")).text
+    assert 'cliffracer_events_waiting{service="shop",handler="bill"} 0' in text
+    assert 'cliffracer_events_in_hand{service="shop",handler="bill"} 0' in text
+    assert 'cliffracer_events_parked_total{service="shop",handler="bill"} 1' in text
