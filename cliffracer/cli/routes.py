@@ -1,12 +1,17 @@
 """``cliffracer routes``: what apps declare, without running them."""
 
+import time
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cliffracer.app import App
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import print_json, print_table, soft
+from cliffracer.cron import Cron
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer, place_of, where
 from cliffracer.durations import worded
+from cliffracer.messaging.timers import At, Every
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
@@ -71,6 +76,12 @@ def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any
     return [*rows, *files]
 
 
+def _next(record: Timer) -> datetime:
+    """Return when a timer is due next, in its time zone."""
+    plan = At(Cron(record.cron, record.tz)) if record.cron is not None else Every(record.every or 1.0)
+    return datetime.fromtimestamp(plan.after(time.time()), ZoneInfo(record.tz))
+
+
 def _named(app: App, record: Any, subjects: Subjects) -> dict[str, str]:
     match record:
         case Route():
@@ -84,7 +95,9 @@ def _named(app: App, record: Any, subjects: Subjects) -> dict[str, str]:
             return {"kind": "event", "name": record.subject, "manner": manner}
         case Timer():
             plan = f"every {worded(record.every)}" if record.every is not None else f"{record.cron} {record.tz}"
-            return {"kind": "timer", "name": plan, "manner": "each replica" if record.each else "once per cluster"}
+            following = _next(record)
+            manner = f"{'each replica' if record.each else 'once per cluster'}, next {following:%Y-%m-%d %H:%M:%S}"
+            return {"kind": "timer", "name": plan, "manner": manner, "next": following.isoformat()}
         case Leader():
             return {"kind": "leader", "name": record.function.__name__, "manner": "one replica"}
     raise AssertionError(record)
