@@ -9,7 +9,7 @@ from starlette._utils import get_route_path
 from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route, Socket, refuse, where
-from cliffracer.errors import InvalidInput, NotFound, SetupError
+from cliffracer.errors import FieldError, InvalidInput, NotFound, SetupError
 from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
@@ -73,7 +73,9 @@ class Site:
     async def _socket(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
         endpoint, texts = self._table.find(SOCKET, path)
-        if endpoint is None:
+        if endpoint is not None and "\ufffd" in path and not _is_utf8(scope):
+            await refuse_socket(scope, receive, send, _no_text())
+        elif endpoint is None:
             await refuse_socket(scope, receive, send, NotFound("there is no WebSocket at this path"))
         else:
             scope["path_params"] = texts or {}
@@ -93,7 +95,7 @@ class Site:
         correlation = correlation_of(scope)
         allowed = self._table.allowed(path)
         if allowed and scope["method"] in allowed:
-            await send_problem(send, InvalidInput("the path is not UTF-8"), correlation)
+            await send_problem(send, _no_text(), correlation)
         elif allowed:
             refused = Refused(405, "this path does not take that method", [(b"allow", ", ".join(allowed).encode())])
             await send_problem(send, refused, correlation)
@@ -189,6 +191,10 @@ def _check_kinds(record: Route | Socket) -> None:
         raise refuse(record.function, problem, "Kinds are str, int, float, uuid and path.")
     if record.path.count(":path}") > 1:
         raise refuse(record.function, f"path {record.path!r} has two parameters of kind path", "One is the most that can be told apart.")
+
+
+def _no_text() -> InvalidInput:
+    return InvalidInput("the input is not valid", errors=[FieldError("", "the path is not UTF-8")])
 
 
 def _is_utf8(scope: MutableMapping[str, Any]) -> bool:

@@ -247,3 +247,17 @@ async def test_statuses_without_content(serve: Any, app: App) -> None:
         answer = await served.http.delete("/a")
         assert (answer.status_code, answer.content) == (204, b"")
         assert "content-length" not in answer.headers
+
+
+async def test_paths_that_are_no_text(serve: Any, app: App) -> None:
+    """A path parameter that is not UTF-8 is refused; the replacement character itself is a character like any other."""
+
+    @app.get("/a/{x}")
+    async def get_a(x: str) -> str:
+        return x
+
+    async with serve(app) as served:
+        answer = await served.http.get("/a/%ff")
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"path": "", "message": "the path is not UTF-8"}])
+        assert (await served.http.get("/a/%EF%BF%BD")).json() == "\ufffd"
+        assert (await served.http.get("/a/%00%0A")).json() == "\x00\n"

@@ -206,7 +206,7 @@ async def test_refused_handshakes_are_http(serve: Any, app: App) -> None:
         yield n
 
     async with serve(app) as served:
-        cases = [("/ws/x", "", 422), ("/nowhere", "", 404), ("/ws/1", "bad", 403), ("/ws/1", "lost", 418)]
+        cases = [("/ws/x", "", 422), ("/ws/%ff", "", 422), ("/nowhere", "", 404), ("/ws/1", "bad", 403), ("/ws/1", "lost", 418)]
         for path, user, status in cases:
             with pytest.raises(InvalidStatus) as caught:
                 await connect(url(served, path), additional_headers={"X-User": user}).__aenter__()
