@@ -15,6 +15,7 @@ COMPLETE = "_CLIFFRACER_COMPLETE"
 """Set by the shell that asks how a word goes on."""
 SECTIONS = {
     "Develop": {
+        "new": ("making", "Make a folder with a service, its test and its Dockerfile."),
         "run": ("serving", "Run one or more apps."),
         "routes": ("serving", "List what apps declare."),
         "servers": ("keeping", "Look after the embedded servers."),

@@ -1,0 +1,86 @@
+"""``cliffracer new``: a folder with a service, its test, and what builds and runs it."""
+
+import importlib.resources
+import re
+import secrets
+from pathlib import Path
+from string import Template
+
+import click
+
+from cliffracer import __version__
+from cliffracer.cli.output import good, say, soft, strong
+from cliffracer.errors import SetupError
+
+KINDS = {"": "plain", "db": "db", "auth": "auth", "auth,db": "db_auth"}
+_AS_ADA = '--token "$(cliffracer token issue --subject ada'
+_EXAMPLES = {
+    "plain": "greet name=Ada",
+    "db": "add_note title=Milk",
+    "auth": f'whoami {_AS_ADA})"',
+    "db_auth": f'add_note title=Milk {_AS_ADA} --permission notes:write)"',
+}
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}")
+_SHARED = {
+    "pyproject.toml": "pyproject.toml.txt",
+    "Dockerfile": "Dockerfile.txt",
+    ".env.example": "env.example.txt",
+    ".gitignore": "gitignore.txt",
+    ".dockerignore": "dockerignore.txt",
+    "README.md": "README.md.txt",
+}
+
+
+def new(*, name: str, parts: str) -> None:
+    """Write the files into a folder that must not be there yet, or be empty."""
+    folder = Path(name)
+    if not _NAME.fullmatch(folder.name):
+        raise click.UsageError(f"{folder.name!r} is no name for a service: letters, digits, - and _, a letter first")
+    kind = _kind(parts)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SetupError(f"{folder} is there already. Choose another name, or empty it.")
+    files = rendered(folder.name, kind)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            (folder / path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    say(f"{good('made')} {strong(str(folder))}  {soft(' '.join(sorted(files)))}\n")
+    say(f"  cd {folder}\n  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
+    say(f"  cliffracer call {_service(folder.name)}.{_EXAMPLES[kind]}\n  pytest")
+
+
+def rendered(name: str, kind: str) -> dict[str, str]:
+    """Return the files of a new service, by path."""
+    words = {
+        "name": name,
+        "service": _service(name),
+        "version": __version__,
+        "example": _EXAMPLES[kind],
+        "variables": " and ".join(["`NATS_URL`", *_needed(kind)]),
+    }
+    folder = importlib.resources.files("cliffracer.cli") / "templates"
+    places = {**_SHARED, "app.py": f"{kind}/app.py.txt", "test_app.py": f"{kind}/test_app.py.txt"}
+    files = {path: Template((folder / place).read_text(encoding="utf-8")).substitute(words) for path, place in places.items()}
+    if "db" in kind:
+        files[".env.example"] += "#DATABASE_URL=postgresql://user:password@localhost:5432/name\n"
+    if "auth" in kind:
+        files[".env.example"] += '# Signs tokens: python -c "import secrets; print(secrets.token_urlsafe(48))"\n#AUTH_SECRET_KEY=\n'
+        files[".env"] = f"# For development on this machine only.\nAUTH_SECRET_KEY={secrets.token_urlsafe(48)}\n"
+    return files
+
+
+def _needed(kind: str) -> list[str]:
+    return [*(["`DATABASE_URL`"] if "db" in kind else []), *(["`AUTH_SECRET_KEY`"] if "auth" in kind else [])]
+
+
+def _kind(parts: str) -> str:
+    wanted = ",".join(sorted({part.strip() for part in parts.split(",") if part.strip()}))
+    if wanted not in KINDS:
+        raise click.UsageError(f"--with takes db, auth, or db,auth, not {parts!r}")
+    return KINDS[wanted]
+
+
+def _service(name: str) -> str:
+    return name.lower().replace("-", "_")
