@@ -159,6 +159,16 @@ async def test_requests_to_a_hung_server_are_not_run_later(connected: Any, serve
     assert seen == [b"then"]
 
 
+async def test_the_pings_of_the_server_are_answered(connected: Any) -> None:
+    """Alone, twice in one chunk, and in pieces."""
+    async with FakeNats() as fake:
+        await connected(fake.url)
+        for chunk in (b"PING\r\n", b"PING\r\nPING\r\n", b"PI", b"NG\r", b"\n"):
+            fake.say(chunk)
+            await asyncio.sleep(0.01)
+        await eventually(lambda: fake.lines.count(b"PONG") == 4)
+
+
 async def test_resets_and_refusals(connected: Any, server: NatsServer) -> None:
     """RST on every connection, then refused ones, then a healthy network."""
     async with Proxy(server.port) as proxy:
