@@ -184,7 +184,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException, t
     if isinstance(error, CancelledError):
         if task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
-        return _defect(handler, error)
+        return defect(handler, error)
     for kind in type(error).__mro__:
         mapping = handler.mappings.get(kind)
         if mapping is not None:
@@ -193,7 +193,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException, t
         return error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error
-    return _defect(handler, error)
+    return defect(handler, error)
 
 
 async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:
@@ -203,10 +203,10 @@ async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseExce
     except ServiceError as mapped:
         return mapped
     except Exception as broken:  # noqa: BLE001 - a mapping that fails must still end in a reply
-        return _defect(handler, broken)
+        return defect(handler, broken)
 
 
-def _defect(handler: Handler, error: BaseException) -> Internal:
+def defect(handler: Handler, error: BaseException) -> Internal:
     """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log."""
     error_id = new_id()
     logger.opt(exception=error).bind(error_id=error_id, error=type(error).__name__).error("{} failed", where(handler.function))

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from cliffracer.context import STORED, Context, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Unavailable
-from cliffracer.invoke import Handler, invoke
+from cliffracer.invoke import Handler, defect, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
@@ -115,8 +115,8 @@ class RpcEndpoint:
                 gate.admitted += 1
             else:
                 gate.admit(context.remaining())
-        except ServiceError as refused:
-            self._refuse(reply, refused)
+        except Exception as refused:  # noqa: BLE001 - types of the user's own run their code in the decoding
+            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(handler, refused))
             return
         if reply:
             self._running[reply] = context

@@ -471,3 +471,26 @@ async def test_a_stream_wanted_as_one_reply_has_the_time_of_a_call(t):
     async with running(endless, deadline=0.3) as other:
         with pytest.raises(DeadlineExceeded):
             await other.app.service("endless", timeout=5).forever()
+
+
+class Fussy(msgspec.Struct):
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number == 13:
+            raise KeyError("a secret")
+
+
+async def test_a_type_that_breaks_while_it_is_decoded_is_answered():
+    """Code of the user's own that fails in the decoding is a defect like any other: one reply, nothing of it sent."""
+    fussy = App("fussy")
+
+    @fussy.rpc
+    async def take(item: Fussy) -> int:
+        return item.number
+
+    async with running(fussy) as t:
+        with pytest.raises(Internal) as caught:
+            await t.call("take", item={"number": 13})
+        assert "secret" not in str(caught.value.details)
+        assert await t.call("take", item={"number": 7}) == 7
