@@ -21,7 +21,7 @@ from cliffracer.wire.headers import Headers, status_of
 
 HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing to deliver
 EXPIRES = 30.0  # seconds that a request stays with the server
-TICK = 0.1
+TICK = 0.25  # seconds between two looks at whether all is well
 MISSED = 2.5  # heartbeats that may be missing
 HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
 _LONGEST_PAUSE = 5.0
@@ -57,7 +57,7 @@ class Pull:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._mine = stream.encode(), consumer.encode()
         self._finished: dict[Key, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
-        self._remembered = 2 * limit
+        self._remembered = 10 * limit
         self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
         self._asked = 0  # messages that the server still owes us

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from loguru import logger
 
-from cliffracer.errors import CliffracerError, NotFound, SetupError
+from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
@@ -36,6 +36,9 @@ class Sends:
         try:
             await self._jetstream.stream(self._source.stream.name)
         except (NotFound, SetupError):  # nobody sends here, or there is no JetStream for it
+            return
+        except (Unavailable, DeadlineExceeded):  # an election: it need not hold up the start
+            self._wake(b"", b"", None, b"")
             return
         await self._begin()
 
