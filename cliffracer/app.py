@@ -98,7 +98,7 @@ class App(Scope):
         if nobody serves it, `DeadlineExceeded` when time is up.
         """
         service, method, returns = address_of(target)
-        return await self.link().call(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+        return await self.link().call(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
     def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
@@ -107,7 +107,7 @@ class App(Scope):
     def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields: ``async for row in app.stream(report, year=2026)``."""
         service, method, returns = address_of(target)
-        return self.link().stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+        return self.link().stream(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
     async def emit(
@@ -243,6 +243,17 @@ class App(Scope):
     def _count(self, change: int) -> None:
         for scope in [self, *(group for group, _ in _nested(self, ""))]:
             scope.live += change
+
+
+def _arguments(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what goes over the wire; of a function, positional and named arguments may mix, as in any call of it."""
+    if args and kwargs and not isinstance(target, str):
+        named = dict(zip((p.name for p in read(target).accepts), args, strict=False))
+        twice = sorted(named.keys() & kwargs.keys())
+        if twice or len(named) < len(args):
+            raise TypeError(f"{where(target)} got {f'two values for {twice[0]}' if twice else 'too many arguments'}")
+        return named | kwargs
+    return arguments_of(args, kwargs)
 
 
 def address_of(target: Any) -> tuple[str, str, Any]:

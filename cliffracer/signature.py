@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from cliffracer.declarations import refuse, where
+from cliffracer.declarations import refuse
 from cliffracer.errors import SetupError
 from cliffracer.markers import Cookie, Header, Query, provided
 
@@ -54,16 +54,18 @@ class Signature(msgspec.Struct, frozen=True):
 
     def arguments(self, *, array: bool = False) -> type[msgspec.Struct]:
         """Return a Struct of the caller's parameters, by name or (``array``) by position; it refuses what it does not know."""
-        return arguments_type(where(self.function), self.accepts, array=array)
+        return arguments_type(getattr(self.function, "__name__", "arguments"), self.accepts, array=array)
 
 
 def arguments_type(name: str, parameters: tuple[Parameter, ...], *, array: bool = False) -> type[msgspec.Struct]:
     """Return the Struct that decodes these parameters; `msgspec.structs.astuple` of it is the argument list."""
-    fields: list[Any] = [
-        (p.name, p.annotation) if p.required else (p.name, p.annotation, msgspec.field(default_factory=_constant(p.default)))
-        for p in parameters
-    ]
+    fields: list[Any] = [(p.name, p.annotation) if p.required else (p.name, p.annotation, _default(p.default)) for p in parameters]
     return msgspec.defstruct(name, fields, kw_only=not array, array_like=array, forbid_unknown_fields=True)
+
+
+def _default(value: Any) -> Any:
+    """Return a default as msgspec takes it: plain values as they are, so that schemas show them; others unshared by no copy."""
+    return value if value is None or type(value) in {bool, int, float, str} else msgspec.field(default_factory=_constant(value))
 
 
 def _constant(value: Any) -> Callable[[], Any]:

@@ -63,6 +63,10 @@ class Surroundings:
     def middleware(self, function: F) -> F:
         """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost."""
         self._open()
+        if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
+            raise refuse(function, "middleware must be async", "Write: async def fn(context, proceed): return await proceed()")
+        if len(inspect.signature(function).parameters) != 2:
+            raise refuse(function, "middleware takes two arguments", "Write: async def fn(context, proceed): return await proceed()")
         self.middlewares.append(function)
         return function
 

@@ -88,7 +88,7 @@ class Discovery:
             "name": endpoint.record.name,
             "subject": endpoint.subject,
             "queue_group": self._who["name"],
-            "num_requests": stats.calls,
+            "num_requests": stats.calls + stats.refused,
             "num_errors": stats.errors,
             "last_error": stats.last_error,
             "processing_time": nanoseconds,

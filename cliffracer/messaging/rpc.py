@@ -127,6 +127,7 @@ class RpcEndpoint:
             context.task = self._loop.create_task(answer)
 
     def _refuse(self, reply: bytes, error: ServiceError) -> None:
+        self.stats.refused += 1
         self.stats.fail(f"{type(error).__name__} {error.code}")
         self._fail(reply, error)
 

@@ -10,12 +10,14 @@ class Stats:
     Percentiles read from it are upper bounds of their bucket: true within a factor of two, then interpolated.
     """
 
-    __slots__ = ("buckets", "calls", "cancelled", "errors", "last_error", "seconds")
+    __slots__ = ("buckets", "calls", "cancelled", "errors", "last_error", "refused", "seconds")
 
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
         self.cancelled = 0
+        self.refused = 0
+        """Requests that were answered with an error before a call was made of them; counted as errors too."""
         self.seconds = 0.0
         self.last_error = ""
         self.buckets = [0] * BUCKETS

@@ -63,12 +63,15 @@ class Binder:
         incoming: tuple[Any, ...] = (),
     ) -> tuple[Any, ...]:
         """Return the arguments of a request with a JSON body, with a form that was read already, of a socket, or with none of them."""
-        if self._no_text:
-            values: tuple[Any, ...] = ()
-        elif self._quick is not None and path is not None:
-            values = self._quickly(path)
-        else:
-            values = self.texts(path, scope, headers)
+        try:
+            if self._no_text:
+                values: tuple[Any, ...] = ()
+            elif self._quick is not None and path is not None:
+                values = self._quickly(path)
+            else:
+                values = self.texts(path, scope, headers)
+        except InvalidInput as wrong:
+            raise (wrong if form is not None or self._body is None else self._both(wrong, body)) from None
         if form is not None:
             values += tuple([form[p.name] for p in self.fields])
         elif self._body is not None:
@@ -112,6 +115,14 @@ class Binder:
             return tuple([read(text) for read, text in zip(self._quick, path.values(), strict=True)])
         except (ValueError, msgspec.ValidationError):
             return self._decoded(path, {})  # which has the words for it
+
+    def _both(self, wrong: InvalidInput, body: bytes) -> InvalidInput:
+        """Return what is wrong in the texts of a request, and with it what is wrong in its body."""
+        try:
+            self._of_body(body)
+        except InvalidInput as more:
+            return InvalidInput(wrong.message, errors=[*wrong.errors, *more.errors])
+        return wrong
 
     def _of_body(self, body: bytes) -> tuple[Any, ...]:
         if not body and self._default_body is not None:

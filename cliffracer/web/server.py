@@ -141,9 +141,15 @@ async def serving(application: Application, sockets: Sequence[socket.socket], se
                 each.close()
 
 
+def _not_refused(record: logging.LogRecord) -> bool:
+    """Drop what uvicorn says of each socket that was refused with an HTTP answer: nothing is wrong with it."""
+    return "without completing handshake" not in record.getMessage()
+
+
 def _config(application: Application, settings: Settings) -> uvicorn.Config:
     for name in ("uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns once per bad request and tells query strings of sockets
+    logging.getLogger("uvicorn.error").addFilter(_not_refused)
     return uvicorn.Config(
         application,
         interface="asgi3",

@@ -230,3 +230,16 @@ def test_a_bad_app_name_is_refused():
     """A service name is one token of a subject."""
     with pytest.raises(SetupError, match="is no name"):
         App("user service")
+
+
+def test_middleware_that_cannot_wrap_a_call_is_refused(app):
+    """Middleware is async and takes context and proceed."""
+    with pytest.raises(SetupError, match="must be async"):
+
+        @app.middleware
+        def plain(context, proceed): ...
+
+    with pytest.raises(SetupError, match="takes two arguments"):
+
+        @app.middleware
+        async def short(context): ...

@@ -494,3 +494,30 @@ async def test_a_type_that_breaks_while_it_is_decoded_is_answered():
             await t.call("take", item={"number": 13})
         assert "secret" not in str(caught.value.details)
         assert await t.call("take", item={"number": 7}) == 7
+
+
+async def test_a_typed_call_may_mix_positional_and_named_arguments(t):
+    """`app.call(function)` knows the names, so it is called as any function is."""
+    assert await app.call(put, "pen", count=3) == Item("pen", 3)
+    with pytest.raises(TypeError, match="two values for name"):
+        await app.call(put, "pen", name="ink")
+
+
+async def test_a_refused_request_is_counted_as_a_request(t):
+    """STATS never has more errors than requests."""
+    await t.call("put", name="pen")
+    for _ in range(2):
+        with pytest.raises(InvalidInput):
+            await t.call("put", nome="pen")
+    (raw,) = await t.up.services[0].link.directory.ask("STATS", "store", kind=dict)
+    figures = next(e for e in raw["endpoints"] if e["name"] == "put")
+    assert (figures["num_requests"], figures["num_errors"]) == (3, 2)
+
+
+async def test_a_schema_says_nothing_of_where_its_function_stands(t):
+    """The schemas in discovery hold no path, show defaults, and so hash alike wherever the service is installed."""
+    (info,) = await t.up.services[0].link.directory.ask("INFO", "store")
+    texts = "".join(text for endpoint in info.endpoints for text in (endpoint.metadata or {}).values())
+    assert ".py" not in texts
+    described = msgspec.json.decode(next(e for e in info.endpoints if e.name == "put").metadata["request_schema"])
+    assert '"default":1' in msgspec.json.encode(described).decode()
