@@ -1,6 +1,7 @@
 """Requests and their replies."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ async def test_a_timeout_of_the_callers_own_works(bus: Bus) -> None:
     assert waiting(bus) == 0
 
 
-async def test_the_first_of_several_replies_counts(bus: Bus) -> None:
+async def test_the_first_of_several_replies_counts(bus: Bus, log: list[str]) -> None:
     """Replies after the first one, and after the end, are dropped."""
 
     def answer(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
@@ -110,14 +111,26 @@ async def test_the_first_of_several_replies_counts(bus: Bus) -> None:
     await bus.flush()
     assert (await bus.request(b"thrice", b"", timeout=2)).payload == b"0"
     assert (await bus.request(b"thrice", b"", timeout=2)).payload == b"0"
+    await bus.flush()
+    assert log == []
 
 
 async def test_a_status_header_of_a_peer_is_only_a_header(bus: Bus) -> None:
-    """A reply with a header ``Status: 503`` is a reply."""
+    """A reply with a header ``Status: 503`` is a reply, and so is one with a payload and a status of its own."""
     block = b"NATS/1.0\r\nStatus: 503\r\n\r\n"
     await bus.subscribe("status", lambda _, reply, __, ___: bus.publish(reply, b"fine", block))
     await bus.flush()
     assert await bus.request(b"status", b"", timeout=2) == Reply(block, b"fine")
+    with socket.create_connection(("127.0.0.1", bus.info["port"])) as peer:
+        peer.recv(65_536)
+        peer.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB own 1\r\nPING\r\n')
+        while b"PONG" not in peer.recv(65_536):
+            pass
+        task = asyncio.create_task(bus.request(b"own", b"", timeout=2))
+        await asyncio.sleep(0.05)
+        inbox = peer.recv(65_536).split()[3]
+        peer.sendall(b"HPUB %b 16 20\r\nNATS/1.0 503\r\n\r\nfine\r\n" % inbox)
+        assert (await task).payload == b"fine"
 
 
 async def test_an_oversize_request_fails_at_the_caller(bus: Bus) -> None:

@@ -73,6 +73,7 @@ async def test_close_ends_it_at_once(bus: Bus) -> None:
     bus.publish(b"a", b"1")
     await bus.flush()
     await eventually(lambda: got)
+    bus.publish(b"a", b"on its way")
     await subscription.close()
     await subscription.close()
     bus.publish(b"a", b"2")
