@@ -1,6 +1,7 @@
 """What an app declares, as frozen records: nothing here connects, and nothing holds the app."""
 
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
@@ -147,3 +148,12 @@ def place_of(code: CodeType) -> str:
 def refuse(function: Any, problem: str, cure: str) -> SetupError:
     """Return the error for a mistake in a declaration: where, what, and what to do."""
     return SetupError(f"{where(function)}: {problem}. {cure}")
+
+
+def failed_at_start(function: Any, error: BaseException) -> SetupError:
+    """Return the error for a provider or hook that raised: which, what, and the lines of the user's own that led there."""
+    own = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not Path(frame.filename).is_relative_to(own)]
+    lines = "".join(traceback.format_list([f for f in frames if "contextlib" not in f.filename][-4:])).rstrip()
+    told = f"{where(function)} failed at start: {type(error).__name__}: {error}"
+    return SetupError(f"{told}\n{lines}" if lines else told)

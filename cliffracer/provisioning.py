@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.declarations import Function, Provider, Value, refuse, where
-from cliffracer.errors import SetupError, Unauthenticated
+from cliffracer.declarations import Function, Provider, Value, failed_at_start, refuse, where
+from cliffracer.errors import CliffracerError, SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.provisions import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
@@ -139,7 +139,12 @@ class Provisions:
 async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitStack) -> Any:
     """Return an app-wide value; what its provider does after the ``yield`` is done when the stack unwinds, whatever ended the app."""
     manager = _lifetime(function, named)
-    value = await manager.__aenter__()
+    try:
+        value = await manager.__aenter__()
+    except CliffracerError:
+        raise
+    except Exception as error:
+        raise failed_at_start(function, error) from error
     stack.push_async_callback(manager.__aexit__, None, None, None)
     return value
 

@@ -15,8 +15,9 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader as LeaderRecord
-from cliffracer.declarations import Rpc, Subscription, refuse
+from cliffracer.declarations import Rpc, Subscription, failed_at_start, refuse
 from cliffracer.declarations import Timer as TimerRecord
+from cliffracer.errors import CliffracerError
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
@@ -83,7 +84,12 @@ class Service:
         self.app.attach(self.link)
         stack.callback(self.app.detach, self.link)
         for hook in self.frozen.startup:
-            await self.assembly.hook(hook, read(hook))
+            try:
+                await self.assembly.hook(hook, read(hook))
+            except CliffracerError:
+                raise
+            except Exception as error:
+                raise failed_at_start(hook, error) from error
 
     async def subscribe(self) -> None:
         """Take requests and events from now on; the flush of the bus makes it known to the server."""

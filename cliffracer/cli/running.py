@@ -7,11 +7,12 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import click
+import msgspec
 
 from cliffracer import embedded, runtime
 from cliffracer.app import Frozen
@@ -29,22 +30,33 @@ log = logging.getLogger("cliffracer")
 _NEXT_PORTS = 20
 
 
-def run(*, apps: tuple[str, ...], reload: bool, workers: int | None, host: str | None, port: int | None, env_file: str | None) -> None:
+def run(
+    *,
+    apps: tuple[str, ...],
+    reload: bool,
+    workers: int | None,
+    host: str | None,
+    port: int | None,
+    env_file: str | None,
+    as_json: bool = False,
+) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     if reload and workers:
         raise click.UsageError("give --reload or --workers: a reload is for one process")
-    settings = Settings.load(env_file=env_file, http_host=host, http_port=port)
+    settings = Settings.load(env_file=env_file, http_host=host, http_port=port, log_format="json" if as_json else None)
     logs.configure(settings)
+    tell = tell_ready_as_json if as_json else tell_ready
     parent = Parent.found()
     if parent is None and (reload or workers):
         options = {"--host": host, "--port": port, "--env-file": env_file}
         arguments = [*apps, *(text for name, value in options.items() if value is not None for text in (name, str(value)))]
-        asyncio.run(reloading(arguments, settings, tell_ready) if reload else working(arguments, settings, workers or 1, tell_ready))
+        arguments += ["--json"] if as_json else []
+        asyncio.run(reloading(arguments, settings, tell) if reload else working(arguments, settings, workers or 1, tell))
     else:
-        _serve(apps, settings, parent)
+        _serve(apps, settings, parent, tell)
 
 
-def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None) -> None:
+def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tell: Callable[[Ready], None]) -> None:
     began = time.monotonic()
     loaded = load_apps(apps)
     with ExitStack() as stack:
@@ -65,7 +77,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None) -> 
                 gc.collect()
                 gc.freeze()  # what is there now stays: collections need not look at it again
                 told = _told(up, time.monotonic() - began)
-                tell_ready(told) if parent is None else parent.ready(told, up.sockets)
+                tell(told) if parent is None else parent.ready(told, up.sockets)
 
             await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stopped=stopped)
 
@@ -78,7 +90,15 @@ def tell_ready(ready: Ready, extra: str = "") -> None:
     if sys.stderr.isatty():
         say("\n".join([*headline(ready.env, ready.seconds, extra), *ready.lines]), err=True)
     else:
-        log.info("ready: %s in %.2f s %s", ready.names, ready.seconds, " ".join([*ready.addresses, *([extra] if extra else [])]))
+        servers = f"embedded servers, for development: {', '.join(ready.embedded)}" if ready.embedded else ""
+        more = [text for text in (*ready.addresses, extra, servers) if text]
+        log.info("ready: %s in %.2f s %s", ready.names, ready.seconds, " ".join(more))
+
+
+def tell_ready_as_json(ready: Ready, extra: str = "") -> None:
+    """Say the same as one JSON object on standard output."""
+    told = {"ready": ready.names, "env": ready.env, "seconds": round(ready.seconds, 3), "addresses": ready.addresses}
+    say(msgspec.json.encode({**told, "embedded": ready.embedded, **({"note": extra} if extra else {})}).decode())
 
 
 def _told(up: runtime.Running, seconds: float) -> Ready:

@@ -358,3 +358,23 @@ async def test_nothing_is_left_behind_by_an_app():
             await t.emit("x", 1)
             await t.settled()
     assert (descriptors(), len(asyncio.all_tasks())) == before
+
+
+@pytest.mark.parametrize("what", ["provider", "hook"])
+async def test_what_raises_at_start_is_named_with_its_place(what):
+    """An exception of the user's in a provider or a start-up hook stops the start, with the lines of theirs that led there."""
+    app = App("s")
+    if what == "provider":
+
+        @app.provide
+        def broken() -> Mailer:
+            raise ZeroDivisionError("no mail today")
+    else:
+
+        @app.on_startup
+        async def broken() -> None:
+            raise ZeroDivisionError("no mail today")
+
+    with pytest.raises(SetupError, match=r"broken \(.*test_surroundings.py:\d+\) failed at start: ZeroDivisionError: no mail today"):
+        async with running(app):
+            pass

@@ -14,8 +14,11 @@ from cliffracer.cli.commands import do, env_file_option, json_option
 @click.option("--host", metavar="H", help="Address to serve HTTP on.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to serve HTTP on; 0 takes a free one.")
 @env_file_option
+@json_option
 def run(**given: Any) -> None:
     """Run APPS, such as users:app or orders/main.py, until Ctrl-C or SIGTERM.
+
+    With --json, being ready is told as one JSON object on standard output, and logs are JSON lines on standard error.
 
     Without APPS: the app that pyproject.toml names ([tool.cliffracer] app = "users:app"), else that of app.py or main.py.
     Without NATS_URL or DATABASE_URL, real embedded servers are started for development.
