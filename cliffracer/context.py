@@ -27,6 +27,12 @@ def new_id() -> str:
     return f"{_prefix}{next(_numbers):08x}"
 
 
+def new_trace() -> str:
+    """Return the W3C trace context of a trace that begins here; its flags say that nobody records it yet."""
+    number = next(_numbers)
+    return f"00-{_prefix}{number:016x}-{number:016x}-00"
+
+
 class Context:
     """One call: provided to a handler that asks for `Context`, and to logs through `current`.
 

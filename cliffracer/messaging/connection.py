@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from cliffracer.calling import Emission
-from cliffracer.context import Context, current, new_id
+from cliffracer.context import Context, current, new_id, new_trace
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, NotFound, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
@@ -203,9 +203,7 @@ class Connection:
     def _headers(self) -> dict[str, str]:
         context = current.get()
         correlation, trace = _who(context)
-        headers = {"X-Correlation-ID": correlation}
-        if trace is not None:
-            headers["traceparent"] = trace
+        headers = {"X-Correlation-ID": correlation, "traceparent": trace}
         token = self._token(context)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -230,8 +228,13 @@ class Connection:
             raise await self.directory.nobody(service, method)
 
 
-def _who(context: Context | None) -> tuple[str, str | None]:
-    return (new_id(), None) if context is None else (context.correlation_id, context.traceparent)
+def _who(context: Context | None) -> tuple[str, str]:
+    """Return the correlation id and the trace that go along; whoever is first begins them."""
+    if context is None:
+        return new_id(), new_trace()
+    if context.traceparent is None:
+        context.traceparent = new_trace()
+    return context.correlation_id, context.traceparent
 
 
 def _result(reply: Reply, returns: Any) -> Any:

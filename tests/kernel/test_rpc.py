@@ -521,3 +521,22 @@ async def test_a_schema_says_nothing_of_where_its_function_stands(t):
     assert ".py" not in texts
     described = msgspec.json.decode(next(e for e in info.endpoints if e.name == "put").metadata["request_schema"])
     assert '"default":1' in msgspec.json.encode(described).decode()
+
+
+async def test_a_trace_goes_along_with_every_call(t):
+    """A call that belongs to no trace begins one (W3C trace context), and what it calls is in it."""
+    traced = App("traced")
+
+    @traced.rpc
+    async def first(*, context: Context) -> list[str | None]:
+        return [context.traceparent, await traced.call(second)]
+
+    @traced.rpc
+    async def second(*, context: Context) -> str | None:
+        return context.traceparent
+
+    async with running(traced) as other:
+        one, two = await other.call("first")
+    assert one is not None
+    assert one == two
+    assert len(one) == 55
