@@ -177,7 +177,9 @@ class Service:
         for timer in self._timers:
             if isinstance(timer, Timer) and (timer.publishing or await timer.consumption.waiting()):
                 yield f"timer {timer.function}"
-        for consumption in [*self._consumptions, *([self._sends.consumption] if self._sends and self._sends.consumption else [])]:
+        if self._sends is not None and (sent := await self._sends.stored()):
+            yield f"{self.frozen.name}: {sent} one-way calls"
+        for consumption in self._consumptions:
             waiting = await consumption.waiting()
             if waiting:
                 yield f"{consumption.function}: {waiting} events"

@@ -42,6 +42,14 @@ class Sends:
             return
         await self._begin()
 
+    async def stored(self) -> int:
+        """Ask how many one-way calls for this service are stored and not done, also before it takes any."""
+        try:
+            info = await self._jetstream.stream(self._source.stream.name, subjects=self._source.filters[0])
+        except (NotFound, SetupError):  # nobody sends here, or there is no JetStream for it
+            return 0
+        return sum((info.state.subjects or {}).values())
+
     async def drain(self, seconds: float) -> None:
         """Take nothing more, and finish what is in hand."""
         if self._subscription is not None:
