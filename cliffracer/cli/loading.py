@@ -19,8 +19,7 @@ _FILES = ("*.py", "*/*.py", "src/*/*.py")
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
     """Return the apps; without targets those that the project's settings name, or that of ``app.py`` or ``main.py``."""
-    if not targets:
-        targets = configured() or tuple(name for name in GUESSES if Path(name).is_file())[:1]
+    targets = targets or guessed()
     if not targets:
         raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
     return list(dict.fromkeys(app for target in targets for app in load(target)))
@@ -44,6 +43,11 @@ def load(target: str) -> list[App]:
     if not isinstance(found, App):
         raise SetupError(f"{target} is a {type(found).__name__}, not an App. {_visible()}")
     return [found]
+
+
+def guessed() -> tuple[str, ...]:
+    """Return what is meant when no app is named: what the project's settings say, or ``app.py`` or ``main.py``."""
+    return configured() or tuple(name for name in GUESSES if Path(name).is_file())[:1]
 
 
 def configured() -> tuple[str, ...]:
@@ -82,11 +86,11 @@ def _imported(place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
             raise SetupError(f'No module "{error.name}" here. {_visible()}') from None
-        raise SetupError(_trimmed(error)) from None
+        raise SetupError(trimmed(error)) from None
     except SetupError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
-        raise SetupError(_trimmed(error)) from None
+        raise SetupError(trimmed(error)) from None
 
 
 def _from_path(path: Path) -> ModuleType:
@@ -118,18 +122,24 @@ def _executed(name: str, path: Path) -> ModuleType:
         raise
     except Exception as error:  # noqa: BLE001 - as above
         del sys.modules[name]
-        raise SetupError(_trimmed(error)) from None
+        raise SetupError(trimmed(error)) from None
     return module
 
 
-def _trimmed(error: BaseException) -> str:
-    """Return a traceback that begins where the user's own code does."""
+def trimmed(error: BaseException) -> str:
+    """Return a traceback that begins where the user's own code does, headed by its file."""
+    text, file = own_frames(error)
+    return f"{Path(file).name if file else 'That module'} cannot be imported:\n{text}"
+
+
+def own_frames(error: BaseException) -> tuple[str, str | None]:
+    """Return the part of a traceback that is the user's own, and the file that it begins in."""
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent.parent
     shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
     text = "".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip()
     file = shown[0].filename if shown else getattr(error, "filename", None)
-    return f"{Path(file).name if file else 'That module'} cannot be imported:\n{text.replace(f'{Path.cwd()}/', '')}"
+    return text.replace(f"{Path.cwd()}/", ""), file
 
 
 def _visible() -> str:

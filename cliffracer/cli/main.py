@@ -18,6 +18,7 @@ SECTIONS = {
         "new": ("making", "Make a folder with a service, its test and its Dockerfile."),
         "run": ("serving", "Run one or more apps."),
         "routes": ("serving", "List what apps declare."),
+        "shell": ("serving", "Open a Python prompt with an app connected."),
         "servers": ("keeping", "Look after the embedded servers."),
     },
     "Talk to services": {
@@ -31,6 +32,7 @@ SECTIONS = {
         "top": ("looking", "Watch the services that run now."),
         "health": ("looking", "Ask a service over HTTP whether it is ready."),
         "config": ("looking", "Show every setting and where it comes from."),
+        "doctor": ("looking", "Find what is wrong with this set-up."),
     },
     "Keep": {
         "token": ("identity", "Issue and inspect tokens."),
@@ -38,6 +40,12 @@ SECTIONS = {
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
         "db": ("keeping", "Plan and apply database migrations."),
         "replay": ("keeping", "Give stored events to a function again."),
+    },
+    "Hand over": {
+        "docs": ("making", "Write the OpenAPI document of apps."),
+        "client": ("making", "Write a typed client for a running service."),
+        "deploy": ("making", "Write a Dockerfile, a compose file or Kubernetes manifests."),
+        "completion": ("making", "Print what makes your shell complete commands."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

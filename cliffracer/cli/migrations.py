@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from cliffracer import embedded
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
+from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
@@ -77,7 +77,4 @@ def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
             return await work(database)
 
     with ExitStack() as stack:
-        if settings.database_url is None and not settings.database_urls:
-            urls = stack.enter_context(embedded.servers(nats=False, database=True))
-            settings = settings.changed("embedded", database_url=urls.database_url)
-        return asyncio.run(run(settings))
+        return asyncio.run(run(settings if settings.database_urls else with_servers(settings, stack, nats=False, database=True)))

@@ -1,7 +1,7 @@
 """How commands reach NATS: the settings' server or the embedded one of this folder, without waiting long for it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import click
 from loguru import logger
@@ -47,8 +47,18 @@ async def reached(
 
 def looked_at(settings: Settings) -> str:
     """Return where services were looked for: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
-    if settings.nats_url is None:
+    if settings.nats_url is None or settings.origin("nats_url").place == "embedded":
         return f"on the embedded NATS of {embedded.locate(None)}"
     origin = settings.origin("nats_url")
     shown = next(s.value for s in settings.sources() if s.name == "nats_url")
     return f"on {shown} ({origin.key or 'nats_url'}, {origin.place})"
+
+
+def with_servers(settings: Settings, stack: ExitStack, *, nats: bool = True, database: bool = False) -> Settings:
+    """Return the settings with embedded servers, which the stack ends, in place of those that are not set."""
+    nats, postgres = nats and settings.nats_url is None, database and settings.database_url is None
+    if not nats and not postgres:
+        return settings
+    urls = stack.enter_context(embedded.servers(nats=nats, database=postgres))
+    found = {"nats_url": urls.nats_url, "database_url": urls.database_url}
+    return settings.changed("embedded", **{name: url for name, url in found.items() if url is not None})

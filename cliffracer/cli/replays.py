@@ -7,7 +7,7 @@ import click
 
 from cliffracer.cli.loading import load
 from cliffracer.cli.output import bad, good, print_line, printable, say, soft, strong
-from cliffracer.cli.running import with_servers
+from cliffracer.cli.reach import with_servers
 from cliffracer.observability import logs
 from cliffracer.replaying import replay
 from cliffracer.runtime import needs_database

@@ -14,12 +14,13 @@ from typing import Any
 import click
 import msgspec
 
-from cliffracer import embedded, runtime
+from cliffracer import runtime
 from cliffracer.app import Frozen
 from cliffracer.cli.banner import banner, headline
 from cliffracer.cli.children import Parent, Ready
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import say
+from cliffracer.cli.reach import with_servers
 from cliffracer.cli.reloading import reloading
 from cliffracer.cli.workers import working
 from cliffracer.errors import SetupError
@@ -123,16 +124,6 @@ def _bound(frozen: Sequence[Frozen], settings: Settings, parent: Parent | None) 
             log.warning("%s Trying %d.", str(error).partition(" Stop it")[0], wanted.http_port + 1)
             wanted = wanted.changed(http_port=wanted.http_port + 1)
     return runtime.bind(frozen, wanted)
-
-
-def with_servers(settings: Settings, stack: ExitStack, *, database: bool) -> Settings:
-    """Return the settings with embedded servers in place of those that are not set."""
-    nats, postgres = settings.nats_url is None, database and settings.database_url is None
-    if not nats and not postgres:
-        return settings
-    urls = stack.enter_context(embedded.servers(nats=nats, database=postgres))
-    found = {"nats_url": urls.nats_url, "database_url": urls.database_url}
-    return settings.changed("embedded", **{name: url for name, url in found.items() if url is not None})
 
 
 def _loop_factory() -> Any:

@@ -18,3 +18,13 @@ def do(place: str, /, **given: Any) -> None:
     """Import ``module:function`` below ``cliffracer.cli`` and call it with what the command line gave."""
     module, _, name = place.partition(":")
     getattr(importlib.import_module(f"cliffracer.cli.{module}"), name)(**given)
+
+
+def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes a parameter: a function of `cliffracer.cli.completion`, imported when a shell asks."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+        found: list[str] = getattr(importlib.import_module("cliffracer.cli.completion"), name)(context, typed)
+        return found
+
+    return complete

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import do, json_option
+from cliffracer.cli.commands import completed, do, json_option
 
 
 @click.group(short_help="Look after the embedded servers.")
@@ -126,7 +126,7 @@ def db() -> None:
 
 
 @db.command("plan", short_help="Write the next migration from the Models.")
-@click.argument("apps", nargs=-1)
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @click.option("--name", default="", metavar="NAME", help="What the file is called, after its number.")
 @click.option("--dry-run", is_flag=True, help="Print it, write nothing.")
 @json_option

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import do, env_file_option, json_option
+from cliffracer.cli.commands import completed, do, env_file_option, json_option
 
 
 @click.command(short_help="List the services that run now.")
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=completed("names"))
 @json_option
 def services(**given: Any) -> None:
     """List the services on NATS: replicas, calls, errors, durations. With NAME, the methods of that service."""
@@ -16,7 +16,7 @@ def services(**given: Any) -> None:
 
 
 @click.command(short_help="Watch the services that run now.")
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=completed("names"))
 @click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks.")
 @click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many looks.")
 @json_option
@@ -47,7 +47,7 @@ def config(**given: Any) -> None:
 
 
 @click.command(short_help="Find what is wrong with this set-up.")
-@click.argument("apps", nargs=-1)
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @json_option
 def doctor(**given: Any) -> None:
     """Check versions, settings, servers, streams and, where they can be found, APPS. Exits with 1 if something is wrong."""

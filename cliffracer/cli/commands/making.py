@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import do
+from cliffracer.cli.commands import completed, do
 
 
 @click.command(short_help="Make a folder with a service, its test and its Dockerfile.")
@@ -15,18 +15,16 @@ def new(**given: Any) -> None:
     do("new:new", **given)
 
 
-@click.command(short_help="Write OpenAPI or AsyncAPI documents.")
-@click.argument("apps", nargs=-1)
-@click.option("--openapi", "kind", flag_value="openapi", default="openapi", help="OpenAPI 3.1, of HTTP (the default).")
-@click.option("--asyncapi", "kind", flag_value="asyncapi", help="AsyncAPI 3, of RPC and events.")
+@click.command(short_help="Write the OpenAPI document of apps.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 def docs(**given: Any) -> None:
-    """Print the document that describes APPS, named as for run. Nothing is connected or started."""
+    """Print OpenAPI 3.1 of the HTTP of APPS, named as for run. Nothing is connected or started."""
     do("docs:docs", **given)
 
 
 @click.command(short_help="Write a typed client for a running service.")
-@click.argument("service")
+@click.argument("service", shell_complete=completed("names"))
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 def client(**given: Any) -> None:
     """Write a Python module with the types and methods of a SERVICE that runs now; it passes mypy --strict."""
@@ -38,20 +36,38 @@ def deploy() -> None:
     """Write what deploys an app, from what the app itself declares."""
 
 
-def _deployed(name: str, text: str) -> None:
-    @deploy.command(name, short_help=text)
-    @click.argument("apps", nargs=-1)
-    @click.option("--image", metavar="NAME", default="", help="What the image is called; the service's name if not given.")
-    @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
-    def command(**given: Any) -> None:
-        do("deploy:deploy", kind=name, **given)
-
-    command.help = f"{text} APPS are named as for run."
+_image = click.option("--image", metavar="NAME", default="", help="What the image is called; name and version of the app if not given.")
+_output = click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 
 
-_deployed("docker", "Write a Dockerfile: slim, not root, with a health check.")
-_deployed("compose", "Write a compose file with the app, NATS and, if it uses one, PostgreSQL.")
-_deployed("k8s", "Write Kubernetes manifests: Deployment, Service, autoscaler, network policy.")
+@deploy.command("docker", short_help="Write a Dockerfile.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
+@_output
+def deploy_docker(**given: Any) -> None:
+    """Write a Dockerfile for APPS, named as for run: slim, not root, with a health check."""
+    do("deploy:deploy", kind="docker", image="", **given)
+
+
+@deploy.command("compose", short_help="Write a compose file.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
+@_image
+@_output
+def deploy_compose(**given: Any) -> None:
+    """Write a compose file for APPS, named as for run, with NATS and, if they use one, PostgreSQL."""
+    do("deploy:deploy", kind="compose", **given)
+
+
+@deploy.command("k8s", short_help="Write Kubernetes manifests.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
+@_image
+@click.option("--keda", is_flag=True, help="Scale by events that wait (KEDA), not by CPU.")
+@_output
+def deploy_k8s(**given: Any) -> None:
+    """Write Kubernetes manifests for APPS, named as for run.
+
+    Deployment with probes and time to drain, Service, autoscaler, disruption budget, network policy. Secrets are referred to.
+    """
+    do("deploy:deploy", kind="k8s", **given)
 
 
 @click.command(short_help="Print what makes your shell complete commands.")

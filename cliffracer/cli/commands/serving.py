@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import do, env_file_option, json_option
+from cliffracer.cli.commands import completed, do, env_file_option, json_option
 
 
 @click.command(short_help="Run one or more apps.")
-@click.argument("apps", nargs=-1)
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @click.option("--reload", is_flag=True, help="Run anew when a file changes; for development.")
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Run so many processes; they share the HTTP port.")
 @click.option("--host", metavar="H", help="Address to serve HTTP on.")
@@ -27,7 +27,7 @@ def run(**given: Any) -> None:
 
 
 @click.command(short_help="List what apps declare.")
-@click.argument("apps", nargs=-1)
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @json_option
 def routes(**given: Any) -> None:
     """List the HTTP routes, RPC subjects, events, sockets and timers of APPS, each with the line that declares it.
@@ -38,7 +38,7 @@ def routes(**given: Any) -> None:
 
 
 @click.command(short_help="Open a Python prompt with an app connected.")
-@click.argument("app", default="")
+@click.argument("app", default="", shell_complete=completed("apps"))
 @click.option("--command", "-c", metavar="CODE", help="Run this instead of asking; await works in it.")
 def shell(**given: Any) -> None:
     """Open a prompt where await works and services can be called, with or without an APP of yours.

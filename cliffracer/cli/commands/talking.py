@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import do, json_option
+from cliffracer.cli.commands import completed, do, json_option
 
 token_option = click.option("--token", metavar="TOKEN", help="Who calls: a token, as `cliffracer token issue` prints one.")
 
 
 @click.command(short_help="Call a method of a running service.")
-@click.argument("target", metavar="SERVICE.METHOD")
-@click.argument("arguments", nargs=-1)
+@click.argument("target", metavar="SERVICE.METHOD", shell_complete=completed("methods"))
+@click.argument("arguments", nargs=-1, shell_complete=completed("arguments"))
 @click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
 @click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
 @token_option
@@ -59,8 +59,8 @@ def tail(**given: Any) -> None:
 
 
 @click.command(short_help="Measure how fast a method answers.")
-@click.argument("target", metavar="SERVICE.METHOD")
-@click.argument("arguments", nargs=-1)
+@click.argument("target", metavar="SERVICE.METHOD", shell_complete=completed("methods"))
+@click.argument("arguments", nargs=-1, shell_complete=completed("arguments"))
 @click.option("--seconds", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, metavar="S", help="How long to measure.")
 @click.option("--concurrency", "-c", type=click.IntRange(1, 10_000), default=16, show_default=True, metavar="N", help="Calls in flight.")
 @json_option

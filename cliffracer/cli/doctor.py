@@ -1,0 +1,186 @@
+"""``cliffracer doctor``: what may be wrong, looked for in order, each finding with its cure."""
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from cliffracer import __version__, embedded, runtime
+from cliffracer.app import Frozen
+from cliffracer.cli.loading import guessed, load_apps
+from cliffracer.cli.output import bad, good, odd, print_json, say, soft
+from cliffracer.client import AsyncClient, connect_async
+from cliffracer.database import Database
+from cliffracer.declarations import Subscription
+from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import durable_name
+from cliffracer.observability import logs
+from cliffracer.settings import Settings
+from cliffracer.wire.subjects import Subjects
+
+State = Literal["ok", "look", "wrong"]
+_MARKS = {"ok": good("ok   "), "look": odd("look "), "wrong": bad("WRONG")}
+_SKEW = 1.0  # seconds that clocks may differ
+_SLOW = 0.05  # seconds for a round trip
+_NOT_YET = "and the embedded server does not run: `cliffracer run` starts it"
+_EXTRAS = {
+    "uvloop": "a faster event loop",
+    "httpx": 't.http in tests: pip install "cliffracer[dev]"',
+    "watchfiles": 'run --reload: pip install "cliffracer[dev]"',
+    "opentelemetry": 'traces: pip install "cliffracer[otel]"',
+    "IPython": "a better prompt in `cliffracer shell`",
+}
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    state: State
+    about: str
+    text: str
+
+
+def doctor(*, apps: tuple[str, ...], as_json: bool) -> None:
+    """Print the findings; exit code 1 if one is wrong."""
+    found = asyncio.run(_findings(apps))
+    if as_json:
+        print_json([finding._asdict() for finding in found])
+    else:
+        for finding in found:
+            say(f"{_MARKS[finding.state]} {finding.about.ljust(10)} {soft(finding.text) if finding.state == 'ok' else finding.text}")
+    raise SystemExit(1 if any(finding.state == "wrong" for finding in found) else 0)
+
+
+async def _findings(targets: tuple[str, ...]) -> list[Finding]:
+    found = list(_versions())
+    try:
+        settings = Settings.load()
+    except CliffracerError as error:
+        return [*found, Finding("wrong", "settings", str(error))]
+    logs.configure(settings.changed(log_level="CRITICAL"))
+    found += _settings(settings)
+    apps: list[Frozen] = []
+    try:
+        apps = [app.freeze() for app in load_apps(targets)] if targets or guessed() else []
+    except CliffracerError as error:
+        found.append(Finding("wrong", "apps", str(error)))
+    if apps:
+        found.append(Finding("ok", "apps", ", ".join(f"{app.name} {app.version}: {len(app.declared)} handlers" for app in apps)))
+    return [*found, *[one async for one in _nats(settings, apps)], *[one async for one in _database(settings, apps)]]
+
+
+def _versions() -> Iterator[Finding]:
+    python = f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}"
+    yield Finding("ok", "versions", f"cliffracer {__version__}, {python}")
+    parts = ("nats-py", "starlette", "uvicorn", "msgspec", "psycopg", "joserfc")
+    yield Finding("ok", "packages", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in parts if _installed(name)))
+    for name, use in _EXTRAS.items():
+        if importlib.util.find_spec(name) is None:
+            yield Finding("ok", "extra", f"{name} is not installed; it would give {use}")
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    given = [f"{s.name} ({s.origin})" for s in settings.sources() if str(s.origin) != "default"]
+    yield Finding("ok", "settings", f"{settings.env}; {', '.join(given) or 'all defaults'}")
+    if settings.env != "production":
+        return
+    if settings.docs:
+        yield Finding("look", "settings", "docs are served in production: everybody sees what can be called (DOCS=false)")
+    if settings.auth_secret_key is None and settings.auth_keys is None and settings.oidc_issuer is None:
+        yield Finding("look", "settings", "no AUTH_ setting: whoever reaches NATS or the port may call everything")
+    private = any(mark in (settings.nats_url or "tls://") for mark in ("tls://", "wss://", "localhost", "127.0.0.1"))
+    if not private and not settings.nats_tls_ca:
+        yield Finding("look", "settings", "NATS is used without TLS: fine inside one host or mesh only")
+    if "*" in settings.cors_origins:
+        yield Finding("look", "settings", "CORS_ORIGINS is *: any page may call")
+
+
+async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
+    if settings.nats_url is None:
+        running = next((s.url for s in embedded.status() if s.kind == "nats" and s.running), None)
+        if running is None:
+            state: State = "wrong" if settings.env == "production" else "ok"
+            yield Finding(state, "NATS", f"NATS_URL is not set, {_NOT_YET}")
+            return
+        settings = settings.changed("embedded", nats_url=running)
+    try:
+        async with connect_async(settings=settings.changed(wait=0.0)) as client:
+            info = client.link.bus.info
+            seconds = await _timed(client.link.bus.flush())
+            state = "look" if seconds > _SLOW else "ok"
+            place = f"{info.get('version')} at {info.get('host')}:{info.get('port')}"
+            yield Finding(state, "NATS", f"{place}, a round trip takes {seconds * 1000:.1f} ms")
+            async for finding in _streams(client, settings, apps):
+                yield finding
+            infos = await client.directory.ask("INFO", patience=0.3)
+            yield Finding("ok", "services", ", ".join(sorted({info.name for info in infos})) or "none runs now")
+    except CliffracerError as error:
+        yield Finding("wrong", "NATS", str(error))
+
+
+async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
+    jetstream, subjects = JetStream(client.link.bus), Subjects(settings.namespace)
+    try:
+        stream = await jetstream.stream(subjects.stream)
+    except NotFound:
+        yield Finding("ok", "events", f"no stream {subjects.stream} yet: the first durable event or subscriber makes it")
+        return
+    except CliffracerError as error:
+        yield Finding("wrong", "JetStream", str(error))
+        return
+    yield Finding("ok", "events", f"{stream.state.messages} in stream {subjects.stream}")
+    here = {durable_name(subjects, a.name, r.function.__name__, r.group) for a in apps for r, _ in a.of(Subscription) if r.durable}
+    for consumer in await jetstream.consumers(subjects.stream):
+        if consumer.num_pending > 1000:
+            yield Finding("look", "events", f"{consumer.num_pending} wait for {consumer.name}: its service is down or too slow")
+        named = any(consumer.name.startswith(durable_name(subjects, app.name, "")) for app in apps)
+        if apps and named and consumer.name not in here:
+            cure = "events are kept for it for ever; if it is gone for good: nats consumer rm"
+            yield Finding("look", "events", f"consumer {consumer.name} belongs to no function of these apps any more: {cure}")
+    dead = await DeadLetters(jetstream, subjects).count()
+    yield Finding("look" if dead else "ok", "events", f"{dead} could not be handled{': cliffracer dead ls' if dead else ''}")
+
+
+async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
+    needed = any(runtime.needs_database(app) for app in apps)
+    if settings.database_url is None:
+        running = next((s.url for s in embedded.status() if s.kind == "postgres" and s.running), None)
+        if running is None:
+            if needed:
+                state: State = "wrong" if settings.env == "production" else "ok"
+                yield Finding(state, "database", f"DATABASE_URL is not set, {_NOT_YET}")
+            return
+        settings = settings.changed("embedded", database_url=running)
+    try:
+        async with Database.open(settings, name="cliffracer doctor", wait=0.0) as database:
+            seconds = await _timed(database.fetch_value(int, "select 1"))
+            version = await database.fetch_value(str, "show server_version")
+            now = await database.fetch_value(datetime, "select clock_timestamp()")
+            skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
+            state = "look" if seconds > _SLOW else "ok"
+            yield Finding(state, "database", f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
+            if skew > _SKEW:
+                yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: keep both in step by NTP")
+    except CliffracerError as error:
+        yield Finding("wrong", "database", str(error))
+
+
+async def _timed(work: Awaitable[Any]) -> float:
+    began = time.monotonic()
+    await work
+    return time.monotonic() - began
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""``cliffracer shell``: a Python prompt where ``await`` works, with an app and the running services at hand."""
+
+import ast
+import asyncio
+import code
+import importlib
+import inspect
+import readline
+import rlcompleter
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future, wait
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from types import CodeType, FunctionType
+from typing import Any, TypeVar
+
+from cliffracer import runtime
+from cliffracer.app import App
+from cliffracer.cli.loading import guessed, load_apps, own_frames
+from cliffracer.cli.output import say, soft, strong
+from cliffracer.cli.reach import looked_at, reach_settings, reached, with_servers
+from cliffracer.client import AsyncClient
+from cliffracer.database import Database
+from cliffracer.errors import CliffracerError, SetupError
+from cliffracer.messaging.directory import Info
+from cliffracer.settings import Settings
+
+T = TypeVar("T")
+_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def shell(*, app: str, command: str | None) -> None:
+    """Connect, then ask or run the command."""
+    apps = load_apps((app,) if app else ()) if app or guessed() else []
+    settings = reach_settings()
+    needs = any(runtime.needs_database(one.freeze()) for one in apps)
+    with ExitStack() as stack:
+        settings = with_servers(settings, stack, database=needs)
+        loop = stack.enter_context(_loop())
+        names = stack.enter_context(_entered(loop, _namespace(apps, settings, database=needs)))
+        if command is not None:
+            _run(command, names, loop)
+            return
+        say(_welcome(names, settings))
+        _ask(names, loop)
+
+
+@asynccontextmanager
+async def _namespace(apps: list[App], settings: Settings, *, database: bool) -> AsyncIterator[dict[str, Any]]:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(reached(settings))
+        infos: list[Info] = await client.directory.ask("INFO", patience=0.3)
+        names: dict[str, Any] = {"rpc": Rpc(client, infos), "emit": client.emit, "events": client.events}
+        if database:
+            names["db"] = await stack.enter_async_context(Database.open(settings, name="cliffracer shell", wait=settings.wait))
+        for app in apps:
+            await stack.enter_async_context(app.connected(settings))
+            names[app.name if len(apps) > 1 else "app"] = app
+        yield names
+
+
+class Rpc:
+    """The services that run: ``await rpc.user_service.get_user(user_id=7)``."""
+
+    def __init__(self, client: AsyncClient, infos: list[Info]) -> None:
+        self._client = client
+        self._methods = {info.name: [endpoint.name for endpoint in info.endpoints] for info in infos}
+
+    def __getattr__(self, name: str) -> "Methods":
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> "Methods":
+        return Methods(self._client.service(name), self._methods.get(name, []))
+
+    def __dir__(self) -> list[str]:
+        return list(self._methods)
+
+    def __repr__(self) -> str:
+        return f"<services {', '.join(self._methods) or 'none'}>"
+
+
+class Methods:
+    """The methods of a service."""
+
+    def __init__(self, service: Any, names: list[str]) -> None:
+        self._service = service
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._service, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._service[name]
+
+    def __dir__(self) -> list[str]:
+        return [*self._names, "send", "stream"]
+
+    def __repr__(self) -> str:
+        return f"<methods {', '.join(self._names) or 'none'}>"
+
+
+class Prompt(code.InteractiveConsole):
+    """Reads and runs here, and what is awaited on the loop of the connection."""
+
+    def __init__(self, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(names)
+        self.compile.compiler.flags |= _AWAIT
+        self._loop = loop
+
+    def runcode(self, code: CodeType) -> None:
+        """Run one input; Ctrl-C gives up what is awaited."""
+        try:
+            made = FunctionType(code, self.locals)()
+            if inspect.iscoroutine(made):
+                awaited(made, self._loop)
+        except SystemExit:
+            raise
+        except BaseException:  # noqa: BLE001 - a prompt shows whatever was raised, and goes on
+            self.showtraceback()
+
+
+def awaited(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Any:
+    """Return what a coroutine returns, run on a loop in another thread; giving up here gives it up there."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        raise
+
+
+def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Run a command; the value of an expression is printed."""
+    names["__name__"] = "__main__"
+    try:
+        code = _compiled(text)
+        made = FunctionType(code, names)()
+        value = awaited(made, loop) if inspect.iscoroutine(made) else made
+    except CliffracerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the command raises is shown as its own
+        raise SetupError(f"the command failed:\n{own_frames(error)[0]}") from None
+    if value is not None:
+        say(repr(value))
+
+
+def _compiled(text: str) -> Any:
+    """Return the code of an expression, whose value is wanted, or of statements, which have none."""
+    with suppress(SyntaxError):
+        return compile(text, "<command>", "eval", flags=_AWAIT)
+    return compile(text, "<command>", "exec", flags=_AWAIT)
+
+
+def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+    embed = _ipython()
+    if embed is None:
+        readline.set_completer(rlcompleter.Completer(names).complete)
+        readline.parse_and_bind("tab: complete")
+        Prompt(names, loop).interact(banner="", exitmsg="")
+        return
+    prompt = embed.InteractiveShellEmbed(user_ns=names, banner1="", exit_msg="", enable_tip=False, confirm_exit=False)
+    prompt.autoawait = True
+    prompt.loop_runner = lambda work: awaited(work, loop)
+    prompt()
+
+
+def _ipython() -> Any:
+    try:
+        return importlib.import_module("IPython.terminal.embed")
+    except ImportError:
+        return None
+
+
+def _welcome(names: dict[str, Any], settings: Settings) -> str:
+    rpc: Rpc = names["rpc"]
+    lines = [f"{strong('cliffracer shell')} on Python {sys.version.split()[0]}  {soft('await works; Ctrl-D leaves')}"]
+    lines += [f"  {name.ljust(8)}{soft(_shown(value))}" for name, value in names.items() if name != "rpc"]
+    lines.append(f"  rpc     {', '.join(dir(rpc)) or soft('no service is running')} {soft(looked_at(settings))}")
+    example = next((f"await rpc.{name}.{methods[0]}(...)" for name, methods in rpc._methods.items() if methods), "")  # noqa: SLF001 - its own
+    return "\n".join([*lines, f"  {soft(example)}" if example else "", ""])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, App):
+        return f"the app {value.name}, connected"
+    return "the database" if isinstance(value, Database) else f"{getattr(value, '__name__', value)}(...)"
+
+
+@contextmanager
+def _loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run an event loop in a thread while the block runs, so that connections live while the prompt waits."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="cliffracer-shell", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def _entered(loop: asyncio.AbstractEventLoop, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enter and leave an async context manager on a loop in another thread, in one task as such managers want it."""
+    left: asyncio.Event = asyncio.Event()
+    inside: Future[T] = Future()
+
+    async def hold() -> None:
+        async with manager as value:
+            inside.set_result(value)
+            await left.wait()
+
+    holding = asyncio.run_coroutine_threadsafe(hold(), loop)
+    holding.add_done_callback(lambda done: None if inside.done() else inside.set_exception(done.exception() or RuntimeError("not entered")))
+    try:
+        yield inside.result()
+    finally:
+        loop.call_soon_threadsafe(left.set)
+        wait([holding])

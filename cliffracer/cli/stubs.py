@@ -1,0 +1,211 @@
+"""``cliffracer client``: a Python module with the types and methods of a service that runs, made from what it publishes."""
+
+import asyncio
+import json
+import keyword
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cliffracer import __version__
+from cliffracer.cli.output import good, say
+from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.errors import SetupError
+
+Schema = dict[str, Any]
+_WIDE = 120
+_PLAIN = {"integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+_FORMATS = {
+    "date-time": ("datetime", "datetime"),
+    "date": ("datetime", "date"),
+    "time": ("datetime", "time"),
+    "partial-time": ("datetime", "time"),
+    "duration": ("datetime", "timedelta"),
+    "uuid": ("uuid", "UUID"),
+    "decimal": ("decimal", "Decimal"),
+}
+
+
+def client(*, service: str, output: str | None) -> None:
+    """Print or write the module."""
+    settings = reach_settings()
+
+    async def ask() -> tuple[str, dict[str, dict[str, str]]]:
+        async with reached(settings) as connected:
+            infos = await connected.directory.ask("INFO", service)
+            return (infos[0].version if infos else ""), await connected.directory.schemas(service)
+
+    version, schemas = asyncio.run(ask())
+    if not schemas:
+        raise SetupError(f"No service {service} that publishes its schemas is running {looked_at(settings)}.")
+    text = Module(service, version, schemas).text()
+    if output is None:
+        say(text.rstrip())
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
+    say(f"{good('written')} {output}", err=True)
+
+
+class Module:
+    """The text of one client: types first, then a class with a method for each of the service's."""
+
+    def __init__(self, service: str, version: str, schemas: dict[str, dict[str, str]]) -> None:
+        self._service = service
+        self._version = version
+        self._schemas = schemas
+        self._imports: set[tuple[str, str]] = {("typing", "Any"), ("typing", "Protocol")}
+        self._types: dict[str, str] = {}
+        """Text of each class, by name, in the order in which they are needed."""
+        self._names: dict[str, str] = {}
+        """Of each schema of a class, as JSON, the name that it has here."""
+        self._sent = True
+        """Whether what is written now is sent, and may leave fields out; what comes back has all of them."""
+
+    def text(self) -> str:
+        """Return the module."""
+        texts = sorted(self._schemas.items())
+        methods = [(name, json.loads(one["request_schema"]), json.loads(one["response_schema"])) for name, one in texts]
+        taken = [(name, *self._parameters(request)) for name, request, _ in methods]
+        self._sent = False
+        returned = [self._kind(response, response) for _, _, response in methods]
+        body = [self._method(*one, returns) for one, returns in zip(taken, returned, strict=True)]
+        head = f'"""Calls {self._service} {self._version}. Written by cliffracer {__version__}; write it again when the service changes."""'
+        return f"{head}\n\n{self._imported()}\n\n\n" + "\n\n\n".join([_CALLER, *self._types.values(), self._class(body)]) + "\n"
+
+    def _imported(self) -> str:
+        modules: dict[str, list[str]] = {}
+        for module, name in sorted(self._imports):
+            modules.setdefault(module, []).append(name)
+        return "\n".join(f"from {module} import {', '.join(names)}" for module, names in modules.items()) + "\n\nimport msgspec"
+
+    def _class(self, methods: list[str]) -> str:
+        name = _class_name(self._service)
+        head = f'class {name}:\n    """``{name}(app)`` in a service, ``{name}(client)`` with `cliffracer.connect_async`."""\n\n'
+        return head + "    def __init__(self, caller: Caller) -> None:\n        self._caller = caller\n\n" + "\n\n".join(methods)
+
+    def _parameters(self, request: Schema) -> tuple[list[str], str]:
+        """Return the parameters of a method, and the dict that sends them."""
+        whole = _resolved(request, request)
+        fields = _ordered(whole)
+        given = ", ".join(f"{json.dumps(field)}: {_safe(field)}" for field, _, _ in fields)
+        return [f"{_safe(field)}: {self._field(schema, request, required=required)}" for field, schema, required in fields], f"{{{given}}}"
+
+    def _method(self, name: str, parameters: list[str], given: str, returns: str) -> str:
+        listed = ", ".join(["self", *(["*"] if parameters else []), *parameters])
+        head = f"    async def {_safe(name)}({listed}) -> {returns}:"
+        if len(head) > _WIDE:
+            lines = "".join(f"        {one},\n" for one in ("self", "*", *parameters))
+            head = f"    async def {_safe(name)}(\n{lines}    ) -> {returns}:"
+        call = f'await _call(self._caller, "{self._service}.{name}", {given})'
+        if returns == "None":
+            return f"{head}\n        {call}"
+        return f"{head}\n        reply = {call}\n        return msgspec.convert(reply, {returns})"
+
+    def _field(self, schema: Schema, root: Schema, *, required: bool, struct: bool = False) -> str:
+        kind = self._kind(schema, root)
+        if required or not self._sent:
+            return kind
+        default = schema.get("default", schema)
+        if default is None or isinstance(default, str | int | float) or (struct and default in ([], {})):
+            return f"{kind} = {_literal(default)}"
+        return f"{kind} | msgspec.UnsetType = msgspec.UNSET"
+
+    def _kind(self, schema: Schema, root: Schema) -> str:
+        """Return the annotation for a schema; a class is written for an object with properties."""
+        if "$ref" in schema:
+            return self._named(schema["$ref"].rpartition("/")[2], _resolved(schema, root), root)
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                return " | ".join(dict.fromkeys(self._kind(one, root) for one in schema[word]))
+        if "enum" in schema or "const" in schema:
+            self._imports.add(("typing", "Literal"))
+            return f"Literal[{', '.join(map(_literal, schema.get('enum', [schema.get('const')])))}]"
+        return self._of_type(schema, root)
+
+    def _of_type(self, schema: Schema, root: Schema) -> str:
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            return " | ".join(self._kind({**schema, "type": one}, root) for one in kind)
+        if kind == "array":
+            if "prefixItems" in schema:
+                return f"tuple[{', '.join(self._kind(one, root) for one in schema['prefixItems']) or '()'}]"
+            return f"list[{self._kind(schema.get('items') or {}, root)}]"
+        if kind == "object":
+            values = schema.get("additionalProperties")
+            return f"dict[str, {self._kind(values, root) if isinstance(values, dict) else 'Any'}]"
+        if kind == "string":
+            return self._text(schema)
+        return _PLAIN.get(str(kind), "Any")
+
+    def _text(self, schema: Schema) -> str:
+        if schema.get("contentEncoding") == "base64":
+            return "bytes"
+        module, name = _FORMATS.get(schema.get("format", ""), ("", "str"))
+        if module:
+            self._imports.add((module, name))
+        return name
+
+    def _named(self, name: str, schema: Schema, root: Schema) -> str:
+        if not schema.get("properties"):
+            return self._kind(schema, root)
+        key = msgspec.json.encode([name, schema], order="deterministic").decode()
+        if key in self._names:  # in its own fields it has to be quoted: it is not there yet
+            return self._names[key] if self._names[key] in self._types else f'"{self._names[key]}"'
+        taken = {*self._names.values(), "Caller", _class_name(self._service)}
+        wanted = _class_name(name)
+        unique = next(one for one in (wanted, *(f"{wanted}{number}" for number in range(2, 1000))) if one not in taken)
+        self._names[key] = unique
+        self._types[unique] = self._struct(unique, schema, root)
+        return unique
+
+    def _struct(self, name: str, schema: Schema, root: Schema) -> str:
+        words = schema.get("description", "").strip().replace("\\", "\\\\").replace('"""', "'''")
+        lines = [f'    """{words}"""\n'] if words else []
+        fields = _ordered(schema)
+        lines += [f"    {_safe(field)}: {self._field(one, root, required=required, struct=True)}" for field, one, required in fields]
+        renamed = {_safe(field): field for field, _, _ in fields if _safe(field) != field}
+        options = f", rename={json.dumps(renamed)}" if renamed else ""
+        return f"class {name}(msgspec.Struct, kw_only=True{options}):\n" + "\n".join(lines)
+
+
+_CALLER = '''class Caller(Protocol):
+    """What carries the calls: an `App`, or the client of `cliffracer.connect_async`."""
+
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+
+
+async def _call(caller: Caller, target: str, arguments: dict[str, Any]) -> Any:
+    return await caller.call(target, **{name: value for name, value in arguments.items() if value is not msgspec.UNSET})'''
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    reference = schema.get("$ref", "")
+    found: Schema = root.get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
+    return found
+
+
+def _ordered(schema: Schema) -> list[tuple[str, Schema, bool]]:
+    """Return name, schema and whether it must be given of each property, those that must first."""
+    required = set(schema.get("required", ()))
+    return sorted(((name, one, name in required) for name, one in schema.get("properties", {}).items()), key=lambda field: not field[2])
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _class_name(name: str) -> str:
+    words = re.split(r"[^A-Za-z0-9]+", name)
+    made = "".join(word[:1].upper() + word[1:] for word in words) or "Type"
+    return made if made[0].isalpha() else f"T{made}"
+
+
+def _safe(name: str) -> str:
+    made = re.sub(r"\W", "_", name)
+    made = f"_{made}" if made[:1].isdigit() or not made else made
+    return f"{made}_" if keyword.iskeyword(made) or made in {"self", "msgspec"} else made

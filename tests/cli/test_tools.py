@@ -1,0 +1,280 @@
+"""`shell`, `completion`, `docs`, `client`, `deploy` and `doctor`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from openapi_spec_validator import validate
+
+from cliffracer.cli.deploy import yaml as written_as_yaml
+from tests.cli.terminal import PROGRAM, Background, Done, cliffracer, environment, written
+from tests.project.places import tool
+from tests.support.nats import free_port
+
+SERVICE = '''
+    from datetime import datetime
+    from decimal import Decimal
+    from typing import Literal
+    from uuid import UUID
+    from msgspec import Struct
+    from cliffracer import App, Model, Repository
+
+    app = App("farm-yard", version="3.1.0", description="keeps animals")
+
+    class Animal(Model):
+        """What lives here."""
+
+        name: str
+        legs: int = 4
+
+    class Tree(Struct):
+        name: str
+        branches: list["Tree"] = []
+
+    class Odd(Struct, rename={"class_": "class", "some": "some-thing"}):
+        class_: str
+        some: int | None = None
+
+    @app.rpc
+    @app.post("/animals", status=201)
+    async def buy(name: str, legs: int = 4, *, animals: Repository[Animal]) -> Animal:
+        """Buy an animal."""
+        return await animals.create(Animal(name=name, legs=legs))
+
+    @app.rpc
+    async def find(animal_id: UUID, *, animals: Repository[Animal]) -> Animal | None:
+        return await animals.get(animal_id)
+
+    @app.rpc
+    async def grow(tree: Tree, kind: Literal["oak", "ash"] = "oak") -> Tree:
+        return Tree(tree.name, [tree])
+
+    @app.rpc
+    async def odd(given: Odd, price: Decimal, at: datetime | None = None) -> dict[str, Odd]:
+        return {"a": given}
+
+    @app.rpc
+    async def sleep() -> None: ...
+
+    @app.get("/animals")
+    async def names(*, animals: Repository[Animal]) -> list[str]:
+        return [animal.name for animal in await animals.find()]
+
+    @app.on("animal.*")
+    async def look(name: str) -> None: ...
+'''
+USE = """
+import asyncio
+from decimal import Decimal
+
+from client import FarmYard, Odd, Tree
+from cliffracer import connect_async
+
+
+async def main() -> None:
+    async with connect_async() as c:
+        farm = FarmYard(c)
+        cow = await farm.buy(name="cow")
+        found = await farm.find(animal_id=cow.id)
+        assert found is not None
+        grown = await farm.grow(tree=Tree(name="twig"))
+        odd = await farm.odd(given=Odd(class_="x", some_thing=3), price=Decimal("1.50"))
+        await farm.sleep()
+        print(found.name, found.legs, grown.branches[0].name, odd["a"].class_, odd["a"].some_thing)
+
+
+asyncio.run(main())
+"""
+
+
+class Place:
+    """A folder in which the service runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {"CLIFFRACER_NAMESPACE": f"tools{free_port()}"}
+
+    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Done:
+        return cliffracer(*arguments, cwd=self.folder, stdin=stdin, **self.env, **env)
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = Place(written(tmp_path_factory.mktemp("farm"), app=SERVICE))
+    with Background(place.folder, "run", "--port", "0", **place.env) as run:
+        run.says("ready: farm-yard 3.1.0")
+        yield place
+
+
+def test_a_client_is_typed_and_works(at):
+    """Written from what the service publishes: mypy --strict accepts it, ruff finds no fault, and the calls are answered."""
+    assert at("client", "farm-yard", "-o", "client.py").err == "written client.py\n"
+    (at.folder / "use.py").write_text(USE)
+    for checker in (("mypy", "--strict", "use.py", "client.py"), ("ruff", "check", "--isolated", "--line-length", "140", "client.py")):
+        done = tool(*checker, cwd=at.folder)
+        assert done.returncode == 0, done.stdout
+    done = subprocess.run(
+        [sys.executable, "use.py"], cwd=at.folder, env=environment(**at.env), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("cow 4 twig x 3\n", "")
+
+
+def test_a_client_of_nobody_is_refused(at):
+    """And it is said where was looked."""
+    done = at("client", "zoo")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: No service zoo that publishes its schemas is running on the embedded NATS of ")
+
+
+def test_the_openapi_document_is_valid(at):
+    """Without running anything."""
+    found = json.loads(cliffracer("docs", cwd=at.folder, CLIFFRACER_HOME=str(at.folder)).out)
+    validate(found)
+    assert set(found["paths"]) == {"/animals"}
+    assert not (at.folder / ".cliffracer").exists()
+    assert at("docs", "-o", "openapi.json").code == 0
+    assert json.loads((at.folder / "openapi.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("ca", {"call"}),
+        ("call farm-yard.s", {"farm-yard.sleep"}),
+        ("call farm-yard.buy ", {"name=", "legs="}),
+        ("call farm-yard.buy name=x ", {"legs="}),
+        ("services fa", {"farm-yard"}),
+        ("run ", {"app:app"}),
+    ],
+)
+def test_a_shell_completes_what_runs(at, words, completed):
+    """Commands, apps of the folder, live services, their methods and arguments."""
+    typed = f"cliffracer {words}"
+    count = len(typed.split()) - (0 if typed.endswith(" ") else 1)
+    done = at(_CLIFFRACER_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=str(count))
+    found = {line.partition(",")[2] for line in done.out.splitlines()}
+    assert completed <= found
+    assert (done.code, done.err) == (0, "")
+
+
+def test_completion_is_silent_where_nothing_runs(tmp_path):
+    """No server is started, no error shown."""
+    env = {"_CLIFFRACER_COMPLETE": "bash_complete", "COMP_WORDS": "cliffracer call ", "COMP_CWORD": "2", "CLIFFRACER_HOME": str(tmp_path)}
+    assert cliffracer(cwd=tmp_path, **env) == Done(0, "\n", "")
+    assert cliffracer(cwd=tmp_path, NATS_URL=f"nats://127.0.0.1:{free_port()}", **env) == Done(0, "\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(shell, tmp_path):
+    """What is to be appended to its start-up file."""
+    assert "_CLIFFRACER_COMPLETE" in cliffracer("completion", shell, cwd=tmp_path).out
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [
+        ("await rpc['farm-yard'].sleep()", ""),
+        ("(await app.call('farm-yard.buy', name='hen', legs=2))['legs']", "2\n"),
+        ("for name in ('a', 'b'): print(name)", "a\nb\n"),
+        ("await db.fetch_value(int, 'select 40 + 2')", "42\n"),
+        ("sorted(dir(rpc['farm-yard']))[:2]", "['buy', 'find']\n"),
+    ],
+)
+def test_the_shell_runs_a_command(at, code, out):
+    """With app, rpc and db at hand; await works; the value of an expression is shown."""
+    done = at("shell", "-c", code)
+    assert (done.code, done.out, done.err) == (0, out, "")
+
+
+def test_a_command_that_fails_shows_its_own_frames(at):
+    """Exit code 1, and nothing of ours in between."""
+    done = at("shell", "-c", "1 / 0")
+    assert done.code == 1
+    assert done.err == 'Error: the command failed:\n  File "<command>", line 1, in <module>\nZeroDivisionError: division by zero\n'
+
+
+@pytest.mark.parametrize("ipython", [True, False])
+def test_the_prompt_awaits_and_outlives_errors(at, ipython, tmp_path):
+    """With IPython and without."""
+    if not ipython:
+        (tmp_path / "IPython").mkdir()
+        (tmp_path / "IPython" / "__init__.py").write_text("raise ImportError")
+    typed = "cow = await app.call('farm-yard.buy', name='cow')\n1 / 0\nprint('still', cow['name'])\n"
+    env = {**environment(**at.env), **({} if ipython else {"PYTHONPATH": str(tmp_path)}), "NO_COLOR": "1", "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([*PROGRAM, "shell"], cwd=at.folder, env=env, input=typed, capture_output=True, text=True, timeout=60, check=False)
+    assert "still cow" in done.stdout
+    assert "ZeroDivisionError" in done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_service_that_runs(at):
+    """Versions, settings, apps, NATS, events, services and database, each with what was seen."""
+    done = at("doctor", "--json")
+    findings = {finding["about"]: finding for finding in json.loads(done.out)}
+    assert done.code == 0
+    assert findings["apps"]["text"] == "farm-yard 3.1.0: 8 handlers"
+    assert "farm-yard" in findings["services"]["text"]
+    assert findings["database"]["text"].startswith("PostgreSQL 18")
+    assert {finding["state"] for finding in findings.values()} <= {"ok", "look"}
+
+
+def test_the_doctor_names_what_is_wrong(at, tmp_path):
+    """A server that is not there, a setting that is none, an app that cannot be imported; exit code 1."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    assert f"WRONG NATS       Cannot reach NATS at {url}" in cliffracer("doctor", cwd=tmp_path, NATS_URL=url).out
+    assert "WRONG settings   CLIFFRACER_NOPE" in cliffracer("doctor", cwd=tmp_path, CLIFFRACER_NOPE="1").out
+    (tmp_path / "app.py").write_text("import no_such_module\n")
+    done = cliffracer("doctor", cwd=tmp_path)
+    assert done.code == 1
+    assert "WRONG apps       app.py cannot be imported:" in done.out
+
+
+def test_the_doctor_sees_a_consumer_that_nobody_has_any_more(at):
+    """Events are kept for it for ever."""
+    text = (at.folder / "app.py").read_text()
+    (at.folder / "renamed.py").write_text(text.replace("async def look(", "async def watch("))
+    told = at("doctor", "renamed:app").out
+    assert "farm-yard-look belongs to no function of these apps any more" in told
+
+
+def test_kubernetes_accepts_the_manifests(at):
+    """Each document fits the schema of its kind, strictly; secrets are referred to only."""
+    found = [one for one in yaml.safe_load_all(at("deploy", "k8s").out) if one]
+    assert [one["kind"] for one in found] == ["Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
+    for one in found:
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    pod = found[0]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 15
+    names = [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable]
+    assert names == ["NATS_URL", "DATABASE_URL"]
+    scaled = [one for one in yaml.safe_load_all(at("deploy", "k8s", "--keda").out) if one][-1]
+    assert scaled["spec"]["triggers"][0]["metadata"]["consumer"].endswith("farm-yard-look")
+
+
+def test_compose_and_docker_name_what_is_needed(at):
+    """PostgreSQL because the app uses it, JetStream on a volume, a command that runs the app."""
+    found = yaml.safe_load(at("deploy", "compose").out)
+    assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
+    assert "-js" in found["services"]["nats"]["command"]
+    assert at("deploy", "docker", "app:app").out.endswith('CMD ["cliffracer", "run", "app:app"]\n')
+    assert at("deploy", "docker", "-o", "Dockerfile").code == 0
+    assert "USER 10001:10001" in (at.folder / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": "yes", "b": "1", "c": "null", "d": "a: b", "e": "#x", "f": "", "g": "x\ny", "h": "é"},
+        {"list": [1, 2.5, True, None, "on"], "empty": [], "none": None, "nested": [{"a": [{"b": 1}]}, {"c": {}}]},
+        {"1": "2", "true": False, "@x": "*"},
+    ],
+)
+def test_what_is_written_as_yaml_is_read_as_what_it_was(value):
+    """Texts that look like something else stay texts."""
+    assert yaml.safe_load("\n".join(written_as_yaml(value))) == value
