@@ -1,16 +1,18 @@
 """The database of running apps: opened once for all of them, given to handlers as Database, Transaction or Repository."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, get_args
 
 from cliffracer.app import App, Frozen
 from cliffracer.calling import Emission
+from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, create_missing, current_transaction
 from cliffracer.database.outbox import create_tables, first_time, lag
 from cliffracer.database.relay import relaying
-from cliffracer.errors import SetupError
+from cliffracer.database.scattered import ScatteredRepository
+from cliffracer.errors import ServiceError, SetupError
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall
@@ -23,6 +25,8 @@ M = TypeVar("M", bound=Model)
 
 DUE = "Cliffracer-Due"
 """In a row of the outbox: when a delayed event is due, POSIX seconds; not sent on."""
+FRESH = 1.0
+"""Seconds for which the outbox is not asked again, and which its answer may take: anybody may ask for health as often as they like."""
 
 
 class Kept:
@@ -30,6 +34,8 @@ class Kept:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._outbox: Mapping[str, float] = {}
+        self._asked = float("-inf")
 
     def given(self) -> dict[str, Any]:
         """Return what a handler is given for each annotation that the database answers."""
@@ -53,6 +59,25 @@ class Kept:
     async def waiting(self) -> int:
         """Return how many events of committed transactions are not published yet."""
         return (await lag(self.database)).pending
+
+    async def figures(self) -> dict[str, Mapping[str, float]]:
+        """Return the numbers of the pool and of the outbox, those at most a second old and left out while it cannot be asked."""
+        if time.monotonic() - self._asked >= FRESH:
+            self._asked = time.monotonic()
+            self._outbox = await self._ask()
+        pool = {"pool": self.database.statistics()}
+        return {**pool, "outbox": self._outbox} if self._outbox else pool
+
+    async def _ask(self) -> dict[str, float]:
+        before = current.set(Context(deadline=time.monotonic() + FRESH))
+        try:
+            found = await lag(self.database)
+        except ServiceError:
+            return {}
+        finally:
+            current.reset(before)
+        published = sum(relay.published for shard in self.database.shards for relay in shard.relays)
+        return {"pending": found.pending, "oldest_seconds": round(found.oldest, 3), "parked": found.parked, "published_total": published}
 
     @asynccontextmanager
     async def once(self, consumer: str, event_id: str) -> AsyncIterator[bool]:
@@ -81,10 +106,12 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
             await create_tables(database)
             await create_missing(database, models_of(frozen))
         health.add("database", lambda: database.fetch_value(int, "select 1"))
+        keeping = Kept(database)
+        health.figures = keeping.figures
         for app in apps:
             app.databases.append(database)
         try:
-            yield Kept(database)
+            yield keeping
         finally:
             for app in apps:
                 app.databases.remove(database)
@@ -105,7 +132,8 @@ def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:
 
 def repository_of(app: App, model: type[M]) -> Repository[M]:
     """Return a repository that uses the database of the app, whenever it runs."""
-    return Repository(_DatabaseOf(app), model)  # type: ignore[arg-type]  # it stands in for the one that is open later
+    database: Any = _DatabaseOf(app)  # it stands in for the one that is open later, whether that is one or several
+    return Repository(database, model) if model.__shard__ is None else ScatteredRepository(database, model)
 
 
 class _DatabaseOf:

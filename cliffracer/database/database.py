@@ -76,6 +76,10 @@ class Database(Queries):
         """The databases that this one is made of: itself, or several."""
         return (self,)
 
+    async def on(self, place: int) -> "Database":
+        """Return the database at a place among the shards, with this task's transaction on it if there is one."""
+        return self.shards[place]
+
     def repository(self, model: type[M]) -> Repository[M]:
         """Return the repository of a model."""
         found = self._repositories.get(model)

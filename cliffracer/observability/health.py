@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from cliffracer.errors import ServiceError
 WITHIN = 2.0
 Probe = Callable[[], Any]
 """Returns False (or an awaitable of it), or raises, when what it looks at does not work."""
+Figures = dict[str, Mapping[str, float]]
+"""Numbers by what they are about: ``{"pool": {"size": 3, ...}}``."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -41,6 +43,8 @@ class Health:
         """Seconds that a probe may take; one that hangs counts as failed and is not started again until it has ended."""
         self.ready = False
         self.draining = False
+        self.figures: Callable[[], Awaitable[Figures]] = _none
+        """Numbers of what the service works with; it must bound its own time, and must not raise."""
         self._checks: dict[str, Check] = {}
         self._running: dict[str, asyncio.Task[str]] = {}
         self._failing: dict[str, str] = {}
@@ -91,6 +95,10 @@ class Health:
         elif before and not reason:
             logger.bind(check=check.name).info("health check passes again")
         self._failing[check.name] = reason
+
+
+async def _none() -> Figures:
+    return {}
 
 
 async def _answer(check: Check) -> str:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +53,23 @@ _FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
     ("cliffracer_refused_total", "counter", "Calls refused because too many ran.", lambda handler: handler.gate.refused),
     ("cliffracer_in_flight", "gauge", "Calls admitted and not finished.", lambda handler: handler.gate.admitted),
 )
+_OTHER: tuple[tuple[str, str, str, str, str], ...] = (
+    ("pool", "size", "cliffracer_database_connections", "gauge", "Connections to PostgreSQL that are open."),
+    ("pool", "used", "cliffracer_database_connections_used", "gauge", "Connections that a call or transaction holds."),
+    ("pool", "max", "cliffracer_database_connections_max", "gauge", "Connections that there may be."),
+    ("pool", "waiting", "cliffracer_database_waiting", "gauge", "Calls that wait for a connection."),
+    ("pool", "taken_total", "cliffracer_database_taken_total", "counter", "Connections that were taken."),
+    ("pool", "waited_total", "cliffracer_database_waited_total", "counter", "Calls that had to wait for a connection."),
+    ("pool", "wait_seconds_total", "cliffracer_database_wait_seconds_total", "counter", "How long they waited, together."),
+    ("pool", "refused_total", "cliffracer_database_refused_total", "counter", "Calls that got no connection in time."),
+    ("pool", "opened_total", "cliffracer_database_opened_total", "counter", "Connections that were opened."),
+    ("pool", "lost_total", "cliffracer_database_lost_total", "counter", "Connections that broke or could not be mended."),
+    ("outbox", "pending", "cliffracer_outbox_pending", "gauge", "Events of committed transactions that are not published yet."),
+    ("outbox", "oldest_seconds", "cliffracer_outbox_oldest_seconds", "gauge", "Age of the oldest of them."),
+    ("outbox", "parked", "cliffracer_outbox_parked", "gauge", "Events that cannot be published as they are."),
+    ("outbox", "published_total", "cliffracer_outbox_published_total", "counter", "Events that this process published from the outbox."),
+)
+"""Figures of what a service works with: about what, which, and the metric's name, type and text."""
 
 
 class Rates:
@@ -76,8 +93,10 @@ class Rates:
         return made / max(moment - then, 1e-3), (seconds - seconds_then) / made if made else 0.0
 
 
-def exposition(handlers: Iterable[Measured], consumers: Sequence[Consumer] = ()) -> str:
-    """Return the figures of handlers, of consumers of durable events and of this process."""
+def exposition(
+    handlers: Iterable[Measured], consumers: Sequence[Consumer] = (), others: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
+    """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process."""
     measured = list(handlers)
     lines: list[str] = []
     for name, kind, text, figure in _FIGURES:
@@ -87,6 +106,10 @@ def exposition(handlers: Iterable[Measured], consumers: Sequence[Consumer] = ())
         lines.extend(_histogram(_labels(handler), handler.stats))
     for name, kind, text, count in _EVENTS if consumers else ():
         lines.extend(_family(name, kind, text, ((_whose(consumer), count(consumer)) for consumer in consumers)))
+    given = others or {}
+    for about, which, name, kind, text in _OTHER:
+        if which in given.get(about, {}):
+            lines.extend(_family(name, kind, text, (("", given[about][which]),)))
     for name, kind, text, value in _process():
         lines.extend(_family(name, kind, text, (("", value),)))
     return "\n".join(lines) + "\n"

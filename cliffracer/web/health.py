@@ -67,6 +67,7 @@ class Detailed:
             "database": _of("database", findings),
             "nats": _of("nats", findings),
             "metrics": {"rps": round(rps, 3), "latency_ms": round(latency * 1000, 3)},
+            **await self._health.figures(),
             "checks": {found.name: {"status": found.reason or "ok", "critical": found.critical} for found in findings},
         }
         await send_body(send, 200, msgspec.json.encode(body), [JSON, NO_STORE], correlation_of(scope))
@@ -82,16 +83,18 @@ class Detailed:
 
 
 class Metrics:
-    """``/metrics``: figures of every handler and of the process, in Prometheus' text format."""
+    """``/metrics``: figures of every handler, of what they work with and of the process, in Prometheus' text format."""
 
-    def __init__(self, handlers: Sequence[Handler], assemblies: Sequence[Assembly] = ()) -> None:
+    def __init__(self, health: Health, handlers: Sequence[Handler], assemblies: Sequence[Assembly] = ()) -> None:
+        self._health = health
         self._handlers = handlers
         self._assemblies = assemblies
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
-        await send_body(send, 200, exposition(self._handlers, consumers).encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
+        text = exposition(self._handlers, consumers, await self._health.figures())
+        await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
 
 
 def _of(name: str, findings: Sequence[Finding]) -> str:

@@ -117,7 +117,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     if settings.docs:
         pages["/openapi.json"] = OpenApi(assemblies)
     if settings.metrics:
-        pages["/metrics"] = Metrics(handlers, assemblies)
+        pages["/metrics"] = Metrics(health, handlers, assemblies)
     keys = [key for assembly in assemblies[:1] if assembly.rules is not None for key in assembly.rules.authority.jwks()]
     if keys:
         pages["/.well-known/jwks.json"] = Fixed({"keys": keys})

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from cliffracer import App
 from cliffracer.database import Database, Model, Repository, Shard, Unique, create_missing, current_transaction
 from cliffracer.database.migrations import apply, status
 from cliffracer.database.outbox import lag
@@ -17,6 +18,7 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.table import table_of
 from cliffracer.database.templates import cloned
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.testing import running
 from tests.database.models import User
 from tests.database.support import until
 from tests.support.postgres import server
@@ -48,10 +50,14 @@ def others():
 
 
 @pytest.fixture
-async def db(postgres, others):
+async def urls(postgres, others):
     async with AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(cloned(each.url(), template="template1")) for each in (postgres, *others)]
-        opened = await stack.enter_async_context(Database.open(urls))
+        yield [await stack.enter_async_context(cloned(each.url(), template="template1")) for each in (postgres, *others)]
+
+
+@pytest.fixture
+async def db(urls):
+    async with Database.open(urls) as opened:
         await create_missing(opened, [Note, Item, User])
         yield opened
 
@@ -260,3 +266,38 @@ def test_shard_field_must_be_declared():
 
     with pytest.raises(SetupError, match="nosuch"):
         table_of(Lost)
+
+
+async def test_a_service_has_its_rows_on_all_of_them(urls):
+    """What is provided, and what `app.repository` gives, reach the same databases; health counts the connections to all."""
+    app = App("s")
+    notes = app.repository(Note)
+
+    @app.rpc
+    async def add(tenant: str, *, given: Repository[Note]) -> str:
+        return (await given.create(Note(tenant=tenant, number=1))).tenant
+
+    @app.get("/count")
+    async def count() -> int:
+        return await notes.count()
+
+    async with running(app, database_urls=tuple(urls)) as t:
+        for tenant in TENANTS:
+            await t.call("add", tenant=tenant)
+        assert (await t.http.get("/count")).json() == len(await notes.find()) == len(TENANTS)
+        assert (await notes.first(tenant=TENANTS[0])).tenant == TENANTS[0]
+        detailed = (await t.http.get("/health/detailed")).json()
+        assert detailed["pool"]["size"] >= 3
+        assert detailed["outbox"]["pending"] == 0
+    async with Database.open(urls[0]) as first:
+        assert 0 < await first.repository(Note).count() < len(TENANTS)
+
+
+async def test_one_database_serves_a_sharded_model_too(urls):
+    """In development there is one; the same declarations work."""
+    app = App("s")
+    notes = app.repository(Note)
+    async with running(app, database_url=urls[0]):
+        made = await notes.create(Note(tenant="a", number=1))
+        assert await notes.get(made.id) == made
+        assert [row.number for row in (await notes.page(order_by="number")).items] == [1]

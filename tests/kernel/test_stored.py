@@ -116,3 +116,24 @@ async def test_what_the_database_refuses_is_the_callers_fault():
     async with running(make()) as t:
         with pytest.raises(InvalidInput):
             await t.call("create", name="", email="a@x")
+
+
+async def test_pool_and_outbox_are_seen_from_outside():
+    """Health and metrics have the figures of the pool, and how far publishing is behind; when it cannot be asked, that is left out."""
+    app = make()
+    async with running(app, database_pool_max=7) as t:
+        await t.call("create_and_tell", name="Ada")
+        await t.settled()
+        detailed = (await t.http.get("/health/detailed")).json()
+        assert (detailed["database"], detailed["pool"]["max"], detailed["outbox"]["pending"]) == ("connected", 7, 0)
+        assert detailed["pool"]["taken_total"] > 0
+        figures = (await t.http.get("/metrics")).text
+        assert "cliffracer_database_connections_max 7" in figures
+        assert "# TYPE cliffracer_outbox_pending gauge" in figures
+        assert "cliffracer_outbox_published_total 1" in figures
+        (database,) = app.databases
+        await database.execute("drop table cliffracer_outbox")
+        t.up.health.figures.__self__._asked = 0.0
+        detailed = (await t.http.get("/health/detailed")).json()
+        assert "outbox" not in detailed
+        assert detailed["pool"]["max"] == 7
