@@ -8,8 +8,9 @@ from typing import Any, TypeVar, get_args
 from cliffracer.app import App, Frozen
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
-from cliffracer.database import Database, Model, Repository, create_missing, current_transaction
-from cliffracer.database.outbox import create_tables, first_time, lag
+from cliffracer.database import Database, Model, Repository, current_transaction
+from cliffracer.database.development import prepare
+from cliffracer.database.outbox import first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError
@@ -65,8 +66,10 @@ class Kept:
         if time.monotonic() - self._asked >= FRESH:
             self._asked = time.monotonic()
             self._outbox = await self._ask()
-        pool = {"pool": self.database.statistics()}
-        return {**pool, "outbox": self._outbox} if self._outbox else pool
+        found: dict[str, Mapping[str, float]] = {"pool": self.database.statistics()}
+        if self._outbox:
+            found["outbox"] = self._outbox
+        return found
 
     async def _ask(self) -> dict[str, float]:
         before = current.set(Context(deadline=time.monotonic() + FRESH))
@@ -100,11 +103,10 @@ class Kept:
 
 @asynccontextmanager
 async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
-    """Open the pool while the block runs; in development make the tables that are absent, in production never."""
+    """Open the pool while the block runs; outside of production bring its tables up to date first, in production never."""
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env != "production":
-            await create_tables(database)
-            await create_missing(database, models_of(frozen))
+            await prepare(database, models_of(frozen), changing=settings.env == "development")
         health.add("database", lambda: database.fetch_value(int, "select 1"))
         keeping = Kept(database)
         health.figures = keeping.figures

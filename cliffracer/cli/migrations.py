@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TypeVar
 
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
+from cliffracer.database.migrations import FOLDER
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.stored import models_of
 
-FOLDER = Path("migrations")
 T = TypeVar("T")
 _STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad}
 _NOTHING = "The database has what the Models have: there is nothing to plan."

@@ -71,6 +71,8 @@ class Plan(msgspec.Struct):
     statements: list[str] = []
     warnings: list[str] = []
     """What is lost, or may fail on rows that are there."""
+    loses: bool = False
+    """Whether something may be lost."""
 
     def text(self) -> str:
         """Return the migration's text."""
@@ -183,6 +185,7 @@ def _dropped(table: str, column: str, alike: list[str], made: Plan) -> None:
         rename = f"ALTER TABLE {quoted(table)} RENAME COLUMN {quoted(column)} TO {quoted(alike[0])}"
         warning += f" If it is {alike[0]} now, write instead: {rename}."
     made.warnings.append(warning)
+    made.loses = True
     made.statements.append(f"ALTER TABLE {quoted(table)} DROP COLUMN {quoted(column)}")
 
 
@@ -207,6 +210,7 @@ def _altered(table: str, column: str, old: Field, new: Field, made: Plan) -> Non
             made.statements.append(f"{head} DROP DEFAULT")
         made.statements.append(f"{head} TYPE {new.type} USING {quoted(column)}::{new.type}")
         made.warnings.append(f"{table}.{column} changes from {old.type} to {new.type}: this rewrites the table, and values may not fit.")
+        made.loses = True
     if old.default != new.default or (old.type != new.type and new.default):
         made.statements.append(f"{head} SET DEFAULT {new.default}" if new.default else f"{head} DROP DEFAULT")
     if old.required != new.required:

@@ -22,6 +22,8 @@ from cliffracer.errors import ServiceError, SetupError
 
 log = logging.getLogger("cliffracer.database")
 
+FOLDER = Path("migrations")
+"""Where they are, seen from the working folder."""
 NAME = re.compile(r"(\d{1,9})_([A-Za-z0-9_-]+)\.sql")
 ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
 _KNOWN = Statement("SELECT name, checksum, applied_at FROM cliffracer_migrations ORDER BY name")

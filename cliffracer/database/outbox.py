@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from cliffracer.database.link import Statement
-from cliffracer.database.schema import create_missing
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
@@ -45,11 +44,6 @@ class Lag(msgspec.Struct, frozen=True):
     """Events that cannot be published as they are; they wait for a person."""
     oldest: float
     """Age of the oldest pending one, in seconds."""
-
-
-async def create_tables(database: Any) -> list[str]:
-    """Create the tables of our own that are not there, and return their names."""
-    return await create_missing(database, [])
 
 
 async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:

@@ -36,21 +36,22 @@ class Definition(msgspec.Struct, frozen=True):
     """Foreign keys, indexes and comments: run when all tables are there."""
 
 
-async def create_missing(database: Any, models: Iterable[type[Model]]) -> list[str]:
+async def create_missing(database: Any, models: Iterable[type[Model]], *, whoever: bool = False) -> list[str]:
     """Create the tables of these models, and our own, that are not there, and return their names; nothing that exists is changed.
 
-    Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them.
+    Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them; with ``whoever`` only to other tools',
+    as in a test's own database, which may be ahead of our migrations.
     """
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     made: dict[str, None] = {}
     for shard in database.shards:
-        made.update(dict.fromkeys(await _create_on(shard, definitions)))
+        made.update(dict.fromkeys(await _create_on(shard, definitions, whoever=whoever)))
     if made:
         log.info("created the tables %s", ", ".join(made))
     return list(made)
 
 
-async def _create_on(database: Any, definitions: list[Definition]) -> list[str]:
+async def _create_on(database: Any, definitions: list[Definition], *, whoever: bool) -> list[str]:
     made: list[str] = []
 
     async def attempt() -> bool:
@@ -58,19 +59,19 @@ async def _create_on(database: Any, definitions: list[Definition]) -> list[str]:
         async with database.transaction() as transaction:
             ((mine,),) = await transaction.rows(Statement("SELECT pg_try_advisory_xact_lock(%s)"), [LOCK])
             if mine:
-                made.extend(await _create(transaction, definitions))
+                made.extend(await _create(transaction, definitions, whoever=whoever))
             return bool(mine)
 
     await turn(attempt)
     return made
 
 
-async def _create(database: Queries, definitions: list[Definition]) -> list[str]:
+async def _create(database: Queries, definitions: list[Definition], *, whoever: bool) -> list[str]:
     made = [name for name in TABLES if not await exists(database, name)]
     for name in made:
         await database.run(Statement(TABLES[name]))
     missing = [definition for definition in definitions if not await exists(database, definition.table.name)]
-    owner = await owner_of(database) if missing else None
+    owner = await (foreign_owner_of if whoever else owner_of)(database) if missing else None
     if owner is not None:
         names = ", ".join(definition.table.name for definition in missing)
         log.warning("the tables %s are missing and left to %s", names, owner)
@@ -100,6 +101,11 @@ async def owner_of(database: Queries) -> str | None:
     """Return whose migrations make the tables of this database, and how they are run; None if nobody's do."""
     if await exists(database, HISTORY):
         return "the migrations: run `cliffracer db plan` and `cliffracer db apply`"
+    return await foreign_owner_of(database)
+
+
+async def foreign_owner_of(database: Queries) -> str | None:
+    """Return which other tool makes the tables of this database; None if none does."""
     for table, tool in FOREIGN.items():
         if await exists(database, table):
             return f"{tool}, whose history is here"

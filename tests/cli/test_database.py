@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from cliffracer.cli.psql import _address
+from cliffracer.database.session import parsed
 from tests.cli.terminal import cliffracer, written
 from tests.support.nats import free_port
 
@@ -55,6 +57,16 @@ def test_migrations_are_planned_applied_and_listed(db, tmp_path):
         file.write("-- edited\n")
     assert (db("status").code, db("apply").code) == (1, 1)
     assert "0001_first_things.sql was changed after it was applied" in db("apply").err
+
+
+def test_psql_opens_on_the_same_database(db, tmp_path):
+    """Its arguments and standard input are passed on, its exit code is ours, and a password is in no command line."""
+    assert db("psql", "-Atc", "select 6 * 7").out == "42\n"
+    assert db("psql", "-c", "select nosuch").code == 1
+    assert db("psql", "--shard", "2").err.endswith("Error: --shard 2: the settings name 1 database, counted from 0\n")
+    options, environment = _address(parsed("postgresql://ada:pw@h:5/shop?sslmode=require&keepalives_idle=7"))
+    assert (options, environment["PGPASSWORD"], environment["PGSSLMODE"]) == (["--dbname", "keepalives_idle=7"], "pw", "require")
+    assert (environment["PGUSER"], environment["PGHOST"], environment["PGPORT"], environment["PGDATABASE"]) == ("ada", "h", "5", "shop")
 
 
 def test_a_database_that_is_not_there_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Migrations: planned from the models, applied once, never edited."""
 
 import asyncio
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Index, Model, Search, Unique, create_missing
+from cliffracer.database.development import prepare
 from cliffracer.database.difference import plan, write
 from cliffracer.database.migrations import apply, read, status
 from cliffracer.database.splitting import statements
@@ -193,6 +195,76 @@ async def test_development_leaves_tables_to_migrations(db, folder, caplog):
     await apply(db, folder)
     assert await create_missing(db, [Document]) == []
     assert "cliffracer db plan" in caplog.text
+
+
+def small(*, size: bool = False, age: bool = True, required: bool = False) -> type[Model]:
+    fields = {"size": (int, 3)} if size else {}
+    fields |= {"age": (int, 0)} if age else {}
+    namespace = {"__tablename__": "smalls", **{name: default for name, (_, default) in fields.items()}}
+    annotations = {name: kind for name, (kind, _) in fields.items()}
+    return type(Model)("Small", (Model,), {**namespace, "__annotations__": {**annotations, **({"must": str} if required else {})}})
+
+
+async def test_development_changes_tables_where_nothing_is_lost(db, folder, caplog):
+    """A new field has its column at the next start, a field that is gone keeps its own until somebody says so."""
+    with caplog.at_level(logging.INFO):
+        await prepare(db, [small()], changing=True, folder=folder)
+        await db.execute("insert into smalls (id, age) values (gen_random_uuid(), 5)")
+        await prepare(db, [small(size=True)], changing=True, folder=folder)
+        assert await db.fetch_value(int, "select size from smalls") == 3
+        assert 'ADD COLUMN "size"' in caplog.text
+        await prepare(db, [small(size=True, age=False)], changing=True, folder=folder)
+        assert await db.fetch_value(int, "select age from smalls") == 5
+        assert "cliffracer db plan" in caplog.text
+        await prepare(db, [small(size=True, required=True)], changing=True, folder=folder)
+    assert "cannot be changed to what their Models say" in caplog.text
+    assert "Give the field a default" in caplog.text
+    assert await db.fetch_value(bool, "select to_regnamespace('cliffracer_shadow') is null")
+
+
+async def test_development_applies_migrations_at_start_and_changes_nothing_besides(db, folder, caplog):
+    """What is pending is applied; what no migration does yet is told. A test's own database gets the tables anyway."""
+    write(folder, await plan(db, [small()]))
+    await prepare(db, [small(size=True), User], changing=True, folder=folder)
+    assert [entry.state for entry in await status(db, folder)] == ["applied"]
+    assert await db.fetch_value(bool, "select to_regclass('users') is null")
+    assert "users" in caplog.text
+    assert "the Models and the tables differ" in caplog.text
+    await prepare(db, [small(), User], changing=False, folder=folder)
+    assert await db.fetch_value(bool, "select to_regclass('users') is not null")
+
+
+@pytest.mark.parametrize(
+    ("table", "file"), [("alembic_version (version_num text)", "env"), ("schema_migrations (version text)", "20240101_x")]
+)
+async def test_another_tools_migrations_are_left_alone(db, folder, table, file):
+    """With Alembic's or dbmate's history in the database nothing is applied, made, changed or planned that they keep."""
+    db.linting = False
+    await db.execute(f"create table {table}")
+    await db.execute(f"insert into {table.split()[0]} values ('1')")
+    await db.execute("create table smalls (id uuid primary key, kept text)")
+    before = await catalogue(db)
+    put(folder, file, "create table dropped_by_hand (a int);")
+    for changing in (True, False):
+        await prepare(db, [small(), User], changing=changing, folder=folder)
+    after = await catalogue(db)
+    assert [row for row in after if not row[0].startswith("cliffracer_")] == before
+    assert await db.fetch(str, f"select * from {table.split()[0]}") == ["1"]
+    made = await plan(db, [User])
+    assert not any(table.split()[0] in statement for statement in made.statements)
+
+
+async def catalogue(db: Database) -> list[tuple[str, str, str]]:
+    query = "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' order by 1, 2"
+    return await db.fetch(tuple, query)
+
+
+async def test_files_that_are_not_named_as_ours_are_not_run(db, folder):
+    """A folder of another tool's files stops no start, and none of them is run by itself."""
+    put(folder, "0001_create.up", "create table up (a int);")
+    put(folder, "0002_mine", "create table mine (a int);")
+    await prepare(db, [User], changing=True, folder=folder)
+    assert await db.fetch(str, "select table_name from information_schema.tables where table_name in ('up', 'mine')") == []
 
 
 def test_texts_are_cut_like_postgres_does():

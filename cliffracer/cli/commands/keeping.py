@@ -147,3 +147,14 @@ def db_apply(**given: Any) -> None:
 def db_status(**given: Any) -> None:
     """Say which migrations are applied and which are pending. Exits with 1 if one was changed or removed after it was applied."""
     do("migrations:status", **given)
+
+
+@db.command("psql", short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
+@click.option("--shard", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Which of several databases.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def db_psql(**given: Any) -> None:
+    """Open psql on the database of the settings, or the embedded one; ARGUMENTS are psql's own.
+
+    For example: cliffracer db psql -c "select count(*) from users"
+    """
+    do("psql:psql", **given)
