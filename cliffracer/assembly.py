@@ -11,6 +11,7 @@ from cliffracer.declarations import Function, Leader, Record, Route, Socket, Sub
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
+from cliffracer.observability.spans import Spans
 from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -48,6 +49,7 @@ class Assembly:
         self.take: Take | None = None
         """Takes calls from the allowances that rates give."""
         self.watch = Watch()
+        self.spans = Spans()
         self.threads = Threads()
         self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
         self.handlers: list[tuple[Declared, Handler]] = []
@@ -80,6 +82,7 @@ class Assembly:
             mappings=self._mappings,
             run=self._way(record, signature, wants),
             calls=self.calls,
+            spans=self.spans,
             guarded=self.rules is not None and self.rules.policy(record) is not None,
         )
 

@@ -12,11 +12,13 @@ STORED = "cliffracer.stored"
 """Where a context's store has when NATS stored the message that is handled, in seconds since 1970."""
 _prefix = os.urandom(8).hex()
 _numbers = count(1)
+_spans = count(int.from_bytes(os.urandom(7)) + 1)  # 64 bits: no two processes are likely to meet
 
 
 def _after_fork() -> None:
-    global _prefix  # noqa: PLW0603 - a forked worker must not repeat its parent's ids
+    global _prefix, _spans  # noqa: PLW0603 - a forked worker must not repeat its parent's ids
     _prefix = os.urandom(8).hex()
+    _spans = count(int.from_bytes(os.urandom(7)) + 1)
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -29,8 +31,7 @@ def new_id() -> str:
 
 def new_trace() -> str:
     """Return the W3C trace context of a trace that begins here; its flags say that nobody records it yet."""
-    number = next(_numbers)
-    return f"00-{_prefix}{number:016x}-{number:016x}-00"
+    return f"00-{_prefix}{next(_numbers):016x}-{next(_spans):016x}-00"
 
 
 class Context:
@@ -40,13 +41,14 @@ class Context:
     """
 
     __slots__ = (
-        "_correlation_id",
         "deadline",
         "ended",
         "handler",
         "headers",
         "identity",
         "kind",
+        "known_id",
+        "sent",
         "service",
         "state",
         "task",
@@ -68,13 +70,16 @@ class Context:
         self.handler = handler
         self.kind = kind
         """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
-        self._correlation_id = correlation_id
+        self.known_id = correlation_id
+        """The correlation id if there is one already; `correlation_id` makes one."""
         self.deadline = deadline
         """When the call must be over, by `time.monotonic`; None: never."""
         self.headers = headers
         """The headers that came with the message or request, names as sent; look-up ignores case."""
         self.traceparent = traceparent
-        """W3C trace context, as received."""
+        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on."""
+        self.sent: str | None = None
+        """The trace context that went along with what this call called: this call is the parent in it; None while it called nothing."""
         self.identity: Any = None
         """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
         self.token: str | None = None
@@ -89,9 +94,18 @@ class Context:
     @property
     def correlation_id(self) -> str:
         """The id that all logs and onward calls of this call carry; made when first asked for."""
-        if self._correlation_id is None:
-            self._correlation_id = new_id()
-        return self._correlation_id
+        if self.known_id is None:
+            self.known_id = new_id()
+        return self.known_id
+
+    def onward(self) -> str:
+        """Return the W3C trace context that goes along with what this call calls; whoever is first begins the trace."""
+        if self.sent is None:
+            if self.traceparent is None:
+                self.sent = self.traceparent = new_trace()
+            else:
+                self.sent = f"{self.traceparent[:36]}{next(_spans):016x}{self.traceparent[52:]}"
+        return self.sent
 
     def remaining(self) -> float | None:
         """Return the seconds left until the deadline, never negative; None without one."""
@@ -101,8 +115,10 @@ class Context:
 
     def acting(self, token: str | None) -> "Context":
         """Return the same call with another to call on behalf of; its caller's identity stays behind."""
+        self.onward()  # both are one call, so one parent of what they call
         made = Context(self.service, self.handler, self.kind, self.correlation_id, self.deadline, self.headers, self.traceparent)
         made.token = token
+        made.sent = self.sent
         return made
 
     def store(self) -> dict[Any, Any]:
@@ -112,7 +128,7 @@ class Context:
         return self.state
 
     def __repr__(self) -> str:
-        return f"<Context {self.kind} {self.service}.{self.handler} {self._correlation_id or '-'}>"
+        return f"<Context {self.kind} {self.service}.{self.handler} {self.known_id or '-'}>"
 
 
 current: ContextVar[Context | None] = ContextVar("cliffracer_context", default=None)

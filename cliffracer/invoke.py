@@ -18,6 +18,7 @@ from cliffracer.declarations import where
 from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.observability.calls import CallLog
+from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
 from cliffracer.observability.stats import Stats
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
@@ -61,6 +62,7 @@ class Handler:
         "name",
         "run",
         "service",
+        "spans",
         "stats",
         "watch",
     )
@@ -80,7 +82,10 @@ class Handler:
         run: Callable[[Call], Awaitable[Any]] | None = None,
         calls: CallLog | None = None,
         guarded: bool = False,
+        spans: Spans = FORGETFUL,
     ) -> None:
+        self.spans = spans
+        """Remembers the last calls, for whoever asks how a trace went."""
         self.guarded = guarded
         """Whether it matters who calls; its way asks."""
         self.calls = calls
@@ -122,7 +127,7 @@ class Handler:
         )
 
 
-async def invoke(  # one frame on purpose: a helper per step would cost a tenth of the call
+async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
     handler: Handler, context: Context, arguments: tuple[Any, ...], source: Any = None, deliver: Deliver | None = None
 ) -> Any:
     """Return what the user's function returns; raise a `ServiceError` for everything else.
@@ -167,6 +172,9 @@ async def invoke(  # one frame on purpose: a helper per step would cost a tenth 
         seconds = monotonic() - began
         gate.leave(seconds, entered=entered)
         handler.stats.record(seconds)
+        if context.traceparent is not None or context.known_id is not None:  # else nobody knows how to ask for it
+            note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
+            note((handler, context.traceparent, context.sent, context.known_id, began, seconds, outcome))
         if handler.calls is not None:
             handler.calls.record(context, seconds * 1000, outcome)
 

@@ -66,6 +66,7 @@ class Service:
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
+        self.link.spans = self.assembly.spans
         self._clock = clock
         self._bus = bus
         self._settings = settings
@@ -242,6 +243,7 @@ class Service:
             endpoints=self._rpc.endpoints,
             schemas=methods,
             metadata={**metadata, "events": events} if events else dict(metadata),
+            spans=self.assembly.spans,
         )
 
 

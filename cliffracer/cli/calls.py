@@ -10,14 +10,25 @@ import msgspec
 from cliffracer.cli.arguments import fitted, json_of, parse, unfitted
 from cliffracer.cli.output import good, print_json, print_line, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.traces import print_trace
 from cliffracer.client import AsyncClient
+from cliffracer.context import Context, current
 from cliffracer.durations import seconds
 from cliffracer.errors import Unavailable
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import check_name
 
 
-def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str | None, token: str | None, as_json: bool) -> None:  # noqa: ARG001 - it prints JSON either way
+def call(
+    *,
+    target: str,
+    arguments: tuple[str, ...],
+    stream: bool,
+    timeout: str | None,
+    traced: bool,
+    token: str | None,
+    as_json: bool,  # noqa: ARG001 - it prints JSON either way
+) -> None:
     """Call and print."""
     checked_target(target)
     settings = reach_settings()
@@ -26,6 +37,9 @@ def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str 
     async def run() -> None:
         async with reached(settings, timeout=checked_time(timeout), token=token) as client:
             args, kwargs = await prepared(client, target, positional, named)
+            context = Context(kind="script")
+            context.token = token
+            current.set(context)
             try:
                 if not stream:
                     print_json(await client.call(target, *args, **kwargs))
@@ -34,6 +48,9 @@ def call(*, target: str, arguments: tuple[str, ...], stream: bool, timeout: str 
                     print_line(item)
             except Unavailable as error:
                 raise _with_place(error, settings) from None
+            finally:
+                if traced:
+                    await print_trace(client, context.onward())
 
     asyncio.run(run())
 

@@ -30,6 +30,7 @@ SECTIONS = {
     "Look": {
         "services": ("looking", "List the services that run now."),
         "top": ("looking", "Watch the services that run now."),
+        "trace": ("looking", "Show where the time of one call went."),
         "health": ("looking", "Ask a service over HTTP whether it is ready."),
         "config": ("looking", "Show every setting and where it comes from."),
         "doctor": ("looking", "Find what is wrong with this set-up."),

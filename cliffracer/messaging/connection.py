@@ -19,6 +19,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Lock
 from cliffracer.messaging.received import received_from
 from cliffracer.messaging.rooms import Rooms
+from cliffracer.observability.spans import FORGETFUL, Outgoing
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
 from cliffracer.wire.cloudevents import ID as EVENT_ID
 from cliffracer.wire.cloudevents import event_headers
@@ -50,6 +51,8 @@ class Connection:
         self._store = store
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
+        self.spans = FORGETFUL
+        """Remembers the calls that nobody answered: whoever answers one remembers it himself."""
         self.token: str | None = None
         """What calls and events outside any call are made with, such as those of a script."""
 
@@ -63,16 +66,29 @@ class Connection:
             payload, block = await self._large.claim(payload, block)
         try:
             reply = await self._ask(service, self.subjects.rpc(service, method), payload, block, seconds)
-        except Unavailable as error:
-            if error.details.get("reason") != "nobody":
-                raise
-            reply = await self._ask_inside(service, method, payload, block, seconds)
+        except (Unavailable, DeadlineExceeded) as error:
+            reply = await self._unanswered(error, service, method, seconds, (payload, block))
         if not reply.payload and is_claim(reply.block):
             reply = Reply(None, await self._large.redeem(reply.block))
         return _result(reply, returns)
 
     def _ask(self, service: str, subject: str, payload: bytes, block: bytes, seconds: float) -> Coroutine[Any, Any, Reply]:
         return self.bus.request(subject.encode(), payload, block, timeout=seconds, abandoned=lambda inbox: self._give_up(service, inbox))
+
+    async def _unanswered(self, error: ServiceError, service: str, method: str, seconds: float, sent: tuple[bytes, bytes]) -> Reply:
+        """Ask inside this process; else raise the error of a call that nobody answered, and remember it for its trace."""
+        if error.details.get("reason") == "nobody":
+            try:
+                return await self._ask_inside(service, method, *sent, seconds)
+            except ServiceError as worded:
+                error = worded
+        context = current.get()
+        if context is not None:
+            waited = seconds if isinstance(error, DeadlineExceeded) else 0.0
+            parent, began = context.onward(), time.monotonic() - waited
+            what = Outgoing(self.name, f"{service}.{method}")
+            self.spans.kept((what, parent, None, context.correlation_id, began, waited, type(error).__name__))
+        raise error
 
     async def _ask_inside(self, service: str, method: str, payload: bytes, block: bytes, seconds: float) -> Reply:
         """Ask a service of this process that takes no more calls from outside, since we are stopping; else word the error."""
@@ -232,9 +248,7 @@ def _who(context: Context | None) -> tuple[str, str]:
     """Return the correlation id and the trace that go along; whoever is first begins them."""
     if context is None:
         return new_id(), new_trace()
-    if context.traceparent is None:
-        context.traceparent = new_trace()
-    return context.correlation_id, context.traceparent
+    return context.correlation_id, context.onward()
 
 
 def _result(reply: Reply, returns: Any) -> Any:

@@ -9,6 +9,7 @@ import msgspec
 
 from cliffracer.errors import ServiceError, Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.observability.spans import Span
 from cliffracer.wire.subjects import Subjects
 
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
@@ -56,6 +57,15 @@ class Stats(msgspec.Struct):
     endpoints: list[Figures] = []
 
 
+class Remembered(msgspec.Struct):
+    """What one replica remembers of a trace, as TRACE tells."""
+
+    name: str = ""
+    id: str = ""
+    version: str = ""
+    spans: list[Span] = []
+
+
 class _Schemas(msgspec.Struct):
     endpoints: dict[str, dict[str, str]] = {}
 
@@ -70,23 +80,25 @@ class Directory:
         self._known: list[Info] = []
         self._until = 0.0
 
-    async def ask(self, verb: str, name: str = "", *, patience: float = PATIENCE, kind: type[Any] = Info) -> list[Any]:
+    async def ask(
+        self, verb: str, name: str = "", *, patience: float = PATIENCE, kind: type[Any] = Info, payload: bytes = b""
+    ) -> list[Any]:
         """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds."""
         answers: list[Any] = []
         came = asyncio.Event()
         decoder = msgspec.json.Decoder(kind)
 
-        def receive(_subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
+        def receive(_subject: bytes, _reply: bytes, block: bytes | None, answer: bytes) -> None:
             if block is None or not block.startswith(b"NATS/1.0 503"):
                 try:
-                    answers.append(decoder.decode(payload))
+                    answers.append(decoder.decode(answer))
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     return  # somebody's odd answer is no reason to miss the others
             came.set()
 
         inbox = self._bus.inbox(receive)
         try:
-            self._bus.publish(self._subjects.discovery(verb, name).encode(), b"", None, inbox.subject)
+            self._bus.publish(self._subjects.discovery(verb, name).encode(), payload, None, inbox.subject)
             while True:
                 came.clear()
                 try:

@@ -7,16 +7,19 @@ import msgspec
 
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.rpc import RpcEndpoint
+from cliffracer.observability.spans import Spans
 from cliffracer.wire.subjects import Subjects
 
 PREFIX = "io.nats.micro.v1."
+_LONGEST_ID = 128
 
 
 class Discovery:
-    """Answers ``$SRV.PING``, ``INFO``, ``STATS`` and ``SCHEMA`` for one replica; ``$SRV.<VERB>[.<name>[.<id>]]``.
+    """Answers ``$SRV.PING``, ``INFO``, ``STATS``, ``SCHEMA`` and ``TRACE`` for one replica; ``$SRV.<VERB>[.<name>[.<id>]]``.
 
     INFO has each endpoint's JSON Schemas and their hash in its metadata; where that would be more than one message holds, the
-    hashes alone, and ``$SRV.SCHEMA.<name>`` answers the schemas of one endpoint, whose name is the payload.
+    hashes alone, and ``$SRV.SCHEMA.<name>`` answers the schemas of one endpoint, whose name is the payload. ``$SRV.TRACE`` answers what
+    is remembered of a trace, whose id (or correlation id, or how that begins) is the payload; of the last calls where there is none.
     """
 
     def __init__(
@@ -31,7 +34,9 @@ class Discovery:
         endpoints: list[RpcEndpoint],
         schemas: dict[str, dict[str, str]],
         metadata: dict[str, str],
+        spans: Spans,
     ) -> None:
+        self._spans = spans
         self._bus = bus
         self._subjects = subjects
         self._who: dict[str, Any] = {"name": name, "id": id, "version": version, "metadata": metadata}
@@ -43,7 +48,8 @@ class Discovery:
 
     async def start(self) -> None:
         """Subscribe to every discovery subject."""
-        for verb, answer in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats), ("SCHEMA", self._schema)):
+        verbs = {"PING": self._ping, "INFO": self._info, "STATS": self._stats, "SCHEMA": self._schema, "TRACE": self._trace}
+        for verb, answer in verbs.items():
             for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001 - ADR-32's word
                 subject = self._subjects.discovery(verb, name, id)
                 self._subscriptions.append(await self._bus.subscribe(subject, self._answering(answer)))
@@ -102,4 +108,12 @@ class Discovery:
         whole = self._encoded("schema", endpoints=wanted)
         if len(whole) > self._bus.max_payload:
             return self._encoded("schema", endpoints={}, error="too large for one message: ask for one endpoint by name")
+        return whole
+
+    def _trace(self, payload: bytes) -> bytes:
+        spans = self._spans.find(payload[:_LONGEST_ID].decode("utf-8", "replace").strip())
+        whole = self._encoded("trace", spans=spans)
+        while len(whole) > self._bus.max_payload and spans:
+            spans = spans[len(spans) // 2 + 1 :]  # the newest say most
+            whole = self._encoded("trace", spans=spans)
         return whole

@@ -26,7 +26,7 @@ def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[byte
     timeout = headers.get(TIMEOUT)
     return handler.context(
         timeout=None if timeout is None else timeout_from(timeout.decode("latin-1")),
-        correlation_id=None if correlation is None else correlation_from(correlation.decode("latin-1")),
+        correlation_id=(correlation_from(correlation.decode("latin-1")) if correlation is not None else None) or new_id(),
         traceparent=None if trace is None else traceparent_from(trace.decode("latin-1")),
         headers=Headers(raw=scope["headers"]),
     )

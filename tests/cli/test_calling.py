@@ -44,6 +44,15 @@ SERVICE = """
     async def secret() -> None:
         raise RuntimeError("the password is hunter2")
 
+    @app.rpc
+    async def publish(title: str) -> int:
+        await app.call(keep, note=Note(title))
+        try:
+            await app.call(refuse)
+        except Conflict:
+            return 1
+        return 0
+
     broken = True
 
     @app.on("note.written", retry=())
@@ -264,3 +273,30 @@ def test_bench_measures_and_refuses_to_time_failures(at):
     assert found["bare_request"]["calls_per_second"] > 0
     done = at("bench", "notes.refuse", "--seconds", "0.2")
     assert (done.code, done.err) == (1, "Error: Conflict: it is there already\n")
+
+
+def test_a_trace_is_shown_as_a_waterfall(at):
+    """After a call with --trace, by its id later, and in the list of the last ones; each call with its share of the time."""
+    done = at("call", "notes.publish", "title=x", "--trace")
+    assert done.out == "1\n"
+    assert "3 calls in 1 service" in done.err
+    last = at.json("trace", "--json", "-n", "1")[0]
+    assert (last["name"], last["spans"], last["services"], last["failed"]) == ("notes.publish", 3, ["notes"], 1)
+    shown = at("trace", last["id"]).out.splitlines()
+    assert shown[0].split() == ["trace", last["trace"]]
+    assert [line.split()[:3] for line in shown[4:]] == [
+        ["notes.publish", "rpc", shown[4].split()[2]],
+        ["├", "notes.keep", "rpc"],
+        ["└", "notes.refuse", "rpc"],
+    ]
+    assert shown[-1].endswith(" ms Conflict")
+    whole = at.json("trace", last["correlation"], "--json")
+    assert [call["name"] for call in whole["calls"]] == ["publish", "keep", "refuse"]
+
+
+def test_a_trace_that_nobody_remembers(at):
+    """It is said who was asked, and what is remembered at all."""
+    done = at("trace", "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: NotFound: no trace 4bf92f3577b34da6a3ce929d0e0e4736: 1 service was asked on the embedded NATS")
+    assert at("trace", "short").code == 2

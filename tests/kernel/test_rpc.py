@@ -529,7 +529,8 @@ async def test_a_trace_goes_along_with_every_call(t):
 
     @traced.rpc
     async def first(*, context: Context) -> list[str | None]:
-        return [context.traceparent, await traced.call(second)]
+        inner = await traced.call(second)
+        return [context.traceparent, inner]
 
     @traced.rpc
     async def second(*, context: Context) -> str | None:
@@ -538,5 +539,7 @@ async def test_a_trace_goes_along_with_every_call(t):
     async with running(traced) as other:
         one, two = await other.call("first")
     assert one is not None
-    assert one == two
-    assert len(one) == 55
+    assert two is not None
+    assert one[:35] == two[:35]
+    assert one[36:52] != two[36:52]  # the call that made it is the parent, not that one's own
+    assert len(one) == len(two) == 55

@@ -25,6 +25,19 @@ def top(**given: Any) -> None:
     do("services:top", **given)
 
 
+@click.command(short_help="Show where the time of one call went.")
+@click.argument("wanted", metavar="[ID]", default="")
+@click.option("--count", "-n", type=click.IntRange(1, 500), default=20, show_default=True, metavar="N", help="Without ID: so many.")
+@json_option
+def trace(**given: Any) -> None:
+    """Show the calls of one trace through all services as a waterfall; without ID, list the last traces.
+
+    ID is a trace id, a traceparent or a correlation id (as logs, HTTP answers and tail show it), or how one begins.
+    Every process remembers its last calls by itself: no collector is needed.
+    """
+    do("traces:trace", **given)
+
+
 @click.command(short_help="Ask a service over HTTP whether it is ready.")
 @click.option("--host", metavar="H", help="Where it serves HTTP.")
 @click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port it serves on.")

@@ -14,6 +14,7 @@ token_option = click.option("--token", metavar="TOKEN", help="Who calls: a token
 @click.argument("arguments", nargs=-1, shell_complete=completed("arguments"))
 @click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
 @click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
+@click.option("--trace", "traced", is_flag=True, help="Then show the calls that it took, as `cliffracer trace` does.")
 @token_option
 @json_option
 def call(**given: Any) -> None:
