@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
     from cliffracer.messaging.objects import ObjectStore
     from cliffracer.messaging.stores import Bucket
     from cliffracer.security.accounts import Accounts
+    from cliffracer.security.tickets import Tickets
     from cliffracer.settings import Secret, Settings
 
 __version__ = "0.1.0"
@@ -88,6 +89,7 @@ __all__ = [
     "Settings",
     "SetupError",
     "Shard",
+    "Tickets",
     "TooLarge",
     "Transaction",
     "Unauthenticated",
@@ -115,6 +117,7 @@ _LATER = {
     "Request": "starlette.requests",
     "Secret": "cliffracer.settings",
     "Settings": "cliffracer.settings",
+    "Tickets": "cliffracer.security.tickets",
     "Transaction": "cliffracer.database.transaction",
     "UploadFile": "starlette.datastructures",
     "WebSocket": "starlette.websockets",

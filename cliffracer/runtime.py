@@ -22,13 +22,16 @@ from cliffracer.errors import SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking
+from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.provisions import key_of
+from cliffracer.security.credentials import Credential
 from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
@@ -236,6 +239,7 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
         return
     authority, bus = rules.authority, services[0].link.bus
     authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
+    authority.tickets = OnceOnly(JetStream(bus), Credential, settings.namespace)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
 

@@ -57,7 +57,10 @@ async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publ
         made = Revocation(key, until, before)
         apply(key, until, before)
         bus.publish(subject.encode(), encode(made))
-        await store.put(key.encode().hex(), made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
+        name = key.encode().hex()
+        known = await store.entry(name)
+        if known is None or known.value is None or known.value.until < until or (known.value.before or 0.0) < (before or 0.0):
+            await store.put(name, made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
 
     subscription = await bus.subscribe(subject, receive)
     following = asyncio.create_task(_follow(store, apply), name="revocations")

@@ -7,15 +7,20 @@ from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
+from cliffracer.durations import seconds
+from cliffracer.errors import Forbidden
 from cliffracer.markers import provided
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
+from cliffracer.security.browser import LASTS
 from cliffracer.security.guards import public, requires
 from cliffracer.security.identity import Identity
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Account, Sessions, Signed, make_tables
 from cliffracer.settings import Settings
+from cliffracer.wire.origins import is_foreign
 
 
 class Credentials(msgspec.Struct):
@@ -37,13 +42,24 @@ class Credentials(msgspec.Struct):
 class Accounts:
     """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, ``reset``; ``register`` if all may.
 
-    Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``.
+    Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``. With ``cookies`` there is
+    ``session`` too, for pages: it signs in by a cookie that no script can read, for as long as ``lasts``.
     """
 
-    def __init__(self, *, prefix: str = "/auth", register: bool = False, roles: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str = "/auth",
+        register: bool = False,
+        roles: tuple[str, ...] = (),
+        cookies: bool = False,
+        lasts: float | str = LASTS,
+    ) -> None:
         self._prefix = prefix
         self._register = register
         self._roles = roles
+        self._cookies = cookies
+        self._lasts = seconds(lasts)
 
     def group(self, app: Any) -> Group:
         """Return the handlers, for `App.use`."""
@@ -52,6 +68,8 @@ class Accounts:
         _sign_in(group)
         _signed_in(group)
         _reset(group, app)
+        if self._cookies:
+            _session(group, self._lasts)
         if self._register:
             _register(group, self._roles)
         return group
@@ -86,12 +104,33 @@ def _sign_in(group: Group) -> None:
         return await sessions.refresh(refresh_token)
 
 
+def _session(group: Group, lasts: float) -> None:
+    @group.post("/session", status=204, tags=("accounts",))
+    @public
+    async def session(
+        credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided, authority: Authority = provided
+    ) -> Response:
+        """Sign in by a cookie, from a page of ours."""
+        if is_foreign(request.headers, authority.origins):
+            raise Forbidden("a page of another site may not sign you in", reason="foreign_site")
+        address = request.client.host if request.client else ""
+        text = await sessions.sign_in_browser(credentials.name, credentials.password, address, lasts)
+        response = Response(status_code=204)
+        authority.browsers.remember(response, request.url.scheme, text, lasts)
+        return response
+
+
 def _signed_in(group: Group) -> None:
-    @group.post("/logout", tags=("accounts",))
+    @group.post("/logout", status=204, tags=("accounts",))
     @requires
-    async def logout(*, identity: Identity = provided, sessions: Sessions = provided) -> None:
-        """Sign out: all tokens of this session are refused everywhere within a second."""
+    async def logout(
+        *, request: Request = provided, identity: Identity = provided, sessions: Sessions = provided, authority: Authority = provided
+    ) -> Response:
+        """Sign out: all tokens of this session, and its cookie, are refused everywhere within a second."""
         await sessions.end(str(identity.claims.get("sid", "")))
+        response = Response(status_code=204)
+        authority.browsers.forget(response, request.url.scheme)
+        return response
 
     @group.get("/me", tags=("accounts",))
     @requires

@@ -1,13 +1,16 @@
 """Says whose token it is: verified once, remembered while it is good, and refused from the moment it is revoked."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
+import msgspec
 from loguru import logger
 
-from cliffracer.errors import SetupError
-from cliffracer.security.identity import Identity
+from cliffracer.errors import SetupError, Unavailable
+from cliffracer.security.browser import Browsers
+from cliffracer.security.credentials import Credential, key_of_ticket, new_ticket
+from cliffracer.security.identity import Identity, identity_of
 from cliffracer.security.keys import keys_of
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
@@ -18,6 +21,8 @@ ISSUER = AUDIENCE = "cliffracer"
 """Of tokens where settings name none: they are checked all the same."""
 REMEMBERED = 4096
 OWN_LIFE = 300.0
+TICKET_LIFE = 30.0
+"""Seconds from asking for a ticket to using it."""
 PLACE = "cliffracer.security.authority.Authority"
 _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
@@ -35,14 +40,38 @@ def tokens_of(settings: Settings) -> Tokens:
     return Tokens(keys, issuer=settings.auth_issuer or ISSUER, audience=settings.auth_audience or AUDIENCE)
 
 
+class OnceOnly(Protocol):
+    """Keeps what may be taken once."""
+
+    async def put(self, key: str, value: Credential) -> None:
+        """Keep a value for a minute."""
+
+    async def take(self, key: str) -> Credential | None:
+        """Return the value that is kept under a key, to the first who asks; None to all others."""
+
+
 class Authority:
     """Turns tokens into identities for all handlers of a process."""
 
-    def __init__(self, tokens: Tokens, revocations: Revocations | None = None, issuer: Issuer | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        revocations: Revocations | None = None,
+        issuer: Issuer | None = None,
+        *,
+        secure: bool = False,
+        origins: tuple[str, ...] = (),
+    ) -> None:
         self.tokens = tokens
         self.issuer = issuer
         """Another whose tokens are good here."""
         self.revocations = Revocations() if revocations is None else revocations
+        self.browsers = Browsers(tokens, self.revocations, secure=secure)
+        """Sessions that are kept in cookies."""
+        self.origins = frozenset(origins) - {"*"}
+        """Other sites whose pages may use such a session."""
+        self.tickets: OnceOnly | None = None
+        """What was given out to be used once, by any replica; set while one runs."""
         self._known: dict[str, tuple[Identity, float]] = {}
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
@@ -71,15 +100,42 @@ class Authority:
             raise self._refused(RefusedToken("revoked"))
         return self._remember(token, claims)
 
+    def session(self, cookie: str) -> Identity:
+        """Return whose browser keeps this cookie; `RefusedToken` for one that is not good."""
+        try:
+            return self.browsers.identity(cookie)
+        except RefusedToken as refused:
+            raise self._refused(refused) from None
+
+    async def ticket(self, shown: Credential) -> str:
+        """Return a ticket that stands for a credential, once and for half a minute."""
+        if self.tickets is None:
+            raise Unavailable("no tickets can be kept now")
+        made = new_ticket()
+        await self.tickets.put(key_of_ticket(made), msgspec.structs.replace(shown, until=time.time() + TICKET_LIFE))
+        return made
+
+    async def redeem(self, ticket: str) -> Credential:
+        """Return what a ticket stands for, to the first who shows it; `RefusedToken`."""
+        found = None if self.tickets is None else await self.tickets.take(key_of_ticket(ticket))
+        if found is None or found.until < time.time():
+            raise self._refused(RefusedToken("a ticket that is used, over or unknown"))
+        return found
+
     def own_token(self, service: str) -> str | None:
         """Return a token of a service itself, with the role ``service``; None without a key that signs."""
-        if not any(key.signs for key in self.tokens.keys):
+        if not self.signs:
             return None
         known = self._own.get(service)
         if known is None or known[1] < time.time():
             lasting = OWN_LIFE / 2  # made anew in time: what carries it may wait in a stream
             known = self._own[service] = (self.tokens.issue(service, ttl=OWN_LIFE, roles=("service",)), time.time() + lasting)
         return known[0]
+
+    @property
+    def signs(self) -> bool:
+        """Say whether a key of ours makes tokens, rather than verifying another's only."""
+        return any(key.signs for key in self.tokens.keys)
 
     def jwks(self) -> list[dict[str, Any]]:
         """Return the public halves of our keys, for others who verify our tokens."""
@@ -89,9 +145,9 @@ class Authority:
     def of(cls, settings: Settings) -> "Authority":
         """Return the authority of these settings: our own keys, an issuer, or both."""
         issuer = Issuer.of(settings)
-        if issuer is not None and settings.auth_secret_key is None and settings.auth_keys is None:
-            return cls(Tokens([], issuer=ISSUER, audience=AUDIENCE), issuer=issuer)
-        return cls(tokens_of(settings), issuer=issuer)
+        foreign = issuer is not None and settings.auth_secret_key is None and settings.auth_keys is None
+        tokens = Tokens([], issuer=ISSUER, audience=AUDIENCE) if foreign else tokens_of(settings)
+        return cls(tokens, issuer=issuer, secure=settings.env == "production", origins=settings.cors_origins)
 
     def _tokens(self, token: str) -> Tokens:
         if self.issuer is None:
@@ -122,12 +178,3 @@ class Authority:
             self._told[refused.reason] = now
             logger.bind(reason=refused.reason).info("a token was refused: {}", refused.reason)
         return refused
-
-
-def identity_of(claims: Mapping[str, Any]) -> Identity:
-    """Return the identity that verified claims tell; the words of ``scope`` are permissions (RFC 9068, RFC 8693)."""
-    permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
-    realm = claims.get("realm_access")  # where Keycloak has roles
-    more = realm.get("roles", ()) if isinstance(realm, dict) else ()
-    roles = [*claims.get("roles", ()), *(role for role in more if isinstance(role, str))]
-    return Identity(claims["sub"], tuple(dict.fromkeys(roles)), tuple(dict.fromkeys(permissions)), dict(claims))

@@ -1,7 +1,6 @@
 """The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ import msgspec
 
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
-from cliffracer.context import STORED, Context
+from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, where
 from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
 from cliffracer.invoke import Call
@@ -18,7 +17,8 @@ from cliffracer.provisions import key_of
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
 from cliffracer.security.identity import Identity
-from cliffracer.security.tokens import RefusedToken, UnknownKey
+from cliffracer.security.recognition import recognise, recognised, renew
+from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature
 
@@ -108,8 +108,8 @@ def _listed(functions: Iterable[Any]) -> str:
 def _recognised(authority: Authority, inner: Step) -> Step:
     async def step(call: Call) -> Any:
         try:
-            await _recognised_by(authority, call.context)
-        except (RefusedToken, Unavailable):
+            await recognised(authority, call)
+        except (RefusedToken, Forbidden, Unavailable):
             call.context.identity = None  # as good as none: everybody may
         return await inner(call)
 
@@ -120,13 +120,13 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
     rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
     names = tuple(p.name for p in signature.accepts)
     checks = binder(policy, signature.function, names)
-    own = authority.issuer is None
+    own = authority.issuer is None and not lasting  # then nobody has to be asked
     lasts = lasting or signature.streams
 
     async def admit(call: Call) -> Identity:
         context = call.context
         try:
-            identity = _recognise(authority, context) if own else await _recognised_by(authority, context)
+            identity = recognise(authority, call) if own else await recognised(authority, call)
         except RefusedToken:
             raise Unauthenticated("the token is not valid", reason="invalid_token") from None
         if identity is None:
@@ -142,7 +142,7 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
         identity = await (admit(call) if not hooks else _audited(hooks, admit, call))
         if not lasts:
             return await inner(call)
-        return await _while_good(authority, identity, inner(call))
+        return await _while_good(authority, call.context, identity, inner(call))
 
     return step
 
@@ -176,13 +176,14 @@ async def _tell(hooks: Sequence[Any], call: Call, refused: str | None) -> None:
             await told
 
 
-async def _while_good(authority: Authority, identity: Identity, work: Awaitable[Any]) -> Any:
+async def _while_good(authority: Authority, context: Context, identity: Identity, work: Awaitable[Any]) -> Any:
     """Return what lasting work returns; it ends when the token does, or is revoked, within a second."""
     loop = asyncio.get_running_loop()
     looking: list[asyncio.TimerHandle] = []
 
     def look() -> None:
         if authority.good(identity):
+            renew(authority, context)
             looking[:] = [loop.call_later(_LOOK, look)]
         else:
             scope.reschedule(loop.time())
@@ -198,45 +199,3 @@ async def _while_good(authority: Authority, identity: Identity, work: Awaitable[
     finally:
         for timer in looking:
             timer.cancel()
-
-
-async def _recognised_by(authority: Authority, context: Context) -> Identity | None:
-    """Do the same where an issuer's keys may have to be asked for first."""
-    issuer = authority.issuer
-    if issuer is not None and issuer.stale and bearer(context) is not None:
-        with contextlib.suppress(Unavailable):
-            await issuer.learn()
-    try:
-        return _recognise(authority, context)
-    except UnknownKey:
-        assert issuer is not None  # only its keys can be unknown
-        await issuer.learn(again=True)
-    return _recognise(authority, context)
-
-
-def _recognise(authority: Authority, context: Context) -> Identity | None:
-    """Put on the context who its token says calls; None without a token."""
-    token = bearer(context)
-    if token is None:
-        return None
-    stored = None if context.state is None else context.state.get(STORED)
-    identity = authority.identity(token, stored=stored)
-    context.identity = identity
-    context.token = token
-    return identity
-
-
-def bearer(context: Context) -> str | None:
-    """Return the token that came with a call: in ``Authorization``, or of a WebSocket's handshake in ``Sec-WebSocket-Protocol``.
-
-    A browser cannot set headers of a WebSocket: ``new WebSocket(url, ["bearer", token])``.
-    """
-    value = context.headers.get("Authorization")
-    if value is not None:
-        scheme, _, token = value.strip().partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else None
-    if context.kind == "websocket":
-        offered = [one.strip() for one in context.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        if len(offered) > 1 and offered[0] == "bearer":
-            return offered[1]
-    return None

@@ -1,5 +1,6 @@
 """Who calls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -25,3 +26,12 @@ class Identity(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Identity {self.subject}{f' {self.roles}' if self.roles else ''}>"  # claims are personal
+
+
+def identity_of(claims: Mapping[str, Any]) -> Identity:
+    """Return the identity that verified claims tell; the words of ``scope`` are permissions (RFC 9068, RFC 8693)."""
+    permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
+    realm = claims.get("realm_access")  # where Keycloak has roles
+    more = realm.get("roles", ()) if isinstance(realm, dict) else ()
+    roles = [*claims.get("roles", ()), *(role for role in more if isinstance(role, str))]
+    return Identity(claims["sub"], tuple(dict.fromkeys(roles)), tuple(dict.fromkeys(permissions)), dict(claims))

@@ -61,7 +61,7 @@ def _hasher() -> Any:
     try:
         from argon2 import PasswordHasher  # noqa: PLC0415 - only who keeps accounts needs it
     except ImportError:
-        raise SetupError("Accounts need argon2: pip install argon2-cffi") from None
+        raise SetupError('Accounts need cliffracer[accounts]: pip install "cliffracer[accounts]".') from None
     return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 

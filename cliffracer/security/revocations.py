@@ -24,12 +24,13 @@ class Revocations:
 
     def revoke(self, jti: str, until: float) -> None:
         """Refuse one token, or all of a session; after ``until``, its own end, nobody needs to remember it."""
-        self._tokens[jti] = until
+        self._tokens[jti] = max(until, self._tokens.get(jti, 0.0))
         self._forget()
 
     def revoke_subject(self, subject: str, before: float, until: float) -> None:
         """Refuse all tokens of a subject that were issued before a moment, until none of them is left."""
-        self._subjects[subject] = (before, until)
+        known = self._subjects.get(subject, (0.0, 0.0))
+        self._subjects[subject] = (max(before, known[0]), max(until, known[1]))
         self._forget()
 
     def holds(self, claims: Mapping[str, Any]) -> bool:

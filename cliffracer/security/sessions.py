@@ -91,6 +91,21 @@ class Sessions:
 
     async def sign_in(self, username: str, password: str, address: str) -> Signed:
         """Return tokens of a new session; `Unauthenticated`, the same for whatever reason, after the same work."""
+        account = await self.authenticate(username, password, address)
+        session, fresh = await self._open(account, self._settings.auth_refresh_ttl)
+        return self._signed(account, session, fresh)
+
+    async def sign_in_browser(self, username: str, password: str, address: str, lasts: float) -> str:
+        """Return the text of a cookie for a new session; `Unauthenticated` as `sign_in`."""
+        account = await self.authenticate(username, password, address)
+        session, _ = await self._open(account, lasts)
+        rights = {"roles": account.roles, "permissions": account.permissions}
+        return self._authority.browsers.begin(
+            str(account.id), lasts=lasts, session=session, claims={"username": account.username}, **rights
+        )
+
+    async def authenticate(self, username: str, password: str, address: str) -> Account:
+        """Return who has this name and password; `Unauthenticated`, the same for whatever reason, after the same work."""
         name = normal(username)
         await self._allow(f"account {name}", PER_ACCOUNT)
         await self._allow(f"address {address}", PER_ADDRESS)
@@ -103,7 +118,7 @@ class Sessions:
         await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
         if self._passwords.outdated(row.pop("password")):
             await self._set_password(row["id"], await self._passwords.hash(password))
-        return await self._open(msgspec.convert(row, Account))
+        return msgspec.convert(row, Account)
 
     async def refresh(self, token: str) -> Signed:
         """Return new tokens of a session for its refresh token, which is used up; used twice, the session is over for both."""
@@ -123,10 +138,13 @@ class Sessions:
         return self._signed(msgspec.convert(found, Account), session, fresh)
 
     async def end(self, session: str) -> None:
-        """End a session: neither its refresh token nor any access token that came of it is good any more."""
-        await self._db.execute("DELETE FROM cliffracer_sessions WHERE id = %s", session)
+        """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more."""
+        ended = await self._db.fetch_one(
+            "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING extract(epoch FROM expires_at)::float AS until", session
+        )
         if session:
-            await self._authority.revoke(session, time.time() + self._settings.auth_access_ttl + 60)
+            short = time.time() + self._settings.auth_access_ttl
+            await self._authority.revoke(session, max(short, ended["until"] if ended is not None else 0.0) + 60)
 
     async def end_all(self, account: UUID) -> None:
         """End all sessions of an account, such as after its password or its roles changed."""
@@ -196,14 +214,14 @@ class Sessions:
     async def _set_password(self, account: UUID, hashed: str) -> None:
         await self._db.execute("UPDATE cliffracer_accounts SET password = %s WHERE id = %s", hashed, account)
 
-    async def _open(self, account: Account) -> Signed:
+    async def _open(self, account: Account, lasts: float) -> tuple[str, str]:
         session, fresh = secrets.token_hex(16), secrets.token_hex(16)
         await self._db.execute(
             "INSERT INTO cliffracer_sessions (id, account, refresh, expires_at) VALUES (%s, %s, %s, now() + make_interval(secs => %s))",
-            session, account.id, fresh, self._settings.auth_refresh_ttl,
+            session, account.id, fresh, lasts,
         )  # fmt: skip
         await self._db.execute("DELETE FROM cliffracer_sessions WHERE expires_at < now()")
-        return self._signed(account, session, fresh)
+        return session, fresh
 
     def _signed(self, account: Account, session: str, fresh: str) -> Signed:
         issue = self._authority.tokens.issue

@@ -17,6 +17,8 @@ Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", b"application/problem+json")
 CORRELATION = b"x-correlation-id"
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""What is sent is what it says it is: browsers are not to guess."""
 _RESERVED = frozenset({"type", "title", "status", "detail", "code", "instance"})
 
 
@@ -84,5 +86,7 @@ async def send_problem(send: Any, error: ServiceError | Refused, correlation: st
 async def send_body(send: Any, status: int, body: bytes, headers: Headers, correlation: str) -> None:
     """Answer with a body that is there already."""
     length = [] if status in {204, 304} else [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length, (CORRELATION, correlation.encode())]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*headers, NOSNIFF, *length, (CORRELATION, correlation.encode())]}
+    )
     await send({"type": "http.response.body", "body": body})

@@ -11,9 +11,9 @@ from msgspec.structs import astuple
 from cliffracer.errors import InvalidInput
 from cliffracer.shapes import Shape, external_name
 from cliffracer.signature import Parameter, Signature, arguments_type
-from cliffracer.web.cookies import parse_cookies
 from cliffracer.web.queries import Query, Texts, spread_of
 from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.cookies import parse_cookies
 from cliffracer.wire.text import TextDecoder
 
 RawHeaders = Mapping[bytes, bytes]

@@ -178,9 +178,11 @@ class _Writer:
                 "application/x-ndjson": {"schema": self._schema(returns)},
                 "text/event-stream": {"schema": {"type": "string"}},
             }
+        elif nothing or status in {204, 205, 304}:
+            pass  # there is no content
         elif isinstance(returns, type) and issubclass(returns, Response):
             answer["content"] = {"*/*": {}}
-        elif not nothing and status not in {204, 205, 304}:
+        else:
             answer["content"] = {"application/json": {"schema": self._schema(returns)}}
         found = {str(status): answer}
         if takes:

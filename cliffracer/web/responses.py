@@ -1,7 +1,7 @@
 """Starlette's responses and exceptions, answered as its users expect, with our correlation id and problem documents."""
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from loguru import logger
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from cliffracer.context import new_id
 from cliffracer.errors import Internal
-from cliffracer.web.answers import CORRELATION, Refused, problem, send_problem
+from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, problem, send_problem
 
 _NO_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -39,7 +39,7 @@ async def send_response(response: Response, scope: MutableMapping[str, Any], rec
             refused = await _refused(message.get("headers", ()), send, correlation)
             if not refused:
                 headers = [(name, value) for name, value in message.get("headers", ()) if name != CORRELATION]
-                await send({**message, "headers": [*headers, (CORRELATION, correlation.encode())]})
+                await send({**message, "headers": [*headers, *protecting(headers, scope), (CORRELATION, correlation.encode())]})
         elif not refused:
             await send(message)
 
@@ -52,6 +52,22 @@ async def send_response(response: Response, scope: MutableMapping[str, Any], rec
             await send_problem(send, failed, correlation)
         elif not refused and not getattr(response, "background", None):
             raise ConnectionResetError("a response broke off") from None  # the client must not take it for whole
+
+
+def protecting(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """Return the headers that protect a browser, of those that an answer does not set itself (OWASP, HTTP headers).
+
+    Pages are in no frame of another site, unless they say who may frame them: ``Content-Security-Policy: frame-ancestors ...``.
+    """
+    given = dict(headers)
+    wanted = [NOSNIFF]
+    if given.get(b"content-type", b"").startswith(b"text/html"):
+        wanted.append((b"referrer-policy", b"strict-origin-when-cross-origin"))
+        if b"frame-ancestors" not in given.get(b"content-security-policy", b""):
+            wanted.append((b"x-frame-options", b"DENY"))
+    if scope.get("scheme") == "https":
+        wanted.append((b"strict-transport-security", b"max-age=31536000"))
+    return [header for header in wanted if header[0] not in given]
 
 
 async def _refused(headers: Any, send: Any, correlation: str) -> bool:

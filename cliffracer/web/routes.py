@@ -24,7 +24,7 @@ from cliffracer.web.shortcut import answered, received
 from cliffracer.web.table import convertors_of
 from cliffracer.wire.codecs import encode
 
-_HEAD = b"content-type: application/json\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
+_HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
 FORM = "cliffracer.form"
 Arguments = tuple[Any, ...]
 

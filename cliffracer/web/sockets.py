@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, MutableMapping
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.websockets import WebSocketDisconnect
@@ -28,6 +27,7 @@ from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.endless import Endless
 from cliffracer.web.line import Closing, Gone, Incoming, Line, Patience
 from cliffracer.wire.codecs import Decoder
+from cliffracer.wire.origins import same_origin
 
 _CODES = {401: 4401, 413: 1009, 429: 1013, 499: 1000, 500: 1011, 503: 1012, 504: 1013}
 _REFUSAL = 1008
@@ -141,19 +141,8 @@ def check_origin(headers: Any, allowed: frozenset[str]) -> None:
     origin = headers.get(b"origin", b"").decode("latin-1")
     if not origin or "*" in allowed or origin in allowed:
         return
-    try:
-        here = urlsplit("//" + headers.get(b"host", b"").decode("latin-1"))
-        there = urlsplit(origin)
-        same = here.hostname is not None and here.hostname == there.hostname and _port(here, there.scheme) == _port(there, there.scheme)
-    except ValueError:  # a port that is no number
-        same = False
-    if not same:
+    if not same_origin(origin, headers.get(b"host", b"").decode("latin-1")):
         raise Forbidden("a page of another site may not open this socket: cors_origins lists those that may")
-
-
-def _port(address: Any, scheme: str) -> int:
-    found: int | None = address.port
-    return found if found is not None else {"https": 443, "wss": 443}.get(scheme, 80)
 
 
 def _refused(error: HTTPException) -> Refused:

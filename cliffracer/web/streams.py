@@ -15,7 +15,7 @@ from cliffracer.checking import Declared
 from cliffracer.declarations import Route
 from cliffracer.errors import ServiceError
 from cliffracer.invoke import Handler, invoke
-from cliffracer.web.answers import CORRELATION, Refused, send_body
+from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, send_body
 from cliffracer.web.calls import CALL, context_of, presentable
 from cliffracer.web.endless import Endless
 from cliffracer.web.faults import fault
@@ -107,7 +107,7 @@ class Outgoing:
         async with self._turn:
             if not self.started:
                 self.started = True
-                headers = [self.kind, *_UNHELD, (CORRELATION, self._correlation.encode())]
+                headers = [self.kind, NOSNIFF, *_UNHELD, (CORRELATION, self._correlation.encode())]
                 await self._send({"type": "http.response.start", "status": self._status, "headers": headers})
             if data or last:
                 await self._send({"type": "http.response.body", "body": data, "more_body": not last})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cliffracer.web.cookies import parse_cookies
+from cliffracer.wire.cookies import parse_cookies
 
 
 @pytest.mark.parametrize(

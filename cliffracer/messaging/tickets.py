@@ -1,0 +1,32 @@
+"""Keeps what may be taken once, by whichever replica is asked."""
+
+from typing import Any
+
+from cliffracer.errors import Conflict
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.stores import Bucket
+
+BUCKET = Bucket("tickets", ttl=60)
+
+
+class OnceOnly:
+    """Values that are kept for a minute in a bucket, each for the first who takes it."""
+
+    def __init__(self, jetstream: JetStream, of: Any, namespace: str) -> None:
+        self._store: KeyValue[Any] = KeyValue(jetstream, BUCKET, of, namespace=namespace)
+
+    async def put(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        await self._store.create(key, value)
+
+    async def take(self, key: str) -> Any:
+        """Return the value, to the first who asks; None to all others. Revisions are compared, so that two cannot be first."""
+        entry = await self._store.entry(key)
+        if entry is None:
+            return None
+        try:
+            await self._store.delete(key, revision=entry.revision)
+        except Conflict:
+            return None
+        return entry.value

@@ -1,0 +1,96 @@
+"""What a browser keeps of a sign-in: one signed cookie, which no script can read and no other site can use.
+
+The cookie holds a token of a type of its own, so that it is good as a cookie only and an access token is never one. What is
+called on its behalf goes out with access tokens of some minutes, made of it while it is good.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cliffracer.security.identity import Identity, identity_of
+from cliffracer.security.revocations import Revocations
+from cliffracer.security.tokens import RefusedToken, Tokens
+from cliffracer.wire.cookies import parse_cookies
+
+SESSION = "session+jwt"
+COOKIE = "cliffracer_session"
+LASTS = 12 * 3600.0
+"""Seconds that a sign-in of a browser is good for, if nothing else is said."""
+ONWARD = 300.0
+"""Seconds that a token which goes along with calls is good for; it is made anew at half of that."""
+_REMEMBERED = 4096
+
+
+class Browsers:
+    """The sessions that browsers keep: begun, recognised by the cookie, and acted on behalf of."""
+
+    def __init__(self, tokens: Tokens, revocations: Revocations, *, secure: bool) -> None:
+        self._tokens = tokens
+        self._revocations = revocations
+        self._known: dict[str, tuple[Identity, float]] = {}
+        self._onward: dict[str, tuple[str, float]] = {}
+        self.secure = secure
+        """Whether cookies are for TLS only, whatever a request looks like here: in production, also behind a proxy."""
+
+    def begin(
+        self,
+        subject: str,
+        *,
+        lasts: float,
+        session: str | None = None,
+        roles: Iterable[str] = (),
+        permissions: Iterable[str] = (),
+        claims: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the cookie's text for a new session; ``session`` is its id, made up if it is not given."""
+        named = {**(claims or {}), "sid": session or secrets.token_hex(16)}
+        return self._tokens.issue(subject, ttl=lasts, typ=SESSION, roles=roles, permissions=permissions, claims=named)
+
+    def identity(self, text: str) -> Identity:
+        """Return whose session a cookie is; `RefusedToken` for one that is not good (any more)."""
+        found = self._known.get(text)
+        if found is None or found[1] <= time.time():
+            claims = self._tokens.verify(text, typ=SESSION)
+            while len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            found = self._known[text] = (identity_of(claims), float(claims["exp"]))
+        if self._revocations.holds(found[0].claims):
+            raise RefusedToken("revoked")
+        return found[0]
+
+    def onward(self, identity: Identity) -> str:
+        """Return an access token of a session that was recognised, for calls on its behalf; it ends with the session, too."""
+        session, now = identity.claims["sid"], time.time()
+        known = self._onward.get(session)
+        if known is None or known[1] < now:
+            while len(self._onward) >= _REMEMBERED:
+                del self._onward[next(iter(self._onward))]
+            kept = {name: value for name, value in identity.claims.items() if name not in {"roles", "permissions"}}
+            lasts = min(ONWARD, identity.claims["exp"] - now)
+            token = self._tokens.issue(identity.subject, ttl=lasts, roles=identity.roles, permissions=identity.permissions, claims=kept)
+            known = self._onward[session] = (token, now + lasts / 2)
+        return known[0]
+
+    def cookie(self, headers: Mapping[str, str], scheme: str, name: str = COOKIE) -> str | None:
+        """Return the value of our cookie among those that came with a request."""
+        found = headers.get("Cookie")
+        return None if found is None or name not in found else parse_cookies(found).get(self._named(name, scheme))
+
+    def remember(self, response: Any, scheme: str, text: str, lasts: float, name: str = COOKIE) -> None:
+        """Have a response (Starlette's) set our cookie; one with ``lasts=0`` takes it away."""
+        secure = self._is_secure(scheme)
+        response.set_cookie(self._named(name, scheme), text, max_age=int(lasts), path="/", secure=secure, httponly=True, samesite="lax")
+        response.headers["Cache-Control"] = "no-store"
+
+    def forget(self, response: Any, scheme: str, name: str = COOKIE) -> None:
+        """Have a response take our cookie away."""
+        self.remember(response, scheme, "", 0, name)
+
+    def _is_secure(self, scheme: str) -> bool:
+        return self.secure or scheme in {"https", "wss"}
+
+    def _named(self, name: str, scheme: str) -> str:
+        """Return what a cookie is called: over TLS by a name that no other host and no plain HTTP can set (RFC 6265bis, 4.1.3.2)."""
+        return f"__Host-{name}" if self._is_secure(scheme) else name

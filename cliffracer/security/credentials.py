@@ -1,0 +1,54 @@
+"""What callers show to say who they are, and where in a call it stands; nothing here says that it is good."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+_TICKET = "ticket_"
+_LONGEST = 100
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """An access token, or the cookie of a browser's session."""
+
+    kind: Literal["bearer", "session"]
+    text: str
+    until: float = 0.0
+    """When a ticket that stands for it ends."""
+
+    def __repr__(self) -> str:
+        return f"<Credential {self.kind}>"
+
+
+def bearer(headers: Mapping[str, str], kind: str) -> str | None:
+    """Return the token that came with a call: in ``Authorization``, or of a WebSocket's handshake in ``Sec-WebSocket-Protocol``.
+
+    A browser cannot set headers of a WebSocket: ``new WebSocket(url, ["bearer", token])``.
+    """
+    value = headers.get("Authorization")
+    if value is not None:
+        scheme, _, token = value.strip().partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+    if kind == "websocket":
+        offered = [one.strip() for one in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if len(offered) > 1 and offered[0] == "bearer":
+            return offered[1]
+    return None
+
+
+def new_ticket() -> str:
+    """Return a text that nobody can guess."""
+    return _TICKET + secrets.token_urlsafe(32)
+
+
+def is_ticket(text: str) -> bool:
+    """Say whether a text looks like one of ours; a handler may have a parameter of that name itself."""
+    return text.startswith(_TICKET) and len(text) <= _LONGEST
+
+
+def key_of_ticket(ticket: str) -> str:
+    """Return what is kept of a ticket, which does not tell the ticket."""
+    return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,46 @@
+"""Tickets for WebSockets, opt-in: ``app.use(Tickets())``; a page asks for one and opens ``wss://…/feed?ticket=…`` with it.
+
+A ticket stands in a URL, so in logs: it is good once and for half a minute, as what it was asked for with.
+"""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from cliffracer.context import Context
+from cliffracer.errors import Unauthenticated
+from cliffracer.markers import provided
+from cliffracer.scope import Group
+from cliffracer.security.authority import TICKET_LIFE, Authority
+from cliffracer.security.guards import requires
+from cliffracer.security.recognition import presented
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """Opens one socket: ``?ticket=`` in its URL."""
+
+    ticket: str
+    expires_in: float = TICKET_LIFE
+
+
+class Tickets:
+    """A route ``POST {prefix}/ticket`` for whoever is known: where neither a header, a subprotocol nor a cookie will do."""
+
+    def __init__(self, *, prefix: str = "/auth") -> None:
+        self._prefix = prefix
+
+    def group(self, _app: Any) -> Group:
+        """Return the handler, for `App.use`."""
+        group = Group("tickets", prefix=self._prefix)
+
+        @group.post("/ticket", tags=("accounts",))
+        @requires
+        async def ticket(*, request: Request = provided, context: Context = provided, authority: Authority = provided) -> Ticket:
+            """Return what opens one socket within half a minute, in your name."""
+            shown = presented(authority, context, request)
+            if shown is None:  # recognised by something else, which a ticket cannot stand for
+                raise Unauthenticated("a token is needed")
+            return Ticket(await authority.ticket(shown))
+
+        return group
