@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import json_of
-from cliffracer.cli.output import bad, good, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.output import bad, good, odd, print_json, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
+from cliffracer.errors import NotFound
 from cliffracer.messaging.deadletters import DeadLetters, Parked
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.observability.redact import PRIVATE
@@ -62,7 +63,10 @@ def show(*, number: int, as_json: bool) -> None:
     for name, text in facts.items():
         say(f"{soft(name.ljust(10))}{text}")
     say(soft("data"))
-    _print_data(parked.payload)
+    if parked.claim and not parked.payload:
+        say(odd(f"  its payload was in the object store, as {parked.claim} in the bucket claims_events, and is gone"))
+    else:
+        _print_data(parked.payload)
     if parked.headers:
         say(soft("headers"))
         for name, text in _unsecret(parked.headers).items():
@@ -135,19 +139,27 @@ def _each(
     if numbers and any(filters.values()):
         raise click.UsageError("filters go with --all, not with numbers")
 
-    async def work(letters: DeadLetters) -> list[int]:
-        chosen = list(numbers) or [parked.id for parked in await _chosen(letters, filters)]
-        for number in chosen:
-            await (letters.show(number) if dry_run else act(letters, number))
-        return chosen
+    async def work(letters: DeadLetters) -> tuple[list[int], dict[int, str]]:
+        done, failed = [], {}
+        for number in list(numbers) or [parked.id for parked in await _chosen(letters, filters)]:
+            try:
+                await (letters.show(number) if dry_run else act(letters, number))
+            except NotFound as error:  # the others need not wait for this one
+                failed[number] = str(error)
+            else:
+                done.append(number)
+        return done, failed
 
-    found = _with_letters(work)
+    found, failed = _with_letters(work)
+    said = f"{len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip()
     if as_json:
-        print_json({"would_be" if dry_run else done: found})
-    elif dry_run:
-        say(f"would be {done}: {len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip())
+        print_json({"would_be" if dry_run else done: found, **({"failed": failed} if failed else {})})
     else:
-        say(f"{good(done)} {len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip())
+        say(f"would be {done}: {said}" if dry_run else f"{good(done)} {said}")
+        for number, problem in failed.items():
+            say(f"{bad('not')} {number}: {printable(problem)}")
+    if failed:
+        raise SystemExit(1)
 
 
 async def _chosen(letters: DeadLetters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:

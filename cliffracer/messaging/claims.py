@@ -58,7 +58,10 @@ class Claims:
 
     async def redeem(self, block: bytes | None) -> bytes:
         """Return the payload that a message stands for; `NotFound` if it is gone."""
-        name = Headers(block).get(CLAIM, "")
+        return await self.redeem_name(Headers(block).get(CLAIM, ""))
+
+    async def redeem_name(self, name: str) -> bytes:
+        """Return the payload that is kept under a name; `NotFound` if it is gone."""
         try:
             return await self._store.read(name)
         except NotFound:

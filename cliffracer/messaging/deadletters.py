@@ -1,23 +1,26 @@
 """Events that a function could not handle: parked with what went wrong; shown, replayed to that function only, or discarded.
 
-A parked message is a copy: payload and headers as they were, and ours beside them (``Cliffracer-Dead-*``).
+A parked message is a copy: payload and headers as they were, and ours beside them (``Cliffracer-Dead-*``). Where there is no room
+for both in one message, the payload is kept in the object store, and the copy says where.
 """
 
 import re
 import traceback
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from cliffracer.errors import Internal, NotFound, TooLarge
+from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.wire.headers import MESSAGE_ID, Headers, encode_headers
-from cliffracer.wire.subjects import Subjects, named_within
+from cliffracer.wire.subjects import Subjects, matches, named_within
 
 DEAD = "Cliffracer-Dead-"
 REPLAYED = "Cliffracer-Replayed"
@@ -32,22 +35,27 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     """Its number in the dead-letter stream."""
     subject: str
-    """The subject of the event, ``user.created``."""
+    """The subject of the event, ``user.created``, or of the one-way call, ``send.payments.charge``."""
     service: str
     function: str
+    """The function that failed; of a one-way call, the method."""
     consumer: str
     error: str
     """Class and message: ``ValueError: no such user``."""
     traceback: str
     attempts: int
+    stream: str
+    """The stream that the original came from."""
     sequence: int
     """The number of the original in its stream."""
     parked: datetime
     headers: dict[str, str]
     payload: bytes
-    """Empty if ``elsewhere``."""
-    elsewhere: bool = False
-    """The message was too large to be copied with what went wrong: its payload is where it was, under ``sequence``."""
+    """Empty if ``claim`` says where it is, unless it was shown alone."""
+    claim: str = ""
+    """What the payload is kept under in the object store, because it was too large for one message."""
+    ours: bool = False
+    """Whether the payload went there only when it was parked, and goes away with the letter."""
 
 
 class DeadLetters:
@@ -60,6 +68,7 @@ class DeadLetters:
         self.prefix = f"{subjects.prefix}cliffracer.dead."
         self._replicas = replicas
         self._publisher = Publisher(jetstream, recover=self.ensure)
+        self._claims = Claims(jetstream, subjects.namespace)
 
     async def ensure(self) -> None:
         """Make the stream if it is absent."""
@@ -70,10 +79,28 @@ class DeadLetters:
 
     async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> None:
         """Return once a copy of the message is stored, with what went wrong; only then may the original be answered."""
-        error = _cause(error)
+        facts = self._facts(delivery, cause(error), service, function)
+        subject = f"{self.prefix}{delivery.consumer}.{_as_subject(self.subjects.event_name(delivery.subject))}"
+        short = {name: value for name, value in facts.items() if name != f"{DEAD}Traceback"}
+        for kept in (facts, short):
+            with suppress(TooLarge):
+                await self._publisher.publish_block(subject, delivery.sent, _joined(delivery.headers.block, kept), timeout=timeout)
+                return
+        claim = await self._claims.stash(delivery.sent)
+        for original in (delivery.headers.block, None):  # with the headers that it had, unless those are what is too large
+            with suppress(TooLarge):
+                block = _joined(original, {**short, f"{DEAD}Claim": claim})
+                await self._publisher.publish_block(subject, b"", block, timeout=timeout)
+                return
+        await self._claims.forget(claim)
+        raise TooLarge(f"{delivery!r} cannot be parked: its subject is too long")
+
+    def _facts(self, delivery: Delivery, error: BaseException, service: str, function: str) -> dict[str, str]:
+        """Return the headers that say what went wrong; a one-way call is filed under its method."""
+        sent = delivery.subject.startswith(self.subjects.send(service, ""))
         facts = {
             "Service": service,
-            "Function": function,
+            "Function": delivery.subject.rpartition(".")[2] if sent else function,
             "Consumer": delivery.consumer,
             "Subject": delivery.subject,
             "Attempts": str(delivery.attempt),
@@ -82,22 +109,11 @@ class DeadLetters:
             "Error": _one_line(_named(error), _ERROR),
             "Traceback": _quoted(_trace(error)),
         }
-        subject = f"{self.prefix}{delivery.consumer}.{_as_subject(self.subjects.event_name(delivery.subject))}"
         once = f"{delivery.stream}:{delivery.consumer}:{delivery.stream_seq}:{delivery.timestamp}"
-        for dropped, payload in (("", delivery.sent), ("Traceback", delivery.sent), ("Traceback", b"")):
-            kept = {f"{DEAD}{name}": value for name, value in facts.items() if name != dropped}
-            if payload is not delivery.sent:
-                kept[f"{DEAD}Elsewhere"] = "1"
-            block = _joined(delivery.headers.block, {**kept, MESSAGE_ID: once}, originals=payload is delivery.sent)
-            try:
-                await self._publisher.publish_block(subject, payload, block, timeout=timeout)
-            except TooLarge:
-                continue
-            return
-        raise TooLarge(f"{delivery!r} cannot be parked: its subject is too long")
+        return {MESSAGE_ID: once, **{f"{DEAD}{name}": value for name, value in facts.items()}}
 
     async def ls(self, *, service: str = "", function: str = "", subject: str = "", after: int = 0) -> AsyncIterator[Parked]:
-        """Yield what is parked, oldest first, from number ``after`` + 1; filters are literal, and all must fit."""
+        """Yield what is parked, oldest first, from number ``after`` + 1; ``subject`` may be a pattern, and all filters must fit."""
         number = after
         while True:
             try:
@@ -108,29 +124,35 @@ class DeadLetters:
                 return
             number = found.seq
             parked = self._parked(found)
-            wanted = ((service, parked.service), (function, parked.function), (subject, parked.subject))
-            if all(given in ("", has) for given, has in wanted):
+            wanted = ((service, parked.service), (function, parked.function))
+            if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
                 yield parked
 
     async def show(self, number: int) -> Parked:
         """Return one parked message, its payload included wherever that is; `NotFound` if it is not there."""
         parked = self._parked(await self._stored(number))
-        if not parked.elsewhere:
-            return parked
-        original = await self.jetstream.message(self.subjects.stream, parked.sequence)
-        return msgspec.structs.replace(parked, payload=original.data, headers=_readable(original.hdrs))
+        if parked.claim:
+            with suppress(NotFound):  # somebody deleted it: what went wrong can be shown all the same
+                return msgspec.structs.replace(parked, payload=await self._claims.redeem_name(parked.claim))
+        return parked
 
     async def replay(self, number: int, *, payload: bytes | None = None) -> None:
         """Hand a message, or another payload in its place, to the function that failed, and to no other; then discard it.
 
-        `NotFound` if it is not there, or if that function subscribes no longer.
+        `NotFound` if it is not there, or if that function takes nothing any more.
         """
-        parked = await self.show(number)
+        parked = self._parked(await self._stored(number))
         await self._check_consumer(parked)
         headers = {name: value for name, value in parked.headers.items() if not name.lower().startswith("nats-")}
         headers[REPLAYED] = str(number)
+        if payload is None and parked.ours:
+            payload = await self._claims.redeem_name(parked.claim)
+        if payload is not None:
+            headers.pop(CLAIM, None)
+            if self._claims.too_large(payload):
+                headers[CLAIM], payload = await self._claims.stash(payload), b""
         await self._publisher.publish(
-            f"{self.subjects.prefix}cliffracer.replay.{parked.consumer}.{_as_subject(parked.subject)}",
+            self._door(parked),
             parked.payload if payload is None else payload,
             headers,
             message_id=f"replay:{self.stream}:{number}:{parked.parked.timestamp()}",
@@ -139,10 +161,14 @@ class DeadLetters:
 
     async def discard(self, number: int) -> None:
         """Remove a parked message for good; `NotFound` if it is not there."""
+        parked = self._parked(await self._stored(number))
         try:
             await self.jetstream.delete_message(self.stream, number)
         except NotFound:
             raise NotFound(f"no dead letter {number}") from None
+        if parked.ours:
+            with suppress(NotFound):
+                await self._claims.forget(parked.claim)
 
     async def count(self) -> int:
         """Return how many messages are parked."""
@@ -151,11 +177,19 @@ class DeadLetters:
         except NotFound:
             return 0
 
+    def _door(self, parked: Parked) -> str:
+        """Return the subject on which a message reaches the function that failed alone: what is not an event has one reader anyway."""
+        if parked.stream == self.subjects.stream:
+            return f"{self.subjects.prefix}cliffracer.replay.{parked.consumer}.{_as_subject(parked.subject)}"
+        return f"{self.subjects.prefix}{parked.subject}"
+
     async def _check_consumer(self, parked: Parked) -> None:
         try:
-            await self.jetstream.consumer(self.subjects.stream, parked.consumer)
+            await self.jetstream.consumer(parked.stream, parked.consumer)
         except NotFound:
-            raise NotFound(f"{parked.service}.{parked.function} subscribes no longer: there is no consumer {parked.consumer}") from None
+            raise NotFound(
+                f"{parked.service}.{parked.function} takes nothing any more: there is no consumer {parked.consumer} of {parked.stream}"
+            ) from None
 
     async def _stored(self, number: int) -> Stored:
         try:
@@ -167,24 +201,27 @@ class DeadLetters:
         headers = _readable(stored.hdrs)
         facts = {name.removeprefix(DEAD): headers.pop(name) for name in list(headers) if name.startswith(DEAD)}
         headers.pop(MESSAGE_ID, None)
+        moved = facts.get("Claim", "")
         return Parked(
             id=stored.seq,
-            subject=self.subjects.event_name(facts.get("Subject", stored.subject)),
+            subject=self.subjects.event_name(facts.get("Subject", stored.subject)).removeprefix(self.subjects.prefix),
             service=facts.get("Service", ""),
             function=facts.get("Function", ""),
             consumer=facts.get("Consumer", ""),
             error=facts.get("Error", ""),
             traceback=_unquoted(facts.get("Traceback", "")),
             attempts=_number(facts.get("Attempts", "")),
+            stream=facts.get("Stream", self.subjects.stream),
             sequence=_number(facts.get("Sequence", "")),
             parked=datetime.fromisoformat(_shortened(stored.time)),
             headers=headers,
             payload=stored.data,
-            elsewhere="Elsewhere" in facts,
+            claim=moved or headers.get(CLAIM, ""),
+            ours=bool(moved),
         )
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause(error: BaseException) -> BaseException:
     """Return what really happened, where only an `Internal` was let out of the call."""
     return error.__cause__ if isinstance(error, Internal) and error.__cause__ is not None else error
 
@@ -214,10 +251,10 @@ def _unquoted(value: str) -> str:
         return value
 
 
-def _joined(block: bytes | None, ours: Mapping[str, str], *, originals: bool) -> bytes:
+def _joined(block: bytes | None, ours: Mapping[str, str]) -> bytes:
     """Return our headers after those of the original, as they came; those that the server would act on are left out."""
     kept = []
-    for line in (block or b"").split(b"\r\n")[1:] if originals else ():
+    for line in (block or b"").split(b"\r\n")[1:]:
         name, colon, _ = line.partition(b":")
         if colon and _PLAIN.fullmatch(name) and not name.lower().startswith((b"nats-", DEAD.lower().encode())):
             kept.append(line)

@@ -7,7 +7,7 @@ from loguru import logger
 
 from cliffracer.clock import Clock
 from cliffracer.errors import CliffracerError, Forbidden, Internal, InvalidInput, Overloaded, Unauthenticated
-from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.delivery import Delivery
 
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
@@ -67,7 +67,7 @@ class Policy:
         logger.warning(
             "{service}.{function} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
             service=self._service, function=self._function, subject=delivery.subject, attempt=delivery.attempt,
-            error=repr(error), wait=wait,
+            error=repr(cause(error)), wait=wait,
         )  # fmt: skip
         if self._clock.movable:  # the server does not know this clock, so the delivery stays in hand until it is due
             await self._clock.until(self._clock.now() + wait)

@@ -13,12 +13,12 @@ from cliffracer.testing import running
 from tests.support.waiting import eventually
 
 
-async def command(settings: Any, *arguments: str, **environment: str) -> Any:
+async def command(settings: Any, *arguments: str, fails: bool = False, **environment: str) -> Any:
     """Run ``cliffracer dead`` against the servers of a test and return what it printed as JSON."""
     given = {**os.environ, "NATS_URL": settings.nats_url, "CLIFFRACER_NAMESPACE": settings.namespace, **environment}
     line = [sys.executable, "-m", "cliffracer", "dead", *arguments, "--json"]
     done = await asyncio.to_thread(subprocess.run, line, env=given, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (1 if fails else 0), done.stderr
     return json.loads(done.stdout)
 
 
@@ -53,4 +53,26 @@ async def test_dead_letters_from_the_command_line(tmp_path: Path):
         assert await command(t.settings, "replay", number, "--edit", EDITOR=str(editor)) == {"replayed": [int(number)]}
         await eventually(lambda: got == [7])
         assert len((await command(t.settings, "discard", "--all"))["discarded"]) == 2
+        assert await command(t.settings, "ls") == []
+
+
+async def test_a_dead_one_way_call_is_filed_under_its_method_and_replayed():
+    """To the service that it was sent to, with other arguments where those were wrong; what cannot be replayed is named."""
+    app, charged = App("payments"), []
+
+    @app.rpc
+    async def charge(amount: int) -> None:
+        charged.append(amount)
+
+    async with running(app) as t:
+        payments: Any = app.service("payments")
+        await payments.send.charge(amount="ten")
+        await t.settled()
+        [letter] = await command(t.settings, "ls", "--function", "charge", "--subject", "send.payments.*")
+        assert (letter["subject"], letter["service"], letter["data"]) == ("send.payments.charge", "payments", {"amount": "ten"})
+        assert await command(t.settings, "ls", "--subject", "send.other.*") == []
+        number = letter["id"]
+        told = await command(t.settings, "replay", str(number), str(number + 7), "--data", '{"amount": 10}', fails=True)
+        assert told == {"replayed": [number], "failed": {str(number + 7): f"no dead letter {number + 7}"}}
+        await eventually(lambda: charged == [10])
         assert await command(t.settings, "ls") == []

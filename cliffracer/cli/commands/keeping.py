@@ -71,7 +71,7 @@ def dead() -> None:
 
 def _filters(command: Any) -> Any:
     for option in (
-        click.option("--subject", default="", metavar="S", help="Only events on this subject."),
+        click.option("--subject", default="", metavar="S", help="Only events on this subject or pattern."),
         click.option("--function", default="", metavar="F", help="Only those that this function could not handle."),
         click.option("--service", default="", metavar="S", help="Only those of this service."),
     ):

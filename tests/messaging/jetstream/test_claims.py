@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from cliffracer.errors import TooLarge
-from cliffracer.messaging.claims import MOST
+from cliffracer.errors import NotFound, TooLarge
+from cliffracer.messaging.claims import MOST, Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
@@ -68,15 +68,37 @@ async def test_a_large_event_is_parked_and_replayed(jetstream: JetStream, subjec
 
 
 async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: JetStream, subjects: Subjects):
-    """There is no room for what went wrong beside it, so the copy leaves the payload in its stream."""
-    payload = os.urandom(jetstream.bus.max_payload - 300)
-    dead = DeadLetters(jetstream, subjects)
-    async with consuming(jetstream, subjects, Recorder(lambda _: ValueError("no")), retry=()) as consumption:
+    """There is no room for what went wrong beside it, so its payload goes to the object store, and away with the letter."""
+    payload, broken = os.urandom(jetstream.bus.max_payload - 300), True
+    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: ValueError("no") if broken else None)
+    async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await jetstream.store("events.user.created", payload)
         await until(lambda: consumption.counts.parked == 1)
-    [letter] = [letter async for letter in dead.ls()]
-    assert (letter.elsewhere, letter.payload) == (True, b"")
-    assert (await dead.show(letter.id)).payload == payload
+        [letter] = [letter async for letter in dead.ls()]
+        assert (letter.ours, letter.payload) == (True, b"")
+        assert (await dead.show(letter.id)).payload == payload
+        broken = False
+        await dead.replay(letter.id)
+        await until(lambda: len(handler.seen) == 2)
+    assert handler.payloads == [payload, payload]
+    with pytest.raises(NotFound):
+        await Claims(jetstream, subjects.namespace).redeem_name(letter.claim)
+
+
+async def test_a_parked_large_event_can_be_shown_and_edited(jetstream: JetStream, subjects: Subjects):
+    """What is shown is the payload, not the reference; what is put in its place may be small, or large again."""
+    payloads, broken = [os.urandom(2_000_000), b"small", os.urandom(3_000_000)], True
+    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: ValueError("no") if broken else None)
+    async with consuming(jetstream, subjects, handler, retry=()) as consumption:
+        await emit(jetstream, subjects, payloads[0])
+        for number, payload in enumerate(payloads[1:], 2):
+            await until(lambda number=number: consumption.counts.parked == number - 1)
+            [letter] = [letter async for letter in dead.ls()]
+            assert (await dead.show(letter.id)).payload == payloads[number - 2]
+            broken = number < 3
+            await dead.replay(letter.id, payload=payload)
+        await until(lambda: len(handler.seen) == 3)
+    assert handler.payloads == payloads
 
 
 async def test_there_is_a_limit_of_ours(jetstream: JetStream, subjects: Subjects):
