@@ -1,8 +1,9 @@
-"""Lengths of time as people write them: ``30s``, ``1.5h``, ``1h30m``, or seconds as a number."""
+"""Lengths of time as people write them: ``30s``, ``1.5h``, ``1h30m``, or seconds as a number; and moments, which may be so long ago."""
 
 import math
 import re
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -31,6 +32,16 @@ def _number(text: str, value: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{value!r} is no length of time: write seconds, or 500ms, 30s, 10m, 1h, 1h30m, 7d") from None
+
+
+def moment(value: str | datetime | timedelta) -> datetime:
+    """Return a moment: itself, ISO 8601, or how long ago (``1h``); one without a zone is local. ValueError for one that cannot be read."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    if isinstance(value, str):
+        with suppress(ValueError):  # then it is a length of time
+            return datetime.fromisoformat(value).astimezone(UTC)
+    return datetime.now(UTC) - timedelta(seconds=seconds(value))
 
 
 def worded(value: float) -> str:

@@ -1,12 +1,20 @@
 """Options of decorators, read and checked: a mistake is a `SetupError` that names the function."""
 
 from collections.abc import Callable
-from typing import get_origin
+from datetime import datetime, timedelta
+from typing import Any, get_origin
 
-from cliffracer.declarations import Function, refuse
-from cliffracer.durations import seconds
+from cliffracer.declarations import Function, Subscription, refuse
+from cliffracer.durations import moment, seconds
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_pattern
+
+STARTS = "new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h"
+_DURABLE = ("ordered", "retry", "batch", "start", "once")  # what a stream is needed for
+_PAIRS = (
+    ("ordered", "batch", "events in order come one by one"),
+    ("once", "batch", "part of a batch can fail, and its transaction is one"),
+)
 
 
 def event_subject(function: Function, subject: str | type[Event]) -> str:
@@ -39,3 +47,28 @@ def positive(function: Function, name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise refuse(function, f"{name}={value} lets nothing through", "Use 1 or more, or leave it out.")
     return value
+
+
+def check_start(function: Function, start: Any) -> Any:
+    if type(start) is int or start in ("new", "all"):
+        return start
+    try:
+        if not isinstance(start, str | datetime | timedelta):
+            raise ValueError  # noqa: TRY301, TRY004 - one answer to all of them
+        moment(start)
+    except ValueError:
+        raise refuse(function, f"start={start!r} cannot be read", f"Give {STARTS}.") from None
+    return start
+
+
+def check_delivery(record: Subscription) -> Subscription:
+    """Return a subscription whose options go together; `SetupError` rather than one of them ignored in silence."""
+    defaults = Subscription(record.function, record.subject)
+    given = {name for name in _DURABLE if getattr(record, name) != getattr(defaults, name)}
+    if not record.durable and given:
+        manner, names = "each=True" if record.each else "durable=False", ", ".join(sorted(given))
+        raise refuse(record.function, f"{names} needs a durable subscription, and {manner} makes it none", "Leave out one or the other.")
+    for one, other, why in _PAIRS:
+        if {one, other} <= given:
+            raise refuse(record.function, f"{one} and {other} exclude each other: {why}", "Leave one of them out.")
+    return record

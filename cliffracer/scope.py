@@ -10,7 +10,7 @@ from cliffracer.cron import Cron
 from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.options import checked, event_subject, positive, seconds_of
+from cliffracer.options import check_delivery, check_start, checked, event_subject, positive, seconds_of
 from cliffracer.resilience.rates import Rate
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
@@ -90,25 +90,28 @@ class Scope(Surroundings):
 
         Durable events are delivered at least once per subscribing function, across restarts, and acknowledged after the
         function returned; a failure is redelivered after ``retry[n]`` seconds, then parked. ``each`` gives every replica
-        its own copy, ``durable=False`` takes them from core NATS, at most once.
+        its own copy, ``durable=False`` takes them from core NATS, at most once. ``start`` says where a function that is new
+        begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes on where it was.
         """
 
         def declare(function: F) -> F:
             self._declare(
-                Subscription(
-                    function,
-                    event_subject(function, subject),
-                    durable=durable and not each,
-                    each=each,
-                    group=None if group is None else checked(function, check_name, group),
-                    ordered=ordered,
-                    retry=tuple(seconds_of(function, wait) or 0.0 for wait in retry),
-                    batch=positive(function, "batch", batch),
-                    within=seconds_of(function, within) or 0.0,
-                    limit=positive(function, "limit", limit) or 100,
-                    start=start,
-                    once=once,
-                    deadline=seconds_of(function, deadline),
+                check_delivery(
+                    Subscription(
+                        function,
+                        event_subject(function, subject),
+                        durable=durable and not each,
+                        each=each,
+                        group=None if group is None else checked(function, check_name, group),
+                        ordered=ordered,
+                        retry=tuple(seconds_of(function, wait) or 0.0 for wait in retry),
+                        batch=positive(function, "batch", batch),
+                        within=seconds_of(function, within) or 0.0,
+                        limit=positive(function, "limit", limit) or 100,
+                        start=check_start(function, start),
+                        once=once,
+                        deadline=seconds_of(function, deadline),
+                    )
                 )
             )
             return function

@@ -13,6 +13,7 @@ from cliffracer.errors import SetupError
 from cliffracer.wire.subjects import matches
 
 NANOSECONDS = 1_000_000_000
+SERVICE, FUNCTION = "cliffracer.service", "cliffracer.function"  # whose a consumer is, in its metadata
 Configuration = dict[str, Any]
 
 

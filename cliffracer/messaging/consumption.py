@@ -12,12 +12,11 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import CliffracerError, Internal, SetupError
 from cliffracer.events import Rejected
 from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
+from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
-from cliffracer.messaging.orphans import FUNCTION, SERVICE
 from cliffracer.messaging.policy import Counts, PartlyFailedError, Policy
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, Start, begin, durable_name, events_of

@@ -11,6 +11,8 @@ import msgspec
 from cliffracer.errors import Conflict, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import (
     CONSUMER_RULES,
+    FUNCTION,
+    SERVICE,
     STREAM_RULES,
     Configuration,
     ConsumerConfig,
@@ -66,6 +68,7 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
             check_echo("consumer", _normal(made.config), body, jetstream.version)
             return made
         present = _normal(found.config)
+        _check_owner(present, body)
         wanted = widened("Consumer", present, body, CONSUMER_RULES)
         if wanted == present:
             return found
@@ -74,6 +77,19 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
         return updated
 
     return await _settled(once, f"consumer {asked.name}", timeout)
+
+
+def _check_owner(present: Configuration, asked: Configuration) -> None:
+    """Raise a `SetupError` if another function has the consumer for other subjects: each would take the other's away."""
+    theirs, ours = ((config.get("metadata") or {}) for config in (present, asked))
+    names = [f"{meta.get(SERVICE, '')}.{meta.get(FUNCTION, '')}" for meta in (theirs, ours)]
+    others, wanted = (sorted(config.get("filter_subjects") or []) for config in (present, asked))
+    if "." in names or names[0] == names[1] or others == wanted:
+        return
+    raise SetupError(
+        f"Consumer {asked['name']} is that of {names[0]}, on {', '.join(others)}; {names[1]} wants {', '.join(wanted)}. "
+        "Functions that share a group share its events, so give them the same subjects, or another group."
+    )
 
 
 def _normal(config: Configuration) -> Configuration:

@@ -3,9 +3,8 @@
 import msgspec
 
 from cliffracer.errors import NotFound
+from cliffracer.messaging.configurations import FUNCTION, SERVICE
 from cliffracer.messaging.jetstream import JetStream
-
-SERVICE, FUNCTION = "cliffracer.service", "cliffracer.function"
 
 
 class Orphan(msgspec.Struct, frozen=True):

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from cliffracer.durations import seconds
+from cliffracer.durations import moment
 from cliffracer.errors import SetupError
 from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, covers, overlap
+from cliffracer.options import STARTS
 from cliffracer.wire.subjects import Subjects, named_within
 
 Start = str | int | datetime | timedelta
@@ -55,20 +55,11 @@ def begin(start: Start) -> dict[str, Any]:
         return {"deliver_policy": start}
     if isinstance(start, int):
         return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start)}
-    moment = start if isinstance(start, datetime) else _moment(start)
-    return {"deliver_policy": "by_start_time", "opt_start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z")}
-
-
-def _moment(start: str | timedelta) -> datetime:
-    if isinstance(start, str):
-        with suppress(ValueError):  # then it is a length of time
-            return datetime.fromisoformat(start)
     try:
-        return datetime.now(UTC) - timedelta(seconds=seconds(start))
+        since = moment(start)
     except ValueError:
-        raise SetupError(
-            f"start={start!r} cannot be read: new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h."
-        ) from None
+        raise SetupError(f"start={start!r} cannot be read: {STARTS}.") from None
+    return {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat().replace("+00:00", "Z")}
 
 
 def distinct(patterns: list[str]) -> list[str]:

@@ -243,3 +243,22 @@ def test_middleware_that_cannot_wrap_a_call_is_refused(app):
 
         @app.middleware
         async def short(context): ...
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"durable": False, "batch": 10, "once": True}, "batch, once needs a durable subscription, and durable=False makes it none"),
+        ({"each": True, "ordered": True}, "ordered needs a durable subscription, and each=True makes it none"),
+        ({"once": True, "batch": 10}, "once and batch exclude each other"),
+        ({"ordered": True, "batch": 10}, "ordered and batch exclude each other"),
+        ({"start": "yesterday"}, "start='yesterday' cannot be read"),
+        ({"start": 1.5}, "start=1.5 cannot be read"),
+    ],
+)
+def test_options_of_a_subscription_that_do_nothing_together_are_refused(app, options, problem):
+    """With the function, the line and what to leave out; none is ignored in silence."""
+    with pytest.raises(SetupError, match=rf"count \(.*test_declaring.py:\d+\): {problem}"):
+
+        @app.on("order.placed", **options)
+        async def count(number: int) -> None: ...

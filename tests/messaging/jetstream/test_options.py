@@ -1,12 +1,14 @@
 """The options of a subscription: order, batches, where it starts, groups, Overloaded."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 
 from cliffracer.errors import InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
+from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
@@ -19,6 +21,11 @@ from tests.messaging.jetstream.support import Recorder, consuming, publisher, un
 async def emit(jetstream: JetStream, subjects: Subjects, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
         await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number)
+
+
+def parsed(time: str) -> datetime:
+    whole, _, fraction = time.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")
 
 
 async def parked(jetstream: JetStream, subjects: Subjects) -> list[bytes]:
@@ -114,6 +121,41 @@ async def test_a_new_function_starts_where_it_says(jetstream: JetStream, subject
         await emit(jetstream, subjects, 1, first=5)
         await until(lambda: len(handler.seen) == len(expected))
     assert handler.payloads == [b"%d" % number for number in expected]
+
+
+@pytest.mark.parametrize("shown", [lambda moment: moment, lambda moment: moment.isoformat()])
+async def test_a_new_function_starts_at_a_time(jetstream: JetStream, subjects: Subjects, shown: Callable[[datetime], object]):
+    """As a datetime or as text: with what was stored at that moment or later."""
+    await emit(jetstream, subjects, 3)
+    stored = await jetstream.message("EVENTS", 3)
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler, start=shown(parsed(stored.time))):
+        await emit(jetstream, subjects, 1, first=3)
+        await until(lambda: len(handler.seen) == 2)
+    assert handler.payloads == [b"2", b"3"]
+
+
+async def test_a_consumer_keeps_its_place_whatever_start_says_later(jetstream: JetStream, subjects: Subjects):
+    """Another start in the code is for functions that are new."""
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler):
+        await emit(jetstream, subjects, 3)
+        await until(lambda: len(handler.seen) == 3)
+    async with consuming(jetstream, subjects, handler, start="all"):
+        await emit(jetstream, subjects, 1, first=3)
+        await until(lambda: len(handler.seen) == 4)
+    assert handler.payloads == [b"0", b"1", b"2", b"3"]
+
+
+async def test_a_group_of_another_service_with_other_subjects_is_a_set_up_error(jetstream: JetStream, subjects: Subjects):
+    """Both would have one consumer, and each start would take the other's events away; on the same subjects they share them."""
+    async with consuming(jetstream, subjects, Recorder(), "user.created", group="mail"):
+        other = Consumption(jetstream, subjects, "shop", "mail", "order.placed", Recorder(), group="mail")
+        with pytest.raises(SetupError, match=r"Consumer mail is that of users\.welcome, on .*; shop\.mail wants .*another group"):
+            await other.start()
+        same = Consumption(jetstream, subjects, "shop", "mail", "user.created", Recorder(), group="mail")
+        await same.start()
+        await same.drain()
 
 
 async def test_a_start_that_cannot_be_read_is_a_set_up_error(jetstream: JetStream, subjects: Subjects):
