@@ -16,19 +16,23 @@ from cliffracer.cli.loading import guessed, load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
-from cliffracer.declarations import Subscription
+from cliffracer.declarations import Rpc, Subscription, Timer
+from cliffracer.durations import worded
 from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.deadletters import DeadLetters
-from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.streams import durable_name
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.messaging.orphans import orphans
+from cliffracer.messaging.streams import durable_name, sends_stream, timers_stream
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, named_within
 
 State = Literal["ok", "look", "wrong"]
 _MARKS = {"ok": good("ok   "), "look": odd("look "), "wrong": bad("WRONG")}
 _SKEW = 1.0  # seconds that clocks may differ
 _SLOW = 0.05  # seconds for a round trip
+_MANY = 1000  # events that may wait for a function
 _NOT_YET = "and the embedded server does not run: `cliffracer run` starts it"
 _EXTRAS = {
     "uvloop": "a faster event loop",
@@ -136,16 +140,53 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
         yield Finding("wrong", "JetStream", str(error))
         return
     yield Finding("ok", "events", f"{stream.state.messages} in stream {subjects.stream}")
-    here = {durable_name(subjects, a.name, r.function.__name__, r.group) for a in apps for r, _ in a.of(Subscription) if r.durable}
+    for finding in _kept(stream, production=settings.env == "production"):
+        yield finding
     for consumer in await jetstream.consumers(subjects.stream):
-        if consumer.num_pending > 1000:
+        if consumer.num_pending > _MANY:
             yield Finding("look", "events", f"{consumer.num_pending} wait for {consumer.name}: its service is down or too slow")
-        named = any(consumer.name.startswith(durable_name(subjects, app.name, "")) for app in apps)
-        if apps and named and consumer.name not in here:
-            cure = "events are kept for it for ever; if it is gone for good: nats consumer rm"
-            yield Finding("look", "events", f"consumer {consumer.name} belongs to no function of these apps any more: {cure}")
+    for name, here in _consumers(subjects, apps).items():
+        for orphan in await orphans(jetstream, name, here):
+            group = orphan.consumer.removeprefix(named_within(subjects.namespace, ""))
+            cure = f"for ever; group={group!r} on another function takes them over, `nats consumer rm {name} {orphan.consumer}` drops them"
+            lag = f"{orphan.lag} wait for it {cure}" if orphan.lag else f"nothing waits for it; what comes is kept {cure}"
+            lost = f"consumer {orphan.consumer} of {orphan.service}.{orphan.function} belongs to no function of these apps any more"
+            yield Finding("look", "events", f"{lost}: {lag}")
     dead = await DeadLetters(jetstream, subjects).count()
     yield Finding("look" if dead else "ok", "events", f"{dead} could not be handled{': cliffracer dead ls' if dead else ''}")
+
+
+def _kept(stream: StreamInfo, *, production: bool) -> Iterator[Finding]:
+    """Say what may become of events that were acknowledged."""
+    config, name = stream.config, stream.config["name"]
+    replicas = config.get("num_replicas", 1)
+    if replicas > 1:
+        yield Finding("ok", "events", f"{name} is kept by {replicas} servers")
+    elif production:
+        cut = "a power cut may lose what it acknowledged in its last two minutes"
+        cure = "set jetstream { sync_interval: always } there, or have three servers and NATS_REPLICAS=3"
+        yield Finding("look", "events", f"{name} is kept by one server: {cut}; {cure}")
+    limited = any(config.get(limit, -1) > 0 for limit in ("max_msgs", "max_bytes", "max_msgs_per_subject"))
+    if limited and config.get("discard") == "old":
+        yield Finding("look", "events", f"{name} drops old events when it is full, handled or not: nats stream edit {name} --discard new")
+    if age := config.get("max_age"):
+        yield Finding("look", "events", f"{name} drops events after {worded(age / NANOSECONDS)}, handled or not")
+
+
+def _consumers(subjects: Subjects, apps: Sequence[Frozen]) -> dict[str, dict[str, set[str]]]:
+    """Return, of each stream, the consumers that the functions of each app have."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for app in apps:
+        durable = (record for record, _ in app.of(Subscription) if record.durable)
+        timers = (record for record, _ in app.of(Timer) if not record.each)
+        names = {
+            subjects.stream: [durable_name(subjects, app.name, record.function.__name__, record.group) for record in durable],
+            sends_stream(subjects).name: [durable_name(subjects, app.name, "send")] if any(app.of(Rpc)) else [],
+            timers_stream(subjects).name: [durable_name(subjects, app.name, f"{record.function.__name__}-timer") for record in timers],
+        }
+        for stream, here in names.items():
+            found.setdefault(stream, {})[app.name] = set(here)
+    return found
 
 
 async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:

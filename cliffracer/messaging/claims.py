@@ -12,7 +12,6 @@ from cliffracer.messaging.stores import Bucket
 from cliffracer.wire.headers import Headers
 
 CLAIM = "Cliffracer-Claim"
-MOST = 64 * 1024 * 1024  # bytes of one payload
 ROOM = 20 * 1024
 """Bytes that headers may take."""
 _MARK = b"\ncliffracer-claim:"
@@ -26,9 +25,8 @@ def is_claim(block: bytes | None) -> bool:
 class Claims:
     """Keeps large payloads; ``kind`` is ``events`` or ``calls``."""
 
-    def __init__(self, jetstream: JetStream, namespace: str, kind: str = "events", *, most: int = MOST) -> None:
+    def __init__(self, jetstream: JetStream, namespace: str, kind: str = "events") -> None:
         self._bus = jetstream.bus
-        self._most = most
         self._store = ObjectStore(jetstream, Bucket(f"claims_{kind}", ttl=None if kind == "events" else "1h"), namespace=namespace)
 
     def too_large(self, payload: bytes) -> bool:
@@ -36,9 +34,10 @@ class Claims:
         return len(payload) + ROOM > self._bus.max_payload
 
     async def stash(self, payload: bytes) -> str:
-        """Keep a payload and return what claims it; `TooLarge` over the limit of ours."""
-        if len(payload) > self._most:
-            raise TooLarge(f"the payload takes {len(payload)} bytes; {self._most} is the limit", size=len(payload), limit=self._most)
+        """Keep a payload and return what claims it; `TooLarge` over the limit of the settings."""
+        most = self._bus.largest
+        if len(payload) > most:
+            raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
         name = new_id()
         try:
             await self._store.put(name, payload)

@@ -33,6 +33,7 @@ T = TypeVar("T")
 async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace: str = "", timeout: float = WITHIN) -> StreamInfo:
     """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be."""
     body = asked_for(asked)
+    body["num_replicas"] = max(asked.num_replicas, jetstream.bus.replicas)
     refusals = 0
 
     async def once() -> StreamInfo | None:
@@ -144,10 +145,12 @@ async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
     """Make the small stream that holds what services agree on, if it is absent."""
     name, subjects = agreements(namespace, ">")
     try:
-        await jetstream.stream(name)
+        found = (await jetstream.stream(name)).config
+        if found.get("num_replicas", 1) < jetstream.bus.replicas:
+            await jetstream.ask(f"STREAM.UPDATE.{name}", {**found, "num_replicas": jetstream.bus.replicas}, StreamInfo)
     except NotFound:
         config = StreamConfig(name=name, subjects=[subjects], max_msgs_per_subject=1, discard="old", description="what services agree on")
-        await jetstream.ask(f"STREAM.CREATE.{name}", asked_for(config), StreamInfo)
+        await jetstream.ask(f"STREAM.CREATE.{name}", {**asked_for(config), "num_replicas": jetstream.bus.replicas}, StreamInfo)
 
 
 async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Configuration) -> tuple[int, Configuration]:

@@ -135,11 +135,13 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
         return TooLarge(text, err_code=error.err_code)
     if error.err_code in (10039, 10076):
         return SetupError(f"{about}: {error.description}: start nats-server with -js, and enable JetStream for the account.")
+    if error.err_code in (10005, 10074):
+        return SetupError(f"{about}: {error.description}: NATS_REPLICAS, or the replicas of a bucket, ask for more servers than there are.")
     if error.code == 404:
         return NotFound(text, err_code=error.err_code)
     if error.code in (503, 429, 408) or error.err_code == 10158:  # the same message id is on its way: ask again how it went
         return Unavailable(text, err_code=error.err_code)
-    if error.code in (400, 403) or error.err_code in (10052, 10065, 10074):
+    if error.code in (400, 403) or error.err_code in (10052, 10065):
         return SetupError(f"{text}.")
     return Internal(text, err_code=error.err_code)
 

@@ -65,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nats_tls_cert: Annotated[str | None, values.document] = None
     nats_tls_key: HiddenDocument = None
     nats_transport: Annotated[Literal["fast", "stock"], values.choice("fast", "stock")] = "fast"
+    nats_replicas: Annotated[int, values.whole(1, 5)] = 1
+    """Servers of a cluster that keep each stream and bucket; 3 lose nothing with one of them."""
+    nats_max_message: Annotated[int, values.size(1, 2**30)] = 64 * 2**20
+    """Of a call, a result or an event; what is over the server's own limit goes through the object store."""
 
     database_url: Annotated[str | None, values.address(*_postgres)] = None
     """None: built from ``db_host`` or ``db_name`` if one is given, else the embedded server, outside production."""

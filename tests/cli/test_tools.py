@@ -236,11 +236,11 @@ def test_the_doctor_names_what_is_wrong(at, tmp_path):
 
 
 def test_the_doctor_sees_a_consumer_that_nobody_has_any_more(at):
-    """Events are kept for it for ever."""
+    """Events are kept for it for ever; which, is in test_doctor.py."""
     text = (at.folder / "app.py").read_text()
     (at.folder / "renamed.py").write_text(text.replace("async def look(", "async def watch("))
     told = at("doctor", "renamed:app").out
-    assert "farm-yard-look belongs to no function of these apps any more" in told
+    assert "farm-yard-look of farm-yard.look belongs to no function of these apps any more" in told
 
 
 def test_kubernetes_accepts_the_manifests(at):
@@ -258,10 +258,10 @@ def test_kubernetes_accepts_the_manifests(at):
 
 
 def test_compose_and_docker_name_what_is_needed(at):
-    """PostgreSQL because the app uses it, JetStream on a volume, a command that runs the app."""
+    """PostgreSQL because the app uses it, JetStream on a volume that a power cut does not empty, a command that runs the app."""
     found = yaml.safe_load(at("deploy", "compose").out)
     assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
-    assert "-js" in found["services"]["nats"]["command"]
+    assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
     assert at("deploy", "docker", "app:app").out.endswith('CMD ["cliffracer", "run", "app:app"]\n')
     assert at("deploy", "docker", "-o", "Dockerfile").code == 0
     assert "USER 10001:10001" in (at.folder / "Dockerfile").read_text()

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from cliffracer import App, TooLarge
-from cliffracer.messaging.claims import MOST
 from cliffracer.runtime import running as served
 from cliffracer.settings import Settings
 from cliffracer.testing import running
@@ -73,13 +72,14 @@ async def test_large_one_way_calls_and_events_travel():
 
 
 async def test_there_is_a_limit_of_ours():
-    """The caller is told, whichever way it was too much."""
+    """A setting; the caller is told, whichever way it was too much."""
     app, _ = make()
-    async with running(app) as t:
-        with pytest.raises(TooLarge, match="is the limit"):
-            await t.call("measure", text="x" * (MOST + 1))
-        with pytest.raises(TooLarge, match="is the limit"):
-            await t.call("make_text", size=MOST + 1)
+    async with running(app, nats_max_message="4MB") as t:
+        assert await t.call("measure", text="x" * 3_900_000) == 3_900_000
+        with pytest.raises(TooLarge, match="NATS_MAX_MESSAGE is 4000000"):
+            await t.call("measure", text="x" * 4_000_001)
+        with pytest.raises(TooLarge, match="NATS_MAX_MESSAGE is 4000000"):
+            await t.call("make_text", size=4_000_001)
 
 
 async def test_a_claim_that_is_not_there_is_answered():

@@ -19,6 +19,7 @@ DESIGNED = [
     "auth_required", "auth_access_ttl", "auth_refresh_ttl", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "log_level",
     "log_format", "log_calls", "metrics", "docs",
 ]  # fmt: skip
+ADDED = ["nats_replicas", "nats_max_message"]  # what nobody loses with a server of a cluster, and how large a message may be
 
 READ = [
     ("env", "Production", "production"),
@@ -31,6 +32,8 @@ READ = [
     ("limit", "+25", 25),
     ("nats_url", "nats://a:4222, tls://b", "nats://a:4222,tls://b"),
     ("nats_url", "localhost:4222", "localhost:4222"),
+    ("nats_replicas", "3", 3),
+    ("nats_max_message", "8MiB", 8 * 2**20),
     ("nats_url", "nats://u:p%40@[::1]:4222", "nats://u:p%40@[::1]:4222"),
     ("nats_nkey", "-----BEGIN-----", Secret("-----BEGIN-----")),
     ("nats_creds", "-----BEGIN\nUSER-----\n", Secret("-----BEGIN\nUSER-----")),
@@ -75,6 +78,8 @@ REFUSED = [
     ("http_port", "eighty"),
     ("http_port", "80\x0080"),
     ("db_port", "0"),
+    ("nats_replicas", "6"),
+    ("nats_max_message", "2GiB"),
     ("nats_url", "http://localhost"),
     ("nats_url", "nats://"),
     ("nats_url", "nats://a b"),
@@ -107,8 +112,9 @@ REFUSED = [
 
 
 def test_the_fields_are_those_of_the_contract() -> None:
-    """A service has exactly the settings that the design names, no other."""
-    assert list(Settings.__struct_fields__) == DESIGNED
+    """A service has exactly the settings that the design names, and those that a promise about events cannot be kept without."""
+    assert [name for name in Settings.__struct_fields__ if name not in ADDED] == DESIGNED
+    assert set(Settings.__struct_fields__) == {*DESIGNED, *ADDED}
 
 
 @pytest.mark.parametrize(("name", "text", "value"), READ)

@@ -68,6 +68,10 @@ class Bus(ABC):
     """What the server last said of itself (its INFO)."""
     max_payload: int
     """Bytes of headers and payload that one message may have."""
+    replicas: int = 1
+    """How many servers of a cluster are to keep what is stored over this connection."""
+    largest: int = 64 * 1024 * 1024
+    """Bytes of one payload, which goes through the object store where the server's limit is lower."""
     is_inbox = staticmethod(is_inbox)
     open: bool
     """Whether what is published now is written now: connected, and the server takes what we send."""

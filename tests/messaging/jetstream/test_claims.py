@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cliffracer.errors import NotFound, TooLarge
-from cliffracer.messaging.claims import MOST, Claims
+from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
@@ -102,6 +102,8 @@ async def test_a_parked_large_event_can_be_shown_and_edited(jetstream: JetStream
 
 
 async def test_there_is_a_limit_of_ours(jetstream: JetStream, subjects: Subjects):
-    """The emitter is told before anything is stored."""
-    with pytest.raises(TooLarge, match="is the limit"):
-        await emit(jetstream, subjects, bytes(MOST + 1))
+    """A setting; the emitter is told before anything is stored."""
+    jetstream.bus.largest = 2_000_000
+    with pytest.raises(TooLarge, match="2000001 bytes; NATS_MAX_MESSAGE is 2000000"):
+        await emit(jetstream, subjects, bytes(2_000_001))
+    assert await emit(jetstream, subjects, bytes(2_000_000)) is False

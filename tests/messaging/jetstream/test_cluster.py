@@ -8,9 +8,14 @@ import pytest
 
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.ensuring import ensure_agreements, ensure_stream
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.locks import Lock
+from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.stores import Bucket
 from cliffracer.messaging.streams import events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
@@ -18,7 +23,7 @@ from tests.messaging.jetstream.support import Recorder, until
 from tests.support.nats import NatsServer, free_port
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[list[NatsServer]]:
     """Three servers with JetStream that know each other."""
     ports = [free_port() for _ in range(3)]
@@ -37,10 +42,12 @@ def cluster() -> Iterator[list[NatsServer]]:
 @pytest.fixture
 async def jetstream(cluster: list[NatsServer]) -> AsyncIterator[JetStream]:
     """A bus that knows all three, once the cluster has agreed on a leader."""
-    bus = await connect(Settings(nats_url=",".join(server.url for server in cluster), wait=10.0), name="test")
+    bus = await connect(Settings(nats_url=",".join(server.url for server in cluster), wait=10.0, nats_replicas=3), name="test")
     found = JetStream(bus)
-    await ensure_stream(found, events_stream(Subjects(), replicas=3), timeout=60)
+    await ensure_stream(found, events_stream(Subjects()), timeout=60)
     yield found
+    for name in await found.stream_names():
+        await found.delete_stream(name)
     await bus.close()
 
 
@@ -63,7 +70,7 @@ async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list
             longest = max(longest, time.monotonic() - began)
             sent += 1
 
-    consumption = Consumption(jetstream, subjects, "users", "welcome", "user.created", handler, replicas=3, ack_wait=5.0)
+    consumption = Consumption(jetstream, subjects, "users", "welcome", "user.created", handler, ack_wait=5.0)
     await consumption.start()
     lanes = [asyncio.create_task(emit(lane)) for lane in range(32)]
     for share in (0.3, 0.6):
@@ -79,10 +86,26 @@ async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list
     assert longest < 30
 
 
+async def test_all_that_is_stored_is_kept_by_as_many_servers_as_the_setting_says(jetstream: JetStream):
+    """Events, buckets, locks, dead letters; what was made before the setting is moved to more servers."""
+    subjects = Subjects()
+    jetstream.bus.replicas = 1
+    await ensure_agreements(jetstream, "")
+    jetstream.bus.replicas = 3
+    values: KeyValue[int] = KeyValue(jetstream, Bucket("values"), int)
+    assert await values.put("a", 1) > 0
+    await DeadLetters(jetstream, subjects).ensure()
+    await ObjectStore(jetstream, Bucket("objects")).put("a", b"1")
+    async with Lock(jetstream, subjects, "job", ttl=20):
+        pass
+    kept = {name: (await jetstream.stream(name)).config["num_replicas"] for name in await jetstream.stream_names()}
+    assert kept == dict.fromkeys(("CLIFFRACER", "DEAD", "EVENTS", "KV_values", "OBJ_objects"), 3)
+
+
 async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetstream: JetStream):
     """The server that the client is connected to dies; its consumer goes on at another, without help."""
     handler = Recorder()
-    consumption = Consumption(jetstream, Subjects(), "users", "welcome", "user.created", handler, replicas=3)
+    consumption = Consumption(jetstream, Subjects(), "users", "welcome", "user.created", handler)
     await consumption.start()
     for number in range(2):
         mine = next(server for server in cluster if server.port == jetstream.bus.info["port"])

@@ -103,6 +103,13 @@ async def test_a_server_without_jetstream_is_a_clear_error():
             await bus.close()
 
 
+async def test_more_replicas_than_servers_is_a_clear_error(jetstream: JetStream):
+    """It names the setting."""
+    jetstream.bus.replicas = 3
+    with pytest.raises(SetupError, match=r"not supported in non-clustered mode: NATS_REPLICAS"):
+        await ensure_stream(jetstream, events_stream(Subjects()))
+
+
 async def test_a_server_that_is_away_is_unavailable_after_the_time_given(jetstream: JetStream, server: NatsServer):
     """Setting up waits, but not for ever."""
     await asyncio.to_thread(server.kill)

@@ -3,7 +3,7 @@
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.orphans import orphans
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, consuming, publisher
+from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
 
 
 async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetStream, subjects: Subjects):
@@ -17,3 +17,13 @@ async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetSt
     assert (orphan.consumer, orphan.service, orphan.function, orphan.lag) == ("users-welcome", "users", "welcome", 1)
     assert await orphans(jetstream, "EVENTS", {"payments": set()}) == []
     assert len(await jetstream.consumers("EVENTS")) == 2
+
+
+async def test_a_function_takes_over_from_an_orphan_by_its_group(jetstream: JetStream, subjects: Subjects):
+    """It gets what waits, under its new name."""
+    async with consuming(jetstream, subjects, Recorder(), function="welcome"):
+        pass
+    await publisher(jetstream, subjects).publish("events.user.created", b"1")
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler, function="users-welcome", group="users-welcome"):
+        await until(lambda: handler.payloads == [b"1"])
