@@ -6,7 +6,7 @@ PYTEST_OPTIONS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-EXTRAS := --extra accounts --extra dev --extra nkeys
+EXTRAS := --extra accounts --extra dev --extra nkeys --extra swagger
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint bench build clean lock python
@@ -17,7 +17,7 @@ help: ## Show what can be made
 run: .venv/.dev.stamp ## Set up and run the demo
 	$(DEMO)
 
-test: .venv/.dev.stamp ## Set up and run every test
+test: .venv/.tools.stamp ## Set up and run every test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 check: .venv/.dev.stamp ## Look for mistakes without running or changing anything
@@ -52,6 +52,10 @@ lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
 # An interrupted or half-done set-up leaves no stamp; the next make starts it afresh.
 .venv/.%.stamp: requirements/%.txt requirements/install.py pyproject.toml | python
 	@$(PYTHON) requirements/install.py $*
+
+# Never fails: what it cannot get is said, and the tests that need it say so again. It tries anew until it has all.
+.venv/.tools.stamp: .venv/.dev.stamp requirements/tools.py requirements/node/package-lock.json
+	@$(BIN)/python requirements/tools.py
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

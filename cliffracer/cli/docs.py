@@ -11,15 +11,15 @@ from cliffracer.cli.output import good, print_json, say
 from cliffracer.errors import SetupError
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
-from cliffracer.web import openapi
+from cliffracer.web import asyncapi, openapi
 
 
-def docs(*, apps: tuple[str, ...], output: str | None) -> None:
-    """Print or write OpenAPI 3.1."""
+def docs(*, apps: tuple[str, ...], kind: str, output: str | None) -> None:
+    """Print or write OpenAPI 3.1 or AsyncAPI 3.0."""
     settings = Settings.load()
     frozen = [app.freeze() for app in load_apps(apps)]
     assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline) for f in frozen]
-    document = openapi.document(assemblies)
+    document = openapi.document(assemblies) if kind == "openapi" else asyncapi.document(assemblies, settings.namespace)
     if output is None:
         print_json(document)
         return

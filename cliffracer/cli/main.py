@@ -43,7 +43,7 @@ SECTIONS = {
         "replay": ("keeping", "Give stored events to a function again."),
     },
     "Hand over": {
-        "docs": ("making", "Write the OpenAPI document of apps."),
+        "docs": ("making", "Write the OpenAPI or AsyncAPI document of apps."),
         "client": ("making", "Write a typed client for a running service."),
         "deploy": ("making", "Write a Dockerfile, a compose file or Kubernetes manifests."),
         "completion": ("making", "Print what makes your shell complete commands."),

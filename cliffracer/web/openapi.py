@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document of a server, from the same signatures that bind its requests."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -13,10 +12,9 @@ from cliffracer.declarations import Route
 from cliffracer.shapes import PATH_PARAMETER, Shape, external_name, is_upload
 from cliffracer.signature import Parameter, Signature, arguments_type, bare
 from cliffracer.web.answers import JSON, correlation_of, phrase, send_body
+from cliffracer.web.describing import Schemas, default, words
 from cliffracer.web.queries import spread_of
-from cliffracer.wire.schema import schemas
 
-_TEMPLATE = "#/components/schemas/{name}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI says elsewhere
@@ -83,23 +81,17 @@ class _Writer:
     """Writes operations; schemas are filled in at the end, when the names of all types are known."""
 
     def __init__(self) -> None:
-        self._kinds: list[Any] = [Problem]
-        self._open: list[dict[str, Any]] = [{}]
+        schemas = Schemas(Problem)
+        self.components = schemas.components
+        self._schema = schemas.of
         self._ids: set[str] = set()
-
-    def components(self) -> dict[str, Any]:
-        """Fill in all schemas; return those that have names."""
-        found, components = schemas(self._kinds, _TEMPLATE)
-        for place, schema in zip(self._open, found, strict=True):
-            place.update({**schema, **place})
-        return components
 
     def operation(self, record: Route, declared: Declared, method: str, tags: Sequence[str]) -> dict[str, Any]:
         """Return the description of one method on one path."""
         signature, shape = declared.signature, declared.shape
         assert signature is not None
         assert shape is not None  # both are there once the app is frozen
-        made: dict[str, Any] = {"operationId": self._id(record, method), "tags": list(tags), **_words(record)}
+        made: dict[str, Any] = {"operationId": self._id(record, method), "tags": list(tags), **words(record.function)}
         parameters = self._parameters(shape)
         if parameters:
             made["parameters"] = parameters
@@ -110,11 +102,6 @@ class _Writer:
         if getattr(record.function, "__deprecated__", None):
             made["deprecated"] = True
         return made
-
-    def _schema(self, kind: Any, **more: Any) -> dict[str, Any]:
-        self._kinds.append(kind)
-        self._open.append(more)
-        return more
 
     def _id(self, record: Route, method: str) -> str:
         name = record.function.__name__
@@ -141,7 +128,7 @@ class _Writer:
         return [self._parameter("query", f.encode_name, hints[f.name], required=f.required and parameter.required) for f in spread.fields]
 
     def _of(self, place: str, parameter: Parameter) -> dict[str, Any]:
-        return self._parameter(place, external_name(parameter), parameter.annotation, required=parameter.required, **_default(parameter))
+        return self._parameter(place, external_name(parameter), parameter.annotation, required=parameter.required, **default(parameter))
 
     def _parameter(self, place: str, name: str, kind: Any, *, required: bool, **more: Any) -> dict[str, Any]:
         return {"name": name, "in": place, "required": required, "schema": self._schema(kind, **more)}
@@ -162,7 +149,7 @@ class _Writer:
         properties: dict[str, Any] = {}
         for parameter in shape.fields:
             if not is_upload(parameter.annotation):
-                properties[parameter.name] = self._schema(parameter.annotation, **_default(parameter))
+                properties[parameter.name] = self._schema(parameter.annotation, **default(parameter))
             else:
                 several = bool(get_args(bare(parameter.annotation))) and type(None) not in get_args(bare(parameter.annotation))
                 properties[parameter.name] = {"type": "array", "items": _FILE} if several else _FILE
@@ -192,19 +179,3 @@ class _Writer:
 
 def _problem(words: str) -> dict[str, Any]:
     return {"description": words, "content": {"application/problem+json": {"schema": _PROBLEM}}}
-
-
-def _default(parameter: Parameter) -> dict[str, Any]:
-    if parameter.required:
-        return {}
-    try:
-        return {"default": msgspec.to_builtins(parameter.default)}
-    except TypeError:  # nothing that JSON has
-        return {}
-
-
-def _words(record: Route) -> dict[str, str]:
-    text = inspect.cleandoc(record.function.__doc__ or "")
-    summary, _, description = text.partition("\n\n")
-    found = {"summary": " ".join(summary.split()), "description": description.strip()}
-    return {name: words for name, words in found.items() if words}

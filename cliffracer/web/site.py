@@ -15,6 +15,7 @@ from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
+from cliffracer.web.asyncapi import AsyncApi
 from cliffracer.web.cors import Cors
 from cliffracer.web.endless import Endless
 from cliffracer.web.health import Detailed, Fixed, Live, Metrics, Ready
@@ -115,7 +116,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
-        pages["/openapi.json"] = OpenApi(assemblies)
+        pages |= {"/openapi.json": OpenApi(assemblies), "/asyncapi.json": AsyncApi(assemblies, settings.namespace)}
     if settings.metrics:
         pages["/metrics"] = Metrics(health, handlers, assemblies)
     keys = [key for assembly in assemblies[:1] if assembly.rules is not None for key in assembly.rules.authority.jwks()]

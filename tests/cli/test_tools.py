@@ -141,6 +141,13 @@ def test_the_openapi_document_is_valid(at):
     assert json.loads((at.folder / "openapi.json").read_text()) == found
 
 
+def test_docs_describes_messages_too(at):
+    """`docs --asyncapi` is an AsyncAPI 3.0 document with the methods of the app."""
+    found = json.loads(cliffracer("docs", "--asyncapi", cwd=at.folder, CLIFFRACER_HOME=str(at.folder)).out)
+    assert found["asyncapi"] == "3.0.0"
+    assert {operation["x-kind"] for operation in found["operations"].values()} >= {"rpc"}
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

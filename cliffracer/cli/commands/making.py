@@ -15,11 +15,13 @@ def new(**given: Any) -> None:
     do("new:new", **given)
 
 
-@click.command(short_help="Write the OpenAPI document of apps.")
+@click.command(short_help="Write the OpenAPI or AsyncAPI document of apps.")
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
+@click.option("--openapi", "kind", flag_value="openapi", default="openapi", help="OpenAPI 3.1 of their HTTP; what is written by default.")
+@click.option("--asyncapi", "kind", flag_value="asyncapi", help="AsyncAPI 3.0 of their RPC, events and sockets.")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 def docs(**given: Any) -> None:
-    """Print OpenAPI 3.1 of the HTTP of APPS, named as for run. Nothing is connected or started."""
+    """Print a document that describes APPS, named as for run. Nothing is connected or started."""
     do("docs:docs", **given)
 
 
