@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cliffracer.app import Frozen
+from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
 from cliffracer.invoke import Call, Handler
@@ -48,6 +49,8 @@ class Assembly:
         """What enforces who may call (`Enforcement`); None while nobody is asked."""
         self.take: Take | None = None
         """Takes calls from the allowances that rates give."""
+        self.link: Link | None = None
+        """What carries the app's own calls and events; None where nothing is connected."""
         self.watch = Watch()
         self.spans = Spans()
         self.threads = Threads()

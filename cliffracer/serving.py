@@ -67,6 +67,7 @@ class Service:
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self.link.spans = self.assembly.spans
+        self.assembly.link = self.link
         self._clock = clock
         self._bus = bus
         self._settings = settings

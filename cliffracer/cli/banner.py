@@ -83,7 +83,7 @@ def _listed(label: str, texts: list[str]) -> Iterator[str]:
 
 def _places(up: runtime.Running) -> Iterator[str]:
     settings = up.settings
-    pages = [*(["/openapi.json"] if settings.docs else []), "/health/ready", *(["/metrics"] if settings.metrics else [])]
+    pages = [*(["/docs"] if settings.docs else []), "/health/ready", *(["/metrics"] if settings.metrics else [])]
     for address in up.addresses:
         yield _row("HTTP", f"{strong(address)}  {soft(' '.join(pages))}")
     yield _row("NATS", _server(settings, "nats_url"))

@@ -212,7 +212,7 @@ class _Writer:
 
     def _told(self, assembly: Assembly, record: Record) -> dict[str, Any]:
         policy = None if assembly.rules is None else assembly.rules.policy(record)
-        asked = {} if policy is None else {"x-policy": str(policy)}
+        asked: dict[str, Any] = {} if policy is None else {"x-policy": str(policy)}
         if policy is not None and not policy.public:
             asked["security"] = [_ref("components", "securitySchemes", "bearer")]
         return {"title": record.function.__name__, **words(record.function), **asked}

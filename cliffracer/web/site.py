@@ -14,6 +14,7 @@ from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim
+from cliffracer.web import docs
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
 from cliffracer.web.asyncapi import AsyncApi
 from cliffracer.web.cors import Cors
@@ -117,6 +118,10 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
         pages |= {"/openapi.json": OpenApi(assemblies), "/asyncapi.json": AsyncApi(assemblies, settings.namespace)}
+        if not table.has("GET", "/docs"):
+            pages |= docs.pages(settings)
+            for path, bridge in docs.bridges(assemblies, settings).items():
+                table.add("POST", path, bridge)
     if settings.metrics:
         pages["/metrics"] = Metrics(health, handlers, assemblies)
     keys = [key for assembly in assemblies[:1] if assembly.rules is not None for key in assembly.rules.authority.jwks()]
