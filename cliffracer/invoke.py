@@ -136,8 +136,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
     """
     current.set(context)
     task = context.task = context.task or current_task()
-    gate, watch = handler.gate, handler.watch
-    entered, outcome, began = False, "ok", monotonic()
+    gate, watch, entered, outcome, began = handler.gate, handler.watch, False, "ok", monotonic()
     watch.running.add(context)
     if not watch.armed:
         watch.arm()
@@ -169,8 +168,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
     finally:
         watch.running.discard(context)
         context.task = None  # or context, task and frame would hold each other
-        seconds = monotonic() - began
-        gate.leave(seconds, entered=entered)
+        gate.leave(seconds := monotonic() - began, entered=entered)
         handler.stats.record(seconds)
         if context.traceparent is not None or context.known_id is not None:  # else nobody knows how to ask for it
             note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
