@@ -38,8 +38,18 @@ class Assembly:
     """Makes the handlers of one running app; they share its watch and threads, and a function's gate is its own."""
 
     def __init__(
-        self, frozen: Frozen, provisions: Provisions, *, limit: int, deadline: float, calls: CallLog | None = None, rules: Any = None
+        self,
+        frozen: Frozen,
+        provisions: Provisions,
+        *,
+        limit: int,
+        deadline: float,
+        calls: CallLog | None = None,
+        rules: Any = None,
+        tracing: Any = None,
     ) -> None:
+        self.tracing = tracing
+        """What makes OpenTelemetry spans of calls; None where nobody wants them."""
         self.frozen = frozen
         self.provisions = provisions
         self.limit = limit
@@ -111,7 +121,8 @@ class Assembly:
         socket = isinstance(record, Socket)
         guarded = self.rules is not None and self.rules.policy(record) is not None
         rate = getattr(record, "rate", None)
-        if signature.kind == "async" and wants.constant and not self.frozen.middlewares and not socket and not guarded and rate is None:
+        around = (self.frozen.middlewares, socket, guarded, rate is not None, self.tracing is not None)
+        if signature.kind == "async" and wants.constant and not any(around):
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
         if socket:
@@ -122,7 +133,9 @@ class Assembly:
             assert self.take is not None  # set before handlers are made
             step = limited(rate, f"{self.frozen.name}.{record.function.__name__}", self.take, step)
         if guarded:
-            step = self.rules.step(record, signature, step)  # outermost: middleware knows who calls, too
+            step = self.rules.step(record, signature, step)  # outside: middleware knows who calls, too
+        if self.tracing is not None:
+            step = self.tracing.step(record, step)
         return step
 
 

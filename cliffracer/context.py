@@ -30,8 +30,8 @@ def new_id() -> str:
 
 
 def new_trace() -> str:
-    """Return the W3C trace context of a trace that begins here; its flags say that nobody records it yet."""
-    return f"00-{_prefix}{next(_numbers):016x}-{next(_spans):016x}-00"
+    """Return the W3C trace context of a trace that begins here; its flags say that it is recorded: in memory, by each service."""
+    return f"00-{_prefix}{next(_numbers):016x}-{next(_spans):016x}-01"
 
 
 class Context:

@@ -9,7 +9,7 @@ import importlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
+from cliffracer.observability.tracing import flush
 from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.provisions import key_of
 from cliffracer.security.credentials import Credential
@@ -88,12 +89,12 @@ async def running(
         kept = await _database(served, frozen, settings, stack, health)
         built_in = _built_in(settings, bus, kept, rules)
         calls = CallLog.of(settings)
-        if calls is not None:
-            stack.enter_context(calls)
+        stack.enter_context(calls or nullcontext())
         services = [
             Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
             for app, f in zip(served, frozen, strict=True)
         ]
+        stack.push_async_callback(flush, [service.assembly.tracing for service in services])
         inside = {name: subject for service in services for name, subject in service.inside.items()}
         for service in services:
             service.link.locals = inside

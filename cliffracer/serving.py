@@ -33,7 +33,9 @@ from cliffracer.messaging.rpc import RpcServer
 from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
+from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
+from cliffracer.observability.tracing import tracing
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
@@ -58,14 +60,18 @@ class Service:
         self.app = app
         self.frozen = frozen
         self.id = new_id()
-        self.assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls, rules=rules)
+        traced = tracing(frozen.name, frozen.version)
+        self.assembly = Assembly(
+            frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls, rules=rules, tracing=traced
+        )
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
         self.assembly.take = Allowances(self.jetstream, settings.namespace).take
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
-        self.link = Connection(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
+        link = Connection if traced is None else partial(TracedConnection, tracing=traced)
+        self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self.link.spans = self.assembly.spans
         self.assembly.link = self.link
         self._clock = clock

@@ -60,7 +60,7 @@ class Connection:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
         context = current.get()
         seconds = self._seconds(context, timeout)
-        block = write_call(*_who(context), seconds, self._token(context))
+        block = write_call(*self.who(context), seconds, self._token(context))
         payload = encode(arguments)
         if len(payload) + ROOM > self.bus.max_payload:
             payload, block = await self._large.claim(payload, block)
@@ -82,13 +82,15 @@ class Connection:
                 return await self._ask_inside(service, method, *sent, seconds)
             except ServiceError as worded:
                 error = worded
+        self.remember(f"{service}.{method}", seconds if isinstance(error, DeadlineExceeded) else 0.0, error)
+        raise error
+
+    def remember(self, target: str, waited: float, error: ServiceError) -> None:
+        """Remember a call that nobody answered, for the trace that it belongs to."""
         context = current.get()
         if context is not None:
-            waited = seconds if isinstance(error, DeadlineExceeded) else 0.0
-            parent, began = context.onward(), time.monotonic() - waited
-            what = Outgoing(self.name, f"{service}.{method}")
-            self.spans.kept((what, parent, None, context.correlation_id, began, waited, type(error).__name__))
-        raise error
+            what, began = Outgoing(self.name, target), time.monotonic() - waited
+            self.spans.kept((what, context.onward(), None, context.correlation_id, began, waited, type(error).__name__))
 
     async def _ask_inside(self, service: str, method: str, payload: bytes, block: bytes, seconds: float) -> Reply:
         """Ask a service of this process that takes no more calls from outside, since we are stopping; else word the error."""
@@ -107,7 +109,7 @@ class Connection:
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
         inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
-        block = write_call(*_who(context), seconds, self._token(context), window=WINDOW)
+        block = write_call(*self.who(context), seconds, self._token(context), window=WINDOW)
         finished = False
         taken, expected, decoder = 0, 1, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
@@ -213,12 +215,18 @@ class Connection:
         """Return a token of the service itself; None if it cannot sign one."""
         return None if self.identify is None else self.identify()
 
+    def who(self, context: Context | None) -> tuple[str, str]:
+        """Return the correlation id and the trace that go along; whoever is first begins them."""
+        if context is None:
+            return new_id(), new_trace()
+        return context.correlation_id, context.onward()
+
     def _token(self, context: Context | None) -> str | None:
         return self.token if context is None else context.token
 
     def _headers(self) -> dict[str, str]:
         context = current.get()
-        correlation, trace = _who(context)
+        correlation, trace = self.who(context)
         headers = {"X-Correlation-ID": correlation, "traceparent": trace}
         token = self._token(context)
         if token is not None:
@@ -242,13 +250,6 @@ class Connection:
     async def _raise_unless_array(self, service: str, method: str, reply: Reply) -> None:
         if reply.block is not None and reply.block.startswith(b"NATS/1.0 503"):
             raise await self.directory.nobody(service, method)
-
-
-def _who(context: Context | None) -> tuple[str, str]:
-    """Return the correlation id and the trace that go along; whoever is first begins them."""
-    if context is None:
-        return new_id(), new_trace()
-    return context.correlation_id, context.onward()
 
 
 def _result(reply: Reply, returns: Any) -> Any:

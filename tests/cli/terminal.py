@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 PROGRAM = [sys.executable, "-m", "cliffracer"]
 PATIENCE = 30.0
-_OURS = re.compile(r"^(CLIFFRACER_(?!HOME|DEV_GRACE)|NATS_|DATABASE_|DB_|HTTP_|LOG_|AUTH_|NO_COLOR|FORCE_COLOR|COLUMNS)")
+_OURS = re.compile(r"^(CLIFFRACER_(?!HOME|DEV_GRACE)|NATS_|DATABASE_|DB_|HTTP_|LOG_|AUTH_|OTEL_|NO_COLOR|FORCE_COLOR|COLUMNS)")
 
 
 class Done(NamedTuple):

@@ -51,7 +51,7 @@ def test_locks_agree_with_each_other() -> None:
     [
         ("base", PROJECT["project"]["dependencies"]),
         ("build", PROJECT["build-system"]["requires"]),
-        ("dev", [each for extra in ("accounts", "dev", "nkeys") for each in PROJECT["project"]["optional-dependencies"][extra]]),
+        ("dev", [each for extra in ("accounts", "dev", "nkeys", "otel") for each in PROJECT["project"]["optional-dependencies"][extra]]),
         ("dev", PROJECT["dependency-groups"]["test"]),
         ("dev", [*PROJECT["dependency-groups"]["lint"], *PROJECT["dependency-groups"]["build"]]),
         ("bench", PROJECT["dependency-groups"]["bench"]),

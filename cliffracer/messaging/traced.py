@@ -1,0 +1,52 @@
+"""The calling side where calls become OpenTelemetry spans: each call or event that goes out is one, the parent of what it causes."""
+
+import time
+from typing import Any
+
+from cliffracer.calling import Emission
+from cliffracer.context import Context, current
+from cliffracer.errors import ServiceError
+from cliffracer.messaging.connection import Connection
+from cliffracer.observability.spans import SLOW, Outgoing
+
+
+class TracedConnection(Connection):
+    """A `Connection` whose calls are spans; ``tracing`` is a `cliffracer.observability.otel.Tracing`."""
+
+    def __init__(self, *given: Any, tracing: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._tracing = tracing
+
+    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
+        """Return the reply of ``service.method``, as `Connection.call`."""
+        context, began, outcome = current.get(), time.monotonic(), "ok"
+        before = None if context is None else context.onward()
+        with self._tracing.outgoing("call", f"{service}.{method}") as sent:
+            try:
+                return await super().call(service, method, arguments, returns=returns, timeout=timeout)
+            except ServiceError as error:
+                outcome = type(error).__name__
+                raise
+            finally:  # the parent of what was called: `cliffracer trace` needs it to draw the tree
+                seconds = time.monotonic() - began
+                note = self.spans.recent if outcome == "ok" and seconds < SLOW else self.spans.kept
+                what = Outgoing(self.name, f"{service}.{method}")
+                note((what, before, sent, None if context is None else context.known_id, began, seconds, outcome))
+
+    async def send(self, service: str, method: str, arguments: Any) -> None:
+        """Store a durable one-way call, as `Connection.send`."""
+        with self._tracing.outgoing("send", f"{service}.{method}"):
+            await super().send(service, method, arguments)
+
+    async def emit(self, emission: Emission) -> None:
+        """Send an event, as `Connection.emit`."""
+        with self._tracing.outgoing("emit", emission.subject):
+            await super().emit(emission)
+
+    def who(self, context: Context | None) -> tuple[str, str]:
+        """Return the correlation id and the trace of the span that is current here, which is the parent of what is called."""
+        correlation, trace = super().who(context)
+        return correlation, self._tracing.here() or trace
+
+    def remember(self, target: str, waited: float, error: ServiceError) -> None:
+        """Do nothing: `call` remembers every call."""
