@@ -19,7 +19,8 @@ from benchmarks.database.paired import Table, Work, compare
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Unique, create_missing
 from cliffracer.database.relay import Relay
-from cliffracer.database.templates import Stock, cloned
+from cliffracer.database.stock import Stock
+from cliffracer.database.templates import cloned
 
 
 class Customer(Model):

@@ -1,5 +1,6 @@
 """What a database gets by itself outside of production: pending migrations, and what the Models have and it has not."""
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import Any
 
 from cliffracer.database.difference import Plan, plan
 from cliffracer.database.link import Statement
-from cliffracer.database.migrations import FOLDER, NAME, apply
+from cliffracer.database.migrations import FOLDER, NAME, apply, read
 from cliffracer.database.model import Model
 from cliffracer.database.own import HISTORY, LOCK, turn
-from cliffracer.database.schema import create_missing, exists, foreign_owner_of
+from cliffracer.database.schema import create_missing, define, exists, foreign_owner_of, with_referenced
+from cliffracer.database.table import table_of
 from cliffracer.errors import ServiceError
 
 log = logging.getLogger("cliffracer.database")
@@ -31,6 +33,14 @@ async def prepare(database: Any, models: Iterable[type[Model]], *, changing: boo
     if changing and given:
         for shard in database.shards:
             await _change(shard, given)
+
+
+def purpose_of(models: Iterable[type[Model]], folder: Path = FOLDER) -> str:
+    """Return a checksum of everything that decides what `prepare` makes."""
+    definitions = [define(table_of(model)) for model in with_referenced(models)]
+    texts = [text for definition in definitions for text in (definition.create, *definition.later)]
+    texts += [f"{migration.name} {migration.checksum}" for migration in read(folder)] if is_ours(folder) else []
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def is_ours(folder: Path) -> bool:

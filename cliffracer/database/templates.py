@@ -1,12 +1,9 @@
-"""A fresh database per test, copied from a prepared one; `Stock` makes the copies ahead of time, so that a test waits for none."""
+"""A fresh database per test, copied from a prepared one; a `Stock` makes such copies ahead."""
 
-import queue
 import re
-import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from types import TracebackType
-from typing import Any, Self
+from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from cliffracer.database.ids import uuid7
@@ -36,6 +33,7 @@ def statement(text: str, *names: str) -> Any:
 
 
 COPY = "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy"
+COPY_LOGGED = "CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log"
 DROP = "DROP DATABASE IF EXISTS {} WITH (FORCE)"
 
 
@@ -56,71 +54,3 @@ async def cloned(url: str, *, template: str | None = None) -> AsyncGenerator[str
     finally:
         async with await psycopg.AsyncConnection.connect(with_database(url, "postgres"), autocommit=True) as connection:
             await connection.execute(statement(DROP, name))
-
-
-class Stock:
-    """Copies of a database, made ahead by a thread of its own: ``with Stock(url, template="app_test") as stock``.
-
-    A test takes one in no time and gives it back to be dropped; however slow the disk is, tests that take longer than
-    a copy do not wait for it.
-    """
-
-    def __init__(self, url: str, *, template: str | None = None, ahead: int = 3) -> None:
-        self._url = url
-        self._source = template_of(url, template)
-        self._ready: queue.Queue[str | Exception] = queue.Queue()
-        self._work: queue.Queue[str | None] = queue.Queue()
-        self._ahead = ahead
-        self._made: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="cliffracer-databases", daemon=True)
-
-    def __enter__(self) -> Self:
-        for _ in range(self._ahead):
-            self._work.put("")
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._work.put(None)
-        self._thread.join()
-
-    def take(self, within: float = 60.0) -> str:
-        """Return the address of a fresh copy, and have another one made."""
-        self._work.put("")
-        found = self._ready.get(timeout=within)
-        if isinstance(found, Exception):
-            raise SetupError(f"the database {self._source} cannot be copied: {found}") from found
-        return with_database(self._url, found)
-
-    def give(self, url: str) -> None:
-        """Have a copy dropped."""
-        self._work.put(urlsplit(url).path.lstrip("/"))
-
-    def _run(self) -> None:
-        import psycopg  # noqa: PLC0415 - for tests only
-
-        try:
-            with psycopg.connect(with_database(self._url, "postgres"), autocommit=True) as connection:
-                while (name := self._work.get()) is not None:
-                    self._do(connection, name)
-                for left in self._made:
-                    connection.execute(statement(DROP, left))
-        except psycopg.Error as error:
-            self._ready.put(error)
-
-    def _do(self, connection: Any, name: str) -> None:
-        import psycopg  # noqa: PLC0415 - for tests only
-
-        if name:
-            with suppress(psycopg.Error):  # one that cannot be dropped now is dropped at the end
-                connection.execute(statement(DROP, name))
-                self._made.discard(name)
-            return
-        made = f"{self._source}_{uuid7().hex[-20:]}"
-        try:
-            connection.execute(statement(COPY, made, self._source))
-        except psycopg.Error as error:
-            self._ready.put(error)
-        else:
-            self._made.add(made)
-            self._ready.put(made)

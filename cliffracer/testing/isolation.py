@@ -1,9 +1,12 @@
 """What keeps one test apart from the others on shared servers: a namespace on NATS, a database of its own on PostgreSQL."""
 
+import asyncio
+import atexit
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 from cliffracer.errors import NotFound, ServiceError
 from cliffracer.messaging.bus import Bus
@@ -30,16 +33,34 @@ async def forget_streams(bus: Bus, namespace: str) -> None:
                 continue
 
 
-@asynccontextmanager
-async def own_database(url: str, name: str) -> AsyncIterator[str]:
-    """Make an empty database while the block runs, and return its URL."""
-    from psycopg import AsyncConnection, sql  # noqa: PLC0415 - only tests with a database pay for importing it
+_stocks: dict[str, Any] = {}
+os.register_at_fork(after_in_child=_stocks.clear)  # their threads are not in the child
 
-    place = urlsplit(url)
-    mine = urlunsplit(place._replace(path=f"/{name}"))
-    async with await AsyncConnection.connect(url, autocommit=True) as admin:
-        await admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        try:
-            yield mine
-        finally:
-            await admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+def _stock(url: str) -> Any:
+    """Return the stock of databases on a server: one per process, closed at its end."""
+    found = _stocks.get(url)
+    if found is None:
+        from cliffracer.database.stock import Stock  # noqa: PLC0415 - only tests with a database pay for importing it
+
+        found = _stocks[url] = Stock(url, template="template1", prefix="cliffracer_test").__enter__()
+        atexit.register(found.close)
+    return found
+
+
+@asynccontextmanager
+async def own_database(url: str, models: list[Any]) -> AsyncIterator[str]:
+    """Return the URL of a fresh database, prepared for these models if tests have asked for the same before; it is gone afterwards."""
+    from cliffracer.database import Database  # noqa: PLC0415 - as above
+    from cliffracer.database.development import prepare, purpose_of  # noqa: PLC0415 - as above
+
+    async def prepared(place: str) -> None:
+        async with Database.open(place, largest=1) as database:
+            await prepare(database, models, changing=False)
+
+    stock = _stock(url)
+    mine: str = await asyncio.to_thread(stock.take, purpose_of(models), lambda place: asyncio.run(prepared(place)))
+    try:
+        yield mine
+    finally:
+        stock.give(mine)

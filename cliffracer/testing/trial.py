@@ -160,11 +160,17 @@ async def running(
             yield found
 
 
+def _models(apps: Sequence[App]) -> list[Any]:
+    stored = importlib.import_module("cliffracer.stored")  # only tests with a database pay for importing it
+    found: list[Any] = stored.models_of([app.freeze() for app in apps])
+    return found
+
+
 async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[str, Any]) -> Settings:
     database = any(runtime.needs_database(app.freeze()) for app in apps)
     namespace = new_namespace()
     urls = await in_thread(stack, lambda: embedded.servers(database=database))
-    mine = await stack.enter_async_context(own_database(urls.database_url, namespace)) if urls.database_url else None
+    mine = await stack.enter_async_context(own_database(urls.database_url, _models(apps))) if urls.database_url else None
     servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
     if any(runtime.needs_http(app.freeze()) for app in apps):
         servers["http_port"] = 0

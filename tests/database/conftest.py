@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cliffracer.database import Database
-from cliffracer.database.templates import Stock
+from cliffracer.database.stock import Stock
 from tests.support.postgres import Server
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 

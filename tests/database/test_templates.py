@@ -1,13 +1,17 @@
 """Fresh databases for tests."""
 
+import contextlib
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from cliffracer.database import Database
-from cliffracer.database.templates import Stock, cloned, with_database
-from cliffracer.errors import SetupError
+from cliffracer.database.stock import Stock
+from cliffracer.database.templates import cloned, with_database
+from cliffracer.errors import SetupError, Unavailable
+from tests.database.support import until
+from tests.support.postgres import server
 
 
 def copies(url: str) -> set[str]:
@@ -37,6 +41,140 @@ async def test_stock_hands_out_a_different_copy_each_time(url):
         async with Database.open(taken[1]) as db:
             assert await db.fetch_value(int, "select 1") == 1
     assert copies(url) == set()
+
+
+async def test_purpose_that_comes_again_has_its_databases_prepared(url):
+    """What three tests want is prepared once, in the background, and copied from then on."""
+    prepared: list[str] = []
+
+    def prepare(place: str) -> None:
+        prepared.append(place)
+        with psycopg.connect(place, autocommit=True) as connection:
+            connection.execute("create table t as select 7 as a")
+
+    async def has_table(place: str) -> bool:
+        async with Database.open(place) as db:
+            return await db.fetch_value(bool, "select to_regclass('t') is not null")
+
+    with Stock(url) as stock:
+        for _ in range(2):
+            assert not await has_table(stock.take("p", prepare))
+        await until(lambda: len(stock._ready["p"]) == 2)
+        for _ in range(3):
+            await until(lambda: stock._ready["p"])
+            assert await has_table(stock.take("p", prepare))
+        assert not await has_table(stock.take())
+        assert len(prepared) == 1
+    assert copies(url) == set()
+
+
+def prepared_things(place: str) -> None:
+    with psycopg.connect(place, autocommit=True) as connection:
+        connection.execute("create table things (id bigint generated always as identity primary key, name text unique)")
+        connection.execute("create table parts (thing bigint references things)")
+
+
+def counted(place: str) -> tuple[int, int, int]:
+    """Return how many things and parts there are, and the id of a new thing, which is there then."""
+    with psycopg.connect(place, autocommit=True) as connection:
+        counts = connection.execute("select (select count(*) from things), (select count(*) from parts)").fetchone()
+        (number,) = connection.execute("insert into things (name) values ('x') returning id").fetchone()
+        connection.execute("insert into parts values (%s)", [number])
+        return (*counts, number)
+
+
+CHANGES = """
+    alter table things add other int; create index on things (name); create schema other; create view v as select 1;
+    create function f() returns int language sql as 'select 1'; alter table things alter name set default 'x';
+    alter table things enable row level security; comment on table things is 'x'; revoke usage on schema public from public
+"""
+
+
+@pytest.mark.parametrize("change", ["", *(change.strip() for change in CHANGES.split(";"))])
+async def test_database_is_given_out_again_only_as_it_was(postgres, change):
+    """Rows and counters that a test left are gone; a database of which anything else was changed is not used again."""
+    with Stock(postgres.url(), template="template1", prefix="again") as stock:
+        for _ in range(2):
+            stock.give(stock.take("p", prepared_things))
+        await until(lambda: len(stock._ready["p"]) == 2)
+        first = stock.take("p", prepared_things)
+        assert counted(first) == (0, 0, 1)
+        if change:
+            with psycopg.connect(first, autocommit=True) as connection:
+                connection.execute(change)
+        stock.give(first)
+        name = urlsplit(first).path[1:]
+        await until(lambda: name in stock._ready["p"] or name not in stock._made)
+        assert (name not in stock._made) is bool(change)
+        if not change:
+            again = [stock.take("p", prepared_things) for _ in range(2)]
+            assert first in again
+            assert {counted(each) for each in again} == {(0, 0, 1)}
+
+
+async def test_plain_database_is_given_out_again_as_an_empty_one(postgres):
+    """Whatever was made in the schema public is gone; with anything elsewhere the database is dropped."""
+    with Stock(postgres.url(), template="template1", prefix="plain") as stock:
+        await until(lambda: len(stock._ready[""]) == 2)
+        first, second = stock.take(), stock.take()
+        with psycopg.connect(second, autocommit=True) as connection:
+            fresh = connection.execute("select nspacl, nspowner::regrole from pg_namespace where nspname = 'public'").fetchall()
+            connection.execute("create schema other")
+        with psycopg.connect(first, autocommit=True) as connection:
+            connection.execute("create table t (a int); create type mood as enum ('sad'); create extension vector; create sequence s")
+            connection.execute("create function f() returns int language sql as 'select 1'")
+        stock.give(first)
+        stock.give(second)
+        await until(lambda: urlsplit(first).path[1:] in stock._ready[""])
+        await until(lambda: urlsplit(second).path[1:] not in stock._made)
+        with psycopg.connect(first, autocommit=True) as connection:
+            assert connection.execute("select nspacl, nspowner::regrole from pg_namespace where nspname = 'public'").fetchall() == fresh
+            assert connection.execute("select to_regclass('t'), to_regtype('mood'), to_regproc('f')").fetchone() == (None, None, None)
+            assert connection.execute("select count(*) from pg_extension where extname = 'vector'").fetchone() == (0,)
+
+
+async def test_purpose_that_cannot_be_prepared_gets_plain_copies(url):
+    """The test that fails to prepare its own says why; the stock goes on."""
+
+    def prepare(_: str) -> None:
+        raise ZeroDivisionError
+
+    with Stock(url) as stock:
+        assert len({stock.take("p", prepare) for _ in range(6)}) == 6
+
+
+async def test_what_a_killed_process_left_is_dropped(url):
+    """Databases of a stock that lives are left alone, those of one that died are not."""
+    name = urlsplit(url).path.lstrip("/")
+    with psycopg.connect(with_database(url, "postgres"), autocommit=True) as connection:
+        for left in (f"{name}_00000000beef_1", f"{name}_other"):
+            connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(left)))
+        with Stock(url) as first, Stock(url) as second:
+            taken = {first.take(), second.take()}
+            await until(lambda: f"{name}_00000000beef_1" not in copies(url))
+            assert {urlsplit(each).path.lstrip("/") for each in taken} <= copies(url)
+        assert copies(url) == {f"{name}_other"}
+        connection.execute(psycopg.sql.SQL("drop database {}").format(psycopg.sql.Identifier(f"{name}_other")))
+
+
+async def test_stock_outlives_a_restart_of_its_server():
+    """A server that was away is used again, without anything else to do."""
+    with server() as own, Stock(own.url(), template="template1") as stock:
+        stock.take()
+        own.stop()
+        with contextlib.suppress(SetupError):
+            for _ in range(5):
+                stock.take(within=2.0)
+        own.start()
+
+        async def works() -> bool:
+            try:
+                async with Database.open(stock.take(within=2.0)) as db:
+                    return await db.fetch_value(int, "select 1") == 1
+            except (SetupError, Unavailable):
+                return False
+
+        await until(works, within=20)
 
 
 def test_what_cannot_be_copied_is_told(url):
