@@ -178,8 +178,9 @@ class Service:
 
     async def unsettled(self) -> AsyncIterator[str]:
         """Yield the names of what is being handled, and of consumers that have not handled all that is stored for them."""
-        if self.busy:
-            yield f"{self.frozen.name}: {self.busy} running"
+        running = self.busy - sum(context.kind in _LASTING for context in self.assembly.watch.running)
+        if running:
+            yield f"{self.frozen.name}: {running} running"
         if self._kept is not None and (committed := await self._kept.waiting()):
             yield f"outbox: {committed} events"
         for timer in self._timers:
@@ -252,6 +253,10 @@ class Service:
             metadata={**metadata, "events": events} if events else dict(metadata),
             spans=self.assembly.spans,
         )
+
+
+_LASTING = frozenset({"leader", "websocket"})
+"""Kinds of calls that last as long as somebody likes: nothing that is accepted waits for their end."""
 
 
 async def _run(handler: Handler) -> None:

@@ -1,5 +1,10 @@
 """A test moves time: timers fire and retries come when the clock says so, not when the day is over."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
+from websockets.asyncio.client import connect
+
 from cliffracer import App, Event
 from cliffracer.testing import running
 
@@ -53,3 +58,24 @@ async def test_a_retry_comes_when_the_clock_is_moved():
             await t.clock.advance(wait)
         await t.settled()
     assert attempts == [1, 2, 3]
+
+
+async def test_what_lasts_for_ever_is_not_waited_for():
+    """A leader and an open WebSocket run on while all that was accepted is settled."""
+    app = App("lasting")
+    leading = asyncio.Event()
+
+    @app.leader
+    async def lead() -> None:
+        leading.set()
+        await asyncio.Event().wait()
+
+    @app.websocket("/feed")
+    async def feed() -> AsyncIterator[str]:
+        yield "begun"
+        await asyncio.Event().wait()
+
+    async with running(app) as t, connect(f"{t.url.replace('http', 'ws', 1)}/feed") as socket:
+        await leading.wait()
+        assert await socket.recv() == '"begun"'
+        await t.settled(within=0.0)
