@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 EXTRAS := --extra accounts --extra dev --extra nkeys --extra otel --extra swagger
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint bench build clean lock python
+.PHONY: help run test check lint docs bench build clean lock python
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,10 @@ lint: .venv/.dev.stamp ## Mend what can be mended by itself: layout and simple l
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: .venv/.dev.stamp ## Build the documentation into site/
+	$(BIN)/python scripts/reference.py
+	$(BIN)/zensical build --strict
+
 bench: .venv/.bench.stamp ## Compare with the peers and write benchmarks/RESULTS.md; QUICK=1 for a short run
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
@@ -38,12 +42,13 @@ build: .venv/.dev.stamp ## Build wheel and source archive into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## Remove what make and the tools made
-	rm -rf .venv .venv.lock .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv.lock .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache build dist site
+	rm -f docs/reference/commands.md docs/reference/more.md docs/reference/settings.md
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) pyproject.toml --upgrade $(EXTRAS) --group test --group lint --group build --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --upgrade $(EXTRAS) --group test --group lint --group docs --group build --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml --output-file requirements/base.txt
 	$(LOCK) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml $(EXTRAS) --group test --group lint --group build --group bench \

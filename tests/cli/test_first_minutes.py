@@ -13,6 +13,7 @@ from tests.project.places import ROOT
 from tests.project.snippets import follow, snippets
 
 README = (ROOT / "README.md").read_text()
+TUTORIAL = [page.read_text() for page in sorted((ROOT / "docs" / "tutorial").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,15 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_readme_runs_from_the_wheel_within_a_minute(programs: Path, empty: Path) -> None:
     """Every snippet of README.md works in an empty folder, against what a user would install."""
     began = time.monotonic()
-    follow(README, empty, programs=programs)
+    follow(README, folder=empty, programs=programs)
     assert (empty / ".cliffracer").is_dir()
     assert time.monotonic() - began < 60 * 2, "a slow machine may take twice the minute that is promised, no more"
+
+
+def test_the_tutorial_can_be_followed_by_copy_and_paste(programs: Path, empty: Path) -> None:
+    """Five pages in order, one empty folder, against what a user would install."""
+    assert len(TUTORIAL) == 5
+    follow(*TUTORIAL, folder=empty, programs=programs)
 
 
 def test_the_first_answer_takes_at_most_four_commands() -> None:

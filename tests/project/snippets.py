@@ -2,20 +2,25 @@
 
 A document is Markdown (README.md) or the docstring of an example. What its fenced blocks mean:
 
-- ```` ```python file=users.py ```` is saved under that name, and has to import.
+- ```` ```python title="users.py" ```` (or ``file=``) is saved under that name, and has to import; with the word `more`
+  it goes to the end of that file. Blocks of other languages with a title are saved as well.
 - ```` ```python ```` is run as a script of its own in the same folder.
+- ```` ```python needs=flask ```` is another framework's: it has to be Python, and to run where the package is installed.
 - ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
   command above them must print; `...` stands for anything.
 - A block whose first command is `cliffracer run` is the reader's other terminal: it keeps running until the document
   ends, and the next block waits for its ready line.
+  One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
 - ```` ```sh norun ```` is shown, not run: for what a test may not do, such as installing.
 
-Port 8000 becomes a free one, so that documents can name the default; curl has a stand-in where there is none.
+Ports 8000 and 8001 become free ones, so that documents can name them; curl has a stand-in where there is none.
 """
 
+import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -44,6 +49,11 @@ class Snippet:
     line: int
     options: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def file(self) -> str | None:
+        """Return the name to save it under."""
+        return self.options.get("title") or self.options.get("file")
+
     def commands(self) -> list[tuple[str, str | None]]:
         """Return the commands of a `sh` block, each with what it must print, or None when the document does not say."""
         lines = [line for line in self.text.splitlines() if line.strip()]
@@ -62,19 +72,21 @@ def snippets(document: str) -> Iterator[Snippet]:
     """Yield the fenced blocks of a Markdown text in order."""
     for token in MarkdownIt().parse(document):
         if token.type == "fence":
-            language, *words = token.info.split() or [""]
+            language, *words = shlex.split(token.info) or [""]
             pairs = (word.partition("=") for word in words)
             yield Snippet(language, token.content, (token.map or [0])[0] + 1, {name: value for name, _, value in pairs})
 
 
-def follow(document: str, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
-    """Do everything that a document says, in a folder; ``path`` is where Python finds what the document takes for granted.
+def follow(*documents: str, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
+    """Do everything that documents say, in one folder; ``path`` is where Python finds what they take for granted.
 
     ``programs`` is the folder of the environment's ``python`` and ``cliffracer``.
     """
     with Session(folder, path, programs) as session:
-        for snippet in snippets(document):
-            session.run(snippet)
+        for document in documents:
+            for snippet in snippets(document):
+                session.run(snippet)
+            session.check()
 
 
 class Session:
@@ -82,18 +94,20 @@ class Session:
 
     def __init__(self, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.ports = {"8000": str(_free_port()), "8001": str(_free_port())}
         self.python = programs / "python"
         found = os.pathsep.join([str(programs), os.environ["PATH"], str(_stand_ins(folder))])
         self.environment = {
             **os.environ,
             "PATH": found,
             "PYTHONPATH": str(path or folder),
-            "HTTP_PORT": str(self.port),
+            "HTTP_PORT": self.ports["8000"],
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
         }
         self._servers: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self._reloading: Path | None = None
+        self._unchecked: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -115,19 +129,40 @@ class Session:
         """Do what one block says; AssertionError with everything printed when it does not go as the document says."""
         if "norun" in snippet.options:
             return
-        if snippet.language == "python":
-            self._python(snippet)
+        if snippet.language == "python" and not _runs(snippet):
+            compile(snippet.text, f"the block at line {snippet.line}", "exec")
+        elif snippet.file:
+            self._save(snippet, snippet.file)
+        elif snippet.language == "python":
+            self.check()
+            saved = self.folder / f"snippet_{snippet.line}.py"
+            saved.write_text(self._ours(snippet.text))
+            self._finish([str(self.python), str(saved)], None, f"the Python block at line {snippet.line}")
         elif snippet.language in ("sh", "bash", "console", "shell"):
+            self.check()
             for command, output in snippet.commands():
                 self.command(command, output, line=snippet.line, fails="fails" in snippet.options)
 
-    def _python(self, snippet: Snippet) -> None:
-        text, name = self._ours(snippet.text), snippet.options.get("file")
-        saved = self.folder / (name or f"snippet_{snippet.line}.py")
+    def check(self) -> None:
+        """Import every Python file that was saved since the last look."""
+        files = [str(self.folder / name) for name in self._unchecked]
+        if files:
+            code = f"import runpy\nfor file in {files!r}:\n    runpy.run_path(file, run_name='imported')"
+            places = ", ".join(f"{name} (line {line})" for name, line in self._unchecked.items())
+            self._finish([str(self.python), "-c", code], None, f"importing {places}")
+        self._unchecked.clear()
+
+    def _save(self, snippet: Snippet, name: str) -> None:
+        saved = self.folder / name
         saved.parent.mkdir(parents=True, exist_ok=True)
-        saved.write_text(text)
-        code = f"import runpy; runpy.run_path({str(saved)!r}, run_name={'imported' if name else '__main__'!r})"
-        self._finish([str(self.python), "-c", code], None, f"the Python block at line {snippet.line}")
+        before = saved.read_text() if "more" in snippet.options else ""
+        seen = _count_ready(self._reloading)
+        saved.write_text(before + ("\n\n" if before else "") + self._ours(snippet.text))
+        if snippet.language == "python":
+            self._unchecked[name] = snippet.line
+        if self._reloading is not None and saved.suffix == ".py":
+            server = self._servers[-1][0]
+            _await_ready(server, self._reloading, f"running anew after {name} changed", seen)
 
     def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
         """Run one shell command to its end, or start it as a server when it is `cliffracer run`."""
@@ -138,13 +173,13 @@ class Session:
             self._finish(["bash", "-euo", "pipefail", "-c", command], output, f"line {line}: {command}", fails=fails)
 
     def _ours(self, text: str) -> str:
-        return re.sub(r"\b8000\b", str(self.port), text)
+        return re.sub(r"\b800[01]\b", lambda found: self.ports[found[0]], text)
 
     def _serve(self, command: str) -> None:
         log = self.folder / f"server-{len(self._servers)}.log"
         with log.open("wb") as out:
             arguments = ["bash", "-c", f"exec {command}"]
-            server = subprocess.Popen(arguments, cwd=self.folder, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
+            server = subprocess.Popen(arguments, cwd=self.folder, env=self._environment(), stdout=out, stderr=subprocess.STDOUT)
         try:
             _await_ready(server, log, command)
         except AssertionError:
@@ -152,6 +187,12 @@ class Session:
             server.wait()
             raise
         self._servers.append((server, log))
+        if "--reload" in command:
+            self._reloading = log
+
+    def _environment(self) -> dict[str, str]:
+        """Return what a server is given: the port goes to the first, a document gives others a ``--port`` if they need one."""
+        return {name: value for name, value in self.environment.items() if name != "HTTP_PORT" or not self._servers}
 
     def _finish(self, arguments: list[str], output: str | None, name: str, *, fails: bool = False) -> None:
         done = subprocess.run(
@@ -173,9 +214,19 @@ def _stand_ins(folder: Path) -> Path:
     return programs
 
 
-def _await_ready(server: subprocess.Popen[bytes], log: Path, command: str) -> None:
+def _runs(snippet: Snippet) -> bool:
+    """Say whether a block can be run here: it is ours, or the package that it needs is installed."""
+    needed = snippet.options.get("needs")
+    return needed is None or all(importlib.util.find_spec(name) is not None for name in needed.split(","))
+
+
+def _count_ready(log: Path | None) -> int:
+    return 0 if log is None else len(READY.findall(log.read_text()))
+
+
+def _await_ready(server: subprocess.Popen[bytes], log: Path, command: str, seen: int = 0) -> None:
     until = time.monotonic() + PATIENCE
-    while not READY.search(log.read_text()):
+    while _count_ready(log) <= seen:
         assert server.poll() is None, f"{command} ended with {server.returncode}:\n{log.read_text()}"
         assert time.monotonic() < until, f"{command} printed no ready line within {PATIENCE:.0f} s:\n{log.read_text()}"
         time.sleep(0.05)

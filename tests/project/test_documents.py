@@ -1,4 +1,4 @@
-"""What the documents say runs: README.md and the docstring of each example, as a reader would do it."""
+"""What the documents say runs: the docstring of each example, as a reader would do it. README.md: see cli/test_first_minutes.py."""
 
 import ast
 from pathlib import Path
@@ -40,7 +40,7 @@ ls no-such-file
 
 def test_a_sample_document_runs(tmp_path: Path) -> None:
     """Files are saved, commands compared with what they print, scripts run, installs left alone, port 8000 replaced."""
-    follow(SAMPLE, tmp_path)
+    follow(SAMPLE, folder=tmp_path)
     assert (tmp_path / "words.py").exists()
 
 
@@ -57,7 +57,7 @@ def test_a_sample_document_runs(tmp_path: Path) -> None:
 def test_a_document_that_is_wrong_fails(tmp_path: Path, wrong: str) -> None:
     """A snippet that does not do what the document says fails the test that runs it."""
     with pytest.raises(AssertionError):
-        follow(wrong, tmp_path)
+        follow(wrong, folder=tmp_path)
 
 
 @pytest.mark.parametrize(("expected", "printed"), [("a ... c", "a b\n c"), ("...", "x"), ("a\n b", "a\nb\n")])
@@ -74,12 +74,7 @@ def test_curl_has_a_stand_in(tmp_path: Path) -> None:
         session.command(f"{tmp_path}/.programs/curl -s http://127.0.0.1:9/", "curl: (7) ...refused", fails=True)
 
 
-def test_readme_does_what_it_says(tmp_path: Path) -> None:
-    """Every snippet of README.md runs, in order, in one folder."""
-    follow((ROOT / "README.md").read_text(), tmp_path)
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_example_does_what_its_docstring_says(tmp_path: Path, example: Path) -> None:
     """The snippets in an example's docstring run, from an empty folder that can import `examples`."""
-    follow(ast.get_docstring(ast.parse(example.read_text())) or "", tmp_path, path=ROOT)
+    follow(ast.get_docstring(ast.parse(example.read_text())) or "", folder=tmp_path, path=ROOT)

@@ -1,0 +1,99 @@
+"""The documentation in docs/: it builds without a network and without a warning, and everything that it shows works."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cliffracer
+from tests.project.places import BIN, ROOT
+from tests.project.snippets import Session, follow, snippets
+
+DOCS = ROOT / "docs"
+GENERATED = {"reference/commands.md", "reference/more.md", "reference/settings.md"}
+PAGES = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} | GENERATED
+OTHERS = sorted(DOCS / page for page in PAGES - GENERATED if not page.startswith("tutorial/"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the pages as `make docs` does, in a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("docs", "scripts", "cliffracer"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "zensical.toml", folder)
+    for command in ([sys.executable, "scripts/reference.py"], [BIN / "zensical", "build", "--strict"]):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
+
+
+def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
+    """A page that the navigation does not name is one that nobody finds."""
+    entries = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    assert set(_named(entries)) == PAGES
+    assert {page for page in PAGES if not (site / page.replace(".md", ".html")).is_file()} == set()
+
+
+def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, fonts and pictures are the site's own; links that a reader may follow lead where they like."""
+    fetched = re.compile(
+        r"""<(?:script|img|source|iframe)[^>]*\ssrc=["']?(?:https?:)?//[^"'>\s]+|<link[^>]*\shref=["']?(?:https?:)?//[^"'>\s]+"""
+    )
+    pages = [*site.rglob("*.html")]
+    assert pages
+    assert {str(page.relative_to(site)): found for page in pages if (found := fetched.findall(page.read_text()))} == {}
+    imported = re.compile(r"@import|url\(\s*[\"']?(?:https?:)?//")
+    assert [str(style) for style in site.rglob("*.css") if imported.search(style.read_text())] == []
+
+
+def test_the_reference_has_every_name_of_the_facade(site: Path) -> None:
+    """Whatever `from cliffracer import` gives is explained, but for what is Starlette's."""
+    written = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
+    named = set(re.findall(r'id="cliffracer\.(\w+)"', written)) | set(re.findall(r"<code>(\w+)</code>", written))
+    assert sorted(set(cliffracer.__all__) - named) == []
+
+
+def test_llms_txt_names_every_page() -> None:
+    """What a language model is given leads to every page, and nowhere else."""
+    text = (DOCS / "llms.txt").read_text()
+    assert text.startswith("# Cliffracer\n\n> ")
+    assert set(re.findall(r"^- \[[^]]+\]\(([^)]+)\)", text, re.MULTILINE)) == PAGES
+
+
+def test_what_the_other_pages_show_works(tmp_path: Path) -> None:
+    """Each in a folder of its own: files are saved and imported, commands and scripts run; then the tests that they show, together."""
+    wrong = []
+    for page in OTHERS:
+        folder = tmp_path / page.relative_to(DOCS).with_suffix("")
+        folder.mkdir(parents=True)
+        try:
+            follow(page.read_text(), folder=folder)
+        except AssertionError as error:
+            wrong.append(f"{page.relative_to(ROOT)}: {error}")
+    with Session(tmp_path) as session:
+        session.command("pytest -q -p no:cacheprovider")
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("framework", ["flask", "fastapi", "faststream", "nameko"])
+def test_a_migration_guide_shows_both_sides(framework: str) -> None:
+    """The old code and the new, in one page."""
+    blocks = [snippet for snippet in snippets((DOCS / "migrate" / f"{framework}.md").read_text()) if snippet.language == "python"]
+    assert {snippet.options.get("needs") for snippet in blocks} == {framework, None}
+
+
+def _named(entries: object) -> Iterator[str]:
+    if isinstance(entries, str):
+        yield entries
+    elif isinstance(entries, dict):
+        for value in entries.values():
+            yield from _named(value)
+    elif isinstance(entries, list):
+        for value in entries:
+            yield from _named(value)
