@@ -252,6 +252,7 @@ class Service:
             schemas=methods,
             metadata={**metadata, "events": events} if events else dict(metadata),
             spans=self.assembly.spans,
+            others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
         )
 
 

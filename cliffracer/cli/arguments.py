@@ -76,6 +76,36 @@ def fitted(target: str, named: Mapping[str, Any], schema: Schema) -> dict[str, A
     return found
 
 
+def by_name(positional: list[Any], schema: Schema) -> dict[str, Any] | None:
+    """Return what was given by position under its names, as far as the schema, which has no order, tells them; else None.
+
+    A lone JSON object is all arguments where it can only be meant so; a lone value is the one that the method needs.
+    """
+    if len(positional) != 1:
+        return None
+    whole = resolved(schema, schema)
+    properties: Schema = whole.get("properties", {})
+    required = set(whole.get("required", ()))
+    first = required or set(properties)  # one of these stands first in the function
+    alone = _object_of(positional[0])
+    if alone is not None:
+        covers = required <= set(alone) <= set(properties)
+        if covers or not any("object" in kinds_of(properties[name], schema) for name in first):
+            return alone
+    return {next(iter(first)): positional[0]} if len(first) == 1 else None
+
+
+def _object_of(value: Any) -> dict[str, Any] | None:
+    """Return the JSON object that was typed; None if it is anything else."""
+    if not isinstance(value, Typed) or not value.text.lstrip().startswith("{"):
+        return None
+    try:
+        found = msgspec.json.decode(value.text)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def unfitted(value: Any) -> Any:
     """Return an argument without a schema: a number, true, false or null where the text is one."""
     return value.read() if isinstance(value, Typed) else value

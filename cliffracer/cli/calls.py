@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from cliffracer.cli.arguments import fitted, json_of, parse, unfitted
+from cliffracer.cli.arguments import by_name, fitted, json_of, parse, unfitted
 from cliffracer.cli.output import good, print_json, print_line, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.traces import print_trace
@@ -60,9 +60,10 @@ async def prepared(client: AsyncClient, target: str, positional: list[Any], name
     service, _, method = target.partition(".")
     known = (await client.directory.schemas(service, method)).get(method, {})
     schema = msgspec.json.decode(known["request_schema"]) if "request_schema" in known else None
-    if schema is None or positional:
+    given = named if schema is None or not positional else by_name(positional, schema)
+    if schema is None or given is None:
         return [unfitted(value) for value in positional], {name: unfitted(value) for name, value in named.items()}
-    return [], fitted(target, named, schema)
+    return [], fitted(target, given, schema)
 
 
 def emit(

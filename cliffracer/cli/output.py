@@ -67,7 +67,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, em
     if not rows:
         say(soft(empty))
         return
-    say("\n".join(table(headings, rows, room=_room())))
+    say("\n".join(fitted_table(headings, rows)))
+
+
+def fitted_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return the lines of a table that is no wider than the terminal, if it is printed on one."""
+    return table(headings, rows, room=_room())
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: int | None = None) -> list[str]:

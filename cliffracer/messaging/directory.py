@@ -46,6 +46,8 @@ class Figures(msgspec.Struct):
     processing_time: int = 0
     average_processing_time: int = 0
     data: Any = None
+    kind: str = "rpc"
+    """Of handlers that are no endpoints of RPC: ``http``, ``event``, ``websocket``, ``timer``, ``leader``."""
 
 
 class Stats(msgspec.Struct):
@@ -55,6 +57,8 @@ class Stats(msgspec.Struct):
     id: str = ""
     started: str = ""
     endpoints: list[Figures] = []
+    handlers: list[Figures] = []
+    """What else it runs than RPC; only our own services tell."""
 
 
 class Remembered(msgspec.Struct):

@@ -1,13 +1,16 @@
 """Answers discovery as NATS micro does (ADR-32), so that ``nats micro ls``, ``info`` and ``stats`` know our services."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from cliffracer.invoke import Handler
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.rpc import RpcEndpoint
 from cliffracer.observability.spans import Spans
+from cliffracer.observability.stats import Stats
 from cliffracer.wire.subjects import Subjects
 
 PREFIX = "io.nats.micro.v1."
@@ -35,8 +38,10 @@ class Discovery:
         schemas: dict[str, dict[str, str]],
         metadata: dict[str, str],
         spans: Spans,
+        others: Sequence[Handler] = (),
     ) -> None:
         self._spans = spans
+        self._others = others
         self._bus = bus
         self._subjects = subjects
         self._who: dict[str, Any] = {"name": name, "id": id, "version": version, "metadata": metadata}
@@ -85,22 +90,12 @@ class Discovery:
         return {"name": endpoint.record.name, "subject": endpoint.subject, "queue_group": self._who["name"], "metadata": metadata}
 
     def _stats(self, _payload: bytes) -> bytes:
-        return self._encoded("stats", started=self._started, endpoints=[self._figures(e) for e in self._endpoints])
+        served = [self._served(endpoint) for endpoint in self._endpoints]
+        others = [{"kind": handler.kind, **_figures(handler.name, handler.stats)} for handler in self._others]
+        return self._encoded("stats", started=self._started, endpoints=served, handlers=others)
 
-    def _figures(self, endpoint: RpcEndpoint) -> dict[str, Any]:
-        stats = endpoint.stats
-        nanoseconds = int(stats.seconds * 1e9)
-        return {
-            "name": endpoint.record.name,
-            "subject": endpoint.subject,
-            "queue_group": self._who["name"],
-            "num_requests": stats.calls + stats.refused,
-            "num_errors": stats.errors,
-            "last_error": stats.last_error,
-            "processing_time": nanoseconds,
-            "average_processing_time": nanoseconds // stats.calls if stats.calls else 0,
-            "data": {"p50_ms": round(stats.percentile(0.5) * 1000, 3), "p95_ms": round(stats.percentile(0.95) * 1000, 3)},
-        }
+    def _served(self, endpoint: RpcEndpoint) -> dict[str, Any]:
+        return {**_figures(endpoint.record.name, endpoint.stats), "subject": endpoint.subject, "queue_group": self._who["name"]}
 
     def _schema(self, payload: bytes) -> bytes:
         name = payload.decode("utf-8", "replace").strip()
@@ -117,3 +112,16 @@ class Discovery:
             spans = spans[len(spans) // 2 + 1 :]  # the newest say most
             whole = self._encoded("trace", spans=spans)
         return whole
+
+
+def _figures(name: str, stats: Stats) -> dict[str, Any]:
+    nanoseconds = int(stats.seconds * 1e9)
+    return {
+        "name": name,
+        "num_requests": stats.calls + stats.refused,
+        "num_errors": stats.errors,
+        "last_error": stats.last_error,
+        "processing_time": nanoseconds,
+        "average_processing_time": nanoseconds // stats.calls if stats.calls else 0,
+        "data": {"p50_ms": round(stats.percentile(0.5) * 1000, 3), "p95_ms": round(stats.percentile(0.95) * 1000, 3)},
+    }

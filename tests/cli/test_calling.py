@@ -102,7 +102,8 @@ def _note(title="Dune", tags=(), stars=0):
         (["title=", "stars:=4"], _note("", stars=4)),
         (["title=x", 'tags=["a","b"]'], _note("x", ["a", "b"])),
         (['title:="x"', 'tags:=["a"]'], _note("x", ["a"])),
-        (["Dune", '["not json here"]'], None),
+        (["1984"], _note("1984")),
+        (['{"title": "x", "stars": 3}'], _note("x", stars=3)),
         (["@whole.json"], _note("whole", stars=5)),
         (["title=@title.txt"], _note("from a file")),
         (["title=x", "tags:=@tags.json"], _note("x", ["y"])),
@@ -113,10 +114,7 @@ def test_arguments_become_what_the_method_takes(at, arguments, note):
     (at.folder / "whole.json").write_text('{"title": "whole", "stars": 5}')
     (at.folder / "title.txt").write_text("from a file")
     (at.folder / "tags.json").write_text('["y"]')
-    if note is None:
-        assert at("call", "notes.write", *arguments).code == 1
-    else:
-        assert at.json("call", "notes.write", *arguments) == note
+    assert at.json("call", "notes.write", *arguments) == note
 
 
 def test_arguments_come_from_standard_input_and_by_position(at):
@@ -127,7 +125,8 @@ def test_arguments_come_from_standard_input_and_by_position(at):
 
 def test_an_object_is_given_as_json(at):
     """A Struct parameter takes name=JSON."""
-    assert at.json("call", "notes.keep", 'note={"title": "x"}') == _note("x")
+    for given in ('note={"title": "x"}', '{"title": "x"}', '{"note": {"title": "x"}}'):
+        assert at.json("call", "notes.keep", given) == _note("x")
 
 
 def test_every_argument_that_does_not_fit_is_told_before_anything_is_sent(at):
@@ -143,6 +142,14 @@ def test_every_argument_that_does_not_fit_is_told_before_anything_is_sent(at):
         "  title: is required\n"
     )
     assert at.json("services", "notes", "--json")[0]["calls"] == before
+
+
+def test_what_is_given_by_position_is_checked_as_well(at):
+    """A lone object under its names, what has no name by the service."""
+    done = at("call", "notes.write", '{"titel": "x"}')
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("  titel: there is no such argument; did you mean title?\n  title: is required\n")
+    assert at("call", "notes.write", "Dune", "x").err.endswith("  tags: expected an array, got a string\n")
 
 
 def test_what_only_the_service_can_tell_comes_from_it(at):
@@ -254,9 +261,22 @@ def test_services_tells_who_runs_and_how_it_goes(at):
     assert (row["name"], row["version"], row["description"]) == ("notes", "1.2.3", "keeps notes")
     written_ = next(endpoint for endpoint in row["endpoints"] if endpoint["name"] == "write")
     assert written_["calls"] >= 1
+    assert row["calls_per_second"] > 0
+    assert {(part["kind"], part["name"]) for part in row["endpoints"]} >= {("rpc", "write"), ("event", "index")}
     assert "notes    1.2.3" in at("services").out
+    assert at("services").out.split()[:6] == ["service", "version", "replicas", "methods", "calls", "calls/s"]
     assert "refuse" in at("services", "notes").out
     assert at("services", "nobody").out.startswith("No service nobody is running on the embedded NATS of ")
+
+
+def test_a_watched_service_counts_from_look_to_look(at):
+    """What was called before is not counted; handlers of events are listed beside methods."""
+    at("call", "notes.refuse")
+    looked = json.loads(at("services", "notes", "--watch", "-n", "1", "--interval", "0.2", "--json").out)
+    rows = {row["name"]: row for row in looked["rows"]}
+    assert rows["refuse"]["errors"] > 0
+    assert (rows["refuse"]["error_share"], rows["refuse"]["calls_per_second"]) == (0.0, 0.0)
+    assert rows["index"]["kind"] == "event"
 
 
 def test_top_counts_from_look_to_look(at):

@@ -6,22 +6,30 @@ import click
 
 from cliffracer.cli.commands import completed, do, env_file_option, json_option
 
+_interval = click.option(
+    "--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks."
+)
+_count = click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many looks.")
+
 
 @click.command(short_help="List the services that run now.")
 @click.argument("name", default="", shell_complete=completed("names"))
+@click.option("--watch", "-w", is_flag=True, help="Look again and again, until Ctrl-C; figures are then since the last look.")
+@_interval
+@_count
 @json_option
 def services(**given: Any) -> None:
-    """List the services on NATS: replicas, calls, errors, durations. With NAME, the methods of that service."""
+    """List the services on NATS: replicas, calls a second, share of errors, durations. With NAME, the handlers of that service."""
     do("services:services", **given)
 
 
 @click.command(short_help="Watch the services that run now.")
 @click.argument("name", default="", shell_complete=completed("names"))
-@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks.")
-@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many looks.")
+@_interval
+@_count
 @json_option
 def top(**given: Any) -> None:
-    """Show calls a second, errors and durations of each service, or of the methods of NAME, until Ctrl-C."""
+    """Show the busiest services, or handlers of NAME, first: calls a second, errors and durations, until Ctrl-C."""
     do("services:top", **given)
 
 

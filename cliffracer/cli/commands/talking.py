@@ -24,7 +24,7 @@ def call(**given: Any) -> None:
     name=value   what the method takes under that name: text, a number, true, null
     name:=json   any JSON value
     name=@file   the text of a file; name:=@file its JSON
-    @file        all arguments, as a JSON object; - reads standard input
+    {"name": …}  all arguments, as a JSON object; also @file, or - for standard input
     value        an argument by position
 
     What is missing, unknown or of the wrong type is told before anything is sent.
