@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
     from cliffracer.messaging.objects import ObjectStore
     from cliffracer.messaging.stores import Bucket
     from cliffracer.security.accounts import Accounts
+    from cliffracer.security.claims import Claims
+    from cliffracer.security.login import BrowserLogin
     from cliffracer.security.tickets import Tickets
     from cliffracer.settings import Secret, Settings
 
@@ -54,8 +56,10 @@ __all__ = [
     "Accounts",
     "App",
     "AsyncClient",
+    "BrowserLogin",
     "Bucket",
     "Cancelled",
+    "Claims",
     "Client",
     "CliffracerError",
     "Conflict",
@@ -108,7 +112,9 @@ _LATER = {
     "Accounts": "cliffracer.security.accounts",
     "AsyncClient": "cliffracer.client",
     "Client": "cliffracer.client",
+    "BrowserLogin": "cliffracer.security.login",
     "Bucket": "cliffracer.messaging.stores",
+    "Claims": "cliffracer.security.claims",
     "Database": "cliffracer.database.database",
     "KeyValue": "cliffracer.messaging.keyvalue",
     "ObjectStore": "cliffracer.messaging.objects",

@@ -240,6 +240,8 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
         return
     authority, bus = rules.authority, services[0].link.bus
     authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
+    if authority.grant is not None:
+        await stack.enter_async_context(authority.grant.kept())
     authority.tickets = OnceOnly(JetStream(bus), Credential, settings.namespace)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)

@@ -37,6 +37,7 @@ _NOT_YET = "and the embedded server does not run: `cliffracer run` starts it"
 _EXTRAS = {
     "uvloop": "a faster event loop",
     "httpx": 't.http in tests: pip install "cliffracer[dev]"',
+    "httpx2": 'sign-in by an issuer: pip install "cliffracer[oidc]"',
     "watchfiles": 'run --reload: pip install "cliffracer[dev]"',
     "opentelemetry": 'traces: pip install "cliffracer[otel]"',
     "IPython": "a better prompt in `cliffracer shell`",

@@ -9,9 +9,12 @@ from loguru import logger
 
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.security.browser import Browsers
+from cliffracer.security.claims import Claims
 from cliffracer.security.credentials import Credential, key_of_ticket, new_ticket
+from cliffracer.security.grants import Grant
 from cliffracer.security.identity import Identity, identity_of
 from cliffracer.security.keys import keys_of
+from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken, Tokens, UnknownKey, unverified
@@ -70,6 +73,8 @@ class Authority:
         """Sessions that are kept in cookies."""
         self.origins = frozenset(origins) - {"*"}
         """Other sites whose pages may use such a session."""
+        self.grant: Grant | None = None
+        """Where services get tokens of their own if no key of ours signs."""
         self.tickets: OnceOnly | None = None
         """What was given out to be used once, by any replica; set while one runs."""
         self._known: dict[str, tuple[Identity, float]] = {}
@@ -123,9 +128,9 @@ class Authority:
         return found
 
     def own_token(self, service: str) -> str | None:
-        """Return a token of a service itself, with the role ``service``; None without a key that signs."""
+        """Return a token of a service itself: ours, with the role ``service``, or the issuer's; None if nobody makes one."""
         if not self.signs:
-            return None
+            return None if self.grant is None else self.grant.token
         known = self._own.get(service)
         if known is None or known[1] < time.time():
             lasting = OWN_LIFE / 2  # made anew in time: what carries it may wait in a stream
@@ -142,12 +147,15 @@ class Authority:
         return [public for key in self.tokens.keys if (public := key.public()) is not None]
 
     @classmethod
-    def of(cls, settings: Settings) -> "Authority":
-        """Return the authority of these settings: our own keys, an issuer, or both."""
-        issuer = Issuer.of(settings)
+    def of(cls, settings: Settings, claims: Claims | None = None) -> "Authority":
+        """Return the authority of these settings: our own keys, an issuer, or both; ``claims`` says what the issuer's mean."""
+        issuer = Issuer.of(settings, claims)
         foreign = issuer is not None and settings.auth_secret_key is None and settings.auth_keys is None
         tokens = Tokens([], issuer=ISSUER, audience=AUDIENCE) if foreign else tokens_of(settings)
-        return cls(tokens, issuer=issuer, secure=settings.env == "production", origins=settings.cors_origins)
+        made = cls(tokens, issuer=issuer, secure=settings.env == "production", origins=settings.cors_origins)
+        if not made.signs and settings.oidc_client_secret is not None:
+            made.grant = Grant(OAuth.of(issuer, settings), settings.auth_audience)
+        return made
 
     def _tokens(self, token: str) -> Tokens:
         if self.issuer is None:
@@ -166,7 +174,8 @@ class Authority:
         return float(identity.claims["exp"]) > time.time() and not self.revocations.holds(identity.claims)
 
     def _remember(self, token: str, claims: dict[str, Any]) -> Identity:
-        identity = identity_of(claims)
+        foreign = self.issuer is not None and claims["iss"] == self.issuer.url
+        identity = self.issuer.claims.identity(claims) if self.issuer is not None and foreign else identity_of(claims)
         while len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]  # the oldest: it is verified again if it still comes
         self._known[token] = (identity, float(claims["exp"]))

@@ -10,11 +10,12 @@ import msgspec
 from cliffracer.app import Frozen
 from cliffracer.checking import Declared
 from cliffracer.context import Context
-from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, where
+from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, Value, where
 from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
 from cliffracer.invoke import Call
 from cliffracer.provisions import key_of
 from cliffracer.security.authority import Authority, configured
+from cliffracer.security.claims import Claims
 from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
 from cliffracer.security.identity import Identity
 from cliffracer.security.recognition import recognise, recognised, renew
@@ -78,7 +79,14 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
             "Put @requires(...) or @public on each, or set auth_required."
         )
     hooks = {d.record.function: f.accesses for f in frozen for d in f.declared}
-    return Enforcement(Authority.of(settings), policies, hooks)
+    return Enforcement(Authority.of(settings, _claims(frozen)), policies, hooks)
+
+
+def _claims(frozen: Sequence[Frozen]) -> Claims | None:
+    found = [p.function.value for f in frozen for p in f.providers if p.provides is Claims and isinstance(p.function, Value)]
+    if any(one != found[0] for one in found):
+        raise SetupError("Two apps of one process provide different Claims, and tokens have one meaning in it. Provide the same.")
+    return found[0] if found else None
 
 
 def _policy(declared: Declared, settings: Settings) -> Policy | None:

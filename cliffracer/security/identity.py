@@ -29,9 +29,6 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def identity_of(claims: Mapping[str, Any]) -> Identity:
-    """Return the identity that verified claims tell; the words of ``scope`` are permissions (RFC 9068, RFC 8693)."""
+    """Return the identity that the verified claims of our own token tell; the words of ``scope`` are permissions (RFC 9068)."""
     permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
-    realm = claims.get("realm_access")  # where Keycloak has roles
-    more = realm.get("roles", ()) if isinstance(realm, dict) else ()
-    roles = [*claims.get("roles", ()), *(role for role in more if isinstance(role, str))]
-    return Identity(claims["sub"], tuple(dict.fromkeys(roles)), tuple(dict.fromkeys(permissions)), dict(claims))
+    return Identity(claims["sub"], tuple(dict.fromkeys(claims.get("roles", ()))), tuple(dict.fromkeys(permissions)), dict(claims))

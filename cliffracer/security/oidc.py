@@ -1,8 +1,10 @@
 """Tokens of an OpenID Connect issuer, by its URL alone: discovery, and keys that are kept and rotate (OpenID Connect Discovery 1.0)."""
 
 import asyncio
-import time
 from collections.abc import Mapping
+from hmac import compare_digest
+from http.client import HTTPException
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -11,13 +13,14 @@ import msgspec
 from loguru import logger
 
 from cliffracer.errors import SetupError, Unavailable
+from cliffracer.security.claims import Claims
 from cliffracer.security.keys import Key, key_of_jwk
-from cliffracer.security.tokens import Tokens
+from cliffracer.security.tokens import ID, RefusedToken, Tokens, UnknownKey
 from cliffracer.settings import Settings
 
 FRESH = 600.0
 """Seconds after which keys are asked for again."""
-ONCE = 60.0
+ONCE = 10.0
 """Seconds between two questions because of a key that is not known: strangers can name any."""
 _PATIENCE = 5.0
 _LARGEST = 1_000_000
@@ -32,15 +35,20 @@ class _NoRedirects(HTTPRedirectHandler):
 class Issuer:
     """An issuer whose access tokens are taken; `learn` gets its keys, which stay good while it cannot be reached."""
 
-    def __init__(self, url: str, audience: str) -> None:
+    def __init__(self, url: str, audience: str, client: str | None = None, claims: Claims | None = None) -> None:
         self.url = url
+        self.client = client
+        """Who we are there; the audience of ID tokens."""
+        self.claims = claims or Claims()
         self.tokens = Tokens([], issuer=url, audience=audience, foreign=True)
+        self.document: Mapping[str, Any] = {}
+        """What it says of itself."""
         self._asked = -ONCE
         self._learnt = -FRESH
         self._asking: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Issuer | None":
+    def of(cls, settings: Settings, claims: Claims | None = None) -> "Issuer | None":
         """Return the issuer of the settings, if they name one; `SetupError` for one that cannot be trusted."""
         url = settings.oidc_issuer
         if url is None:
@@ -51,7 +59,7 @@ class Issuer:
         audience = settings.auth_audience or settings.oidc_client_id
         if audience is None:
             raise SetupError("oidc_issuer needs to know which tokens are for this service. Set AUTH_AUDIENCE (or OIDC_CLIENT_ID).")
-        return cls(url, audience)
+        return cls(url, audience, settings.oidc_client_id, claims)
 
     @property
     def known(self) -> bool:
@@ -61,32 +69,62 @@ class Issuer:
     @property
     def stale(self) -> bool:
         """Say whether it is time to ask for the keys again."""
-        return time.monotonic() - self._learnt > FRESH and time.monotonic() - self._asked > ONCE
+        return monotonic() - self._learnt > FRESH and monotonic() - self._asked > ONCE
 
-    async def learn(self, *, again: bool = False) -> None:
-        """Ask for the keys, once for all who wait and at most once a minute; `Unavailable` if there are none then.
+    async def learn(self, *, again: bool = False, at_once: bool = False) -> None:
+        """Ask for the keys, once for all who wait and at most every ten seconds; `Unavailable` if there are none then.
 
-        ``again``: even if they were just read, since a token names one that was not among them.
+        Nobody waits for news of keys that are there. ``again``: ask, and wait, even if they were just read, since a token names
+        one that was not among them; ``at_once``: that token is from the issuer itself, so no stranger can make us ask.
         """
-        if self._asking is None and time.monotonic() - self._asked > ONCE and (again or self.stale):
-            self._asked = time.monotonic()
+        late = at_once or monotonic() - self._asked > ONCE
+        if self._asking is None and late and (again or self.stale):
+            self._asked = monotonic()
             self._asking = asyncio.create_task(self._ask(), name="oidc keys")
-        if self._asking is not None:
+        if self._asking is not None and (again or not self.known):
             await asyncio.shield(self._asking)
         if not self.known:
             raise Unavailable("the issuer of tokens cannot be reached")
 
+    async def endpoint(self, name: str) -> str:
+        """Return the URL of one of its endpoints, ``token_endpoint``; `Unavailable` if it cannot be told."""
+        if not self.document:
+            await self.learn()
+        found = self.document.get(name)
+        if not isinstance(found, str) or not _is_safe(found):
+            logger.bind(issuer=self.url).warning("the issuer has no {} that can be used", name)
+            raise Unavailable("the issuer of tokens does not say where to go")
+        return found
+
+    async def signed_in(self, token: str, nonce: str) -> dict[str, Any]:
+        """Return the claims of an ID token that was made for us and for this sign-in (OpenID Connect Core, 3.1.3.7); `RefusedToken`."""
+        assert self.client is not None  # who signs in by it has one
+        ids = Tokens(self.tokens.keys, issuer=self.url, audience=self.client, foreign=True)
+        try:
+            claims = ids.verify(token, typ=ID)
+        except UnknownKey:
+            await self.learn(again=True, at_once=True)
+            ids.keys = self.tokens.keys
+            claims = ids.verify(token, typ=ID)
+        if not compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), nonce.encode()):
+            raise RefusedToken("another nonce")
+        alone = claims["aud"] in (self.client, [self.client])
+        if claims.get("azp", self.client if alone else None) != self.client:
+            raise RefusedToken("another party's")
+        return claims
+
     async def _ask(self) -> None:
         try:
-            self.tokens.keys = await asyncio.to_thread(_keys, self.url)
-            self._learnt = time.monotonic()
-        except (OSError, ValueError, TypeError) as error:  # the keys that are known stay
+            async with asyncio.timeout(2 * _PATIENCE):  # each answer may come drop by drop
+                self.tokens.keys, self.document = await asyncio.to_thread(_learnt, self.url)
+            self._learnt = monotonic()
+        except (OSError, HTTPException, ValueError, TypeError, RecursionError) as error:  # the keys that are known stay
             logger.bind(issuer=self.url).warning("the keys of the issuer cannot be read: {}", error)
         finally:
             self._asking = None
 
 
-def _keys(issuer: str) -> list[Key]:
+def _learnt(issuer: str) -> tuple[list[Key], Mapping[str, Any]]:
     found = _json(issuer.rstrip("/") + "/.well-known/openid-configuration")
     if found.get("issuer") != issuer:
         raise ValueError("it says that it is another issuer")
@@ -97,12 +135,16 @@ def _keys(issuer: str) -> list[Key]:
     keys = [key for document in listed if (key := key_of_jwk(document)) is not None] if isinstance(listed, list) else []
     if not keys:
         raise ValueError("it has no key that signs")
-    return keys
+    return keys, found
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
 
 
 def _json(url: str) -> Mapping[str, Any]:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+    if not _is_safe(url):
         raise ValueError("it sends us to a place that is no https URL")
     asked = Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked just now
     with build_opener(_NoRedirects()).open(asked, timeout=_PATIENCE) as answer:

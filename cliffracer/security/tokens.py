@@ -20,13 +20,15 @@ from cliffracer.security.keys import Key
 
 ACCESS = "at+jwt"
 REFRESH = "rt+jwt"
+ID = "id"
+"""Of OpenID Connect: tells a client who signed in, and opens nothing."""
 LEEWAY = 60.0
 """Seconds that clocks may differ: a token just issued elsewhere is not yet valid here. Nobody needs it at the end of a life."""
 MAX_TOKEN = 8192
 _LATEST = 253_402_300_799  # the end of year 9999
 _TEXT = 1024
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_FOREIGN_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+_FOREIGN_TYPES = {ACCESS: frozenset({"jwt", "at+jwt", "application/at+jwt"}), ID: frozenset({"jwt"})}
 _ID_TOKEN = frozenset({"nonce", "at_hash", "c_hash"})
 _HEADER = frozenset({"alg", "typ", "kid"})
 _IGNORED = frozenset({"x5t", "x5t#S256"})  # thumbprints, which foreign issuers add and nobody has to follow
@@ -93,7 +95,7 @@ class Tokens:
     def verify(self, token: str, *, typ: str = ACCESS, now: float | None = None) -> dict[str, Any]:
         """Return the claims of a token that is ours, whole and in force at ``now``; `RefusedToken` for any other."""
         claims = self._signed(token, typ)
-        self._check_claims(claims, time.time() if now is None else now)
+        self._check_claims(claims, typ, time.time() if now is None else now)
         return claims
 
     def _signed(self, token: str, typ: str) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class Tokens:
         stated = header.get("typ")
         if not self.foreign and (not isinstance(stated, str) or stated.lower().removeprefix("application/") != typ):
             raise RefusedToken("another type of token")
-        if self.foreign and stated is not None and (not isinstance(stated, str) or stated.lower() not in _FOREIGN_TYPES):
+        if self.foreign and stated is not None and (not isinstance(stated, str) or stated.lower() not in _FOREIGN_TYPES[typ]):
             raise RefusedToken("another type of token")
         key = self._key(header)
         signature = _bytes(shape[3])
@@ -132,7 +134,7 @@ class Tokens:
             raise RefusedToken("a key or algorithm that is not ours")
         return fitting[0]
 
-    def _check_claims(self, claims: Mapping[str, Any], now: float) -> None:
+    def _check_claims(self, claims: Mapping[str, Any], typ: str, now: float) -> None:
         if claims.get("iss") != self.issuer:
             raise RefusedToken("another issuer")
         if self.audience not in _several(claims.get("aud")):
@@ -141,7 +143,7 @@ class Tokens:
             raise RefusedToken("expired")
         if max(_time(claims, name) for name in ("iat", "nbf") if name in claims or name == "iat") > now + self.leeway:
             raise RefusedToken("not valid yet")
-        if self.foreign and (_ID_TOKEN & claims.keys() or claims.get("typ") in {"ID", "Refresh"}):
+        if self.foreign and typ == ACCESS and (_ID_TOKEN & claims.keys() or claims.get("typ") in {"ID", "Refresh"}):
             raise RefusedToken("no access token")
         for name in ("sub",) if self.foreign else ("sub", "jti"):
             if not isinstance(claims.get(name), str) or not 0 < len(claims[name]) <= _TEXT:

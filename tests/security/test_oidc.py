@@ -1,20 +1,20 @@
 """Tokens of an OpenID Connect issuer: a real one on loopback, that rotates its keys, goes away, and lies."""
 
-import json
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
 
-from cliffracer import App, Identity, SetupError, provided, requires
+from cliffracer import App, Claims, Identity, SetupError, Unavailable, provided, requires
+from cliffracer.security.enforcement import enforcement
 from cliffracer.security.oidc import Issuer
+from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
+from tests.support.issuer import FakeIssuer, rsa
+from tests.support.waiting import eventually
 
 app = App("shielded")
 
@@ -25,61 +25,18 @@ async def who(*, identity: Identity = provided) -> dict[str, Any]:
     return {"subject": identity.subject, "roles": identity.roles, "permissions": identity.permissions}
 
 
-class Fake:
-    """An issuer whose keys and words a test sets."""
-
-    def __init__(self) -> None:
-        self.keys = {"one": RSAKey.generate_key(2048)}
-        self.asked: list[str] = []
-        self.issuer: str | None = None
-        self.up = True
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                fake.asked.append(self.path)
-                if not fake.up:
-                    self.send_error(503)
-                    return
-                if self.path.startswith("/.well-known"):
-                    found: Any = {"issuer": fake.issuer or fake.url, "jwks_uri": f"{fake.url}/jwks"}
-                else:
-                    found = {"keys": [{**key.as_dict(private=False), "kid": kid, "use": "sig"} for kid, key in fake.keys.items()]}
-                body = json.dumps(found).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def token(self, kid: str = "one", **claims: Any) -> str:
-        now = int(time.time())
-        made = {"iss": self.url, "aud": "shop", "sub": "ada", "iat": now, "exp": now + 300, "scope": "a b", **claims}
-        return jwt.encode({"alg": "RS256", "kid": kid}, made, self.keys[kid])
-
-
 @pytest.fixture
-def fake() -> Iterator[Fake]:
+def fake() -> Iterator[FakeIssuer]:
     """Run an issuer."""
-    made = Fake()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with FakeIssuer() as made:
+        yield made
 
 
 async def status(t: Any, token: str) -> int:
     return (await t.http.get("/who", headers={"Authorization": f"Bearer {token}"})).status_code
 
 
-async def test_tokens_of_the_issuer(fake: Fake) -> None:
+async def test_tokens_of_the_issuer(fake: FakeIssuer) -> None:
     """Given its URL, its access tokens are good here, with their scopes and roles; what is for others, or no access token, is not."""
     async with running(app, oidc_issuer=fake.url, auth_audience="shop", auth_secret_key="q8Zt3vN0xW7sLk2pRm5yUe9aJh4cGf6d1") as t:
         good = await t.http.get("/who", headers={"Authorization": f"Bearer {fake.token(realm_access={'roles': ['admin']})}"})
@@ -90,38 +47,48 @@ async def test_tokens_of_the_issuer(fake: Fake) -> None:
     assert len(fake.asked) == 2
 
 
-async def test_rotation_and_unknown_keys(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new key is asked for once a minute at most, however many tokens name one that is not known."""
+async def test_rotation_and_unknown_keys(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key is asked for every ten seconds at most, however many tokens name one that is not known."""
     clock = [1000.0]
-    monkeypatch.setattr("cliffracer.security.oidc.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("cliffracer.security.oidc.monotonic", lambda: clock[0])
     async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
         assert await status(t, fake.token()) == 200
-        fake.keys["two"] = RSAKey.generate_key(2048)
-        fake.keys["bad"] = RSAKey.generate_key(2048)
+        fake.keys["two"] = rsa("two")
+        fake.keys["bad"] = rsa("bad")
         tokens = [fake.token("bad") for _ in range(30)]
         fresh = fake.token("two")
         del fake.keys["bad"]
         assert {await status(t, token) for token in tokens} == {401}
         assert len(fake.asked) == 2
-        clock[0] += 61
+        clock[0] += 11
         assert await status(t, fresh) == 200
         assert {await status(t, token) for token in tokens} == {401}
         assert len(fake.asked) == 4
 
 
-async def test_issuer_away(fake: Fake) -> None:
-    """Keys that are known stay good while it is away; without any the answer is 503."""
+async def test_issuer_away(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are known stay good while it is away, however long that is, and nobody waits for it; without any the answer is 503."""
+    clock = [1000.0]
+    monkeypatch.setattr("cliffracer.security.oidc.monotonic", lambda: clock[0])
     async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
         assert await status(t, fake.token()) == 200
         fake.up = False
         assert await status(t, fake.token(sub="eve")) == 200
+        clock[0] += 100_000
+        assert await status(t, fake.token(sub="bob")) == 200
+        issuer = t.up.services[0].assembly.rules.authority.issuer
+        await eventually(lambda: issuer._asking is None)
+        assert fake.asked.count("/.well-known/openid-configuration") == 2
+        assert await status(t, fake.token(sub="cy")) == 200
+        fake.up = True
+        fake.up = False
     async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
         assert await status(t, fake.token()) == 503
 
 
-async def test_lying_issuer(fake: Fake) -> None:
+async def test_lying_issuer(fake: FakeIssuer) -> None:
     """Who says that he is another issuer is not believed."""
-    fake.issuer = "https://accounts.example.org"
+    fake.document = {"issuer": "https://accounts.example.org"}
     async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
         assert await status(t, fake.token()) == 503
 
@@ -132,3 +99,74 @@ def test_settings() -> None:
         Issuer.of(Settings(oidc_issuer="http://example.org", auth_audience="a"))
     with pytest.raises(SetupError, match="AUTH_AUDIENCE"):
         Issuer.of(Settings(oidc_issuer="https://example.org"))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"jwks_uri": "http://elsewhere.example/jwks"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": None},
+        {"issuer": None},
+        {"issuer": "SELF/"},
+    ],
+)
+async def test_discovery_that_cannot_be_trusted(fake: FakeIssuer, document: dict[str, Any]) -> None:
+    """Keys come from the issuer that was named, over TLS or from this machine, and from nowhere else."""
+    fake.document = {name: value and value.replace("SELF", fake.url) for name, value in document.items()}
+    issuer = Issuer(fake.url, "shop")
+    with pytest.raises(Unavailable):
+        await issuer.learn()
+    assert issuer.tokens.keys == []
+
+
+async def test_keys_that_are_none(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A published secret, a key to encrypt with and a weak one are not taken; keys of another issuer verify nothing of this one."""
+    good = fake.keys["one"].as_dict(private=False)
+    with pytest.warns(SecurityWarning):
+        weak = RSAKey.generate_key(1024).as_dict(private=False)
+    listed = [{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "kid": "s"}, {**good, "use": "enc"}, weak, {"kty": "XX"}, 7]
+    monkeypatch.setattr(fake, "jwks", lambda: {"keys": listed})
+    with pytest.raises(Unavailable):
+        await Issuer(fake.url, "shop").learn()
+    fake.keys = {"one": rsa("two")}
+    monkeypatch.undo()
+    issuer = Issuer(fake.url, "shop")
+    await issuer.learn()
+    fake.keys = {"one": rsa("one")}
+    with pytest.raises(RefusedToken, match="signature"):
+        issuer.tokens.verify(fake.token())
+
+
+async def test_claims_are_roles(fake: FakeIssuer) -> None:
+    """Where roles stand and what they are called here is for the app to say; what it does not name gives nothing."""
+    mapped = App("mapped")
+    mapped.provide(
+        Claims(roles=("https://shop.example/groups", "resource_access.shop.roles"), names={"bosses": ("admin", "user"), "x": "y"})
+    )
+    mapped.get("/who")(who)
+    claims = {
+        "https://shop.example/groups": ["bosses", "service", "admin"],
+        "resource_access": {"shop": {"roles": ["x"]}},
+        "roles": ["root"],
+    }
+    async with running(mapped, oidc_issuer=fake.url, auth_audience="shop") as t:
+        reply = await t.http.get("/who", headers={"Authorization": f"Bearer {fake.token(**claims)}"})
+    assert reply.json()["roles"] == ["admin", "user", "y"]
+
+
+def test_claims_of_odd_shapes() -> None:
+    """Whatever an issuer has in the place of roles, texts are roles and nothing else is."""
+    for odd in (None, 7, {"a": 1}, [1, {"a": 1}, None], {"b": ["x"]}):
+        assert Claims(roles="a.b").identity({"sub": "ada", "a": odd}).roles in {(), ("x",)}
+    assert Claims(roles="groups").identity({"sub": "ada", "groups": "a b"}).roles == ("a", "b")
+
+
+def test_one_meaning_in_a_process() -> None:
+    """Two apps that run together cannot disagree about claims."""
+    one, two = App("one"), App("two")
+    one.provide(Claims(roles="a"))
+    two.provide(Claims(roles="b"))
+    settings = Settings(oidc_issuer="https://id.example", auth_audience="shop")
+    with pytest.raises(SetupError, match="different Claims"):
+        enforcement([one.freeze(), two.freeze()], settings)

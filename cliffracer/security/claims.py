@@ -1,0 +1,50 @@
+"""What an issuer's claims mean here: ``app.provide(Claims(roles="groups", names={"shop-admins": "admin"}))``."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from cliffracer.security.identity import Identity
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """Where an issuer's tokens have roles and permissions, and what they are called here.
+
+    A place is a claim's name (``groups``, ``https://shop.example/roles``), or a way down to it (``resource_access.shop.roles``).
+    """
+
+    roles: str | tuple[str, ...] = ("roles", "realm_access.roles")
+    permissions: str | tuple[str, ...] = ("permissions", "scope")
+    names: dict[str, str | tuple[str, ...]] | None = None
+    """What the issuer's roles are here; one that is not named is none. Without it they are called as there."""
+
+    def identity(self, claims: Mapping[str, Any]) -> Identity:
+        """Return whom verified claims are about."""
+        found = _texts(claims, self.roles)
+        if self.names is not None:
+            found = (name for role in found for name in _several(self.names.get(role, ())))
+        return Identity(claims["sub"], tuple(dict.fromkeys(found)), tuple(dict.fromkeys(_texts(claims, self.permissions))), dict(claims))
+
+
+def _texts(claims: Mapping[str, Any], places: str | tuple[str, ...]) -> Iterator[str]:
+    for place in _several(places):
+        found = _at(claims, place)
+        if isinstance(found, str):
+            yield from found.split()  # as the words of `scope` (RFC 6749, 3.3)
+        elif isinstance(found, list):
+            yield from (one for one in found if isinstance(one, str))
+
+
+def _at(claims: Any, place: str) -> Any:
+    """Return what stands at a place; names may have dots themselves, so a whole name goes first."""
+    if not isinstance(claims, dict):
+        return None
+    if place in claims:
+        return claims[place]
+    first, dot, rest = place.partition(".")
+    return _at(claims.get(first), rest) if dot else None
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -1,0 +1,200 @@
+"""Sign-in of browsers by an issuer, opt-in: ``app.use(BrowserLogin())`` (OpenID Connect, authorization code flow with PKCE).
+
+A page sends the browser to ``GET {prefix}/login?next=/where/it/was``; it comes back with our session in a cookie. What belongs
+to one sign-in on its way (state, nonce, PKCE verifier) is in a signed cookie of that browser, so that nobody else can finish it.
+"""
+
+import secrets
+from hmac import compare_digest
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from loguru import logger
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError, Unauthenticated
+from cliffracer.markers import Query, provided
+from cliffracer.scope import Group
+from cliffracer.security.authority import Authority
+from cliffracer.security.browser import LASTS
+from cliffracer.security.guards import public, requires
+from cliffracer.security.identity import Identity
+from cliffracer.security.oauth import OAuth
+from cliffracer.security.tokens import RefusedToken
+from cliffracer.settings import Settings
+
+LOGIN = "login+jwt"
+_COOKIE = "cliffracer_login"
+_MINUTES = 600.0
+"""Seconds that somebody may take at the issuer's."""
+_SHOWN = ("name", "email", "preferred_username")
+_SEE_OTHER = 303
+
+
+class BrowserLogin:
+    """Routes under ``prefix``: ``login``, ``callback`` (to be registered at the issuer), ``logout``, ``me``.
+
+    ``url`` is where browsers reach this app, if that is not what their requests say (``https://shop.example``); ``lasts`` how long
+    a sign-in is good for; ``home`` where browsers go when nothing else is asked. With ``everywhere`` signing out goes on to
+    the issuer's own sign-out.
+    """
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "/oidc",
+        scope: str = "openid profile email",
+        lasts: float | str = LASTS,
+        url: str = "",
+        home: str = "/",
+        everywhere: bool = False,
+    ) -> None:
+        if "openid" not in scope.split():
+            raise SetupError(f"BrowserLogin(scope={scope!r}) asks for no sign-in. Begin it with openid.")
+        self.prefix = prefix
+        self.scope = scope
+        self.lasts = seconds(lasts)
+        self.url = url.rstrip("/")
+        self.home = home
+        self.everywhere = everywhere
+
+    def group(self, _app: Any) -> Group:
+        """Return the handlers, for `App.use`."""
+        group = Group("oidc", prefix=self.prefix)
+        _provide(group)
+        _way_in(group, self)
+        _signed_in(group, self)
+        return group
+
+    def base(self, request: Request) -> str:
+        """Return where browsers reach this app."""
+        return self.url or f"{request.url.scheme}://{request.url.netloc}"
+
+    def callback(self, request: Request) -> str:
+        """Return where the issuer sends browsers back to."""
+        return f"{self.base(request)}{request.url.path.rpartition('/')[0]}/callback"
+
+
+def _provide(group: Group) -> None:
+    @group.provide
+    def client(*, authority: Authority = provided, settings: Settings = provided) -> OAuth:
+        found = OAuth.of(authority.issuer, settings)
+        if not authority.signs:
+            raise SetupError("BrowserLogin signs the cookies of browsers, and no key of ours does that. Set AUTH_SECRET_KEY too.")
+        return found
+
+
+def _way_in(group: Group, login_of: BrowserLogin) -> None:
+    @group.get("/login", status=_SEE_OTHER, tags=("oidc",))
+    @public
+    async def login(next: str = "", *, request: Request = provided, authority: Authority = provided, client: OAuth = provided) -> Response:
+        """Send the browser to sign in at the issuer's; it comes back to ``next``, a path of this site."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        place = await client.authorization_url(
+            redirect=login_of.callback(request), state=state, nonce=nonce, verifier=verifier, scope=login_of.scope
+        )
+        kept = {"nonce": nonce, "verifier": verifier, "next": local(next, login_of.home)}
+        response = RedirectResponse(place, _SEE_OTHER)
+        text = authority.tokens.issue(state, ttl=_MINUTES, typ=LOGIN, claims=kept)
+        authority.browsers.remember(response, request.url.scheme, text, _MINUTES, _COOKIE)
+        return response
+
+    @group.get("/callback", status=_SEE_OTHER, tags=("oidc",))
+    @public
+    async def callback(
+        code: str = "",
+        state: str = "",
+        error: str = "",
+        issuer: Annotated[str, Query("iss")] = "",
+        *,
+        request: Request = provided,
+        authority: Authority = provided,
+        client: OAuth = provided,
+    ) -> Response:
+        """Take the browser back from the issuer, signed in."""
+        try:
+            begun = _begun(authority, request, state)
+            _check_answer(client, code, error, issuer)
+            found = await client.exchange(code, redirect=login_of.callback(request), verifier=begun["verifier"])
+            who = await _who(client, found, begun["nonce"])
+        except RefusedToken as refused:
+            logger.bind(reason=refused.reason).info("a sign-in was refused: {}", refused.reason)
+            raise Unauthenticated("the sign-in failed; begin it again") from None
+        response = RedirectResponse(begun["next"], _SEE_OTHER)
+        browsers, scheme = authority.browsers, request.url.scheme
+        named = {name: who.claims[name] for name in _SHOWN if isinstance(who.claims.get(name), str)}
+        text = browsers.begin(who.subject, lasts=login_of.lasts, roles=who.roles, permissions=who.permissions, claims=named)
+        browsers.forget(response, scheme, _COOKIE)
+        browsers.remember(response, scheme, text, login_of.lasts)
+        return response
+
+
+def _signed_in(group: Group, login_of: BrowserLogin) -> None:
+    @group.post("/logout", status=_SEE_OTHER, tags=("oidc",))
+    @requires
+    async def logout(
+        *, request: Request = provided, identity: Identity = provided, authority: Authority = provided, client: OAuth = provided
+    ) -> Response:
+        """Sign out: the cookie is refused everywhere within a second."""
+        session = identity.claims.get("sid") or identity.claims.get("jti")
+        if isinstance(session, str):
+            await authority.revoke(session, identity.claims["exp"] + 60)
+        place = login_of.home
+        if login_of.everywhere:
+            back = {"client_id": client.client_id, "post_logout_redirect_uri": login_of.base(request) + login_of.home}
+            place = f"{await client.issuer.endpoint('end_session_endpoint')}?{urlencode(back)}"
+        response = RedirectResponse(place, _SEE_OTHER)
+        authority.browsers.forget(response, request.url.scheme)
+        return response
+
+    @group.get("/me", tags=("oidc",))
+    @requires
+    async def me(*, identity: Identity = provided) -> dict[str, Any]:
+        """Return who is signed in."""
+        named = {name: identity.claims[name] for name in _SHOWN if name in identity.claims}
+        return {"id": identity.subject, **named, "roles": identity.roles, "permissions": identity.permissions}
+
+
+def local(place: str, home: str) -> str:
+    """Return a path of this site, ``home`` for anything that a browser might take for another's."""
+    safe = place.startswith("/") and not place.startswith(("//", "/\\")) and place.isprintable() and place.isascii() and "\\" not in place
+    return place if safe and len(place) <= 1024 else home
+
+
+def _begun(authority: Authority, request: Request, state: str) -> dict[str, Any]:
+    """Return what this browser began a sign-in with; `RefusedToken` if it began none of this state."""
+    text = authority.browsers.cookie(request.headers, request.url.scheme, _COOKIE)
+    if text is None:
+        raise RefusedToken("a sign-in that this browser did not begin")
+    claims = authority.tokens.verify(text, typ=LOGIN)
+    if not compare_digest(claims["sub"].encode(), state.encode("utf-8", "replace")):
+        raise RefusedToken("another state")
+    return claims
+
+
+def _check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
+    promised = client.issuer.document.get("authorization_response_iss_parameter_supported") is True
+    if (issuer or promised) and issuer != client.issuer.url:
+        raise RefusedToken("an answer of another issuer")  # RFC 9207
+    if error or not code:
+        raise RefusedToken("no code")
+
+
+async def _who(client: OAuth, found: Any, nonce: str) -> Identity:
+    """Return who the issuer says signed in; roles may be in the ID token, or in the access token if that is for us."""
+    issuer = client.issuer
+    token = found.get("id_token")
+    if not isinstance(token, str):
+        raise RefusedToken("no ID token")
+    claims = await issuer.signed_in(token, nonce)
+    named = issuer.claims.identity(claims)
+    try:
+        access = issuer.claims.identity(issuer.tokens.verify(found["access_token"]))
+    except RefusedToken:
+        return named  # it is for somebody else, as it may be
+    if access.subject != named.subject:
+        raise RefusedToken("tokens of two subjects")
+    roles, permissions = dict.fromkeys(named.roles + access.roles), dict.fromkeys(named.permissions + access.permissions)
+    return Identity(named.subject, tuple(roles), tuple(permissions), claims)

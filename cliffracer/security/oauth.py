@@ -1,0 +1,100 @@
+"""Speaks OAuth 2.0 with an issuer, as the client that the settings name; by Authlib, which is slow to import and needs an extra."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from loguru import logger
+
+from cliffracer.errors import SetupError, Unauthenticated, Unavailable
+from cliffracer.security.oidc import Issuer
+from cliffracer.settings import Settings
+
+_PATIENCE = 10.0
+
+
+class _Library(NamedTuple):
+    """What is used of Authlib and of the HTTP client below it."""
+
+    client: Any
+    refused: type[Exception]
+    unreachable: type[Exception]
+
+
+class OAuth:
+    """The client ``oidc_client_id`` at the issuer."""
+
+    def __init__(self, issuer: Issuer, client_id: str, secret: str | None) -> None:
+        self.issuer = issuer
+        self.client_id = client_id
+        self._secret = secret
+        self._library = _library()
+
+    @classmethod
+    def of(cls, issuer: Issuer | None, settings: Settings) -> "OAuth":
+        """Return the client of the settings; `SetupError` if they name none."""
+        if issuer is None or settings.oidc_client_id is None:
+            missing = "OIDC_ISSUER" if issuer is None else "OIDC_CLIENT_ID"
+            raise SetupError(f"Sign-in by an issuer needs to know {missing}. Set it, and OIDC_CLIENT_SECRET if there is one.")
+        secret = settings.oidc_client_secret
+        return cls(issuer, settings.oidc_client_id, None if secret is None else secret.reveal())
+
+    async def authorization_url(self, *, redirect: str, state: str, nonce: str, verifier: str, scope: str) -> str:
+        """Return where a browser is sent to sign in (RFC 6749, 4.1.1; PKCE, RFC 7636)."""
+        place = await self.issuer.endpoint("authorization_endpoint")
+        async with self._client(redirect_uri=redirect, scope=scope, code_challenge_method="S256") as client:
+            url, _ = client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier)
+        return str(url)
+
+    async def exchange(self, code: str, *, redirect: str, verifier: str) -> Mapping[str, Any]:
+        """Return the tokens that a code stands for; `Unauthenticated` if the issuer says that it stands for none."""
+        return await self._fetch(grant_type="authorization_code", code=code, redirect_uri=redirect, code_verifier=verifier)
+
+    async def own(self, **more: str) -> Mapping[str, Any]:
+        """Return a token of the client itself (RFC 6749, 4.4)."""
+        return await self._fetch(grant_type="client_credentials", **more)
+
+    async def _fetch(self, **grant: str) -> Mapping[str, Any]:
+        place = await self.issuer.endpoint("token_endpoint")
+        try:
+            async with asyncio.timeout(_PATIENCE), self._client() as client:
+                found = await client.fetch_token(place, **grant)
+        except self._library.refused as error:
+            logger.bind(issuer=self.issuer.url).info("the issuer refused a grant: {}", getattr(error, "error", "no reason"))
+            raise Unauthenticated("the issuer refused it") from None
+        except (self._library.unreachable, OSError, ValueError, TypeError, TimeoutError) as error:
+            logger.bind(issuer=self.issuer.url).warning("the issuer gives no tokens now: {}", type(error).__name__)
+            raise Unavailable("the issuer of tokens cannot be reached") from None
+        if not isinstance(found, dict) or not isinstance(found.get("access_token"), str):
+            raise Unavailable("the issuer sent no token")
+        return found
+
+    def _client(self, **given: Any) -> Any:
+        return self._library.client(
+            client_id=self.client_id,
+            client_secret=self._secret,
+            token_endpoint_auth_method=self._method(),
+            timeout=_PATIENCE / 2,
+            follow_redirects=False,
+            **given,
+        )
+
+    def _method(self) -> str:
+        """Return how the client says who it is: by Basic, unless the issuer only takes it in the form."""
+        if self._secret is None:
+            return "none"
+        taken = self.issuer.document.get("token_endpoint_auth_methods_supported")
+        known = taken if isinstance(taken, list) else []
+        return "client_secret_post" if "client_secret_post" in known and "client_secret_basic" not in known else "client_secret_basic"
+
+
+@cache
+def _library() -> _Library:
+    try:
+        import httpx2  # noqa: PLC0415 - only who signs in by an issuer has it
+        from authlib.integrations.base_client import OAuthError  # noqa: PLC0415 - as above
+        from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415 - as above
+    except ImportError:
+        raise SetupError('Signing in by an issuer needs cliffracer[oidc]: pip install "cliffracer[oidc]".') from None
+    return _Library(AsyncOAuth2Client, OAuthError, httpx2.HTTPError)
