@@ -120,7 +120,7 @@ class App(Scope):
         key: str | None = None,
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
-    ) -> None: ...
+    ) -> str: ...
     @overload
     async def emit(
         self,
@@ -133,7 +133,7 @@ class App(Scope):
         key: str | None = None,
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
-    ) -> None: ...
+    ) -> str: ...
     async def emit(
         self,
         subject: str | Event,
@@ -145,13 +145,13 @@ class App(Scope):
         key: str | None = None,
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
-    ) -> None:
-        """Emit an event; a durable one is stored when this returns (or with the transaction that is open).
+    ) -> str:
+        """Emit an event and return its id; a durable one is stored when this returns (or with the transaction that is open).
 
-        ``id`` suppresses duplicates, ``key`` keeps order per key, ``delay`` or ``at`` (aware) deliver it later.
-        ``durable=False`` sends it over core NATS, at most once.
+        ``id`` suppresses duplicates, and takes a delayed one back (`cancel`); one is made if none is given. ``key`` keeps order
+        per key, ``delay`` or ``at`` (aware) deliver it later. ``durable=False`` sends it over core NATS, at most once.
         """
-        await self.link().emit(emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at))
+        return await self.link().emit(emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at))
 
     def events(self, pattern: str | type[Event], data: type[T] | Any = Any) -> AsyncGenerator[Received[T], None]:
         """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``."""
@@ -165,7 +165,7 @@ class App(Scope):
         return Sockets(self.link)
 
     async def cancel(self, event_id: str) -> bool:
-        """Take back an event that was emitted with ``delay`` or ``at`` and this ``id``; False if it is not there, or not any more."""
+        """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
         return await self.link().cancel(event_id)
 
     def lock(self, name: str, *, ttl: float | str = 30.0, wait: float | str | None = None) -> AbstractAsyncContextManager[Any]:

@@ -68,8 +68,8 @@ class Link(Protocol):
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Hand over a durable one-way call; return once it is stored."""
 
-    async def emit(self, emission: Emission) -> None:
-        """Send an event; durable ones return once the stream has stored them."""
+    async def emit(self, emission: Emission) -> str:
+        """Send an event and return its id; durable ones return once the stream has stored them."""
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
         """Yield events as they arrive, from now on, each replica its own copy."""

@@ -69,9 +69,13 @@ class AsyncClient:
         service, method, returns = address_of(target)
         return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
 
-    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
-        """Emit an event; a durable one is stored when this returns. Options as `App.emit`."""
-        await self._link.emit(emission(subject, data, **options))
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+        """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
+        return await self._link.emit(emission(subject, data, **options))
+
+    async def cancel(self, event_id: str) -> bool:
+        """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
+        return await self._link.cancel(event_id)
 
     def events(self, pattern: str, data: Any = Any) -> AsyncIterator[Received[Any]]:
         """Yield events as they arrive, from now on."""
@@ -155,9 +159,13 @@ class Client:
         """Yield what a streaming handler yields."""
         return _items(self._loop, self._client.stream(target, *args, **kwargs))
 
-    def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
-        """Emit an event; a durable one is stored when this returns. Options as `App.emit`."""
-        _wait(self._loop, self._client.emit(subject, data, **options))
+    def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+        """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
+        return _wait(self._loop, self._client.emit(subject, data, **options))
+
+    def cancel(self, event_id: str) -> bool:
+        """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
+        return _wait(self._loop, self._client.cancel(event_id))
 
     def events(self, pattern: str, data: Any = Any) -> Iterator[Received[Any]]:
         """Yield events as they arrive, from now on."""

@@ -195,6 +195,8 @@ class Service:
 
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
         """Store a durable message in its stream, within what is left of the call's time."""
+        if emission.delay is not None or emission.at is not None:
+            self.emitter.check_schedules()  # now: who relays a committed outbox could tell nobody
         if self._kept is not None and await self._kept.joined(emission, subject, payload, headers):
             return
         context = current.get()

@@ -82,16 +82,16 @@ def emit(
     value = _event_data(data)
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
-    async def run() -> None:
+    async def run() -> str:
         async with reached(settings, token=token) as client:
             try:
-                await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
+                return await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
 
-    asyncio.run(run())
+    made = asyncio.run(run())
     if as_json:
-        print_json({"emitted": subject, "durable": not core})
+        print_json({"emitted": subject, "id": made, "durable": not core})
     else:
         say(f"{good('emitted')} {subject} {soft('to whoever listens now' if core else 'and stored')}")
 

@@ -149,15 +149,17 @@ class Connection:
         headers = self._headers() | event_headers(new_id(), f"{service}.{method}", self.name)
         await self._store(Emission(f"{service}.{method}", arguments), self.subjects.send(service, method), encode(arguments), headers)
 
-    async def emit(self, emission: Emission) -> None:
-        """Send an event; a durable one is stored when this returns."""
+    async def emit(self, emission: Emission) -> str:
+        """Send an event and return its id; a durable one is stored when this returns."""
         payload = encode(emission.data)
         subject = self.subjects.event(emission.subject)
-        headers = self._headers() | event_headers(emission.id or new_id(), emission.subject, self.name, key=emission.key or "")
+        event_id = emission.id or new_id()
+        headers = self._headers() | event_headers(event_id, emission.subject, self.name, key=emission.key or "")
         if emission.durable:
             await self._store(emission, subject, payload, headers)
         else:
             self.bus.publish(subject.encode(), payload, encode_headers(headers))
+        return event_id
 
     async def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
         """Yield events from now on; `Overloaded` ends a feed whose reader is 1,000 events behind."""

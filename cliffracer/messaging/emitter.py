@@ -92,11 +92,15 @@ class Emitter:
         """Return the subject of a delayed event."""
         return f"{later_prefix(self._subjects)}{as_token(event_id)}"
 
-    async def _ensure_later(self) -> None:
+    def check_schedules(self) -> None:
+        """Raise `SetupError` unless the server keeps schedules."""
         version = self._jetstream.version
         if version < SCHEDULES:
             shown = ".".join(map(str, version))
             raise SetupError(f"delay= and at= need nats-server 2.12, which keeps schedules; this one is {shown}.")
+
+    async def _ensure_later(self) -> None:
+        self.check_schedules()
         for config in (
             later_stream(self._subjects, replicas=self._replicas),
             events_stream(self._subjects, replicas=self._replicas, later=True),

@@ -116,6 +116,7 @@ class _Names(msgspec.Struct):
     streams: list[str] | None = None
 
 
+_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _error_of = msgspec.json.Decoder(_Answer)
 _ack_of = msgspec.json.Decoder(PubAck)
 
@@ -146,9 +147,16 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
     return Internal(text, err_code=error.err_code)
 
 
+def _stranger(about: str, payload: bytes) -> Internal:
+    return Internal(f"{about}: it was not JetStream that answered {payload[:60]!r}: who else subscribes there, and replies?")
+
+
 def read_ack(payload: bytes, subject: str) -> PubAck:
     """Return what a stream says about a message on a subject; its refusal is raised."""
-    ack = _ack_of.decode(payload)
+    try:
+        ack = _ack_of.decode(payload)
+    except _NO_JSON:
+        raise _stranger(f"publish to {subject}", payload) from None
     if ack.error is not None:
         raise typed(ack.error, f"publish to {subject}")
     return ack
@@ -177,10 +185,13 @@ class JetStream:
                 place = f"{self.bus.info.get('host', 'the server')}:{self.bus.info.get('port', '')}"
                 raise SetupError(f"JetStream is not enabled on {place}: start nats-server with -js.") from None
             raise
-        failure = _error_of.decode(reply.payload).error
-        if failure is not None:
-            raise typed(failure, verb)
-        return msgspec.json.decode(reply.payload, type=kind)
+        try:
+            failure = _error_of.decode(reply.payload).error
+            if failure is None:
+                return msgspec.json.decode(reply.payload, type=kind)
+        except _NO_JSON:
+            raise _stranger(verb, reply.payload) from None
+        raise typed(failure, verb)
 
     async def store(self, subject: str, payload: bytes, block: bytes | None = None, *, timeout: float | None = None) -> PubAck:
         """Publish once and return the stream's ack; `Unavailable` where no stream takes the subject, `Conflict` for a failed condition."""

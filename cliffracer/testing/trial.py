@@ -57,9 +57,9 @@ class Running:
         service, method, returns = address_of(target)
         return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
 
-    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> None:
-        """Emit an event as another service would."""
-        await self._link.emit(emission(subject, data, **options))
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+        """Emit an event as another service would, and return its id."""
+        return await self._link.emit(emission(subject, data, **options))
 
     def token(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | str = 600) -> str:
         """Return a token of somebody, as good as one that the app's own issuer gives."""

@@ -166,3 +166,15 @@ def test_the_facade_has_all_that_it_names():
     assert all(getattr(cliffracer, name) is not None for name in cliffracer.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = cliffracer.Nothing
+
+
+async def test_a_script_takes_back_what_it_delayed(t):
+    """By the id that emitting returned; blocking or not."""
+
+    def work(client):
+        made = client.emit("item.asked", 7, delay="1h")
+        return client.cancel(made), client.cancel(made)
+
+    assert await used(t, work) == (True, False)
+    async with connect_async(settings=Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)) as client:
+        assert await client.cancel(await client.emit("item.asked", 7, delay="1h")) is True

@@ -159,7 +159,7 @@ async def test_a_lock_is_held_by_one_handler_at_a_time():
 
 
 async def test_a_delayed_event_can_be_taken_back():
-    """By the id that it was emitted with."""
+    """By the id that it was emitted with, or that `emit` returned."""
     app, got = App("shop"), []
 
     @app.on("reminder.*")
@@ -167,10 +167,12 @@ async def test_a_delayed_event_can_be_taken_back():
         got.append(payload)
 
     async with running(app) as t:
-        await app.emit("reminder.cart", 1, delay="700ms", id="cart-1")
+        assert await app.emit("reminder.cart", 1, delay="700ms", id="cart-1") == "cart-1"
+        made = await app.emit("reminder.cart", 3, delay="700ms")
         await app.emit("reminder.cart", 2, delay="750ms", id="cart-2")
         assert await app.cancel("cart-1") is True
         assert await app.cancel("cart-1") is False
+        assert await app.cancel(made) is True
         await eventually(lambda: got)
         await t.settled()
     assert got == [2]

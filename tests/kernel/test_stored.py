@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from cliffracer import App, Conflict, Database, Event, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
+from cliffracer import App, Conflict, Database, Event, Internal, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
 from cliffracer.testing import running
 
 
@@ -137,3 +137,20 @@ async def test_pool_and_outbox_are_seen_from_outside():
         detailed = (await t.http.get("/health/detailed")).json()
         assert "outbox" not in detailed
         assert detailed["pool"]["max"] == 7
+
+
+async def test_an_event_that_no_server_can_delay_is_refused_before_the_transaction_ends():
+    """Afterwards nobody would be there to be told; nothing of it is stored."""
+    app = App("users")
+
+    @app.rpc
+    async def remind(*, tx: Transaction) -> None:
+        await app.emit("user.reminded", 1, delay="1h")
+
+    async with running(app) as t:
+        t.up.bus.info = {**t.up.bus.info, "version": "2.11.4"}
+        with pytest.raises(Internal):
+            await t.call("remind")
+        with pytest.raises(SetupError, match=r"delay= and at= need nats-server 2\.12.*this one is 2\.11\.4"):
+            await app.emit("user.reminded", 1, delay="1h")
+        await t.settled()

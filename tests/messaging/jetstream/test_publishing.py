@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer.errors import Conflict, DeadlineExceeded, SetupError, TooLarge, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, Internal, SetupError, TooLarge, Unavailable
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -14,6 +14,7 @@ from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
 from tests.support.nats import NatsServer
 
@@ -90,6 +91,15 @@ async def test_without_a_stream_a_publish_says_so(jetstream: JetStream):
     """A subject that nothing stores is not accepted."""
     with pytest.raises(Unavailable, match=r"no stream stores events\.a"):
         await Publisher(jetstream).publish("events.a", b"", timeout=0.3)
+
+
+async def test_an_answer_that_is_not_jetstreams_is_named(jetstream: JetStream, join: Join):
+    """Somebody who subscribes to an event and replies is no stream."""
+    stranger = await join()
+    await stranger.subscribe("events.a", lambda _subject, reply, _block, _payload: stranger.publish(reply, b"pong"))
+    await stranger.flush()
+    with pytest.raises(Internal, match=r"publish to events\.a: it was not JetStream that answered b'pong'"):
+        await Publisher(jetstream).publish("events.a", b"")
 
 
 async def test_a_condition_that_fails_is_a_conflict(jetstream: JetStream, subjects: Subjects):
