@@ -217,6 +217,8 @@ class JetStream:
 
     async def purge(self, name: str, *, filter: str | None = None, seq: int | None = None, keep: int | None = None) -> int:
         """Remove messages and return how many: of a subject filter, before a number, all but the last ``keep``."""
+        if seq is not None and seq <= 1:
+            return 0  # servers before 2.12 take it for no number at all, and remove everything
         body = {"filter": filter, "seq": seq, "keep": keep}
         done = await self.ask(f"STREAM.PURGE.{name}", {key: value for key, value in body.items() if value is not None}, Done)
         return done.purged

@@ -117,7 +117,10 @@ class Publisher:
 
     def _given_up(self, subject: str, problem: Exception, *, unknown: bool) -> Exception:
         if unknown:
-            return DeadlineExceeded(f"{subject} was sent, and no stream confirmed it in time", reason="unknown")
+            return DeadlineExceeded(
+                f"{subject} was sent, and no stream confirmed it in time: so does a server that hangs, or whose disk is full",
+                reason="unknown",
+            )
         if isinstance(problem, Unavailable) and problem.details.get("reason") == "nobody":
             return Unavailable(f"no stream stores {subject}: is JetStream enabled?", reason="nobody")
         return problem

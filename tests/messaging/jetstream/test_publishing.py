@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from cliffracer.errors import Conflict, DeadlineExceeded, Internal, SetupError, TooLarge, Unavailable
+from cliffracer.messaging.bus import connect
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
+from cliffracer.settings import Settings
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -38,6 +40,20 @@ async def test_a_full_stream_refuses_at_once(jetstream: JetStream, subjects: Sub
     with pytest.raises(Unavailable, match="the stream is full"):
         await publish("events.a", b"3", timeout=60)
     assert (await jetstream.stream("EVENTS")).state.first_seq == 1
+
+
+async def test_a_server_without_room_refuses_at_once(subjects: Subjects):
+    """Its store is limited by configuration, not the stream's."""
+    server = NatsServer()
+    (server.folder / "nats.conf").write_text(
+        f'listen: 127.0.0.1:{server.port}\njetstream {{ store_dir: "{server.folder}/jetstream", max_file_store: 1MB }}'
+    )
+    with server:
+        bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
+        publish = publisher(JetStream(bus), subjects).publish
+        with pytest.raises(Unavailable, match="the stream is full"):
+            await asyncio.gather(*(publish("events.a", bytes(100_000), timeout=60) for _ in range(20)))
+        await bus.close()
 
 
 async def test_while_nats_is_away_a_publish_waits_and_then_is_unavailable(jetstream: JetStream, subjects: Subjects, server: NatsServer):

@@ -4,7 +4,9 @@ import asyncio
 import time
 
 from cliffracer.cron import Cron
+from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import timer_subject, timers_stream
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.testing.clock import MovableClock
 from cliffracer.wire.subjects import Subjects
@@ -77,6 +79,14 @@ async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subject
         await timer.start()
         await until(lambda count=count: len(runs.times) == count + 1)
         await timer.drain(1)
+
+
+async def test_tidying_up_behind_the_first_tick_keeps_it(jetstream: JetStream, subjects: Subjects):
+    """Servers before 2.12 take a purge before number 1 for one of everything, so none is asked for."""
+    await ensure_stream(jetstream, timers_stream(subjects))
+    await jetstream.store(timer_subject(subjects, "x"), b"")
+    assert await jetstream.purge("TIMERS", filter=timer_subject(subjects, "x"), seq=1) == 0
+    assert (await jetstream.stream("TIMERS")).state.messages == 1
 
 
 async def test_what_was_missed_may_be_left_out(jetstream: JetStream, subjects: Subjects):
