@@ -7,23 +7,24 @@
                 await app.sockets.to(f"room:{room}").send({"text": text})
 
 A room is any name; ``user:ada`` is one for all sockets of a user. What is sent goes over core NATS, at most once. Each client has
-a bounded queue: one that reads too slowly is closed (1013), the others are not delayed.
+a bounded queue: one that reads too slowly is closed (1013), the others are not delayed, and a burst closes nobody who keeps reading.
 """
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 import msgspec
 
+from cliffracer.backlog import Backlog
 from cliffracer.calling import Link
 from cliffracer.context import current
 from cliffracer.errors import SetupError
 
 QUEUE = 256
-"""Messages that may wait for one client."""
+"""Messages that may wait for a client that does not get on; see `Backlog`."""
 SOCKET = object()
 """Under which the context of a WebSocket call keeps its client."""
 
@@ -83,26 +84,29 @@ class Sockets:
 class Member:
     """A client in rooms, with what waits for it."""
 
-    __slots__ = ("_client", "_news", "_waiting")
+    __slots__ = ("_client", "_closed", "_news", "_waiting")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, now: Callable[[], float] = time.monotonic) -> None:
         self._client = client
-        self._waiting: deque[bytes] = deque()
+        self._waiting: Backlog[bytes] = Backlog(QUEUE, now)
+        self._closed = False
         self._news = asyncio.Event()
 
     def take(self, payload: bytes) -> None:
         """Queue a message; a client that is too far behind is closed."""
-        if len(self._waiting) >= QUEUE:
-            self._client.too_slow()
+        if self._closed:
             return
-        self._waiting.append(payload)
-        self._news.set()
+        if self._waiting.add(payload, len(payload)):
+            self._news.set()
+        else:
+            self._closed = True
+            self._client.too_slow()
 
     async def send(self) -> None:
         """Send what is queued, for ever."""
         while True:
             while self._waiting:
-                await self._client.deliver(msgspec.Raw(self._waiting.popleft()))
+                await self._client.deliver(msgspec.Raw(self._waiting.take()))
             self._news.clear()
             await self._news.wait()
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import lru_cache
 from typing import Any
 
+from cliffracer.backlog import Backlog
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current, new_id, new_trace
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, NotFound, Overloaded, ServiceError, Unavailable
@@ -31,7 +31,7 @@ from cliffracer.wire.subjects import Subjects
 _ERROR = b"\nnats-service-error-code:"
 Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
-FEED_LIMIT = 1000
+FEED_LIMIT = 1000  # events that may wait for a reader that does not get on
 STREAM_IDLE = 60.0
 
 
@@ -162,19 +162,17 @@ class Connection:
         return event_id
 
     async def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
-        """Yield events from now on; `Overloaded` ends a feed whose reader is 1,000 events behind."""
+        """Yield events from now on; `Overloaded` ends a feed whose reader is too far behind: see `Backlog`."""
         decoder = _decoder(data)
-        waiting: deque[tuple[bytes, bytes | None, bytes]] = deque()
+        waiting: Backlog[tuple[bytes, bytes | None, bytes]] = Backlog(FEED_LIMIT)
         large = Claims(JetStream(self.bus), self.subjects.namespace)
         wake = asyncio.Event()
         missed = 0
 
         def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
             nonlocal missed
-            if len(waiting) >= FEED_LIMIT:
+            if missed or not waiting.add((subject, block, payload), len(payload) + len(block or b"")):
                 missed += 1
-            else:
-                waiting.append((subject, block, payload))
             wake.set()
 
         subscription = await self.bus.subscribe(self.subjects.event(pattern), receive)
@@ -182,7 +180,7 @@ class Connection:
             await self.bus.flush()
             while True:
                 while waiting:
-                    subject, block, payload = waiting.popleft()
+                    subject, block, payload = waiting.take()
                     try:
                         if not payload and is_claim(block):
                             payload = await large.redeem(block)
@@ -191,7 +189,7 @@ class Connection:
                         continue  # not of this type: the durable handlers park it, a feed of another type has no use for it
                     yield event
                 if missed:
-                    raise Overloaded(f"the reader of {pattern} fell {FEED_LIMIT} events behind; {missed} were missed")
+                    raise Overloaded(f"the reader of {pattern} fell too far behind; {missed} events were missed")
                 wake.clear()
                 await wake.wait()
         finally:

@@ -1,11 +1,13 @@
 """Events through the app: durable and not, typed, wildcards, failures; the deeper guarantees have tests of their own beside JetStream."""
 
 import asyncio
+import contextlib
 
 import msgspec
 import pytest
 
-from cliffracer import App, Context, Event, NotFound, Rejected, SetupError
+from cliffracer import App, Context, Event, NotFound, Overloaded, Rejected, SetupError
+from cliffracer.messaging.connection import FEED_LIMIT
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.testing import running
 
@@ -275,3 +277,29 @@ async def test_what_is_emitted_with_an_id_twice_is_stored_once():
         await t.emit("a", 2, id="same")
         await t.settled()
     assert got == [1]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_a_feed_bears_a_burst_and_ends_for_a_reader_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, patient: bool):
+    """What was missed is told, instead of going on with a gap."""
+    app = App("feeds")
+    if not patient:
+        monkeypatch.setattr("cliffracer.backlog.PATIENCE", -1.0)
+
+    async with running(app) as t:
+        feed = app.events("number.*", int)
+        first = asyncio.create_task(anext(feed))
+        while not first.done():
+            await app.emit("number.said", -1, durable=False)
+            await t.up.bus.flush()
+        for number in range(4000):
+            await app.emit("number.said", number, durable=False)
+        await t.up.bus.flush()
+        got = []
+        with contextlib.suppress(Overloaded):
+            async for event in feed:
+                got += [event.data] if event.data >= 0 else []
+                if event.data == 3999:
+                    break
+        assert got == list(range(len(got)))
+        assert len(got) == 4000 if patient else len(got) <= FEED_LIMIT

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from cliffracer import App, SetupError
+from cliffracer.backlog import MOST, MOST_BYTES, PATIENCE, Backlog
 from cliffracer.rooms import QUEUE, Member
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -88,7 +89,7 @@ async def test_who_left_gets_nothing_and_leaves_nothing():
 
 
 async def test_a_client_that_is_too_far_behind_is_closed():
-    """Its queue is bounded; taking a message never waits."""
+    """With more waiting than a few, it has to take one within a second; taking a message never waits."""
 
     class Stuck:
         closed = 0
@@ -99,16 +100,68 @@ async def test_a_client_that_is_too_far_behind_is_closed():
         def too_slow(self) -> None:
             self.closed += 1
 
-    client = Stuck()
-    member = Member(client)
-    sending = asyncio.create_task(member.send())
-    for _ in range(QUEUE):
+    client, time = Stuck(), [0.0]
+    member = Member(client, lambda: time[0])
+    for _ in range(QUEUE + 1):
         member.take(b"1")
+    sending = asyncio.create_task(member.send())
+    await asyncio.sleep(0)
     assert client.closed == 0
+    time[0] += PATIENCE + 0.1
     member.take(b"1")
     member.take(b"1")
     sending.cancel()
-    assert client.closed >= 1
+    assert client.closed == 1
+
+
+@pytest.mark.parametrize(("item", "most"), [(b"1", MOST), (bytes(MOST_BYTES // 300), 301)])
+def test_what_waits_for_a_client_is_bounded(item: bytes, most: int):
+    """By number and by bytes, however fast it all came."""
+    backlog: Backlog[bytes] = Backlog(QUEUE, lambda: 0.0)
+    taken = 0
+    while backlog.add(item, len(item)):
+        taken += 1
+    assert taken == most
+
+
+async def test_a_burst_reaches_everybody_who_keeps_reading():
+    """However many are said at once: nobody is closed for not having had a turn yet."""
+    app = make()
+
+    @app.rpc
+    async def count(upto: int) -> None:
+        for number in range(upto):
+            await app.sockets.to("room:7").send(number)
+
+    async with running(app) as t, connect(f"{t.url.replace('http', 'ws')}/rooms/7") as client:
+        await client.recv()
+        await t.call("count", upto=3000)
+        async with asyncio.timeout(20):
+            assert [json.loads(await client.recv()) for _ in range(3000)] == list(range(3000))
+
+
+async def test_a_client_that_does_not_read_is_closed_and_the_others_are_not_delayed():
+    """Its socket is full, what waits for it is bounded, and then it goes; the other one has every message in order meanwhile."""
+    app = make()
+
+    @app.rpc
+    async def say(number: int) -> None:
+        await app.sockets.to("room:7").send([number, "x" * 200_000])
+
+    async with running(app) as t:
+        address = f"{t.url.replace('http', 'ws')}/rooms/7"
+        slow = await connect(address, max_queue=1)
+        async with connect(address) as client:
+            await until(client, {"joined": ""})
+            slow.transport.pause_reading()
+            rooms, heard = t.up.services[0].link.rooms._rooms["room:7"], 0
+            async with asyncio.timeout(30):
+                while len(rooms.members) == 2:
+                    await t.call("say", number=heard)
+                    assert json.loads(await client.recv())[0] == heard
+                    heard += 1
+        slow.transport.abort()
+        await slow.wait_closed()
 
 
 async def test_joining_outside_a_socket_is_a_set_up_error():
