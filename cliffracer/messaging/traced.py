@@ -38,10 +38,10 @@ class TracedConnection(Connection):
         with self._tracing.outgoing("send", f"{service}.{method}"):
             await super().send(service, method, arguments)
 
-    async def emit(self, emission: Emission) -> None:
+    async def emit(self, emission: Emission) -> str:
         """Send an event, as `Connection.emit`."""
         with self._tracing.outgoing("emit", emission.subject):
-            await super().emit(emission)
+            return await super().emit(emission)
 
     def who(self, context: Context | None) -> tuple[str, str]:
         """Return the correlation id and the trace of the span that is current here, which is the parent of what is called."""
