@@ -13,6 +13,7 @@ from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
+from cliffracer.contract import contract
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, failed_at_start, refuse
@@ -255,6 +256,7 @@ class Service:
             metadata={**metadata, "events": events} if events else dict(metadata),
             spans=self.assembly.spans,
             others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
+            contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),
         )
 
 

@@ -43,6 +43,7 @@ SECTIONS = {
         "replay": ("keeping", "Give stored events to a function again."),
     },
     "Hand over": {
+        "check": ("looking", "Say whom the apps as they stand here would break."),
         "docs": ("making", "Write the OpenAPI or AsyncAPI document of apps."),
         "client": ("making", "Write a typed client for a running service."),
         "deploy": ("making", "Write a Dockerfile, a compose file or Kubernetes manifests."),

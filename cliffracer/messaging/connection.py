@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from cliffracer.backlog import Backlog
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current, new_id, new_trace
@@ -33,6 +35,7 @@ Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
 FEED_LIMIT = 1000  # events that may wait for a reader that does not get on
 STREAM_IDLE = 60.0
+_MOST_SEEN = 1000
 
 
 class Connection:
@@ -53,11 +56,17 @@ class Connection:
         """Makes a token of the service itself; None without keys."""
         self.spans = FORGETFUL
         """Remembers the calls that nobody answered: whoever answers one remembers it himself."""
+        self.called: set[tuple[str, str]] = set()
+        """Service and method of what was called so far, the first `_MOST_SEEN`; whoever changes a method wants to know who calls it."""
+        self.emitted: dict[str, Any] = {}
+        """The type of what was emitted on each subject, as far; `Any` where it was no Struct."""
         self.token: str | None = None
         """What calls and events outside any call are made with, such as those of a script."""
 
     async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
+        if (service, method) not in self.called:
+            self._calls(service, method)
         context = current.get()
         seconds = self._seconds(context, timeout)
         block = write_call(*self.who(context), seconds, self._token(context))
@@ -105,6 +114,7 @@ class Connection:
 
     async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields; leaving the loop early cancels the handler."""
+        self._calls(service, method)
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
@@ -146,11 +156,14 @@ class Connection:
 
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call; a replica of the service handles it, now or when there is one."""
+        self._calls(service, method)
         headers = self._headers() | event_headers(new_id(), f"{service}.{method}", self.name)
         await self._store(Emission(f"{service}.{method}", arguments), self.subjects.send(service, method), encode(arguments), headers)
 
     async def emit(self, emission: Emission) -> str:
         """Send an event and return its id; a durable one is stored when this returns."""
+        if emission.subject not in self.emitted and len(self.emitted) < _MOST_SEEN:
+            self.emitted[emission.subject] = type(emission.data) if isinstance(emission.data, msgspec.Struct) else Any
         payload = encode(emission.data)
         subject = self.subjects.event(emission.subject)
         event_id = emission.id or new_id()
@@ -220,6 +233,10 @@ class Connection:
         if context is None:
             return new_id(), new_trace()
         return context.correlation_id, context.onward()
+
+    def _calls(self, service: str, method: str) -> None:
+        if len(self.called) < _MOST_SEEN:
+            self.called.add((service, method))
 
     def _token(self, context: Context | None) -> str | None:
         return self.token if context is None else context.token

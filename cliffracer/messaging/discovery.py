@@ -1,6 +1,6 @@
 """Answers discovery as NATS micro does (ADR-32), so that ``nats micro ls``, ``info`` and ``stats`` know our services."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,8 @@ from cliffracer.wire.subjects import Subjects
 
 PREFIX = "io.nats.micro.v1."
 _LONGEST_ID = 128
+VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE", "CONTRACT")
+"""What is answered; the first three are ADR-32's."""
 
 
 class Discovery:
@@ -23,6 +25,7 @@ class Discovery:
     INFO has each endpoint's JSON Schemas and their hash in its metadata; where that would be more than one message holds, the
     hashes alone, and ``$SRV.SCHEMA.<name>`` answers the schemas of one endpoint, whose name is the payload. ``$SRV.TRACE`` answers what
     is remembered of a trace, whose id (or correlation id, or how that begins) is the payload; of the last calls where there is none.
+    ``$SRV.CONTRACT`` answers what `cliffracer.contract` tells.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class Discovery:
         schemas: dict[str, dict[str, str]],
         metadata: dict[str, str],
         spans: Spans,
-        others: Sequence[Handler] = (),
+        others: Sequence[Handler],
+        contract: Callable[[], dict[str, Any]],
     ) -> None:
+        self._contracted = contract
         self._spans = spans
         self._others = others
         self._bus = bus
@@ -53,8 +58,8 @@ class Discovery:
 
     async def start(self) -> None:
         """Subscribe to every discovery subject."""
-        verbs = {"PING": self._ping, "INFO": self._info, "STATS": self._stats, "SCHEMA": self._schema, "TRACE": self._trace}
-        for verb, answer in verbs.items():
+        answers = (self._ping, self._info, self._stats, self._schema, self._trace, self._contract)
+        for verb, answer in zip(VERBS, answers, strict=True):
             for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001 - ADR-32's word
                 subject = self._subjects.discovery(verb, name, id)
                 self._subscriptions.append(await self._bus.subscribe(subject, self._answering(answer)))
@@ -103,6 +108,13 @@ class Discovery:
         whole = self._encoded("schema", endpoints=wanted)
         if len(whole) > self._bus.max_payload:
             return self._encoded("schema", endpoints={}, error="too large for one message: ask for one endpoint by name")
+        return whole
+
+    def _contract(self, _payload: bytes) -> bytes:
+        found = self._contracted()
+        whole = self._encoded("contract", **found)
+        if len(whole) > self._bus.max_payload:
+            whole = self._encoded("contract", calls=found["calls"], error="its schemas are too large for one message")
         return whole
 
     def _trace(self, payload: bytes) -> bytes:

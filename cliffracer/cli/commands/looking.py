@@ -56,6 +56,19 @@ def health(**given: Any) -> None:
     do("health:health", **given)
 
 
+@click.command(short_help="Say whom the apps as they stand here would break.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
+@click.option("--against", metavar="URL", help="The NATS where they are to run; that of the settings if not given.")
+@json_option
+def check(**given: Any) -> None:
+    """Compare APPS, named as for run, with what runs: methods with those that are called, events with those who subscribe.
+
+    Live callers and subscribers that a change would break are named. Exits with 1 if there are some, with 0 if a change breaks
+    nobody who was seen. Callers are known from what they called since they started.
+    """
+    do("check:check", **given)
+
+
 @click.command(short_help="Show every setting and where it comes from.")
 @env_file_option
 @json_option

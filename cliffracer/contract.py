@@ -1,0 +1,75 @@
+"""What an app has to do with others: what it takes and returns, what it subscribes to, what it calls and emits; with JSON Schemas.
+
+Told by a replica that runs (``$SRV.CONTRACT``), and read from declarations alone, so that the two can be compared before the next one runs.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from cliffracer.app import Frozen
+from cliffracer.declarations import Rpc, Subscription
+from cliffracer.events import Event
+from cliffracer.messaging.described import described
+from cliffracer.signature import Signature, bare
+from cliffracer.wire.schema import canonical, schema
+
+
+class Heard(msgspec.Struct):
+    """An event that a function takes."""
+
+    subject: str
+    function: str
+    schema: str
+
+
+class Contract(msgspec.Struct):
+    """What one replica tells, or what declarations say."""
+
+    name: str = ""
+    id: str = ""
+    version: str = ""
+    endpoints: dict[str, dict[str, str]] = {}
+    """``request_schema`` and ``response_schema`` of each method, as text."""
+    hears: list[Heard] = []
+    emits: dict[str, str] = {}
+    """The schema of what is emitted on each subject, as text; empty where nothing says what that is."""
+    calls: list[str] = []
+    """``service.method`` of what it called since it started."""
+    error: str = ""
+
+
+def contract(frozen: Frozen, emitted: Mapping[str, Any], called: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return it as JSON has it; ``emitted`` and ``called`` are what a running one was seen to do."""
+    return {
+        "endpoints": {
+            record.name: described(d.signature.arguments(), d.signature.returns) for record, d in frozen.of(Rpc) if d.signature is not None
+        },
+        "hears": [Heard(r.subject, r.function.__name__, _text(_payload(d.signature, r))) for r, d in frozen.of(Subscription)],
+        "emits": {subject: _text(kind) for subject, kind in emitted.items()},
+        "calls": sorted(f"{service}.{method}" for service, method in called),
+    }
+
+
+def declared(frozen: Frozen) -> Contract:
+    """Return the contract of an app that does not run; the typed events of the program count as emitted."""
+    found = contract(frozen, {kind.__subject__: kind for kind in _typed(Event) if kind.__subject__ is not None}, ())
+    return Contract(name=frozen.name, version=frozen.version, **found)
+
+
+def _typed(kind: type[Event]) -> Iterable[type[Event]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _typed(below)
+
+
+def _payload(signature: Signature | None, record: Subscription) -> Any:
+    if signature is None or not signature.accepts:
+        return Any
+    annotation = signature.accepts[0].annotation
+    return (get_args(bare(annotation)) or (Any,))[0] if record.batch else annotation
+
+
+def _text(kind: Any) -> str:
+    return "" if kind in {Any, dict} else canonical(schema(kind))

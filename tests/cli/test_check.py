@@ -1,0 +1,149 @@
+"""`check`: what a change would break where it is to run, and whom."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import Background, cliffracer, written
+from tests.support.nats import free_port
+
+USERS = """
+    from msgspec import Struct
+    from cliffracer import App, Event
+
+    app = App("users", version="1.0.0")
+
+    class User(Struct):
+        id: int
+        name: str
+        email: str = ""
+
+    class UserCreated(Event, subject="user.created"):
+        id: int
+        name: str
+
+    @app.rpc
+    async def get_user(user_id: int) -> User:
+        return User(user_id, "Ada")
+
+    @app.rpc
+    async def ban(user_id: int, why: str = "") -> None: ...
+
+    @app.rpc
+    async def unused() -> int:
+        return 1
+
+    @app.rpc
+    async def create(name: str) -> None:
+        await app.emit(UserCreated(1, name))
+
+    @app.on("order.placed")
+    async def count(placed: dict[str, int]) -> None: ...
+"""
+SHOP = """
+    from msgspec import Struct
+    from cliffracer import App, Event
+
+    app = App("shop")
+
+    class Placed(Event, subject="order.placed"):
+        number: int
+
+    class Created(Struct):
+        id: int
+        name: str
+
+    @app.rpc
+    async def buy() -> str:
+        await app.emit(Placed(1))
+        return (await app.call("users.get_user", user_id=1))["name"]
+
+    @app.on("user.*")
+    async def welcome(user: Created) -> None: ...
+"""
+
+
+class Place:
+    """A folder in which both run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {"CLIFFRACER_NAMESPACE": f"check{free_port()}"}
+
+    def changed(self, **changes: str) -> tuple[int, dict[str, dict[str, object]]]:
+        """Check the users service with some of its text replaced."""
+        text = (self.folder / "users.py").read_text()
+        for old, new in changes.values():
+            assert old in text
+            text = text.replace(old, new)
+        (self.folder / "changed.py").write_text(text)
+        done = cliffracer("check", "changed:app", "--json", cwd=self.folder, **self.env)
+        return done.code, {finding["what"]: finding for finding in json.loads(done.out)}
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = Place(written(tmp_path_factory.mktemp("check"), users=USERS, shop=SHOP))
+    with Background(place.folder, "run", "users:app", **place.env) as one, Background(place.folder, "run", "shop:app", **place.env) as two:
+        one.says("ready: ")
+        two.says("ready: ")
+        cliffracer("call", "shop.buy", cwd=place.folder, **place.env)
+        cliffracer("call", "users.ban", "user_id=1", cwd=place.folder, **place.env)
+        yield place
+
+
+def test_what_has_not_changed_breaks_nobody(at: Place) -> None:
+    """Exit code 0, each method with those who use it; the event that is heard as it is emitted too."""
+    code, found = at.changed(version=("1.0.0", "1.1.0"), more=("why: str", "also: int = 0, why: str"))
+    assert code == 0, found
+    assert {finding["state"] for finding in found.values()} == {"ok"}
+    assert found["users.get_user"]["affected"] == ["shop"]
+    assert found["event user.created"]["affected"] == ["shop.welcome"]
+
+
+def test_a_method_that_goes_names_its_callers(at: Place) -> None:
+    """One that nobody called is only to be looked at."""
+    code, found = at.changed(one=("async def get_user", "async def fetch_user"), two=("async def unused", "async def other"))
+    assert code == 1
+    assert (found["users.get_user"]["state"], found["users.get_user"]["problems"]) == ("breaks", ["is gone"])
+    assert found["users.get_user"]["affected"] == ["shop"]
+    assert (found["users.unused"]["state"], found["users.unused"]["affected"]) == ("look", [])
+
+
+def test_arguments_and_replies_that_change_are_told_with_their_place(at: Place) -> None:
+    """Also for a caller that nobody knows: it was called, so somebody does."""
+    code, found = at.changed(
+        argument=("get_user(user_id: int)", "get_user(user_id: str, realm: str)"),
+        reply=('    email: str = ""\n', "\n"),
+        other=('why: str = ""', "why: str"),
+    )
+    assert code == 1
+    assert found["users.get_user"]["problems"] == [
+        "argument realm: is not there",
+        "argument user_id: integer where string is expected",
+        "reply email: is not there",
+    ]
+    assert found["users.ban"]["problems"] == ["argument why: may be left out, and is required"]
+    assert found["users.ban"]["affected"] == ["somebody (1 calls)"]
+
+
+def test_an_event_that_changes_names_its_subscribers_and_its_emitters(at: Place) -> None:
+    """What this code would emit is held against what others hear, and what others emit against what it would hear."""
+    code, found = at.changed(
+        event=("    id: int\n    name: str\n\n@app", "    id: int\n\n@app"),
+        heard=("count(placed: dict[str, int])", "count(placed: dict[str, str])"),
+    )
+    assert code == 1
+    assert found["event user.created"]["problems"] == ["name: is not there"]
+    assert found["event user.created"]["affected"] == ["shop.welcome"]
+    assert found["users.count on order.placed"]["problems"] == ["number: integer where string is expected"]
+
+
+def test_where_nobody_runs_nothing_can_break(at: Place) -> None:
+    """And it is said where was looked."""
+    done = cliffracer("check", "users:app", cwd=at.folder, CLIFFRACER_NAMESPACE=f"nobody{free_port()}")
+    assert (done.code, done.out.partition(" on ")[0]) == (0, "users 1.0.0 against nobody")
+    url = f"nats://127.0.0.1:{free_port()}"
+    assert cliffracer("check", "users:app", "--against", url, cwd=at.folder).err.startswith(f"Error: Cannot reach NATS at {url}")
