@@ -1,6 +1,7 @@
 """Passwords: argon2id (RFC 9106) in a few threads, so that many sign-ins at once take time and not memory."""
 
 import asyncio
+import secrets
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,7 +23,8 @@ class Passwords:
         self._hasher = _hasher()
         self._threads = ThreadPoolExecutor(_THREADS, "passwords")
         self._waiting = 0
-        self._nobody = self._hasher.hash("nobody has this password")
+        self.nobody = self._hasher.hash(secrets.token_urlsafe())
+        """The hash of a password that nobody has, for whoever there is no account of."""
 
     async def hash(self, password: str) -> str:
         """Return the hash of a new password; `InvalidInput` for one that is too short or too long."""
@@ -35,7 +37,7 @@ class Passwords:
     async def check(self, password: str, known: str | None) -> bool:
         """Say whether a password is the one of a hash; without a hash it takes as long and is False."""
         text = _normal(password)
-        good: bool = await self._run(_verifies, self._hasher, known or self._nobody, text)
+        good: bool = await self._run(_verifies, self._hasher, known or self.nobody, text)
         return good and known is not None
 
     def outdated(self, known: str) -> bool:

@@ -5,8 +5,10 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 KEY = "q8Zt3vN0xW7sLk2pRm5yUe9aJh4cGf6d1"
 
@@ -120,3 +122,51 @@ def attacks(good: str, public_pem: str = "") -> Iterator[tuple[str, str]]:  # no
     flipped = bytearray(unb64(signature))
     flipped[0] ^= 1
     yield "one bit of the signature", f"{head}.{body}.{b64(bytes(flipped))}"
+
+
+_L = 2**252 + 27742317777372353535851937790883648493
+"""The order of Ed25519's group (RFC 8032, 5.1)."""
+_ORDERS = {"ES256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551}
+
+
+def forgeries(good: str, public: list[bytes], others: Callable[[bytes], bytes]) -> Iterator[tuple[str, str]]:
+    """Yield what is to be refused, given a good token with a signature by a private key.
+
+    ``public``: its public half, however it may be written; ``others`` signs with a key of the attacker's of the same kind.
+    """
+    head, body, signature = good.split(".")
+    header, claims = json.loads(unb64(head)), json.loads(unb64(body))
+    alg, raw = header["alg"], unb64(signature)
+
+    def made(changed: dict[str, Any], sign: Callable[[bytes], bytes] = lambda _: raw, about: dict[str, Any] = claims) -> str:
+        text = f"{b64(json.dumps(changed))}.{b64(json.dumps(about))}"
+        return f"{text}.{b64(sign(text.encode()))}"
+
+    for name in ("none", "HS256", "RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed448", "Ed25519"):
+        if name not in {alg, "Ed25519" if alg == "EdDSA" else alg}:
+            yield f"{alg} called {name}", made({**header, "alg": name})
+            yield f"{alg} called {name}, by another key", made({**header, "alg": name}, others)
+    for number, key in enumerate(public):
+        for kid in ({"kid": header["kid"]}, {}):
+            yield f"HMAC with public key {number} {kid}", signed({"alg": "HS256", "typ": "at+jwt", **kid}, claims, key)
+    root = {**claims, "sub": "root", "roles": ["admin"]}
+    yield "another key", made(header, others, root)
+    yield "another key, no kid", made({"alg": alg, "typ": "at+jwt"}, others, root)
+    yield "another key, embedded", made({**header, "jwk": {"kty": "OKP", "crv": "Ed25519", "x": b64(b"x" * 32)}}, others, root)
+    for name in ("jku", "x5u"):
+        yield f"another key, by {name}", made({**header, name: "http://127.0.0.1:9/keys"}, others, root)
+    yield "other claims, old signature", made(header, about=root)
+    for name, other in {
+        "nothing": b"", "zeros": b"\0" * len(raw), "ones": b"\xff" * len(raw), "cut": raw[:-1], "longer": raw + b"\0", "twice": raw * 2,
+        "halves swapped": raw[len(raw) // 2 :] + raw[: len(raw) // 2], "the identity": b"\x01" + b"\0" * (len(raw) - 1),
+        "one": b"\0" * (len(raw) // 2 - 1) + b"\x01" + b"\0" * (len(raw) // 2 - 1) + b"\x01",
+    }.items():  # fmt: skip
+        yield f"signature {name}", made(header, lambda _, other=other: other)
+    if alg == "EdDSA":
+        scalar = int.from_bytes(raw[32:], "little") + _L
+        yield "signature with S + L", f"{head}.{body}.{b64(raw[:32] + scalar.to_bytes(32, 'little'))}"
+    if alg in _ORDERS:
+        half = len(raw) // 2
+        r, s = int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
+        yield "signature as DER", f"{head}.{body}.{b64(encode_dss_signature(r, s))}"
+        yield "signature with r of the order", f"{head}.{body}.{b64(_ORDERS[alg].to_bytes(half, 'big') + raw[half:])}"

@@ -1,14 +1,17 @@
 """Every token of the corpus is refused on every door, with one answer that tells nothing, and none is logged."""
 
 import asyncio
+import json
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import websockets
 from loguru import logger
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from cliffracer import App, requires
 from cliffracer.security.authority import Authority, tokens_of
@@ -16,7 +19,7 @@ from cliffracer.security.keys import keys_of
 from cliffracer.security.tokens import RefusedToken, Tokens
 from cliffracer.settings import Settings
 from cliffracer.testing import running
-from tests.security.corpus import KEY, attacks
+from tests.security.corpus import KEY, attacks, forgeries, unb64
 from tests.support.waiting import eventually
 
 app = App("safe")
@@ -53,6 +56,26 @@ def test_the_corpus_bites() -> None:
     tokens_of(Settings(auth_secret_key=KEY)).verify(_good())
 
 
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Give all that is logged in the block."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
+
+
+def tells_nothing(lines: list[str]) -> None:
+    """Look for tokens and keys in what was logged."""
+    text = "".join(lines)
+    assert text
+    assert not any(token in text for token in CORPUS.values() if len(token) > 40)
+    assert KEY not in text
+    assert "eyJ" not in text
+
+
 @pytest.mark.parametrize("keys", ["secret", "both"])
 def test_verify_refuses(keys: str) -> None:
     """One `verify` refuses all of them by `RefusedToken` and nothing else, also beside an RSA key whose public half is known."""
@@ -74,6 +97,30 @@ def test_public_key_is_no_secret() -> None:
     for token in CORPUS.values():
         with pytest.raises(RefusedToken):
             tokens.verify(token)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "EC -pkeyopt ec_paramgen_curve:P-256", "RSA -pkeyopt rsa_keygen_bits:2048"])
+def test_forgeries(kind: str) -> None:
+    """Without the private key nothing makes or changes a token, whatever is known of the public one."""
+    make = ["openssl", "genpkey", "-algorithm", *kind.split()]
+    mine, other = [subprocess.run(make, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    tokens, (attacker,) = tokens_of(Settings(auth_keys=mine)), keys_of(Settings(auth_keys=other))
+    good = tokens.issue("ada", ttl=600, roles=["user"])
+    public = tokens.keys[0].public()
+    pem = tokens.keys[0].key.as_pem(private=False)
+    written = [pem, pem.strip(), tokens.keys[0].key.as_der(private=False), json.dumps(public).encode()]
+    written += [unb64(public[part]) for part in ("x", "n") if part in public]
+    found = dict(forgeries(good, written, attacker.sign))
+    assert len(found) > 30
+    taken = []
+    for name, token in found.items():
+        try:
+            tokens.verify(token)
+        except RefusedToken:
+            continue
+        taken.append(name)
+    assert taken == []
+    assert tokens.verify(good)["sub"] == "ada"
 
 
 def test_tokens_are_for_one_service_and_one_use() -> None:
@@ -122,68 +169,92 @@ def test_memory_is_bounded_and_heeds_revocation() -> None:
 
 async def test_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over HTTP each is a 401 with the same body; nothing is fetched from where a token points."""
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
     asked: list[Any] = []
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: asked.append(args[:2]) or real(*args, **more))
     entered.clear()
     answers = set()
-    async with running(app, auth_secret_key=KEY) as t:
-        ours = t.url.rpartition(":")[2]
-        await t.http.get("/item")
-        asked.clear()
-        for name, token in CORPUS.items():
-            if not token or len(token) > 100_000 or not token.isprintable() or token != token.strip():
-                continue  # no HTTP client sends it
-            reply = await t.http.get("/item", headers={"Authorization": f"Bearer {token}"})
-            assert reply.status_code == (401 if len(token) < 8000 else reply.status_code), name
-            if reply.status_code == 401:
-                answers.add((reply.text, reply.headers["www-authenticate"]))
-        assert [place for place in asked if str(place[1]) != ours] == []
-    logger.remove(sink)
+    with logged() as lines:
+        async with running(app, auth_secret_key=KEY) as t:
+            ours = t.url.rpartition(":")[2]
+            await t.http.get("/item")
+            asked.clear()
+            sendable = {k: v for k, v in CORPUS.items() if v and len(v) < 100_000 and v.isprintable() and v == v.strip()}
+
+            async def ask(name: str, token: str) -> None:
+                reply = await t.http.get("/item", headers={"Authorization": f"Bearer {token}"})
+                assert reply.status_code == (401 if len(token) < 8000 else reply.status_code), name
+                if reply.status_code == 401:
+                    answers.add((reply.text, reply.headers["www-authenticate"]))
+
+            names = list(sendable)
+            for start in range(0, len(names), 50):
+                await asyncio.gather(*(ask(name, sendable[name]) for name in names[start : start + 50]))
+            assert [place for place in asked if str(place[1]) != ours] == []
     assert entered == []
-    assert len({challenge for _, challenge in answers}) == 1
-    assert len({text for text, _ in answers}) == 1
-    text = "".join(lines)
-    assert not any(token in text for token in CORPUS.values() if len(token) > 40)
-    assert KEY not in text
+    assert len(answers) == 1
+    tells_nothing(lines)
 
 
 async def test_nats() -> None:
-    """Over NATS each RPC is answered by 401, and no event or one-way call is handled."""
+    """Over NATS each RPC is answered by the same 401, no event or one-way call is handled, and no token or key is logged."""
     entered.clear()
-    async with running(app, auth_secret_key=KEY) as t:
-        prefix = f"{t.settings.namespace}."
-        for name, token in CORPUS.items():
-            if len(token) > 12_000:
-                continue  # more than a header block may have
-            block = f"NATS/1.0\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-            reply = await t.up.bus.request(f"{prefix}safe.item".encode(), b'{"name": "rpc"}', block, timeout=5.0)
-            assert b'"code":401' in reply.payload, name
-            for subject in ("events.safe.told", "events.safe.asked"):
-                t.up.bus.publish(f"{prefix}{subject}".encode(), b'"event"', block)
-        await t.up.bus.flush()
-        with t.acting("ada"):
-            await t.emit("safe.asked", "last")
-            await eventually(lambda: "last" in entered, within=30)
-    assert set(entered) == {"last"}
+    answers = set()
+    with logged() as lines:
+        async with running(app, auth_secret_key=KEY) as t:
+            prefix = f"{t.settings.namespace}."
+            with t.acting("ada"):
+                await app.service("safe").send.item(name="first sent")
+                await eventually(lambda: "first sent" in entered, within=30)
+            for name, token in CORPUS.items():
+                if len(token) > 12_000:
+                    continue  # more than a header block may have
+                block = f"NATS/1.0\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+                reply = await t.up.bus.request(f"{prefix}safe.item".encode(), b'{"name": "rpc"}', block, timeout=5.0)
+                assert b'"code":401' in reply.payload, name
+                answers.add((reply.block, reply.payload))
+                for subject, payload in (
+                    ("events.safe.told", b'"event"'),
+                    ("events.safe.asked", b'"event"'),
+                    ("send.safe.item", b'["sent"]'),
+                ):
+                    t.up.bus.publish(f"{prefix}{subject}".encode(), payload, block)
+            await t.up.bus.flush()
+            with t.acting("ada"):
+                await t.emit("safe.asked", "last")
+                await app.service("safe").send.item(name="last sent")
+                await eventually(lambda: {"last", "last sent"} <= set(entered), within=30)
+    assert set(entered) == {"first sent", "last", "last sent"}
+    assert len(answers) == 1
+    tells_nothing(lines)
 
 
 async def test_sockets() -> None:
-    """No handshake succeeds, by header or subprotocol."""
+    """No handshake succeeds, by header or subprotocol; each gets the same answer, and no token or key is logged."""
     entered.clear()
-    async with running(app, auth_secret_key=KEY) as t:
-        place = t.url.replace("http", "ws") + "/ws"
+    answers: list[tuple[int, bytes]] = []
+    with logged() as lines:
+        async with running(app, auth_secret_key=KEY) as t:
+            place = t.url.replace("http", "ws") + "/ws"
 
-        async def knock(token: str) -> None:
-            with pytest.raises((InvalidHandshake, ValueError, OSError)):
-                await websockets.connect(place, additional_headers={"Authorization": f"Bearer {token}"})
-            if token and all(part.isalnum() or part in "-_." for part in token):
-                with pytest.raises((InvalidHandshake, ValueError, OSError)):
-                    await websockets.connect(place, subprotocols=["bearer", token])
+            async def knock(token: str) -> None:
+                with pytest.raises((InvalidHandshake, ValueError, OSError)) as refused:
+                    await websockets.connect(place, additional_headers={"Authorization": f"Bearer {token}"})
+                told(refused.value)
+                if token and all(part.isalnum() or part in "-_." for part in token):
+                    with pytest.raises((InvalidHandshake, ValueError, OSError)) as refused:
+                        await websockets.connect(place, subprotocols=["bearer", token])
+                    told(refused.value)
 
-        tokens = [token for token in CORPUS.values() if len(token) < 8000 and token.isprintable()]
-        for start in range(0, len(tokens), 20):
-            await asyncio.gather(*(knock(token) for token in tokens[start : start + 20]))
+            def told(refused: BaseException) -> None:
+                if isinstance(refused, InvalidStatus) and refused.response.status_code != 400:  # what HTTP itself cannot read
+                    answers.append((refused.response.status_code, bytes(refused.response.body)))
+
+            tokens = [token for token in CORPUS.values() if len(token) < 8000 and token.isprintable() and token.strip()]
+            for start in range(0, len(tokens), 20):
+                await asyncio.gather(*(knock(token) for token in tokens[start : start + 20]))
     assert entered == []
+    assert len(answers) > 200
+    assert {status for status, _ in answers} == {401}
+    assert len(set(answers)) == 1
+    tells_nothing(lines)
