@@ -37,7 +37,7 @@ def banner(up: runtime.Running) -> list[str]:
 
 
 def _declared(frozen: Frozen, subjects: Subjects) -> Iterator[str]:
-    kinds: dict[str, list[str]] = {"HTTP": [], "sockets": [], "RPC": [], "events": [], "timers": [], "files": []}
+    kinds: dict[str, list[str]] = {"HTTP": [], "sockets": [], "RPC": [], "events": [], "timers": [], "leaders": [], "files": []}
     for declared in frozen.declared:
         label, text = _described(declared.record, frozen.name, subjects)
         kinds[label].append(text)
@@ -103,13 +103,19 @@ def _server(settings: Settings, name: str) -> str:
 
 def _to_try(up: runtime.Running) -> list[str]:
     """Return commands that work in another terminal: one call, one request."""
-    calls = [_command(service.frozen.name, record, declared) for service in up.services for record, declared in service.frozen.of(Rpc)]
-    routes = [record for service in up.services for record, _ in service.frozen.of(Route)]
-    paths = [route.path for route in routes if "GET" in route.methods and "{" not in route.path]
-    commands = [*calls[:1], *(f"curl {up.addresses[0]}{path}" for path in paths[:1] if up.addresses)]
+    calls = [(service.frozen.name, record, _needed(declared)) for service in up.services for record, declared in service.frozen.of(Rpc)]
+    calls.sort(key=lambda call: bool(call[2]))  # one that needs nothing works as it stands
+    routes = [(record, _needed(declared)) for service in up.services for record, declared in service.frozen.of(Route)]
+    paths = [route.path for route, needed in routes if "GET" in route.methods and not needed]
+    pages = [s.path for service in up.services for s in service.frozen.statics if (s.folder / "index.html").is_file()]
+    commands = [
+        f"cliffracer call {service}.{record.name}{''.join(f' {name}=…' for name in needed)}" for service, record, needed in calls[:1]
+    ]
+    for address in up.addresses[:1]:
+        commands = [*(f"{address}{path}  {soft('in a browser')}" for path in pages[:1]), *commands]
+        commands += [f"curl {address}{path}" for path in paths[:1]]
     return [_row("try" if number == 0 else "", command) for number, command in enumerate(commands)]
 
 
-def _command(service: str, record: Rpc, declared: Declared) -> str:
-    needed = [f" {p.name}=…" for p in declared.signature.accepts if p.required] if declared.signature else []
-    return f"cliffracer call {service}.{record.name}{''.join(needed)}"
+def _needed(declared: Declared) -> list[str]:
+    return [p.name for p in declared.signature.accepts if p.required] if declared.signature else []

@@ -27,7 +27,6 @@ class Ready(msgspec.Struct):
 
     names: str
     env: str
-    seconds: float
     addresses: list[str]
     lines: list[str]
     """What is served where, for people."""

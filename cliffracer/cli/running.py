@@ -6,7 +6,6 @@ import gc
 import logging
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 
 from cliffracer import runtime
 from cliffracer.app import Frozen
+from cliffracer.cli.age import age
 from cliffracer.cli.banner import banner, headline
 from cliffracer.cli.children import Parent, Ready
 from cliffracer.cli.loading import load_apps
@@ -58,7 +58,6 @@ def run(
 
 
 def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tell: Callable[[Ready], None]) -> None:
-    began = time.monotonic()
     loaded = load_apps(apps)
     with ExitStack() as stack:
         frozen = [app.freeze() for app in loaded]
@@ -77,7 +76,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
             def ready(up: runtime.Running) -> None:
                 gc.collect()
                 gc.freeze()  # what is there now stays: collections need not look at it again
-                told = _told(up, time.monotonic() - began)
+                told = _told(up)
                 tell(told) if parent is None else parent.ready(told, up.sockets)
 
             await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stopped=stopped)
@@ -89,24 +88,24 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
 def tell_ready(ready: Ready, extra: str = "") -> None:
     """Say that everything is bound and connected: a banner on a terminal, a line of the log elsewhere."""
     if sys.stderr.isatty():
-        say("\n".join([*headline(ready.env, ready.seconds, extra), *ready.lines]), err=True)
+        say("\n".join([*headline(ready.env, age(), extra), *ready.lines]), err=True)
     else:
         servers = f"embedded servers, for development: {', '.join(ready.embedded)}" if ready.embedded else ""
         more = [text for text in (*ready.addresses, extra, servers) if text]
-        log.info("ready: %s in %.2f s %s", ready.names, ready.seconds, " ".join(more))
+        log.info("ready: %s in %.2f s %s", ready.names, age(), " ".join(more))
 
 
 def tell_ready_as_json(ready: Ready, extra: str = "") -> None:
     """Say the same as one JSON object on standard output."""
-    told = {"ready": ready.names, "env": ready.env, "seconds": round(ready.seconds, 3), "addresses": ready.addresses}
+    told = {"ready": ready.names, "env": ready.env, "seconds": round(age(), 3), "addresses": ready.addresses}
     say(msgspec.json.encode({**told, "embedded": ready.embedded, **({"note": extra} if extra else {})}).decode())
 
 
-def _told(up: runtime.Running, seconds: float) -> Ready:
+def _told(up: runtime.Running) -> Ready:
     names = ", ".join(f"{service.frozen.name} {service.frozen.version}" for service in up.services)
     origins = {name: up.settings.origin(name).place for name in ("nats_url", "database_url")}
     embedded_ones = [name for name, place in origins.items() if place == "embedded"]
-    return Ready(names, up.settings.env, seconds, up.addresses, banner(up), embedded_ones)
+    return Ready(names, up.settings.env, up.addresses, banner(up), embedded_ones)
 
 
 def _bound(frozen: Sequence[Frozen], settings: Settings, parent: Parent | None) -> list[socket.socket]:

@@ -25,13 +25,11 @@ async def working(arguments: Sequence[str], settings: Settings, number: int, tel
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, crew.stop)
     try:
-        began = time.monotonic()
         ready = await crew.first()
         if ready is None:
             return
         tending = [asyncio.create_task(crew.tend(index)) for index in range(number)]
         if await crew.all_ready(number):
-            ready.seconds = time.monotonic() - began
             tell(ready, f"{number} workers")
         await asyncio.gather(*tending)
     finally:

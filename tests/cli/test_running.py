@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -204,6 +205,8 @@ def test_the_banner_says_what_is_served_and_where(folder):
     (folder / "app.py").write_text(
         (folder / "app.py").read_text()
         + "\n".join(f"@app.rpc\nasync def method_{n}(a: int) -> int: return a" for n in range(30))
+        + "\n@app.leader\nasync def follow() -> None: ...\n"
+        + "from pathlib import Path\nPath('page').mkdir(exist_ok=True)\nPath('page/index.html').touch()\napp.static('/', 'page')\n"
         + "\n@app.on('user.created')\nasync def greet(name: str) -> None: ...\n@app.every('1h')\nasync def tidy() -> None: ...\n"
         + "import os, signal, threading\nthreading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
     )
@@ -213,5 +216,6 @@ def test_the_banner_says_what_is_served_and_where(folder):
     assert "events    user.created → greet (durable " in printed
     assert "timers    tidy every 1h\n" in printed
     assert "NATS        embedded, for development (.cliffracer/)\n" in printed
-    assert "try         cliffracer call web.method_0 a=…\n" in printed
+    assert "leaders   follow\n" in printed
+    assert re.search(r"try         http://127\.0\.0\.1:\d+/  in a browser\n {14}cliffracer call web\.", printed)
     assert max(len(line) for line in printed.split("Ctrl-C stops")[0].splitlines()) <= 80
