@@ -64,6 +64,7 @@ async def release(order_id: UUID, *, tx: Transaction) -> None:
 
 
 @app.rpc
+@app.get("/shelf")
 async def shelf(*, articles: Repository[Article]) -> dict[str, int]:
     """Return the stock of every article."""
     return {article.sku: article.stock for article in await articles.find(limit=1000)}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from cliffracer import App, Database, Event, Model, Repository, ServiceError
+from cliffracer import App, Database, Event, Model, Repository, ServiceError, provided
 
 app = App("orders", version="1.0.0", description="takes orders")
 inventory = app.service("inventory", timeout=5)
@@ -44,8 +44,9 @@ class OrderChanged(Event, subject="order.changed"):
     reason: str = ""
 
 
+@app.rpc
 @app.post("/orders", status=201)
-async def place_order(new: NewOrder, *, orders: Repository[Order]) -> Order:
+async def place_order(new: NewOrder, *, orders: Repository[Order] = provided) -> Order:
     """Place an order: it comes back confirmed, or refused with the reason."""
     order = await orders.create(Order(customer=new.customer, lines=new.lines))
     try:

@@ -1,77 +1,158 @@
 const byId = (id) => document.getElementById(id);
-const sums = { confirmed: 0, refused: 0, money: 0 };
-const arrivals = [];
+const sums = { confirmed: 0, refused: 0, cents: 0 };
+const seconds = [];  // of the last minute, the present one last: { confirmed, refused }
+const SHOWN = 100;   // orders in the table
+const MINUTE = 60;
+let shelfAsked = 0;
 
-function cell(text, name = "") {
-  const made = document.createElement("td");
-  made.textContent = text;
-  made.className = name;
-  return made;
+const whole = new Intl.NumberFormat();
+const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+function made(tag, text, name = "") {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  element.className = name;
+  return element;
 }
 
-function amount(cents) {
-  return (cents / 100).toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+// -- what is shown ---------------------------------------------------------------------------------------------------
+
+function showSums() {
+  byId("confirmed").textContent = whole.format(sums.confirmed);
+  byId("refused").textContent = whole.format(sums.refused);
+  byId("money").textContent = money.format(sums.cents / 100);
 }
 
-function total() {
-  byId("confirmed").textContent = sums.confirmed;
-  byId("refused").textContent = sums.refused;
-  byId("money").textContent = amount(sums.money);
+function showOrder(order, when) {
+  const row = document.createElement("tr");
+  row.append(
+    made("td", when.toLocaleTimeString()),
+    made("td", order.customer),
+    made("td", order.status, order.status),
+    made("td", order.total ? money.format(order.total / 100) : "", "number"),
+    made("td", order.reason),
+  );
+  byId("orders").prepend(row);
+  while (byId("orders").children.length > SHOWN) byId("orders").lastChild.remove();
 }
+
+function showChart() {
+  const width = 600 / MINUTE, height = 96;
+  const most = Math.max(5, ...seconds.map((second) => second.confirmed + second.refused));
+  const bars = seconds.flatMap((second, index) => {
+    const x = (MINUTE - seconds.length + index) * width;
+    const refused = (second.refused / most) * height, confirmed = (second.confirmed / most) * height;
+    return [bar(x, height - confirmed, width, confirmed, "confirmed"), bar(x, height - confirmed - refused, width, refused, "refused")];
+  });
+  byId("chart").replaceChildren(...bars.filter(Boolean));
+  const last = seconds.slice(-6, -1);
+  const orders = last.reduce((sum, second) => sum + second.confirmed + second.refused, 0);
+  byId("rate").textContent = last.length ? (orders / last.length).toFixed(1) : "0.0";
+}
+
+function bar(x, y, width, height, name) {
+  if (!height) return null;
+  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [key, value] of Object.entries({ x: x + 1, y, width: width - 2, height, class: name })) rect.setAttribute(key, value);
+  return rect;
+}
+
+function showShelf(stock) {
+  const most = Math.max(1, ...Object.values(stock));
+  byId("shelf").replaceChildren(...Object.entries(stock).sort().map(([sku, left]) => {
+    const item = document.createElement("li"), meter = document.createElement("meter");
+    Object.assign(meter, { min: 0, max: most, low: most / 20, optimum: most, value: left });
+    meter.setAttribute("aria-label", `${left} of ${sku} left`);
+    item.append(made("span", sku), made("span", left ? `${whole.format(left)} left` : "sold out"), meter);
+    return item;
+  }));
+}
+
+function showState(name, text) {
+  byId("state").dataset.state = name;
+  byId("state").textContent = text;
+  byId("lost").hidden = name !== "lost";
+}
+
+function tell(id, text, kind = "") {
+  byId(id).className = kind;
+  byId(id).textContent = text;
+}
+
+// -- what comes in ---------------------------------------------------------------------------------------------------
 
 function arrived(change) {
   sums[change.status] += 1;
-  sums.money += change.status === "confirmed" ? change.total : 0;
-  arrivals.push(performance.now());
-  total();
-  show(change, new Date());
+  sums.cents += change.status === "confirmed" ? change.total : 0;
+  seconds.at(-1)[change.status] += 1;
+  showSums();
+  showOrder(change, new Date());
+  const now = performance.now();
+  if (now - shelfAsked > 1000) { shelfAsked = now; setTimeout(askShelf, 200); }
 }
 
-function show(change, when) {
-  const row = document.createElement("tr");
-  row.append(
-    cell(when.toLocaleTimeString()),
-    cell(change.customer),
-    cell(change.status, change.status),
-    cell(change.total ? amount(change.total) : "", "number"),
-    cell(change.reason),
-  );
-  byId("orders").prepend(row);
-  while (byId("orders").children.length > 100) byId("orders").lastChild.remove();
+async function json(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, options);
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.detail ?? answer.statusText);
+  return found;
 }
 
-function state(name, text) {
-  byId("state").dataset.state = name;
-  byId("state").textContent = text;
+const askShelf = () => json("/shelf").then(showShelf).catch(() => {});  // the feed tells when the shop is gone
+
+async function begin() {
+  const [totals, orders] = await Promise.all([json("/totals"), json("/orders?limit=50")]);
+  Object.assign(sums, totals);
+  showSums();
+  byId("orders").replaceChildren();
+  for (const order of orders.reverse()) showOrder(order, new Date(order.created_at));
+  askShelf();
 }
 
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/orders/feed`);
-  socket.onopen = async () => {
-    const [totals, latest] = await Promise.all(["/totals", "/orders?limit=50"].map((path) => fetch(path).then((answer) => answer.json())));
-    Object.assign(sums, { confirmed: totals.confirmed, refused: totals.refused, money: totals.cents });
-    byId("orders").replaceChildren();
-    latest.filter((order) => order.status !== "open").reverse().forEach((order) => show(order, new Date(order.created_at)));
-    total();
-    state("live", "live");
+  socket.onopen = () => begin().then(() => showState("live", "live"), () => socket.close());
+  socket.onmessage = (message) => {
+    const change = JSON.parse(message.data);
+    if (!change.error) arrived(change);  // the last frame says why the feed ends, such as that the service stops
   };
-  socket.onmessage = (message) => arrived(JSON.parse(message.data));
-  socket.onclose = () => { state("lost", "reconnecting"); setTimeout(connect, 1000); };
+  socket.onclose = () => { showState("lost", "not connected"); setTimeout(connect, 1000); };
 }
+
+// -- what goes out ---------------------------------------------------------------------------------------------------
 
 byId("form").onsubmit = async (event) => {
   event.preventDefault();
-  const line = { sku: byId("sku").value, quantity: byId("quantity").valueAsNumber };
-  const order = { customer: byId("customer").value, card: byId("card").value, lines: [line] };
-  const answer = await fetch("/orders", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
-  const found = await answer.json();
-  byId("answer").className = answer.ok ? "" : "bad";
-  byId("answer").textContent = answer.ok ? `Your order is ${found.status}${found.reason ? ": " + found.reason : ""}.` : `${answer.status}: ${found.detail}`;
+  const lines = [{ sku: byId("sku").value, quantity: Number(byId("quantity").value) }];
+  try {
+    const order = await json("/orders", { customer: byId("customer").value, card: byId("card").value, lines });
+    const good = order.status === "confirmed";
+    tell("answer", good ? `Confirmed: ${money.format(order.total / 100)}` : `Refused: ${order.reason}`, good ? "good" : "bad");
+  } catch (error) {
+    tell("answer", `That did not work: ${error.message}`, "bad");
+  }
 };
 
-setInterval(() => {  // orders of the last five seconds
-  while (arrivals.length && arrivals[0] < performance.now() - 5000) arrivals.shift();
-  byId("rate").textContent = (arrivals.length / 5).toFixed(1);
-}, 500);
+for (const button of document.querySelectorAll("[data-orders]")) {
+  button.onclick = async () => {
+    const orders = Number(button.dataset.orders);
+    button.disabled = true;
+    try {
+      await json("/crowd", { orders, per_second: Number(button.dataset.pace) });
+      tell("sent", `${orders} customers are on their way.`);
+    } catch (error) {
+      tell("sent", `Nobody came: ${error.message}`, "bad");
+    }
+    setTimeout(() => { button.disabled = false; }, 1000);
+  };
+}
 
+seconds.push({ confirmed: 0, refused: 0 });
+setInterval(() => {
+  seconds.push({ confirmed: 0, refused: 0 });
+  if (seconds.length > MINUTE) seconds.shift();
+  showChart();
+}, 1000);
+showChart();
 connect();
