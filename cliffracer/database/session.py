@@ -140,5 +140,5 @@ def parsed(url: str) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()[-1]
-    return text.rpartition("FATAL:")[2].strip() or text
+    text = " ".join(str(error).split())
+    return text.rpartition("FATAL:" if "FATAL:" in text else " failed: ")[2].strip().rstrip(".") or text

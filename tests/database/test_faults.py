@@ -8,10 +8,11 @@ from collections import Counter
 
 import pytest
 
-from cliffracer.database import Database
+from cliffracer.database import Database, create_missing
 from cliffracer.errors import DeadlineExceeded, Unavailable
+from tests.database.models import User
 from tests.database.support import calling, until
-from tests.support.postgres import Server, server
+from tests.support.postgres import Server, can_mount, server
 from tests.support.proxy import Proxy
 
 
@@ -160,6 +161,52 @@ async def test_server_out_of_connections(own):
         await asyncio.gather(*holders, *others)
         with calling(5.0):
             assert await second.fetch_value(int, "select 1") == 1
+
+
+async def refusal(db: Database, count: int) -> Unavailable:
+    """Return what storing so many rows is refused with; none of them is there afterwards."""
+    rows = [User(name="x" * 1000, email=f"{number}@x") for number in range(count)]
+    with pytest.raises(Unavailable) as caught:
+        await db.repository(User).create_many(rows)
+    assert await db.repository(User).count() == 0
+    return caught.value
+
+
+@pytest.mark.skipif(not can_mount(), reason="no mount namespaces here; the next test is the same with one file")
+async def test_full_disk_is_told_and_outlived():
+    """On a full disk a change is Unavailable with its reason noted and nothing of it is kept; reads go on, and so do changes that fit."""
+    with server(small_disk=True) as own:
+        async with Database.open(own.url(), largest=1) as db:
+            db.linting = False
+            await db.execute(f"create tablespace small location '{own.disk}'")
+            await db.execute("set default_tablespace to small")
+            await create_missing(db, [User])
+            await db.execute("alter table users set tablespace small")
+            error = await refusal(db, 10_000)
+            assert error.message == "the database is out of resources"
+            assert "The disk of the PostgreSQL server is full." in error.__notes__
+            assert error.__cause__.sqlstate == "53100"
+            await db.execute("drop table users")
+            await create_missing(db, [User])
+            made = await db.repository(User).create(User(name="fits", email="a@x"))
+            assert await db.repository(User).get(made.id) == made
+            await until(lambda: db.statistics()["used"] == 0)
+
+
+async def test_file_that_cannot_grow_is_told(own):
+    """The kernel's answer for a full device reaches the caller as the same error, on machines where nothing can be mounted."""
+    async with Database.open(own.url(), largest=2) as db:
+        await create_missing(db, [User])
+        place = own.folder / "data" / await db.fetch_value(str, "select pg_relation_filepath('users')")
+        await db.execute("checkpoint")
+        own.stop()
+        place.unlink()
+        place.symlink_to("/dev/full")
+        await up_again(own)
+        with calling(10.0):
+            error = await refusal(db, 5)
+        assert error.__cause__.sqlstate == "53100"
+        assert "The disk of the PostgreSQL server is full." in error.__notes__
 
 
 async def test_server_that_appears_later_is_waited_for(own):

@@ -16,6 +16,10 @@ import pytest
 
 AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
 """PostgreSQL refuses to run as root; in a user namespace it is not, and the files stay ours."""
+IN_NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--"]
+DISK_SIZE = 6 * 2**20
+SMALL_DISK = """mount -t tmpfs -o size="$1" tmpfs "$2" && chmod 700 "$2" && shift 2 && exec "$@" """
+"""Mounts a small file system that only the server sees, in a mount namespace of its own, and becomes the server."""
 OPTIONS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -42,6 +46,8 @@ class Server:
         self.options = {**OPTIONS, **options}
         self.process: subprocess.Popen[bytes] | None = None
         self.prefix = AS_NOBODY if os.geteuid() == 0 else []
+        self.disk: Path | None = None
+        """A folder that is a disk of `DISK_SIZE` bytes while the server runs; set before it starts."""
         self.environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         data = str(folder / "data")
         self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions", "--wal-segsize=1")
@@ -56,7 +62,11 @@ class Server:
         """Start the server and wait until it takes connections."""
         settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
         where = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port)]
-        command = [*self.prefix, str(binaries() / "postgres"), *where, *settings]
+        prefix = self.prefix
+        if self.disk is not None:
+            self.disk.mkdir(exist_ok=True)
+            prefix = [*IN_NAMESPACES, "sh", "-euc", SMALL_DISK, "sh", str(DISK_SIZE), str(self.disk), *AS_NOBODY]
+        command = [*prefix, str(binaries() / "postgres"), *where, *settings]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + 60
@@ -82,13 +92,21 @@ class Server:
         return f"postgresql://postgres@/{database}?host={self.folder}&port={self.port}"
 
 
+def can_mount() -> bool:
+    """Say whether a small disk can be mounted here, without being root outside."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [*IN_NAMESPACES, "sh", "-euc", SMALL_DISK, "sh", "4096", folder, "true"]
+        return subprocess.run(arguments, capture_output=True, check=False).returncode == 0
+
+
 @contextlib.contextmanager
-def server(**options: str) -> Iterator[Server]:
-    """Start a server of its own, for tests that stop it."""
+def server(*, small_disk: bool = False, **options: str) -> Iterator[Server]:
+    """Start a server of its own, for tests that stop it; with a small disk, which is the folder ``disk``."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         made = Server(folder, **options)
+        made.disk = folder / "disk" if small_disk else None
         made.start()
         try:
             yield made
