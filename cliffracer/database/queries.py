@@ -108,12 +108,19 @@ class Queries(ABC):
         _, query, params_ = _read((query, *params), named, tuple)
         return self.run(Statement(query, as_tuple, plain=True), params_)
 
-    async def copy_in(self, query: Query, rows: Iterable[Any], *, types: Sequence[str] = ()) -> int:
+    def copy_in(self, query: Query, rows: Iterable[Any], *, types: Sequence[str] = ()) -> Coroutine[Any, Any, int]:
         """Send chunks of bytes by ``COPY ... FROM STDIN`` and return how many rows that were; with ``types``, rows in binary format."""
-        return await self.copy(Copy(query, tuple(types)), rows)
+        if self.linting:
+            check_call(sys._getframe(1), 0)  # noqa: SLF001 - the documented way to a caller's source
+        return self.copy(Copy(query, tuple(types)), rows)
 
-    async def copy_out(self, query: Query) -> AsyncGenerator[bytes, None]:
+    def copy_out(self, query: Query) -> AsyncGenerator[bytes, None]:
         """Yield what ``COPY ... TO STDOUT`` gives, in chunks, in flat memory."""
+        if self.linting:
+            check_call(sys._getframe(1), 0)  # noqa: SLF001 - the documented way to a caller's source
+        return self._copied_out(query)
+
+    async def _copied_out(self, query: Query) -> AsyncGenerator[bytes, None]:
         async with self.held() as link:
             async for chunk in link.copy_out(Statement(query), deadline_now()):
                 yield chunk

@@ -231,8 +231,8 @@ class Repository(Generic[T]):
                 watch(mode, self.model.__name__, name, value)
 
     def _where(self, filters: Mapping[str, Any], search: str | None = None) -> Where:
-        self._watch(filters if search is None else {**filters, "search": search})
         where = conditions(self.table, filters)
+        self._watch(filters if search is None else {**filters, "search": search})
         return where if search is None else matching(self.table, where, search)
 
     def _some(self, filters: Mapping[str, Any]) -> Where:

@@ -19,7 +19,7 @@ _VERBS = (
 )
 _CALLS = (
     "pg_sleep|sleep|benchmark|pg_read_file|pg_ls_dir|lo_import|lo_export|dblink|xp_cmdshell|load_file|extractvalue|updatexml"
-    "|current_setting|version|char|chr|ascii"
+    "|current_setting|version|char|chr|ascii|iif|elt|make_set|randomblob|receive_message|crypt_key"
 )
 _MORE = r"(or|and)\b.*(=|\blike\b|\btrue\b|\(|\bfalse\b)|having\b|(order|group)\s+by\b|--|\#|/\*|\|\|"
 _TABLES = "information_schema|pg_catalog|pg_shadow|pg_user|pg_tables|sqlite_master|sysobjects|syscolumns|all_tables"
@@ -34,6 +34,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         "function": rf"\b({_CALLS})\s*\(.*\)|\bwaitfor\s+delay\b|\binto\s+(out|dump)file\b",
         "catalogue": rf"\b({_TABLES})\b",
         "subquery": r"\(\s*select\b.*\)",
+        "conditional": r"\bcase\s+when\b[^=<>]{0,100}[=<>].{0,200}?\bthen\b",
     }.items()
 }
 

@@ -1,6 +1,11 @@
-"""Injection payloads of every shape that the public lists have, put together here from their parts: over 500, always the same."""
+"""Injection payloads: those of a public list, and over 500 of every shape, put together here from their parts; always the same."""
 
 # ruff: noqa: RUF001 - look-alikes are what some attacks are made of
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 QUOTES = ["'", '"', "')", "'))", '")', "", "\\'", "''", "`", "$$", "%27", "ʼ", "’", "'\u0000"[:-1]]
 COMMENTS = ["--", "-- -", "#", "/*", "--+", ";--", "; --", "/**/--", ""]
@@ -47,3 +52,17 @@ def payloads() -> list[str]:
         made.append(f"{quote}")
         made.append(f"admin{quote}{COMMENTS[number % len(COMMENTS)]}")
     return list(dict.fromkeys(made))
+
+
+def public() -> list[str]:
+    """Return what sqlmap sends, each of its payloads within one of its boundaries, in turns."""
+    spec = find_spec("sqlmap")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    lists = Path(next(iter(spec.submodule_search_locations))) / "data" / "xml"
+    around = [
+        (found.findtext("prefix") or "", found.findtext("suffix") or "") for found in ET.parse(lists / "boundaries.xml").iter("boundary")
+    ]
+    texts = [found.text for path in sorted((lists / "payloads").glob("*.xml")) for found in ET.parse(path).iter("payload") if found.text]
+    made = (f"7{before} {text} {after}" for text, (before, after) in zip(texts, around * len(texts), strict=False))
+    return list(dict.fromkeys(re.sub(r"\[[A-Z_0-9]+\]", "7", text) for text in made))

@@ -1,6 +1,7 @@
 """What comes from outside is a value, whatever it looks like."""
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from cliffracer.database.lint import check_call
 from cliffracer.database.suspicion import kind_of
 from cliffracer.errors import InvalidInput, SetupError
 from tests.database.models import Document, Everything, User, everything
-from tests.database.payloads import STATEMENTS, TAUTOLOGIES, UNIONS, payloads
+from tests.database.payloads import STATEMENTS, TAUTOLOGIES, UNIONS, payloads, public
 
-ALL = payloads()
+OURS, PUBLIC = payloads(), public()
+ALL = [*OURS, *PUBLIC]
 TABLE = "users"
 
 
@@ -26,8 +28,10 @@ async def quiet(url):
 
 
 def test_the_corpus_is_large():
-    """More than five hundred different payloads."""
-    assert len(ALL) > 500
+    """More than five hundred different payloads, and a public list besides."""
+    assert len(OURS) > 500
+    assert len(PUBLIC) > 300
+    assert len(set(ALL)) == len(ALL)
 
 
 async def test_values_are_stored_and_found_unchanged(quiet):
@@ -155,15 +159,28 @@ async def test_suspicious_values_can_be_refused(url):
 
 def test_attacks_are_recognised_and_prose_is_not():
     """The patterns see nearly every attack of the corpus, and take no ordinary text for one."""
-    attacks = [p for p in ALL if any(part in p for part in (*STATEMENTS, *UNIONS, *TAUTOLOGIES)) and "'" in p]
+    attacks = [p for p in OURS if any(part in p for part in (*STATEMENTS, *UNIONS, *TAUTOLOGIES)) and "'" in p]
     seen = [p for p in attacks if kind_of(p)]
     assert len(seen) / len(attacks) > 0.95
+    assert sum(kind_of(p) is not None for p in PUBLIC) / len(PUBLIC) > 0.95
     for prose in (
         "O'Brien", "Select committee; update follows", "it's -- well -- fine", "union of workers", "drop me a line; insert coin", "a = b",
         "https://x.org/?q=1&r=2#top", 'He said "or else" and left', "5' 10\" tall", "C:\\dir (copy)", "rock 'n' roll and jazz", "f(x) = y",
         "1 or 2 apples", "order by phone", "#hashtag", "it's 5; we left", "{'a': 1}", "ready; set; go", "Case when it rains",
     ):  # fmt: skip
         assert kind_of(prose) is None, prose
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["case when =", "(select ", "/*", "sleep(", "' or ", "or 'a", "union ", "'; select ", "x' and (", "' having ", "('||", "\" -- '", "--"],
+)
+def test_no_text_is_slow_to_look_at(part):
+    """Whoever sends a text that is made for it does not keep the service busy: some ms of CPU, whatever is repeated."""
+    began = time.process_time()
+    for text in (part * 20_000, part * 700, f"{part * 700}="):
+        kind_of(text)
+    assert time.process_time() - began < 1.0
 
 
 async def test_query_put_together_from_values_is_refused(db):
@@ -177,6 +194,8 @@ async def test_query_put_together_from_values_is_refused(db):
         lambda: db.fetch_value("select '{}'".format(name)),  # noqa: UP032 - that is the mistake
         lambda: db.execute(f"drop table {name}"),
         lambda: db.stream(dict, f"select {name}"),
+        lambda: db.copy_in(f"copy {name} from stdin", []),
+        lambda: db.copy_out(f"copy {name} to stdout"),
     )
     for call in calls:
         with pytest.raises(SetupError, match=r"test_injection\.py:\d+: .*psycopg\.sql"):

@@ -143,6 +143,13 @@ async def test_upsert_changes_the_row_in_its_way(users):
     assert (again.id, again.name, await users.count()) == (made.id, "Third", 1)
 
 
+async def test_upsert_on_what_is_not_unique_says_what_to_declare(users):
+    """The caller learns nothing, the log has the cure."""
+    with pytest.raises(Internal) as caught:
+        await users.upsert(ada(), on="name")
+    assert "declare Unique()" in caught.value.__notes__[0]
+
+
 async def test_missing_foreign_row_is_invalid_input(db, users):
     """A reference to nobody names the field."""
     with pytest.raises(InvalidInput) as caught:
