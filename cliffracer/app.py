@@ -1,7 +1,7 @@
 """The app: what a service declares, and how it calls others while it runs."""
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 import msgspec
 
 from cliffracer import declarations
+from cliffracer.bounds import Said, Use
 from cliffracer.calling import Link, Service, arguments_of, emission, own
 from cliffracer.checking import Declared, check_duplicates, complete
 from cliffracer.database.model import Model
-from cliffracer.declarations import Function, HealthCheck, Provider, Route, Socket, Value, where
+from cliffracer.declarations import Route, Socket, where
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
+from cliffracer.frozen import Frozen
 from cliffracer.provisions import check_provided
 from cliffracer.rooms import Sockets
 from cliffracer.scope import ADDRESSES, Group, Scope
@@ -31,35 +33,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Frozen(msgspec.Struct, frozen=True):
-    """All that an app declares, groups included and checked: what a runtime serves."""
-
-    name: str
-    version: str
-    description: str
-    declared: tuple[Declared, ...]
-    providers: tuple[Provider, ...]
-    middlewares: tuple[Function, ...]
-    mappings: tuple[declarations.Mapping, ...]
-    startup: tuple[Function, ...]
-    shutdown: tuple[Function, ...]
-    checks: tuple[HealthCheck, ...]
-    accesses: tuple[Function, ...]
-    statics: tuple[declarations.Static, ...]
-    models: tuple[type, ...]
-    """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
-
-    @property
-    def others(self) -> list[Function]:
-        """Return the functions beside handlers that are provided with something: providers, hooks, health checks."""
-        providers = [p.function for p in self.providers if not isinstance(p.function, Value)]
-        return [*providers, *self.startup, *self.shutdown, *(check.function for check in self.checks)]
-
-    def of(self, kind: type[T]) -> list[tuple[T, Declared]]:
-        """Return the records of one kind, each with its declaration."""
-        return [(d.record, d) for d in self.declared if isinstance(d.record, kind)]
-
-
 class App(Scope):
     """A service: ``app = App("user_service", version="1.0.0")`` at module level, then decorators.
 
@@ -67,12 +40,30 @@ class App(Scope):
     in a script, ``async with app.connected():`` makes them work without serving anything.
     """
 
-    def __init__(self, name: str, *, version: str = "0.1.0", description: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0.1.0",
+        description: str = "",
+        calls: Iterable[Any] | None = None,
+        emits: Iterable[str | type[Event]] | None = None,
+        follows: Iterable[str | type[Event]] | None = None,
+        uses: Iterable[Use] | None = None,
+    ) -> None:
+        """Name the service, and say what it does to others: it is held to what is said, and ``cliffracer permissions`` allows no more.
+
+        ``calls``: ``"inventory.reserve"``, ``"inventory"`` (all of it) or an imported function; ``emits`` and ``follows`` (what
+        ``app.events`` is asked for): subjects, patterns or `Event` classes; ``uses``: ``delays`` (``emit(delay=...)``), ``large``
+        (payloads over the server's limit), ``locks``, ``rooms``. What is left out is not checked.
+        """
         try:
             super().__init__(check_name(name))
         except ValueError as error:
             raise SetupError(f"App({name!r}): {error}.") from None
         self.version, self.description = version, description
+        self._may = Said(name, _called, self._more, calls=calls, emits=emits, follows=follows, uses=uses)
+        self._proxies: dict[str, None] = {}
         self._links: list[Link] = []
         self._models: list[type] = []
         self.databases: list[Any] = []
@@ -82,7 +73,8 @@ class App(Scope):
 
     def service(self, name: str, *, timeout: float | str | None = None) -> Service:
         """Return another service as an object: ``await app.service("payments", timeout=2.0).charge(amount=10)``."""
-        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout))
+        self._proxies[name] = None
+        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout), allow=self._may.call)
 
     @overload
     async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
@@ -98,6 +90,8 @@ class App(Scope):
         if nobody serves it, `DeadlineExceeded` when time is up.
         """
         service, method, returns = address_of(target)
+        if self._may.call is not None:
+            self._may.call(service, method)
         return await self.link().call(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
@@ -107,6 +101,8 @@ class App(Scope):
     def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields: ``async for row in app.stream(report, year=2026)``."""
         service, method, returns = address_of(target)
+        if self._may.call is not None:
+            self._may.call(service, method)
         return self.link().stream(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
@@ -151,21 +147,27 @@ class App(Scope):
         ``id`` suppresses duplicates, and takes a delayed one back (`cancel`); one is made if none is given. ``key`` keeps order
         per key, ``delay`` or ``at`` (aware) deliver it later. ``durable=False`` sends it over core NATS, at most once.
         """
-        return await self.link().emit(emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at))
+        made = emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at)
+        if self._may.emit is not None:
+            self._may.emit(made)
+        return await self.link().emit(made)
 
     def events(self, pattern: str | type[Event], data: type[T] | Any = Any) -> AsyncGenerator[Received[T], None]:
         """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``."""
         subject = pattern if isinstance(pattern, str) else pattern.__subject__ or ""
         wanted = data if isinstance(pattern, str) or data is not Any else pattern
+        self._may.allow("follows", subject)
         return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
 
     @property
     def sockets(self) -> Sockets:
         """The WebSocket clients of all replicas: ``await app.sockets.to("room:7").send(...)``, ``app.sockets.join("room:7")``."""
+        self._may.allow("uses", "rooms")
         return Sockets(self.link)
 
     async def cancel(self, event_id: str) -> bool:
         """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
+        self._may.allow("uses", "delays")
         return await self.link().cancel(event_id)
 
     def lock(self, name: str, *, ttl: float | str = 30.0, wait: float | str | None = None) -> AbstractAsyncContextManager[Any]:
@@ -175,6 +177,7 @@ class App(Scope):
         lives; when NATS was away for longer than ``ttl``, the block is cancelled and ends with `Unavailable`, as it does when the
         lock is not to be had within ``wait``.
         """
+        self._may.allow("uses", "locks")
         return self.link().lock(name, ttl=seconds(ttl), wait=None if wait is None else seconds(wait))
 
     def as_service(self) -> AbstractContextManager[None]:
@@ -236,9 +239,15 @@ class App(Scope):
             accesses=tuple(f for scope, _ in scopes for f in scope.accesses),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
             models=tuple(self._models),
+            bounds=self._may.read(),
+            proxies=tuple(self._proxies),
         )
         check_provided([d.signature for d in declared if d.signature], frozen.providers, frozen.others)
         return frozen
+
+    def _more(self) -> list[str | type[Event]]:
+        """Return what the groups say that they emit."""
+        return [event for group, _ in _nested(self, "") for event in group.emits]
 
     def _count(self, change: int) -> None:
         for scope in [self, *(group for group, _ in _nested(self, ""))]:
@@ -270,6 +279,11 @@ def address_of(target: Any) -> tuple[str, str, Any]:
         shown = ", ".join(f"{service}.{method}" for service, method in places)
         raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
     return *places[0], read(target).returns
+
+
+def _called(target: Any) -> str:
+    service, method, _ = address_of(target)
+    return f"{service}.{method}"
 
 
 def _services(scope: Scope) -> list[str]:

@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
-from cliffracer.app import Frozen
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
+from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer

@@ -117,10 +117,14 @@ class Service:
     is a durable one-way call. A method with a name that is taken here is reached by ``payments["send"]``.
     """
 
-    def __init__(self, name: str, link: Callable[[], Link], *, timeout: float | None = None) -> None:
+    def __init__(
+        self, name: str, link: Callable[[], Link], *, timeout: float | None = None, allow: Callable[[str, str], None] | None = None
+    ) -> None:
         self._name = check_name(name)
         self._link = link
         self._timeout = timeout
+        self._allow = allow
+        """Raises for a method that its app does not say that it calls; None where nothing is said."""
         self.stream = Streams(self)
         self.send = Sends(self)
 
@@ -130,13 +134,18 @@ class Service:
         return self[method]
 
     def __getitem__(self, method: str) -> Callable[..., Any]:
-        check_name(method)
+        self._check(method)
 
         async def call(*positional: Any, **named: Any) -> Any:
             return await self._link().call(self._name, method, arguments_of(positional, named), returns=Any, timeout=self._timeout)
 
         call.__name__ = call.__qualname__ = method
         return call
+
+    def _check(self, method: str) -> None:
+        check_name(method)
+        if self._allow is not None:
+            self._allow(self._name, method)
 
     def __repr__(self) -> str:
         return f"<Service {self._name}>"
@@ -151,7 +160,7 @@ class Streams:
     def __getattr__(self, method: str) -> Callable[..., AsyncIterator[Any]]:
         if method.startswith("__"):
             raise AttributeError(method)
-        check_name(method)
+        self._service._check(method)  # noqa: SLF001 - its own part
         service = self._service
 
         def stream(*positional: Any, **named: Any) -> AsyncIterator[Any]:
@@ -170,7 +179,7 @@ class Sends:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("__"):
             raise AttributeError(method)
-        check_name(method)
+        self._service._check(method)  # noqa: SLF001 - its own part
         service = self._service
 
         async def send(*positional: Any, **named: Any) -> None:

@@ -28,7 +28,7 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import checked_token
-from cliffracer.wire.subjects import Subjects, check_pattern
+from cliffracer.wire.subjects import Subjects, check_pattern, inbox_prefix
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ async def connect_async(
 @asynccontextmanager
 async def connected(app: App, settings: Settings | None = None) -> AsyncIterator[App]:
     """Let an app call and emit without serving anything: ``async with app.connected(): ...``."""
-    async with _linked(None, settings, app.name) as link:
+    async with _linked(None, settings, app.name, private=True) as link:
         app.attach(link, serving=False)
         try:
             yield app
@@ -107,13 +107,13 @@ async def connected(app: App, settings: Settings | None = None) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _linked(url: str | None, settings: Settings | None, name: str) -> AsyncIterator[Connection]:
+async def _linked(url: str | None, settings: Settings | None, name: str, *, private: bool = False) -> AsyncIterator[Connection]:
     given = settings if settings is not None else Settings.load(nats_url=url)
     async with AsyncExitStack() as stack:
         if given.nats_url is None:
             urls = await in_thread(stack, embedded.servers)
             given = given.changed("embedded", nats_url=urls.nats_url)
-        bus = await connect_bus(given, name=name)
+        bus = await connect_bus(given, name=name, inbox_prefix=inbox_prefix(given.namespace, [name]) if private else "_INBOX")
         stack.push_async_callback(bus.close)
         subjects = Subjects(given.namespace)
         emitter = Emitter(JetStream(bus), subjects)

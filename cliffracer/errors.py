@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 import msgspec
 
 _SHOWN = 10  # reasons of one invalid input
+NOT_PERMITTED = "nats_permissions"
+"""The reason of a `Forbidden` that NATS itself gave to a service: not its caller's fault, so it is `Internal` to that one."""
 
 
 class CliffracerError(Exception):

@@ -15,7 +15,7 @@ from loguru import logger
 
 from cliffracer.context import Context, current, new_id
 from cliffracer.declarations import where
-from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
+from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
@@ -195,7 +195,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException, t
         mapping = handler.mappings.get(kind)
         if mapping is not None:
             return await _mapped(handler, mapping, error)
-    if isinstance(error, ServiceError):
+    if isinstance(error, ServiceError) and error.details.get("reason") != NOT_PERMITTED:  # then the service may not, not its caller
         return error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error

@@ -15,10 +15,11 @@ from typing import Any
 
 from loguru import logger
 
-from cliffracer.app import App, Frozen
+from cliffracer.app import App
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError, Unauthenticated
+from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.bus import Bus, connect
@@ -37,6 +38,7 @@ from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature, bare, dotted, read
+from cliffracer.wire.subjects import inbox_prefix
 
 _IDENTITY = "cliffracer.security.identity.Identity"
 
@@ -83,7 +85,7 @@ async def running(
         for each in bound:
             stack.callback(each.close)
         health = Health(", ".join(f.name for f in frozen))
-        bus = await connect(settings, name="+".join(f.name for f in frozen))
+        bus = await _connected([f.name for f in frozen], settings)
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
@@ -109,6 +111,10 @@ async def running(
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
             stack.enter_context(watching(asyncio.get_running_loop()))
         yield Running(settings, bus, services, health, bound)
+
+
+async def _connected(names: Sequence[str], settings: Settings) -> Bus:
+    return await connect(settings, name="+".join(names), inbox_prefix=inbox_prefix(settings.namespace, names))
 
 
 @asynccontextmanager

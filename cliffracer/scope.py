@@ -278,8 +278,10 @@ class Scope(Surroundings):
 class Group(Scope):
     """A part of an app, with the same decorators, in a module of its own; ``app.include(group)`` takes it over."""
 
-    def __init__(self, name: str, *, prefix: str = "") -> None:
+    def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
+        """Name the part. ``emits``: what its functions emit, beside what the app says that it does."""
         super().__init__(name)
+        self.emits = tuple(emits)
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise SetupError(f"group {name!r}: prefix {prefix!r} must begin with / and not end with it, as in '/admin'.")
         self.prefix = prefix

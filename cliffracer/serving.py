@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.app import App, Frozen
+from cliffracer.app import App
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
 from cliffracer.clock import SYSTEM, Clock
@@ -19,6 +19,7 @@ from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, failed_at_start, refuse
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.errors import CliffracerError
+from cliffracer.frozen import Frozen
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, get_args
 
-from cliffracer.app import App, Frozen
+from cliffracer.app import App
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, current_transaction
@@ -14,6 +14,7 @@ from cliffracer.database.outbox import first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall

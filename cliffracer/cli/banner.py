@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cliffracer import __version__, runtime
-from cliffracer.app import Frozen
 from cliffracer.checking import Declared
 from cliffracer.cli.output import fitted, good, soft, strong, width
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer
 from cliffracer.durations import worded
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.streams import durable_name
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects

@@ -9,11 +9,11 @@ from string import Template
 from typing import Any
 
 from cliffracer import __version__, runtime
-from cliffracer.app import Frozen
 from cliffracer.cli.loading import configured, load_apps
 from cliffracer.cli.output import good, say
 from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.streams import durable_name
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects

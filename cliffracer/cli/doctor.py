@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from cliffracer import __version__, embedded, runtime
-from cliffracer.app import Frozen
 from cliffracer.cli.loading import guessed, load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
@@ -19,6 +18,7 @@ from cliffracer.database import Database
 from cliffracer.declarations import Rpc, Subscription, Timer
 from cliffracer.durations import worded
 from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import JetStream, StreamInfo

@@ -46,6 +46,8 @@ SECTIONS = {
         "check": ("looking", "Say whom the apps as they stand here would break."),
         "docs": ("making", "Write the OpenAPI or AsyncAPI document of apps."),
         "client": ("making", "Write a typed client for a running service."),
+        "permissions": ("guarding", "Write what apps may do on NATS, in PostgreSQL, on the network."),
+        "provision": ("guarding", "Make the streams, consumers and buckets that apps need."),
         "deploy": ("making", "Write a Dockerfile, a compose file or Kubernetes manifests."),
         "completion": ("making", "Print what makes your shell complete commands."),
     },
@@ -75,7 +77,7 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         for section, entries in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name.ljust(10), text) for name, (_, text) in entries.items()])
+                formatter.write_dl([(name.ljust(11), text) for name, (_, text) in entries.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

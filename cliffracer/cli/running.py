@@ -14,7 +14,6 @@ import click
 import msgspec
 
 from cliffracer import runtime
-from cliffracer.app import Frozen
 from cliffracer.cli.age import age
 from cliffracer.cli.banner import banner, headline
 from cliffracer.cli.children import Parent, Ready
@@ -24,6 +23,7 @@ from cliffracer.cli.reach import with_servers
 from cliffracer.cli.reloading import reloading
 from cliffracer.cli.workers import working
 from cliffracer.errors import SetupError
+from cliffracer.frozen import Frozen
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 

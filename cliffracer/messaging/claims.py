@@ -5,7 +5,7 @@ as long as the event may be replayed, that is until somebody deletes it; that of
 """
 
 from cliffracer.context import new_id
-from cliffracer.errors import NotFound, SetupError, TooLarge
+from cliffracer.errors import Forbidden, NotFound, SetupError, TooLarge
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -41,6 +41,10 @@ class Claims:
         name = new_id()
         try:
             await self._store.put(name, payload)
+        except Forbidden:  # NATS permissions without the buckets of claims
+            limit = self._bus.max_payload
+            text = f"the payload takes {len(payload)} bytes; {limit} is the limit for an app without uses=['large']"
+            raise TooLarge(text, limit=limit) from None
         except SetupError:  # no JetStream
             limit = self._bus.max_payload
             raise TooLarge(f"the payload takes {len(payload)} bytes; without JetStream {limit} is the limit", limit=limit) from None

@@ -36,6 +36,8 @@ Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
 FEED_LIMIT = 1000  # events that may wait for a reader that does not get on
 STREAM_IDLE = 60.0
 _MOST_SEEN = 1000
+RENEWED = 30.0
+"""Seconds after which whoever reads a stream says so at least: NATS may let a service answer only so long after it was asked."""
 
 
 class Connection:
@@ -121,7 +123,7 @@ class Connection:
         inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
         block = write_call(*self.who(context), seconds, self._token(context), window=WINDOW)
         finished = False
-        taken, expected, decoder = 0, 1, _decoder(returns)
+        taken, expected, decoder, renewed = 0, 1, _decoder(returns), time.monotonic()
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
@@ -146,9 +148,9 @@ class Connection:
                 expected += 1
                 yield decoder.decode(payload)
                 taken += 1
-                if taken >= WINDOW // 2:
-                    self.bus.publish(reply, b"%d" % taken)
-                    taken = 0
+                if taken >= WINDOW // 2 or time.monotonic() - renewed > RENEWED:
+                    self.bus.publish(reply, b"%d" % taken, None, inbox.subject)
+                    taken, renewed = 0, time.monotonic()
         finally:
             inbox.close()
             if not finished:

@@ -83,7 +83,7 @@ class Consumption:
         self._stopping = False
         self._in_flight = 1 if ordered else IN_FLIGHT
         take, room = (self._take, limit) if batch is None else (self._gather, max(limit, batch))
-        self.pull = Pull(jetstream.bus, self._stream, self.name, take=take, ensure=self._ensure, limit=room, ack_wait=ack_wait)
+        self.pull = Pull(jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=room, ack_wait=ack_wait)
 
     @property
     def counts(self) -> Counts:
@@ -132,7 +132,8 @@ class Consumption:
 
     # -- the consumer
 
-    async def _ensure(self) -> str:
+    async def ensure(self) -> str:
+        """Make stream and consumer if they are absent; return when they were made."""
         stream = await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
         asked = ConsumerConfig(
             name=self.name,

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cliffracer.errors import Conflict, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
+from cliffracer.errors import NOT_PERMITTED, Conflict, Forbidden, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
 
@@ -180,6 +180,9 @@ class JetStream:
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
             reply = await self.bus.request(f"{API}{verb}".encode(), payload, timeout=self.timeout)
+        except Forbidden as error:
+            cure = "Allow it what it declares (cliffracer permissions), and make what it needs before it starts (cliffracer provision)."
+            raise Forbidden(f"{error.message}. {cure}", reason=NOT_PERMITTED) from None
         except Unavailable:
             if self.bus.connected and not self.bus.info.get("jetstream", False):
                 place = f"{self.bus.info.get('host', 'the server')}:{self.bus.info.get('port', '')}"

@@ -50,7 +50,7 @@ class KeyValue(Generic[T]):
         self._decoder: Decoder[T] = Decoder(of)
         self._stream = f"KV_{self.bucket}"
         self._prefix = f"$KV.{self.bucket}."
-        self._publisher = Publisher(jetstream, recover=self._ensure)
+        self._publisher = Publisher(jetstream, recover=self.ensure)
         self._config = StreamConfig(
             name=self._stream,
             subjects=[f"{self._prefix}>"],
@@ -127,7 +127,8 @@ class KeyValue(Generic[T]):
         except NotFound:
             return
 
-    async def _ensure(self) -> None:
+    async def ensure(self) -> None:
+        """Make the bucket if it is absent."""
         await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
 
     async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
@@ -143,7 +144,7 @@ class KeyValue(Generic[T]):
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
-            await self._ensure()  # then there was nothing, or an election
+            await self.ensure()  # then there was nothing, or an election
             return self._stored(key, await self._jetstream.last_message(self._stream, subject))
         if status_of(reply.block) == 404:
             return None
@@ -169,7 +170,7 @@ class KeyValue(Generic[T]):
         return self._made(key, delivery.headers, delivery.payload, delivery.stream_seq, delivery.stored)
 
     async def _reader(self, pattern: str, policy: str, *, headers_only: bool = False) -> Reader:
-        await self._ensure()
+        await self.ensure()
         return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, headers_only=headers_only)
 
     async def _present(self, pattern: str, policy: str, *, headers_only: bool = False) -> AsyncIterator[Entry[T]]:

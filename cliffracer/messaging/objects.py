@@ -59,7 +59,7 @@ class ObjectStore:
         self._stream = f"OBJ_{self.bucket}"
         self._chunks = f"$O.{self.bucket}.C."
         self._metas = f"$O.{self.bucket}.M."
-        self._publisher = Publisher(jetstream, recover=self._ensure)
+        self._publisher = Publisher(jetstream, recover=self.ensure)
         self._config = StreamConfig(
             name=self._stream,
             subjects=[f"{self._chunks}>", f"{self._metas}>"],
@@ -127,7 +127,7 @@ class ObjectStore:
 
     async def list(self) -> list[ObjectInfo]:
         """Return what is known of all objects."""
-        await self._ensure()
+        await self.ensure()
         async with Reader(self._jetstream, self._stream, [f"{self._metas}>"], {"deliver_policy": "last_per_subject"}) as reader:
             found = [msgspec.json.decode(delivery.payload, type=ObjectInfo) async for delivery in reader.present()]
         return [info for info in found if not info.deleted]
@@ -145,7 +145,8 @@ class ObjectStore:
         except NotFound:
             return
 
-    async def _ensure(self) -> StreamInfo:
+    async def ensure(self) -> StreamInfo:
+        """Make the bucket if it is absent."""
         return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
 
     def _meta(self, name: str) -> str:

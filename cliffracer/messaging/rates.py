@@ -36,7 +36,8 @@ class Allowances:
         now = self._now()
         window = int(now / rate.seconds)
         ends = (window + 1) * rate.seconds
-        key = hashlib.sha256(f"{name} {rate.calls}/{rate.seconds} {window}".encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        digest = hashlib.sha256(f"{name} {rate.calls}/{rate.seconds} {window}".encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        key = f"{name.partition('.')[0]}.{digest}"  # under the service's name, so that NATS can keep others away
         if not self._use(key):
             lock = self._asking.setdefault(key, asyncio.Lock())
             async with lock:

@@ -239,7 +239,7 @@ class RpcServer:
         self._running: dict[bytes, Context] = {}
         self._subscriptions: list[Subscription] = []
         self._others: list[Subscription] = []
-        self.local = f"{subjects.prefix}cliffracer.local.{new_id()}."
+        self.local = f"{subjects.local(service)}{new_id()}."
         """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
         self.endpoints: list[RpcEndpoint] = []
         self._large = Claims(JetStream(bus), subjects.namespace, "calls")

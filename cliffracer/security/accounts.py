@@ -18,7 +18,7 @@ from cliffracer.security.browser import LASTS
 from cliffracer.security.guards import public, requires
 from cliffracer.security.identity import Identity
 from cliffracer.security.passwords import Passwords
-from cliffracer.security.sessions import Account, Sessions, Signed, make_tables
+from cliffracer.security.sessions import Account, ResetAsked, Sessions, Signed, make_tables
 from cliffracer.settings import Settings
 from cliffracer.wire.origins import is_foreign
 
@@ -63,7 +63,7 @@ class Accounts:
 
     def group(self, app: Any) -> Group:
         """Return the handlers, for `App.use`."""
-        group = Group("accounts", prefix=self._prefix)
+        group = Group("accounts", prefix=self._prefix, emits=[ResetAsked])
         _provide(group)
         _sign_in(group)
         _signed_in(group)

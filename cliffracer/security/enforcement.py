@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.app import Frozen
 from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, Value, where
 from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
+from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.provisions import key_of
 from cliffracer.security.authority import Authority, configured

@@ -4,7 +4,9 @@ nats-py writes subjects to the socket as they are, so one that holds a space or 
 injection. Everything that reaches the socket passes one of the checks here.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 
 MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line of 4,096
 _LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
@@ -114,7 +116,20 @@ class Subjects:
         """Where callers of a service say that they gave up."""
         return f"{self.prefix}cliffracer.cancel.{service}"
 
+    def local(self, service: str) -> str:
+        """How the subjects begin on which a service answers its own process while it drains."""
+        return f"{self.prefix}cliffracer.local.{service}."
 
+
+def inbox_prefix(namespace: str, services: Iterable[str]) -> str:
+    """Return how the inboxes begin of a process that runs these services: a name of theirs, so that nobody else may listen there."""
+    name = named_within(namespace, "-".join(services))
+    if len(name) > _LONGEST_INBOX:
+        name = f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"_INBOX_{name}"
+
+
+_LONGEST_INBOX = 57  # with what stands before it a name, of 64 characters
 _INBOXES = (b"_INBOX.", b"_INBOX_", b"_R_.")
 
 

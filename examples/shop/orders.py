@@ -9,7 +9,14 @@ from msgspec import Meta, Struct
 
 from cliffracer import App, Database, Event, Model, Repository, ServiceError, provided
 
-app = App("orders", version="1.0.0", description="takes orders")
+app = App(
+    "orders",
+    version="1.0.0",
+    description="takes orders",
+    calls=["inventory.reserve", "inventory.release", "payments.charge"],  # all that it does to others: cliffracer permissions
+    emits=["order.changed"],
+    follows=["order.changed"],
+)
 inventory = app.service("inventory", timeout=5)
 payments = app.service("payments", timeout=5)
 

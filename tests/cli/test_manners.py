@@ -62,7 +62,7 @@ def test_every_command_is_described_once(tmp_path):
     """The list of commands has each with the words of its own help."""
     listed = cliffracer("--help", cwd=tmp_path).out
     for name, (_, text) in COMMANDS.items():
-        assert f"  {name.ljust(10)}  {text}\n" in listed
+        assert f"  {name.ljust(11)}  {text}\n" in listed
         assert cli.get_command(None, name).short_help == text
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from math import inf
 
-from cliffracer.errors import DeadlineExceeded, Forbidden, ServiceError, Unavailable
+from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
 
 _TICK = 0.02  # seconds between two sweeps, at least
@@ -89,7 +89,8 @@ class Mux:
         """Fail the requests to a subject that the server does not let us publish to; it says so without naming the request."""
         for future, _, asked in self._waiting.values():
             if not future.done() and _text(asked).lower() == subject.lower():
-                future.set_exception(Forbidden(f"the NATS permissions of this service do not allow publishing to {_text(asked)}"))
+                text = f"the NATS permissions of this service do not allow publishing to {_text(asked)}"
+                future.set_exception(Forbidden(text, reason=NOT_PERMITTED))
 
     def close(self) -> None:
         """Fail everything that waits."""

@@ -1,0 +1,72 @@
+"""``cliffracer permissions`` and ``cliffracer provision``: what apps may do where they run, and what has to be there."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from cliffracer.cli.deploy import yaml
+from cliffracer.cli.loading import load_apps
+from cliffracer.cli.output import good, odd, print_json, print_table, say
+from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.errors import SetupError
+from cliffracer.permissions import nats, network, provision, sql
+from cliffracer.permissions.needs import Process, processes
+from cliffracer.settings import Settings
+
+_POLICIES = """\
+# Who may reach whom, written by `cliffracer permissions` from what the services declare.
+# Pods of NATS and PostgreSQL are those labelled app: nats and app: postgres.
+"""
+
+
+def permissions(*, apps: tuple[str, ...], form: str, together: bool, output: str | None, as_json: bool) -> None:
+    """Print or write them."""
+    settings = Settings.load()
+    found = processes([app.freeze() for app in load_apps(apps)], settings, together=together)
+    if as_json:
+        print_json(_values(form, found, settings))
+        return
+    text = _text(form, found, settings)
+    for note in (note for process in found if form == "nats" for note in nats.permissions_of(process).notes):
+        say(f"{odd('note')}  {note}", err=True)
+    if output is None:
+        say(text.rstrip())
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
+    say(f"{good('written')} {output}", err=True)
+
+
+def _text(form: str, found: list[Process], settings: Settings) -> str:
+    if form == "sql":
+        return sql.grants(found)
+    if form == "k8s":
+        return _POLICIES + "".join("---\n" + "\n".join(yaml(policy)) + "\n" for policy in network.policies(found, settings))
+    return nats.configuration([nats.permissions_of(process) for process in found])
+
+
+def _values(form: str, found: list[Process], settings: Settings) -> object:
+    if form == "sql":
+        return sql.grants(found).splitlines()
+    if form == "k8s":
+        return network.policies(found, settings)
+    return [msgspec.to_builtins(nats.permissions_of(process)) for process in found]
+
+
+def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
+    """Make it, and say what is there."""
+    settings = reach_settings()
+    needs = [process.apps[0] for process in processes([app.freeze() for app in load_apps(apps)], settings, together=False)]
+
+    async def run() -> list[provision.Provided]:
+        async with reached(settings) as client:
+            return await provision.provision(client.link.bus, needs)
+
+    found = asyncio.run(run())
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["kind", "name", "for"], [[one.kind, one.name, one.service] for one in found], empty="Nothing is needed.")

@@ -1,0 +1,45 @@
+"""All that an app declares, as one value: what a runtime serves, and what commands look at."""
+
+from typing import TypeVar
+
+import msgspec
+
+from cliffracer import declarations
+from cliffracer.bounds import Bounds
+from cliffracer.checking import Declared
+from cliffracer.declarations import Function, HealthCheck, Provider, Value
+
+T = TypeVar("T")
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """All that an app declares, groups included and checked: what a runtime serves."""
+
+    name: str
+    version: str
+    description: str
+    declared: tuple[Declared, ...]
+    providers: tuple[Provider, ...]
+    middlewares: tuple[Function, ...]
+    mappings: tuple[declarations.Mapping, ...]
+    startup: tuple[Function, ...]
+    shutdown: tuple[Function, ...]
+    checks: tuple[HealthCheck, ...]
+    accesses: tuple[Function, ...]
+    statics: tuple[declarations.Static, ...]
+    models: tuple[type, ...]
+    """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
+    bounds: Bounds = Bounds()
+    """What it says that it does to others."""
+    proxies: tuple[str, ...] = ()
+    """The services that it has asked for by ``app.service(...)``."""
+
+    @property
+    def others(self) -> list[Function]:
+        """Return the functions beside handlers that are provided with something: providers, hooks, health checks."""
+        providers = [p.function for p in self.providers if not isinstance(p.function, Value)]
+        return [*providers, *self.startup, *self.shutdown, *(check.function for check in self.checks)]
+
+    def of(self, kind: type[T]) -> list[tuple[T, Declared]]:
+        """Return the records of one kind, each with its declaration."""
+        return [(d.record, d) for d in self.declared if isinstance(d.record, kind)]

@@ -1,0 +1,116 @@
+"""Every feature that uses NATS, under permissions derived from its declaration, in a namespace: nothing is refused."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import websockets
+from loguru import logger
+
+from cliffracer import Settings, connect_async
+from cliffracer.messaging.bus import connect
+from cliffracer.permissions.nats import configuration, permissions_of, variable
+from cliffracer.permissions.needs import Needs, processes
+from cliffracer.permissions.provision import provision
+from cliffracer.runtime import Running, running
+from cliffracer.security.authority import tokens_of
+from tests.permissions import everything
+from tests.permissions.everything import LARGE, app, happened, other
+from tests.security.corpus import KEY
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+NAMESPACE = "stage"
+
+
+def settings(url: str, user: str) -> Settings:
+    return Settings(
+        env="production", namespace=NAMESPACE, nats_url=url, nats_user=user, nats_password=f"{user}-password", wait=5.0,
+        http_host="127.0.0.1", http_port=0, auth_secret_key=KEY,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def server() -> Iterator[NatsServer]:
+    """A nats-server with the users of both services."""
+    given = Settings(namespace=NAMESPACE, auth_secret_key=KEY)
+    found = processes([app.freeze(), other.freeze()], given, together=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for user in ("every-thing", "other", "deploy"):
+            patch.setenv(variable(user), f"{user}-password")
+        with NatsServer(configuration([permissions_of(process) for process in found]), jetstream=True) as up:
+            yield up
+
+
+@pytest.fixture
+async def up(server: NatsServer) -> AsyncIterator[tuple[Running, list[str]]]:
+    """Both services, each as its own user, and what was logged as a warning."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="WARNING")
+    deploying = settings(server.url, "deploy")
+    bus = await connect(deploying, name="deploy")
+    made = await provision(bus, [Needs(app.freeze(), deploying), Needs(other.freeze(), deploying)])
+    assert made == await provision(bus, [Needs(app.freeze(), deploying), Needs(other.freeze(), deploying)])
+    await bus.close()
+    happened.clear()
+    async with running(other, settings(server.url, "other")), running(app, settings(server.url, "every-thing")) as one:
+        yield one, lines
+    logger.remove(sink)
+
+
+async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]]) -> None:
+    """RPC, streams, one-way calls, events of every kind, stores, locks, timers, rooms, rates, large payloads, revocation."""
+    one, lines = up
+    token = tokens_of(one.settings).issue("ada", ttl=60)
+    async with connect_async(settings=settings(server.url, "deploy"), token=token) as client:
+        service = client.service("every-thing", timeout=20)
+        assert await service.known() == "ada"
+        assert await service.use_stores() == [1, None, ["a", "b"], 300_000, []]
+        assert await service.use_others() == ["x", LARGE, sum(range(100))]
+        await service.use_events()
+    async with websockets.connect(one.addresses[0].replace("http", "ws") + "/room") as socket:
+        await socket.send(json.dumps("hello"))
+        assert json.loads(await socket.recv()) == "hello"
+    wanted = ["fed", ("durable", "z" * 20), ("other", "z" * 20), ("durable", "later"), ("batch", "many"), ("core", "core"),
+              ("core", "each"), "tick", "led"]  # fmt: skip
+    await eventually(lambda: all(one in happened for one in wanted), within=30)
+    await everything.tick()
+    authority = one.services[0].assembly.rules.authority
+    dead = one.services[0].emitter.dead
+    await eventually(lambda: any("gave up on" in line for line in lines), within=10)
+    assert authority.revocations is not None
+    assert dead.stream == "stage_DEAD"
+    assert [line for line in lines if "NATS refuses" in line or "permissions violation" in line.lower()] == []
+
+
+def test_one_process_for_all() -> None:
+    """Services that run together share one user, with what both need and an inbox of their own."""
+    given = Settings(namespace=NAMESPACE)
+    (process,) = processes([app.freeze(), other.freeze()], given, together=True)
+    found = permissions_of(process)
+    assert found.user == "every-thing-other"
+    assert "_INBOX_stage_every-thing-other.>" in found.subscribe
+    assert {"stage.other.echo other", "stage.every-thing.known every-thing"} <= set(found.subscribe)
+    assert "stage.cliffracer.local.other.*.echo" in found.publish
+
+
+def test_what_is_not_said_is_noted() -> None:
+    """Whoever reads the permissions is told what an app did not say, and that it may not do it."""
+    from cliffracer import App
+
+    silent = App("silent")
+    silent.service("payments")
+    (process,) = processes([silent.freeze()], Settings(), together=False)
+    found = permissions_of(process)
+    assert "silent: it does not say which methods it calls, so it may call all of payments" in found.notes
+    assert "silent: it may do nothing of what it does not say: App('silent', emits=[...], follows=[...])" in found.notes
+    assert "payments.*" in found.publish
+    assert "# silent: it may do nothing" in configuration([found])
+
+
+def test_an_empty_list_allows_nothing() -> None:
+    """nats-server takes an empty allow list for no limit, so that it is never written."""
+    from cliffracer import App
+
+    (process,) = processes([App("quiet", calls=[], emits=[], follows=[]).freeze()], Settings(), together=False)
+    assert 'publish: { deny: [">"] }' in configuration([permissions_of(process)])

@@ -1,0 +1,139 @@
+"""What an app says that it does to others holds in its own process too, so that a test finds what permissions would refuse."""
+
+from collections.abc import Callable
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cliffracer import Accounts, App, Event, Group, SetupError
+from cliffracer.cli.main import cli
+from cliffracer.testing import running
+
+
+class Placed(Event, subject="order.placed"):
+    number: int
+
+
+inventory = App("inventory")
+
+
+@inventory.rpc
+async def reserve(number: int) -> int:
+    return number
+
+
+@inventory.rpc
+async def count() -> int:
+    return 0
+
+
+def orders(**said: Any) -> App:
+    app = App("orders", **said)
+    stock = app.service("inventory")
+
+    async def locked() -> None:
+        async with app.lock("x", wait=1):
+            return
+
+    acts: dict[str, Callable[[], Any]] = {
+        "reserve": lambda: stock.reserve(number=1),
+        "reserve by function": lambda: app.call(reserve, number=2),
+        "count": lambda: stock.count(),  # noqa: PLW0108 - looking it up is what is refused
+        "send": lambda: stock.send.count(),  # noqa: PLW0108 - the same
+        "emit": lambda: app.emit(Placed(7)),
+        "emit another": lambda: app.emit("order.lost"),
+        "delay": lambda: app.emit(Placed(7), delay=60),
+        "lock": locked,
+        "room": lambda: app.sockets.to("x").send(1),
+        "follow": lambda: anext(app.events("order.*")),
+    }
+
+    @app.rpc
+    async def act(what: str) -> Any:
+        return await acts[what]()
+
+    return app
+
+
+SAID: dict[str, Any] = {"calls": [reserve], "emits": [Placed], "follows": ["order.placed"], "uses": []}
+
+
+@pytest.mark.parametrize(
+    ("what", "cure"),
+    [
+        ("count", "calls=[..., 'inventory.count']"), ("send", "calls=[..., 'inventory.count']"),
+        ("emit another", "emits=[..., 'order.lost']"), ("delay", "uses=[..., 'delays']"), ("lock", "uses=[..., 'locks']"),
+        ("room", "uses=[..., 'rooms']"),
+        ("follow", "follows=[..., 'order.*']"),
+    ],
+)  # fmt: skip
+async def test_what_is_not_said_fails(what: str, cure: str) -> None:
+    """An undeclared call, event, feed, delay, lock or room is refused before it is sent, and the error says what to add."""
+    app = orders(**SAID)
+    handler = app.declared[0].record.function
+    async with running(app, inventory):
+        with pytest.raises(SetupError) as refused:
+            await handler(what)
+    assert cure in str(refused.value)
+
+
+async def test_what_is_said_works() -> None:
+    """What is declared is done; and an app that says nothing is held to nothing."""
+    async with running(orders(**SAID), inventory) as t:
+        assert [await t.call("act", what=what) for what in ("reserve", "reserve by function")] == [1, 2]
+        await t.call("act", what="emit")
+        assert t.emitted("order.placed")[0].data == {"number": 7}
+    async with running(orders(), inventory) as t:
+        for what in ("reserve", "count", "send", "emit", "emit another", "delay", "lock", "room"):
+            await t.call("act", what=what)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"calls": ["in ventory.x"]}, "is no name"), ({"calls": [print]}, "is no RPC"), ({"emits": ["a..b"]}, "is no subject pattern"),
+        ({"emits": [Event]}, "has no subject"), ({"follows": ["a b"]}, "is no subject pattern"),
+        ({"uses": ["magic"]}, "it can be delays, large"),
+    ],
+)  # fmt: skip
+def test_bad_words(said: dict[str, Any], message: str) -> None:
+    """What cannot be meant is told when the app is read."""
+    with pytest.raises(SetupError, match=message):
+        App("orders", **said).freeze()
+
+
+def test_groups_say_what_they_emit() -> None:
+    """A part that is included brings what it emits, as accounts do."""
+    app = App("members", emits=["a"])
+    app.use(Accounts())
+    app.include(Group("part", emits=["b.*"]))
+    assert app.freeze().bounds.emits == ("a", "accounts.reset_asked", "b.*")
+
+
+def test_network_policies() -> None:
+    """They are valid for Kubernetes; who has no HTTP takes nothing in, and only clients reach NATS and PostgreSQL."""
+    done = CliRunner().invoke(cli, ["permissions", "examples.shop", "--format", "k8s"])
+    assert done.exit_code == 0, done.output
+    found = {document["metadata"]["name"]: document for document in yaml.safe_load_all(done.output)}
+    for document in found.values():
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    assert found["payments"]["spec"]["ingress"] == []
+    assert found["orders"]["spec"]["ingress"][0]["ports"][0]["port"] == 8000
+    clients = found["postgres-clients"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    assert clients == ["inventory", "notifications", "orders", "payments"]
+
+
+def test_as_json_and_into_a_file(tmp_path: Any) -> None:
+    """Every format is there for programs, and can be written to a file."""
+    for form in ("nats", "sql", "k8s"):
+        done = CliRunner().invoke(cli, ["permissions", "examples.shop", "--format", form, "--json"])
+        assert done.exit_code == 0
+        assert isinstance(yaml.safe_load(done.stdout), list)
+    target = tmp_path / "nats.conf"
+    assert CliRunner().invoke(cli, ["permissions", "examples.shop", "-o", str(target)]).exit_code == 0
+    assert "NATS_PASSWORD_ORDERS" in target.read_text()
+    missing = CliRunner().invoke(cli, ["permissions", "examples.shop", "-o", str(tmp_path / "no" / "x")])
+    assert "cannot be written" in str(missing.exception)
