@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from cliffracer.app import Frozen
 from cliffracer.declarations import Rpc, Subscription
 from cliffracer.events import Event
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.described import described
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.schema import canonical, schema

@@ -20,7 +20,7 @@ from cliffracer.wire.subjects import inbox_prefix, named_within
 
 DEPLOY = "deploy"
 """The user without limits, who provisions."""
-VERBS = ("PING", "INFO", "STATS", "SCHEMA")
+VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE")
 _ANSWER_WITHIN = 120  # seconds in which NATS lets a request be answered; who reads a stream renews it
 _SLACK = 10
 
