@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.charts import bars
 from benchmarks.footprint import Footprint
+from benchmarks.identity.__main__ import calls_of
 from benchmarks.load.http import Crowd
 from benchmarks.load.nats import Connection, Requester, Responder, connect
 from benchmarks.load.result import Result
@@ -164,3 +165,11 @@ def test_chart_is_well_formed() -> None:
     """The chart is XML whatever the labels hold, and shows a missing figure as one."""
     root = ET.fromstring(bars("a < b & c", [("<peer>", 2.0), ("Cliffracer", 1.0), ("gone", None)]))
     assert [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")][-1] == "failed or absent"
+
+
+async def test_what_a_rule_adds_is_measured_over_right_answers(url: str) -> None:
+    """Calls with a token and without are answered by receipts, and each has its figures."""
+    table = await calls_of(url, rounds=1, calls=128)
+    assert [row.label for row in table.rows] == ["no rule", "@requires, HS256", "@requires, EdDSA"]
+    assert all(row.cpu[0] > 0 for row in table.rows)
+    assert "Added per call" in table.note
