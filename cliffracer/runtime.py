@@ -99,7 +99,7 @@ async def running(
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
         inside = {name: subject for service in services for name, subject in service.inside.items()}
         for service in services:
-            service.link.locals = inside
+            service.link.locals, service.health = inside, health
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)

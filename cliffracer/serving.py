@@ -18,6 +18,7 @@ from cliffracer.cron import Cron
 from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, failed_at_start, refuse
 from cliffracer.declarations import Timer as TimerRecord
+from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Handler, invoke
@@ -38,6 +39,7 @@ from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.tracing import tracing
+from cliffracer.observability.health import Health
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
@@ -76,6 +78,8 @@ class Service:
         self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self.link.spans = self.assembly.spans
         self.assembly.link = self.link
+        self.health = Health(frozen.name)
+        """What this process looks at, all its services together; the runtime's."""
         self._clock = clock
         self._bus = bus
         self._settings = settings
@@ -237,6 +241,9 @@ class Service:
         policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
         return {} if policy is None else {"policy": str(policy)}
 
+    async def _detailed(self) -> dict[str, Any]:
+        return await detail(self.assembly, self.health, self._settings, [timer for timer in self._timers if not isinstance(timer, Leader)])
+
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
             record.name: described(d.signature.arguments(), d.signature.returns) | self._policy(record)
@@ -258,6 +265,7 @@ class Service:
             spans=self.assembly.spans,
             others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),
+            detail=self._detailed,
         )
 
 

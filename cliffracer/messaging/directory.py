@@ -70,6 +70,22 @@ class Remembered(msgspec.Struct):
     spans: list[Span] = []
 
 
+class Detail(msgspec.Struct):
+    """One replica looked at closely, as DETAIL tells; see `cliffracer.detail`."""
+
+    name: str = ""
+    id: str = ""
+    version: str = ""
+    env: str = ""
+    namespace: str = ""
+    handlers: list[dict[str, Any]] = []
+    timers: list[dict[str, Any]] = []
+    health: list[dict[str, Any]] = []
+    settings: list[dict[str, Any]] = []
+    draining: bool = False
+    error: str = ""
+
+
 class _Schemas(msgspec.Struct):
     endpoints: dict[str, dict[str, str]] = {}
 

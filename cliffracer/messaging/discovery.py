@@ -1,11 +1,14 @@
 """Answers discovery as NATS micro does (ADR-32), so that ``nats micro ls``, ``info`` and ``stats`` know our services."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from cliffracer.errors import Unavailable
 from cliffracer.invoke import Handler
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.rpc import RpcEndpoint
@@ -15,7 +18,8 @@ from cliffracer.wire.subjects import Subjects
 
 PREFIX = "io.nats.micro.v1."
 _LONGEST_ID = 128
-VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE", "CONTRACT")
+_MOST_ASKING = 100  # who wait for one look; more are not answered
+VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE", "CONTRACT", "DETAIL")
 """What is answered; the first three are ADR-32's."""
 
 
@@ -25,7 +29,8 @@ class Discovery:
     INFO has each endpoint's JSON Schemas and their hash in its metadata; where that would be more than one message holds, the
     hashes alone, and ``$SRV.SCHEMA.<name>`` answers the schemas of one endpoint, whose name is the payload. ``$SRV.TRACE`` answers what
     is remembered of a trace, whose id (or correlation id, or how that begins) is the payload; of the last calls where there is none.
-    ``$SRV.CONTRACT`` answers what `cliffracer.contract` tells.
+    ``$SRV.CONTRACT`` answers what `cliffracer.contract` tells, ``$SRV.DETAIL`` what `cliffracer.detail` does: handlers with their figures,
+    timers, health and where each setting comes from.
     """
 
     def __init__(
@@ -43,7 +48,11 @@ class Discovery:
         spans: Spans,
         others: Sequence[Handler],
         contract: Callable[[], dict[str, Any]],
+        detail: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
+        self._detailed = detail
+        self._asked: asyncio.Task[None] | None = None
+        self._waiting: list[bytes] = []
         self._contracted = contract
         self._spans = spans
         self._others = others
@@ -58,17 +67,20 @@ class Discovery:
 
     async def start(self) -> None:
         """Subscribe to every discovery subject."""
-        answers = (self._ping, self._info, self._stats, self._schema, self._trace, self._contract)
-        for verb, answer in zip(VERBS, answers, strict=True):
+        answers = map(self._answering, (self._ping, self._info, self._stats, self._schema, self._trace, self._contract))
+        for verb, receive in zip(VERBS, (*answers, self._detail), strict=True):
             for name, id in (("", ""), (self._who["name"], ""), (self._who["name"], self._who["id"])):  # noqa: A001 - ADR-32's word
                 subject = self._subjects.discovery(verb, name, id)
-                self._subscriptions.append(await self._bus.subscribe(subject, self._answering(answer)))
+                self._subscriptions.append(await self._bus.subscribe(subject, receive))
 
     async def close(self) -> None:
         """Answer no more."""
         for subscription in self._subscriptions:
             await subscription.close()
         self._subscriptions.clear()
+        if self._asked is not None:
+            self._asked.cancel()
+            await asyncio.wait([self._asked])
 
     def _answering(self, answer: Any) -> Any:
         def receive(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
@@ -116,6 +128,24 @@ class Discovery:
         if len(whole) > self._bus.max_payload:
             whole = self._encoded("contract", calls=found["calls"], error="its schemas are too large for one message")
         return whole
+
+    def _detail(self, _subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        """Answer DETAIL, which takes a look: all who ask meanwhile get the same answer."""
+        if not reply.startswith(b"_INBOX") or len(self._waiting) >= _MOST_ASKING:
+            return
+        self._waiting.append(reply)
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.get_running_loop().create_task(self._look(), name=f"detail of {self._who['name']}")
+
+    async def _look(self) -> None:
+        while self._waiting:
+            body = self._encoded("detail", **await self._detailed())
+            if len(body) > self._bus.max_payload:
+                body = self._encoded("detail", error="too large for one message")
+            waiting, self._waiting = self._waiting, []
+            for reply in waiting:
+                with suppress(Unavailable):  # NATS is away, and so is who asked
+                    self._bus.publish(reply, body)
 
     def _trace(self, payload: bytes) -> bytes:
         spans = self._spans.find(payload[:_LONGEST_ID].decode("utf-8", "replace").strip())
