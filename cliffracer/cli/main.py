@@ -31,6 +31,7 @@ SECTIONS = {
         "services": ("looking", "List the services that run now."),
         "top": ("looking", "Watch the services that run now."),
         "trace": ("looking", "Show where the time of one call went."),
+        "console": ("looking", "Look at everything that runs, in a browser."),
         "health": ("looking", "Ask a service over HTTP whether it is ready."),
         "config": ("looking", "Show every setting and where it comes from."),
         "doctor": ("looking", "Find what is wrong with this set-up."),

@@ -29,21 +29,22 @@ def protective(images: str = "") -> Headers:
 class Asset:
     """One file, answered from memory; a browser asks again each time, and is told when it has it already."""
 
-    def __init__(self, body: bytes, suffix: str, *, images: str = "") -> None:
+    def __init__(self, body: bytes, suffix: str, *, images: str = "", status: int = 200) -> None:
         self._body = body
+        self._status = status
         self._tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'.encode()
         kind = f"{_KINDS[suffix]}; charset=utf-8".encode()
         self._headers = [(b"content-type", kind), (b"cache-control", b"no-cache"), (b"etag", self._tag), *protective(images)]
 
     @classmethod
-    def of(cls, path: Path, *, images: str = "", **words: str) -> "Asset":
+    def of(cls, path: Path, *, words: Mapping[str, str] | None = None, images: str = "", status: int = 200) -> "Asset":
         """Read a file; ``{name}`` in it stands for one of the words."""
         body = path.read_bytes()
-        for name, word in words.items():
+        for name, word in (words or {}).items():
             body = body.replace(f"{{{name}}}".encode(), word.encode())
-        return cls(body, path.suffix, images=images)
+        return cls(body, path.suffix, images=images, status=status)
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
         known = any(name == b"if-none-match" and value == self._tag for name, value in scope["headers"])
-        await send_body(send, 304 if known else 200, b"" if known else self._body, self._headers, correlation_of(scope))
+        await send_body(send, 304 if known else self._status, b"" if known else self._body, self._headers, correlation_of(scope))

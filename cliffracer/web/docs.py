@@ -16,7 +16,10 @@ from cliffracer.web.answers import correlation_of, send_problem
 from cliffracer.web.assets import PAGES, Asset
 from cliffracer.web.bridge import CallBridge, EmitBridge
 
-_FILES = ("base.css", "docs.css", "docs.js", "dom.js", "entries.js", "form.js", "mark.svg", "operation.js", "try.js")
+_FILES = (
+    *("base.css", "docs.css", "mark.svg"),
+    *(f"{name}.js" for name in ("commands", "docs", "dom", "entries", "form", "operation", "schema", "try")),
+)
 _SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")
 _INLINE = " data:"  # the icons in Swagger UI's style sheet
 
@@ -50,7 +53,10 @@ def pages(settings: Settings) -> dict[str, Any]:
     """Return what is read: the page, its files, and Swagger UI or what says how to get it."""
     swagger = swagger_folder()
     words = {"bridge": "1" if settings.env == "development" else "", "swagger": "1" if swagger else ""}
-    found: dict[str, Any] = {"/docs": Asset.of(PAGES / "docs.html", **words), **{f"/docs/{name}": Lazy(PAGES / name) for name in _FILES}}
+    found: dict[str, Any] = {
+        "/docs": Asset.of(PAGES / "docs.html", words=words),
+        **{f"/docs/{name}": Lazy(PAGES / name) for name in _FILES},
+    }
     if swagger is None:
         return {**found, "/docs/swagger": Missing()}
     found |= {"/docs/swagger": Lazy(PAGES / "swagger.html", _INLINE), "/docs/swagger.js": Lazy(PAGES / "swagger.js")}

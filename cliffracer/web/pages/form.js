@@ -34,6 +34,13 @@ export function words(schema, root) {
   return [kind, ...bounds].join(" ");
 }
 
+// The fields of an object: those that must be given first, in the order in which they are named.
+export function fieldsOf(s) {
+  const needed = s.required ?? [];
+  const place = (name) => (needed.includes(name) ? needed.indexOf(name) : needed.length);
+  return Object.entries(s.properties ?? {}).sort(([a], [b]) => place(a) - place(b));
+}
+
 export function form(schema, root = schema, initial = undefined) {
   const whole = h("div.stack");
   let control = build(schema, { root, path: "", required: true, initial, top: true });
@@ -164,7 +171,7 @@ function text(s, at) {
 function object(s, at) {
   if (!at.required && at.initial === undefined) return later(() => object(s, { ...at, required: true, removable: true }), "Add", at);
   const needed = new Set(s.required ?? []);
-  const fields = Object.entries(s.properties).map(([name, schema]) => {
+  const fields = fieldsOf(s).map(([name, schema]) => {
     const path = at.path ? `${at.path}.${name}` : name;
     return [name, field(name, schema, { root: at.root, path, required: needed.has(name), initial: at.initial?.[name] })];
   });

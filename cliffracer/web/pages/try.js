@@ -1,4 +1,5 @@
 // Forms that try an operation, and what came back.
+import { called, emitted, quoted } from "./commands.js";
 import { copier, h, json, told } from "./dom.js";
 import { field, form, resolve } from "./form.js";
 
@@ -145,10 +146,6 @@ function shown(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-function quoted(text) {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
 function bridged(path, body, token) {
   return [path, { method: "POST", headers: { "Content-Type": "application/json", "X-Cliffracer": "docs", ...authorized(token) }, body: JSON.stringify(body) }];
 }
@@ -160,7 +157,7 @@ function unbridged(what) {
 export function tryRpc(entry, token) {
   const made = form(entry.request, entry.root);
   const answer = h("div.answer");
-  const command = () => `cliffracer call ${entry.service}.${entry.name}${Object.entries(made.value() ?? {}).map(([name, value]) => " " + (typeof value === "string" && !/^[@\d\s-]|^(true|false|null)$|^$/.test(value) ? quoted(`${name}=${value}`) : quoted(`${name}:=${JSON.stringify(value)}`))).join("")}${entry.streams ? " --stream" : ""}`;
+  const command = () => called(entry.service, entry.name, made.value() ?? {}, entry.streams);
   const request = () => bridged("docs/call", { service: entry.service, method: entry.name, arguments: made.value() ?? {} }, token);
   const copies = [["Copy as command", command]];
   const actions = BRIDGE ? buttons("Call", (stop) => send(answer, stop, made.show, request), copies) : buttons("Call", () => {}, copies).slice(2);
@@ -174,7 +171,7 @@ export function tryEvent(entry, token) {
   const answer = h("div.answer");
   const name = () => (subject ? subject.value() : entry.path);
   const request = () => bridged("docs/emit", { subject: name(), data: made.value() ?? null }, token);
-  const command = () => `cliffracer emit ${quoted(name())} ${quoted(JSON.stringify(made.value() ?? null))}`;
+  const command = () => emitted(name(), made.value() ?? null);
   const copies = [["Copy as command", command]];
   const actions = BRIDGE ? buttons("Emit", (stop) => send(answer, stop, made.show, request), copies) : buttons("Emit", () => {}, copies).slice(2);
   const title = "Emit one";

@@ -1,0 +1,42 @@
+"""``cliffracer console``: serves the console on this machine until Ctrl-C."""
+
+import asyncio
+import contextlib
+import signal
+import webbrowser
+from collections.abc import Callable
+
+from cliffracer.cli.output import print_line, say, soft, strong
+from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.console.application import opened
+from cliffracer.web.ports import bind
+
+
+def console(*, port: int, open_browser: bool, read_only: bool, as_json: bool) -> None:
+    """Serve it."""
+    settings = reach_settings()
+    bound = bind("127.0.0.1", port)
+
+    async def run() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        async with reached(settings) as client, opened(client, settings, bound, read_only=read_only, told=_again(as_json=as_json)) as door:
+            if as_json:
+                print_line({"address": door.address})
+            else:
+                only = " (it only reads: this is production)" if settings.env == "production" else " (it only reads)" if read_only else ""
+                say(f"\n  {strong('console')} {soft(looked_at(settings) + only)}\n\n  {strong(door.address)}\n")
+                say(f"  {soft('The address is good once, for one browser on this machine. Ctrl-C stops.')}\n")
+            if open_browser:
+                await asyncio.to_thread(webbrowser.open, door.address)
+            await stopped.wait()
+
+    with contextlib.closing(bound):
+        asyncio.run(run())
+
+
+def _again(*, as_json: bool) -> Callable[[str], None]:
+    """Return what prints the next address when one was used."""
+    return lambda address: print_line({"address": address}) if as_json else say(soft(f"  for another browser: {address}"))

@@ -1,0 +1,190 @@
+"""Who runs, as discovery tells: figures every few seconds for all, everything for one; shared by all who look."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from cliffracer.client import AsyncClient
+from cliffracer.errors import NotFound
+from cliffracer.messaging.directory import Detail, Figures, Info, Stats
+
+_FRESH = 1.5  # seconds that one look is good for
+_PATIENCE = 0.3  # for the last of many replicas
+_LATE = 2.5  # for replicas whose health checks take their time
+_SEVERAL = 8  # unknown services that are asked one by one
+Row = dict[str, Any]
+
+
+class Lookout:
+    """Asks when somebody looks; what cannot change, INFO, once per replica."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._directory = client.directory
+        self._infos: dict[str, Info] = {}
+        self._rows: list[Row] = []
+        self._details: list[Detail] = []
+        self._counts: dict[str, tuple[float, int, int]] = {}
+        self._looked = self._asked = float("-inf")
+        self._looking, self._asking = asyncio.Lock(), asyncio.Lock()
+
+    async def services(self) -> list[Row]:
+        """Return one row per service: its replicas together, calls and errors a second since the last look."""
+        async with self._looking:
+            if time.monotonic() - self._looked > _FRESH:
+                stats: list[Stats] = await self._patiently("STATS", "", Stats)
+                await self._learn(stats)
+                self._rows = self._rated(stats, time.monotonic())
+                self._looked = time.monotonic()
+            return self._rows
+
+    async def details(self) -> list[Detail]:
+        """Return what every replica tells of itself: timers, health, settings."""
+        async with self._asking:
+            if time.monotonic() - self._asked > _FRESH:
+                self._details = await self._directory.ask("DETAIL", kind=Detail, patience=_PATIENCE)
+                self._asked = time.monotonic()
+            return self._details
+
+    async def service(self, name: str) -> Row:
+        """Return everything about one service; `NotFound` if it does not run."""
+        asked = self._directory.ask
+        infos, stats, details = await asyncio.gather(
+            self._patiently("INFO", name, Info),
+            asked("STATS", name, patience=_PATIENCE, kind=Stats),
+            asked("DETAIL", name, patience=_PATIENCE, kind=Detail),
+        )
+        if not infos:
+            raise NotFound(f"no service {name} is running")
+        schemas = {} if all(_has_schemas(info) for info in infos) else await self._directory.schemas(name)
+        first: Info = infos[0]
+        figures = {one.id: one for one in stats}
+        told = {one.id: one for one in details}
+        return {
+            "name": name,
+            "description": first.description,
+            "versions": sorted({info.version for info in infos}),
+            "ours": bool((first.metadata or {}).get("cliffracer")),
+            "events": _events(first),
+            "replicas": [_replica(info, figures.get(info.id, Stats()), told.get(info.id)) for info in sorted(infos, key=lambda i: i.id)],
+            "methods": _methods(infos, stats, schemas),
+            "handlers": _handlers(details),
+            "timers": details[0].timers if details else [],
+            "settings": details[0].settings if details else [],
+        }
+
+    async def _patiently(self, verb: str, name: str, kind: type[Any]) -> list[Any]:
+        """Ask, and once more with patience if nobody answers in time; where nobody is there NATS says so at once."""
+        found = await self._directory.ask(verb, name, kind=kind, patience=_PATIENCE)
+        return found or await self._directory.ask(verb, name, kind=kind, patience=_LATE)
+
+    async def _learn(self, stats: list[Stats]) -> None:
+        here = {one.id for one in stats}
+        self._infos = {replica: info for replica, info in self._infos.items() if replica in here}
+        unknown = sorted({one.name for one in stats if one.id not in self._infos})
+        names = unknown if len(unknown) <= _SEVERAL else [""]
+        for found in await asyncio.gather(*(self._directory.ask("INFO", name, patience=_PATIENCE) for name in names)):
+            self._infos.update({info.id: info for info in found})
+
+    def _rated(self, stats: list[Stats], now: float) -> list[Row]:
+        rows: dict[str, Row] = {}
+        before, self._counts = self._counts, {}
+        for one in sorted(stats, key=lambda found: (found.name, found.id)):
+            all_of_it = [*one.endpoints, *one.handlers]
+            calls, errors = _total(all_of_it, "num_requests"), _total(all_of_it, "num_errors")
+            self._counts[one.id] = (now, calls, errors)
+            then, calls_then, errors_then = before.get(one.id, (now, calls, errors))
+            seconds = now - then
+            row = rows.setdefault(one.name, self._row(one))
+            row["replicas"] += 1
+            row["calls"] += calls
+            row["errors"] += errors
+            if seconds > 0:
+                row["rate"] = round(row["rate"] + max(0, calls - calls_then) / seconds, 2)
+                row["failing"] = round(row["failing"] + max(0, errors - errors_then) / seconds, 2)
+            row["p50_ms"] = max(row["p50_ms"], _slowest(all_of_it, "p50_ms"))
+            row["p95_ms"] = max(row["p95_ms"], _slowest(all_of_it, "p95_ms"))
+            row["started"] = min(filter(None, (row["started"], one.started)), default="")
+        return list(rows.values())
+
+    def _row(self, one: Stats) -> Row:
+        info = self._infos.get(one.id, Info())
+        zeros = {"replicas": 0, "calls": 0, "errors": 0, "rate": 0.0, "failing": 0.0, "p50_ms": 0.0, "p95_ms": 0.0}
+        known = {"version": info.version, "description": info.description, "methods": len(one.endpoints), "events": len(_events(info))}
+        return {"name": one.name, **known, "started": "", **zeros}
+
+
+def _total(figures: Iterable[Figures], field: str) -> int:
+    return sum(getattr(one, field) for one in figures)
+
+
+def _slowest(figures: Iterable[Figures], field: str) -> float:
+    """Return the slowest method's figure: micro services of others have none."""
+    return max((_number(one.data.get(field)) for one in figures if isinstance(one.data, dict)), default=0.0)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _events(info: Info) -> list[str]:
+    return [subject for subject in (info.metadata or {}).get("events", "").split(",") if subject]
+
+
+def _has_schemas(info: Info) -> bool:
+    return all("request_schema" in (endpoint.metadata or {}) for endpoint in info.endpoints) or not info.metadata
+
+
+def _replica(info: Info, stats: Stats, told: Detail | None) -> Row:
+    failing = [] if told is None else [check for check in told.health if check.get("reason")]
+    return {
+        "id": info.id,
+        "version": info.version,
+        "started": stats.started,
+        "calls": _total([*stats.endpoints, *stats.handlers], "num_requests"),
+        "errors": _total([*stats.endpoints, *stats.handlers], "num_errors"),
+        "health": None if told is None else [f"{check['name']}: {check['reason']}" for check in failing],
+        "ready": not any(check.get("critical") for check in failing),
+        "draining": told is not None and told.draining,
+        "env": "" if told is None else told.env,
+    }
+
+
+def _methods(infos: list[Info], stats: list[Stats], schemas: dict[str, dict[str, str]]) -> list[Row]:
+    found: dict[str, Row] = {}
+    for endpoint in (endpoint for info in infos for endpoint in info.endpoints):
+        told = {**(endpoint.metadata or {}), **schemas.get(endpoint.name, {})}
+        given = {"request": _json(told.get("request_schema")), "response": _json(told.get("response_schema"))}
+        row = {"name": endpoint.name, "subject": endpoint.subject, "policy": told.get("policy", ""), **given}
+        found.setdefault(endpoint.name, {**row, "calls": 0, "errors": 0, "last_error": "", "p50_ms": 0.0, "p95_ms": 0.0})
+    for one in (one for replica in stats for one in replica.endpoints):
+        if one.name in found:
+            row = found[one.name]
+            row["calls"] += one.num_requests
+            row["errors"] += one.num_errors
+            row["last_error"] = one.last_error or row["last_error"]
+            for field in ("p50_ms", "p95_ms"):
+                row[field] = max(row[field], _slowest([one], field))
+    return list(found.values())
+
+
+def _handlers(details: list[Detail]) -> list[Row]:
+    """Return the handlers of all replicas together, figures added up."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for handler in (handler for detail in details for handler in detail.handlers):
+        key = (handler["kind"], handler["name"], handler["function"])
+        known = found.setdefault(key, {**handler, "calls": 0, "errors": 0, "running": 0})
+        for field in ("calls", "errors", "running"):
+            known[field] += handler[field]
+        known["last_error"] = handler["last_error"] or known["last_error"]
+        known["p95_ms"] = max(known["p95_ms"], handler["p95_ms"])
+    return list(found.values())
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,105 @@
+// The frame around the pages: where we are, what runs (one event stream for all pages), and whether the console is there.
+import { follow, get } from "./api.js";
+import dead from "./dead.js";
+import { h } from "./dom.js";
+import events from "./events.js";
+import health from "./health.js";
+import map from "./map.js";
+import service from "./service.js";
+import services from "./services.js";
+import streams from "./streams.js";
+import timers from "./timers.js";
+import traces from "./traces.js";
+
+const PLACES = [
+  ["services", "Services", services], ["map", "Who calls whom", map], ["traces", "Traces", traces], ["events", "Events", events], ["dead", "Dead letters", dead],
+  ["streams", "Streams", streams], ["timers", "Timers", timers], ["health", "Health", health],
+];
+const KEPT = 30; // figures of each service, for its little curve
+const main = document.getElementById("main");
+const state = { services: null, dead: null, problem: null, about: null, history: new Map(), lost: false };
+let shown = null;
+
+function take(news) {
+  state.lost = false;
+  state.problem = news.problem ?? null;
+  if (news.services) {
+    state.services = news.services;
+    state.dead = news.dead;
+    const here = new Set();
+    for (const { name, rate } of news.services) {
+      here.add(name);
+      const figures = state.history.get(name) ?? [];
+      figures.push(rate);
+      if (figures.length > KEPT) figures.shift();
+      state.history.set(name, figures);
+    }
+    for (const name of state.history.keys()) if (!here.has(name)) state.history.delete(name);
+  }
+  foot();
+  places();
+  shown?.live?.();
+}
+
+function places() {
+  const [here] = route();
+  const badge = document.querySelector("#places .chip");
+  const label = state.dead ? String(state.dead) : "";
+  if (badge) {
+    badge.textContent = label;
+    badge.hidden = !label;
+  }
+  for (const link of document.querySelectorAll("#places a")) {
+    if (link.hash === `#/${here}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+function foot() {
+  const { about } = state;
+  const words = state.lost ? "the console is gone; looking for it" : state.problem ? "NATS does not answer" : about ? `NATS ${about.nats.version}` : "connecting";
+  const bad = state.lost || Boolean(state.problem);
+  const key = JSON.stringify([words, bad, about?.env]);
+  const place = document.getElementById("foot");
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  place.replaceChildren(h("div", { title: state.problem ?? about?.nats.url ?? "" }, h(`span.dot${bad ? ".bad" : ""}`), ` ${words}`),
+    h("div.row", {}, about && h("span.chip", {}, about.env), about?.namespace && h("span.chip", { title: "namespace" }, about.namespace), about?.read_only && h("span.chip.odd", {}, "read only")));
+}
+
+function route() {
+  const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  return parts[0] ? parts : ["services"];
+}
+
+function go() {
+  const [place, ...rest] = route();
+  shown?.close?.();
+  const [, title, page] = PLACES.find(([key]) => key === place) ?? PLACES[0];
+  shown = place === "services" && rest.length ? service(rest[0], state) : page(state, ...rest);
+  main.replaceChildren(...[shown.node].flat());
+  document.title = `${shown.title ?? title} · console`;
+  places();
+  window.scrollTo(0, 0);
+  main.querySelector("h1")?.focus({ preventScroll: true });
+}
+
+document.getElementById("places").append(...PLACES.map(([key, title]) => h("li", {}, h("a", { href: `#/${key}` }, title, key === "dead" && h("span.chip.bad", { hidden: true })))));
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+addEventListener("hashchange", go);
+
+try {
+  state.about = await get("about");
+} catch (error) {
+  state.problem = error.message;
+}
+foot();
+go();
+follow("live", take, () => {
+  state.lost = true;
+  foot();
+  shown?.live?.();
+});
