@@ -38,8 +38,8 @@ from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
-from cliffracer.observability.tracing import tracing
 from cliffracer.observability.health import Health
+from cliffracer.observability.tracing import tracing
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read

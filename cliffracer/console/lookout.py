@@ -15,6 +15,7 @@ _FRESH = 1.5  # seconds that one look is good for
 _PATIENCE = 0.3  # for the last of many replicas
 _LATE = 2.5  # for replicas whose health checks take their time
 _SEVERAL = 8  # unknown services that are asked one by one
+_LASTING = frozenset({"websocket", "leader"})  # how long those take says nothing
 Row = dict[str, Any]
 
 
@@ -104,8 +105,9 @@ class Lookout:
             if seconds > 0:
                 row["rate"] = round(row["rate"] + max(0, calls - calls_then) / seconds, 2)
                 row["failing"] = round(row["failing"] + max(0, errors - errors_then) / seconds, 2)
-            row["p50_ms"] = max(row["p50_ms"], _slowest(all_of_it, "p50_ms"))
-            row["p95_ms"] = max(row["p95_ms"], _slowest(all_of_it, "p95_ms"))
+            timed = [figures for figures in all_of_it if figures.kind not in _LASTING]
+            row["p50_ms"] = max(row["p50_ms"], _slowest(timed, "p50_ms"))
+            row["p95_ms"] = max(row["p95_ms"], _slowest(timed, "p95_ms"))
             row["started"] = min(filter(None, (row["started"], one.started)), default="")
         return list(rows.values())
 

@@ -1,4 +1,4 @@
-"""Who calls whom, and how single calls went: from the last calls that every process remembers."""
+"""Who calls whom, and how single calls went: from the last calls that every process remembers, and all that it ever called."""
 
 import asyncio
 import time
@@ -6,12 +6,18 @@ from collections import defaultdict
 from typing import Any
 
 from cliffracer.client import AsyncClient
+from cliffracer.contract import Contract
 from cliffracer.messaging.directory import Remembered
 from cliffracer.observability.spans import MOST, Span, summary
+from cliffracer.wire.subjects import matches
 
 _FRESH = 1.5
 _PATIENCE = 0.3
 _LISTED = 200
+_LEARNT = 15.0
+Edge = tuple[str, str, str, str]
+_EDGE = ("from", "to", "kind", "name")
+_NOT_LATELY = {"calls": 0, "errors": 0, "ms": 0.0}
 _OUTSIDE = {"http": "HTTP", "websocket": "WebSockets"}
 ELSEWHERE = "elsewhere"
 """Stands for callers that nobody remembers: scripts, the command line, services of others."""
@@ -23,7 +29,8 @@ class Paths:
     def __init__(self, client: AsyncClient) -> None:
         self._directory = client.directory
         self._spans: list[Span] = []
-        self._asked = float("-inf")
+        self._known: set[Edge] = set()
+        self._asked = self._learnt = float("-inf")
         self._asking = asyncio.Lock()
 
     async def edges(self) -> list[dict[str, Any]]:
@@ -35,7 +42,7 @@ class Paths:
             caller = owners.get(span.parent, _OUTSIDE.get(span.kind, ELSEWHERE))
             if span.kind != "call" and caller != span.service and not (caller == ELSEWHERE and span.kind not in {"rpc", "event"}):
                 found[caller, span.service, span.kind, span.name].append(span)
-        return [
+        seen = [
             {
                 "from": caller,
                 "to": service,
@@ -47,6 +54,7 @@ class Paths:
             }
             for (caller, service, kind, name), calls in sorted(found.items())
         ]
+        return [*seen, *({**dict(zip(_EDGE, key, strict=True)), **_NOT_LATELY} for key in sorted(await self._told() - found.keys()))]
 
     async def traces(self) -> list[dict[str, Any]]:
         """Return the last traces, newest first: ids, services, duration, failures, and what they began with."""
@@ -64,6 +72,23 @@ class Paths:
         """Return the calls of one trace or correlation id, oldest first."""
         answers = await self._directory.ask("TRACE", kind=Remembered, patience=_PATIENCE, payload=wanted.encode())
         return sorted((span for answer in answers for span in answer.spans), key=lambda span: span.began)
+
+    async def _told(self) -> set[Edge]:
+        """Return who called or emitted to whom since their start, as services tell; asked for now and then, it has their schemas."""
+        if time.monotonic() - self._learnt > _LEARNT:
+            contracts: list[Contract] = await self._directory.ask("CONTRACT", kind=Contract, patience=_PATIENCE)
+            heard = [(one.name, event) for one in contracts for event in one.hears]
+            calls = {(one.name, *target.split(".", 1)) for one in contracts for target in one.calls if "." in target}
+            self._known = {(caller, service, "rpc", method) for caller, service, method in calls if caller != service}
+            self._known |= {
+                (one.name, name, "event", event.function)
+                for one in contracts
+                for subject in one.emits
+                for name, event in heard
+                if matches(event.subject, subject) and name != one.name
+            }
+            self._learnt = time.monotonic()
+        return self._known
 
     async def _last(self) -> list[Span]:
         async with self._asking:

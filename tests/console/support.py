@@ -78,14 +78,18 @@ async def many(open_: Open, services: int, methods: int) -> AsyncIterator[None]:
         return [{"name": f"method_{n}", "subject": f"s.{n}", **figures} for n in range(methods)]
 
     def answer(kind: str) -> Any:
-        def receive(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+        def receive(subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+            wanted = subject.rpartition(b".")[2].decode()
             for number in range(services):
+                if wanted not in {kind, f"service_{number:03}"}:
+                    continue
                 who = {"name": f"service_{number:03}", "id": f"id{number}", "version": "1.2.3", "description": f"Number {number}"}
                 bus.publish(reply, json.dumps({**who, "started": "2026-11-25T10:00:00Z", "endpoints": endpoints(number)}).encode())
 
         return receive
 
-    subscriptions = [await bus.subscribe(subjects.discovery(kind), answer(kind)) for kind in ("STATS", "INFO")]
+    wanted = [(kind, name) for kind in ("STATS", "INFO") for name in ("", "*")]
+    subscriptions = [await bus.subscribe(subjects.discovery(kind, name), answer(kind)) for kind, name in wanted]
     await bus.flush()
     try:
         yield

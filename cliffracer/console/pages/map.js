@@ -20,7 +20,7 @@ export default function map() {
     }
     const names = busiest(edges);
     const fitting = edges.filter((edge) => names.has(edge.from) && names.has(edge.to));
-    const rows = [...edges].sort((a, b) => b.calls - a.calls).map((edge) => [edge.from, linked(edge.to), h(`span.chip${edge.kind === "event" ? ".violet" : ".accent"}`, {}, edge.kind), h("code", {}, edge.name), count(edge.calls),
+    const rows = [...edges].sort((a, b) => b.calls - a.calls).map((edge) => [edge.from, linked(edge.to), h(`span.chip${edge.kind === "event" ? ".violet" : ".accent"}`, {}, edge.kind), h("code", {}, edge.name), edge.calls ? count(edge.calls) : h("span.soft", {}, "not lately"),
       h("span", { class: edge.errors ? "bad" : "soft" }, count(edge.errors)), ms(edge.ms)]);
     place.replaceChildren(h("div.panel.graph", {}, picture(fitting)),
       h("p.legend", {}, h("span", {}, h("i"), "calls"), h("span", {}, h("i.event"), "events"), h("span", {}, h("i.failed"), "some failed"), names.size === MOST && h("span", {}, `the ${MOST} busiest of all`)),
@@ -126,7 +126,7 @@ function line(wire, spots) {
   const tone = wire.errors ? "failed" : wire.event ? "event" : "";
   const title = svg("title");
   title.textContent = `${wire.from} → ${wire.to}: ${several(wire.calls, wire.event ? "event" : "call")}${wire.errors ? `, ${wire.errors} failed` : ""} (${wire.names.slice(0, 6).join(", ")})`;
-  const path = svg("path", { class: `wire ${wire.event ? "event" : ""} ${tone}`, "stroke-width": Math.min(5, 1.2 + Math.log10(wire.calls)).toFixed(1), d: `M${start.x},${start.y} ${parts.join(" ")}` });
+  const path = svg("path", { class: `wire ${wire.event ? "event" : ""} ${tone}`, "stroke-width": Math.min(5, 1.2 + Math.log10(Math.max(1, wire.calls))).toFixed(1), d: `M${start.x},${start.y} ${parts.join(" ")}` });
   path.append(title);
   return [path, svg("path", { class: `tip ${tone}`, d: `M${end.x},${end.y - 4.5} l8,4.5 l-8,4.5z` })];
 }
