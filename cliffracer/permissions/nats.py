@@ -10,6 +10,7 @@ from math import ceil
 import msgspec
 
 from cliffracer.declarations import Subscription
+from cliffracer.messaging.discovery import VERBS
 from cliffracer.messaging.ensuring import agreements
 from cliffracer.messaging.jetstream import API
 from cliffracer.messaging.revocations import SUBJECT as REVOKED
@@ -20,7 +21,6 @@ from cliffracer.wire.subjects import inbox_prefix, named_within
 
 DEPLOY = "deploy"
 """The user without limits, who provisions."""
-VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE")
 _ANSWER_WITHIN = 120  # seconds in which NATS lets a request be answered; who reads a stream renews it
 _SLACK = 10
 
