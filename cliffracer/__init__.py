@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
     from cliffracer.messaging.objects import ObjectStore
     from cliffracer.messaging.stores import Bucket
     from cliffracer.security.accounts import Accounts
+    from cliffracer.security.apikeys import ApiKeys
     from cliffracer.security.claims import Claims
     from cliffracer.security.login import BrowserLogin
     from cliffracer.security.tickets import Tickets
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accounts",
+    "ApiKeys",
     "App",
     "AsyncClient",
     "BrowserLogin",
@@ -110,6 +112,7 @@ __all__ = [
 
 _LATER = {
     "Accounts": "cliffracer.security.accounts",
+    "ApiKeys": "cliffracer.security.apikeys",
     "AsyncClient": "cliffracer.client",
     "Client": "cliffracer.client",
     "BrowserLogin": "cliffracer.security.login",

@@ -39,6 +39,7 @@ SECTIONS = {
     "Keep": {
         "token": ("identity", "Issue and inspect tokens."),
         "users": ("identity", "Look after the accounts of an app that has them."),
+        "keys": ("identity", "Issue and revoke API keys of an app that takes them."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
         "db": ("keeping", "Plan and apply database migrations."),
         "replay": ("keeping", "Give stored events to a function again."),

@@ -17,6 +17,7 @@ from cliffracer.messaging.revocations import revoking
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Sessions, make_tables
+from cliffracer.settings import Settings
 
 
 def add(*, username: str, roles: tuple[str, ...], permissions: tuple[str, ...], as_json: bool) -> None:
@@ -65,18 +66,24 @@ def _run(work: Callable[[Sessions], Coroutine[Any, Any, Any]]) -> Any:
 
 @asynccontextmanager
 async def _sessions() -> AsyncIterator[Sessions]:
-    settings = reach_settings()
-    settings.require_servers(database=True)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(reached(settings))
-        if settings.database_url is None:
-            urls = await in_thread(stack, lambda: embedded.servers(nats=False, database=True))
-            settings = settings.changed("embedded", database_url=urls.database_url)
-        db = await stack.enter_async_context(Database.open(settings, name="users", wait=settings.wait))
+        db, authority, settings = await opened(stack)
         await make_tables(db, create=True)
-        authority = Authority.of(settings)
-        publish = await stack.enter_async_context(revoking(client.link.bus, settings.namespace, authority.revocations.apply))
-        authority.publish = publish
         passwords = Passwords()
         stack.callback(passwords.close)
         yield Sessions(db, authority, settings, passwords)
+
+
+async def opened(stack: AsyncExitStack) -> tuple[Database, Authority, Settings]:
+    """Return the database of the settings, what revokes everywhere, and the settings; the stack closes them."""
+    settings = reach_settings()
+    settings.require_servers(database=True)
+    client = await stack.enter_async_context(reached(settings))
+    if settings.database_url is None:
+        urls = await in_thread(stack, lambda: embedded.servers(nats=False, database=True))
+        settings = settings.changed("embedded", database_url=urls.database_url)
+    db = await stack.enter_async_context(Database.open(settings, name="users", wait=settings.wait))
+    authority = Authority.of(settings)
+    publish = await stack.enter_async_context(revoking(client.link.bus, settings.namespace, authority.revocations.apply))
+    authority.publish = publish
+    return db, authority, settings

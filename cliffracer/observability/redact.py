@@ -19,6 +19,7 @@ _WORDS = frozenset({"postgres", "password", "secret", "changeme", "cliffracer", 
 _IN_URL = re.compile(r"://(?P<credentials>[^\s]*)@")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s\"'<>,/@:]{0,256}(?::(?!\d{1,5}[/?#])[^\s\"'<>]{0,256})?(?=@)")
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_API_KEY = re.compile(r"cr_[0-9a-f]{16}_[0-9a-f]{72}")
 _BEARER = re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}")
 
 
@@ -36,6 +37,8 @@ class Redaction:
                 text = text.replace(secret, MASK)
         if "eyJ" in text:
             text = _JWT.sub(MASK, text)
+        if "cr_" in text:
+            text = _API_KEY.sub(MASK, text)
         if "earer " in text or "asic " in text:
             text = _BEARER.sub(rf"\g<1>{MASK}", text)
         if "://" in text and "@" in text:

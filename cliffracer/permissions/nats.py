@@ -191,6 +191,8 @@ class _Writer:
         revoked = f"{self._prefix}{REVOKED}"
         self.subscribe.add(revoked)
         self._keeps(app.revocations, writes=app.revokes)
+        for bucket in app.tickets:
+            self._keeps(bucket, writes=True)
         if app.revokes:
             self.publish.add(revoked)
 

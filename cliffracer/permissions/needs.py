@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from cliffracer import runtime, stored
-from cliffracer.declarations import Leader, Rpc, Subscription, Timer
+from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.rates import BUCKET as RATES
 from cliffracer.messaging.revocations import BUCKET as REVOCATIONS
 from cliffracer.messaging.stores import Bucket, bucket_of
 from cliffracer.messaging.streams import durable_name
+from cliffracer.messaging.tickets import BUCKET as TICKETS
 from cliffracer.provisions import key_of
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
@@ -111,9 +112,13 @@ class Needs:
         return REVOCATIONS
 
     @property
-    def accounts(self) -> bool:
-        """Whether it keeps accounts."""
-        return any(group.endswith(".sessions.Sessions") for group in map(_name, self._annotations))
+    def tickets(self) -> list[Bucket]:
+        """The bucket of tickets, for who gives them out or opens sockets by them."""
+        return [TICKETS] if self.ruled and (self.revokes or self.frozen.of(Socket)) else []
+
+    def kept(self) -> set[str]:
+        """Return which parts of ours it has that keep something in its database, by what they provide."""
+        return {dotted(provider.provides).rpartition(".")[2] for provider in self.frozen.providers} & {"Sessions", "Keyring"}
 
     @property
     def database(self) -> bool:

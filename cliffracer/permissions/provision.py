@@ -82,7 +82,8 @@ class _Provision:
             self._note("stream", agreements(self._namespace, "")[0])
 
     async def _buckets(self) -> None:
-        buckets = [*self._app.buckets(), *([(self._app.revocations, Any)] if self._app.ruled else [])]
+        app = self._app
+        buckets = [*app.buckets(), *((bucket, Any) for bucket in (*([app.revocations] if app.ruled else []), *app.tickets))]
         for bucket, of in buckets:
             store: KeyValue[Any] = KeyValue(self._jetstream, bucket, of, namespace=self._namespace)
             await store.ensure()

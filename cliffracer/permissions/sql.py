@@ -9,7 +9,7 @@ from cliffracer.database.schema import literal
 from cliffracer.permissions.needs import Needs, Process
 
 ROWS = "SELECT, INSERT, UPDATE, DELETE"
-_ACCOUNTS = ("cliffracer_accounts", "cliffracer_sessions", "cliffracer_attempts")
+_PARTS = {"Sessions": ("cliffracer_accounts", "cliffracer_sessions", "cliffracer_attempts"), "Keyring": ("cliffracer_api_keys",)}
 _SCHEMA = "public"
 
 
@@ -43,5 +43,5 @@ def _role(process: Process) -> Iterable[str]:
 def _tables(app: Needs) -> Iterable[str]:
     yield from (tablename_of(model) for model in app.models())
     yield from (OUTBOX, INBOX)
-    if app.accounts:
-        yield from _ACCOUNTS
+    for part in sorted(app.kept()):
+        yield from _PARTS[part]

@@ -53,6 +53,16 @@ class OnceOnly(Protocol):
         """Return the value that is kept under a key, to the first who asks; None to all others."""
 
 
+class Keys(Protocol):
+    """Keeps API keys."""
+
+    async def exchange(self, text: str) -> Identity:
+        """Return whose key it is; `RefusedToken`."""
+
+    def onward(self, identity: Identity) -> str | None:
+        """Return a token to call others with, if one can be made."""
+
+
 class Authority:
     """Turns tokens into identities for all handlers of a process."""
 
@@ -77,6 +87,8 @@ class Authority:
         """Where services get tokens of their own if no key of ours signs."""
         self.tickets: OnceOnly | None = None
         """What was given out to be used once, by any replica; set while one runs."""
+        self.keyring: Keys | None = None
+        """Knows API keys, in an app that takes them."""
         self._known: dict[str, tuple[Identity, float]] = {}
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
@@ -109,6 +121,14 @@ class Authority:
         """Return whose browser keeps this cookie; `RefusedToken` for one that is not good."""
         try:
             return self.browsers.identity(cookie)
+        except RefusedToken as refused:
+            raise self._refused(refused) from None
+
+    async def key(self, text: str) -> Identity:
+        """Return whose API key this is; `RefusedToken` for one that is not good."""
+        assert self.keyring is not None  # only then it is asked
+        try:
+            return await self.keyring.exchange(text)
         except RefusedToken as refused:
             raise self._refused(refused) from None
 

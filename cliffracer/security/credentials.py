@@ -39,6 +39,17 @@ def bearer(headers: Mapping[str, str], kind: str) -> str | None:
     return None
 
 
+API_KEY = "cr_"
+
+
+def api_key(headers: Mapping[str, str], kind: str, token: str | None) -> str | None:
+    """Return the API key that came with a call: where a token stands, or over HTTP in ``X-API-Key``, which a token overrules."""
+    if token is not None:
+        return token if token.startswith(API_KEY) else None
+    found = headers.get("X-API-Key", "") if kind in {"http", "websocket"} else ""
+    return found if found.startswith(API_KEY) else None
+
+
 def new_ticket() -> str:
     """Return a text that nobody can guess."""
     return _TICKET + secrets.token_urlsafe(32)

@@ -134,7 +134,7 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
     async def admit(call: Call) -> Identity:
         context = call.context
         try:
-            identity = recognise(authority, call) if own else await recognised(authority, call)
+            identity = recognise(authority, call) if own and authority.keyring is None else await recognised(authority, call)
         except RefusedToken:
             raise Unauthenticated("the token is not valid", reason="invalid_token") from None
         if identity is None:

@@ -7,12 +7,13 @@ from cliffracer.context import STORED, Context
 from cliffracer.errors import Forbidden, Unavailable
 from cliffracer.invoke import Call
 from cliffracer.security.authority import Authority
-from cliffracer.security.credentials import Credential, bearer, is_ticket
+from cliffracer.security.credentials import Credential, api_key, bearer, is_ticket
 from cliffracer.security.identity import Identity
 from cliffracer.security.tokens import UnknownKey
 from cliffracer.wire.origins import SAFE, is_foreign
 
 _SESSION = "cliffracer.session"
+_KEY = "cliffracer.key"
 _BROWSERS = frozenset({"http", "websocket"})
 
 
@@ -29,7 +30,7 @@ def recognise(authority: Authority, call: Call) -> Identity | None:
 
 
 async def recognised(authority: Authority, call: Call) -> Identity | None:
-    """Do the same where somebody may have to be asked first: an issuer for its keys, or the replicas for a ticket."""
+    """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key."""
     context, issuer = call.context, authority.issuer
     token = bearer(context.headers, context.kind)
     if token is None and context.kind == "websocket" and is_ticket(ticket := call.source.query_params.get("ticket", "")):
@@ -37,6 +38,8 @@ async def recognised(authority: Authority, call: Call) -> Identity | None:
         if shown.kind == "session":
             return _session(authority, context, shown.text)
         token = shown.text
+    if authority.keyring is not None and (key := api_key(context.headers, context.kind, token)) is not None:
+        return await _by_key(authority, context, key)
     if token is None:
         return recognise(authority, call)
     if issuer is None:
@@ -53,7 +56,7 @@ async def recognised(authority: Authority, call: Call) -> Identity | None:
 
 def presented(authority: Authority, context: Context, source: Any) -> Credential | None:
     """Return what a request was made with, so that a ticket can stand for it."""
-    token = bearer(context.headers, context.kind)
+    token = bearer(context.headers, context.kind) or api_key(context.headers, context.kind, None)
     if token is not None:
         return Credential("bearer", token)
     cookie = authority.browsers.cookie(context.headers, source.scope["scheme"])
@@ -61,9 +64,11 @@ def presented(authority: Authority, context: Context, source: Any) -> Credential
 
 
 def renew(authority: Authority, context: Context) -> None:
-    """Give lasting work of a browser's session a new token to call others with, when it is time."""
+    """Give lasting work of a browser's session, or of an API key, a new token to call others with, when it is time."""
     if context.state is not None and _SESSION in context.state:
         context.token = authority.browsers.onward(context.identity)
+    if context.state is not None and _KEY in context.state and authority.keyring is not None:
+        context.token = authority.keyring.onward(context.identity)
 
 
 def _bearing(authority: Authority, context: Context, token: str) -> Identity:
@@ -71,6 +76,15 @@ def _bearing(authority: Authority, context: Context, token: str) -> Identity:
     identity = authority.identity(token, stored=stored)
     context.identity = identity
     context.token = token
+    return identity
+
+
+async def _by_key(authority: Authority, context: Context, key: str) -> Identity:
+    assert authority.keyring is not None  # only then there is a key
+    identity = await authority.key(key)
+    context.identity = identity
+    context.token = authority.keyring.onward(identity)
+    context.store()[_KEY] = True
     return identity
 
 

@@ -10,11 +10,12 @@ from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route
 from cliffracer.shapes import PATH_PARAMETER, Shape, external_name, is_upload
-from cliffracer.signature import Parameter, Signature, arguments_type, bare
+from cliffracer.signature import Parameter, Signature, arguments_type, bare, dotted
 from cliffracer.web.answers import JSON, correlation_of, phrase, send_body
 from cliffracer.web.describing import Schemas, default, words
 from cliffracer.web.queries import spread_of
 
+_KEYRING = "cliffracer.security.keyring.Keyring"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI says elsewhere
@@ -66,6 +67,8 @@ def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
     components: dict[str, Any] = {"schemas": writer.components()}
     if any(assembly.rules is not None for assembly in assemblies):
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        if any(map(_takes_keys, assemblies)):
+            components["securitySchemes"]["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
@@ -74,7 +77,13 @@ def _asked(assembly: Assembly, record: Route) -> dict[str, Any]:
     policy = None if assembly.rules is None else assembly.rules.policy(record)
     if policy is None:
         return {}
-    return {"security": [] if policy.public else [{"bearer": list(policy.permissions)}], "x-policy": str(policy)}
+    permissions = list(policy.permissions)
+    ways = [{"bearer": permissions}, *([{"key": permissions}] if _takes_keys(assembly) else [])]
+    return {"security": [] if policy.public else ways, "x-policy": str(policy)}
+
+
+def _takes_keys(assembly: Assembly) -> bool:
+    return any(dotted(provider.provides) == _KEYRING for provider in assembly.frozen.providers)
 
 
 class _Writer:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from cliffracer import App, Bucket, Identity, KeyValue, ObjectStore, provided, public, requires
+from cliffracer import App, Bucket, Identity, KeyValue, ObjectStore, Tickets, provided, public, requires
 
 app = App(
     "every-thing",
@@ -14,6 +14,7 @@ app = App(
     uses=["delays", "large", "locks", "rooms"],
 )
 other = App("other", calls=[], emits=["every.thing"], follows=[], uses=["large"])
+app.use(Tickets())
 happened: list[Any] = []
 LARGE = 2_000_000
 
@@ -123,7 +124,7 @@ async def use_events() -> None:
 
 
 @app.websocket("/room")
-@public
+@requires
 async def room(incoming: AsyncIterator[str]) -> None:
     async with app.sockets.join("room"):
         async for text in incoming:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
 import websockets
 from loguru import logger
@@ -68,7 +69,9 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
         assert await service.use_stores() == [1, None, ["a", "b"], 300_000, []]
         assert await service.use_others() == ["x", LARGE, sum(range(100))]
         await service.use_events()
-    async with websockets.connect(one.addresses[0].replace("http", "ws") + "/room") as socket:
+    async with httpx.AsyncClient(base_url=one.addresses[0]) as page:
+        ticket = (await page.post("/auth/ticket", headers={"Authorization": f"Bearer {token}"})).json()["ticket"]
+    async with websockets.connect(f"{one.addresses[0].replace('http', 'ws')}/room?ticket={ticket}") as socket:
         await socket.send(json.dumps("hello"))
         assert json.loads(await socket.recv()) == "hello"
     wanted = ["fed", ("durable", "z" * 20), ("other", "z" * 20), ("durable", "later"), ("batch", "many"), ("core", "core"),

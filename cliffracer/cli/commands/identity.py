@@ -1,4 +1,4 @@
-"""How ``token`` and ``users`` are parsed."""
+"""How ``token``, ``users`` and ``keys`` are parsed."""
 
 from typing import Any
 
@@ -71,3 +71,43 @@ def users_ls(**given: Any) -> None:
 def users_roles(**given: Any) -> None:
     """Set the roles and permissions of USERNAME to those that are given; their sessions end at once."""
     do("users:change", **given)
+
+
+@click.group(short_help="Issue and revoke API keys of an app that takes them.")
+def keys() -> None:
+    """Issue, rotate and revoke the API keys of an app that uses ApiKeys; database and NATS are those of the settings."""
+
+
+@keys.command("issue", short_help="Print a new key.")
+@click.argument("name")
+@click.option("--subject", default="", metavar="S", help="Whom it acts as; key:NAME if not given.")
+@_rights
+@click.option("--ttl", metavar="TIME", help="How long it is good, such as 90d; until it is revoked if not given.")
+@json_option
+def keys_issue(**given: Any) -> None:
+    """Print a new key called NAME, with no more than the roles and permissions that are given. It is shown once: only its hash is kept."""
+    do("keys:issue", **given)
+
+
+@keys.command("ls", short_help="List the keys.")
+@json_option
+def keys_ls(**given: Any) -> None:
+    """List the keys, what they may do, and when they were last used."""
+    do("keys:ls", **given)
+
+
+@keys.command("rotate", short_help="Print a new secret of a key.")
+@click.argument("id")
+@click.option("--overlap", default="0s", show_default=True, metavar="TIME", help="How long the old one stays good, such as 1h.")
+@json_option
+def keys_rotate(**given: Any) -> None:
+    """Print a new secret of the key ID, with the same rights; give it to whoever uses the old one within the overlap."""
+    do("keys:rotate", **given)
+
+
+@keys.command("revoke", short_help="Refuse a key everywhere.")
+@click.argument("id")
+@json_option
+def keys_revoke(**given: Any) -> None:
+    """Refuse the key ID everywhere, within a second, and end what was opened with it."""
+    do("keys:revoke", **given)

@@ -1,0 +1,194 @@
+"""API keys: on every door, scoped, shown once, rotated and revoked everywhere; other services see a token, never the key."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import websockets
+from loguru import logger
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from cliffracer import ApiKeys, App, Identity, Tickets, provided, public, requires
+from cliffracer.security.keyring import Keyring, _new
+from cliffracer.testing import running
+from cliffracer.wire.calls import write_call
+from tests.support.waiting import eventually
+
+app = App("gate")
+app.use(ApiKeys())
+app.use(Tickets())
+inner = App("inner")
+
+
+@inner.rpc
+@requires("orders:read")
+async def orders(*, identity: Identity = provided) -> list[Any]:
+    return [identity.subject, identity.claims.get("key") is not None]
+
+
+@app.rpc
+@app.get("/orders")
+@requires("orders:read")
+async def through(*, identity: Identity = provided) -> list[Any]:
+    return [identity.subject, *await app.call("inner.orders")]
+
+
+@app.get("/admin")
+@requires(role="admin")
+async def admin() -> str:
+    return "admin"
+
+
+@app.get("/open")
+@public
+async def opened(*, identity: Identity | None = None) -> str | None:
+    return None if identity is None else identity.subject
+
+
+@app.websocket("/feed")
+@requires("orders:read")
+async def feed(*, identity: Identity = provided) -> AsyncIterator[str]:
+    while True:
+        yield identity.subject
+        await asyncio.sleep(0.05)
+
+
+def ring_of(t: Any) -> Keyring:
+    ring: Keyring = t.up.services[0].provisions._values[Keyring]
+    return ring
+
+
+async def raw(t: Any, key: str) -> Any:
+    reply = await t.up.bus.request(f"{t.settings.namespace}.gate.through".encode(), b"{}", write_call("id", None, 5.0, key), timeout=5.0)
+    return msgspec.json.decode(reply.payload)
+
+
+async def test_every_door() -> None:
+    """HTTP by either header, WebSocket by header, subprotocol and ticket, RPC; the next service is shown a token of ours."""
+    async with running(app, inner) as t:
+        key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
+        expected = ["key:robot", "key:robot", True]
+        bearer, header = {"Authorization": f"Bearer {key}"}, {"X-API-Key": key}
+        assert (await t.http.get("/orders", headers=bearer)).json() == expected
+        assert (await t.http.get("/orders", headers=header)).json() == expected
+        assert await raw(t, key) == expected
+        place = t.url.replace("http", "ws") + "/feed"
+        ticket = (await t.http.post("/auth/ticket", headers=header)).json()["ticket"]
+        for options in ({"additional_headers": bearer}, {"additional_headers": header}, {"subprotocols": ["bearer", key]}):
+            async with websockets.connect(place, **options) as socket:
+                assert json.loads(await socket.recv()) == "key:robot"
+        async with websockets.connect(f"{place}?ticket={ticket}") as socket:
+            assert json.loads(await socket.recv()) == "key:robot"
+        assert (await t.http.get("/open", headers=header)).json() == "key:robot"
+        assert (await ring_of(t).all())[0].last_used_at is not None
+        assert made.last_used_at is None
+
+
+async def test_scopes() -> None:
+    """A key may do what it was given, as whom it was given; nothing more."""
+    async with running(app, inner) as t:
+        poor, _ = await ring_of(t).issue("poor")
+        root, _ = await ring_of(t).issue("root", subject="ada", roles=["admin"])
+        assert (await t.http.get("/orders", headers={"X-API-Key": poor})).status_code == 403
+        assert (await t.http.get("/admin", headers={"X-API-Key": root})).json() == "admin"
+        assert (await raw(t, root))["code"] == 403
+        assert (await t.http.get("/open", headers={"X-API-Key": root})).json() == "ada"
+
+
+async def test_bad_keys() -> None:
+    """Keys that are mistyped, cut, of another database, expired or no keys get one and the same 401, and none is logged."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
+    async with running(app, inner) as t:
+        key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
+        brief, _ = await ring_of(t).issue("brief", permissions=["orders:read"], ttl=0.01)
+        other = f"cr_{made.id}_{key[20:].swapcase()}"
+        await asyncio.sleep(0.05)
+        mistyped = key[:-1] + ("0" if key[-1] != "0" else "1")
+        answers = set()
+        for bad in (key[:-1], key + "0", mistyped, key.upper(), other, _new()[0], brief, "cr_", "cr_x"):
+            reply = await t.http.get("/orders", headers={"Authorization": f"Bearer {bad}"})
+            answers.add((reply.status_code, reply.text, reply.headers["www-authenticate"]))
+            assert (await raw(t, bad))["code"] == 401
+        assert len(answers) == 1
+        assert next(iter(answers))[0] == 401
+        assert (await t.http.get("/open", headers={"X-API-Key": mistyped})).json() is None
+        stored = await ring_of(t)._db.fetch("SELECT * FROM cliffracer_api_keys")
+    logger.remove(sink)
+    assert key not in "".join(lines)
+    assert key[20:84] not in str(stored)
+
+
+async def test_rotation() -> None:
+    """The new secret has the same rights; the old one goes on for the overlap, or not at all."""
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        first, made = await ring.issue("robot", permissions=["orders:read"])
+
+        async def good(key: str) -> bool:
+            return (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
+
+        assert await good(first)
+        second = await ring.rotate(made.id, overlap=60)
+        assert await good(first)
+        assert await good(second)
+        third = await ring.rotate(made.id)
+        assert [await good(key) for key in (first, second, third)] == [False, False, True]
+        fourth = await ring.rotate(made.id, overlap=0.3)
+        assert await good(third)
+        await asyncio.sleep(0.4)
+        assert [await good(key) for key in (third, fourth)] == [False, True]
+
+
+async def test_revocation_is_everywhere() -> None:
+    """The command revokes: another process refuses the key, the token that was made for it, and ends its sockets."""
+    async with running(app, inner) as t:
+        key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
+        identity = await ring_of(t).exchange(key)
+        token = ring_of(t).onward(identity)
+        environment = {
+            **os.environ, "CLIFFRACER_NATS_URL": t.settings.nats_url, "DATABASE_URL": t.settings.database_url,
+            "CLIFFRACER_NAMESPACE": t.settings.namespace, "AUTH_SECRET_KEY": t.settings.auth_secret_key.reveal(),
+        }  # fmt: skip
+
+        async def keys(*words: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cliffracer", "keys", *words, env=environment,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
+            return out.decode()
+
+        printed = (await keys("issue", "printed", "--permission", "orders:read", "--ttl", "1h")).strip()
+        assert (await t.http.get("/orders", headers={"X-API-Key": printed})).status_code == 200
+        listed = json.loads(await keys("ls", "--json"))
+        assert {one["name"] for one in listed} == {"robot", "printed"}
+        assert printed[20:] not in await keys("ls")
+        fresh = (await keys("rotate", next(one["id"] for one in listed if one["name"] == "printed"))).strip()
+        for bearer in (key, token, fresh):
+            assert (await t.http.get("/orders", headers={"Authorization": f"Bearer {bearer}"})).status_code == 200
+        async with websockets.connect(t.url.replace("http", "ws") + "/feed", additional_headers={"X-API-Key": key}) as socket:
+            await keys("revoke", made.id)
+            async with asyncio.timeout(10):
+                with pytest.raises(ConnectionClosed):  # noqa: PT012 - some frames come first
+                    while True:
+                        await socket.recv()
+        await eventually(lambda: t.up.services[0].assembly.rules.authority.revocations.holds(identity.claims))
+        for bearer in (key, token, printed):
+            assert (await t.http.get("/orders", headers={"Authorization": f"Bearer {bearer}"})).status_code == 401
+        with pytest.raises(InvalidStatus):
+            await websockets.connect(t.url.replace("http", "ws") + "/feed", additional_headers={"X-API-Key": key})
+
+
+async def test_shown_in_openapi() -> None:
+    """The document names both ways in, and the permissions for each."""
+    async with running(app, inner) as t:
+        found = (await t.http.get("/openapi.json")).json()
+    assert found["components"]["securitySchemes"]["key"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    assert found["paths"]["/orders"]["get"]["security"] == [{"bearer": ["orders:read"]}, {"key": ["orders:read"]}]
