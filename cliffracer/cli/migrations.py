@@ -23,7 +23,7 @@ _BEGIN = "`run` made these tables by itself. To have migrations make them, plan 
 def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> None:
     """Write the next migration, or only print it."""
     models = models_of([app.freeze() for app in load_apps(apps)])
-    made = _with_database(lambda database: difference.plan(database, models))
+    made = with_database(lambda database: difference.plan(database, models))
     path = difference.write(FOLDER, made, name) if made.statements and not dry_run else None
     if as_json:
         print_json({"file": None if path is None else str(path), "statements": made.statements, "warnings": made.warnings})
@@ -42,7 +42,7 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
 
 def apply(*, as_json: bool) -> None:
     """Apply what is pending."""
-    names = _with_database(lambda database: migrations.apply(database, FOLDER))
+    names = with_database(lambda database: migrations.apply(database, FOLDER))
     if as_json:
         print_json({"applied": names})
         return
@@ -54,7 +54,7 @@ def apply(*, as_json: bool) -> None:
 
 def status(*, as_json: bool) -> None:
     """Print every migration; exit code 1 if one contradicts what was applied."""
-    found = _with_database(lambda database: migrations.status(database, FOLDER))
+    found = with_database(lambda database: migrations.status(database, FOLDER))
     if as_json:
         print_json(found)
     else:
@@ -66,7 +66,7 @@ def status(*, as_json: bool) -> None:
     raise SystemExit(1 if any(entry.state in {"edited", "missing"} for entry in found) else 0)
 
 
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     settings = Settings.load()
     settings.require_servers(nats=False, database=True)
     logs.configure(settings if settings.given("log_level") else settings.changed(log_level="ERROR"))

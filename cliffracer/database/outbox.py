@@ -6,6 +6,7 @@ And the other end: an event whose effect and whose mark in the inbox are one tra
 # ruff: noqa: S608 - these texts are made of constants
 
 import logging
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -34,6 +35,24 @@ _LAG = Statement(
     "SELECT count(*) FILTER (WHERE parked_at IS NULL), count(*) FILTER (WHERE parked_at IS NOT NULL), "
     "coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision FROM cliffracer_outbox"
 )
+
+
+_PARKED = Statement(
+    "SELECT id, message_id, subject, key, created_at, attempts, error FROM cliffracer_outbox "
+    "WHERE parked_at IS NOT NULL ORDER BY id LIMIT 1000"
+)
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """An event that cannot be published as it is."""
+
+    number: int
+    id: str
+    subject: str
+    key: str | None
+    created_at: datetime
+    attempts: int
+    error: str
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -73,7 +92,12 @@ async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:
     return int(await database.run(statement, [older_than]))
 
 
+async def parked(database: Any) -> list[Parked]:
+    """Return the parked events, oldest first, of each shard a thousand at most."""
+    return [Parked(*row) for shard in database.shards for row in await shard.rows(_PARKED)]
+
+
 async def release(database: Any) -> int:
     """Let parked events be tried again, and return how many they are."""
     statement = Statement("UPDATE cliffracer_outbox SET parked_at = NULL, attempts = 0, error = NULL WHERE parked_at IS NOT NULL")
-    return int(await database.run(statement))
+    return sum([int(await shard.run(statement)) for shard in database.shards])

@@ -69,6 +69,21 @@ def test_psql_opens_on_the_same_database(db, tmp_path):
     assert (environment["PGUSER"], environment["PGHOST"], environment["PGPORT"], environment["PGDATABASE"]) == ("ada", "h", "5", "shop")
 
 
+def test_the_outbox_is_shown_and_released(db):
+    """What waits is counted, what cannot be published is listed with its error, and can be tried again."""
+    nothing = "0 wait to be published; 0 cannot be published as they are\n"
+    assert db("outbox").out == nothing
+    db("plan"), db("apply")
+    row = "insert into cliffracer_outbox (message_id, subject, headers, payload, parked_at, attempts, error) values"
+    assert db("psql", "-c", f"{row} ('a', 'user.made', '{{}}', '', now(), 3, 'InvalidInput: too large')").code == 0
+    shown = db("outbox").out
+    assert "0 wait to be published; 1 cannot" in shown
+    assert "user.made" in shown
+    assert "InvalidInput: too large" in shown
+    assert json.loads(db("outbox", "--json").out)["parked"][0]["id"] == "a"
+    assert db("outbox", "--release").out.startswith("released 1: running services publish them\n1 wait to be published, the oldest for ")
+
+
 def test_a_database_that_is_not_there_is_named(tmp_path):
     """At once, with where, and without a traceback."""
     port = free_port()

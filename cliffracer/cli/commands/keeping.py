@@ -149,6 +149,14 @@ def db_status(**given: Any) -> None:
     do("migrations:status", **given)
 
 
+@db.command("outbox", short_help="Show events that wait to be published.")
+@click.option("--release", is_flag=True, help="Have those that could not be published tried again.")
+@json_option
+def db_outbox(**given: Any) -> None:
+    """Show how many events of committed transactions wait to be published, and those that cannot be as they are."""
+    do("outbox:outbox", **given)
+
+
 @db.command("psql", short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
 @click.option("--shard", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Which of several databases.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
