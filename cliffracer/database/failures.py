@@ -84,7 +84,7 @@ NOTES = {
     "42P01": "A table is missing: run `cliffracer db apply`, or start with CLIFFRACER_ENV=development, which creates it.",
     "42703": "A column is missing: `cliffracer db plan` writes the migration.",
     "42P10": "No unique key is on exactly the fields of upsert(on=...): declare Unique() on the field, or Unique(...) in __indexes__.",
-    "42501": "The database user lacks a privilege: the owner of the table can GRANT it. Migrations may run as another user.",
+    "42501": "The database user lacks a privilege: `cliffracer permissions app:app --format sql` writes what the app needs.",
     "25P02": "A statement failed before, and its error was caught. Put the risky one into its own `async with db.transaction()`.",
     "53300": "PostgreSQL has no connection left: lower database_pool_max, or raise max_connections there.",
     "53100": "The disk of the PostgreSQL server is full.",
