@@ -9,7 +9,7 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.errors import CliffracerError, Internal, SetupError
+from cliffracer.errors import CliffracerError, Internal, Overloaded, SetupError
 from cliffracer.events import Rejected
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
@@ -80,7 +80,7 @@ class Consumption:
         self._waiting: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._closing = self._stopping = False
         self._in_flight = 1 if ordered else IN_FLIGHT
         take, room = (self._take, limit) if batch is None else (self._gather, max(limit, batch))
         self.pull = Pull(jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=room, ack_wait=ack_wait)
@@ -113,6 +113,7 @@ class Consumption:
 
     async def drain(self, within: float = 10.0) -> None:
         """Take nothing more, finish what is in hand within some seconds, and give back the rest to the other replicas at once."""
+        self._closing = True
         await self.pull.stop()
         self._flush()
         if self._polling is not None:
@@ -209,6 +210,8 @@ class Consumption:
                 delivery.payload = await self._claims.redeem(delivery.headers.block)
             await self._handle(delivery)
             self._policy.done(delivery)
+        except Overloaded as refused:
+            self._spawn(self._later([delivery], refused))
         except asyncio.CancelledError:
             if self._stopping:
                 delivery.nak()
@@ -250,4 +253,17 @@ class Consumption:
         for index, delivery in enumerate(batch):
             if index not in failures:
                 self._policy.done(delivery)
-        await asyncio.gather(*(self._policy.failed(batch[index], error) for index, error in failures.items() if 0 <= index < len(batch)))
+        failed = {index: error for index, error in failures.items() if 0 <= index < len(batch)}
+        refused = {index: error for index, error in failed.items() if isinstance(error, Overloaded)}
+        if refused:
+            self._spawn(self._later([batch[index] for index in refused], next(iter(refused.values()))))
+        await asyncio.gather(*(self._policy.failed(batch[index], error) for index, error in failed.items() if index not in refused))
+
+    async def _later(self, deliveries: list[Delivery], refused: Overloaded) -> None:
+        """Try again what an overloaded handler did not even begin; it stays in hand, so that it counts as no attempt."""
+        try:
+            await self._policy.patience(refused)
+            if not self._closing:
+                self._spawn(self._one(deliveries[0]) if self._batch is None else self._many(deliveries))
+        finally:
+            self._tasks.discard(asyncio.current_task())

@@ -144,8 +144,8 @@ class EventEndpoint:
         values = dict(zip(good, data, strict=True))
         for some in self._alike(deliveries, good):
             context = self._context(deliveries[some[0]].headers.block, deliveries[some[-1]])  # all of them, so as of the latest
-            self.handler.gate.admit(None)
             try:
+                self.handler.gate.admit(None)
                 await invoke(self.handler, context, ([values[index] for index in some],))
             except Rejected as rejected:
                 failures |= {some[index]: HandlerRefused(reason) for index, reason in rejected.reasons.items() if 0 <= index < len(some)}

@@ -13,6 +13,7 @@ from cliffracer.messaging.delivery import Delivery
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
+LEAST_WAIT = 0.05  # seconds, for a handler that says it is overloaded and may be asked again at once
 PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
 
 
@@ -57,9 +58,6 @@ class Policy:
     async def failed(self, delivery: Delivery, error: BaseException) -> None:
         """Give the event back for another attempt, or park it after the last."""
         self.counts.failed += 1
-        if isinstance(error, Overloaded):  # nothing was tried
-            delivery.nak(error.retry_after)
-            return
         if isinstance(error, _FINAL) or delivery.attempt > len(self._retry):
             await self._park(delivery, error)
             return
@@ -73,6 +71,12 @@ class Policy:
             await self._clock.until(self._clock.now() + wait)
             wait = 0.0
         delivery.nak(wait)
+
+    async def patience(self, refused: Overloaded) -> None:
+        """Wait until it may be tried: nothing was, so the delivery stays in hand, where it counts as no other attempt."""
+        wait = max(refused.retry_after, LEAST_WAIT)
+        logger.debug("{service}.{function} is overloaded: again in {wait:g} s", service=self._service, function=self._function, wait=wait)
+        await self._clock.until(self._clock.now() + wait)
 
     async def _park(self, delivery: Delivery, error: BaseException) -> None:
         try:

@@ -177,12 +177,44 @@ async def test_functions_of_one_group_share_the_events(jetstream: JetStream, sub
 
 
 async def test_an_overloaded_handler_gets_the_event_again_and_never_parks_it_for_that(jetstream: JetStream, subjects: Subjects):
-    """Nothing was tried, so nothing has failed."""
-    handler = Recorder(lambda delivery: Overloaded("busy", retry_after=0.05) if delivery.attempt < 3 else None)
+    """Nothing was tried, so nothing has failed, however often; the event stays in hand and is delivered once."""
+    handler = Recorder(lambda _: Overloaded("busy", retry_after=0.01) if len(handler.seen) < 10 else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, 1)
         await until(lambda: consumption.counts.handled == 1)
+    assert handler.seen == [("events.user.created", b"0", 1)] * 10
     assert await parked(jetstream, subjects) == []
+
+
+async def test_an_overloaded_batch_comes_again_and_the_rest_of_it_is_done(jetstream: JetStream, subjects: Subjects):
+    """Only what was refused, however often."""
+    seen: list[list[bytes]] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        seen.append([delivery.payload for delivery in deliveries])
+        if len(seen) == 1:
+            raise PartlyFailedError({0: Overloaded("busy", retry_after=0.01), 1: Overloaded("busy", retry_after=0.01)})
+        if len(seen) < 8:
+            raise Overloaded("busy", retry_after=0.01)
+
+    async with consuming(jetstream, subjects, handle, retry=(), batch=5, within=0.5) as consumption:
+        await emit(jetstream, subjects, 5)
+        await until(lambda: consumption.counts.handled == 5)
+    assert seen == [[b"0", b"1", b"2", b"3", b"4"], *[[b"0", b"1"]] * 7]
+    assert await parked(jetstream, subjects) == []
+
+
+async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join: Join, subjects: Subjects):
+    """At once, to a replica that has room."""
+    stuck, handler = Recorder(lambda _: Overloaded("busy", retry_after=60)), Recorder()
+    first, second = JetStream(await join()), JetStream(await join())
+    stopping = consuming(first, subjects, stuck).consumption
+    await stopping.start()
+    await emit(first, subjects, 1)
+    await until(lambda: stuck.seen)
+    await stopping.drain(0.1)
+    async with consuming(second, subjects, handler):
+        await until(lambda: handler.payloads == [b"0"], within=5)
 
 
 @pytest.mark.parametrize(("patterns", "options"), [(["user.*", "*.created"], {}), (["user.created"], {"ordered": True, "batch": 10})])
