@@ -17,6 +17,7 @@ from cliffracer.messaging.deadletters import DeadLetters, Parked
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.settings import MASK
+from cliffracer.wire.headers import checked_token
 
 T = TypeVar("T")
 
@@ -85,16 +86,21 @@ def replay(
     service: str,
     data: str | None,
     edit: bool,
+    token: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Hand them over again."""
     if edit and data is not None:
         raise click.UsageError("give --data or --edit")
+    try:
+        checked_token(token)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     payload = None if data is None else msgspec.json.encode(json_of(data, "--data"))
 
     async def act(letters: DeadLetters, number: int) -> None:
-        await letters.replay(number, payload=await _edited(letters, number) if edit else payload)
+        await letters.replay(number, payload=await _edited(letters, number) if edit else payload, token=token)
 
     _each(
         act, numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", dry_run=dry_run,

@@ -42,8 +42,8 @@ class Letters(Protocol):
     async def show(self, number: int) -> Parked:
         """Return one parked message."""
 
-    async def replay(self, number: int, *, payload: bytes | None = None) -> None:
-        """Hand a message to the function that failed, and to no other; then discard it."""
+    async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
+        """Hand a message to the function that failed, and to no other; then discard it. ``token``: in place of the emitter's."""
 
     async def discard(self, number: int) -> None:
         """Remove a parked message for good."""

@@ -19,7 +19,7 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
-from cliffracer.wire.headers import MESSAGE_ID, Headers, encode_headers
+from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers
 from cliffracer.wire.subjects import Subjects, matches, named_within
 
 DEAD = "Cliffracer-Dead-"
@@ -136,15 +136,19 @@ class DeadLetters:
                 return msgspec.structs.replace(parked, payload=await self._claims.redeem_name(parked.claim))
         return parked
 
-    async def replay(self, number: int, *, payload: bytes | None = None) -> None:
+    async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
         """Hand a message, or another payload in its place, to the function that failed, and to no other; then discard it.
 
+        ``token`` says who does so, in place of who emitted it: that one's may have expired.
         `NotFound` if it is not there, or if that function takes nothing any more.
         """
         parked = self._parked(await self._stored(number))
         await self._check_consumer(parked)
         headers = {name: value for name, value in parked.headers.items() if not name.lower().startswith("nats-")}
         headers[REPLAYED] = str(number)
+        if token is not None:
+            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = f"Bearer {checked_token(token)}"
         if payload is None and parked.ours:
             payload = await self._claims.redeem_name(parked.claim)
         if payload is not None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cliffracer import App
+from cliffracer import App, requires
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -75,4 +75,26 @@ async def test_a_dead_one_way_call_is_filed_under_its_method_and_replayed():
         told = await command(t.settings, "replay", str(number), str(number + 7), "--data", '{"amount": 10}', fails=True)
         assert told == {"replayed": [number], "failed": {str(number + 7): f"no dead letter {number + 7}"}}
         await eventually(lambda: charged == [10])
+        assert await command(t.settings, "ls") == []
+
+
+async def test_a_replay_may_be_somebody_elses():
+    """The token of who emitted the event may have expired, or never sufficed: the one who replays it gives his own."""
+    app, got = App("shop"), []
+
+    @app.on("order.placed")
+    @requires("orders:write")
+    async def bill(number: int) -> None:
+        got.append(number)
+
+    async with running(app) as t:
+        with t.acting("eve"):
+            await t.emit("order.placed", 7)
+        await t.settled()
+        [letter] = await command(t.settings, "ls")
+        assert letter["error"].startswith("Forbidden")
+        token = t.token("ada", permissions=["orders:write"])
+        await command(t.settings, "replay", str(letter["id"]), "--token", token)
+        await eventually(lambda: got == [7])
+        await t.settled()
         assert await command(t.settings, "ls") == []

@@ -102,6 +102,7 @@ def dead_show(**given: Any) -> None:
 @_filters
 @click.option("--data", metavar="JSON", help="Replay with other data: JSON, @file, or - for standard input.")
 @click.option("--edit", is_flag=True, help="Open the data in your editor first.")
+@click.option("--token", metavar="TOKEN", help="Who replays them, in place of who emitted them: that one's token may have expired.")
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def dead_replay(**given: Any) -> None:
