@@ -49,11 +49,7 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
         claims = Claims(jetstream, subjects.namespace)
         async with Reader(jetstream, subjects.stream, filters, begin(start)) as reader:
             async for delivery in reader.present():
-                error = None
-                if not dry_run:
-                    if not delivery.payload and is_claim(delivery.headers.block):
-                        delivery.payload = await claims.redeem(delivery.headers.block)
-                    error = await _handled(endpoints[0], delivery)
+                error = None if dry_run else await _handled(endpoints[0], delivery, claims)
                 yield Replayed(delivery.stream_seq, subjects.event_name(delivery.subject), delivery.stored, error)
 
 
@@ -67,8 +63,10 @@ def _named(endpoints: list[EventEndpoint], function: str, app: str) -> list[Even
     raise SetupError(f"{app} has no function {function} that subscribes to events.{hint}")
 
 
-async def _handled(endpoint: EventEndpoint, delivery: Delivery) -> str | None:
+async def _handled(endpoint: EventEndpoint, delivery: Delivery, claims: Claims) -> str | None:
     try:
+        if not delivery.payload and is_claim(delivery.headers.block):
+            delivery.payload = await claims.redeem(delivery.headers.block)
         await (endpoint.handle_batch([delivery]) if endpoint.record.batch else endpoint.handle(delivery))
     except (ServiceError, PartlyFailedError) as error:
         cause = next(iter(error.failures.values())) if isinstance(error, PartlyFailedError) else error.__cause__ or error

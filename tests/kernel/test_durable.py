@@ -1,7 +1,8 @@
 """What an app gets from JetStream beside plain events: timers, one-way calls, one function on several subjects."""
 
 import asyncio
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -176,6 +177,35 @@ async def test_a_delayed_event_can_be_taken_back():
         await eventually(lambda: got)
         await t.settled()
     assert got == [2]
+
+
+async def test_metrics_show_the_lag_of_a_flood(monkeypatch: pytest.MonkeyPatch):
+    """Ten times what the handler can do: it waits in the stream, which can be seen, and all of it is handled in the end."""
+    monkeypatch.setattr("cliffracer.messaging.consumption.POLL", 0.1)
+    app, handled = App("shop"), set()
+
+    @app.get("/ping")
+    async def ping() -> None: ...
+
+    @app.on("order.placed", limit=10)
+    async def bill(number: int) -> None:
+        await asyncio.sleep(0.01)
+        handled.add(number)
+
+    async def shown(t: Any, name: str) -> int:
+        text = (await t.http.get("/metrics")).text
+        return int(re.search(rf'cliffracer_events_{name}{{service="shop",handler="bill"}} (\d+)', text)[1])
+
+    async with running(app) as t:
+        flood = asyncio.gather(*(t.emit("order.placed", number) for number in range(2000)))
+        waiting = in_hand = 0
+        while not waiting > 100:
+            waiting, in_hand = max(waiting, await shown(t, "waiting")), max(in_hand, await shown(t, "in_hand"))
+            await asyncio.sleep(0.02)
+        await flood
+        await t.settled(within=60)
+    assert handled == set(range(2000))
+    assert in_hand <= 10
 
 
 async def test_metrics_show_what_waits_and_what_was_given_up():

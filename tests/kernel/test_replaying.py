@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer import App, SetupError
+from cliffracer import App, Database, SetupError
 from cliffracer.replaying import replay
 from cliffracer.testing import running
 
@@ -58,6 +58,45 @@ async def test_failures_are_told_and_a_dry_run_handles_nothing():
         assert [event.error async for event in replay(app, "count", t.settings, start="1h")] == [None] * 3
         assert [event.error async for event in replay(app, "count", t.settings, start=3)] == [None]
     assert seen == [("bill", 1), ("bill", 2), ("count", 1), ("count", 13), ("count", 2), ("count", 2)]
+
+
+async def test_a_replay_handles_again_what_is_handled_once():
+    """Who replays wants the effect again, which a redelivery of the same event would not have."""
+    app = App("shop")
+
+    @app.on("order.placed", once=True)
+    async def book(number: int, *, db: Database) -> None:
+        await db.execute("insert into booked (number) values (%s)", number)
+
+    @app.rpc
+    async def booked(*, db: Database) -> int | None:
+        return await db.fetch_value(int, "select count(*)::int from booked")
+
+    @app.rpc
+    async def prepare(*, db: Database) -> None:
+        await db.execute("create table booked (number integer)")
+
+    async with running(app) as t:
+        await t.call("prepare")
+        await t.emit("order.placed", 1)
+        await t.settled()
+        assert await t.call("booked") == 1
+        assert [event.error async for event in replay(app, "book", t.settings)] == [None]
+        assert await t.call("booked") == 2
+
+
+async def test_a_payload_that_is_gone_is_told_and_stops_nothing():
+    """As any failure."""
+    async with running(App("emitter")) as t:
+        await t.emit("order.placed", "x" * 1_500_000)
+        await t.emit("order.placed", 1)
+        service = t.up.services[0]
+        await service.jetstream.delete_stream(f"OBJ_{t.settings.namespace}_claims_events")
+        app, seen = make()
+        told = [event.error async for event in replay(app, "bill", t.settings)]
+    assert told[0] is not None
+    assert told[0].startswith("NotFound: the payload")
+    assert (told[1:], seen) == ([None], [("bill", 1)])
 
 
 async def test_an_unknown_function_is_named_with_those_that_subscribe():

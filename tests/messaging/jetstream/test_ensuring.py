@@ -17,11 +17,12 @@ from tests.support.nats import NatsServer
 
 
 async def test_a_stream_is_made_as_asked_for(jetstream: JetStream):
-    """Events are kept in files, and a full stream refuses instead of dropping."""
+    """Events are kept in files, without limits, and a full stream refuses instead of dropping."""
     info = await ensure_stream(jetstream, events_stream(Subjects("staging")))
     config = info.config
     assert (config["name"], config["subjects"]) == ("staging_EVENTS", ["staging.events.>", "staging.cliffracer.replay.>"])
     assert (config["retention"], config["storage"], config["discard"]) == ("limits", "file", "new")
+    assert [config[limit] for limit in ("max_msgs", "max_bytes", "max_age", "max_msgs_per_subject")] == [-1, -1, 0, -1]
 
 
 async def test_a_stream_that_was_there_is_added_to_and_never_narrowed(jetstream: JetStream):

@@ -118,6 +118,32 @@ async def test_a_leader_runs_in_one_replica_and_moves_when_it_stops(join: Join, 
     assert running == []
 
 
+async def test_another_leads_when_the_leader_dies(join: Join, subjects: Subjects):
+    """Cut off in the middle of it: it is told, and another begins after the ttl, not before the first has ended."""
+    running: list[str] = []
+
+    def leader(name: str, jetstream: JetStream) -> Leader:
+        async def lead() -> None:
+            running.append(f"{name} begins")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                running.append(f"{name} ends")
+
+        return Leader(jetstream, subjects, "feed", lead, ttl=1.0)
+
+    dying = await join()
+    first, second = leader("first", JetStream(dying)), leader("second", JetStream(await join()))
+    await first.start()
+    await until(lambda: running)
+    await second.start()
+    await dying.close()
+    await until(lambda: "second begins" in running)
+    await first.drain(1)
+    await second.drain(1)
+    assert running == ["first begins", "first ends", "second begins", "second ends"]
+
+
 async def test_a_leader_that_fails_is_begun_again(jetstream: JetStream, subjects: Subjects):
     """Here or in another replica."""
     runs = 0

@@ -55,6 +55,15 @@ async def test_ordered_events_keep_their_order_through_failures_and_replicas(joi
     assert await parked(first, subjects) == [b"70"]
 
 
+async def test_without_order_a_failed_event_does_not_hold_up_the_others(jetstream: JetStream, subjects: Subjects):
+    """It comes after those behind it."""
+    handler = Recorder(lambda delivery: ValueError("once") if delivery.payload == b"0" and delivery.attempt == 1 else None)
+    async with consuming(jetstream, subjects, handler, retry=(0.3,)) as consumption:
+        await emit(jetstream, subjects, 5)
+        await until(lambda: consumption.counts.handled == 5)
+    assert (handler.payloads[0], handler.payloads[-1]) == (b"0", b"0")
+
+
 async def test_a_batch_is_handled_as_a_list(jetstream: JetStream, subjects: Subjects):
     """Full batches while there is enough, what there is after ``within`` seconds."""
     batches: list[list[bytes]] = []

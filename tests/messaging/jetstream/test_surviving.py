@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
+from cliffracer.errors import InvalidInput
+from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
@@ -150,3 +154,56 @@ async def test_an_event_that_nobody_finishes_is_parked(join: Join, subjects: Sub
     async with consuming(stuck, subjects, hangs, retry=(), ack_wait=1.0) as consumption:
         await until(lambda: consumption.counts.parked == 1)
     assert attempts == [1, 2, 3]
+
+
+async def test_what_a_replica_remembers_to_have_done_is_acknowledged_again_and_not_done_again(join: Join, subjects: Subjects):
+    """As after the ack was lost with a server that was killed."""
+    replies: list[bytes] = []
+
+    async def handle(delivery: Delivery) -> None:
+        replies.append(delivery.reply)
+
+    jetstream, other = JetStream(await join()), await join()
+    acked: list[bytes] = []
+    async with consuming(jetstream, subjects, handle) as consumption:
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await until(lambda: consumption.counts.handled == 1)
+        await other.subscribe(replies[0].decode(), lambda _subject, _reply, _block, payload: acked.append(payload))
+        await other.flush()
+        consumption.pull._receive(b"events.user.created", replies[0], None, b"1")  # no client may send what only the server does
+        await until(lambda: acked == [b"+ACK"])
+    assert len(replies) == 1
+
+
+async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subjects: Subjects):
+    """A drain gave it back once, so it is tried once less than its schedule has attempts; never once more."""
+    jetstream = JetStream(await join())
+
+    async def hangs(_: Delivery) -> None:
+        await asyncio.Event().wait()
+
+    stopping = consuming(jetstream, subjects, hangs).consumption
+    await stopping.start()
+    await publisher(jetstream, subjects).publish("events.user.created", b"1")
+    await until(lambda: stopping.pull.held)
+    await stopping.drain(0)
+    handler = Recorder(lambda _: ValueError("no"))
+    async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)) as consumption:
+        await until(lambda: consumption.counts.parked == 1)
+    assert [attempt for _, _, attempt in handler.seen] == [2, 3]
+
+
+async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """The original is only answered for good once its copy is stored."""
+    monkeypatch.setattr("cliffracer.messaging.policy.PARK_AGAIN", 0.1)
+    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: InvalidInput("poison"))
+    await dead.ensure()
+    config = (await jetstream.stream("DEAD")).config
+    await jetstream.ask("STREAM.UPDATE.DEAD", {**config, "max_bytes": 1}, StreamInfo)
+    async with consuming(jetstream, subjects, handler, retry=(60,)) as consumption:
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await until(lambda: len(handler.seen) >= 2)
+        assert consumption.counts.parked == 0
+        await jetstream.ask("STREAM.UPDATE.DEAD", config, StreamInfo)
+        await until(lambda: consumption.counts.parked == 1)
+    assert [letter.payload async for letter in dead.ls()] == [b"1"]
