@@ -30,6 +30,27 @@ class Receipt(msgspec.Struct):
     accepted: bool
 
 
+class FrozenLine(msgspec.Struct, frozen=True):
+    sku: str
+    amount: int
+    price: float
+
+
+class FrozenCustomer(msgspec.Struct, frozen=True):
+    name: str
+    email: str
+
+
+class FrozenOrder(msgspec.Struct, frozen=True):
+    """The same message as a value that nobody can change, so that one serves many readers."""
+
+    id: int
+    customer: FrozenCustomer
+    lines: tuple[FrozenLine, ...]
+    note: str
+    paid: bool
+
+
 ORDER = Order(
     id=7,
     customer=Customer("Ada Lovelace", "ada@example.org"),

@@ -190,10 +190,11 @@ class Stage:
         settings = {"HTTP_PORT": str(port), "CLIFFRACER_ENV": "production", "LOG_FORMAT": "human", **settings}
         return self._started(name, command, **settings), port
 
-    def sampled(self, name: str, **settings: str) -> Process:
-        """Return a running contestant of ours under the sampler of `benchmarks.profile`."""
+    def sampled(self, name: str, **settings: str) -> tuple[Process, int]:
+        """Return a running contestant of ours under the sampler of `benchmarks.profile`, and its HTTP port."""
+        port = free_port()
         command = [sys.executable, "-m", "benchmarks.profile", "run", f"benchmarks.contestants.{name}:app"]
-        return self._started(name, command, CLIFFRACER_ENV="production", HTTP_PORT=str(free_port()), **settings)
+        return self._started(name, command, CLIFFRACER_ENV="production", HTTP_PORT=str(port), **settings), port
 
     def _started(self, name: str, command: list[str], *, ready: str | int = "ready", **environment: str) -> Process:
         if name in self.missing:

@@ -4,12 +4,14 @@
 time inside a C function (msgspec, uvloop, the kernel) counts for the Python function that called it.
 """
 
+import argparse
 import atexit
 import json
 import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +23,22 @@ from benchmarks.processes import ROOT, NotReady, Stage
 LIBRARY = Path(os.__file__).parent
 INTERVAL = 0.001
 TARGET = "BENCH_PROFILE"  # where the sampled process leaves its counts
-SUBJECTS = {"RPC, `async def`": "ours.place", "RPC, `def`": "ours.place_def"}
+PROFILED: dict[str, tuple[str, dict[str, Any]]] = {
+    "RPC, `async def`": ("ours", {"do": "request", "subject": "ours.place", "inflight": 64}),
+    "RPC, `def`": ("ours", {"do": "request", "subject": "ours.place_def", "inflight": 64}),
+    "durable events consumed": (
+        "ours_durable",
+        {"do": "publish", "subject": "events.order", "progress": "events.progress", "window": 2000},
+    ),
+    "HTTP GET": ("ours_http", {"do": "http", "method": "GET", "path": "/orders/7", "inflight": 64}),
+    "HTTP POST": ("ours_http", {"do": "http", "method": "POST", "path": "/orders", "inflight": 64}),
+    "WebSocket broadcast, a generator per client": (
+        "ours_feed",
+        {"do": "broadcast", "subject": "events.tick", "path": "/feed", "inflight": 1000},
+    ),
+    "WebSocket broadcast, a room": ("ours_feed", {"do": "broadcast", "subject": "events.order", "path": "/room", "inflight": 1000}),
+}
+"""What is looked into: a contestant of ours, and the command that loads it."""
 
 
 class Profile(msgspec.Struct):
@@ -32,21 +49,23 @@ class Profile(msgspec.Struct):
     reason: str = ""
 
 
-def profiles(seconds: float) -> list[Profile]:
+def profiles(seconds: float, wanted: Iterable[str] = PROFILED) -> list[Profile]:
     """Return a profile for each kind of call."""
-    return [_profile(title, subject, seconds) for title, subject in SUBJECTS.items()]
+    return [_profile(title, *PROFILED[title], seconds) for title in wanted]
 
 
-def _profile(title: str, subject: str, seconds: float) -> Profile:
+def _profile(title: str, contestant: str, command: dict[str, Any], seconds: float) -> Profile:
     with Stage() as stage:
         counts = stage.folder / "profile.json"
         try:
-            server = stage.sampled("ours", **{TARGET: str(counts)})
+            server, port = stage.sampled(contestant, **{TARGET: str(counts)})
         except NotReady as reason:
             return Profile(title, reason=str(reason))
         load = stage.module("load")
+        command = {**command, "port": port}
+        warm = load.ask(**command, seconds=0.2, calls=500)  # the sockets of a broadcast are opened by its first command
         server.child.send_signal(signal.SIGUSR1)
-        result = load.ask(do="request", subject=subject, inflight=64, seconds=seconds)
+        result = load.ask(**command, seconds=seconds, calls=500 * max(1, int(warm.calls / max(warm.seconds, 1e-3) * seconds / 500)))
         server.close()
         if result.errors or not counts.exists():
             return Profile(title, reason=result.reason or "the server left no samples")
@@ -88,7 +107,11 @@ def main() -> None:
 
         cliffracer()
         return
-    for profile in profiles(5.0):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description="Show where our own time goes.")
+    parser.add_argument("word", nargs="?", default="", help="only kinds of calls with this in their title, such as HTTP")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    options = parser.parse_args()
+    for profile in profiles(options.seconds, [title for title in PROFILED if options.word in title]):
         print(profile.title, profile.reason)
         for name, share in profile.shares:
             print(f"{share:7.1%}  {name}")

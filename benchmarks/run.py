@@ -17,6 +17,8 @@ VARIANTS = {
     "core": {"CLIFFRACER_NAMESPACE": "core"},
     "durable": {"CLIFFRACER_NAMESPACE": "durable"},
     "feed": {"CLIFFRACER_NAMESPACE": "feed"},
+    "frozen": {"CLIFFRACER_NAMESPACE": "frozen"},
+    "room": {"CLIFFRACER_NAMESPACE": "room"},
     "workers": {"CLIFFRACER_NAMESPACE": "workers"},
 }
 OPTIONS = {"workers": ["--workers", "2"]}

@@ -119,6 +119,14 @@ HTTP = {
 }
 
 
+BROADCAST = {"do": "broadcast", "inflight": 1000}
+FEEDS = {
+    "Cliffracer, a room": ("room", "order", "/room"),
+    "Cliffracer, a generator per client, frozen events": ("frozen", "tick", "/frozen"),
+    "Cliffracer, a generator per client": ("feed", "tick", "/feed"),
+}
+
+
 def _http(method: str, path: str) -> list[Contender]:
     command = {"do": "http", "method": method, "path": path, "inflight": 64}
     return [Contender(label, server, command=command) for label, server in HTTP.items()]
@@ -160,13 +168,10 @@ SUITES = [
         "bare ASGI loop",
         "server",
         [
-            Contender(
-                "bare ASGI loop", "web:feed_bare", command={"do": "broadcast", "subject": "feed_bare.tick", "path": "/", "inflight": 1000}
-            ),
-            Contender(
-                "Cliffracer",
-                "ours:ours_feed@feed",
-                command={"do": "broadcast", "subject": "feed.events.tick", "path": "/feed", "inflight": 1000},
+            Contender("bare ASGI loop", "web:feed_bare", command={**BROADCAST, "subject": "feed_bare.tick", "path": "/"}),
+            *(
+                Contender(label, f"ours:ours_feed@{variant}", command={**BROADCAST, "subject": f"{variant}.events.{subject}", "path": path})
+                for label, (variant, subject, path) in FEEDS.items()
             ),
         ],
         note="A call is one message to all of them; p50 is the time until the last of them has it.",

@@ -11,6 +11,7 @@ from benchmarks.suites import ONE_PROCESS, RAW
 Standings = dict[str, list[Standing]]
 OURS = "Cliffracer"
 ASYNC, DEF, BOTH = "Cliffracer, async def", "Cliffracer, def", "Cliffracer both ends"
+FEED, ROOM, BARE = "Cliffracer, a generator per client", "Cliffracer, a room", "bare ASGI loop"
 TASK, STARLETTE = "nats-py, a task per message", "Starlette + msgspec by hand"
 
 
@@ -78,7 +79,8 @@ TARGETS = [
     Target("HTTP POST, 64 connections: requests/s", 1.4, False, "× Starlette", ratio("http_post", OURS, STARLETTE, "rate")),
     Target("HTTP GET, 64 connections: requests/s", 3, False, "× FastAPI", ratio("http_get", OURS, "FastAPI", "rate")),
     Target("HTTP POST, 64 connections: requests/s", 3, False, "× FastAPI", ratio("http_post", OURS, "FastAPI", "rate")),
-    Target("WebSocket broadcast to 1,000: CPU", 1.2, True, "× a bare loop", ratio("broadcast", OURS, "bare ASGI loop", "cpu")),
+    Target("WebSocket broadcast to 1,000, a generator per client: CPU", 1.2, True, "× a bare loop", ratio("broadcast", FEED, BARE, "cpu")),
+    Target("WebSocket broadcast to 1,000, a room: CPU", 1.2, True, "× a bare loop", ratio("broadcast", ROOM, BARE, "cpu")),
     Target("memory growth over 200,000 calls", 1.0, True, "MB", _memory("growth")),
     Target("memory of an idle service", 45, True, "MB", _memory("idle")),
     Target("`--workers 2`: CPU per call", 1.1, True, "× one process", ratio("workers", "Cliffracer, --workers 2", ONE_PROCESS, "cpu")),

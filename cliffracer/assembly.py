@@ -1,5 +1,6 @@
 """Turns declarations into `Handler`s: providers found, middleware folded, limits made, once at start."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -9,7 +10,7 @@ from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
-from cliffracer.invoke import Call, Handler
+from cliffracer.invoke import Call, Deliver, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans
@@ -176,9 +177,23 @@ async def _run(signature: Signature, threads: Threads, call: Call, named: dict[s
         items = threads.items(items)
     deliver = call.deliver
     assert deliver is not None  # a transport that serves streams takes their items
+    if call.source is None:
+        await _pour(items, deliver)
+    elif (ended := await asyncio.create_task(_pour(items, deliver), name="stream")) is not None:
+        raise ended
+    return None
+
+
+async def _pour(items: Any, deliver: Deliver) -> BaseException | None:
+    """Hand on all items. For a client it is a task of its own: each item would wake its way through all frames of the call.
+
+    Returns what would end the loop if a task raised it.
+    """
     try:
         async for item in items:
             await deliver(item)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return error
     finally:
         await items.aclose()
     return None

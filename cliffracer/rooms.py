@@ -32,6 +32,9 @@ SOCKET = object()
 class Client(Protocol):
     """A WebSocket client as rooms need it."""
 
+    def put(self, payload: bytes) -> bool:
+        """Send it JSON at once; False if that is to be awaited (`deliver`), since it reads more slowly than it is sent to."""
+
     async def deliver(self, item: Any) -> None:
         """Send it something."""
 
@@ -78,35 +81,43 @@ class Sockets:
             stack.push_async_callback(_ended, sending)
             for room in rooms:
                 stack.push_async_callback(await self._link().enter(room, member.take))
+            stack.callback(member.close)
             yield
 
 
 class Member:
-    """A client in rooms, with what waits for it."""
+    """A client in rooms, with what waits for it: nothing, as long as it keeps up."""
 
-    __slots__ = ("_client", "_closed", "_news", "_waiting")
+    __slots__ = ("_client", "_closed", "_news", "_sending", "_waiting")
 
     def __init__(self, client: Client, now: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._waiting: Backlog[bytes] = Backlog(QUEUE, now)
+        self._sending = False
         self._closed = False
         self._news = asyncio.Event()
 
     def take(self, payload: bytes) -> None:
-        """Queue a message; a client that is too far behind is closed."""
-        if self._closed:
+        """Send a message, or queue it behind those that wait; a client that is too far behind is closed."""
+        if self._closed or (not self._sending and self._client.put(payload)):
             return
+        self._sending = True  # from now on, or the next message would overtake this one
         if self._waiting.add(payload, len(payload)):
             self._news.set()
         else:
             self._closed = True
             self._client.too_slow()
 
+    def close(self) -> None:
+        """Take nothing more."""
+        self._closed = True
+
     async def send(self) -> None:
         """Send what is queued, for ever."""
         while True:
             while self._waiting:
                 await self._client.deliver(msgspec.Raw(self._waiting.take()))
+            self._sending = False
             self._news.clear()
             await self._news.wait()
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.backlog import Backlog
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current, new_id, new_trace
-from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, NotFound, Overloaded, ServiceError, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.feeds import Feeds
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Lock
-from cliffracer.messaging.received import received_from
 from cliffracer.messaging.rooms import Rooms
 from cliffracer.observability.spans import FORGETFUL, Outgoing
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
@@ -33,7 +32,6 @@ from cliffracer.wire.subjects import Subjects
 _ERROR = b"\nnats-service-error-code:"
 Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
-FEED_LIMIT = 1000  # events that may wait for a reader that does not get on
 STREAM_IDLE = 60.0
 _MOST_SEEN = 1000
 RENEWED = 30.0
@@ -49,6 +47,7 @@ class Connection:
         self.name = name
         self.deadline = deadline
         self.directory = Directory(bus, subjects)
+        self.feeds = Feeds(bus, subjects)
         self.rooms = Rooms(bus, subjects)
         self._large = Claims(JetStream(bus), subjects.namespace, "calls")
         self.locals: dict[str, str] = {}
@@ -176,39 +175,9 @@ class Connection:
             self.bus.publish(subject.encode(), payload, encode_headers(headers))
         return event_id
 
-    async def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
+    def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
         """Yield events from now on; `Overloaded` ends a feed whose reader is too far behind: see `Backlog`."""
-        decoder = _decoder(data)
-        waiting: Backlog[tuple[bytes, bytes | None, bytes]] = Backlog(FEED_LIMIT)
-        large = Claims(JetStream(self.bus), self.subjects.namespace)
-        wake = asyncio.Event()
-        missed = 0
-
-        def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
-            nonlocal missed
-            if missed or not waiting.add((subject, block, payload), len(payload) + len(block or b"")):
-                missed += 1
-            wake.set()
-
-        subscription = await self.bus.subscribe(self.subjects.event(pattern), receive)
-        try:
-            await self.bus.flush()
-            while True:
-                while waiting:
-                    subject, block, payload = waiting.take()
-                    try:
-                        if not payload and is_claim(block):
-                            payload = await large.redeem(block)
-                        event = received_from(self.subjects, subject, block, decoder.decode(payload))
-                    except (InvalidInput, NotFound):
-                        continue  # not of this type: the durable handlers park it, a feed of another type has no use for it
-                    yield event
-                if missed:
-                    raise Overloaded(f"the reader of {pattern} fell too far behind; {missed} events were missed")
-                wake.clear()
-                await wake.wait()
-        finally:
-            await subscription.close()
+        return self.feeds.read(pattern, data)
 
     def say(self, room: str, data: Any) -> None:
         """Send something to every socket in a room, in all replicas; at most once."""

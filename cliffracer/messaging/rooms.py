@@ -3,7 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from loguru import logger
+
 from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.fanout import Fanout
+from cliffracer.wire.codecs import is_json
 from cliffracer.wire.subjects import Subjects, as_token, check_literal
 
 Receive = Callable[[bytes], None]
@@ -12,17 +16,24 @@ Receive = Callable[[bytes], None]
 class _Room:
     """Those in one room in this process."""
 
-    __slots__ = ("door", "members", "subscription")
+    __slots__ = ("door", "fanout", "subscription")
 
     def __init__(self) -> None:
         self.door = asyncio.Lock()
-        self.members: dict[object, Receive] = {}
+        self.fanout: Fanout[bytes] = Fanout()
         self.subscription: Subscription | None = None
 
-    def receive(self, _subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
-        """Hand a message to everybody here."""
-        for receive in list(self.members.values()):
-            receive(payload)
+    @property
+    def members(self) -> dict[object, Receive]:
+        """Return who is in the room."""
+        return self.fanout.receivers
+
+    def receive(self, subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
+        """Hand a message to everybody here, as it came: it was encoded by whoever said it. What is no JSON ends no socket."""
+        if is_json(payload):
+            self.fanout.put(payload)
+        else:
+            logger.bind(subject=subject.decode("utf-8", "replace")).warning("message to a room dropped: it is no JSON")
 
 
 class Rooms:

@@ -14,14 +14,14 @@ from cliffracer.errors import InvalidInput, ServiceError
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.web.answers import CORRELATION, Headers, Refused
 from cliffracer.web.faults import fault
-from cliffracer.web.shortcut import cut_off, is_lost
-from cliffracer.wire.codecs import encode
+from cliffracer.web.frames import BINARY, Outlet, Turn, cut_off, framed, is_lost, outlet_of, text_frame
+from cliffracer.wire.shared import encoded
 
 BUFFER = 32
 """Frames that wait for a handler; then the client has to wait, too."""
 GRACE = 1.0
 """Seconds that a handler which takes frames has to finish once its client is gone; any other is cancelled at once."""
-TURN = 16
+TURN = 64
 """Items after which a handler that only yields lets others run: sending does not wait as long as the client keeps up."""
 _LOOK = 5.0
 
@@ -40,14 +40,31 @@ class Closing(NamedTuple):
 class Line(WebSocket[Any]):
     """The `WebSocket` that a handler may take, accepted already; all that it can do itself works as Starlette's does."""
 
-    def __init__(self, scope: Any, receive: Any, send: Any, context: Context, patience: "Patience") -> None:
+    __slots__ = (
+        "_frames",
+        "_from_client",
+        "_left",
+        "_news",
+        "_outlet",
+        "_patience",
+        "_sent",
+        "_space",
+        "_to_client",
+        "_turn",
+        "context",
+        "slow",
+    )
+
+    def __init__(self, scope: Any, receive: Any, send: Any, context: Context, *, patience: "Patience", turn: Turn) -> None:
         super().__init__(scope, self.next_frame, self._patiently)
         self.context = context
         self.slow = False
         self._sent = 0
         self._from_client = receive
         self._to_client = send
+        self._outlet: Outlet | None = None
         self._patience = patience
+        self._turn = turn
         self._frames: deque[Message] = deque()
         self._news = asyncio.Event()
         self._space = asyncio.Event()
@@ -75,6 +92,7 @@ class Line(WebSocket[Any]):
         offered = self.scope.get("subprotocols") or ()
         chosen = "bearer" if "bearer" in offered[:1] else None  # ["bearer", token] is how a browser says who it is
         await super().accept(chosen, headers=[(CORRELATION, self.context.correlation_id.encode())])
+        self._outlet = outlet_of(self._to_client, self._turn)
 
     async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
         """Do nothing: a handler's socket is accepted before it is entered."""
@@ -101,6 +119,8 @@ class Line(WebSocket[Any]):
     def too_slow(self) -> None:
         """End the handler and cut the client off: it reads more slowly than it is sent to."""
         self.slow = True
+        if self._outlet is not None:
+            self._outlet.open = False
         if self.context.task is not None and self.context.ended is None:
             self.context.ended = "cancelled"
             self.context.task.cancel()
@@ -112,11 +132,18 @@ class Line(WebSocket[Any]):
         self._sent += 1
         if not self._sent % TURN:
             await asyncio.sleep(0)
-        if self._left is None:
-            if type(item) is bytes:
-                await self._put({"type": "websocket.send", "bytes": item})
-            else:
-                await self._put({"type": "websocket.send", "text": encode(item).decode()})
+        binary = type(item) is bytes
+        payload = item if binary else encoded(item)
+        outlet = self._outlet
+        if outlet is not None and outlet.write(framed(BINARY, payload) if binary else text_frame(payload)):
+            return
+        if not self.gone:
+            text = {"bytes": payload} if binary else {"text": payload.decode()}
+            await self._put({"type": "websocket.send", **text})
+
+    def put(self, payload: bytes) -> bool:
+        """Send JSON at once; False if that is to be awaited. Once the client is gone it is dropped."""
+        return (self._outlet is not None and self._outlet.write(text_frame(payload))) or self.gone
 
     async def tell(self, error: ServiceError | Refused) -> None:
         """Send an error frame."""
@@ -134,6 +161,9 @@ class Line(WebSocket[Any]):
         waiting[self] = time.monotonic()
         if not self._patience.armed:
             self._patience.arm()
+        self._turn.write()  # or this one would overtake what is gathered
+        if self._outlet is not None and message["type"] == "websocket.close":
+            self._outlet.open = False
         try:
             await self._to_client(message)
         finally:

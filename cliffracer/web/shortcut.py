@@ -8,7 +8,6 @@ else they are (middleware, another server, a uvicorn that has changed), these fu
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _NEEDED = frozenset(
     {
@@ -76,18 +75,3 @@ def _closing(cycle: Any, defaults: bytes) -> bytes:
     if b"\r\nconnection: close" in b"\r\n" + defaults:
         cycle.keep_alive = False
     return defaults if cycle.keep_alive or b"connection: close" in defaults else defaults + b"connection: close\r\n"
-
-
-def is_lost(send: Any) -> bool:
-    """Say whether the connection of a WebSocket is known to be gone, though nobody could be told."""
-    protocol = getattr(send, "__self__", None)
-    return isinstance(protocol, WebSocketsSansIOProtocol) and protocol.disconnected
-
-
-def cut_off(send: Any, code: int, reason: str) -> None:
-    """Close a WebSocket whose client does not read, without waiting until it does; the sweep of the server ends the rest."""
-    protocol = getattr(send, "__self__", None)
-    if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.close_sent and not protocol.disconnected:
-        protocol.conn.send_close(code, reason)
-        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
-        protocol.close_sent = True

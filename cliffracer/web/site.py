@@ -19,6 +19,7 @@ from cliffracer.web.answers import Refused, correlation_of, send_body, send_prob
 from cliffracer.web.asyncapi import AsyncApi
 from cliffracer.web.cors import Cors
 from cliffracer.web.endless import Endless
+from cliffracer.web.frames import Turn
 from cliffracer.web.health import Detailed, Fixed, Live, Metrics, Ready
 from cliffracer.web.line import Patience
 from cliffracer.web.openapi import OpenApi
@@ -162,14 +163,16 @@ def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings
 
 def _add_sockets(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
     seen: dict[str, Socket] = {}
-    patience = Patience(settings.http_timeout)
+    patience, turn = Patience(settings.http_timeout), Turn()
     for assembly in assemblies:
         for record, declared, handler in assembly.of(Socket):
             _check_kinds(record)
             other = seen.setdefault(claim(record.path), record)
             if other is not record:
                 raise refuse(record.function, f"WebSocket {record.path} is declared already, by {where(other.function)}", _APART)
-            endpoint = SocketEndpoint(record, declared, handler, endless=endless, patience=patience, origins=settings.cors_origins)
+            endpoint = SocketEndpoint(
+                record, declared, handler, endless=endless, patience=patience, turn=turn, origins=settings.cors_origins
+            )
             table.add(SOCKET, record.path, endpoint)
 
 

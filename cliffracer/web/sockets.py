@@ -25,6 +25,7 @@ from cliffracer.web.answers import Refused, correlation_of, problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.endless import Endless
+from cliffracer.web.frames import Turn
 from cliffracer.web.line import Closing, Gone, Incoming, Line, Patience
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.origins import same_origin
@@ -38,7 +39,15 @@ class SocketEndpoint:
     """One WebSocket path as an ASGI application, from the handshake to the close."""
 
     def __init__(
-        self, record: Socket, declared: Declared, handler: Handler, *, endless: Endless, patience: Patience, origins: tuple[str, ...] = ()
+        self,
+        record: Socket,
+        declared: Declared,
+        handler: Handler,
+        *,
+        endless: Endless,
+        patience: Patience,
+        turn: Turn,
+        origins: tuple[str, ...] = (),
     ) -> None:
         signature, shape = declared.signature, declared.shape
         assert signature is not None
@@ -47,6 +56,7 @@ class SocketEndpoint:
         self.handler = handler
         self._endless = endless
         self._patience = patience
+        self._turn = turn
         self._origins = frozenset(origins)
         self._binder = Binder(signature, shape)
         self._decode = None if shape.incoming is None else frame_decoder(shape.incoming.annotation)
@@ -59,7 +69,7 @@ class SocketEndpoint:
         headers = dict(scope["headers"])
         headers.pop(TIMEOUT, None)  # a socket has no end that its client could name
         context = context_of(handler, scope, headers)
-        line = Line(scope, receive, send, context, self._patience)
+        line = Line(scope, receive, send, context, patience=self._patience, turn=self._turn)
         context.store()[SOCKET] = line
         pump: asyncio.Task[None] | None = None
         entered = False
@@ -108,7 +118,7 @@ class SocketEndpoint:
 
 async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
     """Answer a handshake that no handler serves."""
-    line = Line(scope, receive, send, Context(correlation_id=correlation_of(scope)), Patience(0))
+    line = Line(scope, receive, send, Context(correlation_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
     await line.connect()
     await line.reject(*problem(error))
 

@@ -94,6 +94,10 @@ class Decoder(Generic[T]):
             raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
+    def again(self, data: bytes) -> T:
+        """Return a value of its own of a JSON text that `decode` has found right."""
+        return self._json(data)
+
     def decode_msgpack(self, data: bytes) -> T:
         """Return the value of a MessagePack document."""
         try:
@@ -206,6 +210,15 @@ def _quoted(data: bytes) -> int:
 
 def _invalid(errors: list[FieldError]) -> InvalidInput:
     return InvalidInput("the input is not valid", errors=errors)
+
+
+def is_json(data: bytes) -> bool:
+    """Say whether a text is JSON that any reader takes; keys may stand twice."""
+    try:
+        _generic_json(data)
+    except REFUSALS:
+        return False
+    return True
 
 
 def encode(value: Any) -> bytes:

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from cliffracer import App, Context, Event, NotFound, Overloaded, Rejected, SetupError
-from cliffracer.messaging.connection import FEED_LIMIT
 from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.feeds import LIMIT
 from cliffracer.testing import running
 
 
@@ -302,4 +302,4 @@ async def test_a_feed_bears_a_burst_and_ends_for_a_reader_that_does_not_get_on(m
                 if event.data == 3999:
                     break
         assert got == list(range(len(got)))
-        assert len(got) == 4000 if patient else len(got) <= FEED_LIMIT
+        assert len(got) == 4000 if patient else len(got) <= LIMIT

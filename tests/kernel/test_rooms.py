@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from cliffracer import App, SetupError
 from cliffracer.backlog import MOST, MOST_BYTES, PATIENCE, Backlog
+from cliffracer.messaging.fanout import BEHIND, SLICE, Fanout
 from cliffracer.rooms import QUEUE, Member
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -88,19 +89,31 @@ async def test_who_left_gets_nothing_and_leaves_nothing():
         await eventually(lambda: not rooms._rooms)
 
 
+class Client:
+    """A client that takes messages at once only while it is ``quick``, and late ones when it is let."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+        self.got: list[bytes] = []
+        self.let = asyncio.Event()
+        self.closed = 0
+
+    def put(self, payload: bytes) -> bool:
+        if self.quick:
+            self.got.append(payload)
+        return self.quick
+
+    async def deliver(self, item: Any) -> None:
+        await self.let.wait()
+        self.got.append(bytes(item))
+
+    def too_slow(self) -> None:
+        self.closed += 1
+
+
 async def test_a_client_that_is_too_far_behind_is_closed():
     """With more waiting than a few, it has to take one within a second; taking a message never waits."""
-
-    class Stuck:
-        closed = 0
-
-        async def deliver(self, item: Any) -> None:
-            await asyncio.Event().wait()
-
-        def too_slow(self) -> None:
-            self.closed += 1
-
-    client, time = Stuck(), [0.0]
+    client, time = Client(quick=False), [0.0]
     member = Member(client, lambda: time[0])
     for _ in range(QUEUE + 1):
         member.take(b"1")
@@ -162,6 +175,55 @@ async def test_a_client_that_does_not_read_is_closed_and_the_others_are_not_dela
                     heard += 1
         slow.transport.abort()
         await slow.wait_closed()
+
+
+async def test_no_message_overtakes_those_that_wait():
+    """Also when the client is quick again while the first of them is being sent."""
+    client = Client(quick=False)
+    member = Member(client)
+    sending = asyncio.create_task(member.send())
+    member.take(b"1")
+    await asyncio.sleep(0)
+    member.take(b"2")
+    client.quick = True
+    member.take(b"3")
+    client.let.set()
+    await eventually(lambda: len(client.got) == 3)
+    member.take(b"4")
+    sending.cancel()
+    assert client.got == [b"1", b"2", b"3", b"4"]
+    member.close()
+    member.take(b"5")
+    assert len(client.got) == 4
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b'"\xff"', b"[" * 100_000], ids=["nothing", "half", "no text", "deep"])
+async def test_what_is_no_json_reaches_nobody(payload: bytes):
+    """A peer may publish anything to a room's subject; browsers would close the socket over it."""
+    async with replicas() as (t, (one, _)), connect(f"{one}/rooms/7") as client:
+        await until(client, {"joined": ""})
+        t.up.bus.publish(f"{t.settings.namespace}.cliffracer.rooms.room:7".encode(), payload)
+        await t.app.sockets.to("room:7").send("fine \N{SNOWMAN}")
+        assert json.loads(await client.recv()) == "fine \N{SNOWMAN}"
+
+
+async def test_a_crowd_is_served_in_turns_of_the_loop():
+    """Nobody waits for the last of a large room, and messages keep their order."""
+    got: dict[int, list[int]] = {n: [] for n in range(2 * SLICE + 10)}
+    fanout: Fanout[int] = Fanout()
+    for n, into in got.items():
+        fanout.receivers[n] = into.append
+    fanout.put(1)
+    assert sum(map(len, got.values())) == SLICE
+    for message in range(2, 5):
+        fanout.put(message)
+    assert sum(map(len, got.values())) == SLICE
+    await eventually(lambda: all(into == [1, 2, 3, 4] for into in got.values()))
+    for message in range(BEHIND + 10):
+        fanout.put(message)
+    assert len(fanout._behind) <= BEHIND  # the sender was held instead
+    await eventually(lambda: all(len(into) == 4 + BEHIND + 10 for into in got.values()))
+    assert got[0] == got[2 * SLICE]
 
 
 async def test_joining_outside_a_socket_is_a_set_up_error():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,6 +39,14 @@ async def closed(client: Any) -> tuple[int, str]:
         return (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
 
 
+@pytest.fixture(params=["frames", "asgi"])
+def way(request: Any, monkeypatch: Any) -> str:
+    """How messages go out: as frames of ours, or over ASGI, as where uvicorn does not fit."""
+    monkeypatch.setattr("cliffracer.web.frames.FITS", request.param == "frames")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 async def test_items_are_json_frames(serve: Any, app: App) -> None:
     """What a generator yields arrives as JSON text, bytes as binary; the end is a normal close."""
 
@@ -52,6 +61,51 @@ async def test_items_are_json_frames(serve: Any, app: App) -> None:
         assert [json.loads(await client.recv()) for _ in range(2)] == [{"i": 0, "word": "ho"}, {"i": 1, "word": "ho"}]
         assert await client.recv() == b"\x00raw"
         assert (await closed(client))[0] == 1000
+
+
+@pytest.mark.usefixtures("way")
+async def test_messages_of_every_size_arrive_whole_and_in_order(serve: Any, app: App) -> None:
+    """Also where the length of a frame takes more bytes (RFC 6455, 5.2), and past what the connection holds at once."""
+    sizes = [0, 1, 123, 124, 125, 126, 127, 65_533, 65_534, 65_535, 65_536, 300_000, 1]
+
+    @app.websocket("/sizes")
+    async def feed(*, socket: WebSocket) -> AsyncIterator[str | bytes]:
+        for size in sizes:
+            yield "é" * (size // 2) + "x" * (size % 2)
+            yield b"\xff" * size
+            await socket.send_text(str(size))
+
+    async with serve(app) as served, connect(url(served, "/sizes")) as client:
+        for size in sizes:
+            assert json.loads(await client.recv()) == "é" * (size // 2) + "x" * (size % 2)
+            assert await client.recv() == b"\xff" * size
+            assert await client.recv() == str(size)
+        assert (await closed(client))[0] == 1000
+
+
+async def test_a_text_that_is_none_is_a_defect(serve: Any, app: App, logged: list[str]) -> None:
+    """What is passed on as raw JSON is looked at: a browser would close over bytes that are no UTF-8. So would exiting the process."""
+
+    @app.websocket("/raw")
+    async def raw() -> AsyncIterator[Any]:
+        yield msgspec.Raw(b'"fine"')
+        yield msgspec.Raw(b'"\xff"')
+
+    @app.websocket("/exits")
+    async def exits() -> AsyncIterator[int]:
+        yield 1
+        sys.exit(3)
+
+    async with serve(app) as served:
+        async with connect(url(served, "/raw")) as client:
+            assert await client.recv() == '"fine"'
+            assert (await closed(client))[0] == 1011
+        async with connect(url(served, "/exits")) as client:
+            assert await client.recv() == "1"
+            assert (await closed(client))[0] == 1011
+        async with connect(url(served, "/raw")) as client:
+            assert await client.recv() == '"fine"'
+    assert logged
 
 
 async def test_incoming_frames_are_decoded(serve: Any, app: App) -> None:
@@ -219,6 +273,7 @@ async def test_refused_handshakes_are_http(serve: Any, app: App) -> None:
         assert (await served.http.get("/ws/1")).status_code == 404
 
 
+@pytest.mark.usefixtures("way")
 async def test_errors_close_with_their_code(serve: Any, app: App, logged: list[str]) -> None:
     """A failure is told by an error frame, then by the code of the close; a defect shows nothing."""
 
@@ -270,6 +325,7 @@ async def test_too_large_a_frame_closes(serve: Any, app: App) -> None:
         await eventually(lambda: ended)
 
 
+@pytest.mark.usefixtures("way")
 async def test_client_that_does_not_read_is_closed(serve: Any, app: App) -> None:
     """A send that waits too long ends the handler and the connection; others go on."""
     ended: list[bool] = []

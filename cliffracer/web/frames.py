@@ -1,0 +1,131 @@
+"""The short way for a message to a WebSocket: framed once for all clients, and written to uvicorn's connection in one step.
+
+A server's frames are not masked (RFC 6455, 5.1), so without compression, which depends on what one client was sent before, a
+message is the same bytes for everybody. ASGI's ``send`` costs as much as what the kernel takes for a small message. Where it is
+uvicorn's own, nothing wrapped around it, the socket is open and the client keeps up, the frame is written here. Whatever else
+is the case, `Outlet.write` says so, and ASGI is spoken.
+"""
+
+import asyncio
+import struct
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.server import ServerProtocol
+
+TEXT, BINARY = 1, 2
+UNSENT = 65_536
+"""Bytes that may wait in the connection of one client; beyond, it is waited for."""
+MANY = 512
+"""Frames that are gathered at most."""
+LARGE = 16_384
+"""Bytes of a frame that is written without waiting for others."""
+_FINAL = 0x80
+_NEEDED = frozenset({"conn", "handshake_complete", "initial_response", "transport"})
+FITS = set(WebSocketsSansIOProtocol.__init__.__code__.co_names) >= _NEEDED
+"""Whether uvicorn's connection still has what is used here."""
+_medium, _long = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
+
+
+def framed(opcode: int, payload: bytes) -> bytes:
+    """Return a whole, unmasked message (RFC 6455, 5.2); UnicodeDecodeError for a text that is no UTF-8 (8.1)."""
+    if opcode == TEXT and not payload.isascii():
+        payload.decode()
+    size = len(payload)
+    if size < 126:
+        return bytes((_FINAL | opcode, size)) + payload
+    if size < 65_536:
+        return _medium(_FINAL | opcode, 126, size) + payload
+    return _long(_FINAL | opcode, 127, size) + payload
+
+
+class _Last:
+    """The last text and its frame: a broadcast sends the same object to one client after the other."""
+
+    __slots__ = ("frame", "payload")
+
+    def __init__(self) -> None:
+        self.payload = self.frame = b""
+
+
+_last = _Last()
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the frame of a text, made once for those who send the same object one after the other."""
+    if payload is _last.payload:
+        return _last.frame
+    frame = _last.frame = framed(TEXT, payload)
+    _last.payload = payload
+    return frame
+
+
+class Turn:
+    """What one turn of the loop sends to all clients, written in one go when it is over.
+
+    Each write wakes a client, on the same machine a process: one by one, between the work that makes them, they cost twice as much.
+    """
+
+    __slots__ = ("_frames",)
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[Outlet, bytes]] = []
+
+    def add(self, outlet: "Outlet", frame: bytes) -> None:
+        """Take a frame."""
+        frames = self._frames
+        if not frames:
+            asyncio.get_running_loop().call_soon(self.write)
+        frames.append((outlet, frame))
+        if len(frames) >= MANY or len(frame) > LARGE:
+            self.write()
+
+    def write(self) -> None:
+        """Write everything that has been gathered; whoever is closing or gone gets no more (RFC 6455, 5.5.1)."""
+        frames, self._frames = self._frames, []
+        for outlet, frame in frames:
+            if outlet.open and not outlet.transport.is_closing():
+                outlet.transport.write(frame)
+
+
+class Outlet:
+    """The short way to one client. It asks the transport only, which a write touches anyway: a thousand clients fit into no cache."""
+
+    __slots__ = ("_turn", "open", "transport")
+
+    def __init__(self, transport: asyncio.Transport, turn: Turn) -> None:
+        self.transport = transport
+        self.open = True
+        """Until we have begun to close."""
+        self._turn = turn
+
+    def write(self, frame: bytes) -> bool:
+        """Send a frame when this turn of the loop is over; False if the client has too much to read already, or we close."""
+        if not self.open or self.transport.get_write_buffer_size() > UNSENT:
+            return False
+        self._turn.add(self, frame)
+        return True
+
+
+def outlet_of(send: Any, turn: Turn) -> Outlet | None:
+    """Return the short way behind ASGI's ``send`` of an accepted socket; None where there is none."""
+    protocol = getattr(send, "__self__", None)
+    if type(protocol) is not WebSocketsSansIOProtocol or not FITS:
+        return None
+    fits = type(protocol.conn) is ServerProtocol and not protocol.conn.extensions  # an extension may change every frame
+    return Outlet(protocol.transport, turn) if fits and protocol.handshake_complete and protocol.initial_response is None else None
+
+
+def is_lost(send: Any) -> bool:
+    """Say whether the connection of a WebSocket is known to be gone, though nobody could be told."""
+    protocol = getattr(send, "__self__", None)
+    return isinstance(protocol, WebSocketsSansIOProtocol) and protocol.disconnected
+
+
+def cut_off(send: Any, code: int, reason: str) -> None:
+    """Close a WebSocket whose client does not read, without waiting until it does; the sweep of the server ends the rest."""
+    protocol = getattr(send, "__self__", None)
+    if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.close_sent and not protocol.disconnected:
+        protocol.conn.send_close(code, reason)
+        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True

@@ -1,0 +1,167 @@
+"""What `app.events` yields to many readers at once: one subscription, no reader in another's way, and everybody's data his own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from cliffracer import App, Overloaded
+from cliffracer.messaging.feeds import LIMIT
+from cliffracer.testing import running
+from tests.support.waiting import eventually
+
+
+class Order(msgspec.Struct):
+    id: int
+    lines: list[str] = []
+
+
+class Fixed(msgspec.Struct, frozen=True):
+    id: int
+    lines: tuple[str, ...] = ()
+
+
+@pytest.fixture(params=["fast", "stock"])
+async def t(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """Run an app, on each transport."""
+    async with running(App("s"), nats_transport=request.param) as t:
+        yield t
+
+
+def reading(t: Any, kind: Any, into: list[Any], subject: str = "order.*") -> asyncio.Task[None]:
+    """Read a feed in a task of its own."""
+
+    async def read() -> None:
+        async for event in t.app.events(subject, kind):
+            into.append(event.data)  # noqa: PERF401 - it has no end
+
+    return asyncio.create_task(read())
+
+
+def feeds(t: Any) -> Any:
+    return t.up.services[0].link.feeds._feeds
+
+
+async def begun(t: Any, number: int, subject: str = "order.*") -> Any:
+    """Return a feed once so many read it."""
+    await eventually(lambda: subject in feeds(t) and len(feeds(t)[subject].asleep) == number)
+    return feeds(t)[subject]
+
+
+async def say(t: Any, *data: Any) -> None:
+    for each in data:
+        await t.emit("order.new", each, durable=False)
+    await t.up.bus.flush()
+
+
+async def test_readers_share_a_subscription_that_goes_with_the_last(t):
+    """A thousand sockets on one feed are one subscription; each gets all, in order."""
+    got: list[list[Any]] = [[] for _ in range(300)]
+    tasks = [reading(t, Order, into) for into in got]
+    feed = await begun(t, 300)
+    assert len([n for n in t.up.bus._interests.values() if n.subject.endswith("events.order.*")]) == 1
+    await say(t, *({"id": n} for n in range(20)))
+    await eventually(lambda: all(len(into) == 20 for into in got))
+    assert all([order.id for order in into] == list(range(20)) for into in got)
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.wait(tasks[1:])
+    await eventually(lambda: len(feed.readers) == 1)
+    await say(t, {"id": 20})
+    await eventually(lambda: got[0][-1].id == 20)
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    await eventually(lambda: not feeds(t))
+    assert not [n for n in t.up.bus._interests.values() if n.subject.endswith("events.order.*")]
+
+
+async def test_what_can_be_changed_is_everybodys_own(t):
+    """A reader that changes its event changes nobody else's; what cannot be changed is one object for all."""
+    mine: list[Any] = []
+    others: list[Any] = []
+    fixed: list[Any] = []
+    tasks = [reading(t, Order, mine), reading(t, Order, others), reading(t, Fixed, fixed), reading(t, Fixed, fixed)]
+    await begun(t, 4)
+    await say(t, {"id": 1, "lines": ["a"]})
+    await eventually(lambda: mine and others and len(fixed) == 2)
+    mine[0].lines.append("mine")
+    assert others[0].lines == ["a"]
+    assert fixed[0] is fixed[1]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_readers_of_one_pattern_may_want_different_types(t):
+    """What does not fit is left out for those whose type it is not."""
+    orders: list[Any] = []
+    numbers: list[Any] = []
+    tasks = [reading(t, Order, orders), reading(t, int, numbers)]
+    await begun(t, 2)
+    await say(t, 1, {"id": 2}, "neither", 3, {"id": 4})
+    await eventually(lambda: len(orders) == len(numbers) == 2)
+    assert numbers == [1, 3]
+    assert [order.id for order in orders] == [2, 4]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_reader_too_far_behind_is_ended_and_no_other(t, monkeypatch):
+    """Memory is bounded by its queue; it is told how much it missed."""
+    monkeypatch.setattr("cliffracer.backlog.PATIENCE", 0.0)
+    got: list[Any] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        async for _ in t.app.events("order.*", Order):
+            entered.set()
+            await go_on.wait()
+
+    tasks = [asyncio.create_task(slow()), reading(t, Order, got)]
+    await begun(t, 2)
+    await say(t, {"id": 0})
+    await entered.wait()
+    for _ in range(LIMIT // 100 + 1):
+        await say(t, *({"id": n} for n in range(100)))
+        await eventually(lambda: len(got) % 100 == 1)
+    go_on.set()
+    with pytest.raises(Overloaded, match="100 events were missed"):
+        await tasks[0]
+    assert len(got) == LIMIT + 101
+    assert not tasks[1].done()
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_sleeping_readers_can_be_cancelled_and_timed_out(t):
+    """`asyncio.timeout` around a feed works as around anything; nothing of the reader is left."""
+
+    async def read() -> None:
+        async with asyncio.timeout(0.01):
+            async for _ in t.app.events("order.*", Order):
+                pass
+
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await read()
+    await eventually(lambda: not feeds(t))
+
+
+async def test_a_feed_that_is_left_early_is_closed(t):
+    """``break`` ends the reading."""
+    got: list[Any] = []
+
+    async def first() -> None:
+        async for event in t.app.events("order.*", Order):
+            got.append(event.data)
+            break
+
+    task = asyncio.create_task(first())
+    await begun(t, 1)
+    await say(t, {"id": 1}, {"id": 2})
+    await task
+    assert [order.id for order in got] == [1]
+    await eventually(lambda: not feeds(t))
