@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
+
 from cliffracer.assembly import KINDS, Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Subscription, Timer, place_of
@@ -13,7 +15,67 @@ from cliffracer.durations import worded
 from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
-from cliffracer.signature import Signature
+
+
+class Handled(msgspec.Struct, kw_only=True):
+    """One handler, and how it went in this replica."""
+
+    kind: str = ""
+    name: str = ""
+    """The method, ``GET /users``, the subject, the path or the plan."""
+    function: str = ""
+    words: str = ""
+    """The first line of its docstring."""
+    place: str = ""
+    streams: bool = False
+    calls: int = 0
+    errors: int = 0
+    last_error: str = ""
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    running: int = 0
+
+
+class Due(msgspec.Struct, kw_only=True):
+    """One timer."""
+
+    function: str = ""
+    plan: str = ""
+    each: bool = False
+    next: str | None = None
+    """When it is due, ISO 8601; None: never again."""
+
+
+class Checked(msgspec.Struct, kw_only=True):
+    """One health check; ``reason`` is empty if all is well."""
+
+    name: str = ""
+    critical: bool = True
+    reason: str = ""
+
+
+class Shown(msgspec.Struct, kw_only=True):
+    """One setting, secrets masked."""
+
+    name: str = ""
+    value: str = ""
+    origin: str = ""
+    given: bool = False
+
+
+class Detail(msgspec.Struct, kw_only=True):
+    """One replica looked at closely."""
+
+    name: str = ""
+    id: str = ""
+    version: str = ""
+    env: str = ""
+    handlers: list[Handled] = []
+    timers: list[Due] = []
+    health: list[Checked] = []
+    settings: list[Shown] = []
+    draining: bool = False
+    error: str = ""
 
 
 class Scheduled(Protocol):
@@ -24,43 +86,43 @@ class Scheduled(Protocol):
 
 
 async def detail(assembly: Assembly, health: Health, settings: Settings, scheduled: Sequence[Scheduled]) -> dict[str, Any]:
-    """Return it as JSON has it. Secrets are masked; in production no value of a setting is told, only where it comes from."""
-    told = settings.env != "production"
+    """Return the fields of `Detail`. Secrets are masked; in production no value of a setting is told, only where it comes from."""
     findings = await health.findings()
+    timers = zip(assembly.of(Timer), scheduled, strict=True)
     return {
         "env": settings.env,
-        "namespace": settings.namespace,
         "handlers": [_handler(declared, handler) for declared, handler in assembly.handlers],
-        "timers": [
-            {**_timer(record), "next": _moment(timer.following)}
-            for (record, _, _), timer in zip(assembly.of(Timer), scheduled, strict=True)
-        ],
-        "health": [{"name": f.name, "critical": f.critical, "reason": f.reason} for f in findings],
+        "timers": [_timer(record, timer.following) for (record, _, _), timer in timers],
+        "health": [Checked(name=f.name, critical=f.critical, reason=f.reason) for f in findings],
         "draining": health.draining,
-        "settings": [
-            {"name": s.name, "value": s.value if told else "", "origin": str(s.origin), "given": settings.given(s.name)}
-            for s in settings.sources()
-        ],
+        "settings": shown(settings, told=settings.env != "production"),
     }
 
 
-def _handler(declared: Declared, handler: Handler) -> dict[str, Any]:
+def shown(settings: Settings, *, told: bool = True) -> list[Shown]:
+    """Return every setting with where it comes from; with its value if that may be told."""
+    return [
+        Shown(name=s.name, value=s.value if told else "", origin=str(s.origin), given=settings.given(s.name)) for s in settings.sources()
+    ]
+
+
+def _handler(declared: Declared, handler: Handler) -> Handled:
     stats, record = handler.stats, declared.record
     code = getattr(inspect.unwrap(record.function), "__code__", None)
-    return {
-        "kind": KINDS[type(record).__name__],
-        "name": _name(record),
-        "function": record.function.__name__,
-        "words": (inspect.getdoc(record.function) or "").partition("\n")[0],
-        "place": place_of(code) if code is not None else "",
-        "streams": isinstance(declared.signature, Signature) and declared.signature.streams,
-        "calls": stats.calls,
-        "errors": stats.errors,
-        "last_error": stats.last_error,
-        "p50_ms": round(stats.percentile(0.5) * 1000, 3),
-        "p95_ms": round(stats.percentile(0.95) * 1000, 3),
-        "running": handler.gate.admitted,
-    }
+    return Handled(
+        kind=KINDS[type(record).__name__],
+        name=_name(record),
+        function=record.function.__name__,
+        words=(inspect.getdoc(record.function) or "").partition("\n")[0],
+        place=place_of(code) if code is not None else "",
+        streams=declared.signature is not None and declared.signature.streams,
+        calls=stats.calls,
+        errors=stats.errors,
+        last_error=stats.last_error,
+        p50_ms=round(stats.percentile(0.5) * 1000, 3),
+        p95_ms=round(stats.percentile(0.95) * 1000, 3),
+        running=handler.gate.admitted,
+    )
 
 
 def _name(record: Record) -> str:
@@ -74,15 +136,15 @@ def _name(record: Record) -> str:
         case Subscription(subject=subject):
             return subject
         case Timer():
-            return str(_timer(record)["plan"])
+            return _plan(record)
         case Leader(function=function):
             return function.__name__
 
 
-def _timer(record: Timer) -> dict[str, Any]:
-    plan = f"every {worded(record.every)}" if record.every is not None else f"{record.cron} {record.tz}"
-    return {"function": record.function.__name__, "plan": plan, "each": record.each, "missed": record.missed}
+def _plan(record: Timer) -> str:
+    return f"every {worded(record.every)}" if record.every is not None else f"{record.cron} {record.tz}"
 
 
-def _moment(posix: float) -> str | None:
-    return datetime.fromtimestamp(posix, UTC).isoformat() if math.isfinite(posix) else None
+def _timer(record: Timer, following: float) -> Due:
+    due = datetime.fromtimestamp(following, UTC).isoformat() if math.isfinite(following) else None
+    return Due(function=record.function.__name__, plan=_plan(record), each=record.each, next=due)

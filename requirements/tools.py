@@ -40,7 +40,8 @@ def browser() -> str:
         return f"{wanted} (As root, `apt-get install chromium`.)"
     print("Installing Chromium for the tests of pages ...", flush=True)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+    packages = ["--no-install-recommends", "chromium", "fonts-dejavu-core"]
+    install = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "--quiet", *packages]
     error = _run(install, quiet) and (_run(["apt-get", "update", "--quiet"], quiet) or _run(install, quiet))
     return f"{wanted} (apt-get: {error})" if error else ""
 

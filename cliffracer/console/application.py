@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import msgspec
 from loguru import logger
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from cliffracer.console.lookout import Lookout
 from cliffracer.console.paths import Paths
 from cliffracer.console.storage import Filters, Storage
 from cliffracer.console.tailing import check_stored, tailed
+from cliffracer.detail import shown
 from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, InvalidInput, ServiceError, Unavailable
 from cliffracer.settings import Settings
@@ -28,7 +30,7 @@ from cliffracer.web.answers import Refused, problem
 from cliffracer.web.assets import Asset, protective
 from cliffracer.web.server import serving
 from cliffracer.wire.codecs import encode
-from cliffracer.wire.subjects import check_pattern
+from cliffracer.wire.subjects import check_name, check_pattern
 
 _EVERY = 2.0  # seconds between two looks at everybody
 _DRAIN = 0.2  # seconds for an answer that is under way at the end
@@ -101,10 +103,7 @@ class Console:
                     "max_payload": bus.max_payload,
                     "ms": round(trip * 1000, 3),
                 },
-                "settings": [
-                    {"name": s.name, "value": s.value, "origin": str(s.origin), "given": self._settings.given(s.name)}
-                    for s in self._settings.sources()
-                ],
+                "settings": shown(self._settings),
             }
         )
 
@@ -112,6 +111,8 @@ class Console:
         async def looks() -> AsyncGenerator[Any, None]:
             while True:
                 try:
+                    if not self._client.link.bus.connected:
+                        raise Unavailable("NATS is away; the connection comes back by itself when it does")
                     yield {"services": await self._lookout.services(), "dead": await self._dead_count()}
                 except CliffracerError as error:
                     yield {"problem": str(error)}
@@ -130,13 +131,9 @@ class Console:
 
     async def _details(self, _request: Request) -> Response:
         fields = ("name", "id", "version", "env", "health", "draining", "timers")
-        found = [{field: getattr(one, field) for field in fields} for one in await self._lookout.details()]
-        runs = [
-            {"service": one.name, "function": h["function"], "calls": h["calls"], "errors": h["errors"], "last_error": h["last_error"]}
-            for one in await self._lookout.details()
-            for h in one.handlers
-            if h["kind"] == "timer"
-        ]
+        details = await self._lookout.details()
+        found = [{field: getattr(one, field) for field in fields} for one in details]
+        runs = [{"service": one.name, **msgspec.structs.asdict(h)} for one in details for h in one.handlers if h.kind == "timer"]
         return _json({"replicas": found, "runs": runs})
 
     async def _edges(self, _request: Request) -> Response:
@@ -236,7 +233,7 @@ def _filters(get: Callable[..., str]) -> Filters:
 
 def _checked(name: str) -> str:
     try:
-        return check_pattern(name)
+        return check_name(name)
     except ValueError as error:
         raise InvalidInput(str(error)) from None
 

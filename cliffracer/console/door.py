@@ -47,8 +47,8 @@ class Door:
         headers = dict(scope["headers"])
         try:
             self._check(scope, headers)
-            if scope["path"] == "/" and (given := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
-                await self._enter(given[0], scope, send)
+            if (given := _token(scope)) is not None:
+                await self._enter(given, scope, send)
                 return
             if scope["path"] not in _OPEN:
                 self._recognise(headers)
@@ -94,3 +94,10 @@ class Door:
             await Asset.of(NAMED["closed.html"], status=401)(scope, receive, send)
         else:
             await send_problem(send, error, correlation_of(scope))
+
+
+def _token(scope: Mapping[str, Any]) -> str | None:
+    """Return the token of somebody who comes in."""
+    if scope["path"] != "/" or scope["method"] != "GET":
+        return None
+    return next(iter(parse_qs(scope["query_string"].decode("latin-1")).get("token", ())), None)

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from cliffracer.client import AsyncClient
+from cliffracer.detail import Detail, Handled
 from cliffracer.errors import NotFound
-from cliffracer.messaging.directory import Detail, Figures, Info, Stats
+from cliffracer.messaging.directory import Figures, Info, Stats
 
 _FRESH = 1.5  # seconds that one look is good for
 _PATIENCE = 0.3  # for the last of many replicas
@@ -140,15 +141,15 @@ def _has_schemas(info: Info) -> bool:
 
 
 def _replica(info: Info, stats: Stats, told: Detail | None) -> Row:
-    failing = [] if told is None else [check for check in told.health if check.get("reason")]
+    failing = [] if told is None else [check for check in told.health if check.reason]
     return {
         "id": info.id,
         "version": info.version,
         "started": stats.started,
         "calls": _total([*stats.endpoints, *stats.handlers], "num_requests"),
         "errors": _total([*stats.endpoints, *stats.handlers], "num_errors"),
-        "health": None if told is None else [f"{check['name']}: {check['reason']}" for check in failing],
-        "ready": not any(check.get("critical") for check in failing),
+        "health": None if told is None else [f"{check.name}: {check.reason}" for check in failing],
+        "ready": not any(check.critical for check in failing),
         "draining": told is not None and told.draining,
         "env": "" if told is None else told.env,
     }
@@ -172,16 +173,17 @@ def _methods(infos: list[Info], stats: list[Stats], schemas: dict[str, dict[str,
     return list(found.values())
 
 
-def _handlers(details: list[Detail]) -> list[Row]:
+def _handlers(details: list[Detail]) -> list[Handled]:
     """Return the handlers of all replicas together, figures added up."""
-    found: dict[tuple[str, str, str], Row] = {}
+    found: dict[tuple[str, str, str], Handled] = {}
     for handler in (handler for detail in details for handler in detail.handlers):
-        key = (handler["kind"], handler["name"], handler["function"])
-        known = found.setdefault(key, {**handler, "calls": 0, "errors": 0, "running": 0})
-        for field in ("calls", "errors", "running"):
-            known[field] += handler[field]
-        known["last_error"] = handler["last_error"] or known["last_error"]
-        known["p95_ms"] = max(known["p95_ms"], handler["p95_ms"])
+        known = found.setdefault((handler.kind, handler.name, handler.function), handler)
+        if known is not handler:
+            known.calls += handler.calls
+            known.errors += handler.errors
+            known.running += handler.running
+            known.last_error = handler.last_error or known.last_error
+            known.p95_ms = max(known.p95_ms, handler.p95_ms)
     return list(found.values())
 
 

@@ -30,6 +30,7 @@ async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncI
     waiting: deque[dict[str, Any]] = deque()
     wake = asyncio.Event()
     missed = 0
+    reading: asyncio.Task[None] | None = None
 
     def take(event: Received[Any]) -> None:
         nonlocal missed
@@ -44,8 +45,11 @@ async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncI
             await _live(client, pattern, take, stack)
         else:
             reading = asyncio.create_task(_stored(client, pattern, ago, take))
+            reading.add_done_callback(lambda _: wake.set())
             stack.push_async_callback(_ended, reading)
         while True:
+            if reading is not None and reading.done():
+                reading.result()  # it reads for ever, so this tells why it does not
             batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
             missed, dropped = 0, missed
             yield {"events": batch, "missed": dropped}
@@ -88,8 +92,7 @@ async def check_stored(client: AsyncClient) -> None:
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])
 
 
 def _value(payload: bytes, block: bytes | None) -> Any:

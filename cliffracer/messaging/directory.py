@@ -14,6 +14,7 @@ from cliffracer.wire.subjects import Subjects
 
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
+LONGEST = 10.0  # seconds: somebody who answers again and again is no reason to wait for ever
 
 
 class Endpoint(msgspec.Struct):
@@ -70,22 +71,6 @@ class Remembered(msgspec.Struct):
     spans: list[Span] = []
 
 
-class Detail(msgspec.Struct):
-    """One replica looked at closely, as DETAIL tells; see `cliffracer.detail`."""
-
-    name: str = ""
-    id: str = ""
-    version: str = ""
-    env: str = ""
-    namespace: str = ""
-    handlers: list[dict[str, Any]] = []
-    timers: list[dict[str, Any]] = []
-    health: list[dict[str, Any]] = []
-    settings: list[dict[str, Any]] = []
-    draining: bool = False
-    error: str = ""
-
-
 class _Schemas(msgspec.Struct):
     endpoints: dict[str, dict[str, str]] = {}
 
@@ -119,7 +104,8 @@ class Directory:
         inbox = self._bus.inbox(receive)
         try:
             self._bus.publish(self._subjects.discovery(verb, name).encode(), payload, None, inbox.subject)
-            while True:
+            until = time.monotonic() + LONGEST
+            while time.monotonic() < until:
                 came.clear()
                 try:
                     async with asyncio.timeout(patience):
@@ -128,6 +114,7 @@ class Directory:
                     return answers
                 if not answers:
                     return answers  # no responders
+            return answers
         finally:
             inbox.close()
 

@@ -1,7 +1,16 @@
 """What the console finds out about services, asked without a browser."""
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
 from cliffracer import App
+from cliffracer.settings import Settings
 from tests.console.support import console, entered, many
+from tests.support.nats import NatsServer
 
 front, back, quiet = App("front"), App("back", description="does the work"), App("quiet")
 
@@ -20,6 +29,19 @@ async def begin(n: int) -> int:
 
 @quiet.on("begun")
 async def note(n: int) -> None: ...
+
+
+@asynccontextmanager
+async def _live(http: httpx.AsyncClient) -> AsyncIterator[AsyncIterator[Any]]:
+    """Follow what all pages are told."""
+
+    async def looks() -> AsyncIterator[Any]:
+        async for line in live.aiter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+    async with http.stream("GET", "/api/live") as live:
+        yield looks()
 
 
 async def test_edges_come_from_calls_and_outlive_them() -> None:
@@ -59,10 +81,55 @@ async def test_http_and_events_count_as_calls() -> None:
         for n in range(3):
             await c.t.http.get(f"/begin/{n}")
         await c.t.settled()
-        async with http.stream("GET", "/api/live") as live:
-            async for line in live.aiter_lines():
-                if line.startswith("data: "):
-                    break
-        assert '"name":"front"' in line
-        assert '"name":"quiet"' in line
-        assert line.count('"calls":3') == 3
+        async with _live(http) as looks:
+            rows = {row["name"]: row["calls"] for row in (await anext(looks))["services"]}
+        assert rows == {"front": 3, "back": 3, "quiet": 3}
+
+
+async def test_rubbish_from_a_peer_hides_nobody() -> None:
+    """Somebody who answers discovery with nonsense of every kind is left out, and everybody else is shown."""
+    rubbish = [b"", b"[]", b"{", b"\xff\xfe", b'{"name": 5}', b'{"handlers": [{"kind": 1}]}', b'{"spans": [1]}', b"[" * 3000]
+    async with console(front, back, quiet) as c, entered(c) as http:
+        bus, subjects = c.client.link.bus, c.client.link.subjects
+
+        def receive(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+            for each in rubbish:
+                bus.publish(reply, each)
+
+        for verb in ("STATS", "INFO", "DETAIL", "TRACE", "CONTRACT"):
+            for name in ("", "back"):
+                await bus.subscribe(subjects.discovery(verb, name), receive)
+        await bus.flush()
+        async with _live(http) as looks:
+            assert {row["name"] for row in (await anext(looks))["services"]} >= {"front", "back", "quiet"}
+        for path in ("/api/services/back", "/api/details", "/api/edges", "/api/traces"):
+            assert (await http.get(path)).status_code == 200, path
+        assert (await http.get("/api/services/back")).json()["ours"] is True
+
+
+async def test_what_nats_lacks_is_said() -> None:
+    """Without JetStream the pages of what it keeps say so; when NATS is away every page is told, and told when it is back."""
+    server = NatsServer().start()
+    alone = App("alone")
+
+    @alone.get("/")
+    async def ping() -> str:
+        return "pong"
+
+    settings = Settings(env="development", nats_url=server.url, wait=5, http_port=0)
+    try:
+        async with console(alone, settings=settings) as c, entered(c) as http:
+            for path in ("/api/streams", "/api/dead", "/api/events?since=1h"):
+                answer = await http.get(path)
+                assert (answer.status_code, "JetStream is not enabled" in answer.json()["detail"]) == (503, True)
+            async with _live(http) as looks:
+                assert (await anext(looks))["dead"] is None
+                server.kill()
+                while "problem" not in (look := await anext(looks)):
+                    pass
+                assert look["problem"].startswith("NATS is away")
+                server.start()
+                while "services" not in await anext(looks):
+                    pass
+    finally:
+        server.stop()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from cliffracer import App
-from cliffracer.messaging.directory import Detail
+from cliffracer.detail import Detail
 from cliffracer.testing import running
 
 app = App("clerk")
@@ -46,20 +46,20 @@ async def test_a_replica_tells_its_handlers_timers_and_health():
     async with running(app) as t:
         await t.call("desk", number=1)
         found = await _asked(t)
-        by_kind = {(h["kind"], h["name"]): h for h in found.handlers}
+        by_kind = {(h.kind, h.name): h for h in found.handlers}
         assert set(by_kind) == {
             ("rpc", "desk"), ("http", "GET /desks/{number}"), ("event", "paper.*"), ("timer", "every 1h"), ("timer", "0 9 * * MON UTC"),
         }  # fmt: skip
         desk = by_kind["rpc", "desk"]
-        assert (desk["calls"], desk["errors"], desk["words"]) == (1, 0, "Say where a desk is.")
-        assert "test_detail.py:" in desk["place"]
-        assert [(timer["function"], timer["plan"], timer["each"]) for timer in found.timers] == [
+        assert (desk.calls, desk.errors, desk.words) == (1, 0, "Say where a desk is.")
+        assert "test_detail.py:" in desk.place
+        assert [(timer.function, timer.plan, timer.each) for timer in found.timers] == [
             ("tidy", "every 1h", False), ("greet", "0 9 * * MON UTC", True),
         ]  # fmt: skip
-        assert all(datetime.fromisoformat(timer["next"]) > datetime.now(UTC) for timer in found.timers)
-        checks = {check["name"]: check for check in found.health}
-        assert checks["nats"]["reason"] == ""
-        assert (checks["ink"]["reason"], checks["ink"]["critical"]) == ("failed", False)
+        assert all(datetime.fromisoformat(timer.next or "") > datetime.now(UTC) for timer in found.timers)
+        checks = {check.name: check for check in found.health}
+        assert checks["nats"].reason == ""
+        assert (checks["ink"].reason, checks["ink"].critical) == ("failed", False)
 
 
 async def test_settings_are_told_with_their_source_and_without_secrets():
@@ -67,10 +67,10 @@ async def test_settings_are_told_with_their_source_and_without_secrets():
     key = "k" * 16 + "0123456789abcdef!"
     async with running(app, auth_secret_key=key, auth_required=True) as t:
         found = await _asked(t)
-        shown = {setting["name"]: setting for setting in found.settings}
-        assert (shown["env"]["value"], shown["env"]["given"]) == ("test", True)
+        shown = {setting.name: setting for setting in found.settings}
+        assert (shown["env"].value, shown["env"].given) == ("test", True)
         assert key not in str(found)
     async with running(app, env="production") as t:
         found = await _asked(t)
-        assert {setting["value"] for setting in found.settings} == {""}
-        assert any(setting["origin"] == "argument" for setting in found.settings)
+        assert {setting.value for setting in found.settings} == {""}
+        assert any(setting.origin == "argument" for setting in found.settings)

@@ -42,11 +42,7 @@ class Seen:
 
 @asynccontextmanager
 async def browsing(
-    *,
-    width: int = 1280,
-    height: int = 860,
-    scheme: Literal["light", "dark"] = "light",
-    motion: Literal["reduce", "no-preference"] = "reduce",
+    *, width: int = 1280, height: int = 860, scheme: Literal["light", "dark"] = "light"
 ) -> AsyncIterator[tuple[BrowserContext, Seen]]:
     """Open a browser with nothing in it while the block runs; nothing may have gone wrong in it by the end."""
     program = chromium()
@@ -65,8 +61,8 @@ async def browsing(
                 yield context, seen
             finally:
                 await context.close()
-    assert seen.errors == []
-    assert seen.outside == []
+    assert seen.errors == [], seen.errors
+    assert seen.outside == [], seen.outside
 
 
 async def readable(page: Page) -> list[str]:

@@ -98,8 +98,17 @@ try {
 }
 foot();
 go();
-follow("live", take, () => {
+
+// A browser has few connections to one place: a tab that nobody sees keeps none.
+let end = null;
+function look() {
+  end?.();
+  end = document.hidden ? null : follow("live", take, lost);
+}
+function lost() {
   state.lost = true;
   foot();
   shown?.live?.();
-});
+}
+document.addEventListener("visibilitychange", look);
+look();

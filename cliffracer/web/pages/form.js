@@ -2,6 +2,8 @@
 // What it cannot draw is written as JSON. It checks little: the service does, and its errors are shown where they belong.
 import { h } from "./dom.js";
 
+const DEEPEST = 12;
+
 export class Unreadable extends Error {}
 
 export function resolve(schema, root) {
@@ -91,6 +93,7 @@ export function form(schema, root = schema, initial = undefined) {
 
 function build(schema, at) {
   const s = resolve(schema, at.root);
+  if (at.path.split(/[.[]/).length > DEEPEST) return raw(s, at); // a schema that needs itself has no end
   const options = s.anyOf ?? s.oneOf ?? (Array.isArray(s.type) ? s.type.map((type) => ({ ...s, type })) : null);
   if (options) return choice(s, options, at);
   if ("const" in s) return { node: h("code", {}, JSON.stringify(s.const)), value: () => s.const };
