@@ -13,11 +13,10 @@ from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.errors import NotFound, ServiceError, SetupError
 from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.contract import Delivered, PartlyFailedError, Start
 from cliffracer.messaging.events import EventEndpoint
-from cliffracer.messaging.policy import PartlyFailedError
 from cliffracer.messaging.reading import Reader
-from cliffracer.messaging.streams import Start, begin, distinct
+from cliffracer.messaging.streams import begin, distinct
 from cliffracer.settings import Settings
 
 
@@ -63,7 +62,7 @@ def _named(endpoints: list[EventEndpoint], function: str, app: str) -> list[Even
     raise SetupError(f"{app} has no function {function} that subscribes to events.{hint}")
 
 
-async def _handled(endpoint: EventEndpoint, delivery: Delivery, claims: Claims) -> str | None:
+async def _handled(endpoint: EventEndpoint, delivery: Delivered, claims: Claims) -> str | None:
     try:
         if not delivery.payload and is_claim(delivery.headers.block):
             delivery.payload = await claims.redeem(delivery.headers.block)

@@ -13,7 +13,8 @@ from cliffracer.cli.output import bad, good, odd, print_json, print_table, print
 from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
-from cliffracer.messaging.deadletters import DeadLetters, Parked
+from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.settings import MASK

@@ -8,7 +8,8 @@ import msgspec
 from cliffracer.client import AsyncClient
 from cliffracer.console.tailing import unsecret
 from cliffracer.errors import InvalidInput, NotFound
-from cliffracer.messaging.deadletters import DeadLetters, Parked
+from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
 
 PAGE = 50

@@ -13,13 +13,14 @@ from cliffracer.errors import CliffracerError, Internal, Overloaded, SetupError
 from cliffracer.events import Rejected
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
+from cliffracer.messaging.contract import Counts, PartlyFailedError, Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
-from cliffracer.messaging.policy import Counts, PartlyFailedError, Policy
+from cliffracer.messaging.policy import Policy
 from cliffracer.messaging.pull import Pull
-from cliffracer.messaging.streams import Source, Start, begin, durable_name, events_of
+from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.wire.subjects import Subjects
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead

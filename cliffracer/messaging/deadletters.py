@@ -15,6 +15,7 @@ import msgspec
 from cliffracer.errors import Internal, NotFound, TooLarge
 from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
+from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
@@ -27,35 +28,6 @@ REPLAYED = "Cliffracer-Replayed"
 _TRACE = 6_000  # bytes of a traceback that are kept
 _ERROR = 1_000
 _PLAIN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
-
-
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
-    """One parked message."""
-
-    id: int
-    """Its number in the dead-letter stream."""
-    subject: str
-    """The subject of the event, ``user.created``, or of the one-way call, ``send.payments.charge``."""
-    service: str
-    function: str
-    """The function that failed; of a one-way call, the method."""
-    consumer: str
-    error: str
-    """Class and message: ``ValueError: no such user``."""
-    traceback: str
-    attempts: int
-    stream: str
-    """The stream that the original came from."""
-    sequence: int
-    """The number of the original in its stream."""
-    parked: datetime
-    headers: dict[str, str]
-    payload: bytes
-    """Empty if ``claim`` says where it is, unless it was shown alone."""
-    claim: str = ""
-    """What the payload is kept under in the object store, because it was too large for one message."""
-    ours: bool = False
-    """Whether the payload went there only when it was parked, and goes away with the letter."""
 
 
 class DeadLetters:

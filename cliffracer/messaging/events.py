@@ -16,9 +16,8 @@ from cliffracer.events import Rejected
 from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.contract import Delivered, PartlyFailedError
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.policy import PartlyFailedError
 from cliffracer.messaging.received import Arrival
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.calls import read_trace
@@ -109,7 +108,7 @@ class EventEndpoint:
 
     # -- JetStream: at least once ----------------------------------------------------------------------------------
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
         context = self._context(delivery.headers.block, delivery)
         arguments, event = self._arguments(
@@ -130,7 +129,7 @@ class EventEndpoint:
         self.handler.gate.admit(None)
         await invoke(self.handler, context, arguments, event)
 
-    async def handle_batch(self, deliveries: list[Delivery]) -> None:
+    async def handle_batch(self, deliveries: list[Delivered]) -> None:
         """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest."""
         good: list[int] = []
         data: list[Any] = []
@@ -154,7 +153,7 @@ class EventEndpoint:
         if failures:
             raise PartlyFailedError(failures)
 
-    def _alike(self, deliveries: list[Delivery], good: list[int]) -> list[list[int]]:
+    def _alike(self, deliveries: list[Delivered], good: list[int]) -> list[list[int]]:
         """Return the events of a batch, those of one caller together where it matters who that is."""
         if not self.handler.guarded:
             return [good] if good else []
@@ -168,7 +167,7 @@ class EventEndpoint:
         """How many events of core NATS are being handled."""
         return 0 if self.record.durable else self.handler.gate.admitted
 
-    def _context(self, block: bytes | None, delivery: Delivery | None = None) -> Context:
+    def _context(self, block: bytes | None, delivery: Delivered | None = None) -> Context:
         handler = self.handler
         if block is None:
             context = handler.context()

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import msgspec
 from loguru import logger
 
 from cliffracer.clock import Clock
 from cliffracer.errors import CliffracerError, Forbidden, Internal, InvalidInput, Overloaded, Unauthenticated
+from cliffracer.messaging.contract import Counts
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.delivery import Delivery
 
@@ -15,22 +15,6 @@ _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
 LEAST_WAIT = 0.05  # seconds, for a handler that says it is overloaded and may be asked again at once
 PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
-
-
-class PartlyFailedError(Exception):
-    """Raised for a batch of which some failed, by index; an `InvalidInput` among them is parked at once, others are tried again."""
-
-    def __init__(self, failures: dict[int, BaseException]) -> None:
-        super().__init__(f"{len(failures)} failed")
-        self.failures = failures
-
-
-class Counts(msgspec.Struct):
-    """What became of deliveries since the start of this process."""
-
-    handled: int = 0
-    failed: int = 0
-    parked: int = 0
 
 
 class Policy:

@@ -16,7 +16,7 @@ from cliffracer.invoke import Handler, defect, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
-from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.contract import Delivered
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
@@ -175,7 +175,7 @@ class RpcEndpoint:
         finally:
             chunks.close()
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, delivery: Delivered) -> None:
         """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
         correlation, trace, _, msgpack, _ = read_call(delivery.headers.block)
         arguments = self._arguments(delivery.payload, msgpack=msgpack)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,11 +9,9 @@ import msgspec
 from cliffracer.durations import moment
 from cliffracer.errors import SetupError
 from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, covers, overlap
+from cliffracer.messaging.contract import Start
 from cliffracer.options import STARTS
 from cliffracer.wire.subjects import Subjects, named_within
-
-Start = str | int | datetime | timedelta
-"""``new``, ``all``, a sequence, a time (also as ISO 8601), or how long ago (also as ``1h``)."""
 
 
 class Source(msgspec.Struct, frozen=True):

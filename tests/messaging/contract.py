@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cliffracer.errors import InvalidInput
-from cliffracer.messaging.backend import Backend, Consuming
-from cliffracer.messaging.delivery import Delivery
+import pytest
+
+from cliffracer.errors import InvalidInput, NotFound, Overloaded
+from cliffracer.events import Rejected
+from cliffracer.messaging.contract import Backend, Consuming, Delivered
 from cliffracer.wire.cloudevents import event_headers
 from tests.support.waiting import eventually
 
@@ -23,11 +25,11 @@ from tests.support.waiting import eventually
 class Notes:
     """A handler that notes what it is given; ``fail`` decides what it raises."""
 
-    def __init__(self, fail: Callable[[Delivery], BaseException | None] = lambda _: None) -> None:
+    def __init__(self, fail: Callable[[Delivered], BaseException | None] = lambda _: None) -> None:
         self.seen: list[tuple[str, bytes, int]] = []
         self._fail = fail
 
-    async def __call__(self, delivery: Delivery) -> None:
+    async def __call__(self, delivery: Delivered) -> None:
         self.seen.append((delivery.subject, delivery.payload, delivery.attempt))
         error = self._fail(delivery)
         if error is not None:
@@ -76,7 +78,7 @@ class EventsContract:
         """CloudEvents attributes among them."""
         found: list[dict[str, str]] = []
 
-        async def handle(delivery: Delivery) -> None:
+        async def handle(delivery: Delivered) -> None:
             found.append(dict(delivery.headers))
 
         async with consuming(backend, handle):
@@ -130,7 +132,7 @@ class EventsContract:
         """The rest waits with the broker."""
         running = most = done = 0
 
-        async def handle(_: Delivery) -> None:
+        async def handle(_: Delivered) -> None:
             nonlocal running, most, done
             running += 1
             most = max(most, running)
@@ -155,6 +157,29 @@ class EventsContract:
         assert (letter.subject, letter.service, letter.function, letter.attempts) == ("user.created", "users", "welcome", 3)
         assert (letter.payload, letter.error, letter.headers["ce-id"]) == (b"1", "ValueError: no such user", "user.created-1")
         assert "Traceback" in letter.traceback
+
+    async def test_an_overloaded_handler_is_asked_again_and_nothing_is_parked_for_it(self, backend: Backend) -> None:
+        """However often: nothing was tried, so it counts as no attempt."""
+        notes = Notes(lambda _: Overloaded("busy", retry_after=0.01) if len(notes.seen) < 6 else None)
+        async with consuming(backend, notes, retry=()) as consumer:
+            await emit(backend, b"1")
+            await eventually(lambda: consumer.counts.handled == 1)
+        assert [attempt for _, _, attempt in notes.seen] == [1] * 6
+        assert [letter async for letter in backend.dead.ls()] == []
+
+    async def test_dead_letters_are_found_and_filtered(self, backend: Backend) -> None:
+        """By service, function, and a pattern of subjects; one that is not there is `NotFound`."""
+        broken = Notes(lambda _: ValueError("no"))
+        async with consuming(backend, broken, "welcome", "user.>", retry=()) as one, consuming(backend, broken, "audit", retry=()) as other:
+            await emit(backend, b"1")
+            await emit(backend, b"2", subject="user.mail.changed")
+            await eventually(lambda: one.counts.parked == 2 and other.counts.parked == 1)
+        for filters, count in (({"function": "welcome"}, 2), ({"subject": "user.*"}, 2), ({"service": "shop"}, 0), ({}, 3)):
+            assert len([letter async for letter in backend.dead.ls(**filters)]) == count
+        with pytest.raises(NotFound):
+            await backend.dead.show(99)
+        with pytest.raises(NotFound):
+            await backend.dead.discard(99)
 
     async def test_poison_is_parked_at_once_and_nothing_else_is_touched(self, backend: Backend) -> None:
         """Among a hundred good ones."""
@@ -187,7 +212,7 @@ class EventsContract:
         """One that fails holds up those behind it."""
         done: list[bytes] = []
 
-        async def handle(delivery: Delivery) -> None:
+        async def handle(delivery: Delivered) -> None:
             if delivery.payload == b"5" and delivery.attempt == 1:
                 raise ValueError("once")
             done.append(delivery.payload)
@@ -200,11 +225,9 @@ class EventsContract:
 
     async def test_events_come_in_batches(self, backend: Backend) -> None:
         """As lists, of which a part can be rejected."""
-        from cliffracer.events import Rejected
-
         sizes: list[int] = []
 
-        async def handle(deliveries: list[Delivery]) -> None:
+        async def handle(deliveries: list[Delivered]) -> None:
             sizes.append(len(deliveries))
             wrong = {n: "odd" for n, delivery in enumerate(deliveries) if delivery.payload == b"3"}
             if wrong:
@@ -221,7 +244,7 @@ class EventsContract:
         """Another replica has it at once."""
         started, notes = asyncio.Event(), Notes()
 
-        async def endless(_: Delivery) -> None:
+        async def endless(_: Delivered) -> None:
             started.set()
             await asyncio.Event().wait()
 
@@ -237,7 +260,7 @@ class EventsContract:
         """Under its own subject."""
         came: list[tuple[bytes, float]] = []
 
-        async def handle(delivery: Delivery) -> None:
+        async def handle(delivery: Delivered) -> None:
             came.append((delivery.payload, time.time()))
 
         async with consuming(backend, handle):

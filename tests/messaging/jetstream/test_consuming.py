@@ -3,7 +3,8 @@
 import asyncio
 
 from cliffracer.errors import InvalidInput
-from cliffracer.messaging.deadletters import DeadLetters, Parked
+from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects

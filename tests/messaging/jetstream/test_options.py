@@ -9,10 +9,10 @@ import pytest
 from cliffracer.errors import InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.contract import PartlyFailedError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.policy import PartlyFailedError
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until

@@ -1,0 +1,145 @@
+"""The contract of durable events: what any broker has to do for them, and the words that both sides use.
+
+Nothing here knows JetStream, which is one backend (`JetStreamBackend`); others can be put in its place. What the words mean is in
+docs/semantics.md; a backend shows that it keeps them by `EventsContract` of `tests/messaging/contract.py`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from cliffracer.wire.headers import Headers
+
+Start = str | int | datetime | timedelta
+"""``new``, ``all``, a sequence, a time (also as ISO 8601), or how long ago (also as ``1h``)."""
+
+
+class Delivered(Protocol):
+    """One event in the hands of a function; the backend answers the broker by what the function did."""
+
+    payload: bytes
+    headers: Headers
+    attempt: int
+    """1 at first; counts deliveries, also those that nobody finished."""
+
+    @property
+    def subject(self) -> str:
+        """The whole subject that it was stored on."""
+
+    @property
+    def stream(self) -> str:
+        """What holds it at the broker."""
+
+    @property
+    def stream_seq(self) -> int:
+        """Its number there."""
+
+    @property
+    def consumer(self) -> str:
+        """For whom it was delivered: the same in every replica and after every restart."""
+
+    @property
+    def timestamp(self) -> int:
+        """When it was stored, nanoseconds since 1970."""
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """One parked message."""
+
+    id: int
+    """Its number in the dead-letter stream."""
+    subject: str
+    """The subject of the event, ``user.created``, or of the one-way call, ``send.payments.charge``."""
+    service: str
+    function: str
+    """The function that failed; of a one-way call, the method."""
+    consumer: str
+    error: str
+    """Class and message: ``ValueError: no such user``."""
+    traceback: str
+    attempts: int
+    stream: str
+    """The stream that the original came from."""
+    sequence: int
+    """The number of the original in its stream."""
+    parked: datetime
+    headers: dict[str, str]
+    payload: bytes
+    """Empty if ``claim`` says where it is, unless it was shown alone."""
+    claim: str = ""
+    """What the payload is kept under in the object store, because it was too large for one message."""
+    ours: bool = False
+    """Whether the payload went there only when it was parked, and goes away with the letter."""
+
+
+class PartlyFailedError(Exception):
+    """Raised for a batch of which some failed, by index; an `InvalidInput` among them is parked at once, others are tried again."""
+
+    def __init__(self, failures: dict[int, BaseException]) -> None:
+        super().__init__(f"{len(failures)} failed")
+        self.failures = failures
+
+
+class Counts(msgspec.Struct):
+    """What became of deliveries since the start of this process."""
+
+    handled: int = 0
+    failed: int = 0
+    parked: int = 0
+
+
+class Consuming(Protocol):
+    """One function's durable events."""
+
+    @property
+    def counts(self) -> Counts:
+        """What became of deliveries since the start of this process."""
+
+    async def start(self) -> None:
+        """Return once the broker knows of the function and events are asked for."""
+
+    async def drain(self, within: float = 10.0) -> None:
+        """Take nothing more, finish what is in hand within some seconds, give back the rest at once."""
+
+    async def waiting(self) -> int:
+        """Return how many events wait for this function or are in hand, in all replicas."""
+
+
+class Letters(Protocol):
+    """What could not be handled."""
+
+    def ls(self, *, service: str = "", function: str = "", subject: str = "", after: int = 0) -> AsyncIterator[Parked]:
+        """Yield what is parked, oldest first."""
+
+    async def show(self, number: int) -> Parked:
+        """Return one parked message."""
+
+    async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
+        """Hand a message to the function that failed, and to no other; then discard it. ``token``: in place of the emitter's."""
+
+    async def discard(self, number: int) -> None:
+        """Remove a parked message for good."""
+
+
+class Backend(Protocol):
+    """A broker that keeps events."""
+
+    dead: Letters
+
+    async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> object:
+        """Return once the event is stored; `Unavailable`, `DeadlineExceeded` or `TooLarge` if it was not, or may not have been."""
+
+    async def store_later(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], *, at: float, event_id: str, timeout: float = 10.0
+    ) -> None:
+        """Return once it is noted that the event is due ``at`` (POSIX time); `SetupError` where the broker cannot do that."""
+
+    async def cancel(self, event_id: str) -> bool:
+        """Take back a delayed event; False when there is none of that id."""
+
+    def consume(
+        self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any
+    ) -> Consuming:
+        """Return a function's events, not started yet; options as `Consumption`."""

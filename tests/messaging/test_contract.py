@@ -1,0 +1,15 @@
+"""The contract of durable events is not JetStream's alone: a backend that shares nothing with it passes the same tests."""
+
+import pytest
+
+from tests.messaging.contract import EventsContract
+from tests.messaging.memory import MemoryBackend
+
+
+class TestMemory(EventsContract):
+    """Every test of the contract, without a server."""
+
+    @pytest.fixture
+    def backend(self) -> MemoryBackend:
+        """A backend of its own."""
+        return MemoryBackend()
