@@ -26,14 +26,16 @@ from cliffracer.detail import shown
 from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, InvalidInput, ServiceError, Unavailable
 from cliffracer.settings import Settings
-from cliffracer.web.answers import Refused, problem
+from cliffracer.web.answers import NOSNIFF, Refused, problem
 from cliffracer.web.assets import Asset, protective
+from cliffracer.web.health import NO_STORE
 from cliffracer.web.server import serving
 from cliffracer.wire.codecs import encode
 from cliffracer.wire.subjects import check_name, check_pattern
 
 _EVERY = 2.0  # seconds between two looks at everybody
 _DRAIN = 0.2  # seconds for an answer that is under way at the end
+_DATA = {name.decode(): value.decode() for name, value in (*protective(), NOSNIFF, NO_STORE)}
 _ALIVE = 15.0  # seconds after which a silent stream says that it is still there
 
 
@@ -193,8 +195,7 @@ class Console:
     # -- answers
 
     def _stream(self, items: AsyncGenerator[Any, None] | AsyncIterator[Any]) -> Response:
-        headers = {name.decode(): value.decode() for name, value in protective()} | {"cache-control": "no-store"}
-        return StreamingResponse(self._events_of(items), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._events_of(items), media_type="text/event-stream", headers=_DATA)
 
     async def _events_of(self, items: Any) -> AsyncGenerator[bytes, None]:
         """Yield items as Server-Sent Events until the console stops or the browser leaves."""
@@ -217,8 +218,7 @@ class Console:
 
 
 def _json(value: Any) -> Response:
-    headers = {name.decode(): text.decode() for name, text in protective()} | {"cache-control": "no-store"}
-    return Response(encode(value), media_type="application/json", headers=headers)
+    return Response(encode(value), media_type="application/json", headers=_DATA)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -16,10 +16,9 @@ _POLICY = (
 
 
 def protective(images: str = "") -> Headers:
-    """Return the headers of every page: no script, style, picture or connection but ours, in no frame, never another type."""
+    """Return the headers of every page: no script, style, picture or connection but ours, and in no frame."""
     return [
         (b"content-security-policy", _POLICY.format(images=images).encode()),
-        (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
         (b"cross-origin-opener-policy", b"same-origin"),
         (b"cross-origin-resource-policy", b"same-origin"),
