@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from cliffracer import __version__, embedded, runtime
+from cliffracer.cli import drift, hazards
 from cliffracer.cli.loading import guessed, load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
@@ -30,9 +31,9 @@ from cliffracer.wire.subjects import Subjects, named_within
 
 State = Literal["ok", "look", "wrong"]
 _MARKS = {"ok": good("ok   "), "look": odd("look "), "wrong": bad("WRONG")}
-_SKEW = 1.0  # seconds that clocks may differ
 _SLOW = 0.05  # seconds for a round trip
 _MANY = 1000  # events that may wait for a function
+_KEEP = "keep both in step by NTP"
 _NOT_YET = "and the embedded server does not run: `cliffracer run` starts it"
 _EXTRAS = {
     "uvloop": "a faster event loop",
@@ -94,17 +95,10 @@ def _versions() -> Iterator[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     given = [f"{s.name} ({s.origin})" for s in settings.sources() if str(s.origin) != "default"]
     yield Finding("ok", "settings", f"{settings.env}; {', '.join(given) or 'all defaults'}")
-    if settings.env != "production":
-        return
-    if settings.docs:
-        yield Finding("look", "settings", "docs are served in production: everybody sees what can be called (DOCS=false)")
-    if settings.auth_secret_key is None and settings.auth_keys is None and settings.oidc_issuer is None:
-        yield Finding("look", "settings", "no AUTH_ setting: whoever reaches NATS or the port may call everything")
-    private = any(mark in (settings.nats_url or "tls://") for mark in ("tls://", "wss://", "localhost", "127.0.0.1"))
-    if not private and not settings.nats_tls_ca:
-        yield Finding("look", "settings", "NATS is used without TLS: fine inside one host or mesh only")
-    if "*" in settings.cors_origins:
-        yield Finding("look", "settings", "CORS_ORIGINS is *: any page may call")
+    for text in hazards.unsafe(settings):
+        yield Finding("look", "settings", text)
+    for text in hazards.missing(settings):
+        yield Finding("wrong", "extra", text)
 
 
 async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
@@ -126,6 +120,8 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
                 yield finding
             infos = await client.directory.ask("INFO", patience=0.3)
             yield Finding("ok", "services", ", ".join(sorted({info.name for info in infos})) or "none runs now")
+            for text in drift.versions(infos):
+                yield Finding("look", "services", text)
     except CliffracerError as error:
         yield Finding("wrong", "NATS", str(error))
 
@@ -143,6 +139,8 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
     yield Finding("ok", "events", f"{stream.state.messages} in stream {subjects.stream}")
     for finding in _kept(stream, production=settings.env == "production"):
         yield finding
+    async for finding in _apart(jetstream, subjects, settings, apps):
+        yield finding
     for consumer in await jetstream.consumers(subjects.stream):
         if consumer.num_pending > _MANY:
             yield Finding("look", "events", f"{consumer.num_pending} wait for {consumer.name}: its service is down or too slow")
@@ -155,6 +153,17 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
             yield Finding("look", "events", f"{lost}: {lag}")
     dead = await DeadLetters(jetstream, subjects).count()
     yield Finding("look" if dead else "ok", "events", f"{dead} could not be handled{': cliffracer dead ls' if dead else ''}")
+
+
+async def _apart(jetstream: JetStream, subjects: Subjects, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
+    """Say where the server is not as the apps ask for it, or lives in another time."""
+    async for wrong, text in drift.streams(jetstream, subjects, settings.nats_replicas):
+        yield Finding("wrong" if wrong else "look", "events", text)
+    async for text in drift.consumers(jetstream, subjects, apps):
+        yield Finding("look", "events", text)
+    ahead = await drift.clock(jetstream, subjects.stream)
+    if ahead is not None and abs(ahead) > drift.SKEW:
+        yield Finding("look", "clock", f"NATS is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine: {_KEEP}")
 
 
 def _kept(stream: StreamInfo, *, production: bool) -> Iterator[Finding]:
@@ -208,8 +217,8 @@ async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator
             skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
             state = "look" if seconds > _SLOW else "ok"
             yield Finding(state, "database", f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
-            if skew > _SKEW:
-                yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: keep both in step by NTP")
+            if skew > drift.SKEW:
+                yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: {_KEEP}")
     except CliffracerError as error:
         yield Finding("wrong", "database", str(error))
 

@@ -250,6 +250,38 @@ def test_the_doctor_sees_a_consumer_that_nobody_has_any_more(at):
     assert "farm-yard-look of farm-yard.look belongs to no function of these apps any more" in told
 
 
+def test_the_doctor_sees_what_has_grown_apart(at):
+    """A subscription whose consumer takes something else, a stream that is not as it is asked for."""
+    text = (at.folder / "app.py").read_text()
+    (at.folder / "wider.py").write_text(text.replace('@app.on("animal.*")', '@app.on("animal.>")'))
+    told = at("doctor", "wider:app", NATS_REPLICAS="3").out
+    assert "farm-yard-look takes animal.*, the function subscribes to animal.>: its next start changes it" in told
+    assert "EVENTS: num_replicas is 1, asked 3: the next service that starts changes it" in told
+
+
+def test_the_doctor_names_what_is_unsafe_and_what_is_missing(tmp_path):
+    """Each with what to do about it."""
+    (tmp_path / ".env").write_text("AUTH_SECRET_KEY=a-key-of-some-length-that-nobody-knows\n")
+    (tmp_path / ".env").chmod(0o644)
+    url = f"nats://127.0.0.1:{free_port()},nats://10.255.255.1:4222"
+    env = {"CLIFFRACER_ENV": "production", "NATS_URL": url, "LOG_LEVEL": "DEBUG", "CLIFFRACER_DOCS": "true", "CORS_ORIGINS": "*"}
+    told = cliffracer("doctor", cwd=tmp_path, **env).out
+    for words in (
+        ".env can be read by others on this machine: chmod 600 .env",
+        "docs are served in production",
+        "AUTH_REQUIRED is off",
+        "NATS is used without TLS",
+        "NATS is used without credentials",
+        "CORS_ORIGINS is *",
+        "LOG_LEVEL is DEBUG",
+    ):
+        assert f"look  settings   {words}" in told
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("")
+    told = cliffracer("doctor", cwd=tmp_path, OTEL_TRACES_EXPORTER="otlp", PYTHONPATH=str(tmp_path)).out
+    assert 'WRONG extra      Tracing needs cliffracer[otel]: pip install "cliffracer[otel]".' in told
+
+
 def test_kubernetes_accepts_the_manifests(at):
     """Each document fits the schema of its kind, strictly; secrets are referred to only."""
     found = [one for one in yaml.safe_load_all(at("deploy", "k8s").out) if one]

@@ -1,0 +1,92 @@
+"""What `doctor` finds where declarations and servers have grown apart: streams, consumers, clocks, versions of replicas."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from cliffracer.declarations import Subscription
+from cliffracer.durations import worded
+from cliffracer.errors import NotFound, SetupError
+from cliffracer.frozen import Frozen
+from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, widened
+from cliffracer.messaging.directory import Info
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import distinct, durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
+from cliffracer.wire.subjects import Subjects
+
+SKEW = 1.0  # seconds that clocks may differ
+_TIMES = frozenset({"duplicate_window", "max_age"})
+Drift = tuple[str, str]
+"""(about, what is different and what becomes of it)"""
+
+
+class _Stamped(msgspec.Struct):
+    ts: datetime | None = None
+
+
+async def streams(jetstream: JetStream, subjects: Subjects, replicas: int) -> AsyncIterator[tuple[bool, str]]:
+    """Yield (is it wrong, what) for each stream that is there and not as a service that starts asks for it."""
+    for config in (make(subjects, replicas=replicas) for make in (events_stream, sends_stream, timers_stream, later_stream)):
+        try:
+            present = (await jetstream.stream(config.name)).config
+            wanted = widened("Stream", present, asked_for(config), STREAM_RULES)
+        except NotFound:
+            continue
+        except SetupError as error:
+            yield True, str(error)
+            continue
+        changes = [
+            f"{field} is {_shown(field, present.get(field))}, asked {_shown(field, wanted[field])}"
+            for field in wanted
+            if wanted[field] != present.get(field)
+        ]
+        if changes:
+            yield False, f"stream {config.name}: {'; '.join(changes)}: the next service that starts changes it"
+
+
+async def consumers(jetstream: JetStream, subjects: Subjects, apps: Sequence[Frozen]) -> AsyncIterator[str]:
+    """Yield what is different where a durable function now subscribes to something else than its consumer does."""
+    wanted: dict[str, list[str]] = {}
+    for app in apps:
+        for record, _ in app.of(Subscription):
+            if record.durable:
+                wanted.setdefault(durable_name(subjects, app.name, record.function.__name__, record.group), []).append(record.subject)
+    for consumer in await jetstream.consumers(subjects.stream):
+        if consumer.name not in wanted:
+            continue
+        single = consumer.config.get("filter_subject")
+        given = [single] if single else consumer.config.get("filter_subjects") or []
+        here = {subjects.event_name(one) for one in given if not one.startswith(replay_prefix(subjects))}
+        asked = set(distinct(wanted[consumer.name]))
+        if here and here != asked:
+            both = f"takes {', '.join(sorted(here))}, the function subscribes to {', '.join(sorted(asked))}"
+            yield f"consumer {consumer.name} {both}: its next start changes it"
+
+
+async def clock(jetstream: JetStream, stream: str) -> float | None:
+    """Return by how many seconds the clock of NATS is ahead of ours; None where the server does not say what time it is."""
+    before = datetime.now(UTC)
+    found = await jetstream.ask(f"STREAM.INFO.{stream}", {}, _Stamped)
+    after = datetime.now(UTC)
+    if found.ts is None or found.ts.tzinfo is None:
+        return None
+    ahead = (found.ts - before).total_seconds()
+    return ahead if ahead < 0 else max(0.0, (found.ts - after).total_seconds())
+
+
+def versions(infos: Sequence[Info]) -> Iterator[str]:
+    """Yield what runs in more than one version."""
+    found: dict[str, set[str]] = {}
+    for info in infos:
+        found.setdefault(info.name, set()).add(info.version)
+    for name, several in sorted(found.items()):
+        if len(several) > 1:
+            yield f"{name} runs in versions {', '.join(sorted(several))}: fine while it is being replaced"
+
+
+def _shown(field: str, value: Any) -> str:
+    if field in _TIMES and isinstance(value, int):
+        return worded(value / NANOSECONDS)
+    return "not set" if value is None else msgspec.json.encode(value).decode()
