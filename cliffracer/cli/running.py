@@ -61,11 +61,11 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
     loaded = load_apps(apps)
     with ExitStack() as stack:
         frozen = [app.freeze() for app in loaded]
-        sockets = _bound(frozen, settings, parent)  # before anything else: a port in use is the commonest mistake
-        for each in sockets:
-            stack.callback(each.close)
         needs = any(runtime.needs_database(f) for f in frozen)
         settings.require_servers(nats=True, database=needs)
+        sockets = _bound(frozen, settings, parent)  # before anything is started: a port in use is the commonest mistake
+        for each in sockets:
+            stack.callback(each.close)
         settings = with_servers(settings, stack, database=needs)
 
         async def serving() -> None:

@@ -12,6 +12,7 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
   ends, and the next block waits for its ready line.
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
+- ```` ```sh stops ```` comes after Ctrl-C in every other terminal.
 - ```` ```sh norun ```` is shown, not run: for what a test may not do, such as installing.
 
 Ports 8000 and 8001 become free ones, so that documents can name them; curl has a stand-in where there is none.
@@ -113,16 +114,21 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for server, _ in self._servers:
+        self.stop(asserting=error is None)
+
+    def stop(self, *, asserting: bool = True) -> None:
+        """Press Ctrl-C in every other terminal; each has to end in good order."""
+        servers, self._servers, self._reloading = self._servers, [], None
+        for server, _ in servers:
             server.send_signal(signal.SIGTERM)
-        for server, log in self._servers:
+        for server, log in servers:
             try:
                 code = server.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
                 code = -9
-            if error is None:
+            if asserting:
                 assert code == 0, f"a server ended with {code}:\n{log.read_text()}"
 
     def run(self, snippet: Snippet) -> None:
@@ -140,6 +146,8 @@ class Session:
             self._finish([str(self.python), str(saved)], None, f"the Python block at line {snippet.line}")
         elif snippet.language in ("sh", "bash", "console", "shell"):
             self.check()
+            if "stops" in snippet.options:
+                self.stop()
             for command, output in snippet.commands():
                 self.command(command, output, line=snippet.line, fails="fails" in snippet.options)
 
