@@ -98,12 +98,12 @@ async def running(
         ]
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
         inside = {name: subject for service in services for name, subject in service.inside.items()}
+        await _identified(rules, services, settings, stack)  # before start-up hooks, which may call others
         for service in services:
             service.link.locals, service.health = inside, health
             await service.open(stack)
             stack.push_async_callback(service.close)
             _add_checks(health, service)
-        await _identified(rules, services, settings, stack)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
         if doors:

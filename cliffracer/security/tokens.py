@@ -79,6 +79,7 @@ class Tokens:
             "iss": self.issuer,
             "aud": self.audience,
             "sub": subject,
+            "client_id": self.issuer,
             "iat": now,
             "nbf": now,
             "exp": now + max(1, math.ceil(ttl)),

@@ -37,6 +37,36 @@ async def test_as_service() -> None:
             assert await t.call("buy") == [["ada"], ["shop", "service"], ["ada"]]
 
 
+async def test_hooks_act_as_the_service() -> None:
+    """What runs before anybody calls can call others as the service."""
+    front, heard = App("front"), []
+
+    @front.on_startup
+    async def greet() -> None:
+        with front.as_service():
+            heard.append(await front.call("ledger.entry"))
+
+    @front.on_shutdown
+    async def leave() -> None:
+        with front.as_service():
+            heard.append(await front.call("ledger.entry"))
+
+    async with running(inner, auth_keys=PEM) as t, running(front, requiring(), settings=t.settings.changed(http_port=0)):
+        pass
+    assert heard == [["front", "service"]] * 2
+
+
+def requiring() -> App:
+    """Return an app with a rule."""
+    app = App("requiring")
+
+    @app.rpc
+    @requires
+    async def nothing() -> None: ...
+
+    return app
+
+
 async def test_published_keys() -> None:
     """Others find the public halves of our keys where OpenID Connect has them, and nothing else of them."""
     async with running(inner, auth_keys=PEM, auth_secret_key="q8Zt3vN0xW7sLk2pRm5yUe9aJh4cGf6d1") as t:
@@ -52,25 +82,14 @@ async def test_revocation_reaches_every_process() -> None:
         assert (await t.http.get("/entry", headers=headers)).status_code == 200
         authority = t.up.services[0].assembly.rules.authority
         settings: Settings = t.settings.changed(http_port=0)
-        async with running(App("ledger2"), inner_copy(), settings=settings) as other:
+        async with running(App("ledger2"), requiring(), settings=settings) as other:
             theirs = other.up.services[1].assembly.rules.authority
             await theirs.revoke(authority.identity(token).claims["jti"], 2e10)
             await eventually(lambda: len(authority.revocations) == 1, within=1.0)
             assert (await t.http.get("/entry", headers=headers)).status_code == 401
-        async with running(App("ledger3"), inner_copy(), settings=settings) as late:
+        async with running(App("ledger3"), requiring(), settings=settings) as late:
             fresh = late.up.services[1].assembly.rules.authority
             await eventually(lambda: len(fresh.revocations) == 1)
-
-
-def inner_copy() -> App:
-    """Return another app that verifies the same tokens."""
-    app = App("copy")
-
-    @app.rpc
-    @requires
-    async def nothing() -> None: ...
-
-    return app
 
 
 async def test_audit() -> None:

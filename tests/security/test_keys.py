@@ -1,0 +1,105 @@
+"""Keys from settings: which signs, which still verify, and which are refused at start."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from cliffracer import SetupError
+from cliffracer.security.authority import tokens_of
+from cliffracer.security.tokens import RefusedToken, unverified
+from cliffracer.settings import Settings
+from tests.security.corpus import KEY, b64
+
+KINDS = {"EdDSA": "ed25519", "ES256": "EC -pkeyopt ec_paramgen_curve:P-256", "RS256": "RSA -pkeyopt rsa_keygen_bits:2048"}
+
+
+def pem(kind: str) -> str:
+    return subprocess.run(["openssl", "genpkey", "-algorithm", *kind.split()], capture_output=True, text=True, check=True).stdout
+
+
+def public(private: str) -> str:
+    return subprocess.run(["openssl", "pkey", "-pubout"], input=private, capture_output=True, text=True, check=True).stdout
+
+
+def tokens(*keys: str, **more: Any) -> Any:
+    return tokens_of(Settings(auth_keys="\n".join(keys), **more))
+
+
+@pytest.mark.parametrize("alg", KINDS)
+def test_rotation_with_overlap(alg: str) -> None:
+    """The first private key signs; tokens of the one before are good while its public half is there, and not a moment longer."""
+    old, new = pem(KINDS[alg]), pem(KINDS[alg])
+    before, during, after = tokens(old), tokens(new, public(old)), tokens(new)
+    was, now = before.issue("ada", ttl=60), during.issue("ada", ttl=60)
+    assert unverified(was)[0]["kid"] != unverified(now)[0]["kid"]
+    assert {unverified(token)[0]["alg"] for token in (was, now)} == {alg}
+    assert during.verify(was)["sub"] == during.verify(now)["sub"] == after.verify(now)["sub"] == "ada"
+    for verifier, token in ((before, now), (after, was)):
+        with pytest.raises(RefusedToken):
+            verifier.verify(token)
+
+
+def test_moving_from_a_secret_to_keys() -> None:
+    """A secret that is still set verifies what it signed; who has the private key signs by that."""
+    old = tokens_of(Settings(auth_secret_key=KEY))
+    both = tokens(pem(KINDS["EdDSA"]), auth_secret_key=KEY)
+    assert both.verify(old.issue("ada", ttl=60))["sub"] == "ada"
+    assert unverified(both.issue("ada", ttl=60))[0]["alg"] == "EdDSA"
+
+
+def test_secrets_rotate_in_a_set() -> None:
+    """A JWKS may hold shared secrets, too: the first signs."""
+    keys = [{"kty": "oct", "k": b64(text * 32), "kid": text} for text in ("n", "o")]
+    old, both = tokens(json.dumps({"keys": keys[1:]})), tokens(json.dumps({"keys": keys}))
+    assert both.verify(old.issue("ada", ttl=60))["sub"] == "ada"
+    assert unverified(both.issue("ada", ttl=60))[0]["kid"] == "n"
+
+
+def test_claims_of_an_access_token() -> None:
+    """What is issued has all that RFC 9068 asks for, and says its type."""
+    made = tokens(pem(KINDS["EdDSA"]), auth_issuer="https://id.example", auth_audience="shop").issue("ada", ttl=60)
+    header, claims = unverified(made)
+    assert header["typ"] == "at+jwt"
+    assert {"iss", "exp", "nbf", "aud", "sub", "client_id", "iat", "jti"} <= claims.keys()
+    assert (claims["iss"], claims["aud"]) == ("https://id.example", "shop")
+
+
+def test_who_has_public_keys_only_verifies() -> None:
+    """A service that need not sign is given no private key."""
+    private = pem(KINDS["EdDSA"])
+    verifier = tokens(public(private))
+    assert verifier.verify(tokens(private).issue("ada", ttl=60))["sub"] == "ada"
+    with pytest.raises(SetupError, match="No key signs"):
+        verifier.issue("ada", ttl=60)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "neither",
+        "{}",
+        '{"keys": []}',
+        '{"keys": 7}',
+        '{"keys": [7]}',
+        json.dumps({"kty": "oct", "k": b64("short")}),
+        json.dumps({"kty": "oct", "k": b64("k" * 32), "alg": "none"}),
+        json.dumps({"kty": "oct", "k": b64("k" * 32), "alg": "HS512"}),
+        json.dumps({"keys": [{"kty": "oct", "k": b64(text * 32), "kid": "same"} for text in "ab"]}),
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+        "/no/such/file.pem",
+    ],
+)
+def test_keys_that_are_refused(keys: str) -> None:
+    """A key that cannot be read, is too short or is for no algorithm of ours stops the start, and is not shown."""
+    with pytest.raises(SetupError) as refused:
+        tokens(keys)
+    assert b64("short") not in str(refused.value)
+    assert "AAAA" not in str(refused.value)
+
+
+def test_weak_rsa_is_refused() -> None:
+    """2048 bits are the least."""
+    with pytest.raises(SetupError, match="1024 bits"):
+        tokens(pem("RSA -pkeyopt rsa_keygen_bits:1024"))
