@@ -28,6 +28,7 @@ from cliffracer.errors import (
 from cliffracer.events import Event, Received, Rejected
 from cliffracer.markers import Cookie, Header, Query, provided
 from cliffracer.scope import Group
+from cliffracer.security.access import Access
 from cliffracer.security.guards import public, requires
 from cliffracer.security.identity import Identity
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # type checkers see the names that are imported when first us
 __version__ = "0.1.0"
 
 __all__ = [
+    "Access",
     "Accounts",
     "ApiKeys",
     "App",

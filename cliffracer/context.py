@@ -1,6 +1,7 @@
 """What is known about the call that runs now: who asked, under which id, until when."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -8,6 +9,10 @@ from itertools import count
 from typing import Any
 
 _EMPTY: Mapping[str, str] = {}
+VIA = "Cliffracer-Via"
+_LONGEST_WAY = 32  # services: a call that has come through more goes round in a circle
+_WAY = re.compile(r"[A-Za-z0-9_-]{1,64}(?:,[A-Za-z0-9_-]{1,64}){0,31}")
+_OUTSIDE = frozenset({"http", "websocket"})
 STORED = "cliffracer.stored"
 """Where a context's store has when NATS stored the message that is handled, in seconds since 1970."""
 _prefix = os.urandom(8).hex()
@@ -106,6 +111,20 @@ class Context:
             else:
                 self.sent = f"{self.traceparent[:36]}{next(_spans):016x}{self.traceparent[52:]}"
         return self.sent
+
+    @property
+    def via(self) -> tuple[str, ...]:
+        """The services that the call came through before it came here, the first first, as they say; none for a request over HTTP."""
+        if self.kind in _OUTSIDE:
+            return ()
+        found = self.headers.get(VIA)
+        return tuple(found.split(",")) if found is not None and _WAY.fullmatch(found) else ()
+
+    def way(self) -> str | None:
+        """Return what goes along to whom this call calls: the services that it came through, and this one; None outside of any."""
+        if not self.service:
+            return None
+        return ",".join([*self.via, self.service][-_LONGEST_WAY:])
 
     def remaining(self) -> float | None:
         """Return the seconds left until the deadline, never negative; None without one."""

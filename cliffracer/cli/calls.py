@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import by_name, fitted, json_of, parse, unfitted
+from cliffracer.cli.login import token_of
 from cliffracer.cli.output import good, print_json, print_line, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.traces import print_trace
@@ -27,12 +28,15 @@ def call(
     timeout: str | None,
     traced: bool,
     token: str | None,
+    login: str | None,
+    login_url: str | None,
     as_json: bool,  # noqa: ARG001 - it prints JSON either way
 ) -> None:
     """Call and print."""
     checked_target(target)
     settings = reach_settings()
     positional, named = parse(arguments)
+    token = token_of(settings, token, login, login_url)
 
     async def run() -> None:
         async with reached(settings, timeout=checked_time(timeout), token=token) as client:
@@ -75,11 +79,14 @@ def emit(
     key: str | None,
     delay: str | None,
     token: str | None,
+    login: str | None,
+    login_url: str | None,
     as_json: bool,
 ) -> None:
     """Emit and say so."""
     settings = reach_settings()
     value = _event_data(data)
+    token = token_of(settings, token, login, login_url)
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
     async def run() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.calling import Emission
-from cliffracer.context import Context, current, new_id, new_trace
+from cliffracer.context import VIA, Context, current, new_id, new_trace
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
@@ -70,7 +70,7 @@ class Connection:
             self._calls(service, method)
         context = current.get()
         seconds = self._seconds(context, timeout)
-        block = write_call(*self.who(context), seconds, self._token(context))
+        block = write_call(*self.who(context), seconds, *self._identified(context))
         payload = encode(arguments)
         if len(payload) + ROOM > self.bus.max_payload:
             payload, block = await self._large.claim(payload, block)
@@ -120,7 +120,7 @@ class Connection:
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
         inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
-        block = write_call(*self.who(context), seconds, self._token(context), window=WINDOW)
+        block = write_call(*self.who(context), seconds, *self._identified(context), window=WINDOW)
         finished = False
         taken, expected, decoder, renewed = 0, 1, _decoder(returns), time.monotonic()
         until = None if seconds is None else time.monotonic() + seconds
@@ -209,16 +209,21 @@ class Connection:
         if len(self.called) < _MOST_SEEN:
             self.called.add((service, method))
 
-    def _token(self, context: Context | None) -> str | None:
-        return self.token if context is None else context.token
+    def _identified(self, context: Context | None) -> tuple[str | None, str | None]:
+        """Return whose call it is and which way it came, where that matters to whom it goes."""
+        if context is None:
+            return self.token, None
+        return context.token, None if context.token is None else context.way()
 
     def _headers(self) -> dict[str, str]:
         context = current.get()
         correlation, trace = self.who(context)
         headers = {"X-Correlation-ID": correlation, "traceparent": trace}
-        token = self._token(context)
+        token, way = self._identified(context)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        if way is not None:
+            headers[VIA] = way
         return headers
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:

@@ -5,8 +5,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, Value, where
@@ -14,6 +12,7 @@ from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailabl
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.provisions import key_of
+from cliffracer.security.access import Access
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.claims import Claims
 from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
@@ -26,19 +25,6 @@ from cliffracer.signature import Signature
 Step = Callable[[Call], Awaitable[Any]]
 _LOOK = 1.0  # seconds between two looks at the token of a stream or socket
 _CALLED = (Rpc, Subscription, Route, Socket)
-
-
-class Access(msgspec.Struct, frozen=True):
-    """One call of a handler with a rule, as ``@app.on_access`` is told of it."""
-
-    identity: Identity | None
-    service: str
-    handler: str
-    kind: str
-    correlation_id: str
-    """The same on every hop, so that the log of all services tells the whole way."""
-    refused: str | None
-    """``Unauthenticated`` or ``Forbidden``; None for a call that was let in."""
 
 
 class Enforcement:
@@ -177,7 +163,7 @@ async def _audited(hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Ident
 
 async def _tell(hooks: Sequence[Any], call: Call, refused: str | None) -> None:
     context = call.context
-    access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused)
+    access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused, context.via)
     for hook in hooks:
         told = hook(access)
         if inspect.isawaitable(told):

@@ -21,6 +21,7 @@ _USUAL = re.compile(
     rb"(?:Cliffracer-Timeout: ([0-9]{1,10})\r\n)?"
     rb"(?:traceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\r\n)?"
     rb"(?:Authorization: [\x21-\x7e ]+\r\n)?"
+    rb"(?:Cliffracer-Via: [\x21-\x7e]+\r\n)?"
     rb"\r\n"
 )
 """The block that `write_call` makes, and most clients: read in one match, which costs a third of the loop."""
@@ -92,6 +93,7 @@ def write_call(
     traceparent: str | None,
     timeout: float | None,
     token: str | None = None,
+    via: str | None = None,
     *,
     msgpack: bool = False,
     window: int = 0,
@@ -104,6 +106,8 @@ def write_call(
         lines += f"traceparent: {traceparent}\r\n"
     if token is not None:
         lines += f"Authorization: Bearer {token}\r\n"
+        if via is not None:
+            lines += f"Cliffracer-Via: {via}\r\n"
     if msgpack:
         lines += "Content-Type: application/msgpack\r\n"
     if window:

@@ -163,3 +163,35 @@ async def test_resetting_the_password() -> None:
         assert (await t.http.post("/auth/reset/confirm", json={**body, "token": tokens["access_token"]})).status_code == 401
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
         assert (await t.http.post("/auth/login", json={**ADA, "password": body["password"]})).status_code == 200
+
+
+async def test_calling_as_who_signs_in() -> None:
+    """``call --login`` asks for the password, signs in over HTTP and calls with that token; what goes wrong is told without it."""
+    async with running(app) as t:
+        await signed_in(t)
+        environment = {**os.environ, "CLIFFRACER_NATS_URL": t.settings.nats_url, "CLIFFRACER_NAMESPACE": t.settings.namespace}
+
+        async def call(*words: str, said: str = "") -> tuple[int | None, str]:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cliffracer", "call", "members.hello", *words, env=environment,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            out, _ = await process.communicate(said.encode())
+            return process.returncode, out.decode()
+
+        url = ("--login-url", f"{t.url}/auth/login")
+        assert await call("--login", "ada", *url, said=f"{ADA['password']}\n") == (0, '"hello"\n')
+        code, told = await call("--login", "ada", *url, said="another secret\n")
+        assert (code, "name or password of ada is wrong" in told, "another secret" in told) == (1, True, False)
+        for words, problem in (
+            (("--login", "ada", "--login-url", f"{t.url}/no"), "is that where Accounts() signs in?"),
+            (("--login", "ada", "--login-url", "http://127.0.0.1:9/x"), "Nobody can be asked"),
+            (("--login", "ada", "--login-url", "http://example.org/auth/login"), "in the clear"),
+            (("--login", "ada", "--token", "x.y.z"), "give --token or --login"),
+            (url, "say who"),
+            ((), "Unauthenticated"),
+        ):
+            code, told = await call(*words, said="a secret of mine\n")
+            assert code != 0
+            assert problem in told, told
+            assert "a secret of mine" not in told

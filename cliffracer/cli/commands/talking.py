@@ -6,7 +6,16 @@ import click
 
 from cliffracer.cli.commands import completed, do, json_option
 
-token_option = click.option("--token", metavar="TOKEN", help="Who calls: a token, as `cliffracer token issue` prints one.")
+
+def identity_options(command: Any) -> Any:
+    """Add what says who calls."""
+    for option in (
+        click.option("--login-url", metavar="URL", help="Where; /auth/login on http_port here if not given."),
+        click.option("--login", metavar="NAME", help="Who calls: sign in first, where the app has Accounts."),
+        click.option("--token", metavar="TOKEN", help="Who calls: a token or an API key."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command(short_help="Call a method of a running service.")
@@ -15,7 +24,7 @@ token_option = click.option("--token", metavar="TOKEN", help="Who calls: a token
 @click.option("--stream", is_flag=True, help="Print each item of a streaming method as it arrives.")
 @click.option("--timeout", metavar="TIME", help="How long to wait, such as 500ms or 2s.")
 @click.option("--trace", "traced", is_flag=True, help="Then show the calls that it took, as `cliffracer trace` does.")
-@token_option
+@identity_options
 @json_option
 def call(**given: Any) -> None:
     """Call SERVICE.METHOD with ARGUMENTS and print the reply as JSON.
@@ -24,7 +33,7 @@ def call(**given: Any) -> None:
     name=value   what the method takes under that name: text, a number, true, null
     name:=json   any JSON value
     name=@file   the text of a file; name:=@file its JSON
-    {"name": …}  all arguments, as a JSON object; also @file, or - for standard input
+    {"name": …}  all arguments, as JSON; also @file, or - for standard input
     value        an argument by position
 
     What is missing, unknown or of the wrong type is told before anything is sent.
@@ -39,7 +48,7 @@ def call(**given: Any) -> None:
 @click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
 @click.option("--key", metavar="KEY", help="Events of one key are handled in order.")
 @click.option("--delay", metavar="TIME", help="Deliver it later, such as 30s or 2h.")
-@token_option
+@identity_options
 @json_option
 def emit(**given: Any) -> None:
     """Emit an event on SUBJECT with DATA.

@@ -1,0 +1,81 @@
+"""``--login``: signs in where an app has `Accounts`, and calls with the token that it gives."""
+
+import sys
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+import click
+import msgspec
+
+from cliffracer.errors import Overloaded, SetupError, Unauthenticated, Unavailable
+from cliffracer.settings import Settings
+
+_PATIENCE = 10.0
+_LARGEST = 100_000
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - asked, not bound
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing: a password goes where it was meant to go."""
+
+
+def token_of(settings: Settings, token: str | None, login: str | None, url: str | None) -> str | None:
+    """Return the token to call with: that which was given, or one for who signs in; None for nobody."""
+    if token is not None and login is not None:
+        raise click.UsageError("give --token or --login")
+    if login is None:
+        if url is not None:
+            raise click.UsageError("--login-url is where to sign in: say who, by --login NAME")
+        return token
+    place = url or f"http://{_ANY.get(settings.http_host, settings.http_host)}:{settings.http_port}/auth/login"
+    parts = urlsplit(place)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise click.UsageError(f"{place} is no URL to sign in at: write https://host/auth/login")
+    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+        raise SetupError(f"{place} would send the password in the clear. Use https.")
+    return _signed_in(place, login, _password(login), local=parts.hostname in _LOCAL)
+
+
+def _password(name: str) -> str:
+    if sys.stdin.isatty():
+        typed: str = click.prompt(f"Password of {name}", hide_input=True, err=True)
+        return typed
+    return sys.stdin.readline().rstrip("\n")
+
+
+def _signed_in(place: str, name: str, password: str, *, local: bool) -> str:
+    """Return an access token; the class of what went wrong otherwise, in words that hold no password."""
+    body = msgspec.json.encode({"username": name, "password": password})
+    asked = Request(place, body, {"Content-Type": "application/json", "Accept": "application/json"})  # noqa: S310 - its scheme was checked
+    opener = build_opener(_NoRedirects(), *([ProxyHandler({})] if local else []))
+    try:
+        with opener.open(asked, timeout=_PATIENCE) as answer:
+            found = msgspec.json.decode(answer.read(_LARGEST))
+    except HTTPError as error:
+        with error:
+            raise _refusal(error, place, name) from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise Unavailable(
+            f"Nobody can be asked to sign {name} in at {place} ({reason}); --login-url says where the app serves HTTP."
+        ) from None
+    except msgspec.MsgspecError:
+        found = None
+    token = found.get("access_token") if isinstance(found, dict) else None
+    if not isinstance(token, str):
+        raise SetupError(f"{place} gave no token: is that where Accounts() signs in?")
+    return token
+
+
+def _refusal(error: HTTPError, place: str, name: str) -> Exception:
+    if error.code == 401:
+        return Unauthenticated(f"name or password of {name} is wrong")
+    if error.code == 429:
+        after = error.headers.get("Retry-After", "")
+        return Overloaded("too many attempts to sign in", retry_after=float(after) if after.isdigit() else 60.0)
+    return SetupError(f"{place} answers {error.code}: is that where Accounts() signs in? Say where by --login-url.")
