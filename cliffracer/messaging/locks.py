@@ -88,7 +88,7 @@ class Lock:
 
     async def release(self) -> None:
         """Let others have it at once."""
-        with suppress(Conflict, Unavailable, DeadlineExceeded):  # it is somebody else's by now, or will be after the ttl
+        with suppress(CliffracerError):  # it is somebody else's by now, or will be after the ttl
             await self._write(_Record())
 
     async def _contend(self) -> None:
@@ -121,7 +121,7 @@ class Lock:
                 except Conflict:
                     self._lose()
                     return
-                except (Unavailable, DeadlineExceeded):
+                except CliffracerError:  # whatever keeps us from writing
                     if time.monotonic() - self._renewed > _SAFETY * self.ttl:
                         self._lose()
                         return

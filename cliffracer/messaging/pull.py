@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import CliffracerError, Unavailable
+from cliffracer.errors import Unavailable
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.delivery import ACK, PREFIX, PROGRESS, TERM, Delivery
@@ -212,8 +212,8 @@ class Pull:
             pause = min(max(2 * pause, TICK), _LONGEST_PAUSE)
             try:
                 await self._recover()
-            except CliffracerError as error:
-                logger.warning("consumer {consumer} cannot be resumed: {error}", consumer=self.consumer, error=error)
+            except Exception as error:  # noqa: BLE001 - a watch that ended would be a consumer that stops in silence
+                logger.warning("consumer {consumer} cannot be resumed: {error!r}", consumer=self.consumer, error=error)
             healthy = time.monotonic()
 
     def _unheard(self, now: float) -> bool:

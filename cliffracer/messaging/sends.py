@@ -1,6 +1,7 @@
 """Durable one-way calls (``payments.send.charge(amount=10)``) that a service has been sent, now or while it was down."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 
 from loguru import logger
@@ -12,6 +13,9 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.streams import sends_of
 from cliffracer.wire.subjects import Subjects
+
+_FIRST_PAUSE = 0.5  # seconds until the next attempt to begin
+_LONGEST_PAUSE = 30.0
 
 Handle = Callable[[Delivery], Awaitable[object]]
 
@@ -56,6 +60,7 @@ class Sends:
             await self._subscription.close()
             self._subscription = None
         if self._starting is not None:
+            self._starting.cancel()
             await asyncio.wait([self._starting])
         if self.consumption is not None:
             await self.consumption.drain(seconds)
@@ -72,10 +77,15 @@ class Sends:
             self._starting = asyncio.get_running_loop().create_task(self._begun())
 
     async def _begun(self) -> None:
+        pause = _FIRST_PAUSE
         try:
-            await self._begin()
-        except CliffracerError as error:  # the next call that is sent wakes it again
-            logger.warning("{service} cannot take one-way calls: {error}", service=self._service, error=error)
+            while self.consumption is None:
+                try:
+                    await self._begin()
+                except CliffracerError as error:  # what is stored waits, and perhaps nobody sends another that would wake us
+                    logger.warning("{service} cannot take one-way calls yet: {error}", service=self._service, error=error)
+                    await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
+                    pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self._starting = None
 
@@ -91,7 +101,11 @@ class Sends:
             start="all",
             replicas=self._replicas,
         )
-        await consumption.start()
+        try:
+            await consumption.start()
+        except BaseException:  # cancelled or failed in the middle: nothing of it stays
+            await consumption.pull.close()
+            raise
         self.consumption = consumption
         if self._subscription is not None:
             await self._subscription.close()

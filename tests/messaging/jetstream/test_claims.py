@@ -9,7 +9,7 @@ from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import Recorder, consuming, until
@@ -107,3 +107,14 @@ async def test_there_is_a_limit_of_ours(jetstream: JetStream, subjects: Subjects
     with pytest.raises(TooLarge, match="2000001 bytes; NATS_MAX_MESSAGE is 2000000"):
         await emit(jetstream, subjects, bytes(2_000_001))
     assert await emit(jetstream, subjects, bytes(2_000_000)) is False
+
+
+async def test_payloads_stay_as_long_as_what_they_belong_to(jetstream: JetStream, subjects: Subjects):
+    """Those of events without limit, until an operator sets one, which stays; those of calls for an hour."""
+    await emit(jetstream, subjects, bytes(2_000_000))
+    await Claims(jetstream, subjects.namespace, "calls").stash(bytes(2_000_000))
+    config = (await jetstream.stream("OBJ_claims_events")).config
+    assert (config["max_age"], (await jetstream.stream("OBJ_claims_calls")).config["max_age"]) == (0, 3600 * 10**9)
+    await jetstream.ask("STREAM.UPDATE.OBJ_claims_events", {**config, "max_age": 86_400 * 10**9}, StreamInfo)
+    await emit(jetstream, subjects, bytes(2_000_000), "e2")
+    assert (await jetstream.stream("OBJ_claims_events")).config["max_age"] == 86_400 * 10**9

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cliffracer.errors import Unavailable
+from cliffracer.errors import Internal, Unavailable
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader, Lock
 from cliffracer.wire.subjects import Subjects
@@ -71,6 +71,23 @@ async def test_a_holder_that_is_cut_off_is_told(jetstream: JetStream, subjects: 
     with pytest.raises(Unavailable, match="lock job was lost"):
         await work()
     await asyncio.to_thread(server.start)
+
+
+async def test_a_holder_that_cannot_write_for_any_other_reason_is_told_as_well(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody believes to hold what he can no longer renew."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise Internal("no such account")
+
+    async def work() -> None:
+        async with Lock(jetstream, subjects, "job", ttl=0.6):
+            monkeypatch.setattr(jetstream, "store", refused)
+            await asyncio.sleep(30)
+
+    with pytest.raises(Unavailable, match="lock job was lost"):
+        await work()
 
 
 async def test_a_short_restart_of_the_server_costs_no_lock(jetstream: JetStream, subjects: Subjects, server: NatsServer):

@@ -33,14 +33,14 @@ async def parked(jetstream: JetStream, subjects: Subjects) -> list[bytes]:
 
 
 async def test_ordered_events_keep_their_order_through_failures_and_replicas(join: Join, subjects: Subjects):
-    """One at a time in all replicas; one that fails holds up those behind it until it is done or parked."""
+    """A thousand, one at a time in all replicas; one that fails holds up those behind it until it is done or parked."""
     done: list[bytes] = []
 
     async def handle(delivery: Delivery) -> None:
-        await asyncio.sleep(0.001)
-        if delivery.payload in (b"30", b"60") and delivery.attempt == 1:
+        await asyncio.sleep(0)
+        if delivery.payload in (b"300", b"600") and delivery.attempt == 1:
             raise ValueError("once")
-        if delivery.payload == b"70":
+        if delivery.payload == b"700":
             raise InvalidInput("poison")
         done.append(delivery.payload)
 
@@ -49,10 +49,10 @@ async def test_ordered_events_keep_their_order_through_failures_and_replicas(joi
         consuming(first, subjects, handle, ordered=True, retry=(0.1,)),
         consuming(second, subjects, handle, ordered=True, retry=(0.1,)),
     ):
-        await emit(first, subjects, 100)
-        await until(lambda: len(done) == 99)
-    assert done == [b"%d" % number for number in range(100) if number != 70]
-    assert await parked(first, subjects) == [b"70"]
+        await emit(first, subjects, 1000)
+        await until(lambda: len(done) == 999)
+    assert done == [b"%d" % number for number in range(1000) if number != 700]
+    assert await parked(first, subjects) == [b"700"]
 
 
 async def test_without_order_a_failed_event_does_not_hold_up_the_others(jetstream: JetStream, subjects: Subjects):

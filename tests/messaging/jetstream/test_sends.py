@@ -1,0 +1,54 @@
+"""Durable one-way calls at the service that takes them."""
+
+import pytest
+
+from cliffracer.errors import Unavailable
+from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.emitter import Emitter
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.sends import Sends
+from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.support import Recorder, until
+
+
+async def send(jetstream: JetStream, subjects: Subjects, payload: bytes) -> None:
+    await Emitter(jetstream, subjects).store("send.payments.charge", payload, event_headers(payload.decode(), "payments.charge", "test"))
+
+
+async def test_a_service_that_could_not_begin_begins_later(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """By itself: what is stored already is not to wait for the next call that somebody sends."""
+    begin, tries, handler = Consumption.start, 0, Recorder()
+
+    async def late(consumption: Consumption) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("an election")
+        await begin(consumption)
+
+    monkeypatch.setattr(Consumption, "start", late)
+    monkeypatch.setattr("cliffracer.messaging.sends._FIRST_PAUSE", 0.01)
+    sends = Sends(jetstream, subjects, "payments", {"charge": handler})
+    await sends.start()
+    await send(jetstream, subjects, b"1")
+    await until(lambda: handler.payloads == [b"1"])
+    await sends.drain(1)
+    assert tries == 3
+
+
+async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """Its drain does not wait for what may never come."""
+
+    async def never(_: Consumption) -> None:
+        raise Unavailable("an election")
+
+    monkeypatch.setattr(Consumption, "start", never)
+    sends = Sends(jetstream, subjects, "payments", {"charge": Recorder()})
+    await sends.start()
+    await send(jetstream, subjects, b"1")
+    await until(lambda: sends._starting is not None)
+    await sends.drain(1)
+    assert (sends._starting, sends.consumption, await sends.stored()) == (None, None, 1)
