@@ -36,7 +36,7 @@ class Contract(msgspec.Struct):
     emits: dict[str, str] = {}
     """The schema of what is emitted on each subject, as text; empty where nothing says what that is."""
     calls: list[str] = []
-    """``service.method`` of what it called since it started."""
+    """``service.method`` of what it called since it started or says that it calls; ``service.*`` where it says no more than that."""
     error: str = ""
 
 
@@ -48,8 +48,12 @@ def contract(frozen: Frozen, emitted: Mapping[str, Any], called: Iterable[tuple[
         },
         "hears": [Heard(r.subject, r.function.__name__, _text(_payload(d.signature, r))) for r, d in frozen.of(Subscription)],
         "emits": {subject: _text(kind) for subject, kind in emitted.items()},
-        "calls": sorted(f"{service}.{method}" for service, method in called),
+        "calls": sorted({*(f"{service}.{method}" for service, method in called), *_said(frozen)}),
     }
+
+
+def _said(frozen: Frozen) -> set[str]:
+    return {f"{name}.*" for name in frozen.proxies} if frozen.bounds.calls is None else set(frozen.bounds.calls)
 
 
 def declared(frozen: Frozen) -> Contract:

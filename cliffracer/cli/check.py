@@ -20,10 +20,13 @@ _MARKS = {"breaks": bad("breaks"), "look": odd("look  "), "ok": good("ok    ")}
 _ORDER = ("breaks", "look", "ok")
 
 
+State = Literal["breaks", "look", "ok"]
+
+
 class Finding(NamedTuple):
     """One method or event, and what becomes of whoever uses it."""
 
-    state: Literal["breaks", "look", "ok"]
+    state: State
     what: str
     problems: list[str]
     affected: list[str]
@@ -80,7 +83,9 @@ def _findings(new: Contract, live: Sequence[Contract], called: dict[tuple[str, s
         callers = sorted({one.name for one in live if target in one.calls and one.name != new.name})
         if not callers and called.get((new.name, method)):
             callers = [f"somebody ({called[new.name, method]} calls)"]
-        yield Finding("ok" if not problems else "breaks" if callers else "look", target, problems, callers)
+        state: State = "ok" if not problems else "breaks" if callers else "look"
+        perhaps = sorted({f"{one.name}, which may call it" for one in live if f"{new.name}.*" in one.calls}) if not callers else []
+        yield Finding(state, target, problems, callers or perhaps)
     yield from _events(new, live)
 
 
@@ -123,8 +128,8 @@ def _told(where: str, misfit: Misfit) -> str:
 
 
 def _print(finding: Finding) -> None:
-    word = {"breaks": "for", "look": "for nobody who was seen", "ok": "used by"}[finding.state]
-    told = " ".join([word, ", ".join(finding.affected)]) if finding.affected or finding.state == "look" else ""
+    word = {"breaks": "for", "look": "for", "ok": "used by"}[finding.state]
+    told = f"{word} {', '.join(finding.affected)}" if finding.affected else "for nobody who was seen" if finding.problems else ""
     say(f"{_MARKS[finding.state]} {strong(finding.what)} {soft(told)}".rstrip())
     for problem in finding.problems:
         say(f"         {problem}")

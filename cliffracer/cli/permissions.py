@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from cliffracer.cli.deploy import yaml
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import good, odd, print_json, print_table, say
 from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.cli.yaml import yaml
 from cliffracer.errors import SetupError
 from cliffracer.permissions import nats, network, provision, sql
 from cliffracer.permissions.needs import Process, processes

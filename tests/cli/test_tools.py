@@ -11,7 +11,7 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from cliffracer.cli.deploy import yaml as written_as_yaml
+from cliffracer.cli.yaml import yaml as written_as_yaml
 from tests.cli.terminal import PROGRAM, Background, Done, cliffracer, environment, written
 from tests.project.places import tool
 from tests.support.nats import free_port
@@ -285,15 +285,49 @@ def test_the_doctor_names_what_is_unsafe_and_what_is_missing(tmp_path):
 def test_kubernetes_accepts_the_manifests(at):
     """Each document fits the schema of its kind, strictly; secrets are referred to only."""
     found = [one for one in yaml.safe_load_all(at("deploy", "k8s").out) if one]
-    assert [one["kind"] for one in found] == ["Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
+    kinds = ["ConfigMap", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
+    assert [one["kind"] for one in found] == kinds
     for one in found:
         kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
-    pod = found[0]["spec"]["template"]["spec"]
+    pod = found[1]["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] > 15
     names = [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable]
     assert names == ["NATS_URL", "DATABASE_URL"]
     scaled = [one for one in yaml.safe_load_all(at("deploy", "k8s", "--keda").out) if one][-1]
+    assert scaled["kind"] == "ScaledObject"
     assert scaled["spec"]["triggers"][0]["metadata"]["consumer"].endswith("farm-yard-look")
+
+
+def test_settings_secrets_and_calls_go_along(tmp_path):
+    """What was given is a ConfigMap, what is secret a reference, what it calls an annotation; nothing of this machine is in it."""
+    written(
+        tmp_path,
+        app="""
+            from cliffracer import App, requires
+            app = App("guarded", calls=["payments.charge"])
+
+            @app.get("/orders")
+            @requires("orders:read")
+            async def orders() -> int: return 1
+        """,
+    )
+    (tmp_path / ".env").write_text("AUTH_SECRET_KEY=only-for-development-0123456789abcdef\nNATS_PASSWORD=hunter2\nNATS_USER=guarded\n")
+    (tmp_path / "cliffracer.toml").write_text('namespace = "shop"\ndrain = "30s"\nhttp_port = 1234\n')
+    text = cliffracer("deploy", "k8s", cwd=tmp_path, NATS_URL="nats://127.0.0.1:1").out
+    found = {one["kind"]: one for one in yaml.safe_load_all(text) if one}
+    for one in found.values():
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    assert found["ConfigMap"]["data"] == {"CLIFFRACER_NAMESPACE": "shop", "CLIFFRACER_DRAIN": "30", "CLIFFRACER_NATS_USER": "guarded"}
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 40
+    assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": "guarded"}}]
+    assert {v["name"] for v in pod["containers"][0]["env"] if "valueFrom" in v} == {"NATS_URL", "NATS_PASSWORD", "AUTH_SECRET_KEY"}
+    assert found["NetworkPolicy"]["metadata"]["annotations"] == {"cliffracer/calls": "payments.charge"}
+    assert [rule["ports"][0]["port"] for rule in found["NetworkPolicy"]["spec"]["egress"]] == [53, 4222]
+    assert not any(word in text for word in ("hunter2", "only-for-development", "127.0.0.1", "1234"))
+    composed = yaml.safe_load(cliffracer("deploy", "compose", cwd=tmp_path).out)["services"]["guarded"]["environment"]
+    assert composed["AUTH_SECRET_KEY"] == "${AUTH_SECRET_KEY:?set it in .env}"
+    assert composed["CLIFFRACER_NAMESPACE"] == "shop"
 
 
 def test_compose_and_docker_name_what_is_needed(at):

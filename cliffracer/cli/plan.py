@@ -1,0 +1,64 @@
+"""What some apps need where they run, read off their declarations and settings: for every kind of file that `deploy` writes."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cliffracer import runtime
+from cliffracer.declarations import Subscription
+from cliffracer.frozen import Frozen
+from cliffracer.messaging.streams import durable_name
+from cliffracer.permissions import network
+from cliffracer.permissions.needs import processes
+from cliffracer.settings import Settings
+from cliffracer.settings.secret import Secret
+from cliffracer.wire.subjects import Subjects
+
+HTTP_PORT = 8000
+_PLACE = re.compile(r"env|nats_url|database_urls?|db_.*|http_host|http_port|log_format|wait")
+"""Settings that are those of where it runs, or of this machine: not taken along."""
+_DOCUMENTS = frozenset({"nats_tls_ca", "nats_tls_cert"})
+"""Settings that may be the path of a file here; there they are in the secret, as what is in it."""
+
+
+class Plan:
+    """The one process that runs these apps, and its replicas."""
+
+    def __init__(self, frozen: Sequence[Frozen], targets: tuple[str, ...], image: str, settings: Settings, *, keda: bool = False) -> None:
+        self.name = network.label(frozen[0].name)
+        self.image = image or f"{self.name}:{frozen[0].version}"
+        self.database = any(runtime.needs_database(f) for f in frozen)
+        self.http = any(runtime.needs_http(f) for f in frozen)
+        self.command = ["cliffracer", "run", *targets]
+        self.drain = settings.drain
+        self.keda = keda
+        subjects = Subjects(settings.namespace)
+        self.stream = subjects.stream
+        durable = [(f.name, record) for f in frozen for record, _ in f.of(Subscription) if record.durable]
+        self.consumers = sorted({durable_name(subjects, name, record.function.__name__, record.group) for name, record in durable})
+        (process,) = processes(frozen, settings, together=True)
+        self.calls = sorted({call for app in process.apps for call in app.calls})
+        """What it declares to call, as ``service.method`` or ``service.*``."""
+        self.policy: dict[str, Any] = network.policies([process], settings)[0]["spec"]
+        """Whom it may reach on the network, and who may reach it."""
+        self.config = dict(_config(settings))
+        """Settings that were given and are no secret, as environment variables."""
+        signs = any(app.ruled for app in process.apps) and settings.oidc_issuer is None and settings.auth_keys is None
+        required = ["NATS_URL", *(["DATABASE_URL"] if self.database else []), *(["AUTH_SECRET_KEY"] if signs else [])]
+        self.secrets = list(dict.fromkeys([*required, *_secrets(settings)]))
+        """Variables whose values are nobody's business; only where they are to be found is written."""
+
+
+def _config(settings: Settings) -> Iterator[tuple[str, str]]:
+    for setting in settings.sources():
+        if str(setting.origin) == "default" or _PLACE.fullmatch(setting.name) or setting.name in _DOCUMENTS:
+            continue
+        if not isinstance(getattr(settings, setting.name), Secret):
+            yield f"CLIFFRACER_{setting.name.upper()}", setting.value
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    for setting in settings.sources():
+        hidden = isinstance(getattr(settings, setting.name), Secret) or setting.name in _DOCUMENTS
+        if hidden and str(setting.origin) != "default" and not _PLACE.fullmatch(setting.name):
+            yield setting.name.upper()
