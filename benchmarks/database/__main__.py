@@ -8,19 +8,35 @@ from tempfile import TemporaryDirectory
 import uvloop
 
 from benchmarks.database import suites
+from benchmarks.database.paired import Table, Target
 from cliffracer import embedded
 
+HAND, OURS = "psycopg by hand, same pool", "Repository"
+TARGETS = (
+    Target("get against psycopg by hand, one at once", "get, 1 at once", OURS, HAND, 1.10),
+    Target("the same, 16 at once", "get, 16 at once", OURS, HAND, 1.10),
+    Target("create against psycopg by hand, one at once", "create, 1 at once", OURS, HAND, 1.10),
+    Target("the same, 16 at once", "create, 16 at once", OURS, HAND, 1.10),
+    Target("create_many against a loop of creates", "create_many of 10,000", "create_many", "a loop of creates", 0.10, "wall"),
+    Target("create_many against COPY by hand", "create_many of 10,000", "create_many", "COPY by hand", 1.20),
+    Target("the same by the clock", "create_many of 10,000", "create_many", "COPY by hand", 1.20, "wall"),
+    Target("pooled against connecting", "pooled against connecting, 8 at once", "Database", "a connection per query", 1 / 4.6, "wall"),
+    Target("find of 1,000 rows against class_row", "1,000 rows found", "Repository.find", "class_row(dataclass)", 1.0),
+    Target("the same by the clock", "1,000 rows found", "Repository.find", "class_row(dataclass)", 1.0, "wall"),
+)
 
-async def measure(url: str, rounds: int) -> str:
-    parts = []
+
+async def measure(url: str, nats_url: str, rounds: int) -> str:
+    tables: list[Table] = []
     async with suites.opened(url) as bench:
         for callers in (1, 16):
-            parts += [table.text() for table in await suites.one_row(bench, callers, rounds)]
-        parts += [table.text() for table in await suites.connecting(bench, rounds)]
-        parts += [table.text() for table in await suites.many_rows(bench, max(3, rounds // 2))]
-        parts += [table.text() for table in await suites.events(bench, rounds)]
-    parts.append(await suites.clones(url, rounds))
-    return "\n".join(parts)
+            tables += await suites.one_row(bench, callers, rounds)
+        tables += await suites.connecting(bench, rounds)
+        tables += await suites.many_rows(bench, max(3, rounds // 2))
+        tables += await suites.events(bench, nats_url, rounds)
+    lines = "\n".join(target.line(tables) for target in TARGETS)
+    reached = f"### What must be reached\n\n| what | target | reached | |\n| --- | ---: | ---: | --- |\n{lines}\n"
+    return "\n".join([reached, *(table.text() for table in tables), await suites.clones(url, rounds)])
 
 
 def main() -> None:
@@ -28,11 +44,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    with TemporaryDirectory(prefix="cr-bench-") as folder, embedded.servers(nats=False, database=True, folder=Path(folder)) as servers:
-        text = uvloop.run(measure(servers.database_url, given.rounds))
+    with TemporaryDirectory(prefix="cr-bench-") as folder, embedded.servers(database=True, folder=Path(folder)) as servers:
+        text = uvloop.run(measure(servers.database_url, servers.nats_url, given.rounds))
     head = (
-        "# Database\n\nEmbedded PostgreSQL over its socket; CPU is that of the client process; × is the median over rounds of the ratio "
-        f"to the first row.\nPython {platform.python_version()}, {given.rounds} rounds in turns. Compare ratios, not figures.\n\n"
+        "# Database\n\nWritten by `python -m benchmarks.database --write`; do not edit. Embedded PostgreSQL over its socket;\n"
+        "CPU is that of the client process; × is the median over rounds of the ratio to the first row.\n"
+        f"Python {platform.python_version()}, {given.rounds} rounds in turns. Compare ratios, not figures.\n\n"
     )
     print(head + text)
     if given.write:

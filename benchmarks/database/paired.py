@@ -36,6 +36,24 @@ class Table(msgspec.Struct):
         return "\n".join([*lines, "", self.note, ""])
 
 
+class Target(msgspec.Struct):
+    """What must be reached: one row of a table beside another, at most so many times it."""
+
+    words: str
+    table: str
+    row: str
+    beside: str
+    most: float
+    figure: str = "cpu"
+
+    def line(self, tables: list[Table]) -> str:
+        """Return whether it is, as a line of Markdown."""
+        rows = {row.label: row for table in tables if table.title == self.table for row in table.rows}
+        found = ratio(getattr(rows[self.row], self.figure), getattr(rows[self.beside], self.figure))
+        figure = {"cpu": "CPU", "wall": "clock"}[self.figure]
+        return f"| {self.words} | {figure} ≤ {self.most:.2f} × | {found:.2f} | {'yes' if found <= self.most else '**no**'} |"
+
+
 def ratio(ours: list[float], theirs: list[float]) -> float:
     """Return the median over rounds of one contestant's figure by another's."""
     return median(mine / other for mine, other in zip(ours, theirs, strict=True))

@@ -136,7 +136,7 @@ class Queries(ABC):
         """Yield the rows of a statement one by one."""
         text = statement.text if isinstance(statement.text, str) else statement.text.as_string(None)
         name = f"cliffracer_{next(_numbers)}"
-        declare = msgspec.structs.replace(statement, text=f"DECLARE {name} NO SCROLL CURSOR FOR {text}")
+        declare = msgspec.structs.replace(statement, text=f"DECLARE {name} NO SCROLL CURSOR FOR {text}", factory=as_tuple)
         fetch = msgspec.structs.replace(statement, text=f"FETCH {int(size)} FROM {name}")
         async with self.held() as link:
             await link.run(declare, params, deadline_now())

@@ -128,6 +128,19 @@ async def test_stream_is_complete_and_in_order(db):
         assert [row async for row in db.stream(int, query, 3)] == [1, 2, 3]
 
 
+async def test_stream_makes_what_fetch_makes(db):
+    """Structs, dicts, tuples and values come row by row as they come all at once, from composed queries too."""
+    from psycopg import sql
+
+    for kind in (Point, dict, tuple, int):
+        query = "select g as x, 0.5 as y, '[]'::jsonb as tags from generate_series(1, %s) g"
+        assert [row async for row in db.stream(kind, query, 7, size=3)] == await db.fetch(kind, query, 7)
+    composed = sql.SQL("select {} from (select 5 as {}) s").format(sql.Identifier("x"), sql.Identifier("x"))
+    assert [row async for row in db.stream(Point, composed)] == [Point(5)]
+    with pytest.raises(SetupError, match="gives no x"):
+        assert [row async for row in db.stream(Point, "select 1 as z")]
+
+
 async def test_stream_left_early_gives_its_connection_back(db, url):
     """A break closes the cursor and its transaction."""
     async for row in db.stream(int, "select g from generate_series(1, 100000) g", size=10):
