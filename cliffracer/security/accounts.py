@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -95,7 +96,7 @@ def _sign_in(group: Group) -> None:
     @public
     async def login(credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided) -> Signed:
         """Sign in: an access token for some minutes, and a refresh token for the next."""
-        return await sessions.sign_in(credentials.name, credentials.password, request.client.host if request.client else "")
+        return await sessions.sign_in(credentials.name, credentials.password, address_of(request))
 
     @group.post("/refresh", tags=("accounts",))
     @public
@@ -113,8 +114,7 @@ def _session(group: Group, lasts: float) -> None:
         """Sign in by a cookie, from a page of ours."""
         if is_foreign(request.headers, authority.origins):
             raise Forbidden("a page of another site may not sign you in", reason="foreign_site")
-        address = request.client.host if request.client else ""
-        text = await sessions.sign_in_browser(credentials.name, credentials.password, address, lasts)
+        text = await sessions.sign_in_browser(credentials.name, credentials.password, address_of(request), lasts)
         response = Response(status_code=204)
         authority.browsers.remember(response, request.url.scheme, text, lasts)
         return response
@@ -155,7 +155,7 @@ def _reset(group: Group, app: Any) -> None:
     @public
     async def reset(username: str, *, request: Request = provided, sessions: Sessions = provided) -> None:
         """Ask for a new password: `ResetAsked` is emitted, for whoever sends mail; the answer does not say whether anybody is called so."""
-        asked = await sessions.ask_reset(username, request.client.host if request.client else "")
+        asked = await sessions.ask_reset(username, address_of(request))
         await app.emit(asked)
 
     @group.post("/reset/confirm", tags=("accounts",))
@@ -168,6 +168,18 @@ def _reset(group: Group, app: Any) -> None:
 def _register(group: Group, roles: tuple[str, ...]) -> None:
     @group.post("/register", status=201, tags=("accounts",))
     @public
-    async def register(credentials: Credentials, *, sessions: Sessions = provided) -> Account:
+    async def register(credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided) -> Account:
         """Make an account."""
-        return await sessions.create(credentials.name, credentials.password, roles)
+        return await sessions.register(credentials.name, credentials.password, address_of(request), roles)
+
+
+def address_of(request: Request) -> str:
+    """Return whose attempts are counted: of an IPv6 address its network, since everybody has 2^64 of those (RFC 6177)."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:  # a socket of this machine has none
+        return host
+    if isinstance(address, IPv4Address):
+        return host
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))

@@ -90,6 +90,8 @@ class Authority:
         self.keyring: Keys | None = None
         """Knows API keys, in an app that takes them."""
         self._known: dict[str, tuple[Identity, float]] = {}
+        if issuer is not None:
+            issuer.lost = self._known.clear
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
         self.publish: Callable[[str, float, float | None], Awaitable[None]] | None = None

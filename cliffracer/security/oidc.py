@@ -1,7 +1,7 @@
 """Tokens of an OpenID Connect issuer, by its URL alone: discovery, and keys that are kept and rotate (OpenID Connect Discovery 1.0)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hmac import compare_digest
 from http.client import HTTPException
 from time import monotonic
@@ -43,6 +43,8 @@ class Issuer:
         self.tokens = Tokens([], issuer=url, audience=audience, foreign=True)
         self.document: Mapping[str, Any] = {}
         """What it says of itself."""
+        self.lost: Callable[[], None] = lambda: None
+        """Called when a key is no longer among its keys: what was verified by it is not to be remembered."""
         self._asked = -ONCE
         self._learnt = -FRESH
         self._asking: asyncio.Task[None] | None = None
@@ -116,8 +118,11 @@ class Issuer:
     async def _ask(self) -> None:
         try:
             async with asyncio.timeout(2 * _PATIENCE):  # each answer may come drop by drop
-                self.tokens.keys, self.document = await asyncio.to_thread(_learnt, self.url)
-            self._learnt = monotonic()
+                keys, self.document = await asyncio.to_thread(_learnt, self.url)
+            gone = {key.key.thumbprint() for key in self.tokens.keys} - {key.key.thumbprint() for key in keys}
+            self.tokens.keys, self._learnt = keys, monotonic()
+            if gone:
+                self.lost()
         except (OSError, HTTPException, ValueError, TypeError, RecursionError) as error:  # the keys that are known stay
             logger.bind(issuer=self.url).warning("the keys of the issuer cannot be read: {}", error)
         finally:

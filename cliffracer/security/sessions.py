@@ -97,6 +97,11 @@ class Sessions:
             raise Conflict("that name is taken")
         return account
 
+    async def register(self, username: str, password: str, address: str, roles: tuple[str, ...]) -> Account:
+        """Return a new account of whoever asks for one, as often as an address may; `Conflict` if the name is taken."""
+        await self._allow(f"address {address}", PER_ADDRESS)
+        return await self.create(username, password, roles)
+
     async def sign_in(self, username: str, password: str, address: str) -> Signed:
         """Return tokens of a new session; `Unauthenticated`, the same for whatever reason, after the same work."""
         account = await self.authenticate(username, password, address)

@@ -5,8 +5,11 @@ import os
 import sys
 
 import pytest
+from starlette.requests import Request
 
 from cliffracer import Accounts, App, requires
+from cliffracer.security import sessions as module
+from cliffracer.security.accounts import address_of
 from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
 
@@ -92,6 +95,31 @@ async def test_guesses_are_limited(name: str) -> None:
         replies = [await t.http.post("/auth/login", json=guess) for _ in range(12)]
         assert [reply.status_code for reply in replies] == [401] * 10 + [429] * 2
         assert int(replies[-1].headers["retry-after"]) > 200
+
+
+async def test_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many attempts from one address, whatever they try: names, new accounts, new passwords."""
+    monkeypatch.setattr(module, "PER_ADDRESS", 5)
+    async with running(app) as t:
+        ways = [("login", {"username": f"n{n}", "password": "wrong password"}) for n in range(3)]
+        ways += [("register", ADA), ("reset", {"username": "ada"}), ("login", ADA), ("register", ADA), ("reset", {"username": "bob"})]
+        found = [(await t.http.post(f"/auth/{way}", json=body)).status_code for way, body in ways]
+    assert found == [401, 401, 401, 201, 202, 429, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+    ],
+)
+def test_whose_attempts(host: str, counted: str) -> None:
+    """Who has a network of addresses is one all the same."""
+    assert address_of(Request({"type": "http", "client": (host, 1)})) == counted
 
 
 async def test_changing_the_password() -> None:

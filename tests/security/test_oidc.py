@@ -66,6 +66,20 @@ async def test_rotation_and_unknown_keys(fake: FakeIssuer, monkeypatch: pytest.M
         assert len(fake.asked) == 4
 
 
+async def test_a_key_that_was_taken_back(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens of a key that the issuer publishes no more are refused once that is known, also those that were seen before."""
+    clock = [1000.0]
+    monkeypatch.setattr("cliffracer.security.oidc.monotonic", lambda: clock[0])
+    async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
+        old = fake.token()
+        assert await status(t, old) == 200
+        fake.keys = {"two": rsa("two")}
+        assert await status(t, old) == 200
+        clock[0] += 601
+        assert await status(t, fake.token("two")) == 200
+        assert await status(t, old) == 401
+
+
 async def test_issuer_away(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that are known stay good while it is away, however long that is, and nobody waits for it; without any the answer is 503."""
     clock = [1000.0]

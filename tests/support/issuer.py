@@ -26,7 +26,7 @@ def rsa(name: str) -> RSAKey:
 class FakeIssuer:
     """An issuer whose keys and words a test sets; whoever asks to sign in is ``claims`` and consents."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.keys = {"one": rsa("one")}
         self.up = True
         self.asked: list[str] = []
@@ -45,7 +45,7 @@ class FakeIssuer:
         self.requests: list[dict[str, str]] = []
         self._codes: dict[str, dict[str, str]] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"http://{host}:{self.server.server_address[1]}"
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
 
     def __enter__(self) -> Self:
