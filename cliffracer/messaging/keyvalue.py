@@ -17,7 +17,7 @@ from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import Bucket, check_key
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.headers import Headers, status_of
-from cliffracer.wire.subjects import named_within
+from cliffracer.wire.subjects import check_pattern, named_within
 
 T = TypeVar("T")
 OPERATION = "KV-Operation"
@@ -170,6 +170,10 @@ class KeyValue(Generic[T]):
         return self._made(key, delivery.headers, delivery.payload, delivery.stream_seq, delivery.stored)
 
     async def _reader(self, pattern: str, policy: str, *, headers_only: bool = False) -> Reader:
+        try:
+            check_pattern(pattern)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
         await self.ensure()
         return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, headers_only=headers_only)
 

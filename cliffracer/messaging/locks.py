@@ -21,9 +21,11 @@ from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
-from cliffracer.wire.subjects import Subjects, check_name
+from cliffracer.wire.subjects import Subjects, as_token
 
 _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives up, before others may take it
+_SHORTEST = 0.1  # seconds
+_LONGEST = 256
 _POLL = 1.0  # seconds between two looks, for the case that a notice of release is missed
 
 
@@ -40,14 +42,18 @@ class Lock:
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, name: str, *, ttl: float = 30.0, wait: float | None = None) -> None:
-        self.name = check_name(name)
+        if not 0 < len(name) <= _LONGEST:
+            raise ValueError(f"{name[:80]!r} is no name of a lock: 1 to {_LONGEST} characters")
+        if ttl < _SHORTEST:
+            raise ValueError(f"ttl={ttl:g} is no time to hold a lock for: its holder says three times per ttl that it lives")
+        self.name = name
         self.token = 0
         """The fencing token: larger than that of every earlier holder."""
         self.ttl = ttl
         self._wait = wait
         self._jetstream = jetstream
         self._namespace = subjects.namespace
-        self._stream, self._subject = agreements(subjects.namespace, f"locks.{name}")
+        self._stream, self._subject = agreements(subjects.namespace, f"locks.{as_token(name)}")
         self._owner = new_id()
         self._revision = 0
         self._renewed = 0.0

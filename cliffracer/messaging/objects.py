@@ -208,6 +208,8 @@ async def _cut(data: Data, size: int) -> AsyncIterator[bytes]:
         for start in range(0, len(data), size):
             yield bytes(data[start : start + size])
         return
+    if not isinstance(data, AsyncIterable) and not hasattr(data, "read"):
+        raise TypeError(f"{type(data).__name__} is no data of an object: give bytes, an async iterable of them, or an open binary file")
     if not isinstance(data, AsyncIterable):
         while block := await asyncio.to_thread(data.read, size):
             yield block

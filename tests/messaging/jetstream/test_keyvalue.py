@@ -190,3 +190,10 @@ def test_a_bucket_is_named_by_its_type_or_a_marker():
     assert bucket_of(Annotated[KeyValue[dict[str, int]], Bucket("counts", ttl="1h")]) == (Bucket("counts", ttl="1h"), dict[str, int])
     with pytest.raises(SetupError, match="Write Annotated"):
         bucket_of(KeyValue[dict[str, int]])
+
+
+@pytest.mark.parametrize("pattern", ["", "a b", "a..b", "a\r\nPUB x 0"])
+async def test_a_bad_pattern_is_invalid_input(sessions: KeyValue[Session], pattern: str):
+    """As a bad key is."""
+    with pytest.raises(InvalidInput, match="no subject pattern"):
+        await sessions.keys(pattern)

@@ -33,6 +33,16 @@ async def test_one_holds_a_lock_at_a_time_and_tokens_rise(join: Join, subjects: 
     assert tokens == sorted(set(tokens))
 
 
+async def test_any_name_is_that_of_a_lock(jetstream: JetStream, subjects: Subjects):
+    """Each its own; an empty or a huge one, and a ttl that nobody could renew within, are refused."""
+    async with Lock(jetstream, subjects, "user:7", ttl=20), Lock(jetstream, subjects, "user:8 *.>", ttl=20):
+        with pytest.raises(Unavailable, match="lock user:7 is held"):
+            await Lock(jetstream, subjects, "user:7", ttl=20, wait=0.1).acquire()
+    for name, ttl in (("", 20), ("x" * 257, 20), ("job", 0)):
+        with pytest.raises(ValueError, match=r"is no (name of a lock|time to hold)"):
+            Lock(jetstream, subjects, name, ttl=ttl)
+
+
 async def test_a_lock_of_a_dead_holder_is_taken_over(join: Join, subjects: Subjects):
     """After its ttl, and not before."""
     dead = Lock(JetStream(await join()), subjects, "job", ttl=0.6)

@@ -105,6 +105,13 @@ async def test_any_name_will_do(files: ObjectStore):
             await files.put(name, b"")
 
 
+async def test_what_is_no_data_is_a_type_error(files: ObjectStore):
+    """It says what is; nothing of it is stored."""
+    with pytest.raises(TypeError, match="str is no data of an object: give bytes"):
+        await files.put("a", "text")  # type: ignore[arg-type]  # that is the mistake
+    assert await files.list() == []
+
+
 async def test_an_object_is_one_that_other_clients_read(files: ObjectStore, server: NatsServer):
     """Subjects, chunks and digest are those of ADR-20."""
     import nats
