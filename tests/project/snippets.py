@@ -7,7 +7,7 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
 - ```` ```python ```` is run as a script of its own in the same folder.
 - ```` ```python needs=flask ```` is another framework's: it has to be Python, and to run where the package is installed.
 - ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
-  command above them must print; `...` stands for anything.
+  command above them must print; `...` stands for anything. A command that prints `Error:` has to fail.
 - A block whose first command is `cliffracer run` is the reader's other terminal: it keeps running until the document
   ends, and the next block waits for its ready line.
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
@@ -149,7 +149,8 @@ class Session:
             if "stops" in snippet.options:
                 self.stop()
             for command, output in snippet.commands():
-                self.command(command, output, line=snippet.line, fails="fails" in snippet.options)
+                mistaken = "fails" in snippet.options or (output or "").lstrip().startswith("Error:")
+                self.command(command, output, line=snippet.line, fails=mistaken)
 
     def check(self) -> None:
         """Import every Python file that was saved since the last look."""

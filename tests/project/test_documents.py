@@ -27,8 +27,29 @@ one
   two
 ```
 
+```python title="words.py" more
+def whisper(text: str) -> str:
+    return text.lower()
+```
+
+```text title="data/names.txt"
+ada
+```
+
+```python needs=no_such_framework
+from no_such_framework import app
+```
+
+```sh
+$ cat data/names.txt
+ada
+$ echo Error: over there; exit 1
+Error: over there
+```
+
 ```python
-from words import shout
+from words import shout, whisper
+assert whisper("A") == "a"
 assert shout("a").startswith("A") and not shout("a").endswith(" 80" + "00")
 ```
 
@@ -39,7 +60,7 @@ ls no-such-file
 
 
 def test_a_sample_document_runs(tmp_path: Path) -> None:
-    """Files are saved, commands compared with what they print, scripts run, installs left alone, port 8000 replaced."""
+    """Files are saved and added to, commands compared with what they print, scripts run, installs left alone, port 8000 replaced."""
     follow(SAMPLE, folder=tmp_path)
     assert (tmp_path / "words.py").exists()
 
@@ -50,13 +71,15 @@ def test_a_sample_document_runs(tmp_path: Path) -> None:
         "```python\nimport no_such_module\n```",
         "```sh\nexit 3\n```",
         "```sh\n$ echo one\ntwo\n```",
+        "```sh\n$ echo Error: but the exit code is 0\nError: ...\n```",
+        "```python needs=no_such_framework\ndef broken(:\n```",
         "```sh fails\ntrue\n```",
         "```sh\ncliffracer run no_such_module:app\n```",
     ],
 )
 def test_a_document_that_is_wrong_fails(tmp_path: Path, wrong: str) -> None:
     """A snippet that does not do what the document says fails the test that runs it."""
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, SyntaxError)):
         follow(wrong, folder=tmp_path)
 
 
