@@ -62,7 +62,7 @@ def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
                     operation = writer.operation(record, declared, method, tags) | _asked(assembly, record)
                     paths.setdefault(path, {}).setdefault(method.lower(), operation)
     info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
-    if first.description:
+    if first.description and len(assemblies) == 1:
         info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.components()}
     if any(assembly.rules is not None for assembly in assemblies):

@@ -18,7 +18,7 @@ export function size(bytes) {
 export function ms(value) {
   if (!value) return "–";
   if (value < 1) return `${Math.max(1, Math.round(value * 1000))} µs`;
-  if (value >= 10_000) return `${(value / 1000).toFixed(1)} s`;
+  if (value >= 1000) return `${(value / 1000).toFixed(1)} s`;
   return value >= 100 ? `${Math.round(value)} ms` : `${value.toPrecision(2)} ms`;
 }
 

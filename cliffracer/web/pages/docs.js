@@ -31,18 +31,15 @@ function card(entry) {
 }
 
 function show(found) {
-  const groups = new Map();
-  for (const entry of found) {
-    const key = `${entry.kind} ${entry.service}`;
-    if (!groups.has(key)) groups.set(key, []);
-    groups.get(key).push(entry);
-  }
-  const several = new Set(found.map((entry) => entry.service)).size > 1;
+  const services = [...new Set(found.map((entry) => entry.service))];
+  const groups = new Map(services.flatMap((service) => Object.keys(KINDS).map((kind) => [`${kind} ${service}`, []])));
+  for (const entry of found) groups.get(`${entry.kind} ${entry.service}`).push(entry);
+  const several = services.length > 1;
   const content = [];
   const index = [];
-  for (const list of groups.values()) {
+  for (const list of [...groups.values()].filter((each) => each.length)) {
     const { kind, service } = list[0];
-    const title = several ? `${KINDS[kind]} · ${service}` : KINDS[kind];
+    const title = several ? `${service} · ${KINDS[kind]}` : KINDS[kind];
     content.push(h("section.group", { "aria-label": title }, h("header", {}, h("h2", {}, title), h("span.quiet", {}, ABOUT[kind])), list.map(card)));
     index.push(h("section", {}, h("h2", {}, title), h("ul", {}, list.map((entry) => h("li", {},
       h("a", { href: `#${entry.id}`, "data-words": `${entry.label} ${entry.path} ${entry.summary}`.toLowerCase() },
