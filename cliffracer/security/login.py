@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from cliffracer.durations import seconds
-from cliffracer.errors import SetupError, Unauthenticated
+from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.markers import Query, provided
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
@@ -141,11 +141,8 @@ def _signed_in(group: Group, login_of: BrowserLogin) -> None:
         session = identity.claims.get("sid") or identity.claims.get("jti")
         if isinstance(session, str):
             await authority.revoke(session, identity.claims["exp"] + 60)
-        place = login_of.home
-        if login_of.everywhere:
-            back = {"client_id": client.client_id, "post_logout_redirect_uri": login_of.base(request) + login_of.home}
-            place = f"{await client.issuer.endpoint('end_session_endpoint')}?{urlencode(back)}"
-        response = RedirectResponse(place, _SEE_OTHER)
+        place = await _way_out(client, login_of.base(request) + login_of.home) if login_of.everywhere else None
+        response = RedirectResponse(place or login_of.home, _SEE_OTHER)
         authority.browsers.forget(response, request.url.scheme)
         return response
 
@@ -161,6 +158,16 @@ def local(place: str, home: str) -> str:
     """Return a path of this site, ``home`` for anything that a browser might take for another's."""
     safe = place.startswith("/") and not place.startswith(("//", "/\\")) and place.isprintable() and place.isascii() and "\\" not in place
     return place if safe and len(place) <= 1024 else home
+
+
+async def _way_out(client: OAuth, back: str) -> str | None:
+    """Return where a browser signs out of the issuer's too; None if it has no such place, or is away (RP-Initiated Logout 1.0)."""
+    try:
+        place = await client.issuer.endpoint("end_session_endpoint")
+    except Unavailable:
+        return None
+    asked = urlencode({"client_id": client.client_id, "post_logout_redirect_uri": back})
+    return f"{place}{'&' if '?' in place else '?'}{asked}"
 
 
 def _begun(authority: Authority, request: Request, state: str) -> dict[str, Any]:

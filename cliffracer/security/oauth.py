@@ -18,6 +18,10 @@ class _Library(NamedTuple):
     """What is used of Authlib and of the HTTP client below it."""
 
     client: Any
+    writer: Any
+    """A client that writes URLs and sends nothing."""
+    trust: Any
+    """What certificates are verified by: read once, since that takes 20 ms."""
     refused: type[Exception]
     unreachable: type[Exception]
 
@@ -43,9 +47,8 @@ class OAuth:
     async def authorization_url(self, *, redirect: str, state: str, nonce: str, verifier: str, scope: str) -> str:
         """Return where a browser is sent to sign in (RFC 6749, 4.1.1; PKCE, RFC 7636)."""
         place = await self.issuer.endpoint("authorization_endpoint")
-        async with self._client(redirect_uri=redirect, scope=scope, code_challenge_method="S256") as client:
-            url, _ = client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier)
-        return str(url)
+        client = self._library.writer(None, self.client_id, redirect_uri=redirect, scope=scope, code_challenge_method="S256")
+        return str(client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier)[0])
 
     async def exchange(self, code: str, *, redirect: str, verifier: str) -> Mapping[str, Any]:
         """Return the tokens that a code stands for; `Unauthenticated` if the issuer says that it stands for none."""
@@ -70,14 +73,14 @@ class OAuth:
             raise Unavailable("the issuer sent no token")
         return found
 
-    def _client(self, **given: Any) -> Any:
+    def _client(self) -> Any:
         return self._library.client(
             client_id=self.client_id,
             client_secret=self._secret,
             token_endpoint_auth_method=self._method(),
             timeout=_PATIENCE / 2,
             follow_redirects=False,
-            **given,
+            verify=self._library.trust,
         )
 
     def _method(self) -> str:
@@ -95,6 +98,7 @@ def _library() -> _Library:
         import httpx2  # noqa: PLC0415 - only who signs in by an issuer has it
         from authlib.integrations.base_client import OAuthError  # noqa: PLC0415 - as above
         from authlib.integrations.httpx_client import AsyncOAuth2Client  # noqa: PLC0415 - as above
+        from authlib.oauth2.client import OAuth2Client  # noqa: PLC0415 - as above
     except ImportError:
         raise SetupError('Signing in by an issuer needs cliffracer[oidc]: pip install "cliffracer[oidc]".') from None
-    return _Library(AsyncOAuth2Client, OAuthError, httpx2.HTTPError)
+    return _Library(AsyncOAuth2Client, OAuth2Client, httpx2.create_ssl_context(), OAuthError, httpx2.HTTPError)

@@ -237,6 +237,13 @@ async def test_public_clients_and_sign_out_everywhere(issuer: FakeIssuer) -> Non
         assert "client_id" in issuer.grants[0]
         out = urlsplit((await t.http.post("/in/logout", headers={"Origin": t.url})).headers["location"])
         assert out.path == "/end"
+        assert (await t.http.post("/in/logout", headers={"Origin": t.url})).status_code == 401
+        issuer.document = {"end_session_endpoint": None}
+        t.up.services[0].assembly.rules.authority.issuer.document = issuer.discovery()
+        asked = await t.http.get("/in/login")
+        answer = (await t.http.get(asked.headers["location"])).headers["location"]
+        await t.http.get(answer.replace("https://shop.example", t.url))
+        assert (await t.http.post("/in/logout", headers={"Origin": t.url})).headers["location"] == "/bye"
         assert parse_qs(out.query) == {"client_id": [CLIENT], "post_logout_redirect_uri": ["https://shop.example/bye"]}
 
 

@@ -7,12 +7,14 @@ import pytest
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
 
-from cliffracer import App, Claims, Identity, SetupError, Unavailable, provided, requires
+from cliffracer import App, Claims, Identity, SetupError, Unauthenticated, Unavailable, provided, requires
 from cliffracer.security.enforcement import enforcement
+from cliffracer.security.keys import read_keys
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
+from tests.security.corpus import forgeries
 from tests.support.issuer import FakeIssuer, rsa
 from tests.support.waiting import eventually
 
@@ -64,6 +66,51 @@ async def test_rotation_and_unknown_keys(fake: FakeIssuer, monkeypatch: pytest.M
         assert await status(t, fresh) == 200
         assert {await status(t, token) for token in tokens} == {401}
         assert len(fake.asked) == 4
+
+
+async def test_every_door(fake: FakeIssuer) -> None:
+    """Its tokens are good over RPC, one-way calls and events as over HTTP, and what is forged is not."""
+    doors, handled = App("doors"), list[str]()
+
+    @doors.rpc
+    @doors.on("door.opened")
+    @requires("a")
+    async def enter(name: str, *, identity: Identity = provided) -> str:
+        handled.append(f"{name} {identity.subject}")
+        return identity.subject
+
+    async with running(doors, oidc_issuer=fake.url, auth_audience="shop") as t:
+        link = t.up.services[0].link
+        link.token = fake.token()[:-4] + "AAAA"
+        with pytest.raises(Unauthenticated):
+            await t.call("enter", name="rpc")
+        await t.emit("door.opened", "forged")
+        link.token = fake.token()
+        assert await t.call("enter", name="rpc") == "ada"
+        await t.emit("door.opened", "event")
+        await doors.service("doors").send.enter("sent")
+        await eventually(lambda: len(handled) == 3)
+        await t.settled()
+    assert sorted(handled) == ["event ada", "rpc ada", "sent ada"]
+
+
+async def test_forgeries(fake: FakeIssuer) -> None:
+    """Nothing that can be made of a token without the issuer's private key is taken."""
+    issuer = Issuer(fake.url, "shop")
+    await issuer.learn()
+    key = fake.keys["one"]
+    written = [key.as_pem(private=False), key.as_der(private=False), b"\x01\x00\x01"]
+    (attacker,) = read_keys(rsa("two").as_pem(private=True).decode(), "test")
+    good = fake.token()
+    taken = []
+    for name, token in forgeries(good, written, attacker.sign):
+        try:
+            issuer.tokens.verify(token)
+        except RefusedToken:
+            continue
+        taken.append(name)
+    assert taken == []
+    assert issuer.tokens.verify(good)["sub"] == "ada"
 
 
 async def test_a_key_that_was_taken_back(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
