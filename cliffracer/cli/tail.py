@@ -15,6 +15,7 @@ from cliffracer.client import AsyncClient
 from cliffracer.durations import seconds
 from cliffracer.errors import InvalidInput, NotFound, SetupError
 from cliffracer.events import Received
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.received import received_from
@@ -55,7 +56,7 @@ async def _events(client: AsyncClient, pattern: str, ago: float | None) -> Async
         def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
             arrived.put_nowait(received_from(client.link.subjects, subject, block, _value(payload)))
 
-        await client.link.bus.subscribe(client.link.subjects.event(pattern), receive)
+        await hear(client.link.bus, client.link.subjects, pattern, receive)
         await client.link.bus.flush()
         while True:
             yield await arrived.get()

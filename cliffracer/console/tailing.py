@@ -11,6 +11,7 @@ from cliffracer.client import AsyncClient
 from cliffracer.errors import InvalidInput, NotFound
 from cliffracer.events import Received
 from cliffracer.messaging.claims import is_claim
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.received import received_from
@@ -65,7 +66,7 @@ async def _live(client: AsyncClient, pattern: str, take: Any, stack: contextlib.
     def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
         take(received_from(subjects, subject, block, _value(payload, block)))
 
-    subscription = await client.link.bus.subscribe(subjects.event(pattern), receive)
+    subscription = await hear(client.link.bus, subjects, pattern, receive)
     stack.push_async_callback(subscription.close)
     await client.link.bus.flush()
 

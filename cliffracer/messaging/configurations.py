@@ -40,6 +40,7 @@ class StreamConfig(msgspec.Struct, kw_only=True, frozen=True):
     allow_msg_schedules: bool | None = None
     deny_delete: bool | None = None
     sources: list[Configuration] | None = None
+    republish: Configuration | None = None
 
 
 class ConsumerConfig(msgspec.Struct, kw_only=True, frozen=True):
@@ -118,6 +119,10 @@ def _either(found: Any, asked: Any) -> Any:
     return bool(found) or asked
 
 
+def _theirs(found: Any, asked: Any) -> Any:
+    return found or asked
+
+
 def _ours(_found: Any, asked: Any) -> Any:
     return asked
 
@@ -127,6 +132,7 @@ Rule = Callable[[Any, Any], Any]
 STREAM_RULES: dict[str, Rule] = {
     "subjects": _all,
     "sources": _sources,
+    "republish": _theirs,
     "retention": _same,
     "storage": _same,
     "num_replicas": _largest,

@@ -17,6 +17,7 @@ from cliffracer.invoke import Handler, invoke
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.contract import Delivered, PartlyFailedError
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.signature import Signature, bare
@@ -55,7 +56,7 @@ class EventEndpoint:
     async def start(self, service: str) -> None:
         """Subscribe on core NATS: the replicas share the events, or with ``each`` everyone gets its own copy."""
         queue = "" if self.record.each else f"{service}-{self.function}"
-        self._subscription = await self._bus.subscribe(self._subjects.event(self.record.subject), self.receive, queue=queue)
+        self._subscription = await hear(self._bus, self._subjects, self.record.subject, self.receive, queue=queue)
 
     async def stop_intake(self) -> None:
         """Take no new events."""

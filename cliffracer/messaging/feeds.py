@@ -12,6 +12,7 @@ from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.fanout import SLICE
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import received_from
 from cliffracer.wire.codecs import Decoder
@@ -223,7 +224,7 @@ class Feeds:
     async def _begin(self, feed: _Feed, pattern: str) -> None:
         async with feed.door:
             if feed.subscription is None:
-                subscription = await self._bus.subscribe(self._subjects.event(pattern), feed.receive)
+                subscription = await hear(self._bus, self._subjects, pattern, feed.receive)
                 try:
                     await self._bus.flush()
                 except BaseException:

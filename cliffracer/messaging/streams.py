@@ -111,6 +111,7 @@ def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
         discard="old",
         num_replicas=replicas,
         allow_msg_schedules=True,
+        republish={"src": f"{subjects.prefix}cliffracer.due.>", "dest": subjects.came(">")},
     )
 
 

@@ -115,7 +115,7 @@ class _Writer:
             self._calls(call)
         self._emits(app)
         for pattern in app.frozen.bounds.follows or ():
-            self.subscribe.add(self._subjects.event(pattern))
+            self.subscribe |= {self._subjects.event(pattern), self._subjects.came(pattern)}
         for timer in app.timers:
             self._ticks(app.consumer(f"{timer.function.__name__}-timer"))
         self._agrees(app)
@@ -140,7 +140,7 @@ class _Writer:
         if record.durable:
             return
         queue = "" if record.each else f" {app.name}-{record.group or record.function.__name__}"
-        self.subscribe.add(f"{self._subjects.event(record.subject)}{queue}")
+        self.subscribe |= {f"{door(record.subject)}{queue}" for door in (self._subjects.event, self._subjects.came)}
 
     def _calls(self, call: str) -> None:
         service, _, method = call.partition(".")

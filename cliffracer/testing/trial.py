@@ -16,6 +16,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
@@ -134,7 +135,7 @@ class Running:
 
     async def watch(self) -> None:
         """Record every event from now on."""
-        await self.up.bus.subscribe(self._link.subjects.event(">"), self._record)
+        await hear(self.up.bus, self._link.subjects, ">", self._record)
         await self.up.bus.flush()
 
 

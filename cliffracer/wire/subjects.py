@@ -105,8 +105,12 @@ class Subjects:
         return f"{self.events}{subject}"
 
     def event_name(self, subject: str) -> str:
-        """The user's name of an event's subject: ``user.created``."""
-        return subject.removeprefix(self.events)
+        """The user's name of an event's subject, ``user.created``, whether it was emitted now or came when it was due."""
+        return subject.removeprefix(self.events if subject.startswith(self.events) else self.came(""))
+
+    def came(self, subject: str) -> str:
+        """``cliffracer.came.user.created``: where a delayed event is heard of when it is due."""
+        return f"{self.prefix}cliffracer.came.{subject}"
 
     def discovery(self, verb: str, name: str = "", id: str = "") -> str:
         """``$SRV.PING``, ``$SRV.INFO.user_service``, ``$SRV.STATS.user_service.<id>``."""

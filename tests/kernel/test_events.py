@@ -10,6 +10,7 @@ from cliffracer import App, Context, Event, NotFound, Overloaded, Rejected, Setu
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
 from cliffracer.testing import running
+from tests.support.waiting import eventually
 
 
 class User(msgspec.Struct):
@@ -303,3 +304,35 @@ async def test_a_feed_bears_a_burst_and_ends_for_a_reader_that_does_not_get_on(m
                     break
         assert got == list(range(len(got)))
         assert len(got) == 4000 if patient else len(got) <= LIMIT
+
+
+async def test_a_delayed_event_comes_to_those_who_only_listen_too():
+    """To feeds, to every replica and to core subscribers, under its own subject, once."""
+    app, got = App("s"), []
+
+    @app.on("user.*", each=True)
+    async def each(name: str, *, event: Event) -> None:
+        got.append(("each", event.subject, name))
+
+    @app.on("user.created", durable=False)
+    async def shared(name: str) -> None:
+        got.append(("shared", "user.created", name))
+
+    @app.on("user.*")
+    async def durable(name: str, *, event: Event) -> None:
+        got.append(("durable", event.subject, name))
+
+    async def feed() -> None:
+        async for event in app.events("user.>", str):
+            got.append(("feed", event.subject, event.data))  # noqa: PERF401 - it has no end
+
+    async with running(app) as t:
+        feeding = asyncio.create_task(feed())
+        await eventually(lambda: t.up.services[0].link.feeds._feeds)
+        await t.up.bus.flush()
+        await app.emit("user.created", "Ada", delay="300ms")
+        await eventually(lambda: len(got) == 4)
+        await t.settled()
+        feeding.cancel()
+        assert [event.data for event in t.emitted("user.created")] == ["Ada"]
+    assert sorted(got) == [(how, "user.created", "Ada") for how in ("durable", "each", "feed", "shared")]
