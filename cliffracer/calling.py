@@ -9,6 +9,7 @@ import msgspec
 
 from cliffracer.context import Context, current
 from cliffracer.durations import seconds
+from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_literal, check_name
 
@@ -73,6 +74,9 @@ class Link(Protocol):
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
         """Yield events as they arrive, from now on, each replica its own copy."""
+
+    def methods(self, service: str) -> list[str]:
+        """Return the methods of a service, as far as they are known by now."""
 
     def own_token(self) -> str | None:
         """Return a token of the service itself; None if it cannot sign one."""
@@ -142,6 +146,16 @@ class Service:
         call.__name__ = call.__qualname__ = method
         return call
 
+    def __dir__(self) -> list[str]:
+        """Return the methods that the service has where it runs, for completion; those that discovery has told by now."""
+        return ["send", "stream", *self._known()]
+
+    def _known(self) -> list[str]:
+        try:
+            return self._link().methods(self._name)
+        except SetupError:  # the app does not run
+            return []
+
     def _check(self, method: str) -> None:
         check_name(method)
         if self._allow is not None:
@@ -156,6 +170,9 @@ class Streams:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    def __dir__(self) -> list[str]:
+        return self._service._known()  # noqa: SLF001 - its own part
 
     def __getattr__(self, method: str) -> Callable[..., AsyncIterator[Any]]:
         if method.startswith("__"):
@@ -175,6 +192,9 @@ class Sends:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    def __dir__(self) -> list[str]:
+        return self._service._known()  # noqa: SLF001 - its own part
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("__"):

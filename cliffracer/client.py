@@ -20,10 +20,11 @@ from cliffracer import embedded
 from cliffracer.app import App, address_of
 from cliffracer.calling import Emission, Service, arguments_of, emission
 from cliffracer.durations import seconds
+from cliffracer.errors import ServiceError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.connection import Connection, stored_by
-from cliffracer.messaging.directory import Directory
+from cliffracer.messaging.directory import Directory, Info
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.settings import Settings
@@ -54,6 +55,10 @@ class AsyncClient:
         if name.startswith("_"):
             raise AttributeError(name)
         return self.service(name)
+
+    def __dir__(self) -> list[str]:
+        """Return what a client has, and the services that discovery has told by now, for completion."""
+        return [*_public(type(self)), *_names(self.directory.at_hand())]
 
     def service(self, name: str, *, timeout: float | str | None = None) -> Service:
         """Return a service as an object, also one whose name is taken here."""
@@ -147,9 +152,13 @@ class Client:
             raise AttributeError(name)
         return self.service(name)
 
+    def __dir__(self) -> list[str]:
+        """Return what a client has, and the services that run now, for completion."""
+        return [*_public(type(self)), *_names(_asked(self._loop, self._client.directory))]
+
     def service(self, name: str, *, timeout: float | str | None = None) -> "SyncService":
         """Return a service as an object, also one whose name is taken here."""
-        return SyncService(self._client.service(name, timeout=timeout), self._loop)
+        return SyncService(name, self._client, self._client.service(name, timeout=timeout), self._loop)
 
     def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
@@ -175,7 +184,9 @@ class Client:
 class SyncService:
     """A service whose methods block until their reply is there."""
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, client: AsyncClient, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self._name = name
+        self._client = client
         self._service = service
         self._loop = loop
         self.stream = _Blocking(service.stream, lambda made: _items(loop, made))
@@ -185,6 +196,11 @@ class SyncService:
         if method.startswith("__"):
             raise AttributeError(method)
         return self[method]
+
+    def __dir__(self) -> list[str]:
+        """Return the methods that the service has where it runs, for completion."""
+        infos = _asked(self._loop, self._client.directory)
+        return ["send", "stream", *sorted({e.name for info in infos if info.name == self._name for e in info.endpoints})]
 
     def __getitem__(self, method: str) -> Callable[..., Any]:
         call = self._service[method]
@@ -223,6 +239,22 @@ def connect(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def _public(kind: type) -> list[str]:
+    return [name for name in dir(kind) if not name.startswith("_")]
+
+
+def _names(infos: list[Info]) -> list[str]:
+    return sorted({info.name for info in infos if info.name.isidentifier()})
+
+
+def _asked(loop: asyncio.AbstractEventLoop, directory: Directory) -> list[Info]:
+    """Return who is there; nobody where that cannot be asked: completion must not fail."""
+    try:
+        return _wait(loop, directory.known())
+    except ServiceError:
+        return []
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:

@@ -28,7 +28,7 @@ async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable
     try:
         watchfiles = importlib.import_module("watchfiles")  # of cliffracer[dev]
     except ImportError:
-        raise SetupError('--reload needs watchfiles: pip install "cliffracer[dev]".') from None
+        raise SetupError('--reload needs cliffracer[dev]: pip install "cliffracer[dev]".') from None
     async with AsyncExitStack() as stack:
         watch = Reload(arguments, min(settings.drain, _PATIENCE), tell, stack)
         loop = asyncio.get_running_loop()

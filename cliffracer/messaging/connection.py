@@ -195,6 +195,10 @@ class Connection:
         """Return a lock that all apps of the namespace share by its name."""
         return Lock(JetStream(self.bus), self.subjects, name, ttl=ttl, wait=wait)
 
+    def methods(self, service: str) -> list[str]:
+        """Return the methods of a service, as far as they are known by now; nothing is waited for."""
+        return sorted({endpoint.name for info in self.directory.at_hand() if info.name == service for endpoint in info.endpoints})
+
     def own_token(self) -> str | None:
         """Return a token of the service itself; None if it cannot sign one."""
         return None if self.identify is None else self.identify()

@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -84,6 +85,7 @@ class Directory:
         self._lock = asyncio.Lock()
         self._known: list[Info] = []
         self._until = 0.0
+        self._looking: asyncio.Task[list[Info]] | None = None
 
     async def ask(
         self, verb: str, name: str = "", *, patience: float = PATIENCE, kind: type[Any] = Info, payload: bytes = b""
@@ -125,6 +127,13 @@ class Directory:
                 self._known = await self.ask("INFO")
                 self._until = time.monotonic() + KEPT
             return self._known
+
+    def at_hand(self) -> list[Info]:
+        """Return the services that are known by now, without waiting, and begin to look for those that are not: for completion."""
+        if time.monotonic() >= self._until and (self._looking is None or self._looking.done()):
+            with suppress(RuntimeError):  # no event loop here: what is known has to do
+                self._looking = asyncio.get_running_loop().create_task(self.known(), name="who is there")
+        return self._known
 
     async def schemas(self, service: str, method: str = "", *, timeout: float = 2.0) -> dict[str, dict[str, str]]:
         """Return the JSON Schemas, as text, of a method or of all methods of a service; empty if it has none or nobody is there."""

@@ -4,6 +4,8 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,6 +14,15 @@ from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_
 from tests.support.nats import free_port
 
 HEAVY = ("nats", "psycopg", "starlette", "uvicorn", "loguru", "uvloop", "authlib", "joserfc")
+ENDLESS = """
+import asyncio
+from collections.abc import AsyncIterator
+@app.rpc
+async def numbers() -> AsyncIterator[int]:
+    for number in range(1_000_000):
+        yield number
+        await asyncio.sleep(0.05)
+"""
 SERVICE = "from cliffracer import App\napp = App('quiet')\n@app.rpc\nasync def echo(text: str) -> str: return text\n"
 
 
@@ -141,6 +152,31 @@ def test_ctrl_c_ends_it_without_a_traceback(folder, command, says):
         assert running.end(signal.SIGINT) in {0, 130}
         assert "Traceback" not in running.text
         assert "Aborted" not in running.text
+
+
+def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):
+    """Several processes, a stream, a measurement, a table that is drawn again and again."""
+    written(folder, endless=SERVICE.replace("quiet", "endless") + ENDLESS)
+    env = {"CLIFFRACER_NAMESPACE": f"endless{free_port()}", "FORCE_COLOR": "1"}
+    commands = {
+        ("call", "--stream", "endless.numbers"): "2",
+        ("services", "--watch", "--interval", "0.2"): "calls/s",
+        ("tail", "tick", "--since", "1m"): "tick",
+        ("run", "quiet:app", "--reload"): "ready: quiet",
+    }
+    bench = ("bench", "endless.echo", "text=x", "--seconds", "60", "-c", "1")
+    with Background(folder, "run", "endless:app", "--workers", "2", **env) as run, ExitStack() as stack:
+        run.says("2 workers")
+        cliffracer("emit", "tick", "1", cwd=folder, **env)
+        going = {command: stack.enter_context(Background(folder, *command, **env)) for command in commands}
+        for command, says in commands.items():
+            going[command].says(says)
+        going[bench] = stack.enter_context(Background(folder, *bench, **env))
+        time.sleep(1.5)  # it says nothing until it is done
+        for command, running in {**going, ("run", "--workers"): run}.items():
+            assert running.end(signal.SIGINT) in {0, 130}, command
+            assert "Traceback" not in running.text, running.text
+            assert "Aborted" not in running.text
 
 
 @pytest.mark.parametrize("command", [("routes", "quiet:app"), ("services",), ("config",), ("dead", "ls"), ("servers", "status")])

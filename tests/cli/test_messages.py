@@ -168,6 +168,25 @@ def test_production_without_urls(folder, command):
     )
 
 
+def test_production_without_a_database(folder):
+    """Only where an app uses one."""
+    written(
+        folder,
+        kept="""
+            from cliffracer import App, Model, Repository
+            app = App("kept")
+            class Note(Model):
+                text: str
+            @app.rpc
+            async def add(text: str, *, notes: Repository[Note]) -> Note:
+                return await notes.create(Note(text=text))
+        """,
+    )
+    done = cliffracer("run", "kept:app", cwd=folder, CLIFFRACER_ENV="production", NATS_URL="nats://127.0.0.1:4222")
+    assert done.code == 1
+    assert done.err.startswith("Error: DATABASE_URL is not set, and CLIFFRACER_ENV is production: embedded servers are for development.")
+
+
 def test_a_setting_that_is_none(folder):
     """An unknown name and a bad value stop the start, with what was perhaps meant."""
     assert _run(folder, "users:app", CLIFFRACER_NATS_ULR="x") == (
@@ -182,7 +201,7 @@ def test_a_missing_extra_is_named_with_the_command(folder):
     """Where watchfiles is not installed, --reload says what to install."""
     (folder / "watchfiles.py").write_text("raise ImportError('not here')\n")
     done = cliffracer("run", "users:app", "--reload", cwd=folder, PYTHONPATH=str(folder))
-    assert (done.code, done.err) == (1, 'Error: --reload needs watchfiles: pip install "cliffracer[dev]".\n')
+    assert (done.code, done.err) == (1, 'Error: --reload needs cliffracer[dev]: pip install "cliffracer[dev]".\n')
 
 
 def test_mistakes_in_handlers_are_named_in_the_log(folder):

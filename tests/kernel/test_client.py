@@ -12,6 +12,7 @@ import pytest
 import cliffracer
 from cliffracer import App, InvalidInput, NotFound, Settings, SetupError, Unavailable, connect, connect_async
 from cliffracer.testing import running
+from tests.support.waiting import eventually
 
 app = App("shelf")
 
@@ -178,3 +179,23 @@ async def test_a_script_takes_back_what_it_delayed(t):
     assert await used(t, work) == (True, False)
     async with connect_async(settings=Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)) as client:
         assert await client.cancel(await client.emit("item.asked", 7, delay="1h")) is True
+
+
+async def test_proxies_complete_with_what_runs(t):
+    """`dir` of a client has the services, of a service its methods: what an editor or a prompt offers. Nothing fails where nobody is."""
+    settings = t.settings
+
+    def looked() -> tuple[list[str], ...]:
+        with connect(settings=settings) as c:
+            return dir(c), dir(c.shelf), dir(c.nobody)
+
+    services, methods, nothing = await asyncio.to_thread(looked)
+    assert {"shelf", "call", "emit"} <= set(services)
+    assert methods == ["count", "get", "send", "stream"]
+    assert nothing == ["send", "stream"]
+    async with connect_async(settings=settings) as c:
+        dir(c)  # begins to look
+        await eventually(lambda: "shelf" in dir(c))
+        assert dir(c.shelf) == ["count", "get", "send", "stream"]
+        assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "get"]
+    assert dir(App("idle").service("shelf")) == ["send", "stream"]
