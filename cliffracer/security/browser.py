@@ -60,8 +60,13 @@ class Browsers:
             raise RefusedToken("revoked")
         return found[0]
 
-    def onward(self, identity: Identity) -> str:
-        """Return an access token of a session that was recognised, for calls on its behalf; it ends with the session, too."""
+    def onward(self, identity: Identity) -> str | None:
+        """Return an access token of a session that was recognised, for calls on its behalf; None without a key that signs one.
+
+        It ends with the session, too.
+        """
+        if not any(key.signs for key in self._tokens.keys):
+            return None
         session, now = identity.claims["sid"], time.time()
         known = self._onward.get(session)
         if known is None or known[1] < now:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import Accounts, App, Identity, Tickets, provided, public, requires
 from cliffracer.security import browser
+from cliffracer.security.authority import Authority
 from cliffracer.security.tokens import RefusedToken
+from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY, attacks
 
@@ -181,6 +184,18 @@ async def test_cookies_and_tokens_are_not_each_other() -> None:
         assert len(answers) == 1, answers
         assert next(iter(answers))[0] == 401
         assert (await t.http.get("/who", headers={"Cookie": f"cliffracer_session={text}"})).status_code == 200
+
+
+def test_who_only_verifies() -> None:
+    """A service without a private key recognises cookies, and calls others on behalf of nobody."""
+    private = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
+    public = subprocess.run(["openssl", "pkey", "-pubout"], input=private, capture_output=True, text=True, check=True).stdout
+    front, behind = (Authority.of(Settings(auth_keys=text)) for text in (private, public))
+    cookie = front.browsers.begin("ada", lasts=60, roles=("user",))
+    known = behind.session(cookie)
+    assert (known.subject, known.roles) == ("ada", ("user",))
+    assert behind.browsers.onward(known) is None
+    assert front.identity(front.browsers.onward(front.session(cookie)) or "").roles == ("user",)
 
 
 async def test_behind_tls() -> None:
