@@ -55,7 +55,8 @@ async def connect(
 
     async def opened(kind: type[Line]) -> Line:
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
-        bus.replicas, bus.largest = settings.nats_replicas, settings.nats_max_message
+        bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # what connects only, such as a benchmark, need not say
+        bus.largest = getattr(settings, "nats_max_message", Bus.largest)
         try:
             await bus.link.open(settings.wait, cure or cure_of(settings), on_wait)
         except BaseException:
