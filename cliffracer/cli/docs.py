@@ -1,5 +1,6 @@
 """``cliffracer docs``: the documents that describe apps, without running them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import msgspec
 from cliffracer.assembly import Assembly
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import good, print_json, say
+from cliffracer.declarations import Leader, Record, Timer
 from cliffracer.errors import SetupError
+from cliffracer.frozen import Frozen
 from cliffracer.provisioning import Provisions
+from cliffracer.security.guards import AUTHENTICATED, Policy, policy_of
 from cliffracer.settings import Settings
 from cliffracer.web import asyncapi, openapi
 
@@ -18,7 +22,8 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None) -> None:
     """Print or write OpenAPI 3.1 or AsyncAPI 3.0."""
     settings = Settings.load()
     frozen = [app.freeze() for app in load_apps(apps)]
-    assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline) for f in frozen]
+    rules = _stated(frozen, settings)
+    assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline, rules=rules) for f in frozen]
     document = openapi.document(assemblies) if kind == "openapi" else asyncapi.document(assemblies, settings.namespace)
     if output is None:
         print_json(document)
@@ -28,6 +33,27 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None) -> None:
     except OSError as error:
         raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
     say(f"{good('written')} {output}", err=True)
+
+
+class _Stated:
+    """The rules of apps as they are written down; who enforces them needs keys, who describes them does not."""
+
+    def __init__(self, policies: dict[Any, Policy]) -> None:
+        self._policies = policies
+
+    def policy(self, record: Record) -> Policy | None:
+        """Return what is asked of a handler's callers."""
+        return self._policies.get(record.function)
+
+
+def _stated(frozen: Sequence[Frozen], settings: Settings) -> _Stated | None:
+    """Return the rules of all handlers that somebody calls; None if there are none."""
+    found: dict[Any, Policy] = {}
+    for declared in (declared for one in frozen for declared in one.declared):
+        policy = policy_of(declared.record.function) or (AUTHENTICATED if settings.auth_required else None)
+        if policy is not None and not isinstance(declared.record, Timer | Leader):
+            found[declared.record.function] = policy
+    return _Stated(found) if found else None
 
 
 def _nothing(_annotation: Any) -> Any:

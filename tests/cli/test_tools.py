@@ -148,6 +148,24 @@ def test_docs_describes_messages_too(at):
     assert {operation["x-kind"] for operation in found["operations"].values()} >= {"rpc"}
 
 
+def test_docs_says_who_may_call_without_keys(tmp_path):
+    """Rules stand in both documents as they do when the app runs, though no key is set here."""
+    text = """
+        from cliffracer import App, requires
+        app = App("vault")
+        @app.rpc
+        @app.get("/gold")
+        @requires("gold:read")
+        async def gold() -> int:
+            return 1
+        """
+    written(tmp_path, app=text)
+    http = json.loads(cliffracer("docs", cwd=tmp_path).out)["paths"]["/gold"]["get"]
+    assert (http["security"], http["x-policy"]) == ([{"bearer": ["gold:read"]}], "gold:read")
+    rpc = json.loads(cliffracer("docs", "--asyncapi", cwd=tmp_path).out)["operations"]["vault.gold"]
+    assert (rpc["security"], rpc["x-policy"]) == ([{"$ref": "#/components/securitySchemes/bearer"}], "gold:read")
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.async_api import BrowserContext, Page, async_playwright
@@ -41,17 +41,15 @@ class Seen:
 
 
 @asynccontextmanager
-async def browsing(
-    *, width: int = 1280, height: int = 860, scheme: Literal["light", "dark"] = "light"
-) -> AsyncIterator[tuple[BrowserContext, Seen]]:
+async def browsing() -> AsyncIterator[tuple[BrowserContext, Seen]]:
     """Open a browser with nothing in it while the block runs; nothing may have gone wrong in it by the end."""
     program = chromium()
     seen = Seen()
     with tempfile.TemporaryDirectory(prefix="cliffracer-browser-", ignore_cleanup_errors=True) as profile:
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
-                profile, executable_path=program, headless=True, args=ARGUMENTS, viewport={"width": width, "height": height},
-                color_scheme=scheme, reduced_motion="reduce",
+                profile, executable_path=program, headless=True, args=ARGUMENTS, viewport={"width": 1280, "height": 860},
+                reduced_motion="reduce",
             )  # fmt: skip
             context.set_default_timeout(PATIENCE)
             for page in context.pages:

@@ -1,5 +1,7 @@
 // The console's own HTTP. A refusal becomes a `Problem` with the service's words and, of bad input, every field.
 
+import { parse } from "./dom.js";
+
 export class Problem extends Error {
   constructor(status, document) {
     super(document.detail ?? document.title ?? `It was refused (${status}).`);
@@ -18,7 +20,7 @@ async function answered(promise) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "No answer", detail: "The console does not answer: does it still run?" });
   }
-  if (reply.ok) return reply.json();
+  if (reply.ok) return parse(await reply.text());
   let document = {};
   try {
     document = await reply.json();
@@ -38,7 +40,7 @@ export function post(path, body) {
 // Follows Server-Sent Events; returns what ends it. `lost` is told when the line breaks, and it comes back by itself.
 export function follow(path, take, lost = () => {}) {
   const source = new EventSource(`api/${path}`);
-  source.onmessage = (event) => take(JSON.parse(event.data));
+  source.onmessage = (event) => take(parse(event.data));
   source.onerror = () => lost(source.readyState === EventSource.CLOSED);
   return () => source.close();
 }

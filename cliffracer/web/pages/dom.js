@@ -21,6 +21,11 @@ export function svg(tag, properties = {}, ...children) {
   return node;
 }
 
+// JSON with its whole numbers as they were sent: JavaScript's own would round those beyond 2^53.
+export function parse(text) {
+  return JSON.parse(text, (_key, value, context) => (typeof value === "number" && JSON.rawJSON && /^-?\d{16,}$/.test(context?.source ?? "") ? JSON.rawJSON(context.source) : value));
+}
+
 const PARTS = /("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const MOST = 200_000;
 
@@ -29,7 +34,7 @@ export function json(value) {
   let text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
   if (typeof value === "string") {
     try {
-      text = JSON.stringify(JSON.parse(value), null, 2);
+      text = JSON.stringify(parse(value), null, 2);
     } catch {
       return document.createTextNode(value);
     }

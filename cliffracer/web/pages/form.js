@@ -1,6 +1,6 @@
 // A form from a JSON Schema (2020-12), as services publish it. `form(schema, root)` gives {node, value(), show(errors)}.
 // What it cannot draw is written as JSON. It checks little: the service does, and its errors are shown where they belong.
-import { h } from "./dom.js";
+import { h, parse } from "./dom.js";
 
 const DEEPEST = 12;
 
@@ -137,7 +137,7 @@ function enumerated(s, at) {
 function number(s, at) {
   const input = h("input.mono", {
     id: at.id, type: "text", inputmode: "decimal", autocomplete: "off", placeholder: fallback(s, at.required ? "" : "not given"),
-    value: at.initial === undefined || at.initial === null ? "" : String(at.initial),
+    value: at.initial?.rawJSON ?? String(at.initial ?? ""),
   });
   function value() {
     const given = input.value.trim();
@@ -256,7 +256,7 @@ function fallback(s, otherwise) {
 
 export function parsed(text, path) {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch (error) {
     throw Object.assign(new Unreadable(`This is no JSON: ${error.message}`), { path });
   }
