@@ -1,8 +1,10 @@
 """The database of running apps: opened once for all of them, given to handlers as Database, Transaction or Repository."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 from cliffracer.app import App
@@ -13,7 +15,7 @@ from cliffracer.database.development import prepare
 from cliffracer.database.outbox import first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
-from cliffracer.errors import ServiceError, SetupError
+from cliffracer.errors import ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
@@ -29,6 +31,9 @@ DUE = "Cliffracer-Due"
 """In a row of the outbox: when a delayed event is due, POSIX seconds; not sent on."""
 FRESH = 1.0
 """Seconds for which the outbox is not asked again, and which its answer may take: anybody may ask for health as often as they like."""
+
+BUSY = 5.0
+"""Seconds without a connection coming back after which a database is no longer busy but stuck."""
 
 
 class Kept:
@@ -72,6 +77,21 @@ class Kept:
             found["outbox"] = self._outbox
         return found
 
+    async def answers(self) -> bool:
+        """Say whether the database answers, or of several any: rows of the others are served while one is away."""
+        asked = [asyncio.create_task(_answers(shard)) for shard in self.database.shards]
+        trouble: ServiceError | None = None
+        try:
+            for first in asyncio.as_completed(asked):
+                try:
+                    return await first
+                except ServiceError as error:
+                    trouble = error
+        finally:
+            for task in asked:
+                task.cancel()
+        raise trouble or Unavailable("no database is set")
+
     async def _ask(self) -> dict[str, float]:
         before = current.set(Context(deadline=time.monotonic() + FRESH))
         try:
@@ -108,8 +128,10 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env != "production":
             await prepare(database, models_of(frozen), changing=settings.env == "development")
-        health.add("database", lambda: database.fetch_value(int, "select 1"))
         keeping = Kept(database)
+        health.add("database", keeping.answers)
+        for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
+            health.add(f"database {place}", partial(_answers, shard), critical=False)
         health.figures = keeping.figures
         for app in apps:
             app.databases.append(database)
@@ -118,6 +140,11 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
         finally:
             for app in apps:
                 app.databases.remove(database)
+
+
+async def _answers(database: Database) -> bool:
+    """Say whether one database answers; one that is busy does: who waits is told so, and the others need not be sent away."""
+    return database.pool.busy(BUSY) or await database.fetch_value(int, "select 1") == 1
 
 
 def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:

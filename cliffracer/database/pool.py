@@ -54,6 +54,7 @@ class Pool:
         self._closed = False
         self._emptied: asyncio.Event = asyncio.Event()
         self._tidy: asyncio.TimerHandle | None = None
+        self._answered = float("-inf")
         self.trouble: BaseException | None = None
         """Why the last attempt to connect failed; None since one succeeded."""
         self.taken = self.waited = self.refused = self.lost = self.opened = 0
@@ -139,6 +140,11 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def busy(self, within: float) -> bool:
+        """Say whether all connections are in use, and one came back in good order so many seconds ago at most."""
+        exhausted = not self._free and len(self._links) == self.largest
+        return exhausted and asyncio.get_running_loop().time() - self._answered <= within
+
     def statistics(self) -> dict[str, float]:
         """Return the numbers for health and metrics: sizes now, counts since start."""
         return {
@@ -168,7 +174,7 @@ class Pool:
         self._put(link)
 
     def _put(self, link: Link) -> None:
-        now = asyncio.get_running_loop().time()
+        self._answered = now = asyncio.get_running_loop().time()
         if self._closed or now - link.born > self._lifetime:
             self._drop(link, lost=False)
             return

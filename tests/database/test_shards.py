@@ -289,8 +289,18 @@ async def test_a_service_has_its_rows_on_all_of_them(urls):
         detailed = (await t.http.get("/health/detailed")).json()
         assert detailed["pool"]["size"] >= 3
         assert detailed["outbox"]["pending"] == 0
+        (database,) = app.databases
+        database.shards[1].pool.busy = database.shards[1].fetch_value = _away
+        detailed = (await t.http.get("/health/detailed")).json()
+        assert (detailed["status"], detailed["database"]) == ("degraded", "connected")
+        assert detailed["checks"]["database 1"] == {"status": "away", "critical": False}
+        assert (await t.http.get("/health/ready")).status_code == 200
     async with Database.open(urls[0]) as first:
         assert 0 < await first.repository(Note).count() < len(TENANTS)
+
+
+def _away(*_: object) -> bool:
+    raise Unavailable("away")
 
 
 async def test_one_database_serves_a_sharded_model_too(urls):

@@ -1,5 +1,6 @@
 """The database in an app: repositories and transactions provided, events coupled to commits, effects once."""
 
+import asyncio
 from typing import Annotated
 from uuid import UUID
 
@@ -8,6 +9,7 @@ import pytest
 
 from cliffracer import App, Conflict, Database, Event, Internal, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
 from cliffracer.testing import running
+from tests.database.support import until
 
 
 class User(Model):
@@ -154,3 +156,29 @@ async def test_an_event_that_no_server_can_delay_is_refused_before_the_transacti
         with pytest.raises(SetupError, match=r"delay= and at= need nats-server 2\.12.*this one is 2\.11\.4"):
             await app.emit("user.reminded", 1, delay="1h")
         await t.settled()
+
+
+async def test_a_busy_database_is_no_reason_to_be_sent_no_work():
+    """With every connection in use the service stays ready, as long as they come back; one that holds all of them is stuck."""
+    app = make()
+    async with running(app, database_pool_max=2) as t:
+        (database,) = app.databases
+        free = asyncio.Event()
+
+        async def hold() -> None:
+            async with database.transaction():
+                await free.wait()
+
+        async def reasons() -> list[str]:
+            return (await t.http.get("/health/ready")).json()["reasons"]
+
+        t.up.health.within = 0.2
+        holders = [asyncio.create_task(hold()) for _ in range(2)]
+        await until(lambda: database.statistics()["used"] == 2)
+        database.pool._answered = asyncio.get_running_loop().time()
+        assert await reasons() == []
+        database.pool._answered -= 10
+        assert await reasons() == ["database: no answer within 0.2 s"]
+        free.set()
+        await asyncio.gather(*holders)
+        assert await reasons() == []
