@@ -10,36 +10,17 @@ A room is any name; ``user:ada`` is one for all sockets of a user. What is sent 
 a bounded queue: one that reads too slowly is closed (1013), the others are not delayed, and a burst closes nobody who keeps reading.
 """
 
-import asyncio
-import time
+import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
-
-from cliffracer.backlog import Backlog
 from cliffracer.calling import Link
 from cliffracer.context import current
 from cliffracer.errors import SetupError
 
-QUEUE = 256
-"""Messages that may wait for a client that does not get on; see `Backlog`."""
 SOCKET = object()
 """Under which the context of a WebSocket call keeps its client."""
-
-
-class Client(Protocol):
-    """A WebSocket client as rooms need it."""
-
-    def put(self, payload: bytes) -> bool:
-        """Send it JSON at once; False if that is to be awaited (`deliver`), since it reads more slowly than it is sent to."""
-
-    async def deliver(self, item: Any) -> None:
-        """Send it something."""
-
-    def too_slow(self) -> None:
-        """Close it: it reads more slowly than it is sent to."""
 
 
 class Room:
@@ -72,56 +53,13 @@ class Sockets:
     async def join(self, *rooms: str) -> AsyncIterator[None]:
         """Send what is said in some rooms to the client of the WebSocket handler that runs now, while the block runs."""
         context = current.get()
-        client: Client | None = None if context is None or context.state is None else context.state.get(SOCKET)
+        client = None if context is None or context.state is None else context.state.get(SOCKET)
         if client is None:
             raise SetupError("app.sockets.join is for WebSocket handlers: there is no client here that could join a room.")
-        member = Member(client)
+        members = importlib.import_module("cliffracer.members")  # by name: it needs asyncio, which declaring does not
         async with AsyncExitStack() as stack:
-            sending = asyncio.create_task(member.send(), name="room")
-            stack.push_async_callback(_ended, sending)
+            member = await stack.enter_async_context(members.member(client))
             for room in rooms:
                 stack.push_async_callback(await self._link().enter(room, member.take))
             stack.callback(member.close)
             yield
-
-
-class Member:
-    """A client in rooms, with what waits for it: nothing, as long as it keeps up."""
-
-    __slots__ = ("_client", "_closed", "_news", "_sending", "_waiting")
-
-    def __init__(self, client: Client, now: Callable[[], float] = time.monotonic) -> None:
-        self._client = client
-        self._waiting: Backlog[bytes] = Backlog(QUEUE, now)
-        self._sending = False
-        self._closed = False
-        self._news = asyncio.Event()
-
-    def take(self, payload: bytes) -> None:
-        """Send a message, or queue it behind those that wait; a client that is too far behind is closed."""
-        if self._closed or (not self._sending and self._client.put(payload)):
-            return
-        self._sending = True  # from now on, or the next message would overtake this one
-        if self._waiting.add(payload, len(payload)):
-            self._news.set()
-        else:
-            self._closed = True
-            self._client.too_slow()
-
-    def close(self) -> None:
-        """Take nothing more."""
-        self._closed = True
-
-    async def send(self) -> None:
-        """Send what is queued, for ever."""
-        while True:
-            while self._waiting:
-                await self._client.deliver(msgspec.Raw(self._waiting.take()))
-            self._sending = False
-            self._news.clear()
-            await self._news.wait()
-
-
-async def _ended(task: "asyncio.Task[Any]") -> None:
-    task.cancel()
-    await asyncio.wait([task])

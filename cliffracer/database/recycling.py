@@ -28,11 +28,11 @@ _SCHEMAS = "SELECT 'pg_namespace', concat_ws(' ', oid, xmin) FROM pg_namespace W
 def _rows(catalogue: str) -> str:
     """Return the query for all rows of a catalogue that are not PostgreSQL's own; a change of one leaves another xmin."""
     name, _, column = catalogue.partition(" ")
-    return f"SELECT '{name}', concat_ws(' ', ctid, xmin) FROM {name} WHERE {column or 'oid'} >= {FIRST}"  # noqa: S608
+    return f"SELECT '{name}', concat_ws(' ', ctid, xmin) FROM {name} WHERE {column or 'oid'} >= {FIRST}"  # noqa: S608 - of constants
 
 
 _SHAPE = " UNION ALL ".join([_CLASSES, _SCHEMAS, *map(_rows, _CATALOGUES)])
-FINGERPRINT = f"SELECT md5(string_agg(concat_ws(' ', kind, what), E'\n' ORDER BY kind, what)) FROM ({_SHAPE}) AS shape (kind, what)"  # noqa: S608
+FINGERPRINT = f"SELECT md5(string_agg(concat_ws(' ', kind, what), E'\n' ORDER BY kind, what)) FROM ({_SHAPE}) AS shape (kind, what)"  # noqa: S608 - of constants
 _TABLES = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -48,7 +48,7 @@ _ANEW = (
     "COMMENT ON SCHEMA public IS 'standard public schema'",
 )
 _STRAYS = " UNION ALL ".join(
-    f"SELECT 1 FROM {name} WHERE oid >= {FIRST}" + (" AND nspname <> 'public' AND nspname !~ '^pg_t'" if name == "pg_namespace" else "")  # noqa: S608
+    f"SELECT 1 FROM {name} WHERE oid >= {FIRST}" + (" AND nspname <> 'public' AND nspname !~ '^pg_t'" if name == "pg_namespace" else "")  # noqa: S608 - of constants
     for name in (
         "pg_namespace", "pg_extension", "pg_event_trigger", "pg_publication", "pg_foreign_data_wrapper", "pg_language", "pg_cast",
         "pg_largeobject_metadata", "pg_default_acl", "pg_am",

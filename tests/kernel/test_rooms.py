@@ -11,8 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from cliffracer import App, SetupError
 from cliffracer.backlog import MOST, MOST_BYTES, PATIENCE, Backlog
+from cliffracer.members import QUEUE, Member
 from cliffracer.messaging.fanout import BEHIND, SLICE, Fanout
-from cliffracer.rooms import QUEUE, Member
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -164,6 +164,7 @@ async def test_a_client_that_does_not_read_is_closed_and_the_others_are_not_dela
     async with running(app) as t:
         address = f"{t.url.replace('http', 'ws')}/rooms/7"
         slow = await connect(address, max_queue=1)
+        await until(slow, {"joined": ""})
         async with connect(address) as client:
             await until(client, {"joined": ""})
             slow.transport.pause_reading()

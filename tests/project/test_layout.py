@@ -11,7 +11,7 @@ from tests.project.places import PACKAGE, functions, modules, python
 
 MAX_MODULE = 320
 MAX_FUNCTION = 45
-HEAVY = ("nats", "psycopg", "psycopg_pool", "starlette", "uvicorn", "authlib", "joserfc", "loguru", "httpx", "asyncpg")
+HEAVY = ("asyncio", "nats", "psycopg", "psycopg_pool", "starlette", "uvicorn", "authlib", "joserfc", "loguru", "httpx", "asyncpg")
 
 
 def _name(module: Path) -> str:
@@ -56,7 +56,7 @@ def test_every_public_object_is_documented(name: str) -> None:
 
 
 def test_importing_app_stays_light() -> None:
-    """`from cliffracer import App` brings no broker, database, web server, token or log library in."""
+    """`from cliffracer import App` brings no event loop, broker, database, web server, token or log library in."""
     loaded = python(f"import sys; from cliffracer import App; print(*sorted(set({HEAVY!r}) & set(sys.modules)))")
     assert loaded.split() == []
 
