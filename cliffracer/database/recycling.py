@@ -1,5 +1,7 @@
 """Test databases made as good as new, which is quicker than new ones: a disk has to be waited for by CREATE and DROP DATABASE only."""
 
+# ruff: noqa: S608 - these texts are made of constants, and of names that the server has quoted
+
 from typing import Any
 
 from cliffracer.database.own import HISTORY
@@ -21,18 +23,18 @@ _CLASSES = f"""
 SELECT 'pg_class', concat_ws(' ', oid, relname, relnamespace, reltype, relowner, relam, relkind, relpersistence, relnatts, relchecks,
                              relhasrules, relhastriggers, relrowsecurity, relforcerowsecurity, relacl, reloptions)
 FROM pg_class WHERE oid >= {FIRST} AND relpersistence <> 't'
-"""  # noqa: S608 - a constant, as below
+"""
 _SCHEMAS = "SELECT 'pg_namespace', concat_ws(' ', oid, xmin) FROM pg_namespace WHERE nspname !~ '^pg_t'"
 
 
 def _rows(catalogue: str) -> str:
     """Return the query for all rows of a catalogue that are not PostgreSQL's own; a change of one leaves another xmin."""
     name, _, column = catalogue.partition(" ")
-    return f"SELECT '{name}', concat_ws(' ', ctid, xmin) FROM {name} WHERE {column or 'oid'} >= {FIRST}"  # noqa: S608 - of constants
+    return f"SELECT '{name}', concat_ws(' ', ctid, xmin) FROM {name} WHERE {column or 'oid'} >= {FIRST}"
 
 
 _SHAPE = " UNION ALL ".join([_CLASSES, _SCHEMAS, *map(_rows, _CATALOGUES)])
-FINGERPRINT = f"SELECT md5(string_agg(concat_ws(' ', kind, what), E'\n' ORDER BY kind, what)) FROM ({_SHAPE}) AS shape (kind, what)"  # noqa: S608 - of constants
+FINGERPRINT = f"SELECT md5(string_agg(concat_ws(' ', kind, what), E'\n' ORDER BY kind, what)) FROM ({_SHAPE}) AS shape (kind, what)"
 _TABLES = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -48,7 +50,7 @@ _ANEW = (
     "COMMENT ON SCHEMA public IS 'standard public schema'",
 )
 _STRAYS = " UNION ALL ".join(
-    f"SELECT 1 FROM {name} WHERE oid >= {FIRST}" + (" AND nspname <> 'public' AND nspname !~ '^pg_t'" if name == "pg_namespace" else "")  # noqa: S608 - of constants
+    f"SELECT 1 FROM {name} WHERE oid >= {FIRST}" + (" AND nspname <> 'public' AND nspname !~ '^pg_t'" if name == "pg_namespace" else "")
     for name in (
         "pg_namespace", "pg_extension", "pg_event_trigger", "pg_publication", "pg_foreign_data_wrapper", "pg_language", "pg_cast",
         "pg_largeobject_metadata", "pg_default_acl", "pg_am",
@@ -66,7 +68,7 @@ def filled(link: Any) -> list[str]:
     names = [name for (name,) in link.execute(_TABLES, [HISTORY]).fetchall()]
     if not names:
         return []
-    query = " UNION ALL ".join(f"SELECT {place} WHERE EXISTS (SELECT FROM {name})" for place, name in enumerate(names))  # noqa: S608 - quoted by the server
+    query = " UNION ALL ".join(f"SELECT {place} WHERE EXISTS (SELECT FROM {name})" for place, name in enumerate(names))
     return [names[place] for (place,) in link.execute(query).fetchall()]
 
 
