@@ -14,8 +14,10 @@ CREATE TABLE IF NOT EXISTS cliffracer_sessions (
     expires_at timestamp with time zone NOT NULL
 );
 CREATE INDEX IF NOT EXISTS cliffracer_sessions_account ON cliffracer_sessions (account);
+CREATE INDEX IF NOT EXISTS cliffracer_sessions_ends ON cliffracer_sessions (expires_at);
 CREATE TABLE IF NOT EXISTS cliffracer_attempts (
     key text PRIMARY KEY,
     began_at timestamp with time zone NOT NULL DEFAULT now(),
     tried integer NOT NULL DEFAULT 1
 );
+CREATE INDEX IF NOT EXISTS cliffracer_attempts_began ON cliffracer_attempts (began_at);

@@ -19,6 +19,8 @@ from cliffracer.settings import Settings
 WINDOW = 300
 """Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
 PER_ACCOUNT, PER_ADDRESS, PER_RESET = 10, 100, 3
+_SWEEP = 200
+"""Attempts between two times that old ones are removed, on average."""
 RESET = "reset+jwt"
 RESET_LIFE = 900.0
 NOBODY = UUID(int=0)
@@ -250,6 +252,8 @@ class Sessions:
             "RETURNING tried, extract(epoch FROM began_at + make_interval(secs => %s) - now())::float AS wait",
             _digest(key), WINDOW, WINDOW, WINDOW,
         )  # fmt: skip
+        if secrets.randbelow(_SWEEP) == 0:  # strangers can name anybody: what is over is not kept
+            await self._db.execute("DELETE FROM cliffracer_attempts WHERE began_at < now() - make_interval(secs => %s)", WINDOW)
         if row["tried"] > most:
             raise Overloaded("too many attempts", retry_after=max(1.0, row["wait"]))
 

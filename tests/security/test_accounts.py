@@ -107,6 +107,17 @@ async def test_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [401, 401, 401, 201, 202, 429, 429, 429]
 
 
+async def test_old_attempts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes up names fills no table: attempts go when their window is over."""
+    monkeypatch.setattr(module, "_SWEEP", 1)
+    monkeypatch.setattr(module, "WINDOW", 0)
+    async with running(app) as t:
+        for name in ("a", "b", "c"):
+            await t.http.post("/auth/login", json={"username": name, "password": "wrong password"})
+        sessions = t.up.services[0].provisions._values[Sessions]
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_attempts") <= 2
+
+
 @pytest.mark.parametrize(
     ("host", "counted"),
     [
