@@ -9,7 +9,7 @@ export default function traces(state, wanted) {
 
 function list() {
   const place = h("div");
-  const search = h("input", { type: "search", placeholder: "Trace or correlation id, then Enter", "aria-label": "Trace or correlation id" });
+  const search = h("input", { type: "search", placeholder: "Trace or correlation id", "aria-label": "Trace or correlation id" });
   search.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && search.value.trim()) location.hash = `#/traces/${encodeURIComponent(search.value.trim())}`;
   });

@@ -67,19 +67,27 @@ export function waiting() {
   return h("p.quiet", { role: "status" }, "Looking …");
 }
 
-// Fills a place with what `load` gives, says what is wrong when it fails, and looks again every few seconds if asked.
+// Fills a place with what `load` gives, says what is wrong when it fails, and looks again every few seconds if asked. What has not
+// changed stays, and so does what somebody is in with the keyboard: it would be taken from under the fingers.
 export function loading(place, load, draw, every = 0) {
   let timer = null;
   let ended = false;
+  let last = null;
   place.replaceChildren(waiting());
   async function look() {
     try {
       const found = await load();
-      if (!ended) draw(found);
-      if (every && !ended) timer = setTimeout(look, every);
+      const news = JSON.stringify(found);
+      if (!ended && news !== last && !(last !== null && place.contains(document.activeElement))) {
+        draw(found);
+        last = news;
+      }
     } catch (error) {
+      last = null;
       if (!ended && error.name !== "AbortError") place.replaceChildren(failure(error, look));
     }
+    clearTimeout(timer);
+    if (every && !ended) timer = setTimeout(look, every);
   }
   look();
   return () => {

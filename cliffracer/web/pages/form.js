@@ -32,7 +32,7 @@ export function words(schema, root) {
   if ("exclusiveMaximum" in s) bounds.push(`< ${s.exclusiveMaximum}`);
   if (s.minLength) bounds.push(`at least ${s.minLength}`);
   if (s.maxLength) bounds.push(`at most ${s.maxLength}`);
-  const kind = s.format ?? (s.contentEncoding ? "bytes, base64" : { string: "text", null: "nothing" }[s.type] ?? s.type ?? "anything");
+  const kind = s.format ?? (s.contentMediaType ? "file" : s.contentEncoding ? "bytes, base64" : { string: "text", null: "nothing" }[s.type] ?? s.type ?? "anything");
   return [kind, ...bounds].join(" ");
 }
 
@@ -97,6 +97,7 @@ function build(schema, at) {
   const options = s.anyOf ?? s.oneOf ?? (Array.isArray(s.type) ? s.type.map((type) => ({ ...s, type })) : null);
   if (options) return choice(s, options, at);
   if ("const" in s) return { node: h("code", {}, JSON.stringify(s.const)), value: () => s.const };
+  if (s.enum?.length === 1 && at.required) return { node: h("code", {}, JSON.stringify(s.enum[0])), value: () => s.enum[0] };
   if (s.enum) return enumerated(s, at);
   if (s.type === "boolean") return enumerated({ ...s, enum: [true, false] }, at);
   if (s.type === "integer" || s.type === "number") return number(s, at);
