@@ -40,7 +40,7 @@ def commands() -> Iterator[str]:
     yield "# Commands"
     yield "\nEvery command has `--help`; where it prints a table, `--json`. The exit code is 0 for done, 1 for failed, 2 for wrong usage."
     yield "A mistake gets one line that says what to do."
-    context = click.Context(cli, info_name="cliffracer", max_content_width=100, terminal_width=100)
+    context = click.Context(cli, info_name="cliffracer", **{**cli.context_settings, "terminal_width": 100})
     for section, names in SECTIONS.items():
         yield f"\n## {section}"
         for name in names:
@@ -49,7 +49,7 @@ def commands() -> Iterator[str]:
 
 def _command(command: click.Command | None, parent: click.Context, name: str, level: int) -> Iterator[str]:
     assert command is not None
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+    context = click.Context(command, info_name=name, parent=parent)
     yield f"\n{'#' * level} `{context.command_path}`\n"
     yield f"```text\n{command.get_help(context)}\n```"
     for below in command.list_commands(context) if isinstance(command, click.Group) else ():
