@@ -8,7 +8,7 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
 - ```` ```python needs=flask ```` is another framework's: it has to be Python, and to run where the package is installed.
 - ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
   command above them must print; `...` stands for anything. A command that prints `Error:` has to fail.
-- A block whose first command is `cliffracer run` is the reader's other terminal: it keeps running until the document
+- A command that is `cliffracer run`, and that need not fail, is the reader's other terminal: it keeps running until the document
   ends, and the next block waits for its ready line.
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
@@ -176,7 +176,7 @@ class Session:
     def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
         """Run one shell command to its end, or start it as a server when it is `cliffracer run`."""
         command = self._ours(command)
-        if command.startswith("cliffracer run"):
+        if command.startswith("cliffracer run") and not fails:
             self._serve(command)
         else:
             self._finish(["bash", "-euo", "pipefail", "-c", command], output, f"line {line}: {command}", fails=fails)
