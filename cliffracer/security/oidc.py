@@ -132,7 +132,7 @@ class Issuer:
 def _learnt(issuer: str) -> tuple[list[Key], Mapping[str, Any]]:
     found = _json(issuer.rstrip("/") + "/.well-known/openid-configuration")
     if found.get("issuer") != issuer:
-        raise ValueError("it says that it is another issuer")
+        raise ValueError(f"it says that it is {str(found.get('issuer'))[:200]!r}, to the letter")
     place = found.get("jwks_uri")
     if not isinstance(place, str):
         raise ValueError("it does not say where its keys are")  # noqa: TRY004 - what it sent is wrong, not our types

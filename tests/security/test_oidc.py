@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
+from loguru import logger
 
 from cliffracer import App, Claims, Identity, SetupError, Unauthenticated, Unavailable, provided, requires
 from cliffracer.security.enforcement import enforcement
@@ -150,8 +151,12 @@ async def test_issuer_away(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) ->
 async def test_lying_issuer(fake: FakeIssuer) -> None:
     """Who says that he is another issuer is not believed."""
     fake.document = {"issuer": "https://accounts.example.org"}
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)))
     async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
         assert await status(t, fake.token()) == 503
+    logger.remove(sink)
+    assert "it says that it is 'https://accounts.example.org', to the letter" in "".join(lines)
 
 
 def test_settings() -> None:
