@@ -6,13 +6,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cliffracer.app import App
+from cliffracer.checking import Declared
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import print_json, print_table, soft
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer, place_of, where
 from cliffracer.durations import worded
 from cliffracer.messaging.timers import At, Every
-from cliffracer.security.guards import policy_of
+from cliffracer.security.guards import effective
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 
@@ -46,12 +47,12 @@ def routes(*, apps: tuple[str, ...], as_json: bool) -> None:
     print_table(headings, shown, empty="Nothing is declared.")
 
 
-def _policy(record: Any, *, required: bool) -> str:
+def _policy(declared: Declared, *, required: bool) -> str:
     """Return what is asked of callers; nothing of a timer's, which has none."""
-    policy = policy_of(record.function)
-    if isinstance(record, Timer | Leader):
+    if isinstance(declared.record, Timer | Leader):
         return ""
-    return str(policy) if policy is not None else "authenticated" if required else ""
+    policy = effective(declared.record.function, declared.signature, required=required)
+    return "" if policy is None else str(policy)
 
 
 def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any]]:
@@ -64,7 +65,7 @@ def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any
             {
                 "app": app.name,
                 **_named(app, record, subjects),
-                "policy": _policy(record, required=required),
+                "policy": _policy(declared, required=required),
                 "function": record.function.__name__,
                 "place": place_of(code) if code is not None else where(record.function),
             }

@@ -11,11 +11,10 @@ from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, Va
 from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
-from cliffracer.provisions import key_of
 from cliffracer.security.access import Access
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.claims import Claims
-from cliffracer.security.guards import AUTHENTICATED, Policy, binder, policy_of
+from cliffracer.security.guards import Policy, binder, effective
 from cliffracer.security.identity import Identity
 from cliffracer.security.recognition import recognise, recognised, renew
 from cliffracer.security.tokens import RefusedToken
@@ -76,15 +75,7 @@ def _claims(frozen: Sequence[Frozen]) -> Claims | None:
 
 
 def _policy(declared: Declared, settings: Settings) -> Policy | None:
-    policy = policy_of(declared.record.function)
-    if policy is not None:
-        return policy
-    return AUTHENTICATED if settings.auth_required or asks_for_identity(declared.signature) else None
-
-
-def asks_for_identity(signature: Signature | None) -> bool:
-    """Say whether a handler cannot do without an `Identity`, which is a rule, too."""
-    return signature is not None and any(p.required and key_of(p.annotation) is Identity for p in signature.needs)
+    return effective(declared.record.function, declared.signature, required=settings.auth_required)
 
 
 def _without_keys(guarded: list[Any], *, required: bool) -> SetupError:

@@ -12,6 +12,9 @@ import msgspec
 
 from cliffracer.declarations import refuse
 from cliffracer.errors import SetupError
+from cliffracer.provisions import key_of
+from cliffracer.security.identity import Identity
+from cliffracer.signature import Signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__cliffracer_rules__"
@@ -39,6 +42,8 @@ class Rule(msgspec.Struct, frozen=True):
         joint = " or " if self.any else " and "
         check = f"check {self.check.__name__}" if self.check is not None else ""
         asked = joint.join(filter(None, [joint.join(self.permissions), roles]))
+        if check and self.any and len(self.permissions) + len(self.roles) > 1:
+            asked = f"({asked})"
         return " and ".join(filter(None, [asked, check])) or "authenticated"
 
 
@@ -115,6 +120,19 @@ def policy_of(function: Any) -> Policy | None:
     if PUBLIC in found and len(found) > 1:
         raise refuse(function, "it is @public and has a rule too", "Keep one of them.")
     return Policy(tuple(rule for policy in found for rule in policy.rules), PUBLIC in found)
+
+
+def effective(function: Any, signature: Signature | None, *, required: bool) -> Policy | None:
+    """Return what is asked of a handler's callers: its rules, or else that they are known, where ``auth_required`` or it itself says so."""
+    found = policy_of(function)
+    if found is not None:
+        return found
+    return AUTHENTICATED if required or asks_for_identity(signature) else None
+
+
+def asks_for_identity(signature: Signature | None) -> bool:
+    """Say whether a handler cannot do without an `Identity`, which is a rule, too."""
+    return signature is not None and any(p.required and key_of(p.annotation) is Identity for p in signature.needs)
 
 
 def _marked(function: Any, policy: Policy) -> Any:

@@ -6,13 +6,13 @@ from typing import Any
 
 import httpx
 import msgspec
+import nats
 import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import App, ServiceError, public, requires
 from cliffracer.testing import running
-from cliffracer.wire.calls import write_call
 
 WHO: dict[str, dict[str, Any] | None] = {
     "admin": {"roles": ["admin", "user"], "permissions": ["users:read", "users:write", "users:delete", "reports:read"]},
@@ -84,9 +84,13 @@ async def over_rpc(t: Any, name: str, token: str | None) -> int:
 
 
 async def over_nats(t: Any, name: str, token: str | None) -> int:
-    block = write_call("id", None, 5.0, token)
-    reply = await t.up.bus.request(f"{t.settings.namespace}.matrix.{name}".encode(), b"{}", block, timeout=5.0)
-    answer = msgspec.json.decode(reply.payload)
+    """Ask as any NATS client does: nats-py, which knows nothing of us."""
+    client = await nats.connect(t.settings.nats_url)
+    headers = None if token is None else {"Authorization": f"Bearer {token}"}
+    reply = await client.request(f"{t.settings.namespace}.matrix.{name}", b"{}", timeout=5, headers=headers)
+    await client.close()
+    answer = msgspec.json.decode(reply.data)
+    assert (reply.headers or {}).get("Nats-Service-Error-Code") == (None if answer == name else str(answer["code"]))
     return 200 if answer == name else answer["code"]
 
 
