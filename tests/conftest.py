@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leaks import Leaks
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _home() -> Iterator[None]:
@@ -25,3 +27,10 @@ def _home() -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have every test fail that prints or logs a secret."""
+    leaks = Leaks()
+    config.pluginmanager.register(leaks, "leaks")
+    leaks.watch()

@@ -86,10 +86,15 @@ def variable(user: str) -> str:
 
 
 def _list(name: str, subjects: Iterable[str]) -> list[str]:
-    listed = [f'          "{subject}"' for subject in subjects]
+    listed = [f'          "{_escaped(subject)}"' for subject in subjects]
     if not listed:  # an empty allow list would allow everything
         return [f'        {name}: {{ deny: [">"] }}']
     return [f"        {name}: {{ allow: [", *listed, "        ] }"]
+
+
+def _escaped(subject: str) -> str:
+    """Return a subject, which may have quotes in it, as the text of a string."""
+    return subject.replace("\\", "\\\\").replace('"', '\\"')
 
 
 class _Writer:

@@ -8,7 +8,7 @@ import pytest
 import websockets
 from loguru import logger
 
-from cliffracer import Settings, connect_async
+from cliffracer import App, Settings, connect_async
 from cliffracer.messaging.bus import connect
 from cliffracer.permissions.nats import configuration, permissions_of, variable
 from cliffracer.permissions.needs import Needs, processes
@@ -99,8 +99,6 @@ def test_one_process_for_all() -> None:
 
 def test_what_is_not_said_is_noted() -> None:
     """Whoever reads the permissions is told what an app did not say, and that it may not do it."""
-    from cliffracer import App
-
     silent = App("silent")
     silent.service("payments")
     (process,) = processes([silent.freeze()], Settings(), together=False)
@@ -113,7 +111,17 @@ def test_what_is_not_said_is_noted() -> None:
 
 def test_an_empty_list_allows_nothing() -> None:
     """nats-server takes an empty allow list for no limit, so that it is never written."""
-    from cliffracer import App
-
     (process,) = processes([App("quiet", calls=[], emits=[], follows=[]).freeze()], Settings(), together=False)
     assert 'publish: { deny: [">"] }' in configuration([permissions_of(process)])
+
+
+def test_quotes_stay_in_their_string() -> None:
+    """A subject may have quotes and backslashes; the file that nats-server reads is still what was meant."""
+    (process,) = processes([App("odd", calls=[], emits=['a"b\\c']).freeze()], Settings(), together=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(variable("odd"), "x")
+        patch.setenv(variable("deploy"), "y")
+        text = configuration([permissions_of(process)])
+        assert r'"events.a\"b\\c"' in text
+        with NatsServer(text):
+            pass
