@@ -41,14 +41,14 @@ class Seen:
 
 
 @asynccontextmanager
-async def browsing() -> AsyncIterator[tuple[BrowserContext, Seen]]:
+async def browsing(*, width: int = 1280, height: int = 860) -> AsyncIterator[tuple[BrowserContext, Seen]]:
     """Open a browser with nothing in it while the block runs; nothing may have gone wrong in it by the end."""
     program = chromium()
     seen = Seen()
     with tempfile.TemporaryDirectory(prefix="cliffracer-browser-", ignore_cleanup_errors=True) as profile:
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
-                profile, executable_path=program, headless=True, args=ARGUMENTS, viewport={"width": 1280, "height": 860},
+                profile, executable_path=program, headless=True, args=ARGUMENTS, viewport={"width": width, "height": height},
                 reduced_motion="reduce",
             )  # fmt: skip
             context.set_default_timeout(PATIENCE)
