@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import bad, good, odd, print_json, say, soft, strong
+from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract, declared
@@ -132,4 +132,4 @@ def _print(finding: Finding) -> None:
     told = f"{word} {', '.join(finding.affected)}" if finding.affected else "for nobody who was seen" if finding.problems else ""
     say(f"{_MARKS[finding.state]} {strong(finding.what)} {soft(told)}".rstrip())
     for problem in finding.problems:
-        say(f"         {problem}")
+        say(f"       {hanging(problem, 7)}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from cliffracer import __version__, embedded, runtime
 from cliffracer.cli import drift, hazards
 from cliffracer.cli.loading import guessed, load_apps
-from cliffracer.cli.output import bad, good, odd, print_json, say, soft
+from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
 from cliffracer.declarations import Rpc, Subscription, Timer
@@ -31,6 +31,7 @@ from cliffracer.wire.subjects import Subjects, named_within
 
 State = Literal["ok", "look", "wrong"]
 _MARKS = {"ok": good("ok   "), "look": odd("look "), "wrong": bad("WRONG")}
+_INDENT = 17  # columns before a finding
 _SLOW = 0.05  # seconds for a round trip
 _MANY = 1000  # events that may wait for a function
 _KEEP = "keep both in step by NTP"
@@ -60,7 +61,8 @@ def doctor(*, apps: tuple[str, ...], as_json: bool) -> None:
         print_json([finding._asdict() for finding in found])
     else:
         for finding in found:
-            say(f"{_MARKS[finding.state]} {finding.about.ljust(10)} {soft(finding.text) if finding.state == 'ok' else finding.text}")
+            text = finding.text if "\n" in finding.text else hanging(finding.text, _INDENT)
+            say(f"{_MARKS[finding.state]} {finding.about.ljust(10)} {soft(text) if finding.state == 'ok' else text}")
     raise SystemExit(1 if any(finding.state == "wrong" for finding in found) else 0)
 
 

@@ -43,6 +43,7 @@ def new(*, name: str, parts: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
+            (folder / path).touch(0o600 if path == ".env" else 0o666)  # as the umask allows; keys are for nobody else
             (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise SetupError(f"{folder} cannot be written: {error.strerror or error}.") from None

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -14,6 +15,7 @@ import msgspec
 
 from cliffracer.errors import CliffracerError, InvalidInput, ServiceError
 
+_NARROWEST = 12  # columns below which a cell says too little
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _JSON_PARTS = re.compile(
     r'(?P<key>"(?:\\.|[^"\\])*")(?=\s*:)|(?P<text>"(?:\\.|[^"\\])*")|(?P<word>\b(?:true|false|null)\b)|(?P<number>-?\d[\d.eE+-]*)'
@@ -70,17 +72,18 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, em
     say("\n".join(fitted_table(headings, rows)))
 
 
-def fitted_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def fitted_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Sequence[int] = ()) -> list[str]:
     """Return the lines of a table that is no wider than the terminal, if it is printed on one."""
-    return table(headings, rows, room=_room())
+    return table(headings, rows, room=_room(), whole=whole)
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: int | None = None) -> list[str]:
-    """Return the lines of a table; the widest columns give way where it would be wider than ``room``."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: int | None = None, whole: Sequence[int] = ()) -> list[str]:
+    """Return the lines of a table; the widest columns give way where it would be wider than ``room``, but for those that stay ``whole``."""
     cells = [[cell if isinstance(cell, str) else _shown(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
-    while room is not None and sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > 12:
-        widths[widths.index(max(widths))] -= 1
+    giving = [at for at in range(len(widths)) if at not in whole]
+    while room is not None and sum(widths) + 2 * (len(widths) - 1) > room and max(widths[at] for at in giving) > _NARROWEST:
+        widths[max(giving, key=widths.__getitem__)] -= 1
     right = [all(_is_number(row[at]) for row in rows) for at in range(len(headings))]
     lines = [_line([soft(heading) for heading in headings], widths, right)]
     return [*lines, *(_line(row, widths, right) for row in cells)]
@@ -94,6 +97,14 @@ def width(text: str) -> int:
 def fitted(text: str, wide: int) -> str:
     """Return text that takes so many columns at most, its end cut off if need be."""
     return text if width(text) <= wide else f"{click.unstyle(text)[: wide - 1]}…"
+
+
+def hanging(text: str, indent: int) -> str:
+    """Return text that goes on under itself, behind ``indent`` columns, where a terminal is too narrow for it."""
+    room = _room()
+    if room is None or room - indent < 24:
+        return text
+    return textwrap.fill(text, room - indent, break_long_words=False, break_on_hyphens=False).replace("\n", f"\n{' ' * indent}")
 
 
 def printable(text: str) -> str:

@@ -97,8 +97,8 @@ def _grouped(found: list[Row], name: str) -> list[Row]:
 def _table(found: list[Row], name: str) -> Table:
     """Return headings and rows: of services, or of the handlers of each replica of one."""
     if not name:
-        rows = [[strong(r["name"]), r["version"], r["replicas"], r["methods"], *_figures(r)] for r in by_name(found)]
-        return ["service", "version", "replicas", "methods", *_FIGURES], rows
+        rows = [[strong(r["name"]), r["version"], r["replicas"], *_figures(r)] for r in by_name(found)]
+        return ["service", "version", "replicas", *_FIGURES], rows
     several = len(found) > 1
     rows = [
         [*([soft(r["instance"][-8:])] if several else []), soft(e["kind"]), e["name"], *_figures({**r, **e})]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import click
 
-from cliffracer.cli.output import bad, fitted, good, print_json, print_table, printable, say, soft, strong, width
+from cliffracer.cli.output import bad, fitted, fitted_table, good, print_json, printable, say, soft, strong, width
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.errors import NotFound
@@ -88,14 +88,12 @@ def _list(spans: Sequence[Span], count: int, nobody: str, *, as_json: bool) -> N
             soft(f"{datetime.fromtimestamp(found[0].began):%H:%M:%S}"),  # noqa: DTZ006 - for whoever looks, in their time
             known,
             strong(_name(_first(found))),
-            soft(_first(found).kind),
-            len(found),
             summary(found)["ms"],
             _outcome(_first(found)) or (bad("failed inside") if summary(found)["failed"] else good("ok")),
         ]
         for known, found in newest
     ]
-    print_table(["time", "id", "began with", "", "calls", "ms", ""], rows, empty=nobody)
+    say("\n".join(fitted_table(["time", "id", "began with", "ms", ""], rows, whole=(1,))) if rows else soft(nobody))
 
 
 def waterfall(spans: Sequence[Span], room: int) -> list[str]:

@@ -264,7 +264,7 @@ def test_services_tells_who_runs_and_how_it_goes(at):
     assert row["calls_per_second"] > 0
     assert {(part["kind"], part["name"]) for part in row["endpoints"]} >= {("rpc", "write"), ("event", "index")}
     assert "notes    1.2.3" in at("services").out
-    assert at("services").out.split()[:6] == ["service", "version", "replicas", "methods", "calls", "calls/s"]
+    assert at("services").out.split()[:6] == ["service", "version", "replicas", "calls", "calls/s", "errors"]
     assert "refuse" in at("services", "notes").out
     assert at("services", "nobody").out.startswith("No service nobody is running on the embedded NATS of ")
 
