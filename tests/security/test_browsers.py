@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY, attacks
+from tests.support.keys import private_pem, public_pem
 
 app, back = App("pages"), App("vault")
 app.use(Accounts(register=True, roles=("user",), cookies=True, lasts="1h"))
@@ -188,9 +188,8 @@ async def test_cookies_and_tokens_are_not_each_other() -> None:
 
 def test_who_only_verifies() -> None:
     """A service without a private key recognises cookies, and calls others on behalf of nobody."""
-    private = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
-    public = subprocess.run(["openssl", "pkey", "-pubout"], input=private, capture_output=True, text=True, check=True).stdout
-    front, behind = (Authority.of(Settings(auth_keys=text)) for text in (private, public))
+    private = private_pem()
+    front, behind = (Authority.of(Settings(auth_keys=text)) for text in (private, public_pem(private)))
     cookie = front.browsers.begin("ada", lasts=60, roles=("user",))
     known = behind.session(cookie)
     assert (known.subject, known.roles) == ("ada", ("user",))

@@ -1,7 +1,6 @@
 """Keys from settings: which signs, which still verify, and which are refused at start."""
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
@@ -11,27 +10,18 @@ from cliffracer.security.authority import tokens_of
 from cliffracer.security.tokens import RefusedToken, unverified
 from cliffracer.settings import Settings
 from tests.security.corpus import KEY, b64
-
-KINDS = {"EdDSA": "ed25519", "ES256": "EC -pkeyopt ec_paramgen_curve:P-256", "RS256": "RSA -pkeyopt rsa_keygen_bits:2048"}
-
-
-def pem(kind: str) -> str:
-    return subprocess.run(["openssl", "genpkey", "-algorithm", *kind.split()], capture_output=True, text=True, check=True).stdout
-
-
-def public(private: str) -> str:
-    return subprocess.run(["openssl", "pkey", "-pubout"], input=private, capture_output=True, text=True, check=True).stdout
+from tests.support.keys import private_pem, public_pem
 
 
 def tokens(*keys: str, **more: Any) -> Any:
     return tokens_of(Settings(auth_keys="\n".join(keys), **more))
 
 
-@pytest.mark.parametrize("alg", KINDS)
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256"])
 def test_rotation_with_overlap(alg: str) -> None:
     """The first private key signs; tokens of the one before are good while its public half is there, and not a moment longer."""
-    old, new = pem(KINDS[alg]), pem(KINDS[alg])
-    before, during, after = tokens(old), tokens(new, public(old)), tokens(new)
+    old, new = private_pem(alg), private_pem(alg)
+    before, during, after = tokens(old), tokens(new, public_pem(old)), tokens(new)
     was, now = before.issue("ada", ttl=60), during.issue("ada", ttl=60)
     assert unverified(was)[0]["kid"] != unverified(now)[0]["kid"]
     assert {unverified(token)[0]["alg"] for token in (was, now)} == {alg}
@@ -44,7 +34,7 @@ def test_rotation_with_overlap(alg: str) -> None:
 def test_moving_from_a_secret_to_keys() -> None:
     """A secret that is still set verifies what it signed; who has the private key signs by that."""
     old = tokens_of(Settings(auth_secret_key=KEY))
-    both = tokens(pem(KINDS["EdDSA"]), auth_secret_key=KEY)
+    both = tokens(private_pem(), auth_secret_key=KEY)
     assert both.verify(old.issue("ada", ttl=60))["sub"] == "ada"
     assert unverified(both.issue("ada", ttl=60))[0]["alg"] == "EdDSA"
 
@@ -59,7 +49,7 @@ def test_secrets_rotate_in_a_set() -> None:
 
 def test_claims_of_an_access_token() -> None:
     """What is issued has all that RFC 9068 asks for, and says its type."""
-    made = tokens(pem(KINDS["EdDSA"]), auth_issuer="https://id.example", auth_audience="shop").issue("ada", ttl=60)
+    made = tokens(private_pem(), auth_issuer="https://id.example", auth_audience="shop").issue("ada", ttl=60)
     header, claims = unverified(made)
     assert header["typ"] == "at+jwt"
     assert {"iss", "exp", "nbf", "aud", "sub", "client_id", "iat", "jti"} <= claims.keys()
@@ -68,8 +58,8 @@ def test_claims_of_an_access_token() -> None:
 
 def test_who_has_public_keys_only_verifies() -> None:
     """A service that need not sign is given no private key."""
-    private = pem(KINDS["EdDSA"])
-    verifier = tokens(public(private))
+    private = private_pem()
+    verifier = tokens(public_pem(private))
     assert verifier.verify(tokens(private).issue("ada", ttl=60))["sub"] == "ada"
     with pytest.raises(SetupError, match="No key signs"):
         verifier.issue("ada", ttl=60)
@@ -102,4 +92,4 @@ def test_keys_that_are_refused(keys: str) -> None:
 def test_weak_rsa_is_refused() -> None:
     """2048 bits are the least."""
     with pytest.raises(SetupError, match="1024 bits"):
-        tokens(pem("RSA -pkeyopt rsa_keygen_bits:1024"))
+        tokens(private_pem("weak RSA"))

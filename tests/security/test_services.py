@@ -1,17 +1,16 @@
 """Services that act on their own behalf, their public keys, and revocation in every process."""
 
-import subprocess
-
 import pytest
 
 from cliffracer import Access, App, Forbidden, Identity, Unauthenticated, provided, public, requires
 from cliffracer.settings import Settings
 from cliffracer.testing import running
+from tests.support.keys import private_pem
 from tests.support.waiting import eventually
 
 inner = App("ledger")
 outer = App("shop")
-PEM = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
+PEM = private_pem()
 
 
 @inner.rpc
