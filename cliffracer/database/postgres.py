@@ -13,6 +13,7 @@ from psycopg import errors, sql
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import wait_async
 
+from cliffracer.database.copying import CHUNK, until_done
 from cliffracer.database.failures import aborted, translate
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import Session, connect
@@ -86,7 +87,9 @@ class PostgresLink(Link):
             raise
         except psycopg.Error as error:
             raise translate(error, copy.table) from error
-        self._apart = None
+        finally:
+            if self._apart.done():
+                self._apart = None
         return count
 
     async def _copy_in(self, copy: Copy, rows: Iterable[Any]) -> int:
@@ -102,22 +105,37 @@ class PostgresLink(Link):
         return cursor.rowcount
 
     async def copy_out(self, statement: Statement, deadline: float | None) -> AsyncGenerator[bytes, None]:
-        """Yield what COPY TO STDOUT gives, in chunks."""
+        """Yield what COPY TO STDOUT gives, in chunks, read by a task of its own for the same reason."""
         await self._ready(deadline)
+        chunks: asyncio.Queue[bytes] = asyncio.Queue(2)
+        reading = self._apart = asyncio.create_task(self._copy_out(statement, chunks))
         try:
-            async with self.session.cursor().copy(statement.text) as source:
-                async for chunk in source:
-                    yield bytes(chunk)
+            async for chunk in until_done(chunks, reading, deadline):
+                yield chunk
+            reading.result()
         except psycopg.Error as error:
             raise translate(error) from error
+        finally:
+            if reading.done():
+                self._apart = None
+            reading.cancel()
+
+    async def _copy_out(self, statement: Statement, chunks: "asyncio.Queue[bytes]") -> int:
+        size, gathered = 0, bytearray()
+        async with self.session.cursor().copy(statement.text) as source:
+            async for chunk in source:  # one per row
+                gathered += chunk
+                if len(gathered) >= CHUNK:
+                    size += len(gathered)
+                    await chunks.put(bytes(gathered))
+                    gathered.clear()
+        await chunks.put(bytes(gathered))
+        return size + len(gathered)
 
     async def script(self, text: str, deadline: float | None) -> None:
         """Run our own statements, several at once if need be."""
         await self._ready(deadline)
-        try:
-            await self.session.execute(text.encode())
-        except psycopg.Error as error:
-            raise translate(error) from error
+        await self._plainly(text)
 
     async def listen(self, channel: str) -> AsyncGenerator[str, None]:
         """Yield the payloads of notifications on a channel, until the connection is lost; then it raises."""
@@ -151,10 +169,7 @@ class PostgresLink(Link):
         limit = monotonic() + CANCEL_WITHIN
         self.session.deadline = limit if deadline is None else min(limit, deadline)
         self._limit = -1  # a SET inside it is undone as well
-        try:
-            await self.session.execute("ROLLBACK")
-        except psycopg.Error as error:
-            raise translate(error) from error
+        await self._plainly("ROLLBACK")
 
     def undo(self, savepoint: str) -> None:
         """Undo what came after a savepoint, before the next statement is run."""
@@ -218,7 +233,7 @@ class PostgresLink(Link):
             raise InvalidInput("a value cannot be sent", errors=shown) from None
         else:
             return cursor
-        await self.session.execute("DEALLOCATE ALL")
+        await self._plainly("DEALLOCATE ALL")
         return await self._execute(statement, params, deadline, again=False)
 
     async def _ready(self, deadline: float | None) -> None:
@@ -231,7 +246,7 @@ class PostgresLink(Link):
         if self._undo is not None:
             self._limit = -1
             savepoint, self._undo = self._undo, None
-            await session.execute(f"ROLLBACK TO {savepoint}".encode())
+            await self._plainly(f"ROLLBACK TO {savepoint}")
         if deadline is None:
             wanted = 0
         else:
@@ -242,11 +257,14 @@ class PostgresLink(Link):
         if wanted == self._limit or self.broken():
             return
         self._limit = -1
+        await self._plainly(f"SET statement_timeout TO {wanted}")
+        self._limit = wanted
+
+    async def _plainly(self, text: str) -> None:
         try:
-            await session.execute(f"SET statement_timeout TO {wanted}".encode())
+            await self.session.execute(text.encode())
         except psycopg.Error as error:
             raise translate(error) from error
-        self._limit = wanted
 
     async def _finish(self) -> None:
         """See what was left unfinished to its end: cancelled in the server, if that still helps."""
@@ -256,6 +274,8 @@ class PostgresLink(Link):
             await asyncio.wait([apart], timeout=CANCEL_WITHIN)
             if not apart.done():
                 session.pgconn.finish()
+            elif not apart.cancelled():
+                apart.exception()  # it is told that somebody has seen it
         rest, session.unfinished = session.unfinished, None
         session.deadline = None
         if rest is None:

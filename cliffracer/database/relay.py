@@ -14,7 +14,7 @@ import msgspec
 
 from cliffracer.database.link import Statement
 from cliffracer.database.outbox import CHANNEL, forget
-from cliffracer.errors import DeadlineExceeded, ServiceError, Unavailable
+from cliffracer.errors import CliffracerError, DeadlineExceeded, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -59,7 +59,7 @@ class Relay:
             self._wake.clear()
             try:
                 found = await self.pass_once()
-            except ServiceError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, a relay that gave up would keep events for ever
                 if told != str(error):
                     told = str(error)
                     log.warning("the outbox cannot be published now: %s %s", error, " ".join(getattr(error, "__notes__", ())))
@@ -156,14 +156,19 @@ async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
 
 
 async def _listen(database: Any, relay: Relay) -> None:
-    async for _ in database.listen(CHANNEL):
-        relay.wake()
+    while True:
+        try:
+            async for _ in database.listen(CHANNEL):
+                relay.wake()
+        except CliffracerError as error:
+            log.warning("the outbox of others is looked at now and then only: %s", error)
+        await asyncio.sleep(5)
 
 
 async def _tidy(database: Any) -> None:
     while True:
         try:
             await forget(database)
-        except ServiceError as error:
+        except CliffracerError as error:
             log.warning("old marks could not be removed from the inbox: %s", error)
         await asyncio.sleep(3600)

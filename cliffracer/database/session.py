@@ -32,6 +32,8 @@ SET timezone TO 'UTC'; SET datestyle TO 'ISO'; SET intervalstyle TO 'postgres'; 
 """
 FINAL = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password", "SSL", "certificate", "invalid")
 """Signs in libpq's messages (there is no code) that another attempt would fail as well."""
+PASSING = ("SSL SYSCALL", "unexpectedly", "EOF detected", "is starting up", "is shutting down")
+"""Signs that it may not, whatever else the message says: a connection was cut while it was being made."""
 
 
 class RawJson(Loader):
@@ -109,7 +111,7 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
     try:
         session = await Session.connect(conninfo, autocommit=True, prepare_threshold=prepare)
     except psycopg.OperationalError as error:
-        if any(sign in str(error) for sign in FINAL):
+        if any(sign in str(error) for sign in FINAL) and not any(sign in str(error) for sign in PASSING):
             raise SetupError(f"PostgreSQL at {place_of(given)} refuses us: {_reason(error)}. Check DATABASE_URL.") from None
         raise
     for kind, loader in (("json", RawJson), ("jsonb", RawJson), ("json", RawBinaryJson), ("jsonb", RawJsonb)):

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -117,6 +118,32 @@ async def test_cut_network_ends_calls_at_their_deadlines(own):
 
             await until(works, within=20)
             await until(lambda: db.statistics()["used"] == 0, within=20)
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_cut_network_ends_copies_and_streams(own, left):
+    """What is read bit by bit ends at the call's deadline, or when it is left, and not when the network says so."""
+    async with Proxy(own.port) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        async with Database.open(url, largest=2) as db:
+            query = "select repeat('x', 1000) from generate_series(1, 100000), pg_sleep(0)"
+
+            async def read(chunks: AsyncGenerator[object, None]) -> None:
+                with calling(1.0):
+                    async for _ in chunks:
+                        proxy.blackhole()
+                        if left:
+                            break
+                    await chunks.aclose()
+
+            for chunks in (db.copy_out("copy (select repeat('x', 1000) from generate_series(1, 100000)) to stdout"), db.stream(str, query)):
+                began = time.monotonic()
+                with contextlib.suppress(DeadlineExceeded, Unavailable):
+                    await asyncio.create_task(read(chunks))
+                assert time.monotonic() - began < 4  # psycopg alone takes 6 s
+                proxy.heal()
+                await until(lambda: db.statistics()["used"] == 0, within=20)
+            assert await db.fetch_value(int, "select 1") == 1
 
 
 async def test_cancelled_transaction_in_a_cut_network_leaves_at_once(own):

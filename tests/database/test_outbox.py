@@ -150,6 +150,25 @@ async def test_order_per_key_is_the_order_of_commits(outbox):
         assert numbers == list(range(1, 31))
 
 
+async def test_relay_outlives_what_nobody_thought_of(outbox, monkeypatch):
+    """An error that has no name does not end it: events go out when it has passed."""
+    stream = Stream()
+    relay = Relay(outbox, stream.publish, every=0.01)
+    passing, trouble = relay.pass_once, [ZeroDivisionError("odd"), SetupError("odder")]
+
+    async def pass_once() -> int:
+        if trouble:
+            raise trouble.pop()
+        return await passing()
+
+    monkeypatch.setattr(relay, "pass_once", pass_once)
+    task = asyncio.create_task(relay.run())
+    await emit(outbox, "1")
+    await until(lambda: stream.events)
+    relay.stop()
+    await task
+
+
 async def test_only_one_relay_works_at_a_time(outbox):
     """While a relay is publishing, another one finds nothing to do."""
     gate = asyncio.Event()

@@ -175,6 +175,26 @@ async def test_copy_in_and_out(db):
     assert out == b"1\tx\n2\ty\n3\tz\n4\t\\N\n"
 
 
+async def test_copy_out_is_whole_and_may_be_left(db):
+    """Every byte arrives, in large chunks; one that is left early or fails costs no connection."""
+    query = "copy (select g, repeat('x', 100) from generate_series(1, 20000) g) to stdout"
+    chunks = [chunk async for chunk in db.copy_out(query)]
+    assert b"".join(chunks) == b"".join(b"%d\t%s\n" % (number, b"x" * 100) for number in range(1, 20_001))
+    assert len(chunks) < 50
+    assert [chunk async for chunk in db.copy_out("copy (select 1 where false) to stdout")] == []
+    async for _ in db.copy_out(query):
+        break
+    for wrong in ("copy nosuch to stdout", "select 1"):
+        with pytest.raises(Internal):
+            assert [chunk async for chunk in db.copy_out(wrong)]
+    async with db.transaction():
+        with pytest.raises(Internal):
+            async with db.transaction():
+                assert [chunk async for chunk in db.copy_out("copy nosuch to stdout")]
+        assert len([chunk async for chunk in db.copy_out("copy (select 1) to stdout")]) == 1
+    await until(lambda: db.statistics()["used"] == 0)
+
+
 async def test_cancelled_copy_leaves_nothing(db):
     """A COPY whose task is cancelled stores nothing and costs no connection."""
     await db.execute("create table t (a int)")

@@ -182,3 +182,24 @@ async def test_a_busy_database_is_no_reason_to_be_sent_no_work():
         free.set()
         await asyncio.gather(*holders)
         assert await reasons() == []
+
+
+async def test_a_tests_database_has_the_migrations_of_the_project(tmp_path, monkeypatch):
+    """What `migrations/` makes is there, rows that it puts in included, and so are tables that no migration makes yet; each time anew."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "migrations").mkdir()
+    text = "create table colours (name text primary key); insert into colours values ('red'); create table more (a int);"
+    (tmp_path / "migrations" / "0001_colours.sql").write_text(text)
+    app = make()
+
+    @app.rpc
+    async def colours(*, db: Database) -> list[str]:
+        found = await db.fetch(str, "select name from colours")
+        await db.execute("delete from colours")
+        return found
+
+    for _ in range(4):
+        async with running(app) as t:
+            assert await t.call("colours") == ["red"]
+            assert await t.call("count") == 0
+            await t.call("create", name="Ada", email="a@x")
