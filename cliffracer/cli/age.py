@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 _IMPORTED = time.monotonic()
+_MOST = 10.0  # seconds from the start of a process to here; what is older waited as another program, which then became us
 
 
 def age() -> float:
@@ -15,4 +16,5 @@ def age() -> float:
         found = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, ValueError, IndexError, AttributeError):
         found = -1.0
-    return found if found >= 0 else time.monotonic() - _IMPORTED
+    here = time.monotonic() - _IMPORTED
+    return found if here <= found <= here + _MOST else here

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cliffracer.cli import age
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.support.nats import free_port
 
@@ -219,3 +222,17 @@ def test_the_banner_says_what_is_served_and_where(folder):
     assert "leaders   follow\n" in printed
     assert re.search(r"try         http://127\.0\.0\.1:\d+/  in a browser\n {14}cliffracer call web\.", printed)
     assert max(len(line) for line in printed.split("Ctrl-C stops")[0].splitlines()) <= 80
+
+
+def test_being_ready_is_counted_from_the_start_of_the_process(monkeypatch):
+    """The interpreter's own start and all imports are in it; what another program did before it became this one is not."""
+    began = time.monotonic()
+    code = "import time; time.sleep(0.3); from cliffracer.cli import age; print(age.age(), time.monotonic() - age._IMPORTED)"
+    whole, ours = map(float, subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split())
+    tick = 0.02
+    assert whole <= time.monotonic() - began + tick
+    assert whole >= ours
+    if sys.platform == "linux":
+        assert whole >= ours + 0.3
+    monkeypatch.setattr(age, "_MOST", -1.0)
+    assert age.age() <= time.monotonic() - age._IMPORTED
