@@ -1,12 +1,17 @@
 """Sign-in of browsers by an issuer, opt-in: ``app.use(BrowserLogin())`` (OpenID Connect, authorization code flow with PKCE).
 
-A page sends the browser to ``GET {prefix}/login?next=/where/it/was``; it comes back with our session in a cookie. What belongs
-to one sign-in on its way (state, nonce, PKCE verifier) is in a signed cookie of that browser, so that nobody else can finish it.
+A page sends the browser to ``GET {prefix}/login?next=/where/it/was``; it comes back with our session in a cookie. Nothing is kept
+here meanwhile: the state that travels is signed and bound to a secret in a cookie of that browser, of which nonce and PKCE verifier
+are derived, so that nobody else can finish a sign-in, and several tabs can be at it at once.
 """
 
+import hmac
+import re
 import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from hmac import compare_digest
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 from loguru import logger
@@ -27,6 +32,7 @@ from cliffracer.settings import Settings
 
 LOGIN = "login+jwt"
 _COOKIE = "cliffracer_login"
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MINUTES = 600.0
 """Seconds that somebody may take at the issuer's."""
 _SHOWN = ("name", "email", "preferred_username")
@@ -91,14 +97,16 @@ def _way_in(group: Group, login_of: BrowserLogin) -> None:
     @public
     async def login(next: str = "", *, request: Request = provided, authority: Authority = provided, client: OAuth = provided) -> Response:
         """Send the browser to sign in at the issuer's; it comes back to ``next``, a path of this site."""
-        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        secret = _secret(authority, request) or secrets.token_urlsafe(32)
+        run = secrets.token_hex(16)
+        kept = {"run": run, "next": local(next, login_of.home)}
+        state = authority.tokens.issue(_bound(secret), ttl=_MINUTES, typ=LOGIN, claims=kept)
+        begun = Begun.of(secret, kept)
         place = await client.authorization_url(
-            redirect=login_of.callback(request), state=state, nonce=nonce, verifier=verifier, scope=login_of.scope
+            redirect=login_of.callback(request), state=state, nonce=begun.nonce, verifier=begun.verifier, scope=login_of.scope
         )
-        kept = {"nonce": nonce, "verifier": verifier, "next": local(next, login_of.home)}
         response = RedirectResponse(place, _SEE_OTHER)
-        text = authority.tokens.issue(state, ttl=_MINUTES, typ=LOGIN, claims=kept)
-        authority.browsers.remember(response, request.url.scheme, text, _MINUTES, _COOKIE)
+        authority.browsers.remember(response, request.url.scheme, secret, _MINUTES, _COOKIE)
         return response
 
     @group.get("/callback", status=_SEE_OTHER, tags=("oidc",))
@@ -117,16 +125,15 @@ def _way_in(group: Group, login_of: BrowserLogin) -> None:
         try:
             begun = _begun(authority, request, state)
             _check_answer(client, code, error, issuer)
-            found = await client.exchange(code, redirect=login_of.callback(request), verifier=begun["verifier"])
-            who = await _who(client, found, begun["nonce"])
+            found = await client.exchange(code, redirect=login_of.callback(request), verifier=begun.verifier)
+            who = await _who(client, found, begun.nonce)
         except RefusedToken as refused:
             logger.bind(reason=refused.reason).info("a sign-in was refused: {}", refused.reason)
             raise Unauthenticated("the sign-in failed; begin it again") from None
-        response = RedirectResponse(begun["next"], _SEE_OTHER)
+        response = RedirectResponse(begun.next, _SEE_OTHER)
         browsers, scheme = authority.browsers, request.url.scheme
         named = {name: who.claims[name] for name in _SHOWN if isinstance(who.claims.get(name), str)}
         text = browsers.begin(who.subject, lasts=login_of.lasts, roles=who.roles, permissions=who.permissions, claims=named)
-        browsers.forget(response, scheme, _COOKIE)
         browsers.remember(response, scheme, text, login_of.lasts)
         return response
 
@@ -170,15 +177,43 @@ async def _way_out(client: OAuth, back: str) -> str | None:
     return f"{place}{'&' if '?' in place else '?'}{asked}"
 
 
-def _begun(authority: Authority, request: Request, state: str) -> dict[str, Any]:
-    """Return what this browser began a sign-in with; `RefusedToken` if it began none of this state."""
-    text = authority.browsers.cookie(request.headers, request.url.scheme, _COOKIE)
-    if text is None:
+class Begun(NamedTuple):
+    """A sign-in on its way."""
+
+    nonce: str
+    verifier: str
+    next: str
+
+    @classmethod
+    def of(cls, secret: str, kept: Mapping[str, Any]) -> "Begun":
+        """Return what belongs to a state that a browser with this secret came with."""
+        nonce, verifier = (_derived(secret, f"{use} {kept['run']}") for use in ("nonce", "verifier"))
+        return cls(nonce, verifier, kept["next"])
+
+
+def _begun(authority: Authority, request: Request, state: str) -> Begun:
+    """Return what this browser began; `RefusedToken` if it began nothing of this state."""
+    secret = _secret(authority, request)
+    if secret is None:
         raise RefusedToken("a sign-in that this browser did not begin")
-    claims = authority.tokens.verify(text, typ=LOGIN)
-    if not compare_digest(claims["sub"].encode(), state.encode("utf-8", "replace")):
-        raise RefusedToken("another state")
-    return claims
+    kept = authority.tokens.verify(state, typ=LOGIN)
+    if not compare_digest(kept["sub"], _bound(secret)):
+        raise RefusedToken("another browser's state")
+    return Begun.of(secret, kept)
+
+
+def _secret(authority: Authority, request: Request) -> str | None:
+    found = authority.browsers.cookie(request.headers, request.url.scheme, _COOKIE)
+    return found if found is not None and _SECRET.fullmatch(found) else None
+
+
+def _bound(secret: str) -> str:
+    return _derived(secret, "state")
+
+
+def _derived(secret: str, use: str) -> str:
+    """Return 43 characters that only who has the secret can tell: as many as a PKCE verifier has at least (RFC 7636, 4.1)."""
+    return urlsafe_b64encode(hmac.digest(secret.encode(), use.encode(), "sha256")).rstrip(b"=").decode()
 
 
 def _check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
