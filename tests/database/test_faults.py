@@ -120,6 +120,26 @@ async def test_cut_network_ends_calls_at_their_deadlines(own):
             await until(lambda: db.statistics()["used"] == 0, within=20)
 
 
+async def test_commit_that_nobody_answered_says_that_its_outcome_is_unknown(own):
+    """The caller is told at its deadline; a commit that was sent is not taken back behind its back."""
+    async with Proxy(own.port) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+        async with Database.open(url, largest=1) as db:
+            await db.execute("create table kept (a int)")
+
+            async def store() -> None:
+                async with db.transaction():
+                    await db.execute("insert into kept values (1)")
+                    proxy.blackhole()
+
+            with calling(1.0), pytest.raises((DeadlineExceeded, Unavailable)) as caught:
+                await store()
+            assert caught.value.details["outcome"] == "unknown"
+            proxy.heal()
+            await until(lambda: db.statistics()["used"] == 0, within=20)
+            assert await db.fetch_value(int, "select count(*) from kept") == 1
+
+
 @pytest.mark.parametrize("left", [False, True])
 async def test_cut_network_ends_copies_and_streams(own, left):
     """What is read bit by bit ends at the call's deadline, or when it is left, and not when the network says so."""
