@@ -35,8 +35,8 @@ docs: .venv/.dev.stamp ## Build the documentation into site/
 	$(BIN)/python scripts/reference.py
 	$(BIN)/zensical build --strict
 
-bench: .venv/.bench.stamp ## Compare with the peers and write benchmarks/RESULTS.md; QUICK=1 for a short run
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+bench: .venv/.bench.stamp ## Compare with the peers and write benchmarks/RESULTS.md; QUICK=1 for a short run, ONLY=rpc,http_get for some tables
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 build: .venv/.dev.stamp ## Build wheel and source archive into dist/
 	$(BIN)/python -m build --no-isolation

@@ -58,7 +58,7 @@ def measure(*, quick: bool, tell: Any = print) -> Footprint:
     """Measure everything, on a nats-server of its own."""
     tell("Memory, start and import ...")
     calls = 20_000 if quick else 200_000
-    times = 3 if quick else 7
+    times = 2 if quick else 7
     with Stage() as stage:
         stage.make_stream()
         memory = [_memory(stage, label, *where, calls=calls) for label, where in SERVERS.items()]

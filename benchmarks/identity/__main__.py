@@ -95,6 +95,11 @@ async def tokens_alone(rounds: int, calls: int) -> Table:
     return await compare("A token", "by itself", works, rounds=rounds)
 
 
+async def tables(url: str, rounds: int, calls: int) -> list[Table]:
+    """Return all comparisons."""
+    return [await calls_of(url, rounds, calls), await tokens_alone(rounds, calls)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.identity")
     parser.add_argument("--rounds", type=int, default=9)
@@ -102,17 +107,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
 
-    async def measure(url: str) -> list[Table]:
-        return [await calls_of(url, given.rounds, given.calls), await tokens_alone(given.rounds, given.calls)]
-
     with TemporaryDirectory(prefix="cr-bench-") as folder, embedded.servers(nats=True, database=False, folder=Path(folder)) as servers:
-        tables = uvloop.run(measure(servers.nats_url))
+        found = uvloop.run(tables(servers.nats_url, given.rounds, given.calls))
     head = (
         "# Identity\n\nWhat a rule costs where the token was seen before, and what a token costs by itself. CPU is this process's; × is "
         f"the median over rounds of the ratio to the first row.\nPython {platform.python_version()}, {given.rounds} rounds in turns. "
         "Compare ratios, not figures.\n\n"
     )
-    text = head + "\n".join(table.text() for table in tables)
+    text = head + "\n".join(table.text() for table in found)
     print(text)
     if given.write:
         Path(__file__).with_name("RESULTS.md").write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -7,17 +7,23 @@ from pathlib import Path
 import pytest
 
 from benchmarks.charts import bars
-from benchmarks.footprint import Footprint
+from benchmarks.database.__main__ import TARGETS as DATABASE
+from benchmarks.database.paired import Row, Table
+from benchmarks.findings import Findings
 from benchmarks.identity.__main__ import calls_of
 from benchmarks.load.http import Crowd
 from benchmarks.load.nats import Connection, Requester, Responder, connect
 from benchmarks.load.result import Result
 from benchmarks.measure import Sample, Standing, middle, spread
 from benchmarks.payload import ORDER, RECEIPT, REPLY, decode_receipt, encode, receipt
-from benchmarks.report import Findings, write
+from benchmarks.report import write
 from benchmarks.suites import SUITES
 from benchmarks.targets import TARGETS
 from tests.support.nats import NatsServer, free_port
+
+
+def _table(title: str, labels: set[str]) -> Table:
+    return Table(title, "one", [Row(label, [1.0], [1.0]) for label in labels])
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +163,21 @@ def test_targets_name_contestants_that_exist() -> None:
     """Every suite has its baseline, and every target finds its rows when all of them have figures."""
     standings = {suite.key: [_standing(row.label, Sample(rate=1.0, cpu=1.0, p50=1.0)) for row in suite.contenders] for suite in SUITES}
     assert all(suite.baseline in [row.label for row in suite.contenders] for suite in SUITES)
-    unread = [target.what for target in TARGETS if "×" in target.unit and target.value(standings, Footprint()) != 1.0]
+    named: dict[str, set[str]] = {}
+    for target in DATABASE:
+        named.setdefault(target.table, set()).update({target.row, target.beside})
+    found = Findings(standings, rounds=1, tables={"database": [_table(title, labels) for title, labels in named.items()]})
+    unread = [target.what for target in TARGETS if "×" in target.unit and target.value(found) != 1.0]
     assert unread == []
+
+
+def test_a_partial_run_shows_its_own_targets_only(tmp_path: Path) -> None:
+    """What was not asked for is no gap in it, and how to measure a table alone stands beneath its title."""
+    suite = next(each for each in SUITES if each.key == "client")
+    rows = [_standing(row.label, Sample(rate=1.0, cpu=1.0)) for row in suite.contenders]
+    text = write(tmp_path, [suite], Findings({"client": rows}, rounds=1, partial=True))
+    assert "not measured" not in text
+    assert "`make bench ONLY=client` measures this alone." in text
 
 
 def test_chart_is_well_formed() -> None:
@@ -170,6 +189,9 @@ def test_chart_is_well_formed() -> None:
 async def test_what_a_rule_adds_is_measured_over_right_answers(url: str) -> None:
     """Calls with a token and without are answered by receipts, and each has its figures."""
     table = await calls_of(url, rounds=1, calls=128)
+    added = [target for target in TARGETS if target.unit == "µs CPU"]
+    assert len(added) == 2
+    assert all(target.value(Findings({}, rounds=1, tables={"identity": [table]})) is not None for target in added)
     assert [row.label for row in table.rows] == ["no rule", "@requires, HS256", "@requires, EdDSA"]
     assert all(row.cpu[0] > 0 for row in table.rows)
     assert "Added per call" in table.note

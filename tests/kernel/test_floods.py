@@ -1,0 +1,104 @@
+"""More calls than an app can do: those it cannot take are refused, not dropped, and whatever else it does goes on."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from benchmarks.load.nats import Connection, connect
+from cliffracer import App, Context
+from cliffracer.testing import running
+from tests.messaging.transport.test_floods import resident
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.both_transports
+FLOOD = 4_000
+
+
+class Crowd(Connection):
+    """A raw client that asks without waiting, and counts what it is answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: Counter[str] = Counter()
+
+    async def ask(self, subject: str, number: int, payload: bytes) -> None:
+        self.transport.write(b"SUB _INBOX.crowd.* 1\r\n")
+        for start in range(0, number, 500):
+            self.transport.write(
+                b"".join(
+                    b"PUB %b _INBOX.crowd.%d %d\r\n%b\r\n" % (subject.encode(), n, len(payload), payload) for n in range(start, start + 500)
+                )
+            )
+            await asyncio.sleep(0)
+
+    def message(self, words: list[bytes], header: bytes, payload: bytes) -> None:
+        self.answers["refused" if b"Nats-Service-Error-Code: 429" in header else "done" if payload == b"1" else "else"] += 1
+
+
+def make() -> tuple[App, asyncio.Event]:
+    app, let = App("s"), asyncio.Event()
+
+    @app.rpc(limit=10, deadline=60)
+    async def stuck(text: str) -> int:
+        await let.wait()
+        return 1
+
+    @app.rpc(limit=10)
+    async def quick(text: str) -> int:
+        return 1
+
+    @app.rpc
+    async def other(*, context: Context) -> str:
+        return "here"
+
+    @app.get("/here")
+    async def here() -> str:
+        return "here"
+
+    return app, let
+
+
+async def crowd_of(t: Any) -> Crowd:
+    crowd = Crowd()
+    await connect(t.settings.nats_url, crowd)
+    return crowd
+
+
+async def test_every_call_of_a_flood_is_answered():
+    """A handler that is busy refuses (429) what is over its limit and queue; nothing is dropped, and nothing of it stays."""
+    app, let = make()
+    async with running(app) as t:
+        handler = next(handler for _, handler in t.up.services[0].assembly.handlers if handler.name == "stuck")
+        crowd = await crowd_of(t)
+        before = resident()
+        await crowd.ask(f"{t.settings.namespace}.s.stuck", FLOOD, b'{"text":"%b"}' % (b"x" * 1000))
+        await eventually(lambda: handler.gate.refused + handler.gate.admitted == FLOOD, within=60)
+        assert resident() - before < 32  # MB
+        kept = handler.gate.admitted
+        await eventually(lambda: crowd.answers["refused"] == FLOOD - kept)
+        let.set()
+        await eventually(lambda: crowd.answers["done"] == kept)
+        assert sum(crowd.answers.values()) == FLOOD
+        assert not handler.gate.admitted
+        crowd.transport.close()
+
+
+async def test_a_burst_on_one_subject_starves_nothing_else():
+    """While it is worked off, health checks, HTTP and other methods are answered."""
+    app, _ = make()
+    async with running(app) as t:
+        crowd = await crowd_of(t)
+        asked = asyncio.create_task(crowd.ask(f"{t.settings.namespace}.s.quick", FLOOD, b'{"text":"x"}'))
+        between = 0
+        async with asyncio.timeout(60):
+            while sum(crowd.answers.values()) < FLOOD:
+                assert await t.call("other") == "here"
+                assert (await t.http.get("/here")).json() == "here"
+                assert (await t.http.get("/health/ready")).status_code == 200
+                between += sum(crowd.answers.values()) < FLOOD
+        await asked
+        assert crowd.answers["else"] == 0
+        assert between > 0
+        crowd.transport.close()
