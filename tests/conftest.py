@@ -10,6 +10,25 @@ import pytest
 
 from tests.support.leaks import Leaks
 
+TRANSPORT = os.environ.get("TEST_TRANSPORT", "fast")
+"""What tests run on that do not choose: ``make test TRANSPORT=stock`` runs all of them on the stock transport."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked ``both_transports`` on each."""
+    if metafunc.definition.get_closest_marker("both_transports") is not None:
+        metafunc.parametrize("_transport", ["fast", "stock"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything that this test connects, processes of its own included, use one of the transports."""
+    if getattr(request, "param", TRANSPORT) == "stock":
+        from cliffracer.messaging import bus
+
+        monkeypatch.setattr(bus, "FastBus", bus.StockBus)
+        monkeypatch.setenv("CLIFFRACER_NATS_TRANSPORT", "stock")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _home() -> Iterator[None]:

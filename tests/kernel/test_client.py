@@ -14,6 +14,8 @@ from cliffracer import App, InvalidInput, NotFound, Settings, SetupError, Unavai
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.both_transports
+
 app = App("shelf")
 
 

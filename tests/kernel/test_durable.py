@@ -11,6 +11,8 @@ from cliffracer import App, Bucket, KeyValue, ObjectStore, SetupError
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.both_transports
+
 
 async def test_a_timer_runs_while_the_app_does():
     """Once per cluster and in each replica, plain functions as well."""

@@ -12,6 +12,8 @@ from cliffracer.messaging.feeds import LIMIT
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.both_transports
+
 
 class Order(msgspec.Struct):
     id: int
@@ -23,10 +25,10 @@ class Fixed(msgspec.Struct, frozen=True):
     lines: tuple[str, ...] = ()
 
 
-@pytest.fixture(params=["fast", "stock"])
-async def t(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """Run an app, on each transport."""
-    async with running(App("s"), nats_transport=request.param) as t:
+@pytest.fixture
+async def t() -> AsyncIterator[Any]:
+    """Run an app."""
+    async with running(App("s")) as t:
         yield t
 
 

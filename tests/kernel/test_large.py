@@ -12,6 +12,8 @@ from cliffracer.wire.headers import Headers
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.both_transports
+
 SIZE = 3_000_000
 
 

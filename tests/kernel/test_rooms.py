@@ -16,6 +16,8 @@ from cliffracer.messaging.fanout import BEHIND, SLICE, Fanout
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.both_transports
+
 
 def make() -> App:
     app = App("chat")

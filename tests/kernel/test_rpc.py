@@ -25,6 +25,8 @@ from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.headers import Headers
 
+pytestmark = pytest.mark.both_transports
+
 
 class Item(msgspec.Struct):
     name: str

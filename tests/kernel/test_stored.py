@@ -11,6 +11,8 @@ from cliffracer import App, Conflict, Database, Event, Internal, InvalidInput, M
 from cliffracer.testing import running
 from tests.database.support import until
 
+pytestmark = pytest.mark.both_transports
+
 
 class User(Model):
     __tablename__ = "users"

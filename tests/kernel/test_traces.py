@@ -1,9 +1,13 @@
 """What every process remembers of its last calls, and how one trace is gathered from all of them."""
 
+import pytest
+
 from cliffracer import App, Conflict, Context
 from cliffracer.messaging.directory import Remembered
 from cliffracer.observability.spans import Outgoing, Spans
 from cliffracer.testing import running
+
+pytestmark = pytest.mark.both_transports
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 front, back = App("front"), App("back")

@@ -14,6 +14,8 @@ from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import Recorder, consuming, until
 
+pytestmark = pytest.mark.both_transports
+
 
 async def emit(jetstream: JetStream, subjects: Subjects, payload: bytes, event_id: str = "e1") -> bool:
     ack = await Emitter(jetstream, subjects).store("events.user.created", payload, event_headers(event_id, "user.created", "test"))

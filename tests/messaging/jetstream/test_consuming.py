@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from cliffracer.errors import InvalidInput
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters
@@ -10,6 +12,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+
+pytestmark = pytest.mark.both_transports
 
 
 async def parked(jetstream: JetStream, subjects: Subjects) -> list[Parked]:

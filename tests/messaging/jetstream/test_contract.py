@@ -7,6 +7,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.contract import EventsContract
 
+pytestmark = pytest.mark.both_transports
+
 
 class TestJetStream(EventsContract):
     """Every test of the contract, on a real server."""

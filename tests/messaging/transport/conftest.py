@@ -68,5 +68,12 @@ def settings(url: str, *, transport: str = "fast", **given: Any) -> SimpleNamesp
     """Return the NATS part of the settings."""
     names = ("user", "password", "token", "creds", "nkey", "tls_ca", "tls_cert", "tls_key")
     fields: dict[str, Any] = {f"nats_{name}": None for name in names}
-    fields |= {"nats_replicas": 1, "nats_max_message": DEFAULT, "nats_url": url, "nats_transport": transport, "wait": 2.0, "namespace": ""}
+    fields |= {
+        "nats_replicas": 1,
+        "nats_max_message": 64 * 2**20,
+        "nats_url": url,
+        "nats_transport": transport,
+        "wait": 2.0,
+        "namespace": "",
+    }
     return SimpleNamespace(**{**fields, **given})

@@ -89,6 +89,21 @@ async def test_memory_is_bounded_under_a_flood(connected: Any) -> None:
     assert peak < 24
 
 
+async def test_a_loop_that_was_blocked_has_lost_nothing(bus: Bus, server: NatsServer, log: list[str]) -> None:
+    """What came while a handler held the loop for a second waits in the kernel and in the server: all of it arrives, and is read."""
+    got: list[int] = []
+    await bus.subscribe("flood", lambda _, __, ___, payload: got.append(len(payload)))
+    await bus.flush()
+    flood = Flood(server.port, 20_000, 200)
+    flood.start()
+    time.sleep(1)  # noqa: ASYNC251 - the user's mistake that this is about
+    await asyncio.to_thread(flood.join)
+    await eventually(lambda: len(got) == 20_000)
+    assert set(got) == {200}
+    assert bus.connected
+    assert not any("lost" in line or "dropped" in line for line in log)
+
+
 def resident() -> float:
     """Return the resident memory of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
