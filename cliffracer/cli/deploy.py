@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from cliffracer import __version__
-from cliffracer.cli.kubernetes import kubernetes
+from cliffracer.cli.kubernetes import documents, kubernetes
 from cliffracer.cli.loading import configured, load_apps
 from cliffracer.cli.output import good, say
 from cliffracer.cli.plan import HTTP_PORT, Plan
@@ -23,11 +23,11 @@ jetstream { store_dir: /data, sync_interval: always }
 """
 
 
-def deploy(*, kind: str, apps: tuple[str, ...], image: str, output: str | None, keda: bool = False) -> None:
+def deploy(*, kind: str, apps: tuple[str, ...], image: str, output: str | None, keda: bool = False, as_json: bool = False) -> None:
     """Print or write the file."""
     frozen = [app.freeze() for app in load_apps(apps)]
     plan = Plan(frozen, apps or configured(), image, Settings.load(), keda=keda)
-    text = {"docker": docker, "compose": compose, "k8s": kubernetes}[kind](plan)
+    text = _as_json(kind, plan) if as_json else {"docker": docker, "compose": compose, "k8s": kubernetes}[kind](plan)
     if output is None:
         say(text.rstrip())
         return
@@ -38,6 +38,12 @@ def deploy(*, kind: str, apps: tuple[str, ...], image: str, output: str | None, 
     say(f"{good('written')} {output}", err=True)
 
 
+def _as_json(kind: str, plan: Plan) -> str:
+    """Return the same as JSON: what `docker compose` and `kubectl` take as well."""
+    found = composed(plan) if kind == "compose" else {"apiVersion": "v1", "kind": "List", "items": documents(plan)}
+    return json.dumps(found, indent=2) + "\n"
+
+
 def docker(plan: Plan) -> str:
     """Return a Dockerfile."""
     template = (importlib.resources.files("cliffracer.cli") / "templates" / "Dockerfile.txt").read_text(encoding="utf-8")
@@ -46,7 +52,13 @@ def docker(plan: Plan) -> str:
 
 
 def compose(plan: Plan) -> str:
-    """Return a compose file: the app, NATS with JetStream on a volume, and PostgreSQL if it is used."""
+    """Return a compose file."""
+    migrate = f"# Before a new version: docker compose run --rm {plan.name} cliffracer db apply\n" if plan.database else ""
+    return migrate + "\n".join(yaml(composed(plan))) + "\n"
+
+
+def composed(plan: Plan) -> dict[str, Any]:
+    """Return a compose file as a value: the app, NATS with JetStream on a volume, and PostgreSQL if it is used."""
     environment = {"CLIFFRACER_ENV": "production", **plan.config, "NATS_URL": "nats://nats:4222"}
     environment |= {name: f"${{{name}:?set it in .env}}" for name in plan.secrets if name not in {"NATS_URL", "DATABASE_URL"}}
     waits = {"nats": {"condition": "service_started"}}
@@ -76,6 +88,4 @@ def compose(plan: Plan) -> str:
             "healthcheck": {"test": ["CMD", "pg_isready", "-U", "postgres"], "interval": "2s", "retries": 30},
             "restart": "unless-stopped",
         }
-    migrate = f"# Before a new version: docker compose run --rm {plan.name} cliffracer db apply\n" if plan.database else ""
-    configs = {"nats": {"content": _NATS}}
-    return migrate + "\n".join(yaml({"services": services, "configs": configs, "volumes": volumes})) + "\n"
+    return {"services": services, "configs": {"nats": {"content": _NATS}}, "volumes": volumes}

@@ -9,7 +9,7 @@ from string import Template
 import click
 
 from cliffracer import __version__
-from cliffracer.cli.output import good, say, soft, strong
+from cliffracer.cli.output import good, print_json, say, soft, strong
 from cliffracer.errors import SetupError
 
 KINDS = {"": "plain", "db": "db", "auth": "auth", "auth,db": "db_auth"}
@@ -31,7 +31,7 @@ _SHARED = {
 }
 
 
-def new(*, name: str, parts: str) -> None:
+def new(*, name: str, parts: str, as_json: bool = False) -> None:
     """Write the files into a folder that must not be there yet, or be empty."""
     folder = Path(name)
     if not _NAME.fullmatch(folder.name):
@@ -47,6 +47,9 @@ def new(*, name: str, parts: str) -> None:
             (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise SetupError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    if as_json:
+        print_json({"made": str(folder), "service": _service(folder.name), "files": sorted(files)})
+        return
     say(f"{good('made')} {strong(str(folder))}  {soft(' '.join(sorted(files)))}\n")
     say(f"  cd {folder}\n  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
     say(f"  cliffracer call {_service(folder.name)}.{_EXAMPLES[kind]}\n  pytest")

@@ -58,14 +58,20 @@ def reset(*, yes: bool, as_json: bool) -> None:
     print_json({"reset": True}) if as_json else say(good("forgotten"))
 
 
-def logs(*, kind: str | None, lines: int) -> None:
+def logs(*, kind: str | None, lines: int, as_json: bool) -> None:
     """Print the ends of the logs."""
-    for found in embedded.status():
-        if kind not in (None, found.kind):
-            continue
-        for log in found.logs:
-            say(soft(f"--- {_shown((log,))}"))
-            say("\n".join(map(printable, log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])))
+    ends = {
+        log: log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        for found in embedded.status()
+        if kind in (None, found.kind)
+        for log in found.logs
+    }
+    if as_json:
+        print_json([{"log": str(log), "lines": end} for log, end in ends.items()])
+        return
+    for log, end in ends.items():
+        say(soft(f"--- {_shown((log,))}"))
+        say("\n".join(map(printable, end)))
 
 
 def _masked(url: str | None) -> str:

@@ -1,5 +1,6 @@
 """How every command behaves: quick and readable help, colours on terminals only, quiet ends, exit codes."""
 
+import json
 import resource
 import signal
 import subprocess
@@ -175,8 +176,6 @@ def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):
 @pytest.mark.parametrize("command", [("routes", "quiet:app"), ("services",), ("config",), ("dead", "ls"), ("servers", "status")])
 def test_json_is_json(folder, command):
     """Everything that lists has --json."""
-    import json
-
     done = cliffracer(*command, "--json", cwd=folder, CLIFFRACER_NAMESPACE=f"json{free_port()}")
     assert done.code == 0
     assert isinstance(json.loads(done.out), list)
@@ -195,5 +194,6 @@ def test_the_servers_of_a_folder(folder):
     assert cliffracer("servers", "stop", cwd=folder, **home).out == "stopped\n"
     assert "stopped" in cliffracer("servers", "status", cwd=folder, **home).out
     assert "nats" in cliffracer("servers", "logs", cwd=folder, **home).out
+    assert json.loads(cliffracer("servers", "logs", "nats", "--json", cwd=folder, **home).out)[0]["lines"]
     assert cliffracer("servers", "reset", cwd=folder, stdin="n\n", **home).code == 130
     assert cliffracer("servers", "reset", "--yes", cwd=folder, **home).out == "forgotten\n"

@@ -343,7 +343,9 @@ def test_settings_secrets_and_calls_go_along(tmp_path):
     assert found["NetworkPolicy"]["metadata"]["annotations"] == {"cliffracer/calls": "payments.charge"}
     assert [rule["ports"][0]["port"] for rule in found["NetworkPolicy"]["spec"]["egress"]] == [53, 4222]
     assert not any(word in text for word in ("hunter2", "only-for-development", "127.0.0.1", "1234"))
-    composed = yaml.safe_load(cliffracer("deploy", "compose", cwd=tmp_path).out)["services"]["guarded"]["environment"]
+    listed = json.loads(cliffracer("deploy", "k8s", "--json", cwd=tmp_path).out)
+    assert [one["kind"] for one in listed["items"]] == list(found)
+    composed = json.loads(cliffracer("deploy", "compose", "--json", cwd=tmp_path).out)["services"]["guarded"]["environment"]
     assert composed["AUTH_SECRET_KEY"] == "${AUTH_SECRET_KEY:?set it in .env}"
     assert composed["CLIFFRACER_NAMESPACE"] == "shop"
 

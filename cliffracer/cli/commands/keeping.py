@@ -45,6 +45,7 @@ def servers_reset(**given: Any) -> None:
 @servers.command("logs", short_help="Print the end of their logs.")
 @click.argument("kind", type=click.Choice(["nats", "postgres"]), required=False)
 @click.option("--lines", "-n", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="So many of each.")
+@json_option
 def servers_logs(**given: Any) -> None:
     """Print the end of the servers' logs."""
     do("servers:logs", **given)

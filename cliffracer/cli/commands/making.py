@@ -4,12 +4,13 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do
+from cliffracer.cli.commands import completed, do, json_option
 
 
 @click.command(short_help="Make a folder with a service, its test and its Dockerfile.")
 @click.argument("name")
 @click.option("--with", "parts", metavar="PARTS", default="", help="Also with these, comma-separated: db, auth.")
+@json_option
 def new(**given: Any) -> None:
     """Make the folder NAME with a one-file service, its test, pyproject.toml, Dockerfile, .env.example and README.md."""
     do("new:new", **given)
@@ -54,6 +55,7 @@ def deploy_docker(**given: Any) -> None:
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @_image
 @_output
+@json_option
 def deploy_compose(**given: Any) -> None:
     """Write a compose file for APPS, named as for run, with NATS and, if they use one, PostgreSQL."""
     do("deploy:deploy", kind="compose", **given)
@@ -64,6 +66,7 @@ def deploy_compose(**given: Any) -> None:
 @_image
 @click.option("--keda", is_flag=True, help="Scale by events that wait (KEDA), not by CPU.")
 @_output
+@json_option
 def deploy_k8s(**given: Any) -> None:
     """Write Kubernetes manifests for APPS, named as for run.
 
