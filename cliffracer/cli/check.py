@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft, strong
+from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract, declared
@@ -48,7 +48,7 @@ def check(*, apps: tuple[str, ...], against: str | None, as_json: bool) -> None:
     if as_json:
         print_json([finding._asdict() for finding in found])
     else:
-        known = sorted({f"{one.name} {one.version}" for one in live})
+        known = sorted({printable(f"{one.name} {one.version}") for one in live})
         say(soft(f"{', '.join(f'{one.name} {one.version}' for one in new)} against {', '.join(known) or 'nobody'} {looked_at(settings)}"))
         for finding in found:
             _print(finding)
@@ -118,8 +118,11 @@ def _events(new: Contract, live: Sequence[Contract]) -> Iterator[Finding]:
 
 
 def _read(text: str) -> dict[str, object]:
-    found: dict[str, object] = msgspec.json.decode(text)
-    return found
+    try:
+        found: object = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}  # somebody's odd schema: nothing can be told
+    return found if isinstance(found, dict) else {}
 
 
 def _told(where: str, misfit: Misfit) -> str:
@@ -130,6 +133,6 @@ def _told(where: str, misfit: Misfit) -> str:
 def _print(finding: Finding) -> None:
     word = {"breaks": "for", "look": "for", "ok": "used by"}[finding.state]
     told = f"{word} {', '.join(finding.affected)}" if finding.affected else "for nobody who was seen" if finding.problems else ""
-    say(f"{_MARKS[finding.state]} {strong(finding.what)} {soft(told)}".rstrip())
+    say(f"{_MARKS[finding.state]} {strong(printable(finding.what))} {soft(printable(told))}".rstrip())
     for problem in finding.problems:
-        say(f"       {hanging(problem, 7)}")
+        say(f"       {hanging(printable(problem), 7)}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, since
-from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, say, soft, strong
+from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.settings import Settings
@@ -38,7 +38,8 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         print_json([_public(row) for row in found])
         return
     if name and found:
-        say(f"{strong(found[0]['name'])} {found[0]['version']}  {soft(found[0]['description'])}".rstrip())
+        called, version, words = (printable(found[0][key]) for key in ("name", "version", "description"))
+        say(f"{strong(called)} {version}  {soft(words)}".rstrip())
         say()
     print_table(*_table(found, name), empty=nobody)
 
@@ -51,7 +52,7 @@ def top(*, name: str, interval: float, count: int | None, as_json: bool) -> None
         rows = sorted(_grouped(found, name), key=lambda row: (-row["calls_per_second"], row["name"]))
         return (
             ["name", "calls/s", "errors", "p50 ms", "p95 ms", "replicas"],
-            [[strong(r["name"]), r["calls_per_second"], _share(r), r["p50_ms"], r["p95_ms"], r["replicas"]] for r in rows],
+            [[strong(printable(r["name"])), r["calls_per_second"], _share(r), r["p50_ms"], r["p95_ms"], r["replicas"]] for r in rows],
         )
 
     _again(settings, name, interval, count, _teller(f"{name or 'services'} {looked_at(settings)}", shown, name, as_json=as_json))
@@ -97,15 +98,24 @@ def _grouped(found: list[Row], name: str) -> list[Row]:
 def _table(found: list[Row], name: str) -> Table:
     """Return headings and rows: of services, or of the handlers of each replica of one."""
     if not name:
-        rows = [[strong(r["name"]), r["version"], r["replicas"], *_figures(r)] for r in by_name(found)]
+        rows = [[strong(printable(r["name"])), printable(r["version"]), r["replicas"], *_figures(r)] for r in by_name(found)]
         return ["service", "version", "replicas", *_FIGURES], rows
     several = len(found) > 1
     rows = [
-        [*([soft(r["instance"][-8:])] if several else []), soft(e["kind"]), e["name"], *_figures({**r, **e})]
+        [
+            *([soft(printable(r["instance"][-8:]))] if several else []),
+            soft(printable(e["kind"])),
+            printable(e["name"]),
+            *_figures({**r, **e}),
+        ]
         for r in found
         for e in r["endpoints"]
     ]
     return [*(["replica"] if several else []), "", "handler", *_FIGURES], rows
+
+
+def _told(part: Row) -> list[str]:
+    return [soft(printable(part["kind"])), printable(part["name"])]
 
 
 def _figures(row: Row) -> list[object]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import click
+import msgspec
 
 from cliffracer.cli.output import bad, fitted, fitted_table, good, print_json, printable, say, soft, strong, width
 from cliffracer.cli.reach import looked_at, reach_settings, reached
@@ -19,6 +20,7 @@ from cliffracer.observability.spans import KEPT, RECENT, SLOW, Span, summary
 _SHORTEST = 8
 _PATIENCE = 0.2
 _BAR = 12  # columns at least
+_LATEST = 1e11  # seconds since 1970 that are a date
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -72,7 +74,15 @@ async def gathered(client: AsyncClient, wanted: str) -> tuple[list[Span], int]:
 
 async def _ask(client: AsyncClient, wanted: str) -> tuple[list[Span], int]:
     answers: list[Remembered] = await client.directory.ask("TRACE", patience=_PATIENCE, kind=Remembered, payload=wanted.encode())
-    return [span for answer in answers for span in answer.spans], len(answers)
+    return [_tame(span) for answer in answers for span in answer.spans if 0 < span.began < _LATEST and span.ms >= 0], len(answers)
+
+
+def _tame(span: Span) -> Span:
+    """Return a span whose words move no cursor: anybody on NATS may have answered."""
+    words = {
+        name: printable(getattr(span, name)) for name in ("service", "name", "kind", "trace", "id", "parent", "correlation", "outcome")
+    }
+    return msgspec.structs.replace(span, **words)
 
 
 def _list(spans: Sequence[Span], count: int, nobody: str, *, as_json: bool) -> None:

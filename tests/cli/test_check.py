@@ -1,6 +1,7 @@
 """`check`: what a change would break where it is to run, and whom."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,34 @@ SHOP = """
 
     @app.on("user.*")
     async def welcome(user: Created) -> None: ...
+"""
+
+STRANGER = r"""
+    import asyncio, json
+
+    EVIL = "evil\x1b[2J"
+    SPAN = {"service": EVIL, "name": EVIL, "kind": EVIL, "trace": "11111111" + EVIL, "id": EVIL, "parent": EVIL, "correlation": EVIL,
+            "ms": 1e308, "outcome": EVIL}
+    HEARS = [
+        {"subject": "user.>", "function": EVIL, "schema": "no json"},
+        {"subject": "user.*", "function": EVIL, "schema": '{"required": ["x"]}'},
+    ]
+    ANSWERS = {
+        "INFO": {"name": EVIL, "id": EVIL, "version": EVIL, "description": EVIL, "endpoints": [{"name": EVIL}]},
+        "STATS": {"name": EVIL, "id": EVIL, "started": "never", "endpoints": [{"name": EVIL, "num_requests": 10**15}]},
+        "TRACE": {"name": EVIL, "spans": [{**SPAN, "began": 1e300}, {**SPAN, "began": 1.7e9}, {**SPAN, "began": -1e300}]},
+        "CONTRACT": {"name": EVIL, "version": EVIL, "calls": ["users.ban", EVIL], "hears": HEARS, "emits": {EVIL: "[]"}},
+    }
+
+    async def answer(app):
+        bus, subjects = app.link().bus, app.link().subjects
+        for verb, told in ANSWERS.items():
+            for name in ("", ".users"):
+                said = json.dumps(told).encode()
+                await bus.subscribe(subjects.discovery(verb) + name, lambda _s, reply, _b, _p, said=said: bus.publish(reply, said))
+        await bus.flush()
+        print("here", flush=True)
+        await asyncio.sleep(120)
 """
 
 
@@ -147,3 +176,22 @@ def test_where_nobody_runs_nothing_can_break(at: Place) -> None:
     assert (done.code, done.out.partition(" on ")[0]) == (0, "users 1.0.0 against nobody")
     url = f"nats://127.0.0.1:{free_port()}"
     assert cliffracer("check", "users:app", "--against", url, cwd=at.folder).err.startswith(f"Error: Cannot reach NATS at {url}")
+
+
+def test_a_strangers_answers_move_no_cursor_and_end_no_command(at: Place) -> None:
+    """Anybody on NATS can answer discovery: with control characters, times that are none, schemas that are none."""
+    (at.folder / "stranger.py").write_text(textwrap.dedent(STRANGER))
+    with Background(at.folder, "shell", "users:app", "-c", "import stranger; await stranger.answer(app)", **at.env) as stranger:
+        stranger.says("here")
+        for command in (
+            ("services",),
+            ("services", "users"),
+            ("trace",),
+            ("trace", "11111111"),
+            ("check", "users:app"),
+            ("top", "-n", "1"),
+        ):
+            done = cliffracer(*command, cwd=at.folder, **at.env)
+            assert done.code in {0, 1}, command
+            assert "evil" in done.out + done.err or command == ("services", "users"), command
+            assert "\x1b[2J" not in done.out + done.err, command
