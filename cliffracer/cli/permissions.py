@@ -6,22 +6,27 @@ from pathlib import Path
 import msgspec
 
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import good, odd, print_json, print_table, say
-from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.cli.output import good, odd, print_json, print_table, say, soft
+from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.yaml import yaml
+from cliffracer.contract import Contract
 from cliffracer.errors import SetupError
 from cliffracer.permissions import nats, network, provision, sql
 from cliffracer.permissions.needs import Process, processes
 from cliffracer.settings import Settings
 
+_PATIENCE = 0.3  # seconds that the last of many replicas may take
 _POLICIES = """\
 # Who may reach whom, written by `cliffracer permissions` from what the services declare.
 # Pods of NATS and PostgreSQL are those labelled app: nats and app: postgres.
 """
 
 
-def permissions(*, apps: tuple[str, ...], form: str, together: bool, output: str | None, as_json: bool) -> None:
+def permissions(*, apps: tuple[str, ...], form: str, together: bool, seen: bool, output: str | None, as_json: bool) -> None:
     """Print or write them."""
+    if seen:
+        _print_seen(apps, as_json=as_json)
+        return
     settings = Settings.load()
     found = processes([app.freeze() for app in load_apps(apps)], settings, together=together)
     if as_json:
@@ -38,6 +43,33 @@ def permissions(*, apps: tuple[str, ...], form: str, together: bool, output: str
     except OSError as error:
         raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
     say(f"{good('written')} {output}", err=True)
+
+
+def _print_seen(apps: tuple[str, ...], *, as_json: bool) -> None:
+    """Print what the running replicas of apps were seen to call and emit, as their apps can say it."""
+    names = [app.name for app in load_apps(apps)]
+    settings = reach_settings()
+
+    async def ask() -> list[Contract]:
+        async with reached(settings) as client:
+            found: list[Contract] = await client.directory.ask("CONTRACT", patience=_PATIENCE, kind=Contract)
+            return found
+
+    live = asyncio.run(ask())
+    rows = []
+    for name in names:
+        replicas = [one for one in live if one.name == name]
+        calls = {call for one in replicas for call in one.calls if not call.endswith(".*")}  # those are of proxies: not seen yet
+        emits = {subject for one in replicas for subject in one.emits}
+        rows.append({"app": name, "replicas": len(replicas), "calls": sorted(calls), "emits": sorted(emits)})
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        if row["replicas"]:
+            say(f"App({row['app']!r}, calls={row['calls']}, emits={row['emits']})")
+        else:
+            say(soft(f"{row['app']} is not running {looked_at(settings)}"))
 
 
 def _text(form: str, found: list[Process], settings: Settings) -> str:

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from cliffracer import App, ServiceError
 from examples.shop.orders import Line, NewOrder, place_order
 
-app = App("crowd", version="1.0.0", description="buys a lot", calls=["orders.place_order"], emits=["crowd.sent"])
+app = App("crowd", version="1.0.0", description="buys a lot", calls=["orders.place_order"], emits=["crowd.sent"], follows=[])
 
 NAMES = ("Ada", "Grace", "Edith", "Alan", "Barbara", "Edsger", "Frances", "Hedy", "Katherine", "Linus", "Margaret", "Radia")
 ARTICLES = ("pen", "pen", "pen", "book", "book", "lamp", "desk")

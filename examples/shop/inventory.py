@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from cliffracer import App, Conflict, Database, Model, NotFound, Repository, Transaction, Unique
 
-app = App("inventory", version="1.0.0", description="what is in stock")
+app = App("inventory", version="1.0.0", description="what is in stock", calls=[], emits=[], follows=[])
 ASSORTMENT = {"pen": (150, 1000), "book": (1290, 500), "lamp": (4500, 300), "desk": (19900, 80)}
 
 

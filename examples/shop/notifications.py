@@ -4,7 +4,7 @@ from uuid import UUID
 
 from cliffracer import App, Event, Model, Repository
 
-app = App("notifications", version="1.0.0", description="writes to customers")
+app = App("notifications", version="1.0.0", description="writes to customers", calls=[], emits=[], follows=[])
 
 
 class OrderChanged(Event, subject="order.changed"):

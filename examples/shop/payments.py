@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from cliffracer import App, Conflict, Database, Model, Repository, Unique
 
-app = App("payments", version="1.0.0", description="charges cards")
+app = App("payments", version="1.0.0", description="charges cards", calls=[], emits=[], follows=[])
 
 
 class Charge(Model):

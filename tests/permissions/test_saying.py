@@ -1,5 +1,9 @@
 """What an app says that it does to others holds in its own process too, so that a test finds what permissions would refuse."""
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +107,18 @@ def test_bad_words(said: dict[str, Any], message: str) -> None:
     """What cannot be meant is told when the app is read."""
     with pytest.raises(SetupError, match=message):
         App("orders", **said).freeze()
+
+
+async def test_what_a_running_app_was_seen_to_do() -> None:
+    """The command prints what an app that says nothing would have to say."""
+    async with running(orders(), inventory) as t:
+        await t.call("act", what="reserve")
+        await t.call("act", what="emit")
+        command = [sys.executable, "-m", "cliffracer", "permissions", "examples.shop:orders", "examples.shop:payments", "--seen"]
+        environment = {**os.environ, "CLIFFRACER_NATS_URL": t.settings.nats_url, "CLIFFRACER_NAMESPACE": t.settings.namespace}
+        done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True, check=True)
+    assert "App('orders', calls=['inventory.reserve', 'orders.act'], emits=['order.placed'])" in done.stdout
+    assert "payments is not running" in done.stdout
 
 
 def test_groups_say_what_they_emit() -> None:

@@ -11,6 +11,7 @@ from cliffracer.cli.commands import completed, do, json_option
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @click.option("--format", "form", type=click.Choice(["nats", "sql", "k8s"]), default="nats", show_default=True, help="For which of them.")
 @click.option("--together", is_flag=True, help="For one process that runs all of them, instead of one each.")
+@click.option("--seen", is_flag=True, help="Print instead what running replicas were seen to do.")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 @json_option
 def permissions(**given: Any) -> None:
