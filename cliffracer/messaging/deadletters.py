@@ -203,7 +203,8 @@ def cause(error: BaseException) -> BaseException:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = getattr(error, "shown_as", type(error).__name__)
+    return f"{name}: {error}" if str(error) else str(name)
 
 
 def _trace(error: BaseException) -> str:

@@ -148,7 +148,9 @@ class EventEndpoint:
                 self.handler.gate.admit(None)
                 await invoke(self.handler, context, ([values[index] for index in some],))
             except Rejected as rejected:
-                failures |= {some[index]: HandlerRefused(reason) for index, reason in rejected.reasons.items() if 0 <= index < len(some)}
+                failures |= {
+                    some[index]: HandlerRefused(reason, "Rejected") for index, reason in rejected.reasons.items() if 0 <= index < len(some)
+                }
             except ServiceError as error:
                 failures |= dict.fromkeys(some, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
         if failures:
@@ -196,4 +198,9 @@ def _item_of(signature: Signature) -> Any:
 
 
 class HandlerRefused(ServiceError):
-    """A handler raised `InvalidInput` about an event whose payload was fine."""
+    """A handler raised `InvalidInput` about an event whose payload was fine, or rejected it: it is tried again."""
+
+    def __init__(self, message: str, shown_as: str = "InvalidInput") -> None:
+        super().__init__(message)
+        self.shown_as = shown_as
+        """What the handler raised, as a dead letter says it."""

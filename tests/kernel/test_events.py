@@ -6,7 +6,7 @@ import contextlib
 import msgspec
 import pytest
 
-from cliffracer import App, Context, Event, NotFound, Overloaded, Rejected, SetupError
+from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
 from cliffracer.testing import running
@@ -203,6 +203,26 @@ async def test_a_batch_handler_gets_lists_and_may_reject_some():
         await t.settled()
     assert sorted(got[0]) == [0, 1, 2, 3, 4, 5]
     assert sorted(n for batch in got[1:] for n in batch) == [1, 3, 5]
+
+
+async def test_a_dead_letter_says_what_the_handler_raised():
+    """By the user's own name of it, with its reason."""
+    app = App("s")
+
+    @app.on("n", batch=10, within=0.05, retry=[])
+    async def reject(numbers: list[int]) -> None:
+        raise Rejected(dict.fromkeys(range(len(numbers)), "odd"))
+
+    @app.on("n", retry=[])
+    async def refuse(number: int) -> None:
+        raise InvalidInput("no such number")
+
+    async with running(app) as t:
+        await app.emit("n", 1)
+        await t.settled()
+        service = t.up.services[0]
+        told = {letter.function: letter.error async for letter in service.emitter.dead.ls()}
+    assert told == {"reject": "Rejected: odd", "refuse": "InvalidInput: no such number"}
 
 
 async def test_a_feed_yields_what_comes_from_now_on():
