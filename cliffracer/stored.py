@@ -11,7 +11,7 @@ from cliffracer.app import App
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, current_transaction
-from cliffracer.database.development import prepare
+from cliffracer.database.development import Purpose, prepare, remind
 from cliffracer.database.outbox import first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
@@ -126,8 +126,10 @@ class Kept:
 async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
     """Open the pool while the block runs; outside of production bring its tables up to date first, in production never."""
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
-        if settings.env != "production":
-            await prepare(database, models_of(frozen), changing=settings.env == "development")
+        if settings.env == "production":
+            await remind(database)
+        else:
+            await prepare(database, models_of(frozen), _purpose(settings))
         keeping = Kept(database)
         health.add("database", keeping.answers)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
@@ -140,6 +142,12 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
         finally:
             for app in apps:
                 app.databases.remove(database)
+
+
+def _purpose(settings: Settings) -> Purpose:
+    if settings.env == "test":
+        return "test"
+    return "embedded" if settings.origin("database_url").place == "embedded" else "development"
 
 
 async def _answers(database: Database) -> bool:

@@ -4,35 +4,51 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cliffracer.database.difference import Plan, plan
 from cliffracer.database.link import Statement
-from cliffracer.database.migrations import FOLDER, NAME, apply, read
+from cliffracer.database.migrations import FOLDER, NAME, apply, read, status
 from cliffracer.database.model import Model
 from cliffracer.database.own import HISTORY, LOCK, turn
 from cliffracer.database.schema import create_missing, define, exists, foreign_owner_of, with_referenced
 from cliffracer.database.table import table_of
-from cliffracer.errors import ServiceError
+from cliffracer.errors import CliffracerError, ServiceError
 
 log = logging.getLogger("cliffracer.database")
 
 _TRY = Statement("SELECT pg_try_advisory_xact_lock(%s)")
 
 
-async def prepare(database: Any, models: Iterable[type[Model]], *, changing: bool, folder: Path = FOLDER) -> None:
-    """Apply pending migrations of the folder, make missing tables, and with ``changing`` bring tables up to their Models.
+Purpose = Literal["test", "embedded", "development"]
+"""Whose database it is: one test's, a developer's own, or one that others may use as well."""
 
-    Where migrations are in use, a difference is told and left to them; where another tool keeps its own, nothing of the
+
+async def prepare(database: Any, models: Iterable[type[Model]], purpose: Purpose, folder: Path = FOLDER) -> None:
+    """Apply pending migrations of the folder, make missing tables, and bring those of an embedded database up to their Models.
+
+    Elsewhere, and where migrations are in use, a difference is told; where another tool keeps its own, nothing of the
     Models is touched. A change that would lose something is never made, only told.
     """
     given = list(models)
     if is_ours(folder) and not any([await foreign_owner_of(shard) for shard in database.shards]):
         await apply(database, folder)
-    await create_missing(database, given, whoever=not changing)
-    if changing and given:
-        for shard in database.shards:
-            await _change(shard, given)
+    await create_missing(database, given, whoever=purpose == "test")
+    for shard in database.shards if given and purpose != "test" else ():
+        await _change(shard, given, allowed=purpose == "embedded")
+
+
+async def remind(database: Any, folder: Path = FOLDER) -> None:
+    """Say what is pending, where nothing is applied by itself."""
+    if not is_ours(folder):
+        return
+    try:
+        waiting = [entry.name for entry in await status(database, folder) if entry.state != "applied"]
+    except CliffracerError as error:  # such as a user that may not read the history
+        log.warning("whether migrations are pending cannot be told: %s", error)
+        return
+    if waiting:
+        log.warning("%d migrations are not applied as they are here (%s): cliffracer db status", len(waiting), ", ".join(waiting[:3]))
 
 
 def purpose_of(models: Iterable[type[Model]], folder: Path = FOLDER) -> str:
@@ -49,10 +65,10 @@ def is_ours(folder: Path) -> bool:
     return bool(names) and all(NAME.fullmatch(name) for name in names)
 
 
-async def _change(database: Any, models: list[type[Model]]) -> None:
+async def _change(database: Any, models: list[type[Model]], *, allowed: bool) -> None:
     if await foreign_owner_of(database) is not None:
         return
-    migrated = await exists(database, HISTORY)
+    allowed = allowed and not await exists(database, HISTORY)
     made = Plan()
 
     async def attempt() -> bool:
@@ -61,7 +77,7 @@ async def _change(database: Any, models: list[type[Model]]) -> None:
             ((mine,),) = await transaction.rows(_TRY, [LOCK])
             if mine:
                 made = await plan(database, models)
-                for statement in made.statements if not (migrated or made.loses) else ():
+                for statement in made.statements if allowed and not made.loses else ():
                     await transaction.run(Statement(statement))
             return bool(mine)
 
@@ -72,7 +88,7 @@ async def _change(database: Any, models: list[type[Model]]) -> None:
         return
     if not made.statements:
         return
-    if migrated or made.loses:
+    if not allowed or made.loses:
         log.warning("the Models and the tables differ; `cliffracer db plan` writes the migration. %s", " ".join(made.warnings))
     else:
         log.info("changed tables to what their Models say: %s", "; ".join(made.statements))

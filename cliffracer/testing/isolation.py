@@ -56,7 +56,7 @@ async def own_database(url: str, models: list[Any]) -> AsyncIterator[str]:
 
     async def prepared(place: str) -> None:
         async with Database.open(place, largest=1) as database:
-            await prepare(database, models, changing=False)
+            await prepare(database, models, "test")
 
     stock = _stock(url)
     mine: str = await asyncio.to_thread(stock.take, purpose_of(models), lambda place: asyncio.run(prepared(place)))

@@ -1,6 +1,7 @@
 """Migrations: planned from the models, applied once, never edited."""
 
 import asyncio
+import contextlib
 import logging
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +11,11 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Index, Model, Search, Unique, create_missing
-from cliffracer.database.development import prepare
+from cliffracer.database.development import prepare, remind
 from cliffracer.database.difference import plan, write
 from cliffracer.database.migrations import apply, read, status
 from cliffracer.database.splitting import statements
-from cliffracer.errors import SetupError
+from cliffracer.errors import Internal, SetupError
 from tests.database.models import Document, Everything, Order, User
 
 
@@ -208,29 +209,61 @@ def small(*, size: bool = False, age: bool = True, required: bool = False) -> ty
 async def test_development_changes_tables_where_nothing_is_lost(db, folder, caplog):
     """A new field has its column at the next start, a field that is gone keeps its own until somebody says so."""
     with caplog.at_level(logging.INFO):
-        await prepare(db, [small()], changing=True, folder=folder)
+        await prepare(db, [small()], "embedded", folder)
         await db.execute("insert into smalls (id, age) values (gen_random_uuid(), 5)")
-        await prepare(db, [small(size=True)], changing=True, folder=folder)
+        await prepare(db, [small(size=True)], "embedded", folder)
         assert await db.fetch_value(int, "select size from smalls") == 3
         assert 'ADD COLUMN "size"' in caplog.text
-        await prepare(db, [small(size=True, age=False)], changing=True, folder=folder)
+        await prepare(db, [small(size=True, age=False)], "embedded", folder)
         assert await db.fetch_value(int, "select age from smalls") == 5
         assert "cliffracer db plan" in caplog.text
-        await prepare(db, [small(size=True, required=True)], changing=True, folder=folder)
+        await prepare(db, [small(size=True, required=True)], "embedded", folder)
     assert "cannot be changed to what their Models say" in caplog.text
     assert "Give the field a default" in caplog.text
     assert await db.fetch_value(bool, "select to_regnamespace('cliffracer_shadow') is null")
 
 
+async def test_a_database_that_others_may_use_is_not_changed_by_a_start(db, folder, caplog):
+    """In development a difference is told where the database is not the embedded one; missing tables are made, and migrations applied."""
+    await prepare(db, [small()], "development", folder)
+    put(folder, "0001_other", "create table other (a int);")
+    before = await catalogue(db)
+    await prepare(db, [small(size=True)], "development", folder)
+    assert "`cliffracer db plan` writes the migration" in caplog.text
+    made = [row for row in await catalogue(db) if row not in before]
+    assert {name for name, *_ in made} == {"other", "cliffracer_migrations"}
+
+
+async def test_production_is_reminded_of_what_is_pending(db, folder, caplog):
+    """Nothing is applied; what is pending or was changed is said."""
+    await remind(db, folder)
+    assert caplog.text == ""
+    put(folder, "0001_other", "create table other (a int);")
+    await remind(db, folder)
+    assert "1 migrations are not applied as they are here (0001_other): cliffracer db status" in caplog.text
+    assert await catalogue(db) == []
+    await apply(db, folder)
+    caplog.clear()
+    await remind(db, folder)
+    assert caplog.text == ""
+    await db.execute("create role cliffracer_nobody nologin")
+    with contextlib.suppress(Internal):  # in the test's one transaction the refused statement undoes all
+        async with db.transaction():
+            await db.execute("set local role cliffracer_nobody")
+            await remind(db, folder)
+    assert "cannot be told" in caplog.text
+    await db.execute("drop role cliffracer_nobody")
+
+
 async def test_development_applies_migrations_at_start_and_changes_nothing_besides(db, folder, caplog):
     """What is pending is applied; what no migration does yet is told. A test's own database gets the tables anyway."""
     write(folder, await plan(db, [small()]))
-    await prepare(db, [small(size=True), User], changing=True, folder=folder)
+    await prepare(db, [small(size=True), User], "embedded", folder)
     assert [entry.state for entry in await status(db, folder)] == ["applied"]
     assert await db.fetch_value(bool, "select to_regclass('users') is null")
     assert "users" in caplog.text
     assert "the Models and the tables differ" in caplog.text
-    await prepare(db, [small(), User], changing=False, folder=folder)
+    await prepare(db, [small(), User], "test", folder)
     assert await db.fetch_value(bool, "select to_regclass('users') is not null")
 
 
@@ -245,8 +278,8 @@ async def test_another_tools_migrations_are_left_alone(db, folder, table, file):
     await db.execute("create table smalls (id uuid primary key, kept text)")
     before = await catalogue(db)
     put(folder, file, "create table dropped_by_hand (a int);")
-    for changing in (True, False):
-        await prepare(db, [small(), User], changing=changing, folder=folder)
+    for purpose in ("embedded", "development", "test"):
+        await prepare(db, [small(), User], purpose, folder)
     after = await catalogue(db)
     assert [row for row in after if not row[0].startswith("cliffracer_")] == before
     assert await db.fetch(str, f"select * from {table.split()[0]}") == ["1"]
@@ -263,7 +296,7 @@ async def test_files_that_are_not_named_as_ours_are_not_run(db, folder):
     """A folder of another tool's files stops no start, and none of them is run by itself."""
     put(folder, "0001_create.up", "create table up (a int);")
     put(folder, "0002_mine", "create table mine (a int);")
-    await prepare(db, [User], changing=True, folder=folder)
+    await prepare(db, [User], "embedded", folder)
     assert await db.fetch(str, "select table_name from information_schema.tables where table_name in ('up', 'mine')") == []
 
 
