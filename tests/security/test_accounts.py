@@ -5,11 +5,13 @@ import os
 import sys
 
 import pytest
+from argon2 import PasswordHasher
 from starlette.requests import Request
 
-from cliffracer import Accounts, App, requires
+from cliffracer import Accounts, App, Overloaded, requires
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
+from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
 
@@ -131,6 +133,32 @@ async def test_old_attempts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_whose_attempts(host: str, counted: str) -> None:
     """Who has a network of addresses is one all the same."""
     assert address_of(Request({"type": "http", "client": (host, 1)})) == counted
+
+
+async def test_hashes_of_old_parameters_are_made_anew() -> None:
+    """Who signs in with a hash of weaker parameters has one of today's afterwards, and the session goes on."""
+    async with running(app) as t:
+        await signed_in(t)
+        db = t.up.services[0].provisions._values[Sessions]._db
+        weak = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1).hash(ADA["password"])
+        await db.execute("UPDATE cliffracer_accounts SET password = %s", weak)
+        tokens = await signed_in(t)
+        assert (await db.fetch_value(str, "SELECT password FROM cliffracer_accounts")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+        assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 200
+        await signed_in(t)
+
+
+async def test_many_sign_in_at_once() -> None:
+    """Hashing waits in line in two threads, so that memory stays; a line that is too long is told to come later."""
+    passwords = Passwords()
+    try:
+        known = await passwords.hash(ADA["password"])
+        tried = await asyncio.gather(*(passwords.check("wrong password", known) for _ in range(80)), return_exceptions=True)
+    finally:
+        passwords.close()
+    assert len(passwords._threads._threads) == 2
+    assert tried.count(False) == 64
+    assert sum(isinstance(one, Overloaded) for one in tried) == 16
 
 
 async def test_changing_the_password() -> None:
