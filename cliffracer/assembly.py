@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
+from cliffracer.context import owner
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call, Deliver, Handler
@@ -103,7 +104,11 @@ class Assembly:
     async def hook(self, function: Function, signature: Signature) -> Any:
         """Run a start-up hook, shutdown hook or health check with its providers."""
         named = self.provisions.wants(signature, "hook").constants
-        return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
+        before = owner.set(self.frozen.name)
+        try:
+            return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
+        finally:
+            owner.reset(before)
 
     def _gate_of(self, record: Record, signature: Signature) -> Gate:
         if isinstance(record, Timer | Leader):

@@ -150,5 +150,7 @@ class Context:
         return f"<Context {self.kind} {self.service}.{self.handler} {self.known_id or '-'}>"
 
 
+owner: ContextVar[str] = ContextVar("cliffracer_owner", default="")
+"""The service whose hooks, and tasks that they began, run here outside any call: logs of several apps in one process tell them apart."""
 current: ContextVar[Context | None] = ContextVar("cliffracer_context", default=None)
 """The context of the call that runs in this task or thread; None outside a call."""

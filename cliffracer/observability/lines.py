@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from cliffracer.context import current
+from cliffracer.context import current, owner
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.settings import MASK, Secret
 
@@ -40,10 +40,11 @@ Clean = Callable[[str], str]
 
 
 def call_fields() -> dict[str, str]:
-    """Return what to log of the call that runs here: service, handler, correlation id, trace id; empty outside a call."""
+    """Return what to log of the call that runs here: service, handler, correlation id, trace id; outside a call the service at most."""
     context = current.get()
     if context is None:
-        return {}
+        service = owner.get()
+        return {"service": service} if service else {}
     fields = {"service": context.service, "handler": context.handler, "correlation_id": context.correlation_id}
     trace = trace_id(context.traceparent)
     if trace:
@@ -86,7 +87,8 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
     """Return the record as time, level, place, message, ``name=value``; a ``stack`` or traceback follows, a row to a line, indented."""
     call = call_fields()
     level = record["level"].name
-    place = f"{call['service']}.{call['handler']}" if call else record["name"] or ""
+    inside = "handler" in call
+    place = f"{call['service']}.{call['handler']}" if inside else ":".join(part for part in (call.get("service"), record["name"]) if part)
     parts = [
         _dim(f"{record['time']:%H:%M:%S.%f}"[:-3], colour),
         _coloured(f"{escaped(level):<8}", _COLOURS.get(level, "35"), colour),
@@ -99,7 +101,7 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
             rows += [str(_cleaned(row, clean)) for row in value]
         else:
             parts.append(f"{_dim(f'{escaped(clean(name))}=', colour)}{_word(_cleaned(value, clean))}")
-    if call:
+    if inside:
         parts.append(_dim(call["correlation_id"], colour))
     if record["exception"]:
         rows += _traceback(record["exception"], clean).rstrip("\n").split("\n")

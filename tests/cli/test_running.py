@@ -236,3 +236,43 @@ def test_being_ready_is_counted_from_the_start_of_the_process(monkeypatch):
         assert whole >= ours + 0.3
     monkeypatch.setattr(age, "_MOST", -1.0)
     assert age.age() <= time.monotonic() - age._IMPORTED
+
+
+def test_logs_of_several_apps_say_whose_they_are(tmp_path):
+    """In a call, in a hook, and in a task that a hook began: each line is headed by its service."""
+    written(
+        tmp_path,
+        both="""
+            import asyncio
+            from loguru import logger
+            from cliffracer import App
+
+            one, two = App("one"), App("two")
+            tasks = []
+
+            @one.on_startup
+            async def begin() -> None:
+                logger.warning("a hook")
+                async def later() -> None:
+                    logger.warning("a task")
+                tasks.append(asyncio.create_task(later()))
+
+            @one.rpc
+            async def ask(n: int) -> int:
+                logger.warning("a call")
+                return await one.call(answer, n=n)
+
+            @two.rpc
+            async def answer(n: int) -> int:
+                logger.warning("another call")
+                return n
+        """,
+    )
+    env = {"CLIFFRACER_NAMESPACE": f"both{free_port()}", "CLIFFRACER_LOG_FORMAT": "human"}
+    with Background(tmp_path, "run", "both:one", "both:two", **env) as run:
+        run.says("ready: one 0.1.0, two 0.1.0")
+        assert cliffracer("call", "one.ask", "1", cwd=tmp_path, **env).out == "1\n"
+        run.says("one.ask a call")
+        run.says("two.answer another call")
+        run.says("one:both a hook")
+        run.says("one:both a task")
