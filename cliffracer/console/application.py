@@ -34,6 +34,7 @@ from cliffracer.wire.codecs import encode
 from cliffracer.wire.subjects import check_name, check_pattern
 
 _EVERY = 2.0  # seconds between two looks at everybody
+_END = object()
 _DRAIN = 0.2  # seconds for an answer that is under way at the end
 _DATA = {name.decode(): value.decode() for name, value in (*protective(), NOSNIFF, NO_STORE)}
 _ALIVE = 15.0  # seconds after which a silent stream says that it is still there
@@ -48,7 +49,7 @@ class Console:
         self._read_only = read_only
         self._lookout, self._paths, self._storage = Lookout(client), Paths(client), Storage(client)
         self._acting = Acting(client, settings)
-        self._stopping = asyncio.Event()
+        self._pumps: set[asyncio.Task[None]] = set()
         self._files = {name: Asset.of(path) for name, path in NAMED.items() if path.suffix != ".html"}
         self._page = Asset.of(NAMED["console.html"])
         self._inner = Starlette(routes=self._routes(), exception_handlers={CliffracerError: _refused, Refused: _refused})
@@ -64,7 +65,8 @@ class Console:
 
     def end_streams(self) -> None:
         """End every event stream, since none ends by itself."""
-        self._stopping.set()
+        for pump in self._pumps:
+            pump.cancel()
 
     def end_calls(self) -> None:
         """Nothing here outlives its streams by much."""
@@ -194,27 +196,42 @@ class Console:
 
     # -- answers
 
-    def _stream(self, items: AsyncGenerator[Any, None] | AsyncIterator[Any]) -> Response:
+    def _stream(self, items: AsyncGenerator[Any, None]) -> Response:
         return StreamingResponse(self._events_of(items), media_type="text/event-stream", headers=_DATA)
 
-    async def _events_of(self, items: Any) -> AsyncGenerator[bytes, None]:
+    async def _events_of(self, items: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
         """Yield items as Server-Sent Events until the console stops or the browser leaves."""
-        stopped = asyncio.ensure_future(self._stopping.wait())
-        following: asyncio.Future[Any] | None = None
+        waiting: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+        pump = asyncio.create_task(_pumped(items, waiting), name="console stream")
+        self._pumps.add(pump)
+        pump.add_done_callback(self._pumps.discard)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(_ALIVE):
+                        item = await waiting.get()
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                if item is _END:
+                    return
+                yield b"data: " + encode(item) + b"\n\n"
+        finally:
+            pump.cancel()  # it tidies up in its own time: here every await ends at once, the browser being gone
+
+
+async def _pumped(items: AsyncGenerator[Any, None], waiting: asyncio.Queue[Any]) -> None:
+    """Move items into a queue, and their end, whatever it is; the browser asks again when it was none of its doing."""
+    try:
         async with aclosing(items):
-            try:
-                while not self._stopping.is_set():
-                    following = following or asyncio.ensure_future(anext(items))
-                    done, _ = await asyncio.wait({following, stopped}, timeout=_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-                    if following in done:
-                        yield b"data: " + encode(following.result()) + b"\n\n"
-                        following = None
-                    elif not done:
-                        yield b": still here\n\n"
-            finally:
-                for each in filter(None, (following, stopped)):
-                    each.cancel()
-                await asyncio.wait({stopped, *([following] if following else [])})
+            async for item in items:
+                await waiting.put(item)
+    except CliffracerError as error:
+        logger.warning("console: a stream of events ended: {}", error)
+    finally:
+        if waiting.full():
+            waiting.get_nowait()
+        waiting.put_nowait(_END)
 
 
 def _json(value: Any) -> Response:

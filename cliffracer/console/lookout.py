@@ -46,20 +46,20 @@ class Lookout:
         """Return what every replica tells of itself: timers, health, settings."""
         async with self._asking:
             if time.monotonic() - self._asked > _FRESH:
-                self._details = await self._directory.ask("DETAIL", kind=Detail, patience=_PATIENCE)
+                ours = sum(_ours(info) for info in self._infos.values())
+                self._details = await self._asked_of("DETAIL", "", Detail, _LATE, expected=ours or None)
                 self._asked = time.monotonic()
             return self._details
 
     async def service(self, name: str) -> Row:
         """Return everything about one service; `NotFound` if it does not run."""
-        asked = self._directory.ask
-        infos, stats, details = await asyncio.gather(
-            self._patiently("INFO", name, Info),
-            asked("STATS", name, patience=_PATIENCE, kind=Stats),
-            asked("DETAIL", name, patience=_PATIENCE, kind=Detail),
-        )
+        infos = await self._patiently("INFO", name, Info)
         if not infos:
             raise NotFound(f"no service {name} is running")
+        stats, details = await asyncio.gather(
+            self._asked_of("STATS", name, Stats, expected=len(infos)),
+            self._asked_of("DETAIL", name, Detail, _LATE, expected=len(infos)),
+        )
         schemas = {} if all(_has_schemas(info) for info in infos) else await self._directory.schemas(name)
         first: Info = infos[0]
         figures = {one.id: one for one in stats}
@@ -68,7 +68,7 @@ class Lookout:
             "name": name,
             "description": first.description,
             "versions": sorted({info.version for info in infos}),
-            "ours": bool((first.metadata or {}).get("cliffracer")),
+            "ours": _ours(first),
             "events": _events(first),
             "replicas": [_replica(info, figures.get(info.id, Stats()), told.get(info.id)) for info in sorted(infos, key=lambda i: i.id)],
             "methods": _methods(infos, stats, schemas),
@@ -79,15 +79,21 @@ class Lookout:
 
     async def _patiently(self, verb: str, name: str, kind: type[Any]) -> list[Any]:
         """Ask, and once more with patience if nobody answers in time; where nobody is there NATS says so at once."""
-        found = await self._directory.ask(verb, name, kind=kind, patience=_PATIENCE)
-        return found or await self._directory.ask(verb, name, kind=kind, patience=_LATE)
+        return await self._asked_of(verb, name, kind) or await self._asked_of(verb, name, kind, _LATE)
+
+    async def _asked_of(
+        self, verb: str, name: str, kind: type[Any], patience: float = _PATIENCE, *, expected: int | None = None
+    ) -> list[Any]:
+        """Ask; answers that do not say whose they are, or are somebody else's, are left out."""
+        found = await self._directory.ask(verb, name, kind=kind, patience=patience, expected=expected)
+        return [one for one in found if one.id and (one.name == name if name else one.name)]
 
     async def _learn(self, stats: list[Stats]) -> None:
         here = {one.id for one in stats}
         self._infos = {replica: info for replica, info in self._infos.items() if replica in here}
         unknown = sorted({one.name for one in stats if one.id not in self._infos})
         names = unknown if len(unknown) <= _SEVERAL else [""]
-        for found in await asyncio.gather(*(self._directory.ask("INFO", name, patience=_PATIENCE) for name in names)):
+        for found in await asyncio.gather(*(self._asked_of("INFO", name, Info) for name in names)):
             self._infos.update({info.id: info for info in found})
 
     def _rated(self, stats: list[Stats], now: float) -> list[Row]:
@@ -117,6 +123,10 @@ class Lookout:
         zeros = {"replicas": 0, "calls": 0, "errors": 0, "rate": 0.0, "failing": 0.0, "p50_ms": 0.0, "p95_ms": 0.0}
         known = {"version": info.version, "description": info.description, "methods": len(one.endpoints), "events": len(_events(info))}
         return {"name": one.name, **known, "started": "", **zeros}
+
+
+def _ours(info: Info) -> bool:
+    return bool((info.metadata or {}).get("cliffracer"))
 
 
 def _total(figures: Iterable[Figures], field: str) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ _PAUSE = 0.1  # seconds between two batches: an eye sees no more
 _SHOWN = 20_000  # characters of one event's data
 
 
-async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncIterator[dict[str, Any]]:
+async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncGenerator[dict[str, Any], None]:
     """Yield batches, ``{"events": [...], "missed": n}``; with ``ago`` those that were stored in the last seconds come first."""
     waiting: deque[dict[str, Any]] = deque()
     wake = asyncio.Event()

@@ -88,9 +88,19 @@ class Directory:
         self._looking: asyncio.Task[list[Info]] | None = None
 
     async def ask(
-        self, verb: str, name: str = "", *, patience: float = PATIENCE, kind: type[Any] = Info, payload: bytes = b""
+        self,
+        verb: str,
+        name: str = "",
+        *,
+        patience: float = PATIENCE,
+        kind: type[Any] = Info,
+        payload: bytes = b"",
+        expected: int | None = None,
     ) -> list[Any]:
-        """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds."""
+        """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds.
+
+        With as many as are ``expected`` it returns at once.
+        """
         answers: list[Any] = []
         came = asyncio.Event()
         decoder = msgspec.json.Decoder(kind)
@@ -114,8 +124,8 @@ class Directory:
                         await came.wait()
                 except TimeoutError:
                     return answers
-                if not answers:
-                    return answers  # no responders
+                if not answers or (expected is not None and len(answers) >= expected):
+                    return answers  # no responders, or all of them
             return answers
         finally:
             inbox.close()

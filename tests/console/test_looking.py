@@ -1,5 +1,6 @@
 """What the console finds out about services, asked without a browser."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,6 +85,23 @@ async def test_http_and_events_count_as_calls() -> None:
         async with _live(http) as looks:
             rows = {row["name"]: row["calls"] for row in (await anext(looks))["services"]}
         assert rows == {"front": 3, "back": 3, "quiet": 3}
+
+
+async def test_a_slow_health_check_hides_nothing() -> None:
+    """A replica whose checks take their time is waited for, and is told to be unwell when they take too long."""
+    slow = App("slow")
+
+    @slow.rpc
+    async def ping() -> str:
+        return "pong"
+
+    @slow.health_check("disk", critical=False)
+    async def disk() -> None:
+        await asyncio.sleep(1.0)
+
+    async with console(slow) as c, entered(c) as http:
+        found = (await http.get("/api/services/slow")).json()
+        assert (found["replicas"][0]["health"], [h["name"] for h in found["handlers"]]) == ([], ["ping"])
 
 
 async def test_rubbish_from_a_peer_hides_nobody() -> None:
