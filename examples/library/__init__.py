@@ -11,9 +11,8 @@ $ cliffracer call books.add title=Dune copies=1
 1
 $ cliffracer call loans.borrow book_id=1 reader=ada
 { "book": "Dune", "reader": "ada", "due": "..." }
-$ cliffracer call loans.borrow book_id=1 reader=bob 2>&1 || echo refused
+$ cliffracer call loans.borrow book_id=1 reader=bob
 Error: Conflict: no copy of Dune is left
-refused
 ```
 
 The same three files run as three processes, on one machine or many: nothing in them says where the others are.
