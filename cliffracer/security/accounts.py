@@ -145,9 +145,11 @@ def _signed_in(group: Group) -> None:
 
     @group.post("/password", tags=("accounts",))
     @requires
-    async def password(old: str, new: str, *, identity: Identity = provided, sessions: Sessions = provided) -> None:
+    async def password(
+        old: str, new: str, *, identity: Identity = provided, sessions: Sessions = provided, authority: Authority = provided
+    ) -> None:
         """Change the password; every session ends."""
-        await sessions.set_password(UUID(identity.subject), old, new)
+        await sessions.set_password(_account_of(identity, authority), old, new)
 
 
 def _reset(group: Group, app: Any) -> None:
@@ -171,6 +173,17 @@ def _register(group: Group, roles: tuple[str, ...]) -> None:
     async def register(credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided) -> Account:
         """Make an account."""
         return await sessions.register(credentials.name, credentials.password, address_of(request), roles)
+
+
+def _account_of(identity: Identity, authority: Authority) -> UUID:
+    """Return whose account it is; `Forbidden` for who is known by an issuer or a key, and has none here."""
+    try:
+        account = UUID(identity.subject)
+    except ValueError:
+        account = None
+    if account is None or identity.claims.get("iss") != authority.tokens.issuer:
+        raise Forbidden("there is no account of this identity")
+    return account
 
 
 def address_of(request: Request) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
@@ -172,6 +173,16 @@ async def test_changing_the_password() -> None:
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
         assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
         assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 200
+
+
+async def test_identities_without_an_account() -> None:
+    """Who is known by something else than an account has no password to change."""
+    async with running(app) as t:
+        body = {"old": "a password of mine", "new": "another password"}
+        for subject, status in (("a-service", 403), (str(UUID(int=7)), 401)):
+            reply = await t.http.post("/auth/password", json=body, headers={"Authorization": f"Bearer {t.token(subject)}"})
+            assert reply.status_code == status
+            assert (await t.http.post("/auth/logout", headers={"Authorization": f"Bearer {t.token(subject)}"})).status_code == 204
 
 
 async def test_changing_roles() -> None:
