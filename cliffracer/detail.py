@@ -86,16 +86,17 @@ class Scheduled(Protocol):
 
 
 async def detail(assembly: Assembly, health: Health, settings: Settings, scheduled: Sequence[Scheduled]) -> dict[str, Any]:
-    """Return the fields of `Detail`. Secrets are masked; in production no value of a setting is told, only where it comes from."""
+    """Return the fields of `Detail`. Secrets are masked; in production neither values of settings are told nor where code stands."""
+    told = settings.env != "production"
     findings = await health.findings()
     timers = zip(assembly.of(Timer), scheduled, strict=True)
     return {
         "env": settings.env,
-        "handlers": [_handler(declared, handler) for declared, handler in assembly.handlers],
+        "handlers": [_handler(declared, handler, told=told) for declared, handler in assembly.handlers],
         "timers": [_timer(record, timer.following) for (record, _, _), timer in timers],
         "health": [Checked(name=f.name, critical=f.critical, reason=f.reason) for f in findings],
         "draining": health.draining,
-        "settings": shown(settings, told=settings.env != "production"),
+        "settings": shown(settings, told=told),
     }
 
 
@@ -106,7 +107,7 @@ def shown(settings: Settings, *, told: bool = True) -> list[Shown]:
     ]
 
 
-def _handler(declared: Declared, handler: Handler) -> Handled:
+def _handler(declared: Declared, handler: Handler, *, told: bool) -> Handled:
     stats, record = handler.stats, declared.record
     code = getattr(inspect.unwrap(record.function), "__code__", None)
     return Handled(
@@ -114,7 +115,7 @@ def _handler(declared: Declared, handler: Handler) -> Handled:
         name=_name(record),
         function=record.function.__name__,
         words=(inspect.getdoc(record.function) or "").partition("\n")[0],
-        place=place_of(code) if code is not None else "",
+        place=place_of(code) if told and code is not None else "",
         streams=declared.signature is not None and declared.signature.streams,
         calls=stats.calls,
         errors=stats.errors,

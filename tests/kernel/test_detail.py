@@ -63,7 +63,7 @@ async def test_a_replica_tells_its_handlers_timers_and_health():
 
 
 async def test_settings_are_told_with_their_source_and_without_secrets():
-    """Secrets are masked; in production no value is told at all."""
+    """Secrets are masked; in production no value is told at all, nor in which file a function stands."""
     key = "k" * 16 + "0123456789abcdef!"
     async with running(app, auth_secret_key=key, auth_required=True) as t:
         found = await _asked(t)
@@ -73,4 +73,5 @@ async def test_settings_are_told_with_their_source_and_without_secrets():
     async with running(app, env="production") as t:
         found = await _asked(t)
         assert {setting.value for setting in found.settings} == {""}
+        assert {handler.place for handler in found.handlers} == {""}
         assert any(setting.origin == "argument" for setting in found.settings)

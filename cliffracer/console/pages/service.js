@@ -45,7 +45,7 @@ function methods(found, kinds, token, state) {
     const node = h("details.card.panel", {}, h("summary", {}, h("span.path.mono", {}, method.name), h("span.summary", {}, known.words ?? ""),
       method.policy && h("span.chip", { title: "who may call" }, method.policy), h(`span.figures${method.errors ? ".bad" : ""}`, {}, figures)), body);
     node.addEventListener("toggle", () => {
-      if (node.open && !body.hasChildNodes()) body.append(about(method, known), trial(found.name, method, known, token, state));
+      if (node.open && !body.hasChildNodes()) body.append(about(method, known), trial(found, method, known, token, state));
     });
     return node;
   });
@@ -58,7 +58,8 @@ function about(method, known) {
     part(known.streams ? "A stream of" : "Result", method.response), h("p.quiet", {}, "On the subject ", h("code", {}, method.subject), known.place ? [", declared in ", h("code", {}, known.place)] : ""));
 }
 
-function trial(name, method, known, token, state) {
+function trial(found, method, known, token, state) {
+  const { name } = found;
   const made = form(method.request ?? {}, method.request ?? {});
   const answer = h("div.answer");
   const go = h("button.primary", { type: "submit" }, "Call");
@@ -88,8 +89,9 @@ function trial(name, method, known, token, state) {
   };
   const copies = [copier(safely(() => called(name, method.name, given(), known.streams)), "Copy as command"), copier(safely(() => python(name, method.name, given(), known.streams)), "as Python")];
   const closed = state.about?.read_only;
+  const real = found.replicas.some((one) => one.env === "production") && !closed;
   return h("form.stack", { onsubmit: call, novalidate: true, "aria-label": `Call ${method.name}` }, h("h3", {}, "Call it"), made.node, h("div", {}, made.toggle),
-    closed ? h("p.notice", {}, "This console only reads. Copy the command to call it.") : null, h("div.row", {}, closed ? null : go, copies), answer);
+    closed ? h("p.notice", {}, "This console only reads. Copy the command to call it.") : null, real ? h("p.notice.odd", {}, "This service runs in production: what it does is real.") : null, h("div.row", {}, closed ? null : go, copies), answer);
 }
 
 function others(handlers) {
