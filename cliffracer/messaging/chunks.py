@@ -1,9 +1,11 @@
 """What a streaming handler yields, sent in numbered chunks while the caller has room for them."""
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 from cliffracer.errors import Cancelled, TooLarge
+from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import Bus, Inbox
 from cliffracer.wire.calls import MSGPACK_REPLY, PROBE_BLOCK, chunk_block, end_block
 from cliffracer.wire.codecs import encode, encode_msgpack
@@ -18,11 +20,25 @@ class Chunks:
     window by so many chunks. Without a window (a caller that asked for one reply) the items come as one array at the end.
     """
 
-    __slots__ = ("_bus", "_collected", "_credit", "_encode", "_gone", "_inbox", "_msgpack", "_opened", "_reply", "_sent", "_size")
+    __slots__ = (
+        "_bus",
+        "_collected",
+        "_credit",
+        "_encode",
+        "_fresh",
+        "_gone",
+        "_inboxes",
+        "_msgpack",
+        "_opened",
+        "_sent",
+        "_size",
+        "reply",
+    )
 
     def __init__(self, bus: Bus, reply: bytes, window: int, *, msgpack: bool) -> None:
         self._bus = bus
-        self._reply = reply
+        self.reply = reply
+        """Where the reader listens; it may name another place with each opening of the window."""
         self._msgpack = msgpack
         self._encode = encode_msgpack if msgpack else encode
         self._credit = window
@@ -31,48 +47,56 @@ class Chunks:
         self._size = 0
         self._collected: list[Any] | None = None if window and reply else []
         self._opened: asyncio.Event = asyncio.Event()
-        self._inbox: Inbox | None = bus.inbox(self._reopen) if window and reply else None
+        self._inboxes: list[Inbox] = [bus.inbox(self._reopen)] if window and reply else []
+        self._fresh = monotonic()
 
     async def deliver(self, item: Any) -> None:
         """Send one item, once the caller has room for it."""
-        if self._inbox is None:
+        if not self._inboxes:
             self._collect(item)
             return
         while self._credit <= 0 and not self._gone:
-            await self._room(self._inbox)
+            await self._room()
         if self._gone:
             raise Cancelled("the reader of this stream went away")
         self._credit -= 1
         self._sent += 1
-        self._bus.publish(self._reply, self._encode(item), chunk_block(self._sent, msgpack=self._msgpack), self._inbox.subject)
+        self._bus.publish(self.reply, self._encode(item), chunk_block(self._sent, msgpack=self._msgpack), self._window())
 
-    async def _room(self, inbox: Inbox) -> None:
+    def _window(self) -> bytes:
+        """Return where the reader opens the window: a new place now and then, as it does, too."""
+        if monotonic() - self._fresh > chunked.RENEWED:
+            self._inboxes.append(self._bus.inbox(self._reopen))
+            self._fresh = monotonic()
+        return self._inboxes[-1].subject
+
+    async def _room(self) -> None:
         """Wait until the reader opens the window; ask now and then whether there still is one: NATS tells when nobody listens."""
         self._opened.clear()
         try:
             async with asyncio.timeout(PROBE):
                 await self._opened.wait()
         except TimeoutError:
-            self._bus.publish(self._reply, b"", PROBE_BLOCK, inbox.subject)
+            self._bus.publish(self.reply, b"", PROBE_BLOCK, self._window())
 
     def finish(self) -> None:
         """Send the end: the last chunk's number, or all that was collected."""
-        if self._inbox is not None:
-            self._bus.publish(self._reply, b"", end_block(self._sent))
-        elif self._reply:
-            self._bus.publish(self._reply, self._encode(self._collected), MSGPACK_REPLY if self._msgpack else None)
+        if self._inboxes:
+            self._bus.publish(self.reply, b"", end_block(self._sent))
+        elif self.reply:
+            self._bus.publish(self.reply, self._encode(self._collected), MSGPACK_REPLY if self._msgpack else None)
 
     def close(self) -> None:
         """Forget the stream."""
-        if self._inbox is not None:
-            self._inbox.close()
+        for inbox in self._inboxes:
+            inbox.close()
 
     def _collect(self, item: Any) -> None:
         assert self._collected is not None  # there is no window
         self._size += len(self._encode(item))
         if self._size > self._bus.max_payload:
             raise TooLarge("the stream does not fit into one reply: ask for it in chunks, with the header Cliffracer-Stream: 32")
-        if self._reply:
+        if self.reply:
             self._collected.append(item)
 
     def _reopen(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
@@ -81,4 +105,6 @@ class Chunks:
             self._opened.set()
         elif payload.isdigit() and len(payload) <= 6:
             self._credit += int(payload)
+            if reply.startswith(b"_INBOX"):  # as with requests
+                self.reply = reply
             self._opened.set()

@@ -13,6 +13,7 @@ from cliffracer.context import VIA, Context, current, new_id, new_trace
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.chunked import Chunked, Message
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.emitter import Emitter
@@ -34,8 +35,6 @@ Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
 STREAM_IDLE = 60.0
 _MOST_SEEN = 1000
-RENEWED = 30.0
-"""Seconds after which whoever reads a stream says so at least: NATS may let a service answer only so long after it was asked."""
 
 
 class Connection:
@@ -118,18 +117,17 @@ class Connection:
         self._calls(service, method)
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
-        arrived: asyncio.Queue[tuple[bytes, bytes | None, bytes]] = asyncio.Queue()
-        inbox = self.bus.inbox(lambda _subject, reply, block, payload: arrived.put_nowait((reply, block, payload)))
+        chunked = Chunked(self.bus)
         block = write_call(*self.who(context), seconds, *self._identified(context), window=WINDOW)
         finished = False
-        taken, expected, decoder, renewed = 0, 1, _decoder(returns), time.monotonic()
+        taken, expected, decoder = 0, 1, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
             payload, head = await self._large.fitting(encode(arguments), block)
-            self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, inbox.subject, deadline=until)
+            self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, chunked.subject, deadline=until)
             while True:
-                reply, head, payload = await _next(arrived, until)
+                head, payload = await _next(chunked.arrived, until)
                 number, end = read_chunk(head)
                 if number < 0:
                     continue
@@ -147,13 +145,13 @@ class Connection:
                 expected += 1
                 yield decoder.decode(payload)
                 taken += 1
-                if taken >= WINDOW // 2 or time.monotonic() - renewed > RENEWED:
-                    self.bus.publish(reply, b"%d" % taken, None, inbox.subject)
-                    taken, renewed = 0, time.monotonic()
+                if taken >= WINDOW // 2 or chunked.due:
+                    chunked.reopen(taken)
+                    taken = 0
         finally:
-            inbox.close()
+            chunked.close()
             if not finished:
-                self._give_up(service, inbox.subject)
+                self._give_up(service, chunked.subject)
 
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call; a replica of the service handles it, now or when there is one."""
@@ -271,7 +269,7 @@ def _decoder(returns: Any) -> Decoder[Any]:
         return Decoder(returns)
 
 
-async def _next(arrived: asyncio.Queue[Any], until: float | None) -> Any:
+async def _next(arrived: asyncio.Queue[Message], until: float | None) -> Message:
     if not arrived.empty():
         return arrived.get_nowait()
     left = STREAM_IDLE if until is None else until - time.monotonic()

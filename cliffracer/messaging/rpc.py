@@ -172,6 +172,10 @@ class RpcEndpoint:
         try:
             await invoke(self._handler, context, arguments, None, chunks.deliver)
             chunks.finish()
+        except ServiceError as error:
+            self._fail(chunks.reply, error)
+        except Unencodable as error:
+            self._fail(chunks.reply, self._unencodable(error))
         finally:
             chunks.close()
 

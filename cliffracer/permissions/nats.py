@@ -21,8 +21,8 @@ from cliffracer.wire.subjects import inbox_prefix, named_within
 
 DEPLOY = "deploy"
 """The user without limits, who provisions."""
-_ANSWER_WITHIN = 120  # seconds in which NATS lets a request be answered; who reads a stream renews it
-_SLACK = 10
+_STREAMING = 120  # seconds in which NATS lets an end of a stream be answered; both ends name new inboxes long before
+_SLACK = 10  # seconds after its deadline in which a request may still be answered: the server keeps each in mind so long
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ def permissions_of(process: Process) -> Permissions:
         publish=sorted(writer.publish),
         subscribe=sorted(writer.subscribe),
         answers=-1 if several else 1,
-        expires=max(_ANSWER_WITHIN, *(ceil(app.longest) + _SLACK for app in process.apps)),
+        expires=max(_STREAMING if several else 1, *(ceil(app.longest) + _SLACK for app in process.apps)),
         notes=[f"{app.name}: {note}" for app in process.apps for note in app.unsaid()],
     )
 

@@ -1,5 +1,7 @@
 """Every feature that uses NATS, under permissions derived from its declaration, in a namespace: nothing is refused."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,7 +10,8 @@ import pytest
 import websockets
 from loguru import logger
 
-from cliffracer import App, Settings, connect_async
+from cliffracer import App, DeadlineExceeded, Settings, connect_async
+from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import connect
 from cliffracer.permissions.nats import configuration, permissions_of, variable
 from cliffracer.permissions.needs import Needs, processes
@@ -125,3 +128,34 @@ def test_quotes_stay_in_their_string() -> None:
         assert r'"events.a\"b\\c"' in text
         with NatsServer(text):
             pass
+
+
+@pytest.mark.parametrize("renews", [True, False])
+async def test_a_stream_outlasts_the_time_to_answer(monkeypatch: pytest.MonkeyPatch, renews: bool) -> None:
+    """NATS lets a request be answered only so long; who reads a stream renews that, or a long one would be cut off."""
+    app = App("long", calls=[], emits=[], follows=[])
+
+    @app.rpc
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(12):
+            yield number
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(chunked, "RENEWED", 0.2 if renews else 60.0)
+    (process,) = processes([app.freeze()], Settings(), together=False)
+    for user in ("long", "deploy"):
+        monkeypatch.setenv(variable(user), f"{user}-password")
+    text = configuration([permissions_of(process)]).replace('expires: "120s"', 'expires: "1s"')
+    assert '"1s"' in text
+    with NatsServer(text, jetstream=True) as server:
+        deploying = Settings(nats_url=server.url, nats_user="deploy", nats_password="deploy-password")
+        bus = await connect(deploying, name="deploy")
+        await provision(bus, [Needs(app.freeze(), deploying)])
+        await bus.close()
+        serving = deploying.changed(nats_user="long", nats_password="long-password")
+        async with running(app, serving), connect_async(settings=deploying, timeout=30 if renews else 5) as client:
+            got: list[int] = []
+            with contextlib.nullcontext() if renews else pytest.raises(DeadlineExceeded):
+                async for number in client.stream("long.numbers"):
+                    got += [number]
+    assert (got == list(range(12))) == renews
