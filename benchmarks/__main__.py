@@ -6,12 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import uvloop
+from loguru import logger
 
 from benchmarks.database.__main__ import tables as database_tables
 from benchmarks.database.paired import Table
 from benchmarks.findings import Findings
 from benchmarks.footprint import measure
 from benchmarks.identity.__main__ import tables as identity_tables
+from benchmarks.lines import tables as line_tables
 from benchmarks.processes import ROOT, Stage
 from benchmarks.profile import PROFILED, profiles
 from benchmarks.report import PAIRED, write
@@ -59,11 +61,14 @@ def main() -> None:
 def paired(key: str, rounds: int, *, quick: bool) -> list[Table]:
     """Return comparisons that run in this process."""
     print(f"{PAIRED[key].partition(':')[0]} ...")
+    if key == "lines":
+        logger.remove()
+        return uvloop.run(line_tables(rounds, 500 if quick else 2000))
     if key == "identity":
         with Stage() as stage:
             return uvloop.run(identity_tables(stage.url, rounds, 1000 if quick else 5000))
     with TemporaryDirectory(prefix="bench-") as folder, embedded.servers(database=True, folder=Path(folder)) as servers:
-        return uvloop.run(database_tables(servers.database_url, servers.nats_url, min(rounds, 5)))
+        return uvloop.run(database_tables(servers.database_url, servers.nats_url, min(rounds, 3)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from html import escape
 STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 600 } .peer { fill: #8c959f } .ours { fill: #0969da }
 @media (prefers-color-scheme: dark) { text { fill: #c9d1d9 } .peer { fill: #6e7681 } .ours { fill: #58a6ff } }"""
-LEFT, RIGHT, ROW, TOP, WIDTH = 270, 90, 26, 40, 760
+LEFT, RIGHT, ROW, TOP, WIDTH = 340, 90, 26, 40, 830
 
 
 def bars(title: str, rows: list[tuple[str, float | None]]) -> str:

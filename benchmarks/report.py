@@ -33,6 +33,7 @@ figures. Absolute figures belong to this machine and this hour: compare ratios, 
 
 ALONE = "`make bench ONLY={key}` measures this alone."
 PAIRED = {
+    "lines": "Logs: in one process, CPU and clock per operation, × the first row",
     "identity": "Identity: in one process, CPU and clock per operation, × the first row",
     "database": "Database: beside psycopg by hand on embedded PostgreSQL, in one process, CPU and clock per operation, × the first row",
 }

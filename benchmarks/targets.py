@@ -12,7 +12,7 @@ from benchmarks.suites import FEEDS, ONE_PROCESS, RAW
 Value = Callable[[Findings], float | None]
 OURS = "Cliffracer"
 ASYNC, DEF, BOTH = "Cliffracer, async def", "Cliffracer, def", "Cliffracer both ends"
-RULE = "An RPC, 64 in flight"
+LINE, RULE = "A log line of a call", "An RPC, 64 in flight"
 BARE, TASK, STARLETTE = "bare ASGI loop", "nats-py, a task per message", "Starlette + msgspec by hand"
 
 
@@ -124,6 +124,7 @@ TARGETS = [
     Target("start to ready, servers warm", 1.0, True, "s", _number("ready", OURS)),
     Target("`import cliffracer`", 120, True, "ms CPU", _number("imports", "import cliffracer")),
     Target("`cliffracer --help`", 300, True, "ms CPU", _number("imports", "cliffracer --help")),
+    Target("a log line of a call: CPU", 0.2, True, "× a loguru line", paired(LINE, "log_calls = 1", "loguru, text", "cpu")),
     *_database(),
     *(
         Target(

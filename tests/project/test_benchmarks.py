@@ -11,6 +11,7 @@ from benchmarks.database.__main__ import TARGETS as DATABASE
 from benchmarks.database.paired import Row, Table
 from benchmarks.findings import Findings
 from benchmarks.identity.__main__ import calls_of
+from benchmarks.lines import tables as line_tables
 from benchmarks.load.http import Crowd
 from benchmarks.load.nats import Connection, Requester, Responder, connect
 from benchmarks.load.result import Result
@@ -163,7 +164,7 @@ def test_targets_name_contestants_that_exist() -> None:
     """Every suite has its baseline, and every target finds its rows when all of them have figures."""
     standings = {suite.key: [_standing(row.label, Sample(rate=1.0, cpu=1.0, p50=1.0)) for row in suite.contenders] for suite in SUITES}
     assert all(suite.baseline in [row.label for row in suite.contenders] for suite in SUITES)
-    named: dict[str, set[str]] = {}
+    named = {"A log line of a call": {"log_calls = 1", "loguru, text"}}
     for target in DATABASE:
         named.setdefault(target.table, set()).update({target.row, target.beside})
     found = Findings(standings, rounds=1, tables={"database": [_table(title, labels) for title, labels in named.items()]})
@@ -184,6 +185,13 @@ def test_chart_is_well_formed() -> None:
     """The chart is XML whatever the labels hold, and shows a missing figure as one."""
     root = ET.fromstring(bars("a < b & c", [("<peer>", 2.0), ("Cliffracer", 1.0), ("gone", None)]))
     assert [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")][-1] == "failed or absent"
+
+
+async def test_a_log_line_is_measured_every_way() -> None:
+    """Each way writes its lines; that of ``log_calls`` is the cheap one."""
+    (table,) = await line_tables(rounds=1, calls=50)
+    assert [row.label for row in table.rows] == ["loguru, text", "loguru, serialised", "log_calls = 1", "log_calls = 0.01"]
+    assert all(row.cpu[0] > 0 for row in table.rows)
 
 
 async def test_what_a_rule_adds_is_measured_over_right_answers(url: str) -> None:

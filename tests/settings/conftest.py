@@ -19,3 +19,8 @@ def load(tmp_path: Path) -> Load:
         return Settings.load(folder=tmp_path, environ=environ or {}, **overrides)
 
     return loaded
+
+
+@pytest.fixture(autouse=True)
+def _transport() -> None:
+    """Leave the choice to the tests, whatever the others run on."""

@@ -77,3 +77,8 @@ def settings(url: str, *, transport: str = "fast", **given: Any) -> SimpleNamesp
         "namespace": "",
     }
     return SimpleNamespace(**{**fields, **given})
+
+
+@pytest.fixture(autouse=True)
+def _transport() -> None:
+    """Leave the choice to the tests, whatever the others run on."""
