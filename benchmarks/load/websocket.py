@@ -64,6 +64,7 @@ class Audience:
         self.size = self.count = self.wrong = self.lost = 0
         self.payload = b""
         self.everyone = asyncio.Event()
+        self.watchers: list[Watcher] = []
 
     async def gather(self, size: int) -> None:
         """Connect everyone, fifty at a time."""
@@ -74,6 +75,7 @@ class Audience:
                 await loop.create_connection(lambda watcher=watcher: watcher, "127.0.0.1", self.port)
             if not all(await asyncio.wait_for(asyncio.gather(*(watcher.open for watcher in watchers)), PATIENCE)):
                 raise ConnectionError("the server refused a WebSocket")
+            self.watchers += watchers
         self.size = size
 
     def heard(self, payload: bytes) -> None:

@@ -13,11 +13,14 @@ from typing import Any, Self
 import pytest
 
 from benchmarks.contestants.ours import app
-from benchmarks.load.nats import Requester, connect
+from benchmarks.contestants.ours_feed import app as feeds
+from benchmarks.load.nats import Connection, Requester, connect
+from benchmarks.load.websocket import Audience
 from cliffracer.testing import running
 from tests.project.places import PACKAGE
 
 CALLS = 50
+CLIENTS = 30
 
 
 class Meter:
@@ -87,3 +90,30 @@ async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, l
     instructions, tasks = await _cost(url, f"{prefix}.{method}", headers=headers)
     assert 0 < instructions <= limit
     assert tasks <= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "subject", "limit"),
+    [("/room", "order", 170), ("/frozen", "tick", 470), ("/feed", "tick", 470)],
+    ids=["room", "frozen", "generator"],
+)
+async def test_a_broadcast_costs_each_client_what_it_did(path: str, subject: str, limit: int) -> None:
+    """One more client adds no more instructions of ours than it used to, no task, and a broadcast no encoding for each of them."""
+    async with running(feeds, log_level="ERROR") as t:
+        port = int(t.url.rpartition(":")[2])
+        costs = []
+        for size in (CLIENTS, 2 * CLIENTS):
+            audience, publisher = Audience(port, path), Connection()
+            await connect(t.settings.nats_url, publisher)
+            await audience.gather(size)
+            await audience.settle(publisher, f"{t.settings.namespace}.events.{subject}")
+            with Meter() as meter:
+                result = await audience.watch(publisher, f"{t.settings.namespace}.events.{subject}", 0.0)
+            assert not result.errors, result.reason
+            costs.append((meter.instructions, meter.tasks))
+            for watcher in audience.watchers:
+                watcher.transport.close()
+            publisher.transport.close()
+    (few, tasks), (many, more_tasks) = costs
+    assert 0 < (many - few) / CLIENTS <= limit
+    assert more_tasks == tasks
