@@ -99,9 +99,9 @@ def fitted(text: str, wide: int) -> str:
     return text if width(text) <= wide else f"{click.unstyle(text)[: wide - 1]}…"
 
 
-def hanging(text: str, indent: int) -> str:
+def hanging(text: str, indent: int, *, err: bool = False) -> str:
     """Return text that goes on under itself, behind ``indent`` columns, where a terminal is too narrow for it."""
-    room = _room()
+    room = _room(sys.stderr if err else sys.stdout)
     if room is None or room - indent < 24:
         return text
     return textwrap.fill(text, room - indent, break_long_words=False, break_on_hyphens=False).replace("\n", f"\n{' ' * indent}")
@@ -117,7 +117,9 @@ def tell(error: CliffracerError, *, as_json: bool = False) -> None:
     if as_json:
         print_json({"error": described(error)})
         return
-    say(f"{click.style('Error:', fg='red', bold=True)} {message_of(error)}", err=True)
+    text = message_of(error)
+    shown = text if "\n" in text else hanging(text, len("Error: "), err=True)
+    say(f"{click.style('Error:', fg='red', bold=True)} {shown}", err=True)
 
 
 def described(error: CliffracerError) -> dict[str, Any]:
@@ -148,8 +150,8 @@ def _colour(stream: TextIO | None) -> bool | None:
     return False if os.environ.get("TERM") == "dumb" or stream is None else None
 
 
-def _room() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def _room(stream: TextIO | None = None) -> int | None:
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
 def _shown(cell: object) -> str:

@@ -29,7 +29,8 @@ def tracing(service: str, version: str) -> Any:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise
-        log.warning('%s is set, but there are no traces: Tracing needs cliffracer[otel]: pip install "cliffracer[otel]".', variable)
+        told = '%s is set, but there are no traces: Tracing needs cliffracer[otel]: pip install "cliffracer[otel]".'
+        log.warning(told, variable or "A tracer provider")
         return None
     return otel.Tracing.of(service, version)
 

@@ -117,6 +117,15 @@ def test_tables_are_as_wide_as_the_terminal_at_most_and_whole_on_pipes(folder):
     assert f"long.{name}" in cliffracer("routes", "long:app", cwd=folder).out
 
 
+def test_an_error_breaks_between_words_on_a_terminal_and_not_at_all_on_pipes(folder):
+    """So that a path or a command in it can be read; programs get one line."""
+    shown = on_terminal("run", "nomod:app", cwd=folder, columns=60, NO_COLOR="1").splitlines()
+    assert shown[0] == 'Error: No module "nomod" here. Apps I can see: quiet:app.'
+    shown = on_terminal("run", "no-such-folder/nofile.py:app", cwd=folder, columns=60, NO_COLOR="1").splitlines()
+    assert shown == ["Error: There is no file no-such-folder/nofile.py. Apps I can", "       see: quiet:app."]
+    assert cliffracer("run", "no-such-folder/nofile.py:app", cwd=folder).err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [("config",), ("routes", "quiet:app"), ("--help",)])
 def test_a_reader_that_has_seen_enough_is_no_error(folder, command):
     """`| head` ends it without a word."""
