@@ -43,13 +43,14 @@ def permissions_of(process: Process) -> Permissions:
     writer = _Writer(process)
     for app in process.apps:
         writer.app(app)
-    several = any(app.streaming or app.calls for app in process.apps)
+    streams = any(app.streaming or app.calls for app in process.apps)
+    several = streams or len(process.apps) > 1  # who asks all that there are is answered by each, over one connection
     return Permissions(
         user=process.name,
         publish=sorted(writer.publish),
         subscribe=sorted(writer.subscribe),
         answers=-1 if several else 1,
-        expires=max(_STREAMING if several else 1, *(ceil(app.longest) + _SLACK for app in process.apps)),
+        expires=max(_STREAMING if streams else 1, *(ceil(app.longest) + _SLACK for app in process.apps)),
         notes=[f"{app.name}: {note}" for app in process.apps for note in app.unsaid()],
     )
 

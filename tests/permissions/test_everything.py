@@ -159,3 +159,25 @@ async def test_a_stream_outlasts_the_time_to_answer(monkeypatch: pytest.MonkeyPa
                 async for number in client.stream("long.numbers"):
                     got += [number]
     assert (got == list(range(12))) == renews
+
+
+async def test_apps_in_one_process_all_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks what there is gets an answer of each, although NATS counts the answers of their one connection."""
+    apps = [App(f"part{number}", calls=[], emits=[], follows=[]) for number in range(3)]
+    for one in apps:
+
+        @one.rpc
+        async def nothing() -> None: ...
+
+    (process,) = processes([one.freeze() for one in apps], Settings(), together=True)
+    for user in (process.name, "deploy"):
+        monkeypatch.setenv(variable(user), f"{user}-password")
+    with NatsServer(configuration([permissions_of(process)]), jetstream=True) as server:
+        deploying = Settings(nats_url=server.url, nats_user="deploy", nats_password="deploy-password")
+        bus = await connect(deploying, name="deploy")
+        await provision(bus, [Needs(one.freeze(), deploying) for one in apps])
+        await bus.close()
+        serving = deploying.changed(nats_user=process.name, nats_password=f"{process.name}-password")
+        async with running(apps, serving), connect_async(settings=deploying) as client:
+            answers = await client.directory.ask("PING", patience=1.0)
+    assert sorted(answer.name for answer in answers) == ["part0", "part1", "part2"]
