@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -12,8 +14,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cliffracer import Accounts, App, Event, Group, SetupError
+from cliffracer import Accounts, ApiKeys, App, Event, Group, Settings, SetupError
 from cliffracer.cli.main import cli
+from cliffracer.database.own import TABLES
+from cliffracer.permissions.needs import processes
+from cliffracer.permissions.sql import grants
+from cliffracer.security import keyring
 from cliffracer.testing import running
 
 
@@ -153,3 +159,19 @@ def test_as_json_and_into_a_file(tmp_path: Any) -> None:
     assert "NATS_PASSWORD_ORDERS" in target.read_text()
     missing = CliRunner().invoke(cli, ["permissions", "examples.shop", "-o", str(tmp_path / "no" / "x")])
     assert "cannot be written" in str(missing.exception)
+
+
+def test_every_table_of_ours_is_granted() -> None:
+    """Whoever keeps accounts and API keys may use all the tables that these make, and nobody else may."""
+    members, other = App("members"), App("other")
+    members.use(Accounts())
+    members.use(ApiKeys())
+    made = [
+        name
+        for file in ("accounts.sql", "apikeys.sql")
+        for name in re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", (Path(keyring.__file__).parent / file).read_text())
+    ]
+    found = grants(processes([members.freeze(), other.freeze()], Settings(), together=False))
+    assert len(made) >= 4
+    assert [name for name in [*made, *TABLES] if f'ON "{name}" TO "members"' not in found] == []
+    assert '"other"' not in found
