@@ -48,7 +48,8 @@ async def remind(database: Any, folder: Path = FOLDER) -> None:
         log.warning("whether migrations are pending cannot be told: %s", error)
         return
     if waiting:
-        log.warning("%d migrations are not applied as they are here (%s): cliffracer db status", len(waiting), ", ".join(waiting[:3]))
+        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+        log.warning("not applied as they are here: the migrations %s%s; see cliffracer db status", ", ".join(waiting[:3]), more)
 
 
 def purpose_of(models: Iterable[type[Model]], folder: Path = FOLDER) -> str:

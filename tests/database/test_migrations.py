@@ -240,7 +240,7 @@ async def test_production_is_reminded_of_what_is_pending(db, folder, caplog):
     assert caplog.text == ""
     put(folder, "0001_other", "create table other (a int);")
     await remind(db, folder)
-    assert "1 migrations are not applied as they are here (0001_other): cliffracer db status" in caplog.text
+    assert "not applied as they are here: the migrations 0001_other; see cliffracer db status" in caplog.text
     assert await catalogue(db) == []
     await apply(db, folder)
     caplog.clear()
