@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, dataclass_transform
+from typing import Annotated, Any, ClassVar, Literal, dataclass_transform
 from uuid import UUID
 
 import msgspec
@@ -124,6 +124,10 @@ class ModelMeta(msgspec.StructMeta):
         return super().__new__(cls, name, bases, namespace, **options)
 
 
+Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time that we made, so that it has a zone: documents and typed clients may count on it."""
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
 class Model(msgspec.Struct, metaclass=ModelMeta):
     """A row: keyword-only, with a key and two timestamps of its own.
@@ -141,8 +145,8 @@ class Model(msgspec.Struct, metaclass=ModelMeta):
     """With several databases (settings: database_urls), what spreads the rows over them; None: all in the first."""
 
     id: UUID = msgspec.field(default_factory=uuid7)
-    created_at: datetime = msgspec.field(default_factory=now)
-    updated_at: datetime = msgspec.field(default_factory=now)
+    created_at: Moment = msgspec.field(default_factory=now)
+    updated_at: Moment = msgspec.field(default_factory=now)
 
 
 def tablename_of(model: type[Model]) -> str:

@@ -85,6 +85,7 @@ async def main() -> None:
         grown = await farm.grow(tree=Tree(name="twig"))
         odd = await farm.odd(given=Odd(class_="x", some_thing=3), price=Decimal("1.50"))
         await farm.sleep()
+        assert cow.created_at.tzinfo is not None
         print(found.name, found.legs, grown.branches[0].name, odd["a"].class_, odd["a"].some_thing)
 
 
