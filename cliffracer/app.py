@@ -1,7 +1,7 @@
 """The app: what a service declares, and how it calls others while it runs."""
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -130,7 +130,7 @@ class App(Scope):
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
     ) -> str: ...
-    async def emit(
+    def emit(
         self,
         subject: str | Event,
         data: Any = None,
@@ -141,7 +141,7 @@ class App(Scope):
         key: str | None = None,
         delay: float | str | timedelta | None = None,
         at: datetime | None = None,
-    ) -> str:
+    ) -> Coroutine[Any, Any, str]:
         """Emit an event and return its id; a durable one is stored when this returns (or with the transaction that is open).
 
         ``id`` suppresses duplicates, and takes a delayed one back (`cancel`); one is made if none is given. ``key`` keeps order
@@ -150,7 +150,7 @@ class App(Scope):
         made = emission(subject, data, durable=durable, id=id, key=key, delay=delay, at=at)
         if self._may.emit is not None:
             self._may.emit(made)
-        return await self.link().emit(made)
+        return self.link().emit(made)
 
     def events(self, pattern: str | type[Event], data: type[T] | Any = Any) -> AsyncGenerator[Received[T], None]:
         """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``."""

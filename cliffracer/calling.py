@@ -1,6 +1,6 @@
 """The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_literal, check_name
+
+_KEPT = 1000  # methods that a proxy remembers
 
 
 class Emission(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ def emission(
 class Link(Protocol):
     """What carries calls and events: the runtime's connection, a script's client, or the testing kit's."""
 
-    async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
+    def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Coroutine[Any, Any, Any]:
         """Return the reply of ``service.method``, converted to ``returns``; arguments are a dict by name or a list by position."""
 
     def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:
@@ -69,7 +71,7 @@ class Link(Protocol):
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Hand over a durable one-way call; return once it is stored."""
 
-    async def emit(self, emission: Emission) -> str:
+    def emit(self, emission: Emission) -> Coroutine[Any, Any, str]:
         """Send an event and return its id; durable ones return once the stream has stored them."""
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Any]:
@@ -132,16 +134,20 @@ class Service:
         self.stream = Streams(self)
         self.send = Sends(self)
 
-    def __getattr__(self, method: str) -> Callable[..., Any]:
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if method.startswith("__"):
             raise AttributeError(method)
-        return self[method]
+        call = self[method]
+        if len(self.__dict__) < _KEPT:
+            self.__dict__[method] = call  # found without us the next time
+        return call
 
-    def __getitem__(self, method: str) -> Callable[..., Any]:
+    def __getitem__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         self._check(method)
+        name, link, timeout = self._name, self._link, self._timeout
 
-        async def call(*positional: Any, **named: Any) -> Any:
-            return await self._link().call(self._name, method, arguments_of(positional, named), returns=Any, timeout=self._timeout)
+        def call(*positional: Any, **named: Any) -> Coroutine[Any, Any, Any]:
+            return link().call(name, method, arguments_of(positional, named) if positional else named, returns=Any, timeout=timeout)
 
         call.__name__ = call.__qualname__ = method
         return call

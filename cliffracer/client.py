@@ -28,7 +28,7 @@ from cliffracer.messaging.directory import Directory, Info
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.settings import Settings
-from cliffracer.wire.headers import checked_token
+from cliffracer.wire.headers import Headers, checked_token
 from cliffracer.wire.subjects import Subjects, check_pattern, inbox_prefix
 
 T = TypeVar("T")
@@ -123,8 +123,8 @@ async def _linked(url: str | None, settings: Settings | None, name: str, *, priv
         subjects = Subjects(given.namespace)
         emitter = Emitter(JetStream(bus), subjects)
 
-        async def store(emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
-            await stored_by(emitter, emission, subject, payload, headers, timeout=given.deadline)
+        def store(emission: Emission, subject: str, payload: bytes, headers: Headers) -> Awaitable[object]:
+            return stored_by(emitter, emission, subject, payload, headers, timeout=given.deadline)
 
         yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store)
 

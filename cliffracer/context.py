@@ -8,8 +8,10 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
+from cliffracer.wire.calls import read_trace
+from cliffracer.wire.headers import VIA, Headers
+
 _EMPTY: Mapping[str, str] = {}
-VIA = "Cliffracer-Via"
 _LONGEST_WAY = 32  # services: a call that has come through more goes round in a circle
 _WAY = re.compile(r"[A-Za-z0-9_-]{1,64}(?:,[A-Za-z0-9_-]{1,64}){0,31}")
 _OUTSIDE = frozenset({"http", "websocket"})
@@ -39,6 +41,12 @@ def new_trace() -> str:
     return f"00-{_prefix}{next(_numbers):016x}-{next(_spans):016x}-01"
 
 
+def new_ids() -> tuple[str, str]:
+    """Return an id and a trace at once: for a call that nobody else is behind."""
+    number = f"{next(_numbers):016x}"
+    return f"{_prefix}{number}", f"00-{_prefix}{number}-{next(_spans):016x}-01"
+
+
 class Context:
     """One call: provided to a handler that asks for `Context`, and to logs through `current`.
 
@@ -46,19 +54,20 @@ class Context:
     """
 
     __slots__ = (
+        "_headers",
+        "block",
         "deadline",
         "ended",
+        "found_id",
+        "found_trace",
         "handler",
-        "headers",
         "identity",
         "kind",
-        "known_id",
         "sent",
         "service",
         "state",
         "task",
         "token",
-        "traceparent",
     )
 
     def __init__(  # noqa: PLR0917 - transports make one per call, and keywords cost a third of it
@@ -68,21 +77,22 @@ class Context:
         kind: str = "",
         correlation_id: str | None = None,
         deadline: float | None = None,
-        headers: Mapping[str, str] = _EMPTY,
+        headers: Mapping[str, str] | None = None,
         traceparent: str | None = None,
+        block: bytes | None = None,
     ) -> None:
         self.service = service
         self.handler = handler
         self.kind = kind
         """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
-        self.known_id = correlation_id
-        """The correlation id if there is one already; `correlation_id` makes one."""
+        self.found_id = correlation_id
+        self.found_trace = traceparent
+        """What `known_id` and `traceparent` are as far as somebody has asked: see ``block``."""
         self.deadline = deadline
         """When the call must be over, by `time.monotonic`; None: never."""
-        self.headers = headers
-        """The headers that came with the message or request, names as sent; look-up ignores case."""
-        self.traceparent = traceparent
-        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on."""
+        self._headers = headers
+        self.block = block
+        """The header block of the NATS message that is handled, as it came: read when somebody asks for something in it."""
         self.sent: str | None = None
         """The trace context that went along with what this call called: this call is the parent in it; None while it called nothing."""
         self.identity: Any = None
@@ -97,11 +107,44 @@ class Context:
         """Room for middleware; None until `store` is first used."""
 
     @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that came with the message or request, names as sent; look-up ignores case."""
+        if self._headers is None:
+            self._headers = _EMPTY if self.block is None else Headers(self.block)
+        return self._headers
+
+    @property
+    def known_id(self) -> str | None:
+        """The correlation id if there is one already; `correlation_id` makes one."""
+        if self.found_id is None:
+            self._read()
+        return self.found_id
+
+    @property
     def correlation_id(self) -> str:
-        """The id that all logs and onward calls of this call carry; made when first asked for."""
-        if self.known_id is None:
-            self.known_id = new_id()
-        return self.known_id
+        """The id that all logs and onward calls of this call carry: the caller's, or made when first asked for."""
+        if self.found_id is None:
+            self._read()
+            self.found_id = self.found_id or new_id()
+        return self.found_id
+
+    @property
+    def traceparent(self) -> str | None:
+        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on."""
+        if self.found_trace is None:
+            self._read()
+        return self.found_trace
+
+    @traceparent.setter
+    def traceparent(self, value: str | None) -> None:
+        self.found_trace = value
+
+    def _read(self) -> None:
+        """Look up in a message's headers what most handlers do not ask for."""
+        if self.block is not None:
+            known, trace = read_trace(self.block)
+            self.found_id = self.found_id or known
+            self.found_trace = self.found_trace or trace
 
     def onward(self) -> str:
         """Return the W3C trace context that goes along with what this call calls; whoever is first begins the trace."""

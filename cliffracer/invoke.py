@@ -112,19 +112,13 @@ class Handler:
         correlation_id: str | None = None,
         traceparent: str | None = None,
         headers: Mapping[str, str] | None = None,
+        block: bytes | None = None,
     ) -> Context:
         """Return the context of a new call; its time is the caller's ``timeout`` or the handler's own, whichever is shorter."""
         mine = self.deadline
         seconds = mine if timeout is None or (mine is not None and mine < timeout) else timeout
-        return Context(
-            service=self.service,
-            handler=self.name,
-            kind=self.kind,
-            correlation_id=correlation_id,
-            deadline=None if seconds is None else monotonic() + seconds,
-            headers=headers if headers is not None else {},
-            traceparent=traceparent,
-        )
+        until = None if seconds is None else monotonic() + seconds
+        return Context(self.service, self.name, self.kind, correlation_id, until, headers, traceparent, block)
 
 
 async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
@@ -135,11 +129,10 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
     The call must have been admitted, and run in a task of its own: its context stays the task's.
     """
     current.set(context)
-    task = context.task = context.task or current_task()
-    gate, watch, entered, outcome, began = handler.gate, handler.watch, False, "ok", monotonic()
-    watch.running.add(context)
-    if not watch.armed:
-        watch.arm()
+    gate, entered, outcome, began = handler.gate, False, "ok", monotonic()
+    if context.task is None:  # else `Starts` has it looked after if it waits
+        context.task = current_task()
+        handler.watch.look_after(context)
     try:
         if context.ended is not None or (context.deadline is not None and context.deadline <= began):
             raise _ended(context)  # noqa: TRY301 - as every failure it is counted below
@@ -157,7 +150,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
             raise _ended(context)  # noqa: TRY301 - the same
         return result  # noqa: TRY300 - an else would read worse
     except BaseException as error:  # the one place where a user's failure becomes one of ours
-        answer = await _translate(handler, context, error, task)
+        answer = await _translate(handler, context, error)
         if not isinstance(answer, ServiceError):
             return answer
         outcome = type(answer).__name__
@@ -166,13 +159,13 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
             raise
         raise answer from error
     finally:
-        watch.running.discard(context)
         context.task = None  # or context, task and frame would hold each other
+        handler.watch.running.discard(context)
         gate.leave(seconds := monotonic() - began, entered=entered)
         handler.stats.record(seconds)
-        if context.traceparent is not None or context.known_id is not None:  # else nobody knows how to ask for it
+        if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
             note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
-            note((handler, context.traceparent, context.sent, context.known_id, began, seconds, outcome))
+            note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
         if handler.calls is not None:
             handler.calls.record(context, seconds * 1000, outcome)
 
@@ -182,13 +175,13 @@ def _ended(context: Context) -> ServiceError:
     return kind(text)
 
 
-async def _translate(handler: Handler, context: Context, error: BaseException, task: Any) -> Any:
+async def _translate(handler: Handler, context: Context, error: BaseException) -> Any:
     """Return the `ServiceError` that an exception becomes, or what the app's error mapping answers instead."""
     if context.ended is not None:
-        task.uncancel()  # the watch cancelled it once, to get here
+        context.task.uncancel()  # the watch cancelled it once, to get here
         return error if isinstance(error, ServiceError) else _ended(context)
     if isinstance(error, CancelledError):
-        if task.cancelling():
+        if context.task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
         return defect(handler, error)
     for kind in type(error).__mro__:

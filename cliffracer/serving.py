@@ -43,6 +43,7 @@ from cliffracer.observability.tracing import tracing
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
+from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 
@@ -199,7 +200,7 @@ class Service:
             if waiting:
                 yield f"{consumption.function}: {waiting} events"
 
-    async def store(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+    async def store(self, emission: Emission, subject: str, payload: bytes, headers: Headers) -> None:
         """Store a durable message in its stream, within what is left of the call's time."""
         if emission.delay is not None or emission.at is not None:
             self.emitter.check_schedules()  # now: who relays a committed outbox could tell nobody

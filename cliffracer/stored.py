@@ -53,13 +53,13 @@ class Kept:
             "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
         }
 
-    async def joined(self, emission: Emission, subject: str, payload: bytes, headers: dict[str, str]) -> bool:
+    async def joined(self, emission: Emission, subject: str, payload: bytes, headers: Mapping[str, str]) -> bool:
         """Store a durable message with the transaction that this task has open, and say whether there is one."""
         transaction = current_transaction(self.database)
         if transaction is None:
             return False
         at = time.time() + emission.delay if emission.delay is not None else emission.at
-        named = headers if at is None else {**headers, DUE: repr(at)}
+        named = dict(headers) if at is None else {**headers, DUE: repr(at)}
         await transaction.emit(subject, payload, named, headers[MESSAGE_ID], emission.key)
         return True
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
 
 from cliffracer.calling import Emission
-from cliffracer.context import VIA, Context, current, new_id, new_trace
+from cliffracer.context import Context, current, new_id, new_ids
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
@@ -24,14 +24,15 @@ from cliffracer.messaging.rooms import Rooms
 from cliffracer.observability.spans import FORGETFUL, Outgoing
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
 from cliffracer.wire.cloudevents import ID as EVENT_ID
-from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.cloudevents import event_block
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.faults import decode_fault
-from cliffracer.wire.headers import Headers, encode_headers
+from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 _ERROR = b"\nnats-service-error-code:"
-Store = Callable[[Emission, str, bytes, dict[str, str]], Awaitable[None]]
+Way = tuple[bytes, Callable[[bytes], None]]
+Store = Callable[[Emission, str, bytes, Headers], Awaitable[object]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
 STREAM_IDLE = 60.0
 _MOST_SEEN = 1000
@@ -52,6 +53,7 @@ class Connection:
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
+        self._ways: dict[tuple[str, str], Way] = {}
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
         self.spans = FORGETFUL
@@ -65,24 +67,34 @@ class Connection:
 
     async def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Any:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
-        if (service, method) not in self.called:
-            self._calls(service, method)
         context = current.get()
         seconds = self._seconds(context, timeout)
         block = write_call(*self.who(context), seconds, *self._identified(context))
         payload = encode(arguments)
-        if len(payload) + ROOM > self.bus.max_payload:
+        bus = self.bus
+        if len(payload) + ROOM > bus.max_payload:
             payload, block = await self._large.claim(payload, block)
+        subject, give_up = self._ways.get((service, method)) or self._way(service, method)
         try:
-            reply = await self._ask(service, self.subjects.rpc(service, method), payload, block, seconds)
+            reply = await bus.request(subject, payload, block, timeout=seconds, abandoned=give_up)
         except (Unavailable, DeadlineExceeded) as error:
             reply = await self._unanswered(error, service, method, seconds, (payload, block))
+        if reply.block is None and reply.payload:  # a result, as almost always
+            try:
+                return _decoder(returns).decode_reply(reply.payload)
+            except InvalidInput as error:
+                raise _unexpected(error) from None
         if not reply.payload and is_claim(reply.block):
             reply = Reply(None, await self._large.redeem(reply.block))
         return _result(reply, returns)
 
-    def _ask(self, service: str, subject: str, payload: bytes, block: bytes, seconds: float) -> Coroutine[Any, Any, Reply]:
-        return self.bus.request(subject.encode(), payload, block, timeout=seconds, abandoned=lambda inbox: self._give_up(service, inbox))
+    def _way(self, service: str, method: str) -> Way:
+        """Return the subject of a method, and what tells its service that a caller gave up; found once for each method."""
+        self._calls(service, method)
+        way = self.subjects.rpc(service, method).encode(), partial(self._give_up, service)
+        if len(self._ways) < _MOST_SEEN:
+            self._ways[service, method] = way
+        return way
 
     async def _unanswered(self, error: ServiceError, service: str, method: str, seconds: float, sent: tuple[bytes, bytes]) -> Reply:
         """Ask inside this process; else raise the error of a call that nobody answered, and remember it for its trace."""
@@ -99,14 +111,15 @@ class Connection:
         context = current.get()
         if context is not None:
             what, began = Outgoing(self.name, target), time.monotonic() - waited
-            self.spans.kept((what, context.onward(), None, context.correlation_id, began, waited, type(error).__name__))
+            self.spans.kept((what, context.onward(), None, context.correlation_id, began, waited, type(error).__name__, None))
 
     async def _ask_inside(self, service: str, method: str, payload: bytes, block: bytes, seconds: float) -> Reply:
         """Ask a service of this process that takes no more calls from outside, since we are stopping; else word the error."""
         try:
             inside = self.locals.get(f"{service}.{method}")
             if inside is not None:
-                return await self._ask(service, inside, payload, block, seconds)
+                give_up = partial(self._give_up, service)
+                return await self.bus.request(inside.encode(), payload, block, timeout=seconds, abandoned=give_up)
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
@@ -156,8 +169,8 @@ class Connection:
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call; a replica of the service handles it, now or when there is one."""
         self._calls(service, method)
-        headers = self._headers() | event_headers(new_id(), f"{service}.{method}", self.name)
-        await self._store(Emission(f"{service}.{method}", arguments), self.subjects.send(service, method), encode(arguments), headers)
+        emission = Emission(f"{service}.{method}", arguments)
+        await self._store(emission, self.subjects.send(service, method), encode(arguments), Headers(self._block(emission, new_id())))
 
     async def emit(self, emission: Emission) -> str:
         """Send an event and return its id; a durable one is stored when this returns."""
@@ -166,11 +179,11 @@ class Connection:
         payload = encode(emission.data)
         subject = self.subjects.event(emission.subject)
         event_id = emission.id or new_id()
-        headers = self._headers() | event_headers(event_id, emission.subject, self.name, key=emission.key or "")
+        block = self._block(emission, event_id)
         if emission.durable:
-            await self._store(emission, subject, payload, headers)
+            await self._store(emission, subject, payload, Headers(block))
         else:
-            self.bus.publish(subject.encode(), payload, encode_headers(headers))
+            self.bus.publish(subject.encode(), payload, block)
         return event_id
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
@@ -204,7 +217,7 @@ class Connection:
     def who(self, context: Context | None) -> tuple[str, str]:
         """Return the correlation id and the trace that go along; whoever is first begins them."""
         if context is None:
-            return new_id(), new_trace()
+            return new_ids()
         return context.correlation_id, context.onward()
 
     def _calls(self, service: str, method: str) -> None:
@@ -217,16 +230,11 @@ class Connection:
             return self.token, None
         return context.token, None if context.token is None else context.way()
 
-    def _headers(self) -> dict[str, str]:
+    def _block(self, emission: Emission, event_id: str) -> bytes:
         context = current.get()
         correlation, trace = self.who(context)
-        headers = {"X-Correlation-ID": correlation, "traceparent": trace}
         token, way = self._identified(context)
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        if way is not None:
-            headers[VIA] = way
-        return headers
+        return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key)
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:
         seconds = self.deadline if timeout is None else timeout
@@ -252,9 +260,13 @@ def _result(reply: Reply, returns: Any) -> Any:
     if reply.block is not None and _ERROR in reply.block.lower():
         raise decode_fault(Headers(reply.block), reply.payload)
     try:
-        return _decoder(returns).decode(reply.payload) if reply.payload else None
+        return _decoder(returns).decode_reply(reply.payload) if reply.payload else None
     except InvalidInput as error:
-        raise Internal("the reply does not have the type that was expected", errors=error.errors) from None
+        raise _unexpected(error) from None
+
+
+def _unexpected(error: InvalidInput) -> Internal:
+    return Internal("the reply does not have the type that was expected", errors=error.errors)
 
 
 @lru_cache(maxsize=1024)
@@ -280,10 +292,9 @@ async def _next(arrived: asyncio.Queue[Message], until: float | None) -> Message
         raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over") from None
 
 
-async def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: dict[str, str], *, timeout: float) -> None:
-    """Return once the emitter has stored a message, at once or for when it is due."""
+def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: Headers, *, timeout: float) -> Awaitable[object]:
+    """Have a message stored, at once or for when it is due; await what comes back."""
     at = time.time() + emission.delay if emission.delay is not None else emission.at
     if at is None:
-        await emitter.store(subject, payload, headers, timeout=timeout)
-    else:
-        await emitter.store_later(subject, payload, headers, at=at, event_id=headers[EVENT_ID], timeout=timeout)
+        return emitter.store(subject, payload, headers, timeout=timeout)
+    return emitter.store_later(subject, payload, headers, at=at, event_id=headers[EVENT_ID], timeout=timeout)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
 from cliffracer.messaging.policy import Policy
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
+from cliffracer.starts import Starts
 from cliffracer.wire.subjects import Subjects
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead
@@ -39,6 +39,7 @@ class Consumption:
     info: ConsumerInfo | None = None
     _stream_created = ""
     _loop: asyncio.AbstractEventLoop
+    _starts: Starts
 
     def __init__(  # noqa: PLR0917 - what it is about by position, how by name
         self,
@@ -109,6 +110,7 @@ class Consumption:
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""
         self._loop = asyncio.get_running_loop()
+        self._starts = Starts(self._loop)
         await self.pull.start()
         self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
 
@@ -117,6 +119,8 @@ class Consumption:
         self._closing = True
         await self.pull.stop()
         self._flush()
+        while self._starts:  # noqa: ASYNC110 - a turn or two: nothing more comes
+            await asyncio.sleep(0)
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait([self._polling])
@@ -195,12 +199,7 @@ class Consumption:
         delivery.subject = self._subjects.event(delivery.subject.removeprefix(self._source.replay))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if sys.version_info >= (3, 12):  # begun at once: most handlers need no second turn of the loop
-            task = asyncio.Task(work, loop=self._loop, eager_start=True)
-            if not task.done():
-                self._tasks.add(task)
-        else:
-            self._tasks.add(self._loop.create_task(work))
+        self._starts.add(work, None, self._tasks)
 
     async def _one(self, delivery: Delivery) -> None:
         try:

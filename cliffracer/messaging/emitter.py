@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.claims import CLAIM, Claims
@@ -11,7 +12,7 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
-from cliffracer.wire.headers import MESSAGE_ID
+from cliffracer.wire.headers import MESSAGE_ID, Headers
 from cliffracer.wire.subjects import Subjects, as_token
 
 SCHEDULES = (2, 12)  # the version of nats-server from which it keeps schedules
@@ -36,11 +37,16 @@ class Emitter:
             await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
         self._ensured = True
 
-    async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> PubAck:
+    def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> Coroutine[Any, Any, PubAck]:
         """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises.
 
         A payload over the server's limit goes through the object store.
         """
+        if type(headers) is Headers and headers.block and self._ensured and not self._claims.too_large(payload):
+            return self._events.publish_block(subject, payload, headers.block, timeout=timeout)  # encoded already, by us
+        return self._store(subject, payload, headers, timeout)
+
+    async def _store(self, subject: str, payload: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:
         if not self._ensured:
             await self._ensure_first(timeout)
         if self._claims.too_large(payload):

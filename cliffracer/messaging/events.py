@@ -1,7 +1,6 @@
 """Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
@@ -21,10 +20,10 @@ from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.signature import Signature, bare
-from cliffracer.wire.calls import read_trace
+from cliffracer.starts import Starts
 from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.codecs import Decoder
-from cliffracer.wire.headers import AUTHORIZATION, Headers
+from cliffracer.wire.headers import AUTHORIZATION
 from cliffracer.wire.subjects import Subjects
 
 Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
@@ -48,6 +47,7 @@ class EventEndpoint:
         self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
+        self._starts = Starts(self._loop, handler.watch)
         self._large = Claims(JetStream(bus), subjects.namespace)
         self._claims: set[asyncio.Task[None] | None] = set()
 
@@ -85,10 +85,7 @@ class EventEndpoint:
             )
             return
         answer = self._answer(context, arguments, event)
-        if sys.version_info >= (3, 12):  # begun at once, as calls are
-            asyncio.Task(answer, loop=self._loop, eager_start=True)
-        else:  # the loop holds the task until its first step, in which the watch takes over
-            context.task = self._loop.create_task(answer)
+        self._starts.add(answer, context)
 
     async def _claimed(self, subject: bytes, block: bytes | None) -> None:
         """Fetch the payload that an event stands for, and start handling it."""
@@ -172,11 +169,7 @@ class EventEndpoint:
 
     def _context(self, block: bytes | None, delivery: Delivered | None = None) -> Context:
         handler = self.handler
-        if block is None:
-            context = handler.context()
-        else:
-            correlation, trace = read_trace(block)
-            context = handler.context(correlation_id=correlation, traceparent=trace, headers=Headers(block))
+        context = handler.context(block=block)
         if delivery is not None and handler.guarded:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context

@@ -1,7 +1,6 @@
 """Answers RPC: one endpoint per method; decodes, admits, invokes, replies. Every request gets one reply."""
 
 import asyncio
-import sys
 from math import inf
 from time import monotonic
 from typing import Any
@@ -20,10 +19,10 @@ from cliffracer.messaging.contract import Delivered
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
+from cliffracer.starts import Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
 from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault
-from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
 _INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
@@ -46,6 +45,7 @@ class RpcEndpoint:
         "_running",
         "_seconds",
         "_signature",
+        "_starts",
         "record",
         "stats",
         "subject",
@@ -76,6 +76,7 @@ class RpcEndpoint:
         self._named: Decoder[Any] = Decoder(signature.arguments())
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
+        self._starts = Starts(self._loop, handler.watch)
         self._large = large
         self._claims: set[asyncio.Task[None] | None] = set()
 
@@ -99,13 +100,13 @@ class RpcEndpoint:
                 seconds = min(seconds, self._patience)
             context = Context(handler.service, handler.name, "rpc", None, None if seconds == inf else monotonic() + seconds)
         else:
-            correlation, trace, timeout, msgpack, window = read_call(block)
+            timeout, msgpack, window = read_call(block)
             if timeout is not None and timeout < seconds:
                 seconds = timeout
             if not window and self._signature.streams:
                 seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
-            context = Context(handler.service, handler.name, "rpc", correlation, until, Headers(block), trace)
+            context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
         try:
             if msgpack or payload[:1] != b"{":
                 arguments = self._arguments(payload, msgpack=msgpack)
@@ -121,10 +122,7 @@ class RpcEndpoint:
         if reply:
             self._running[reply] = context
         answer = self.answer(context, arguments, reply, msgpack, window)
-        if sys.version_info >= (3, 12):  # begun at once, so that a call that need not wait is over when this returns
-            asyncio.Task(answer, loop=self._loop, eager_start=True)
-        else:  # the loop holds the task until its first step, in which the watch takes over
-            context.task = self._loop.create_task(answer)
+        self._starts.add(answer, context)
 
     def _refuse(self, reply: bytes, error: ServiceError) -> None:
         self.stats.refused += 1
@@ -181,10 +179,10 @@ class RpcEndpoint:
 
     async def handle(self, delivery: Delivered) -> None:
         """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
-        correlation, trace, _, msgpack, _ = read_call(delivery.headers.block)
+        _, msgpack, _ = read_call(delivery.headers.block)
         arguments = self._arguments(delivery.payload, msgpack=msgpack)
         handler = self._handler
-        context = handler.context(correlation_id=correlation, traceparent=trace, headers=delivery.headers)
+        context = handler.context(headers=delivery.headers, block=delivery.headers.block)
         if handler.guarded:
             context.store()[STORED] = delivery.timestamp / 1e9
         handler.gate.admit(None)

@@ -31,7 +31,7 @@ class TracedConnection(Connection):
                 seconds = time.monotonic() - began
                 note = self.spans.recent if outcome == "ok" and seconds < SLOW else self.spans.kept
                 what = Outgoing(self.name, f"{service}.{method}")
-                note((what, before, sent, None if context is None else context.known_id, began, seconds, outcome))
+                note((what, before, sent, None if context is None else context.known_id, began, seconds, outcome, None))
 
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call, as `Connection.send`."""

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cliffracer.wire.calls import read_trace
+
 RECENT = 2000
 KEPT = 1000
 SLOW = 0.1  # seconds from which a call is worth keeping
@@ -29,8 +31,8 @@ class Named(Protocol):
     def kind(self) -> str: ...
 
 
-Noted = tuple[Named, str | None, str | None, str | None, float, float, str]
-"""What ran, traceparent received and sent on, correlation id, when it began (monotonic), seconds, outcome."""
+Noted = tuple[Named, str | None, str | None, str | None, float, float, str, bytes | None]
+"""What ran, traceparent received and sent on, correlation id, when it began (monotonic), seconds, outcome; headers where ids may be."""
 
 
 class Span(msgspec.Struct, omit_defaults=True):
@@ -83,8 +85,13 @@ class Spans:
         return self._told(one for one in self._all() if (one[1] or "")[3:35].startswith(wanted) or (one[3] or "").startswith(wanted))
 
     def _all(self) -> Iterable[Noted]:
-        yield from self._recent
-        yield from self._kept
+        for one in (*self._recent, *self._kept):
+            what, received, sent, correlation, began, seconds, outcome, block = one
+            if block is not None and (received is None or correlation is None):
+                identity, trace = read_trace(block)
+                yield what, received or trace, sent, correlation or identity, began, seconds, outcome, None
+            else:
+                yield one
 
     def _told(self, noted: Iterable[Noted]) -> list[Span]:
         began = time.time() - time.monotonic()
@@ -93,7 +100,7 @@ class Spans:
 
 
 def _span(noted: Noted, since: float) -> Span:
-    what, received, sent, correlation, began, seconds, outcome = noted
+    what, received, sent, correlation, began, seconds, outcome, _ = noted
     first = received is None or received is sent
     return Span(
         what.service,

@@ -32,6 +32,12 @@ class Watch:
             if context in self.running:
                 context.task.cancel()
 
+    def look_after(self, context: Context) -> None:
+        """Watch a call that runs in a task and waits."""
+        self.running.add(context)
+        if not self.armed:
+            self.arm()
+
     def arm(self) -> None:
         """Look after the calls that run, until none does."""
         self.armed = True

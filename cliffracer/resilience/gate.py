@@ -6,7 +6,7 @@ from collections import deque
 from cliffracer.errors import Overloaded
 
 QUEUE_PER_PLACE = 10
-_SMOOTHING = 0.1
+SMOOTHING = 0.1
 
 
 class Gate:
@@ -63,7 +63,7 @@ class Gate:
         self.admitted -= 1
         if not entered:
             return
-        self.average += (seconds - self.average) * _SMOOTHING
+        self.average += (seconds - self.average) * SMOOTHING
         if self.waiting:
             self.pass_on()
         else:

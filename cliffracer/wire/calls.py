@@ -8,6 +8,7 @@ One with ``Cliffracer-Stream: probe`` carries nothing.
 
 import re
 
+TIMEOUT = "Cliffracer-Timeout"
 MSGPACK = b"application/msgpack"
 STREAM = "Cliffracer-Stream"
 SEQUENCE = "Cliffracer-Sequence"
@@ -15,47 +16,37 @@ WINDOW = 32
 MAX_WINDOW = 1024
 _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_USUAL = re.compile(
+_OURS = re.compile(
     rb"NATS/1\.0\r\n"
-    rb"(?:X-Correlation-ID: ([A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127})\r\n)?"
-    rb"(?:Cliffracer-Timeout: ([0-9]{1,10})\r\n)?"
-    rb"(?:traceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\r\n)?"
-    rb"(?:Authorization: [\x21-\x7e ]+\r\n)?"
-    rb"(?:Cliffracer-Via: [\x21-\x7e]+\r\n)?"
+    rb"X-Correlation-ID: [^\r\n]*\r\n"
+    rb"Cliffracer-Timeout: ([0-9]{1,10})\r\n"
+    rb"(?:traceparent: [^\r\n]*\r\n)?"
+    rb"(?:Authorization: [^\r\n]*\r\n)?"
+    rb"(?:Cliffracer-Via: [^\r\n]*\r\n)?"
     rb"\r\n"
 )
-"""The block that `write_call` makes, and most clients: read in one match, which costs a third of the loop."""
-_NONE: tuple[None, None, None, bool, int] = (None, None, None, False, 0)
+"""The block that `write_call` makes; anything else is searched."""
+_SPECIAL = re.compile(rb"(?i)\n(?:cliffracer-timeout|cliffracer-stream|content-type):")
+_PLAIN: tuple[None, bool, int] = (None, False, 0)
 
 
-def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None, bool, int]:
-    """Return (correlation id, traceparent, seconds left, MessagePack?, stream window or 0) of a request's headers.
+def read_call(block: bytes | None) -> tuple[float | None, bool, int]:
+    """Return (seconds left, MessagePack?, stream window or 0) of a request's headers.
 
-    What is malformed counts as absent: an id that is not 128 safe characters, a trace that is not W3C's, a time that is no number.
+    What is malformed counts as absent, such as a time that is no number. Names are compared without case.
     """
     if block is None:
-        return _NONE
-    usual = _USUAL.fullmatch(block)
-    if usual is not None:
-        identity, left, parent = usual.groups()
-        return (
-            None if identity is None else identity.decode(),
-            None if parent is None else parent.decode(),
-            None if left is None else int(left) / 1000,
-            False,
-            0,
-        )
-    correlation = trace = timeout = None
+        return _PLAIN
+    ours = _OURS.fullmatch(block)
+    if ours is not None:
+        return int(ours[1]) / 1000, False, 0
+    if _SPECIAL.search(block) is None:
+        return _PLAIN
+    timeout = None
     msgpack, window = False, 0
     for line in block.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         match name.lower():
-            case b"x-correlation-id":
-                value = value.strip()
-                correlation = correlation or (value.decode() if _SAFE_ID.fullmatch(value) else None)
-            case b"traceparent":
-                value = value.strip()
-                trace = trace or (value.decode() if _TRACE.fullmatch(value) else None)
             case b"cliffracer-timeout":
                 value = value.strip()
                 if timeout is None and value.isdigit() and len(value) <= 10:
@@ -65,11 +56,14 @@ def read_call(block: bytes | None) -> tuple[str | None, str | None, float | None
             case b"cliffracer-stream":
                 value = value.strip()
                 window = min(int(value), MAX_WINDOW) if value.isdigit() and len(value) <= 6 else 0
-    return correlation, trace, timeout, msgpack, window
+    return timeout, msgpack, window
 
 
 def read_trace(block: bytes) -> tuple[str | None, str | None]:
-    """Return (correlation id, traceparent) of an event's headers, each None if it is absent or malformed."""
+    """Return (correlation id, traceparent) of a message's headers, each None if it is absent or malformed.
+
+    An id is 128 safe characters at most, a trace as W3C has it.
+    """
     identity, parent = _value(block, b"\r\nX-Correlation-ID:"), _value(block, b"\r\ntraceparent:")
     return (
         identity.decode() if identity is not None and _SAFE_ID.fullmatch(identity) else None,
@@ -99,6 +93,9 @@ def write_call(
     window: int = 0,
 ) -> bytes:
     """Return the header block of a request; every value is one of ours or was checked when it came in."""
+    if timeout is not None and traceparent is not None and token is None and not msgpack and not window:  # almost every call
+        left = int(timeout * 1000) or 1
+        return f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n\r\n".encode()
     lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
     if timeout is not None:
         lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"

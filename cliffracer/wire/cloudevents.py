@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.wire.headers import MESSAGE_ID
+from cliffracer.wire.headers import MESSAGE_ID, VIA
 
 ID = "ce-id"
 TYPE = "ce-type"
@@ -47,6 +47,34 @@ def event_headers(event_id: str, kind: str, source: str, *, key: str = "", time:
     if key:
         made[KEY] = key
     return made
+
+
+def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
+    event_id: str,
+    kind: str,
+    source: str,
+    correlation: str,
+    traceparent: str,
+    token: str | None = None,
+    way: str | None = None,
+    key: str | None = None,
+) -> bytes:
+    """Return the header block of an event that is emitted now: what `event_headers` names, and the context it is emitted in.
+
+    ValueError for an id or a key that would break out of its line.
+    """
+    more = "" if token is None else f"Authorization: Bearer {token}\r\n"
+    if way is not None:
+        more += f"{VIA}: {way}\r\n"
+    if key:
+        more += f"{KEY}: {key}\r\n"
+    values = f"{event_id}{kind}{key or ''}"
+    if not values.isprintable():
+        raise ValueError("the id and the key of an event have no control characters or line breaks")
+    return (
+        f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}{ID}: {event_id}\r\n{TYPE}: {kind}\r\n"
+        f"{SOURCE}: {source}\r\n{TIME}: {now_text()}\r\n{VERSION}: {SPEC}\r\n{MESSAGE_ID}: {event_id}\r\n\r\n"
+    ).encode()
 
 
 def now_text() -> str:

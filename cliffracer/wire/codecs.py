@@ -98,6 +98,13 @@ class Decoder(Generic[T]):
         """Return a value of its own of a JSON text that `decode` has found right."""
         return self._json(data)
 
+    def decode_reply(self, data: bytes) -> T:
+        """Return the value of a JSON text that a service wrote: what a program made needs no second look, and gets none."""
+        try:
+            return self._json(data)
+        except REFUSALS:
+            raise self._refusal(data, read_json, by_json) from None
+
     def decode_msgpack(self, data: bytes) -> T:
         """Return the value of a MessagePack document."""
         try:

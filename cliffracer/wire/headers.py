@@ -15,6 +15,7 @@ CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR_TEXT = "Nats-Service-Error"
 MESSAGE_ID = "Nats-Msg-Id"
+VIA = "Cliffracer-Via"
 
 VERSION = b"NATS/1.0"
 _BLANKS = b" \t"  # those of Unicode belong to the value

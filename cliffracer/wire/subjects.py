@@ -7,6 +7,7 @@ injection. Everything that reaches the socket passes one of the checks here.
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line of 4,096
 _LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
@@ -16,6 +17,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+@lru_cache(maxsize=4096)  # an app publishes to few subjects, often; what is wrong is not kept
 def check_literal(subject: str) -> str:
     """Return a subject to publish to; ValueError if it has a blank, a control character, a wildcard or an empty token."""
     if _LITERAL.fullmatch(subject) and _fits(subject):

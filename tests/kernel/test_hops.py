@@ -48,14 +48,11 @@ async def by_core_event(data: int, *, event: Event) -> None:
 
 
 async def test_rpc_takes_two_steps_to_the_users_function():
-    """`RpcEndpoint.receive` makes the task; in it `answer` awaits `invoke`, which calls the function.
-
-    From Python 3.12 on the task begins inside `receive`, so that it and the reader stand below.
-    """
+    """`RpcEndpoint.receive` admits the call and `Starts` begins it: `answer` awaits `invoke`, which calls the function."""
     async with running(app) as t:
         hops = await t.call("by_rpc")
     assert hops[:2] == ["invoke.py:invoke", "rpc.py:answer"]
-    assert hops[2:3] in ([], ["rpc.py:receive"])
+    assert hops[2:] == ["starts.py:_begin", "starts.py:_turn"]
 
 
 async def test_http_takes_three_steps_at_most():

@@ -91,9 +91,9 @@ def test_calls_that_failed_or_took_long_are_not_pushed_out_by_those_that_went_we
     """The two are remembered apart, each up to its own number."""
     spans, what = Spans(recent=10, kept=2), Outgoing("a", "b.c")
     for number in range(3):
-        spans.kept((what, None, None, f"it-failed-{number}", 0.0, 0.0, "Internal"))
+        spans.kept((what, None, None, f"it-failed-{number}", 0.0, 0.0, "Internal", None))
     for number in range(50):
-        spans.recent((what, None, None, f"as-usual-{number:02}", 1.0, 0.0, "ok"))
+        spans.recent((what, None, None, f"as-usual-{number:02}", 1.0, 0.0, "ok", None))
     assert [span.correlation for span in spans.find("it-failed-")] == ["it-failed-1", "it-failed-2"]
     assert len(spans.find("as-usual-")) == 10
     assert len(spans.find("")) == 12

@@ -48,7 +48,7 @@ class FastBus(Line):
             size > self.max_payload
             or len(subject) + len(reply) > MAX_CONTROL
             or subject.split() != [subject]
-            or (reply and not fits(reply))
+            or (reply and not (reply.startswith(self._mux.prefix) or fits(reply)))
         ):
             self.check(subject, reply, size)  # the exact one
         if not self.open:

@@ -6,10 +6,10 @@ that runs only while something waits (a `wait_for` per request costs more than a
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from itertools import count
 from math import inf
+from time import monotonic
 
 from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
@@ -39,10 +39,16 @@ class Mux:
         return len(self._waiting) + len(self._inboxes)
 
     async def request(
-        self, subject: bytes, payload: bytes, block: bytes | None, timeout: float, abandoned: Callable[[bytes], None] | None = None
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        *,
+        timeout: float,
+        abandoned: Callable[[bytes], None] | None = None,
     ) -> Reply:
         """Publish with a reply subject of its own and return what comes back; see `Bus.request`."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         if timeout <= 0:
             raise DeadlineExceeded(f"no time left to ask {_text(subject)}")
         bus = self._bus
@@ -105,10 +111,10 @@ class Mux:
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
-        self._timer = self._loop.call_later(due - time.monotonic(), self._sweep)
+        self._timer = self._loop.call_later(due - monotonic(), self._sweep)
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self._timer = None
         self._due = inf
         due = inf

@@ -1,0 +1,212 @@
+"""Beginning calls: many in one turn of the loop, and a task of asyncio's only for those that have to wait.
+
+Most handlers are over without waiting for anything, and to make a task costs as much as they do. So the first step of a call is
+made in a task that asyncio hears of only if the call waits: `asyncio.current_task`, `asyncio.timeout`, `asyncio.TaskGroup` and
+libraries that keep something by task see one and the same, before and after. From Python 3.12 on asyncio does all that itself.
+"""
+
+import asyncio
+import sys
+import types
+from asyncio.tasks import _enter_task, _leave_task
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context as Variables
+from contextvars import copy_context
+from functools import wraps
+from sys import getrefcount
+from time import monotonic
+from typing import Any
+
+from cliffracer.context import Context
+from cliffracer.resilience.deadlines import Watch
+
+SLICE = 0.002  # seconds of one turn; then everything else has its own
+BURST = 8  # calls between two looks at the clock
+TASKS = 32  # calls after one that waited of which the same is expected
+
+Work = Coroutine[Any, Any, None]
+Held = set["asyncio.Task[None]"]
+
+
+class Starts:
+    """Begins calls in the order in which they come, from the next turn of the loop on, for no longer at a time than is fair.
+
+    One for each source of calls: the loop goes round, so that a burst of one holds up none of the others.
+    """
+
+    __slots__ = ("_loop", "_ready", "_scheduled", "_tasks", "_watch")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch | None = None) -> None:
+        self._loop = loop
+        self._watch = watch
+        self._ready: deque[tuple[Work, Context | None, Held | None]] = deque()
+        self._scheduled = False
+        self._tasks = 0  # so many calls are made tasks at once, because one has waited
+
+    def __len__(self) -> int:
+        """Return how many have not begun."""
+        return len(self._ready)
+
+    def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> None:
+        """Begin a call soon: one of a context, which is looked after if it waits; its task is then put into ``held``."""
+        if self._tasks and not self._ready:  # to make a task at once is cheaper than to make one of a call that has begun
+            self._tasks -= 1
+            task = self._loop.create_task(work)
+            if held is not None:
+                held.add(task)
+            return
+        self._ready.append((work, context, held))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    if sys.version_info >= (3, 12):
+
+        def _begin(self, work: Work, _context: Context | None, held: Held | None) -> None:
+            task = asyncio.Task(work, loop=self._loop, eager_start=True)
+            if held is not None and not task.done():
+                held.add(task)
+
+    else:
+
+        def _begin(self, work: Work, context: Context | None, held: Held | None) -> None:
+            task: Begun = _new(Begun)
+            task.work = work
+            task.variables = variables = copy_context()
+            if context is not None:
+                context.task = task
+            over = True
+            _enter_task(self._loop, task)
+            try:
+                waited = variables.run(work.send, None)
+            except StopIteration:
+                pass
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as a task does whose exception nobody retrieves
+                self._loop.call_exception_handler({"message": "a call ended with an exception", "exception": error})
+            else:
+                over = False
+            finally:
+                _leave_task(self._loop, task)
+            if not over:
+                self._tasks = TASKS
+                task.join().waited = waited
+                if context is not None and context.task is not None and self._watch is not None:  # else only its answer waits
+                    self._watch.look_after(context)
+                if held is not None:
+                    held.add(task)
+            elif getrefcount(task) > 2:  # one is this frame's, one the count's own: somebody kept it, and may ask it how it went
+                task.join(over=True)
+
+    def _turn(self) -> None:
+        ready, left, until = self._ready, BURST, monotonic() + SLICE
+        try:
+            while ready:
+                self._begin(*ready.popleft())
+                left -= 1
+                if not left:
+                    if monotonic() > until:
+                        break
+                    left = BURST
+        finally:
+            if ready:
+                self._loop.call_soon(self._turn)
+            else:
+                self._scheduled = False
+
+
+_new: Any = asyncio.Task.__new__
+
+
+class Begun(asyncio.Task[Any]):
+    """A task that makes its first step before asyncio has initialised it, which happens once it waits.
+
+    Or earlier: when somebody asks for what only an initialised one can tell.
+    """
+
+    __slots__ = ("rest", "variables", "work")
+
+    work: Work
+    variables: Variables
+    rest: "Rest"
+
+    def join(self, *, over: bool = False) -> "Rest":
+        """Become one of asyncio's tasks, which goes on (or, with ``over``, is done) in the next turn of the loop."""
+        rest: Rest | None = getattr(self, "rest", None)
+        if rest is None:
+            rest = self.rest = Rest(self.work)
+            steps = rest.steps()
+            steps.send(None)
+            super().__init__(steps, loop=asyncio.get_running_loop(), context=self.variables)
+        rest.over = over
+        return rest
+
+    def get_coro(self) -> Any:
+        """Return the coroutine, as a task does."""
+        return self.work
+
+
+def _joining(name: str) -> Callable[..., Any]:
+    """Return a method of tasks that joins first."""
+    method = getattr(asyncio.Task, name)
+
+    @wraps(method)
+    def call(task: Begun, *given: Any, **named: Any) -> Any:
+        if not hasattr(task, "rest"):
+            task.join()
+        return method(task, *given, **named)
+
+    return call
+
+
+for _name in (
+    "__await__", "__iter__", "__repr__", "add_done_callback", "cancel", "exception", "get_loop", "get_name", "get_stack", "print_stack",
+    "remove_done_callback", "result", "set_name",
+):  # fmt: skip
+    setattr(Begun, _name, _joining(_name))
+
+
+class Rest:
+    """What is left of a coroutine that has made its first step."""
+
+    __slots__ = ("over", "waited", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.over = False
+        """Whether that step was its last."""
+        self.waited: Any = None
+        """What it waits for."""
+
+    @types.coroutine
+    def steps(self) -> Generator[Any, Any, Any]:
+        """Make the other steps; once primed by a `send`, a cancellation before the next turn reaches the coroutine."""
+        cancelled: BaseException | None = None
+        try:
+            yield
+        except GeneratorExit:
+            self.work.close()
+            raise
+        except asyncio.CancelledError as error:
+            cancelled = error
+        if self.over:
+            return None
+        waited = self.waited
+        thrown = cancelled if cancelled is not None and (waited is None or not waited.cancel()) else None  # as a waiting task does
+        while True:
+            try:
+                if thrown is not None:
+                    waited = self.work.throw(thrown)
+            except StopIteration as end:
+                return end.value
+            try:
+                yield waited
+            except GeneratorExit:
+                self.work.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - what was awaited failed, or the task is cancelled: the coroutine's to handle
+                thrown = error
+            else:
+                return (yield from self.work)

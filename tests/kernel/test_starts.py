@@ -1,0 +1,245 @@
+"""Calls begin without a task of asyncio's: what handlers see of it, which is nothing."""
+
+import asyncio
+import contextlib
+from contextvars import ContextVar
+
+import pytest
+
+from cliffracer.context import Context
+from cliffracer.resilience.deadlines import Watch
+from cliffracer.starts import Starts
+from tests.support.waiting import eventually
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+@pytest.fixture
+async def starts() -> Starts:
+    return Starts(asyncio.get_running_loop(), Watch())
+
+
+async def until(condition, turns: int = 1000) -> None:
+    for _ in range(turns):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never happened")
+
+
+async def test_a_call_that_waits_has_one_and_the_same_task_throughout(starts: Starts):
+    """`current_task` is the same object before and after the first wait, and one that `all_tasks` knows by then."""
+    seen = []
+
+    async def work() -> None:
+        seen.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
+        seen.append(asyncio.current_task() in asyncio.all_tasks())
+
+    starts.add(work())
+    await until(lambda: len(seen) == 3)
+    assert seen[0] is seen[1]
+    assert seen[2] is True
+
+
+async def test_two_calls_have_two_tasks(starts: Starts):
+    """Calls that are over at once do not share what libraries keep by task."""
+    seen: list[object] = []
+
+    async def work() -> None:
+        seen.append(asyncio.current_task())
+
+    starts.add(work())
+    starts.add(work())
+    await until(lambda: len(seen) == 2)
+    assert seen[0] is not None
+    assert seen[0] is not seen[1]
+
+
+async def test_variables_of_one_call_are_not_seen_by_the_next(starts: Starts):
+    """A context variable that a call sets stays its own, whether it waits afterwards or not, and its token stays valid."""
+    seen = []
+
+    async def work(name: str, *, waits: bool) -> None:
+        seen.append(variable.get())
+        token = variable.set(name)
+        if waits:
+            await asyncio.sleep(0)
+        seen.append(variable.get())
+        variable.reset(token)
+
+    starts.add(work("one", waits=False))
+    starts.add(work("two", waits=True))
+    starts.add(work("three", waits=False))
+    await until(lambda: len(seen) == 6)
+    assert seen == ["unset", "one", "unset", "unset", "three", "two"]
+
+
+async def test_timeouts_and_task_groups_work_from_the_first_step_on(starts: Starts):
+    """`asyncio.timeout` and `asyncio.TaskGroup` entered before the first wait end what they should."""
+    seen = []
+
+    async def late() -> None:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            seen.append("timeout")
+
+    async def failing() -> None:
+        raise ValueError("no")
+
+    async def group() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(failing())
+                await asyncio.sleep(60)
+        except* ValueError:
+            seen.append("group")
+
+    starts.add(late())
+    starts.add(group())
+    await eventually(lambda: len(seen) == 2)
+    assert sorted(seen) == ["group", "timeout"]
+
+
+async def test_what_a_task_can_be_asked_it_can_be_asked_in_the_first_step(starts: Starts):
+    """Name, loop, coroutine, stack and callbacks: a callback that is added before the first wait runs when the call is over."""
+    seen = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name("mine")
+        task.add_done_callback(lambda done: seen.append(done.get_name()))
+        assert task.get_loop() is asyncio.get_running_loop()
+        assert task.get_coro().__name__ == "work"
+        assert "mine" in repr(task)
+        assert not task.done()
+
+    starts.add(work())
+    await until(lambda: seen == ["mine"])
+
+
+async def test_a_task_that_somebody_kept_can_be_awaited(starts: Starts):
+    """Whoever keeps the task of a call that never waited is told that it is done."""
+    kept: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+
+    starts.add(work())
+    await until(lambda: bool(kept))
+    async with asyncio.timeout(5):
+        await kept[0]
+    assert kept[0].done()
+
+
+@pytest.mark.parametrize("when", ["before its second step", "while it waits"])
+async def test_a_call_that_waits_can_be_cancelled(starts: Starts, when: str):
+    """Cancelling reaches the coroutine and what it awaits, also before asyncio made the second step."""
+    seen = []
+    held: set[asyncio.Task[None]] = set()
+    inner = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        try:
+            await inner
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    starts.add(work(), None, held)
+    await until(lambda: bool(held))
+    (task,) = held
+    if when == "while it waits":
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert seen == ["cancelled"]
+    assert inner.cancelled()
+    assert task.cancelled()
+
+
+async def test_what_is_awaited_may_fail(starts: Starts):
+    """An exception of what the first step waits for is raised where it is awaited."""
+    seen = []
+    inner = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        try:
+            await inner
+        except ValueError as error:
+            seen.append(str(error))
+        await asyncio.sleep(0)
+        seen.append("went on")
+
+    starts.add(work())
+    await until(lambda: not len(starts))
+    inner.set_exception(ValueError("no"))
+    await until(lambda: seen == ["no", "went on"])
+
+
+async def test_a_call_that_waits_is_looked_after_until_its_deadline():
+    """The context of a call that waits knows the task that ends it; that of one which did not wait holds nothing."""
+    watch = Watch()
+    starts = Starts(asyncio.get_running_loop(), watch)
+    waiting, quick = Context(deadline=0.0), Context()
+    ended = []
+
+    async def work(seconds: float) -> None:
+        try:
+            if seconds:
+                await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            ended.append(waiting.ended)
+
+    starts.add(work(60), waiting)
+    starts.add(work(0), quick)
+    await eventually(lambda: bool(ended))
+    assert ended == ["deadline"]
+    assert quick not in watch.running
+
+
+async def test_a_long_burst_lets_others_run_in_between(starts: Starts):
+    """Calls that keep the loop busy for long are begun over several turns."""
+    begun = []
+
+    async def work() -> None:
+        begun.append(None)
+        end = asyncio.get_running_loop().time() + 0.001
+        while asyncio.get_running_loop().time() < end:
+            pass
+
+    for _ in range(100):
+        starts.add(work())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 0 < len(begun) < 100
+    await until(lambda: len(begun) == 100)
+
+
+async def test_a_defect_in_one_call_does_not_stop_the_others(starts: Starts):
+    """An exception that leaves a call is told to the loop, as that of a task is, and the next call begins."""
+    told, begun = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: told.append(what.get("exception")))
+
+    async def broken() -> None:
+        raise ValueError("no")
+
+    async def fine() -> None:
+        begun.append(None)
+
+    starts.add(broken())
+    starts.add(fine())
+    await until(lambda: bool(begun))
+    import gc
+
+    gc.collect()
+    await until(lambda: bool(told))
+    assert isinstance(told[0], ValueError)
