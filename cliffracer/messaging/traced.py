@@ -1,6 +1,8 @@
 """The calling side where calls become OpenTelemetry spans: each call or event that goes out is one, the parent of what it causes."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from cliffracer.calling import Emission
@@ -8,6 +10,8 @@ from cliffracer.context import Context, current
 from cliffracer.errors import ServiceError
 from cliffracer.messaging.connection import Connection
 from cliffracer.observability.spans import SLOW, Outgoing
+
+_END: Any = object()
 
 
 class TracedConnection(Connection):
@@ -32,6 +36,18 @@ class TracedConnection(Connection):
                 note = self.spans.recent if outcome == "ok" and seconds < SLOW else self.spans.kept
                 what = Outgoing(self.name, f"{service}.{method}")
                 note((what, before, sent, None if context is None else context.known_id, began, seconds, outcome, None))
+
+    async def stream(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> AsyncIterator[Any]:
+        """Yield what a streaming handler yields, as `Connection.stream`."""
+        with self._tracing.lasting(f"{service}.{method}") as span:
+            made: Any = super().stream(service, method, arguments, returns=returns, timeout=timeout)
+            async with aclosing(made) as items:
+                while True:
+                    with self._tracing.current(span):
+                        item = await anext(items, _END)
+                    if item is _END:
+                        return
+                    yield item
 
     async def send(self, service: str, method: str, arguments: Any) -> None:
         """Store a durable one-way call, as `Connection.send`."""

@@ -81,6 +81,21 @@ class Tracing:
         ):
             yield text_of(span.get_span_context())
 
+    @contextmanager
+    def lasting(self, target: str) -> Iterator[Span]:
+        """Make a span of a streaming call; it is current only within `current`, since its reader runs in between."""
+        span = self._tracer.start_span(target, None, SpanKind.CLIENT, {"rpc.system": "nats"})
+        try:
+            with _told(span):
+                yield span
+        finally:
+            span.end()
+
+    @staticmethod
+    def current(span: Span) -> Any:
+        """Return a context manager in whose block a span is the current one."""
+        return trace.use_span(span, record_exception=False, set_status_on_exception=False)
+
     @staticmethod
     def here() -> str | None:
         """Return the ``traceparent`` of the span that is current, also of one that the program made itself; None without."""

@@ -15,6 +15,7 @@ from tests.support.nats import free_port
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 APPS = """
+    from collections.abc import AsyncIterator
     from opentelemetry import trace
     from cliffracer import App, Conflict
 
@@ -27,12 +28,19 @@ APPS = """
                 raise RuntimeError("broken")
         return 1
 
+    @back.rpc
+    async def rows() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
     @back.on("job.done")
     async def note(number: int) -> None: ...
 
     @front.get("/begin")
     async def begin(fail: bool = False) -> int:
         await front.emit("job.done", 1)
+        async for _ in front.service("back").stream.rows():
+            break
         return await front.call(work, fail=fail)
 """
 PLAIN = "from cliffracer import App\napp = App('plain')\n@app.rpc\nasync def one() -> int: return 1\n"
@@ -97,6 +105,8 @@ def test_calls_and_events_are_spans_of_one_trace(tmp_path: Path, collector: Coll
     emitted, handled, mine = spans["front", "emit job.done", 4], spans["back", "process job.done", 5], spans["front", "mine", 1]
     assert {span.trace_id.hex() for span in spans.values()} == {TRACE}
     assert server.parent_span_id.hex() == "00f067aa0ba902b7"
+    streaming, streamed = spans["front", "back.rows", 3], spans["back", "back.rows", 2]
+    assert (streaming.parent_span_id, streamed.parent_span_id) == (server.span_id, streaming.span_id)
     assert client.parent_span_id == emitted.parent_span_id == server.span_id
     assert (worked.parent_span_id, mine.parent_span_id, handled.parent_span_id) == (client.span_id, worked.span_id, emitted.span_id)
     assert {name: span.status.code for name, span in spans.items()} == {
@@ -106,6 +116,8 @@ def test_calls_and_events_are_spans_of_one_trace(tmp_path: Path, collector: Coll
         ("front", "emit job.done", 4): 0,
         ("back", "process job.done", 5): 0,
         ("front", "mine", 1): 2,
+        ("front", "back.rows", 3): 0,
+        ("back", "back.rows", 2): 0,
     }
     assert [event.name for event in worked.events] == ["exception"]
     assert collector.spans["front", "GET /begin", 2][1]["service.version"] == "2.0.0"
