@@ -2,17 +2,15 @@
 
 import importlib.resources
 import json
-from pathlib import Path
 from string import Template
 from typing import Any
 
 from cliffracer import __version__
 from cliffracer.cli.kubernetes import documents, kubernetes
 from cliffracer.cli.loading import configured, load_apps
-from cliffracer.cli.output import good, say
+from cliffracer.cli.output import hand_over
 from cliffracer.cli.plan import HTTP_PORT, Plan
 from cliffracer.cli.yaml import yaml
-from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
 
 _NATS = """\
@@ -28,14 +26,7 @@ def deploy(*, kind: str, apps: tuple[str, ...], image: str, output: str | None, 
     frozen = [app.freeze() for app in load_apps(apps)]
     plan = Plan(frozen, apps or configured(), image, Settings.load(), keda=keda)
     text = _as_json(kind, plan) if as_json else {"docker": docker, "compose": compose, "k8s": kubernetes}[kind](plan)
-    if output is None:
-        say(text.rstrip())
-        return
-    try:
-        Path(output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
-    say(f"{good('written')} {output}", err=True)
+    hand_over(text, output)
 
 
 def _as_json(kind: str, plan: Plan) -> str:

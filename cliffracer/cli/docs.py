@@ -1,16 +1,14 @@
 """``cliffracer docs``: the documents that describe apps, without running them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cliffracer.assembly import Assembly
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import good, print_json, say
+from cliffracer.cli.output import hand_over, print_json
 from cliffracer.declarations import Leader, Record, Timer
-from cliffracer.errors import SetupError
 from cliffracer.frozen import Frozen
 from cliffracer.provisioning import Provisions
 from cliffracer.security.guards import AUTHENTICATED, Policy, policy_of
@@ -28,11 +26,7 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None) -> None:
     if output is None:
         print_json(document)
         return
-    try:
-        Path(output).write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
-    say(f"{good('written')} {output}", err=True)
+    hand_over(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n", output)
 
 
 class _Stated:

@@ -8,12 +8,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 import msgspec
 
-from cliffracer.errors import CliffracerError, InvalidInput, ServiceError
+from cliffracer.errors import CliffracerError, InvalidInput, ServiceError, SetupError
 
 _NARROWEST = 12  # columns below which a cell says too little
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -26,6 +27,18 @@ _JSON_COLOURS = {"key": "cyan", "text": "green", "word": "magenta", "number": "y
 def say(text: str = "", *, err: bool = False) -> None:
     """Print a line, in colour if that stream is a terminal and neither NO_COLOR nor a dumb terminal forbids it."""
     click.echo(text, err=err, color=_colour(sys.stderr if err else sys.stdout))
+
+
+def hand_over(text: str, output: str | None) -> None:
+    """Print a document, or write it to the file that the user named; `SetupError` where that cannot be."""
+    if output is None:
+        say(text.rstrip())
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
+    say(f"{good('written')} {output}", err=True)
 
 
 def strong(text: str) -> str:

@@ -1,16 +1,14 @@
 """``cliffracer permissions`` and ``cliffracer provision``: what apps may do where they run, and what has to be there."""
 
 import asyncio
-from pathlib import Path
 
 import msgspec
 
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import good, odd, print_json, print_table, say, soft
+from cliffracer.cli.output import hand_over, odd, print_json, print_table, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.yaml import yaml
 from cliffracer.contract import Contract
-from cliffracer.errors import SetupError
 from cliffracer.permissions import nats, network, provision, sql
 from cliffracer.permissions.needs import Process, processes
 from cliffracer.settings import Settings
@@ -35,14 +33,7 @@ def permissions(*, apps: tuple[str, ...], form: str, together: bool, seen: bool,
     text = _text(form, found, settings)
     for note in (note for process in found if form == "nats" for note in nats.permissions_of(process).notes):
         say(f"{odd('note')}  {note}", err=True)
-    if output is None:
-        say(text.rstrip())
-        return
-    try:
-        Path(output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
-    say(f"{good('written')} {output}", err=True)
+    hand_over(text, output)
 
 
 def _print_seen(apps: tuple[str, ...], *, as_json: bool) -> None:

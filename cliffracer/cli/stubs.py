@@ -4,13 +4,12 @@ import asyncio
 import json
 import keyword
 import re
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cliffracer import __version__
-from cliffracer.cli.output import good, say
+from cliffracer.cli.output import hand_over
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.errors import SetupError
 
@@ -41,14 +40,7 @@ def client(*, service: str, output: str | None) -> None:
     if not schemas:
         raise SetupError(f"No service {service} that publishes its schemas is running {looked_at(settings)}.")
     text = Module(service, version, schemas).text()
-    if output is None:
-        say(text.rstrip())
-        return
-    try:
-        Path(output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
-    say(f"{good('written')} {output}", err=True)
+    hand_over(text, output)
 
 
 class Module:
