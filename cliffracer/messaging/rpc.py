@@ -46,6 +46,7 @@ class RpcEndpoint:
         "_seconds",
         "_signature",
         "_starts",
+        "_streams",
         "record",
         "stats",
         "subject",
@@ -66,6 +67,7 @@ class RpcEndpoint:
         self.subject = subject
         self.stats = handler.stats
         self._signature = signature
+        self._streams = signature.streams
         self._handler = handler
         self._gate = handler.gate
         self._seconds = inf if handler.deadline is None else handler.deadline
@@ -96,14 +98,14 @@ class RpcEndpoint:
         handler, gate, seconds = self._handler, self._gate, self._seconds
         if block is None:
             msgpack, window = False, 0
-            if self._signature.streams:
+            if self._streams:
                 seconds = min(seconds, self._patience)
             context = Context(handler.service, handler.name, "rpc", None, None if seconds == inf else monotonic() + seconds)
         else:
             timeout, msgpack, window = read_call(block)
             if timeout is not None and timeout < seconds:
                 seconds = timeout
-            if not window and self._signature.streams:
+            if not window and self._streams:
                 seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
             context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
@@ -148,7 +150,7 @@ class RpcEndpoint:
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
         try:
-            if self._signature.streams:
+            if self._streams:
                 await self._stream(context, arguments, Chunks(self._bus, reply, window, msgpack=msgpack))
                 return
             result = await invoke(self._handler, context, arguments)

@@ -79,6 +79,19 @@ def _bounded(info: inspect.Type) -> bool:
     return (info.ge is not None or info.gt is not None) and (info.le is not None or info.lt is not None)
 
 
+class _Each:
+    """The count of many values that have the same number of keys each; of those in a field, where it has a name."""
+
+    __slots__ = ("keys", "name")
+
+    def __init__(self, keys: int, name: str = "") -> None:
+        self.keys = keys
+        self.name = name
+
+    def __call__(self, value: Any) -> int:
+        return self.keys * len(getattr(value, self.name) if self.name else value)
+
+
 class _Counting:
     """Builds the count of one type from those of what it is made of."""
 
@@ -145,6 +158,8 @@ def _of_field(info: Object, field: inspect.Field, count: Callable[[Any], int]) -
     name = field.name
     if isinstance(info, inspect.TypedDictType):
         return lambda value: count(value[name])
+    if isinstance(count, _Each) and not count.name:
+        return _Each(count.keys, name)
     return lambda value: count(getattr(value, name))
 
 
@@ -175,6 +190,9 @@ def _total(certain: int, more: list[Callable[[Any], int]]) -> Count:
     if not more:
         return certain
     first = more[0]
+    if len(more) == 1 and isinstance(first, _Each) and first.name:  # one list of objects is common, and three calls cost more
+        keys, name = first.keys, first.name
+        return lambda value: certain + keys * len(getattr(value, name))
     if len(more) == 1:
         return lambda value: certain + first(value)
     second = more[1]
@@ -192,8 +210,7 @@ def _times(count: Count, own: int) -> Count:
     if callable(count):
         each = count
         return lambda values: own * len(values) + sum(map(each, values))
-    total = own + count
-    return (lambda values: total * len(values)) if total else 0
+    return _Each(own + count) if own + count else 0
 
 
 def keys_in(value: Any) -> int:

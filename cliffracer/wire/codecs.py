@@ -90,8 +90,13 @@ class Decoder(Generic[T]):
             certain = self._least if self._count is None else self._count(value)
             if colons != certain:
                 self._look(data, value, colons, certain)
-        if self._integers and (len(data) < _SHORT or _LONG in data.translate(_ZEROS)) and not self._fits(data, value):
-            raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
+        if self._integers and (len(data) < _SHORT or _LONG in data.translate(_ZEROS)):
+            try:  # what `_fits` does, for those that do
+                fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else bool(_encode_msgpack(value))
+            except (OverflowError, TypeError):
+                fits = self._fits(data, value)
+            if not fits:
+                raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
 
     def again(self, data: bytes) -> T:
