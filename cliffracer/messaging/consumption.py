@@ -220,7 +220,8 @@ class Consumption:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises, the event is tried again or parked
             await self._policy.failed(delivery, error)
         finally:
-            self._tasks.discard(asyncio.current_task())
+            if self._tasks:
+                self._tasks.discard(asyncio.current_task())
 
     async def _many(self, batch: list[Delivery]) -> None:
         try:

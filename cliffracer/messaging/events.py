@@ -71,7 +71,7 @@ class EventEndpoint:
             return
         context = self._context(block)
         try:
-            arguments, event = self._arguments(subject, block, payload)
+            arguments = () if self._decoder is None else (self._decoder.decode(payload),)
             self.handler.gate.admit(None)
         except Overloaded as refused:
             self.handler.stats.fail("Overloaded 429")
@@ -84,8 +84,8 @@ class EventEndpoint:
                 "event dropped: it does not fit {}", where(self.record.function)
             )
             return
-        answer = self._answer(context, arguments, event)
-        self._starts.add(answer, context)
+        event = None if self.handler.run is None else self._arrival(subject, block, arguments)
+        self._starts.add(self._answer(context, arguments, event), context)
 
     async def _claimed(self, subject: bytes, block: bytes | None) -> None:
         """Fetch the payload that an event stands for, and start handling it."""
@@ -108,24 +108,23 @@ class EventEndpoint:
 
     async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
-        context = self._context(delivery.headers.block, delivery)
-        arguments, event = self._arguments(
-            delivery.subject, delivery.headers.block, delivery.payload, attempt=delivery.attempt, sequence=delivery.stream_seq
-        )
+        block, handler, event = delivery.headers.block, self.handler, None
+        context = self._context(block, delivery)
+        arguments = () if self._decoder is None else (self._decoder.decode(delivery.payload),)
+        if handler.run is not None:  # else nobody asks what arrived but its payload
+            event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)
         try:
             if self._once is None:
-                await self._invoke(context, arguments, event)
+                handler.gate.admit(None)
+                await invoke(handler, context, arguments, event)
             else:
                 known = attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"
                 async with self._once(delivery.consumer, known) as first:
                     if first:
-                        await self._invoke(context, arguments, event)
+                        handler.gate.admit(None)
+                        await invoke(handler, context, arguments, event)
         except InvalidInput as error:
             raise HandlerRefused(error.message) from error  # the function's own, not the payload's: it is tried again
-
-    async def _invoke(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
-        self.handler.gate.admit(None)
-        await invoke(self.handler, context, arguments, event)
 
     async def handle_batch(self, deliveries: list[Delivered]) -> None:
         """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest."""
@@ -174,12 +173,10 @@ class EventEndpoint:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context
 
-    def _arguments(
-        self, subject: bytes | str, block: bytes | None, payload: bytes, *, attempt: int = 1, sequence: int = 0
-    ) -> tuple[tuple[Any, ...], Arrival]:
-        arguments = () if self._decoder is None else (self._decoder.decode(payload),)
-        data = arguments[0] if arguments else None
-        return arguments, Arrival(self._subjects, subject, block, data, attempt, sequence)
+    def _arrival(
+        self, subject: bytes | str, block: bytes | None, arguments: tuple[Any, ...], *, attempt: int = 1, sequence: int = 0
+    ) -> Arrival:
+        return Arrival(self._subjects, subject, block, arguments[0] if arguments else None, attempt, sequence)
 
 
 def _item_of(signature: Signature) -> Any:
