@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cliffracer.messaging.transport.interface import Receive
 
-_BURST = 32  # messages between two looks at the clock
+_BURST = 8  # messages between two looks at the clock
 _SLICE = 0.002  # seconds of one turn
 _LONGEST_LINE = 1 << 20  # an INFO of a large cluster is some kilobytes
 
