@@ -1,6 +1,7 @@
 """All that one port serves: the routes, sockets and files of one app or several, and the pages about the service itself."""
 
 from collections.abc import MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -119,7 +120,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
         pages |= {"/openapi.json": OpenApi(assemblies), "/asyncapi.json": AsyncApi(assemblies, settings.namespace)}
-        if not table.has("GET", "/docs"):
+        if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
             pages |= docs.pages(settings)
             for path, bridge in docs.bridges(assemblies, settings).items():
                 table.add("POST", path, bridge)
@@ -129,7 +130,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     if keys:
         pages["/.well-known/jwks.json"] = Fixed({"keys": keys})
     for path, page in pages.items():
-        if not table.has("GET", path):  # a service may have a page of its own there
+        if not (table.has("GET", path) or _kept(assemblies, path)):  # a service may have a page of its own there
             table.add("GET", path, page)
             table.add("HEAD", path, page)
     table.compile()
@@ -180,6 +181,13 @@ def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Set
     if declared.signature is not None and declared.signature.streams:
         return StreamEndpoint(record, declared, handler, max_body=settings.http_max_body, endless=endless)
     return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
+
+
+def _kept(assemblies: Sequence[Assembly], path: str) -> bool:
+    """Say whether a static folder has a file or a folder at this path."""
+    statics = (static for assembly in assemblies for static in assembly.frozen.statics)
+    prefixes = ((static.path.rstrip("/") + "/", static.folder) for static in statics)
+    return any(path.startswith(prefix) and Path(folder, path.removeprefix(prefix)).exists() for prefix, folder in prefixes)
 
 
 def _files(assemblies: Sequence[Assembly]) -> list[Files]:
