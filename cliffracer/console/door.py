@@ -19,7 +19,10 @@ from cliffracer.wire.cookies import parse_cookies
 _SESSIONS = 16
 """Browsers that are in at once; the oldest leaves for one more."""
 _OPEN = frozenset({"/static/base.css", "/static/closed.css", "/static/mark.svg"})
-_ENTER = b"""<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./"><title>Console</title>"""
+_ENTER = (  # with an icon, or browsers ask for /favicon.ico
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="static/mark.svg" type="image/svg+xml">'
+    b'<meta http-equiv="refresh" content="0;url=./"><title>Console</title>'
+)
 
 
 class Door:

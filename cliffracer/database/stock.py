@@ -20,6 +20,8 @@ log = logging.getLogger("cliffracer.database")
 
 Job = Callable[[Any], None]
 PLAIN = ""
+FRESH = 1.0
+"""Seconds after something was done on the server, for which it is believed to be as it was."""
 CLOSE_WITHIN = 3.0
 """Seconds for dropping what is left at the end; the rest is found and dropped by the next stock on that server."""
 
@@ -53,6 +55,7 @@ class Stock:
         self._failure: Exception | None = None
         self._closing = False
         self._link: Any = None
+        self._looked = 0.0
         self._copy_by = COPY
         self._thread = threading.Thread(target=self._run, name="cliffracer-databases", daemon=True)
 
@@ -77,6 +80,8 @@ class Stock:
         in the stock's thread, has prepared for it; before that, and when they run short, it is a plain one.
         """
         with self._changed:
+            self._look()
+            self._failure = None  # of an earlier time
             self._uses[purpose] += 1
             if prepare is not None and self._uses[purpose] == 2:
                 self._returned.append(self._preparing(purpose, prepare))
@@ -99,6 +104,14 @@ class Stock:
         with self._changed:
             self._returned.append(self._cleaning(urlsplit(url).path.lstrip("/")))
             self._changed.notify_all()
+
+    def _look(self) -> None:
+        """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead stock's."""
+        asked = monotonic()
+        if asked - self._looked > FRESH:
+            self._returned.appendleft(lambda link: link.execute("select 1"))
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._looked > asked or self._closing, FRESH)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
@@ -131,6 +144,9 @@ class Stock:
             job(self._connected())
         except psycopg.OperationalError:  # the server may have been restarted since the last test
             job(self._connected())
+        with self._changed:
+            self._looked = monotonic()
+            self._changed.notify_all()
 
     def _connected(self) -> Any:
         if self._link is None or self._link.closed:
@@ -140,7 +156,21 @@ class Stock:
             # Copying files waits for the disk hundreds of times if the server syncs them, and is quicker otherwise.
             self._copy_by = COPY_LOGGED if self._link.execute("show fsync").fetchone()[0] == "on" else COPY
             self._find_left()
+            self._forget_lost()
         return self._link
+
+    def _forget_lost(self) -> None:
+        """Forget those of our databases that are not there any more; what they were prepared for is prepared anew."""
+        there = {name for (name,) in self._link.execute("select datname from pg_database").fetchall()}
+        with self._changed:
+            for name in self._made.keys() - there:
+                purpose = self._made.pop(name)
+                if name in self._ready[purpose]:
+                    self._ready[purpose].remove(name)
+                if self._sources.get(purpose) == name:
+                    del self._sources[purpose]
+                    self._shapes.pop(purpose, None)
+                    self._uses[purpose] = 0
 
     def _find_left(self) -> None:
         """Have the databases dropped whose stock is no more."""
@@ -165,7 +195,8 @@ class Stock:
 
     def _copying(self, purpose: str) -> Job:
         def work(link: Any) -> None:
-            self._offer(self._copy(link, purpose, self._sources[purpose]))
+            kind = purpose if purpose in self._sources else PLAIN
+            self._offer(self._copy(link, kind, self._sources[kind]))
 
         return work
 

@@ -72,6 +72,11 @@ def written(folder: Path, **files: str) -> Path:
     return folder
 
 
+def _interruptible() -> None:
+    """Let Ctrl-C reach the program, also where the tests themselves run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Background:
     """A command that runs until it is told to stop; its output is in a file."""
 
@@ -80,8 +85,9 @@ class Background:
         self.log = folder / f"log-{time.monotonic_ns()}.txt"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*PROGRAM, *arguments], cwd=folder, env=environment(**env), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-            )
+                [*PROGRAM, *arguments], cwd=folder, env=environment(**env), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                preexec_fn=_interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
+            )  # fmt: skip
 
     @property
     def text(self) -> str:

@@ -157,6 +157,32 @@ async def test_what_a_killed_process_left_is_dropped(url):
         connection.execute(psycopg.sql.SQL("drop database {}").format(psycopg.sql.Identifier(f"{name}_other")))
 
 
+async def test_databases_that_were_dropped_meanwhile_are_made_anew():
+    """A server that stops takes the lock of a stock with it; when another one has dropped all as left behind, nothing lost is given out."""
+    prepared = []
+
+    def prepare(place: str) -> None:
+        prepared.append(place)
+        with psycopg.connect(place, autocommit=True) as inside:
+            inside.execute("create table kept (id int)")
+
+    with server() as own, Stock(own.url(), template="template1", prefix="lost") as first:
+        for _ in range(4):
+            first.take("p", prepare)
+        await until(lambda: first._ready["p"] and not (first._makes or first._returned))  # nothing has it look by itself
+        own.stop()
+        own.start()
+        with Stock(own.url(), template="template1", prefix="lost") as second:
+            with psycopg.connect(own.url(), autocommit=True) as connection:
+                await until(lambda: not connection.execute("select 1 from pg_database where datname ~ %s", [first._token]).fetchall())
+            first._looked = 0.0  # as if it had done nothing for a while
+            for _ in range(6):
+                async with Database.open(first.take("p", prepare)) as db:
+                    assert await db.fetch_value(int, "select 1") == 1
+            second.take()
+        assert len(prepared) == 2
+
+
 async def test_stock_outlives_a_restart_of_its_server():
     """A server that was away is used again, without anything else to do."""
     with server() as own, Stock(own.url(), template="template1") as stock:

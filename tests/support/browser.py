@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
 
 from tests.support.tools import chromium
 
@@ -26,9 +26,13 @@ class Seen:
 
     def watch(self, page: Page) -> None:
         """Note what happens on a page."""
-        page.on("console", lambda message: self.errors.append(f"{message.type}: {message.text}") if message.type == "error" else None)
+        page.on("console", self._said)
         page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))
         page.on("request", lambda request: self._went(request.url))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     def _went(self, url: str) -> None:
         place = urlsplit(url)
