@@ -15,14 +15,11 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import wraps
 from sys import getrefcount
-from time import monotonic
 from typing import Any
 
 from cliffracer.context import Context
 from cliffracer.resilience.deadlines import Watch
 
-SLICE = 0.002  # seconds of one turn; then everything else has its own
-BURST = 8  # calls between two looks at the clock
 TASKS = 32  # calls after one that waited of which the same is expected
 
 Work = Coroutine[Any, Any, None]
@@ -30,10 +27,7 @@ Held = set["asyncio.Task[None]"]
 
 
 class Starts:
-    """Begins calls in the order in which they come, from the next turn of the loop on, for no longer at a time than is fair.
-
-    One for each source of calls: the loop goes round, so that a burst of one holds up none of the others.
-    """
+    """Begins the calls of one source in the order in which they come, in the next turn of the loop."""
 
     __slots__ = ("_loop", "_ready", "_scheduled", "_tasks", "_watch")
 
@@ -101,20 +95,16 @@ class Starts:
                 task.join(over=True)
 
     def _turn(self) -> None:
-        ready, left, until = self._ready, BURST, monotonic() + SLICE
+        """Begin all that has come: the reader's slice bounds how many that are, and it reads on only when they have begun."""
+        ready = self._ready
         try:
             while ready:
                 self._begin(*ready.popleft())
-                left -= 1
-                if not left:
-                    if monotonic() > until:
-                        break
-                    left = BURST
         finally:
+            self._scheduled = False
             if ready:
+                self._scheduled = True
                 self._loop.call_soon(self._turn)
-            else:
-                self._scheduled = False
 
 
 _new: Any = asyncio.Task.__new__

@@ -209,24 +209,6 @@ async def test_a_call_that_waits_is_looked_after_until_its_deadline():
     assert quick not in watch.running
 
 
-async def test_a_long_burst_lets_others_run_in_between(starts: Starts):
-    """Calls that keep the loop busy for long are begun over several turns."""
-    begun = []
-
-    async def work() -> None:
-        begun.append(None)
-        end = asyncio.get_running_loop().time() + 0.001
-        while asyncio.get_running_loop().time() < end:
-            pass
-
-    for _ in range(100):
-        starts.add(work())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert 0 < len(begun) < 100
-    await until(lambda: len(begun) == 100)
-
-
 async def test_a_defect_in_one_call_does_not_stop_the_others(starts: Starts):
     """An exception that leaves a call is told to the loop, as that of a task is, and the next call begins."""
     told, begun = [], []
