@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.load.nats import Connection, connect
 from cliffracer import App, Context
+from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.testing import running
 from tests.messaging.transport.test_floods import resident
@@ -122,3 +123,24 @@ async def test_a_burst_that_keeps_the_processor_busy_does_not_hold_the_loop():
         assert crowd.answers["done"] == BURST
         assert between > 0 or isinstance(t.up.bus, StockBus)  # nats-py hands over in one go what is there
         crowd.transport.close()
+
+
+async def test_a_fast_publisher_of_core_events_is_kept_up_with():
+    """What is read is begun before more is read: 2,000 events ahead of a handler with a hundred places lose none."""
+    app, seen = App("fast"), Counter[str]()
+
+    @app.on("order", durable=False)
+    async def order(number: int) -> None:
+        seen["events"] += 1
+
+    async with running(app) as t:
+        bus = await connect_bus(t.settings, name="publisher")
+        try:
+            subject = f"{t.settings.namespace}.events.order".encode()
+            ahead = 1000 if isinstance(bus, StockBus) else 2000  # nats-py hands over in one go what it has
+            for burst in range(1, 11):
+                for number in range(ahead):
+                    bus.publish(subject, b"%d" % number)
+                await eventually(lambda: seen["events"] == ahead * burst)  # noqa: B023 - looked at before the next
+        finally:
+            await bus.close()
