@@ -96,7 +96,7 @@ class Door:
         if scope["path"] == "/":
             await Asset.of(NAMED["closed.html"], status=401)(scope, receive, send)
         else:
-            await send_problem(send, error, correlation_of(scope))
+            await send_problem(send, error, correlation_of(scope), realm="console")
 
 
 def _token(scope: Mapping[str, Any]) -> str | None:

@@ -118,7 +118,8 @@ def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: 
             raise Unauthenticated("a token is needed")
         for rule in rules:
             if not rule.allows(identity.roles, identity.permissions):
-                raise Forbidden(f"{identity.subject} may not do this", reason="insufficient_scope")
+                asked = {"scope": " ".join(rule.permissions)} if rule.permissions and not rule.any else {}
+                raise Forbidden(f"{identity.subject} may not do this", reason="insufficient_scope", **asked)
         if checks:
             await _check(checks, identity, context, dict(zip(names, call.arguments, strict=False)))
         return identity

@@ -1,6 +1,7 @@
 """Answers that no handler made: problem documents (RFC 9457) and small built-in pages, all with the correlation id."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +21,8 @@ CORRELATION = b"x-correlation-id"
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """What is sent is what it says it is: browsers are not to guess."""
 _RESERVED = frozenset({"type", "title", "status", "detail", "code", "instance"})
+_REALM = "cliffracer"
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
 class Refused(Exception):
@@ -57,29 +60,45 @@ def document(status: int, title: str, detail: str, code: int, details: Mapping[s
         return msgspec.json.encode({**members, "detail": detail.encode("utf-8", "replace").decode()})
 
 
-def problem(error: ServiceError | Refused) -> tuple[int, bytes, Headers]:
-    """Return status, document and headers of a failure."""
+def problem(error: ServiceError | Refused, realm: str = _REALM) -> tuple[int, bytes, Headers]:
+    """Return status, document and headers of a failure; ``realm`` is whose callers have to say who they are."""
     if isinstance(error, Refused):
-        return error.status, document(error.status, phrase(error.status), error.detail, error.status, {}), [PROBLEM, *error.headers]
+        headers = [PROBLEM, *error.headers]
+        if error.status == 401 and all(name.lower() != b"www-authenticate" for name, _ in headers):
+            headers.append((b"www-authenticate", challenge(realm)))
+        return error.status, document(error.status, phrase(error.status), error.detail, error.status, {}), headers
     headers = [PROBLEM]
     if isinstance(error, Overloaded):
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
-    if isinstance(error, Unauthenticated | Forbidden) and (challenge := _challenge(error)):
-        headers.append((b"www-authenticate", challenge))
+    reason = error.details.get("reason")
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", challenge(realm, "invalid_token" if reason == "invalid_token" else "")))
+    elif isinstance(error, Forbidden) and reason == "insufficient_scope":
+        headers.append((b"www-authenticate", challenge(realm, reason, error.details.get("scope"))))
     return error.status, document(error.status, error.title, error.message, error.code, error.details), headers
 
 
-def _challenge(error: ServiceError) -> bytes:
-    """Return how to do better (RFC 6750, 3): a reason is only given to who tried."""
-    reason = error.details.get("reason")
-    if reason in {"invalid_token", "insufficient_scope"}:
-        return f'Bearer error="{reason}"'.encode()
-    return b"Bearer" if isinstance(error, Unauthenticated) else b""
+def challenge(realm: str, error: str = "", scope: object = None) -> bytes:
+    """Return how to do better: where one has to be known, and to who tried what was wrong with it (RFC 6750, 3; RFC 9110, 11.6.1).
+
+    ``scope`` are the permissions that would do, if they are words that a challenge can hold.
+    """
+    said = "Bearer realm=" + _quoted(realm)
+    if error:
+        said += ", error=" + _quoted(error)
+    if isinstance(scope, str) and _SCOPE.fullmatch(scope):
+        said += ", scope=" + _quoted(scope)
+    return said.encode()
 
 
-async def send_problem(send: Any, error: ServiceError | Refused, correlation: str) -> None:
+def _quoted(text: str) -> str:
+    """Return a quoted-string (RFC 9110, 5.6.4); what no header may hold is left out."""
+    return '"' + "".join("\\" + one if one in '"\\' else one for one in text if one.isascii() and one.isprintable()) + '"'
+
+
+async def send_problem(send: Any, error: ServiceError | Refused, correlation: str, realm: str = _REALM) -> None:
     """Answer with a problem document."""
-    status, body, headers = problem(error)
+    status, body, headers = problem(error, realm)
     await send_body(send, status, body, headers, correlation)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cliffracer.web.answers import Headers, correlation_of, send_body
+from cliffracer.web.answers import Headers, challenge, correlation_of, send_body
 
 PAGES = Path(__file__).parent / "pages"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -34,6 +34,8 @@ class Asset:
         self._tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'.encode()
         kind = f"{_KINDS[suffix]}; charset=utf-8".encode()
         self._headers = [(b"content-type", kind), (b"cache-control", b"no-cache"), (b"etag", self._tag), *protective(images)]
+        if status == 401:
+            self._headers.append((b"www-authenticate", challenge("console")))
 
     @classmethod
     def of(cls, path: Path, *, words: Mapping[str, str] | None = None, images: str = "", status: int = 200) -> "Asset":

@@ -16,14 +16,13 @@ _NO_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def exception_answer(error: HTTPException) -> Response:
+def exception_answer(realm: str, error: HTTPException) -> Response:
     """Return what a handler that raises Starlette's `HTTPException` answers: its status and headers, as a problem document."""
-    status, body, headers = problem(Refused(error.status_code, str(error.detail)))
+    status, body, headers = problem(Refused(error.status_code, str(error.detail)), realm)
     if status < 200 or status in {204, 304}:
         return Response(status_code=status, headers=error.headers)
     response = Response(body, status_code=status, headers=error.headers)
-    if "content-type" not in response.headers:
-        response.raw_headers.extend(headers)
+    response.raw_headers.extend(header for header in headers if header[0].decode() not in response.headers)
     return response
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -50,7 +51,7 @@ class RouteEndpoint:
         self._sourced = handler.run is not None
         """Whether something may ask for the Request; only then is there one."""
         self._convertors = convertors_of(record.path)
-        handler.mappings = {HTTPException: exception_answer, ClientDisconnect: _gone, **handler.mappings}
+        handler.mappings = {HTTPException: partial(exception_answer, handler.service), ClientDisconnect: _gone, **handler.mappings}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -120,7 +121,8 @@ class RouteEndpoint:
     async def fail(self, error: Exception, scope: Mapping[str, Any], send: Any, context: Context) -> None:
         """Answer with a problem document."""
         if not isinstance(error, Disconnected):
-            await send_problem(send, presentable(self.handler, error, counted=CALL in scope), context.correlation_id)
+            handler = self.handler
+            await send_problem(send, presentable(handler, error, counted=CALL in scope), context.correlation_id, handler.service)
 
 
 def _form_decoder(binder: Binder, max_body: int) -> FormDecoder:

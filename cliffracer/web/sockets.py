@@ -107,7 +107,7 @@ class SocketEndpoint:
     async def _fail(self, line: Line, error: ServiceError | Refused) -> None:
         try:
             if not line.accepted:
-                await line.reject(*problem(error))
+                await line.reject(*problem(error, self.handler.service))
                 return
             await line.tell(error)
             code = _CODES.get(error.status, _REFUSAL)

@@ -29,10 +29,11 @@ async def test_the_address_is_good_once() -> None:
         assert c.told == [c.door.address] != [address]
         for used in (address, f"{c.url}/?token=", f"{c.url}/?token=guess", c.url):
             answer = await stranger.get(used)
-            assert answer.status_code == 401
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="console"')
             assert "set-cookie" not in answer.headers
         assert "This door is closed" in (await stranger.get("/")).text
-        assert (await stranger.get("/api/about")).status_code == 401
+        refused = await stranger.get("/api/about")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="console"')
         assert (await stranger.get("/static/console.js")).status_code == 401
         assert (await stranger.get("/static/base.css")).status_code == 200
 

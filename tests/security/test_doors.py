@@ -100,9 +100,11 @@ async def test_http(path: str) -> None:
         bad = await t.http.get(path, headers=bearer(token() + "x"))
         poor = await t.http.get(path, headers=bearer(token(permissions=[])))
         good = await t.http.get(path, headers=bearer(token()))
-    assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
-    assert (bad.status_code, bad.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
-    assert (poor.status_code, poor.headers["www-authenticate"]) == (403, 'Bearer error="insufficient_scope"')
+    assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, 'Bearer realm="vault"')
+    assert (bad.status_code, bad.headers["www-authenticate"]) == (401, 'Bearer realm="vault", error="invalid_token"')
+    scarce = 'Bearer realm="vault", error="insufficient_scope", scope="vault:open"'
+    assert (poor.status_code, poor.headers["www-authenticate"]) == (403, scarce)
+    assert "scope" not in bad.json().keys() | nobody.json().keys()
     assert (good.status_code, good.json()) == (200, "ada")
 
 

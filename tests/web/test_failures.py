@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from cliffracer import App, errors
 from cliffracer.context import Context
+from cliffracer.web.answers import challenge
 from tests.support.waiting import eventually
 
 
@@ -50,7 +51,36 @@ async def test_headers_that_errors_bring(serve: Any, app: App) -> None:
     async with serve(app) as served:
         answer = await served.http.get("/busy")
         assert (answer.headers["retry-after"], answer.json()["retry_after"]) == ("2", 1.2)
-        assert (await served.http.get("/who")).headers["www-authenticate"] == "Bearer"
+        assert (await served.http.get("/who")).headers["www-authenticate"] == f'Bearer realm="{app.name}"'
+
+
+async def test_every_401_has_a_challenge(serve: Any, app: App) -> None:
+    """Also one of Starlette's exceptions, which may bring its own; a peer's words are only repeated where a header can hold them."""
+
+    @app.get("/plain")
+    async def plain() -> None:
+        raise HTTPException(401, "who are you")
+
+    @app.get("/own")
+    async def own() -> None:
+        raise HTTPException(401, "who are you", headers={"WWW-Authenticate": 'Basic realm="mine"'})
+
+    @app.get("/scope")
+    async def scope(text: str) -> None:
+        raise errors.Forbidden("no", reason="insufficient_scope", scope=text)
+
+    async with serve(app) as served:
+        assert (await served.http.get("/plain")).headers.get_list("www-authenticate") == [f'Bearer realm="{app.name}"']
+        assert (await served.http.get("/own")).headers.get_list("www-authenticate") == ['Basic realm="mine"']
+        poor = f'Bearer realm="{app.name}", error="insufficient_scope"'
+        for text, shown in (("a:read b", ', scope="a:read b"'), ('a"', ""), ("a\r\nX: y", ""), ("a  b", ""), ("é", ""), ("", "")):
+            answer = await served.http.get("/scope", params={"text": text})
+            assert answer.headers.get_list("www-authenticate") == [poor + shown]
+
+
+def test_a_realm_is_quoted() -> None:
+    """Whatever a realm is called, it cannot end its string or the header (RFC 9110, 5.6.4)."""
+    assert challenge('a"b\\c\r\nd') == b'Bearer realm="a\\"b\\\\cd"'
 
 
 async def test_defects_show_nothing(serve: Any, app: App, logged: list[str]) -> None:
