@@ -1,4 +1,4 @@
-"""Databases for tests, made ahead by a thread of its own: however slow the disk is, a test that takes longer than a copy waits for none."""
+"""Databases for tests, made ahead by threads of its own: however slow the disk is, a test waits for no copy where one is ready."""
 
 import logging
 import re
@@ -13,15 +13,17 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cliffracer.database import recycling
-from cliffracer.database.templates import COPY, COPY_LOGGED, DROP, statement, template_of, with_database
+from cliffracer.database.hands import Hand, Job, trouble
+from cliffracer.database.templates import DROP, FSYNC, RENAME, copying, statement, template_of, with_database
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
 
-Job = Callable[[Any], None]
 PLAIN = ""
 FRESH = 1.0
 """Seconds after something was done on the server, for which it is believed to be as it was."""
+KEPT = "kept"
+"""Between prefix and token in the names of those that wait for the next stock."""
 CLOSE_WITHIN = 3.0
 """Seconds for dropping what is left at the end; the rest is found and dropped by the next stock on that server."""
 
@@ -31,12 +33,14 @@ class Stock:
 
     Copies that are given back are cleaned and given out again; one of which more than rows was changed is dropped, and
     made anew. All are called after ``prefix`` and a token of the stock. While it lives it holds an advisory lock on the
-    token, so that what a killed process left behind is known, and dropped by the next one.
+    token, so that what a killed process left behind is known, and dropped by the next one. With ``keep`` so many clean
+    ones stay at the end under names of their own, for the next stock: its first test waits for none.
     """
 
-    def __init__(self, url: str, *, template: str | None = None, prefix: str | None = None, ahead: int = 2) -> None:
+    def __init__(self, url: str, *, template: str | None = None, prefix: str | None = None, ahead: int = 2, keep: int = 0) -> None:
         self._url = url
         self._ahead = ahead
+        self._keep = keep
         self._token = secrets.token_hex(6)
         self._sources = {PLAIN: template_of(url, template)}
         self._prefix = prefix or self._sources[PLAIN]
@@ -45,33 +49,42 @@ class Stock:
         self._uses: Counter[str] = Counter()
         self._shapes: dict[str, str] = {}
         """Fingerprints of what was prepared, where rows are all that a test can add to it."""
-        self._makes: deque[Job] = deque(self._copying(PLAIN) for _ in range(ahead))
-        self._returned: deque[Job] = deque()
-        """Goes before making: cleaning is quicker, and dropping late would fill the disk."""
-        self._left: deque[Job] = deque()
         self._made: dict[str, str] = {}
         """Every database of ours, and the purpose that it is for."""
-        self._count = 0
+        self._count = self._waiting = 0
         self._failure: Exception | None = None
         self._closing = False
-        self._link: Any = None
-        self._looked = 0.0
-        self._copy_by = COPY
-        self._thread = threading.Thread(target=self._run, name="cliffracer-databases", daemon=True)
+        self._copy_by = ""
+        self._maker = Hand("cliffracer-databases", self._changed, self._connected, self._failed)
+        """Waits for the disk. Dropping is urgent, or it would be filled."""
+        self._cleaner = Hand("cliffracer-databases-cleaning", self._changed, lambda: None, self._failed)
+        """Connects to what it cleans."""
+        self._maker.jobs.append(self._stocking)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._maker.start()
+        self._cleaner.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
-        """Drop all databases of this stock and end its thread."""
+        """Drop all databases of this stock that are not kept, and end its threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        self._cleaner.close(finish=self._keep > 0)
+        self._maker.close()
+        end = monotonic() + CLOSE_WITHIN
+        with suppress(*trouble()):  # the next stock on that server finds what is left
+            if self._keep:
+                self._maker.do(self._keeping)
+            for name in list(self._made):
+                if monotonic() < end:
+                    self._maker.do(self._dropping(name))
+        self._maker.leave()
+        self._cleaner.leave()
 
     def take(self, purpose: str = PLAIN, prepare: Callable[[str], None] | None = None, *, within: float = 60.0) -> str:
         """Return the address of a fresh database.
@@ -84,84 +97,80 @@ class Stock:
             self._failure = None  # of an earlier time
             self._uses[purpose] += 1
             if prepare is not None and self._uses[purpose] == 2:
-                self._returned.append(self._preparing(purpose, prepare))
-            if not self._ready[purpose] and (purpose in self._sources or not self._ready[PLAIN]):
-                self._makes.append(self._copying(purpose if purpose in self._sources else PLAIN))
+                self._maker.leisure.append(self._preparing(purpose, prepare))
+            self._waiting += 1
+            missing = not self._ready[purpose] and (purpose in self._sources or not self._ready[PLAIN])
+            if missing and self._maker.pending < self._waiting:
+                self._maker.jobs.append(self._copying(purpose if purpose in self._sources else PLAIN))
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._ready[purpose] or self._ready[PLAIN] or self._failure or self._closing, within)
+            self._waiting -= 1
             kind = purpose if self._ready[purpose] else PLAIN
             if not self._ready[kind]:
                 failure, self._failure = self._failure, None
                 raise SetupError(f"the database {self._sources[PLAIN]} cannot be copied: {failure or 'it takes too long'}") from failure
             found = self._ready[kind].popleft()
-            if not (self._comes_back(kind) or self._makes):
-                self._makes.append(self._copying(kind))
+            if not (self._comes_back(kind) or self._maker.pending):
+                self._maker.jobs.append(self._copying(kind))
                 self._changed.notify_all()
             return with_database(self._url, found)
 
     def give(self, url: str) -> None:
         """Have a database cleaned or dropped."""
+        name = urlsplit(url).path.lstrip("/")
         with self._changed:
-            self._returned.append(self._cleaning(urlsplit(url).path.lstrip("/")))
+            if self._comes_back(self._made.get(name, PLAIN)):
+                self._cleaner.urgent.append(self._cleaning(name))
+            else:
+                self._maker.urgent.append(self._dropping(name))
             self._changed.notify_all()
 
     def _look(self) -> None:
         """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead stock's."""
         asked = monotonic()
-        if asked - self._looked > FRESH:
-            self._returned.appendleft(lambda link: link.execute("select 1"))
+        if asked - self._maker.did > FRESH:
+            self._maker.urgent.appendleft(lambda link: link.execute("select 1"))
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._looked > asked or self._closing, FRESH)
+            self._changed.wait_for(lambda: self._maker.did > asked or self._closing, FRESH)
 
-    # -- the thread ------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                self._do(job)
-            except self._trouble as error:
-                log.debug("a database for tests could not be made: %s", error)
-                with self._changed:
-                    self._failure = error
-                    self._changed.notify_all()
-        end = monotonic() + CLOSE_WITHIN
-        with suppress(*self._trouble):  # the next stock on that server finds what is left
-            for name in list(self._made):
-                if monotonic() < end:
-                    self._do(self._dropping(name))
-        if self._link is not None:
-            self._link.close()
-
-    def _next(self) -> Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._returned or self._makes or self._left)
-            return None if self._closing else (self._returned or self._makes or self._left).popleft()
-
-    def _do(self, job: Job) -> None:
-        import psycopg  # noqa: PLC0415 - for tests only
-
-        try:
-            job(self._connected())
-        except psycopg.OperationalError:  # the server may have been restarted since the last test
-            job(self._connected())
-        with self._changed:
-            self._looked = monotonic()
-            self._changed.notify_all()
+    # -- the threads -----------------------------------------------------------------------------------------------
 
     def _connected(self) -> Any:
-        if self._link is None or self._link.closed:
-            self._link = self._connection("postgres")
-            self._link.execute("set synchronous_commit to off")
-            self._link.execute("select pg_advisory_lock(%s)", [int(self._token, 16)])
-            # Copying files waits for the disk hundreds of times if the server syncs them, and is quicker otherwise.
-            self._copy_by = COPY_LOGGED if self._link.execute("show fsync").fetchone()[0] == "on" else COPY
-            self._find_left()
-            self._forget_lost()
-        return self._link
+        link = self._connection("postgres")
+        link.execute("set synchronous_commit to off")
+        link.execute("select pg_advisory_lock(%s)", [int(self._token, 16)])
+        self._copy_by = copying(link.execute(FSYNC).fetchone()[0])
+        self._find_left(link)
+        self._forget_lost(link)
+        return link
 
-    def _forget_lost(self) -> None:
+    def _failed(self, error: Exception) -> None:
+        with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    def _stocking(self, link: Any) -> None:
+        """Take over what an earlier stock has kept, and have made what is missing."""
+        kept = [name for name in _names(link) if self._keep and name.startswith(f"{self._prefix}_{KEPT}_")]
+        for name in kept[: self._ahead]:
+            mine = self._name()
+            with suppress(*trouble()):  # another stock has taken it
+                link.execute(statement(RENAME, name, mine))
+                recycling.unsynced(link, mine)
+                self._made[mine] = PLAIN
+                self._offer(mine)
+        with self._changed:
+            self._maker.jobs.extend(self._copying(PLAIN) for _ in range(self._ahead - len(self._made)))
+
+    def _keeping(self, link: Any) -> None:
+        there = sum(name.startswith(f"{self._prefix}_{KEPT}_") for name in _names(link))
+        for name in list(self._ready[PLAIN])[: max(0, self._keep - there)] if self._comes_back(PLAIN) else ():
+            link.execute(statement(RENAME, name, name.replace(self._prefix, f"{self._prefix}_{KEPT}", 1)))
+            del self._made[name]
+
+    def _forget_lost(self, link: Any) -> None:
         """Forget those of our databases that are not there any more; what they were prepared for is prepared anew."""
-        there = {name for (name,) in self._link.execute("select datname from pg_database").fetchall()}
+        there = set(_names(link))
         with self._changed:
             for name in self._made.keys() - there:
                 purpose = self._made.pop(name)
@@ -172,22 +181,25 @@ class Stock:
                     self._shapes.pop(purpose, None)
                     self._uses[purpose] = 0
 
-    def _find_left(self) -> None:
+    def _find_left(self, link: Any) -> None:
         """Have the databases dropped whose stock is no more."""
         ours = re.compile(rf"{re.escape(self._prefix)}_([0-9a-f]{{12}})_\w+")
-        for (name,) in self._link.execute("select datname from pg_database").fetchall():
+        for name in _names(link):
             found = ours.fullmatch(name)
             if found is None or found[1] == self._token:
                 continue
             number = [int(found[1], 16)]
-            if self._link.execute("select pg_try_advisory_lock(%s)", number).fetchone()[0]:
-                self._link.execute("select pg_advisory_unlock(%s)", number)
+            if link.execute("select pg_try_advisory_lock(%s)", number).fetchone()[0]:
+                link.execute("select pg_advisory_unlock(%s)", number)
                 with self._changed:
-                    self._left.append(self._dropping(name))
+                    self._maker.leisure.append(self._dropping(name))
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"{self._prefix}_{self._token}_{self._count}"
 
     def _copy(self, link: Any, purpose: str, source: str) -> str:
-        self._count += 1
-        name = f"{self._prefix}_{self._token}_{self._count}"
+        name = self._name()
         self._made[name] = purpose
         link.execute(statement(self._copy_by, name, source))
         recycling.unsynced(link, name)
@@ -219,26 +231,25 @@ class Stock:
                     self._shapes[purpose] = recycling.fingerprint(inside)
             with self._changed:
                 self._sources[purpose] = name
-                self._makes.extend(self._copying(purpose) for _ in range(self._ahead))
+                self._maker.jobs.extend(self._copying(purpose) for _ in range(self._ahead))
 
         return work
 
     def _cleaning(self, name: str) -> Job:
-        if not self._comes_back(self._made.get(name, PLAIN)):
-            return self._dropping(name)
-
-        def work(link: Any) -> None:
+        def work(_: Any) -> None:
             try:
                 with self._connection(name) as inside:
                     recycling.alone(inside)
                     clean = self._clean(inside, self._made.get(name, PLAIN))
-            except self._trouble as error:
+            except trouble() as error:
                 log.debug("a database for tests is not cleaned but dropped: %s", error)
                 clean = False
             if clean:
                 self._offer(name)
-            else:
-                self._dropping(name)(link)
+                return
+            with self._changed:
+                self._maker.urgent.append(self._dropping(name))
+                self._changed.notify_all()
 
         return work
 
@@ -257,14 +268,12 @@ class Stock:
 
     def _dropping(self, name: str) -> Job:
         def work(link: Any) -> None:
-            with suppress(*self._trouble):  # one that cannot be dropped now is dropped at the end
+            with suppress(*trouble()):  # one that cannot be dropped now is dropped at the end
                 link.execute(statement(DROP, name))
                 self._made.pop(name, None)
 
         return work
 
-    @property
-    def _trouble(self) -> tuple[type[Exception], ...]:
-        import psycopg  # noqa: PLC0415 - for tests only
 
-        return (psycopg.Error, OSError)
+def _names(link: Any) -> list[str]:
+    return [name for (name,) in link.execute("select datname from pg_database order by datname").fetchall()]

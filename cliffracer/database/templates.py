@@ -32,23 +32,29 @@ def statement(text: str, *names: str) -> Any:
     return sql.SQL(text).format(*map(sql.Identifier, names))
 
 
-COPY = "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy"
-COPY_LOGGED = "CREATE DATABASE {} TEMPLATE {} STRATEGY wal_log"
+FSYNC = "SHOW fsync"
 DROP = "DROP DATABASE IF EXISTS {} WITH (FORCE)"
+RENAME = "ALTER DATABASE {} RENAME TO {}"
+
+
+def copying(fsync: str) -> str:
+    """Return the statement that copies a database: files, unless the server syncs each of them, hundreds; then by its log."""
+    return f"CREATE DATABASE {{}} TEMPLATE {{}} STRATEGY {'wal_log' if fsync == 'on' else 'file_copy'}"
 
 
 @asynccontextmanager
 async def cloned(url: str, *, template: str | None = None) -> AsyncGenerator[str, None]:
     """Copy a database (that of the URL, or another one of its server) and yield the copy's address; it is dropped at the end.
 
-    Nobody may be connected to the template meanwhile. Files are copied, nothing is replayed: 15 ms on a fast disk.
+    Nobody may be connected to the template meanwhile. It takes 5 ms with ``fsync`` off on a fast disk, 35 ms with it on.
     """
     import psycopg  # noqa: PLC0415 - for tests only
 
     source = template_of(url, template)
     name = f"{source}_{uuid7().hex[-20:]}"
     async with await psycopg.AsyncConnection.connect(with_database(url, "postgres"), autocommit=True) as connection:
-        await connection.execute(statement(COPY, name, source))
+        ((fsync,),) = await (await connection.execute(FSYNC)).fetchall()
+        await connection.execute(statement(copying(fsync), name, source))
     try:
         yield with_database(url, name)
     finally:

@@ -33,18 +33,23 @@ def spawn(
     alive: int,
     on_death: signal.Signals,
     account: Account | None = None,
+    given: bytes = b"",
 ) -> subprocess.Popen[bytes]:
-    """Return a child that keeps ``alive`` open, writes to ``log``, and gets ``on_death`` when this process ends."""
+    """Return a child that keeps ``alive`` open, reads ``given``, writes to ``log``, and gets ``on_death`` when this process ends."""
     switch = account is not None and not account.mapped
     with append(log) as output:
-        return subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(alive,),
+        child = subprocess.Popen(
+            command, cwd=cwd, stdin=subprocess.PIPE if given else subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(alive,),
             env=environment(),
             user=account.uid if account and switch else None,
             group=account.gid if account and switch else None,
             extra_groups=() if switch else None,
             preexec_fn=partial(_before_exec, os.getpid(), on_death, account),  # noqa: PLW1509 - a supervisor has one thread
         )  # fmt: skip
+    if child.stdin is not None:
+        child.stdin.write(given)  # less than a pipe holds
+        child.stdin.close()
+    return child
 
 
 def environment() -> dict[str, str]:

@@ -29,6 +29,8 @@ OPTIONS = (
     "listen_addresses=", "unix_socket_permissions=0700", "max_connections=200", "shared_buffers=32MB",
     "io_method=sync", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=256MB", "jit=off", "timezone=UTC", "log_timezone=UTC",
 )  # fmt: skip
+SPARE = b"".join(b"CREATE DATABASE cliffracer_test_kept_%d TEMPLATE template1 STRATEGY file_copy;\n" % number for number in (1, 2))
+"""Empty databases that come with a cluster, under names by which tests know that they are free: the first test waits for no copy."""
 
 
 class Postgres:
@@ -82,11 +84,14 @@ class Postgres:
         child = self._spawn("initdb", "-D", draft, *INITDB, alive=alive)
         if child.wait() != 0:
             raise StartFailed(f"initdb failed; {self.log} ends with:\n{tail(self.log)}")
+        child = self._spawn("postgres", "--single", "-F", "-c", "log_checkpoints=off", "-D", draft, "template1", alive=alive, given=SPARE)
+        if child.wait() != 0:
+            raise StartFailed(f"the new cluster does not work; {self.log} ends with:\n{tail(self.log)}")
         draft.replace(self.data)
 
-    def _spawn(self, program: str, *arguments: str | Path, alive: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, *arguments: str | Path, alive: int, given: bytes = b"") -> subprocess.Popen[bytes]:
         command = (self.binary.with_name(program), *arguments)
-        return spawn(command, cwd=self.folder, log=self.log, alive=alive, on_death=self.polite, account=self.account)
+        return spawn(command, cwd=self.folder, log=self.log, alive=alive, on_death=self.polite, account=self.account, given=given)
 
     def _is_ready(self) -> bool:
         try:

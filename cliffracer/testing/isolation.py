@@ -33,6 +33,8 @@ async def forget_streams(bus: Bus, namespace: str) -> None:
                 continue
 
 
+KEEP = 4
+"""Databases that stay on the embedded server for the first tests of the next run: about 7 MB each."""
 _stocks: dict[str, Any] = {}
 os.register_at_fork(after_in_child=_stocks.clear)  # their threads are not in the child
 
@@ -43,7 +45,7 @@ def _stock(url: str) -> Any:
     if found is None:
         from cliffracer.database.stock import Stock  # noqa: PLC0415 - only tests with a database pay for importing it
 
-        found = _stocks[url] = Stock(url, template="template1", prefix="cliffracer_test").__enter__()
+        found = _stocks[url] = Stock(url, template="template1", prefix="cliffracer_test", keep=KEEP).__enter__()
         atexit.register(found.close)
     return found
 

@@ -133,6 +133,32 @@ async def test_plain_database_is_given_out_again_as_an_empty_one(postgres):
             assert connection.execute("select count(*) from pg_extension where extname = 'vector'").fetchone() == (0,)
 
 
+async def test_clean_databases_are_kept_for_the_next_stock(postgres):
+    """At the end some stay under other names; the next stock gives them out, empty, and makes none for its first test."""
+
+    def databases() -> dict[int, str]:
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            return dict(connection.execute("select oid, datname from pg_database where datname like 'spare%'").fetchall())
+
+    with Stock(postgres.url(), template="template1", prefix="spare", keep=2) as stock:
+        await until(lambda: len(stock._ready[""]) == 2)
+        taken = stock.take()
+        with psycopg.connect(taken, autocommit=True) as connection:
+            connection.execute("create table t (a int)")
+        stock.give(taken)
+    kept = databases()
+    assert len(kept) == 2
+    assert all(name.startswith("spare_kept_") for name in kept.values())
+    with Stock(postgres.url(), template="template1", prefix="spare", keep=2) as first:
+        for _ in range(2):
+            with psycopg.connect(first.take(), autocommit=True) as connection:
+                query = "select oid, to_regclass('t') from pg_database where datname = current_database()"
+                oid, table = connection.execute(query).fetchone()
+                assert oid in kept
+                assert table is None
+    assert databases() == {}
+
+
 async def test_purpose_that_cannot_be_prepared_gets_plain_copies(url):
     """The test that fails to prepare its own says why; the stock goes on."""
 
@@ -169,13 +195,13 @@ async def test_databases_that_were_dropped_meanwhile_are_made_anew():
     with server() as own, Stock(own.url(), template="template1", prefix="lost") as first:
         for _ in range(4):
             first.take("p", prepare)
-        await until(lambda: first._ready["p"] and not (first._makes or first._returned))  # nothing has it look by itself
+        await until(lambda: first._ready["p"] and not first._maker.pending)  # nothing has it look by itself
         own.stop()
         own.start()
         with Stock(own.url(), template="template1", prefix="lost") as second:
             with psycopg.connect(own.url(), autocommit=True) as connection:
                 await until(lambda: not connection.execute("select 1 from pg_database where datname ~ %s", [first._token]).fetchall())
-            first._looked = 0.0  # as if it had done nothing for a while
+            first._maker.did = 0.0  # as if it had done nothing for a while
             for _ in range(6):
                 async with Database.open(first.take("p", prepare)) as db:
                     assert await db.fetch_value(int, "select 1") == 1
