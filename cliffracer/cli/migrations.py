@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
 
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
 from cliffracer.database.migrations import FOLDER
+from cliffracer.database.places import Only, Place, places
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.stored import models_of
@@ -17,19 +20,24 @@ from cliffracer.stored import models_of
 T = TypeVar("T")
 _STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad}
 _NOTHING = "The database has what the Models have: there is nothing to plan."
+_NOTHING_ANYWHERE = "All databases have what the Models have: there is nothing to plan."
+_ALIKE = "bring them to the same state first, by cliffracer db apply, or by hand in cliffracer db psql --shard N."
 _BEGIN = "`run` made these tables by itself. To have migrations make them, plan against an empty database: cliffracer servers reset"
 
 
 def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> None:
-    """Write the next migration, or only print it."""
+    """Write the next migration, or only print it; of several databases, one that is right for all of them."""
     models = models_of([app.freeze() for app in load_apps(apps)])
-    made = with_database(lambda database: difference.plan(database, models))
+    found = with_each(lambda database: difference.plan(database, models))
+    made = found[0][1]
+    if any(each.statements != made.statements for _, each in found):
+        _differ(found, as_json=as_json)
     path = difference.write(FOLDER, made, name) if made.statements and not dry_run else None
     if as_json:
         print_json({"file": None if path is None else str(path), "statements": made.statements, "warnings": made.warnings})
         return
     if not made.statements:
-        say(soft(_NOTHING))
+        say(soft(_NOTHING if len(found) == 1 else _NOTHING_ANYWHERE))
         if models and not any(FOLDER.glob("*.sql")):
             say(soft(_BEGIN))
         return
@@ -40,30 +48,73 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
         say(f"\n{good('written')} {path}  {soft('read it, then: cliffracer db apply')}")
 
 
-def apply(*, as_json: bool) -> None:
-    """Apply what is pending."""
-    names = with_database(lambda database: migrations.apply(database, FOLDER))
+def _differ(found: list[tuple[Place, difference.Plan]], *, as_json: bool) -> NoReturn:
     if as_json:
-        print_json({"applied": names})
-        return
-    for name in names:
-        say(f"{good('applied')} {name}")
-    if not names:
+        each = [{**_facts(place), "statements": made.statements, "warnings": made.warnings} for place, made in found]
+        print_json({"file": None, "databases": each})
+    else:
+        for place, made in found:
+            say(f"{strong(str(place))}\n{made.text().rstrip() or soft('-- has what the Models have')}\n")
+        say(f"{bad('The databases differ')}, so no migration is right for all of them: {_ALIKE}", err=True)
+    raise SystemExit(1)
+
+
+def apply(*, as_json: bool) -> None:
+    """Apply what is pending, to one database after the other."""
+
+    def told(place: Place, names: list[str]) -> None:
+        where = "" if isinstance(place, Only) else f"  {soft(str(place))}"
+        for name in names:
+            say(f"{good('applied')} {name}{where}")
+
+    found = with_each(lambda database: migrations.apply(database, FOLDER), None if as_json else told)
+    every = list(dict.fromkeys(name for _, names in found for name in names))
+    if as_json:
+        each = [{**_facts(place), "applied": names} for place, names in found]
+        print_json({"applied": every, **({"databases": each} if len(found) > 1 else {})})
+    elif not every:
         say(soft("Nothing is pending."))
 
 
 def status(*, as_json: bool) -> None:
     """Print every migration; exit code 1 if one contradicts what was applied."""
-    found = with_database(lambda database: migrations.status(database, FOLDER))
+    found = [(place, entry) for place, entries in with_each(lambda each: migrations.status(each, FOLDER)) for entry in entries]
+    several = any(not isinstance(place, Only) for place, _ in found)
     if as_json:
-        print_json(found)
+        print_json([{**(_facts(place) if several else {}), **msgspec.structs.asdict(entry)} for place, entry in found])
     else:
         rows = [
-            [strong(entry.name), _STATES[entry.state](entry.state), entry.applied_at and f"{entry.applied_at.astimezone():%Y-%m-%d %H:%M}"]
-            for entry in found
+            [
+                *([str(place)] if several else []),
+                strong(entry.name),
+                _STATES[entry.state](entry.state),
+                entry.applied_at and f"{entry.applied_at.astimezone():%Y-%m-%d %H:%M}",
+            ]
+            for place, entry in found
         ]
-        print_table(["migration", "state", "applied"], rows, empty=f"There are no migrations in {FOLDER}/. The first: cliffracer db plan")
-    raise SystemExit(1 if any(entry.state in {"edited", "missing"} for entry in found) else 0)
+        headings = [*(["database"] if several else []), "migration", "state", "applied"]
+        print_table(headings, rows, empty=f"There are no migrations in {FOLDER}/. The first: cliffracer db plan")
+    raise SystemExit(1 if any(entry.state in {"edited", "missing"} for _, entry in found) else 0)
+
+
+def _facts(place: Place) -> dict[str, Any]:
+    return {"database": place.number, "where": place.where}
+
+
+def with_each(work: Callable[[Database], Awaitable[T]], told: Callable[[Place, T], None] | None = None) -> list[tuple[Place, T]]:
+    """Return what is found on each database of the settings, told of each as soon as it is; an error says which it was."""
+
+    async def each(database: Database) -> list[tuple[Place, T]]:
+        found = []
+        for place in places(database):
+            with place.named():
+                made = await work(place.database)
+            found.append((place, made))
+            if told is not None:
+                told(place, made)
+        return found
+
+    return with_database(each)
 
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:

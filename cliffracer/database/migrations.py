@@ -17,6 +17,7 @@ import msgspec
 
 from cliffracer.database.link import Link, Statement
 from cliffracer.database.own import HISTORY, HISTORY_TABLE, LOCK, turn
+from cliffracer.database.places import places
 from cliffracer.database.splitting import statements
 from cliffracer.errors import ServiceError, SetupError
 
@@ -77,23 +78,27 @@ async def status(database: Any, folder: Path) -> list[Entry]:
     """Return every migration, applied or not, in order; of several databases, the one that is behind is shown."""
     files = read(folder)
     found: dict[str, Entry] = {}
-    for shard in database.shards:
-        async with shard.link() as link:
-            for entry in _compared(files, await _known(link)):
-                if entry.name not in found or entry.state != "applied":
-                    found[entry.name] = entry
+    for place in places(database):
+        with place.named():
+            async with place.database.link() as link:
+                known = await _known(link)
+        for entry in _compared(files, known):
+            if entry.name not in found or entry.state != "applied":
+                found[entry.name] = entry
     return list(found.values())
 
 
 async def apply(database: Any, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
     """Apply what is pending, to each shard, and return the names; several at once take turns, and later ones find nothing to do.
 
-    A statement that waits ``lock_timeout`` seconds for a table gives up, rather than have all queries queue behind it.
+    An error names the shard, and those before it keep what was applied. A statement that waits ``lock_timeout`` seconds
+    for a table gives up, rather than have all queries queue behind it.
     """
     files = read(folder)
     names: dict[str, None] = {}
-    for shard in database.shards:
-        names.update(dict.fromkeys(await _apply_to(shard, files, lock_timeout)))
+    for place in places(database):
+        with place.named():
+            names.update(dict.fromkeys(await _apply_to(place.database, files, lock_timeout)))
     return list(names)
 
 

@@ -6,6 +6,7 @@ And the other end: an event whose effect and whose mark in the inbox are one tra
 # ruff: noqa: S608 - these texts are made of constants
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +42,10 @@ _PARKED = Statement(
     "SELECT id, message_id, subject, key, created_at, attempts, error FROM cliffracer_outbox "
     "WHERE parked_at IS NOT NULL ORDER BY id LIMIT 1000"
 )
+_THESE = "WHERE parked_at IS NOT NULL AND (%s::bigint[] IS NULL OR id = ANY(%s::bigint[]))"
+_CHOSEN = Statement(f"SELECT id FROM cliffracer_outbox {_THESE}")
+_RELEASE = Statement(f"UPDATE cliffracer_outbox SET parked_at = NULL, attempts = 0, error = NULL {_THESE} RETURNING id")
+_DISCARD = Statement(f"DELETE FROM cliffracer_outbox {_THESE} RETURNING id")
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -64,6 +69,10 @@ class Lag(msgspec.Struct, frozen=True):
     oldest: float
     """Age of the oldest pending one, in seconds."""
 
+    def plus(self, other: "Lag") -> "Lag":
+        """Return the lag of two outboxes together."""
+        return Lag(self.pending + other.pending, self.parked + other.parked, max(self.oldest, other.oldest))
+
 
 async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:
     """Store an event with the transaction; it is published if and when that commits."""
@@ -81,9 +90,11 @@ async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
 
 async def lag(database: Any) -> Lag:
     """Return how many events wait to be published, and for how long."""
-    found = [(await shard.rows(_LAG))[0] for shard in database.shards]
-    pending, parked, ages = zip(*found, strict=True)
-    return Lag(sum(pending), sum(parked), max(ages))
+    found = Lag(0, 0, 0.0)
+    for shard in database.shards:
+        ((pending, parked, oldest),) = await shard.rows(_LAG)
+        found = found.plus(Lag(pending, parked, oldest))
+    return found
 
 
 async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:
@@ -97,7 +108,24 @@ async def parked(database: Any) -> list[Parked]:
     return [Parked(*row) for shard in database.shards for row in await shard.rows(_PARKED)]
 
 
-async def release(database: Any) -> int:
-    """Let parked events be tried again, and return how many they are."""
-    statement = Statement("UPDATE cliffracer_outbox SET parked_at = NULL, attempts = 0, error = NULL WHERE parked_at IS NOT NULL")
-    return sum([int(await shard.run(statement)) for shard in database.shards])
+async def chosen(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+    """Return the numbers of the parked events, or those of these that are parked."""
+    return await _each(database, _CHOSEN, numbers)
+
+
+async def release(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+    """Let parked events be tried again, all of them or those with these numbers, and return the numbers of those that were parked."""
+    return await _each(database, _RELEASE, numbers)
+
+
+async def discard(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+    """Remove parked events for good, all of them or those with these numbers, and return the numbers of those that were parked.
+
+    One that only waits to be published is never removed: its transaction was committed.
+    """
+    return await _each(database, _DISCARD, numbers)
+
+
+async def _each(database: Any, statement: Statement, numbers: Sequence[int] | None) -> list[int]:
+    given = None if numbers is None else list(numbers)
+    return sorted([number for shard in database.shards for (number,) in await shard.rows(statement, [given, given])])

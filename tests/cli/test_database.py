@@ -2,12 +2,18 @@
 
 import json
 
+import click
+import psycopg
 import pytest
 
+from cliffracer.cli import outbox
 from cliffracer.cli.psql import _address
-from cliffracer.database.session import parsed
+from cliffracer.database.own import OUTBOX, TABLES
+from cliffracer.database.session import parsed, place_of
+from cliffracer.database.stock import Stock
 from tests.cli.terminal import cliffracer, written
 from tests.support.nats import free_port
+from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 
 APP = """
     from cliffracer import App, Model, Repository
@@ -82,6 +88,117 @@ def test_the_outbox_is_shown_and_released(db):
     assert "InvalidInput: too large" in shown
     assert json.loads(db("outbox", "--json").out)["parked"][0]["id"] == "a"
     assert db("outbox", "--release").out.startswith("released 1: running services publish them\n1 wait to be published, the oldest for ")
+
+
+PARK = """
+    insert into cliffracer_outbox (message_id, subject, headers, payload, parked_at, attempts, error)
+    select 'm' || n, 'user.made', '{{}}', '', now(), 3, 'InvalidInput: too large' from generate_series(1, {count}) n
+"""
+
+
+@pytest.fixture
+def stock(postgres):
+    """Empty databases on the tests' server."""
+    with Stock(postgres.url(), template="template1", prefix="cli") as made:
+        yield made
+
+
+def test_what_cannot_be_published_is_discarded(tmp_path, stock):
+    """By number or all at once, first on trial; a number that is not parked is told, and the others go."""
+    url = stock.take()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(TABLES[OUTBOX])
+        connection.execute(PARK.format(count=3))
+
+    def db(*arguments):
+        return cliffracer("db", *arguments, cwd=tmp_path, DATABASE_URL=url)
+
+    assert db("outbox", "--discard", "--all", "--dry-run").out.startswith("would be discarded: 3 1 2 3\n0 wait to be published; 3 cannot")
+    done = db("outbox", "--discard", "1", "999")
+    assert (done.code, done.out.splitlines()[:2]) == (1, ["discarded 1 1", "not 999: no event is parked under this number"])
+    done = json.loads(db("outbox", "--discard", "--json", "2", "999").out)
+    assert (done["discarded"], done["failed"], len(done["parked"])) == ([2], {"999": "no event is parked under this number"}, 1)
+    assert db("outbox", "--release", "3").out.startswith("released 1: running services publish them\n1 wait")
+    assert json.loads(db("outbox", "--discard", "--all", "--json").out)["discarded"] == []
+
+
+NOTHING = {"numbers": (), "release": False, "discard": False, "everything": False, "shard": None, "dry_run": False, "as_json": False}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"numbers": (5,)},
+        {"dry_run": True},
+        {"everything": True},
+        {"discard": True},
+        {"discard": True, "numbers": (5,), "everything": True},
+        {"release": True, "numbers": (5,), "everything": True},
+        {"release": True, "discard": True, "everything": True},
+    ],
+)
+def test_what_is_meant_for_the_outbox_is_said_whole(given):
+    """Nothing is removed or released by an order that is half one."""
+    with pytest.raises(click.UsageError):
+        outbox.outbox(**{**NOTHING, **given})
+
+
+@pytest.fixture
+def shards(tmp_path, stock):
+    """Give `cliffracer db` with two databases in its settings, and their addresses."""
+    written(tmp_path, app=APP)
+    urls = [stock.take(), stock.take()]
+    return lambda *arguments: cliffracer("db", *arguments, cwd=tmp_path, DATABASE_URLS=",".join(urls)), urls
+
+
+def test_every_database_is_planned_applied_and_listed(shards, tmp_path):
+    """Each is named where there are several; one migration is written for all, and refused where they differ."""
+    db, urls = shards
+    names = [f"database {number} ({place_of(parsed(url))})" for number, url in enumerate(urls)]
+    assert "written migrations/0001_change.sql" in db("plan").out
+    states = db("status").out
+    assert [states.count(f"{name}  0001_change  pending") for name in names] == [1, 1]
+    assert db("apply").out == "".join(f"applied 0001_change  {name}\n" for name in names)
+    assert db("plan").out == "All databases have what the Models have: there is nothing to plan.\n"
+    assert [(entry["database"], entry["state"]) for entry in json.loads(db("status", "--json").out)] == [(0, "applied"), (1, "applied")]
+    with psycopg.connect(urls[1], autocommit=True) as connection:
+        connection.execute("alter table thing drop column name")
+    differs = db("plan")
+    assert (differs.code, list(tmp_path.glob("migrations/0002*"))) == (1, [])
+    assert f"{names[0]}\n-- has what the Models have\n" in differs.out
+    assert 'ALTER TABLE "thing" ADD COLUMN "name"' in differs.out.partition(names[1])[2]
+    assert differs.err.startswith("The databases differ, so no migration is right for all of them: ")
+    assert [len(each["statements"]) for each in json.loads(db("plan", "--json").out)["databases"]] == [0, 1]
+
+
+def test_database_where_a_migration_fails_is_named(shards, tmp_path):
+    """What was applied to those before it stays, and is told."""
+    db, urls = shards
+    db("plan"), db("apply")
+    with psycopg.connect(urls[1], autocommit=True) as connection:
+        connection.execute("alter table thing add column size int")
+    (tmp_path / "migrations" / "0002_size.sql").write_text("alter table thing add column size int")
+    failed = db("apply")
+    assert failed.out == f"applied 0002_size  database 0 ({place_of(parsed(urls[0]))})\n"
+    assert failed.err.startswith(f"Error: database 1 ({place_of(parsed(urls[1]))}): 0002_size.sql failed")
+    assert failed.code == 1
+
+
+def test_psql_and_outbox_take_which_database(shards):
+    """Without a choice psql says which it opens; numbers of events belong to one database."""
+    db, urls = shards
+    db("plan"), db("apply")
+    names = [place_of(parsed(url)).rpartition("/")[2] for url in urls]
+    opened = db("psql", "-Atc", "select current_database()")
+    assert opened.out == f"{names[0]}\n"
+    assert opened.err == f"database 0 of 2 ({place_of(parsed(urls[0]))}); another one by --shard N\n"
+    assert db("psql", "--shard", "1", "-Atc", "select current_database()").out == f"{names[1]}\n"
+    with psycopg.connect(urls[1], autocommit=True) as connection:
+        connection.execute(PARK.format(count=2))
+    assert [event["database"] for event in json.loads(db("outbox", "--json").out)["parked"]] == [1, 1]
+    assert "say whose numbers they are by --shard N" in db("outbox", "--discard", "1").err
+    assert json.loads(db("outbox", "--discard", "1", "--shard", "1", "--json").out)["discarded"] == [1]
+    assert json.loads(db("outbox", "--discard", "--all", "--json").out)["discarded"] == [2]
 
 
 def test_a_database_that_is_not_there_is_named(tmp_path):

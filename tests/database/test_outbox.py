@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from cliffracer.database import Database, create_missing
-from cliffracer.database.outbox import forget, lag, release
+from cliffracer.database.outbox import chosen, discard, forget, lag, parked, release
 from cliffracer.database.relay import Relay, relaying
 from cliffracer.errors import InvalidInput, SetupError, Unavailable
 from tests.database.support import until
@@ -115,9 +115,26 @@ async def test_event_that_can_never_be_published_is_parked(outbox):
     await relay.pass_once()
     assert set(stream.events) == {"good"}
     assert (await lag(outbox)).parked == 1
-    assert await release(outbox) == 1
+    assert len(await release(outbox)) == 1
     await relay.pass_once()
     assert set(stream.events) == {"good", "bad"}
+
+
+async def test_parked_event_is_discarded_and_no_other(outbox):
+    """A person may give up what cannot be published, by its number or all of it; what only waits is never removed."""
+    stream = Stream()
+    stream.failing = InvalidInput("bad subject")
+    for name in ("a", "b", "c"):
+        await emit(outbox, name)
+    await Relay(outbox, stream.publish).pass_once()
+    await emit(outbox, "waits")
+    first, second, third = [event.number for event in await parked(outbox)]
+    (waiting,) = await outbox.fetch(int, "select id from cliffracer_outbox where parked_at is null")
+    assert await chosen(outbox) == [first, second, third]
+    assert await discard(outbox, [second, waiting, 9**9]) == [second]
+    assert await release(outbox, [third, waiting]) == [third]
+    assert await discard(outbox) == [first]
+    assert (await lag(outbox)).pending == 2
 
 
 async def test_order_per_key_is_the_order_of_commits(outbox):

@@ -152,7 +152,12 @@ def db_status(**given: Any) -> None:
 
 
 @db.command("outbox", short_help="Show events that wait to be published.")
-@click.option("--release", is_flag=True, help="Have those that could not be published tried again.")
+@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.option("--release", is_flag=True, help="Have those that could not be published tried again, or those NUMBERS only.")
+@click.option("--discard", is_flag=True, help="Remove those NUMBERS for good.")
+@click.option("--all", "everything", is_flag=True, help="Every one that could not be published.")
+@click.option("--shard", type=click.IntRange(0), metavar="N", help="Only this one of several databases, counted from 0.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def db_outbox(**given: Any) -> None:
     """Show how many events of committed transactions wait to be published, and those that cannot be as they are."""
@@ -160,7 +165,7 @@ def db_outbox(**given: Any) -> None:
 
 
 @db.command("psql", short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
-@click.option("--shard", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Which of several databases.")
+@click.option("--shard", type=click.IntRange(0), metavar="N", help="Which of several databases, counted from 0; the first if not given.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def db_psql(**given: Any) -> None:
     """Open psql on the database of the settings, or the embedded one; ARGUMENTS are psql's own.

@@ -1,0 +1,48 @@
+"""Several databases by name: which of them is meant, where something is said about one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from cliffracer.errors import ServiceError, SetupError
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One of the databases of the settings."""
+
+    number: int
+    where: str
+    """``host:port/name``."""
+    database: Any
+
+    def __str__(self) -> str:
+        return f"database {self.number} ({self.where})"
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Have what goes wrong in the block say on which database."""
+        try:
+            yield
+        except SetupError as error:
+            raise SetupError(f"{self}: {error}") from error
+        except ServiceError as error:
+            error.args = (f"{self}: {error.message}",)
+            error.message = error.args[0]
+            raise
+
+
+class Only(Place, frozen=True):
+    """The one database where there is no other: errors need not name it."""
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Leave errors as they are."""
+        yield
+
+
+def places(database: Any) -> list[Place]:
+    """Return the databases that this one is made of, in the order of the settings."""
+    kind = Place if len(database.shards) > 1 else Only
+    return [kind(number, shard.pool.name, shard) for number, shard in enumerate(database.shards)]
