@@ -10,8 +10,10 @@ import msgspec
 
 from cliffracer.declarations import Rpc, Subscription
 from cliffracer.events import Event
+from cliffracer.exposed import Exposed, exposed
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.described import described
+from cliffracer.security.guards import policy_of
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.schema import canonical, schema
 
@@ -30,8 +32,10 @@ class Contract(msgspec.Struct):
     name: str = ""
     id: str = ""
     version: str = ""
-    endpoints: dict[str, dict[str, str]] = {}
-    """``request_schema`` and ``response_schema`` of each method, as text."""
+    endpoints: dict[str, dict[str, str]] | None = None
+    """``request_schema``, ``response_schema``, ``parameters`` and ``policy`` of each method, as text; None where they are not told."""
+    exposed: list[Exposed] | None = None
+    """What it serves over HTTP; None where it is not told."""
     hears: list[Heard] = []
     emits: dict[str, str] = {}
     """The schema of what is emitted on each subject, as text; empty where nothing says what that is."""
@@ -44,8 +48,11 @@ def contract(frozen: Frozen, emitted: Mapping[str, Any], called: Iterable[tuple[
     """Return it as JSON has it; ``emitted`` and ``called`` are what a running one was seen to do."""
     return {
         "endpoints": {
-            record.name: described(d.signature.arguments(), d.signature.returns) for record, d in frozen.of(Rpc) if d.signature is not None
+            record.name: {**described(d.signature), "policy": str(policy_of(record.function) or "")}
+            for record, d in frozen.of(Rpc)
+            if d.signature is not None
         },
+        "exposed": exposed(frozen),
         "hears": [Heard(r.subject, r.function.__name__, _text(_payload(d.signature, r))) for r, d in frozen.of(Subscription)],
         "emits": {subject: _text(kind) for subject, kind in emitted.items()},
         "calls": sorted({*(f"{service}.{method}" for service, method in called), *_said(frozen)}),

@@ -247,9 +247,7 @@ class Service:
 
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
-            record.name: described(d.signature.arguments(), d.signature.returns) | self._policy(record)
-            for record, d, _ in self.assembly.of(Rpc)
-            if d.signature
+            record.name: described(d.signature) | self._policy(record) for record, d, _ in self.assembly.of(Rpc) if d.signature
         }
         metadata: Mapping[str, Any] = {"cliffracer": "1"}
         events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,6 @@ def parse(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
             named.update(whole)
         else:
             positional.append(typed(text))
-    if positional and named:
-        raise click.UsageError("give all arguments by name, or all by position")
     return positional, named
 
 
@@ -76,23 +74,41 @@ def fitted(target: str, named: Mapping[str, Any], schema: Schema) -> dict[str, A
     return found
 
 
-def by_name(positional: list[Any], schema: Schema) -> dict[str, Any] | None:
-    """Return what was given by position under its names, as far as the schema, which has no order, tells them; else None.
+def by_name(
+    target: str, positional: list[Any], named: Mapping[str, Any], schema: Schema, order: Sequence[str] | None
+) -> dict[str, Any] | None:
+    """Return all arguments under their names; None where their order, which not every service publishes, is needed and not known.
 
-    A lone JSON object is all arguments where it can only be meant so; a lone value is the one that the method needs.
+    A lone JSON object is all arguments where it can only be meant so. `InvalidInput` for more than the method takes, or one given twice.
     """
-    if len(positional) != 1:
-        return None
     whole = resolved(schema, schema)
     properties: Schema = whole.get("properties", {})
-    required = set(whole.get("required", ()))
-    first = required or set(properties)  # one of these stands first in the function
-    alone = _object_of(positional[0])
+    required = list(whole.get("required", ()))
+    first = order[:1] if order is not None else required or list(properties)  # one of these stands first in the function
+    alone = _object_of(positional[0]) if len(positional) == 1 and not named else None
     if alone is not None:
-        covers = required <= set(alone) <= set(properties)
+        covers = set(required) <= set(alone) <= set(properties)
         if covers or not any("object" in kinds_of(properties[name], schema) for name in first):
             return alone
-    return {next(iter(first)): positional[0]} if len(first) == 1 else None
+    if order is None and (len(first) > 1 or len(positional) > 1):
+        return None
+    return _placed(target, positional, named, list(first) if order is None else list(order))
+
+
+def _placed(target: str, positional: list[Any], named: Mapping[str, Any], order: list[str]) -> dict[str, Any]:
+    problems = [{"path": name, "message": "is given by position and by name"} for name in order[: len(positional)] if name in named]
+    if len(positional) > len(order):
+        takes = f"it takes {', '.join(order)}" if order else "it takes no arguments"
+        problems = [{"path": "", "message": f"{len(positional)} are given by position; {takes}"}]
+    if problems:
+        raise InvalidInput(f"{target} does not take these arguments", errors=problems)
+    return {**dict(zip(order, positional, strict=False)), **named}
+
+
+def order_of(described: Mapping[str, str]) -> list[str] | None:
+    """Return the arguments of a method as they stand in its function; None if it does not publish that: others than ours need not."""
+    published = described.get("parameters")
+    return None if published is None else [name for name in published.split(",") if name]
 
 
 def _object_of(value: Any) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ def bench(*, target: str, arguments: tuple[str, ...], seconds: float, concurrenc
 
     async def run() -> tuple[Measured, Measured]:
         async with reached(settings) as client:
-            args, kwargs = await prepared(client, target, positional, named)
+            args, kwargs, _ = await prepared(client, target, positional, named)
             await client.call(target, *args, **kwargs)  # a mistake is told before it is made a thousand times
             bare = await _bare(client, concurrency)
             return await _measured(lambda: client.call(target, *args, **kwargs), seconds, concurrency), bare

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from cliffracer.cli.arguments import by_name, fitted, json_of, parse, unfitted
+from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, unfitted
 from cliffracer.cli.login import token_of
 from cliffracer.cli.output import good, print_json, print_line, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
@@ -40,13 +40,13 @@ def call(
 
     async def run() -> None:
         async with reached(settings, timeout=checked_time(timeout), token=token) as client:
-            args, kwargs = await prepared(client, target, positional, named)
+            args, kwargs, streams = await prepared(client, target, positional, named)
             context = Context(kind="script")
             context.token = token
             current.set(context)
             try:
-                if not stream:
-                    print_json(await client.call(target, *args, **kwargs))
+                if not stream or not streams:  # of a method that does not stream, the reply is the one item
+                    (print_line if stream else print_json)(await client.call(target, *args, **kwargs))
                     return
                 async for item in client.stream(target, *args, **kwargs):
                     print_line(item)
@@ -59,15 +59,20 @@ def call(
     asyncio.run(run())
 
 
-async def prepared(client: AsyncClient, target: str, positional: list[Any], named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments as the method takes them, checked by its schema where it publishes one."""
+async def prepared(
+    client: AsyncClient, target: str, positional: list[Any], named: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any], bool]:
+    """Return the arguments as the method takes them, checked by its schema where it publishes one, and whether it may stream."""
     service, _, method = target.partition(".")
     known = (await client.directory.schemas(service, method)).get(method, {})
+    streams = "streams" in known or "parameters" not in known  # who does not publish the one does not publish the other
     schema = msgspec.json.decode(known["request_schema"]) if "request_schema" in known else None
-    given = named if schema is None or not positional else by_name(positional, schema)
-    if schema is None or given is None:
-        return [unfitted(value) for value in positional], {name: unfitted(value) for name, value in named.items()}
-    return [], fitted(target, given, schema)
+    given = named if schema is None or not positional else by_name(target, positional, named, schema, order_of(known))
+    if schema is not None and given is not None:
+        return [], fitted(target, given, schema), streams
+    if positional and named:
+        raise click.UsageError(f"give all arguments by name, or all by position: {target} does not publish their order")
+    return [unfitted(value) for value in positional], {name: unfitted(value) for name, value in named.items()}, streams
 
 
 def emit(

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from loguru import logger
 
 from cliffracer import embedded
+from cliffracer.cli.arguments import order_of, resolved
 from cliffracer.cli.loading import visible_apps
 from cliffracer.cli.main import COMPLETE, cli
 from cliffracer.client import AsyncClient, connect_async
@@ -42,15 +43,17 @@ def methods(_context: click.Context, typed: str) -> list[str]:
 
 
 def arguments(context: click.Context, typed: str) -> list[str]:
-    """Return ``name=`` of the arguments that a call does not have yet."""
+    """Return ``name=`` of the arguments that a call does not have yet, in their order; those that stand first may be given by position."""
     service, _, method = str(context.params.get("target") or "").partition(".")
-    given = {text.partition("=")[0].rstrip(":") for text in context.params.get("arguments") or ()}
+    texts = [text for text in context.params.get("arguments") or () if not text.startswith("-")]
+    given = {text.partition("=")[0].rstrip(":") for text in texts if "=" in text}
+    placed = len([text for text in texts if "=" not in text and not text.startswith("@")])
 
     async def ask(client: AsyncClient) -> list[str]:
         known = (await client.directory.schemas(service, method, timeout=0.5)).get(method, {})
         schema = msgspec.json.decode(known.get("request_schema", "{}"))
-        reference = schema.get("$ref", "").removeprefix("#/$defs/")
-        return list(schema.get("$defs", {}).get(reference, schema).get("properties", {}))
+        order = order_of(known)
+        return list(resolved(schema, schema).get("properties", {})) if order is None else order[placed:]
 
     return [f"{name}=" for name in _asked(ask) if name.startswith(typed) and name not in given]
 

@@ -20,7 +20,7 @@ from cliffracer.app import App
 from cliffracer.cli.loading import guessed, load_apps, own_frames
 from cliffracer.cli.output import say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached, with_servers
-from cliffracer.client import AsyncClient
+from cliffracer.cli.remote import Rpc
 from cliffracer.database import Database
 from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.messaging.directory import Info
@@ -58,50 +58,6 @@ async def _namespace(apps: list[App], settings: Settings, *, database: bool) -> 
             await stack.enter_async_context(app.connected(settings))
             names[app.name if len(apps) > 1 else "app"] = app
         yield names
-
-
-class Rpc:
-    """The services that run: ``await rpc.user_service.get_user(user_id=7)``."""
-
-    def __init__(self, client: AsyncClient, infos: list[Info]) -> None:
-        self._client = client
-        self._methods = {info.name: [endpoint.name for endpoint in info.endpoints] for info in infos}
-
-    def __getattr__(self, name: str) -> "Methods":
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self[name]
-
-    def __getitem__(self, name: str) -> "Methods":
-        return Methods(self._client.service(name), self._methods.get(name, []))
-
-    def __dir__(self) -> list[str]:
-        return list(self._methods)
-
-    def __repr__(self) -> str:
-        return f"<services {', '.join(self._methods) or 'none'}>"
-
-
-class Methods:
-    """The methods of a service."""
-
-    def __init__(self, service: Any, names: list[str]) -> None:
-        self._service = service
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._service, name)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._service[name]
-
-    def __dir__(self) -> list[str]:
-        return [*self._names, "send", "stream"]
-
-    def __repr__(self) -> str:
-        return f"<methods {', '.join(self._names) or 'none'}>"
 
 
 class Prompt(code.InteractiveConsole):
@@ -181,7 +137,7 @@ def _welcome(names: dict[str, Any], settings: Settings) -> str:
     lines = [f"{strong('cliffracer shell')} on Python {sys.version.split()[0]}  {soft('await works; Ctrl-D leaves')}"]
     lines += [f"  {name.ljust(8)}{soft(_shown(value))}" for name, value in names.items() if name != "rpc"]
     lines.append(f"  rpc     {', '.join(dir(rpc)) or soft('no service is running')} {soft(looked_at(settings))}")
-    example = next((f"await rpc.{name}.{methods[0]}(...)" for name, methods in rpc._methods.items() if methods), "")  # noqa: SLF001 - its own
+    example = rpc.example()
     return "\n".join([*lines, f"  {soft(example)}" if example else "", ""])
 
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 import keyword
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from cliffracer import __version__
+from cliffracer.cli.arguments import order_of
 from cliffracer.cli.output import hand_over
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.errors import SetupError
@@ -43,6 +44,16 @@ def client(*, service: str, output: str | None) -> None:
     hand_over(text, output)
 
 
+class Taken(NamedTuple):
+    """A method, and what it takes."""
+
+    name: str
+    parameters: list[str]
+    given: str
+    """The dict that sends them."""
+    streams: bool
+
+
 class Module:
     """The text of one client: types first, then a class with a method for each of the service's."""
 
@@ -61,13 +72,16 @@ class Module:
     def text(self) -> str:
         """Return the module."""
         texts = sorted(self._schemas.items())
-        methods = [(name, json.loads(one["request_schema"]), json.loads(one["response_schema"])) for name, one in texts]
-        taken = [(name, *self._parameters(request)) for name, request, _ in methods]
+        methods = [(name, one, json.loads(one["request_schema"]), json.loads(one["response_schema"])) for name, one in texts]
+        taken = [Taken(name, *self._parameters(request, order_of(one)), "streams" in one) for name, one, request, _ in methods]
         self._sent = False
-        returned = [self._kind(response, response) for _, _, response in methods]
-        body = [self._method(*one, returns) for one, returns in zip(taken, returned, strict=True)]
+        returned = [self._kind(response, response) for *_, response in methods]
+        body = [self._method(one, returns) for one, returns in zip(taken, returned, strict=True)]
         head = f'"""Calls {self._service} {self._version}. Written by cliffracer {__version__}; write it again when the service changes."""'
-        return f"{head}\n\n{self._imported()}\n\n\n" + "\n\n\n".join([_CALLER, *self._types.values(), self._class(body)]) + "\n"
+        streams = any(one.streams for one in taken)
+        imported = self._imported() + ('\n\nT = TypeVar("T")' if streams else "")
+        carried = [_CALLER + (_STREAMS if streams else ""), _CALL, *([_STREAM] if streams else [])]
+        return f"{head}\n\n" + "\n\n\n".join([imported, *carried, *self._types.values(), self._class(body)]) + "\n"
 
     def _imported(self) -> str:
         modules: dict[str, list[str]] = {}
@@ -80,23 +94,30 @@ class Module:
         head = f'class {name}:\n    """``{name}(app)`` in a service, ``{name}(client)`` with `cliffracer.connect_async`."""\n\n'
         return head + "    def __init__(self, caller: Caller) -> None:\n        self._caller = caller\n\n" + "\n\n".join(methods)
 
-    def _parameters(self, request: Schema) -> tuple[list[str], str]:
-        """Return the parameters of a method, and the dict that sends them."""
+    def _parameters(self, request: Schema, order: list[str] | None) -> tuple[list[str], str]:
+        """Return the parameters of a method, and the dict that sends them; by name only where their order is not known."""
         whole = _resolved(request, request)
         fields = _ordered(whole)
+        if order is not None:
+            fields.sort(key=lambda field: order.index(field[0]) if field[0] in order else len(order))
         given = ", ".join(f"{json.dumps(field)}: {_safe(field)}" for field, _, _ in fields)
-        return [f"{_safe(field)}: {self._field(schema, request, required=required)}" for field, schema, required in fields], f"{{{given}}}"
+        listed = [f"{_safe(field)}: {self._field(schema, request, required=required)}" for field, schema, required in fields]
+        return ([] if order is not None or not fields else ["*"]) + listed, f"{{{given}}}"
 
-    def _method(self, name: str, parameters: list[str], given: str, returns: str) -> str:
-        listed = ", ".join(["self", *(["*"] if parameters else []), *parameters])
-        head = f"    async def {_safe(name)}({listed}) -> {returns}:"
+    def _method(self, taken: "Taken", returns: str) -> str:
+        parameters = ["self", *taken.parameters]
+        kind, comes = ("", f"AsyncIterator[{returns}]") if taken.streams else ("async ", returns)
+        head = f"    {kind}def {_safe(taken.name)}({', '.join(parameters)}) -> {comes}:"
         if len(head) > _WIDE:
-            lines = "".join(f"        {one},\n" for one in ("self", "*", *parameters))
-            head = f"    async def {_safe(name)}(\n{lines}    ) -> {returns}:"
-        call = f'await _call(self._caller, "{self._service}.{name}", {given})'
+            lines = "".join(f"        {one},\n" for one in parameters)
+            head = f"    {kind}def {_safe(taken.name)}(\n{lines}    ) -> {comes}:"
+        target = f'self._caller, "{self._service}.{taken.name}", {taken.given}'
+        if taken.streams:
+            self._imports |= {("collections.abc", "AsyncIterator"), ("collections.abc", "Callable"), ("typing", "TypeVar")}
+            return f"{head}\n        return _stream({target}, lambda item: msgspec.convert(item, {returns}))"
         if returns == "None":
-            return f"{head}\n        {call}"
-        return f"{head}\n        reply = {call}\n        return msgspec.convert(reply, {returns})"
+            return f"{head}\n        await _call({target})"
+        return f"{head}\n        reply = await _call({target})\n        return msgspec.convert(reply, {returns})"
 
     def _field(self, schema: Schema, root: Schema, *, required: bool, struct: bool = False) -> str:
         kind = self._kind(schema, root)
@@ -148,7 +169,7 @@ class Module:
         key = msgspec.json.encode([name, schema], order="deterministic").decode()
         if key in self._names:  # in its own fields it has to be quoted: it is not there yet
             return self._names[key] if self._names[key] in self._types else f'"{self._names[key]}"'
-        taken = {*self._names.values(), "Caller", _class_name(self._service)}
+        taken = {*self._names.values(), "Caller", "T", _class_name(self._service)}
         wanted = _class_name(name)
         unique = next(one for one in (wanted, *(f"{wanted}{number}" for number in range(2, 1000))) if one not in taken)
         self._names[key] = unique
@@ -168,11 +189,16 @@ class Module:
 _CALLER = '''class Caller(Protocol):
     """What carries the calls: an `App`, or the client of `cliffracer.connect_async`."""
 
-    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...'''
+_STREAMS = """
 
-
-async def _call(caller: Caller, target: str, arguments: dict[str, Any]) -> Any:
-    return await caller.call(target, **{name: value for name, value in arguments.items() if value is not msgspec.UNSET})'''
+    def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ..."""
+_CALL = """async def _call(caller: Caller, target: str, arguments: dict[str, Any]) -> Any:
+    return await caller.call(target, **{name: value for name, value in arguments.items() if value is not msgspec.UNSET})"""
+_STREAM = """async def _stream(caller: Caller, target: str, arguments: dict[str, Any], read: Callable[[Any], T]) -> AsyncIterator[T]:
+    given = {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
+    async for item in caller.stream(target, **given):
+        yield read(item)"""
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:

@@ -1,11 +1,16 @@
-"""A method as discovery describes it: JSON Schemas of what it takes and returns, and one hash to compare them by."""
+"""A method as discovery describes it: JSON Schemas of what it takes and returns, in which order, and one hash to compare them by."""
 
-from typing import Any
-
+from cliffracer.signature import Signature
 from cliffracer.wire.schema import canonical, digest, schema
 
 
-def described(arguments: Any, returns: Any) -> dict[str, str]:
-    """Return ``request_schema`` and ``response_schema`` (JSON Schema 2020-12 as text) and ``schema_hash`` of both."""
-    request, response = (canonical(schema(kind)) for kind in (arguments, returns))
-    return {"request_schema": request, "response_schema": response, "schema_hash": digest(request, response)}
+def described(signature: Signature) -> dict[str, str]:
+    """Return ``request_schema`` and ``response_schema`` (JSON Schema 2020-12 as text), and ``schema_hash`` of both.
+
+    ``parameters`` has the names of the arguments in their order, comma-separated, since a schema has none; ``streams`` is there where
+    the method yields, and says ``true``.
+    """
+    request, response = (canonical(schema(kind)) for kind in (signature.arguments(), signature.returns))
+    made = {"request_schema": request, "response_schema": response, "schema_hash": digest(request, response)}
+    made["parameters"] = ",".join(parameter.name for parameter in signature.accepts)
+    return {**made, "streams": "true"} if signature.streams else made

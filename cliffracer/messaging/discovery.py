@@ -125,8 +125,11 @@ class Discovery:
     def _contract(self, _payload: bytes) -> bytes:
         found = self._contracted()
         whole = self._encoded("contract", **found)
-        if len(whole) > self._bus.max_payload:
-            whole = self._encoded("contract", calls=found["calls"], error="its schemas are too large for one message")
+        for left_out in ("exposed", "endpoints", "hears", "emits"):  # until the rest fits into one message
+            if len(whole) <= self._bus.max_payload:
+                break
+            del found[left_out]
+            whole = self._encoded("contract", **found, error="its schemas are too large for one message")
         return whole
 
     def _detail(self, _subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:

@@ -124,6 +124,8 @@ async def serving(application: Application, sockets: Sequence[socket.socket], se
     """Serve on bound sockets while the block runs; nothing of it is left afterwards, the sockets included."""
     server = HttpServer(application, settings)
     try:
+        for each in sockets:
+            each.listen(BACKLOG)  # here and not in uvloop, which tells nobody when another program was quicker to listen
         await server.start(sockets)
     except OSError as error:
         raise refused(settings.http_host, sockets[0].getsockname()[1], error) from None

@@ -103,6 +103,8 @@ def _note(title="Dune", tags=(), stars=0):
         (["title=x", 'tags=["a","b"]'], _note("x", ["a", "b"])),
         (['title:="x"', 'tags:=["a"]'], _note("x", ["a"])),
         (["1984"], _note("1984")),
+        (["1984", '["a"]', "3", "rich"], _note("1984", ["a"], 3)),
+        (["Dune", "stars=3"], _note(stars=3)),
         (['{"title": "x", "stars": 3}'], _note("x", stars=3)),
         (["@whole.json"], _note("whole", stars=5)),
         (["title=@title.txt"], _note("from a file")),
@@ -145,11 +147,19 @@ def test_every_argument_that_does_not_fit_is_told_before_anything_is_sent(at):
 
 
 def test_what_is_given_by_position_is_checked_as_well(at):
-    """A lone object under its names, what has no name by the service."""
+    """A lone object under its names, others by the order that the service publishes; some by position and some by name go together."""
     done = at("call", "notes.write", '{"titel": "x"}')
     assert (done.code, done.out) == (1, "")
     assert done.err.endswith("  titel: there is no such argument; did you mean title?\n  title: is required\n")
-    assert at("call", "notes.write", "Dune", "x").err.endswith("  tags: expected an array, got a string\n")
+    before = at.json("services", "notes", "--json")[0]["calls"]
+    for given, problem in (
+        (["Dune", "x", "stars=many"], '  tags: expected array, got string "x"\n  stars: expected integer, got string "many"\n'),
+        (["Dune", "title=x"], "  title: is given by position and by name\n"),
+        (["a", "[]", "1", "plain", "b"], "  (all): 5 are given by position; it takes title, tags, stars, kind\n"),
+    ):
+        done = at("call", "notes.write", *given)
+        assert (done.code, done.out, done.err) == (1, "", f"Error: notes.write does not take these arguments:\n{problem}")
+    assert at.json("services", "notes", "--json")[0]["calls"] == before
 
 
 def test_what_only_the_service_can_tell_comes_from_it(at):
@@ -207,8 +217,9 @@ def test_a_target_that_is_none_is_wrong_usage(at, target):
 
 
 def test_a_stream_is_printed_item_by_item(at):
-    """One JSON value to a line."""
+    """One JSON value to a line; the reply of a method that does not stream is the one item."""
     assert at("call", "--stream", "notes.count", "to=3").out == "0\n1\n2\n"
+    assert at("call", "--stream", "notes.write", "Dune").out == '{"title":"Dune","tags":[],"stars":0}\n'
 
 
 def test_emitting_and_tailing(at):

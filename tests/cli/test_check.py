@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tests.cli.terminal import Background, cliffracer, written
 from tests.support.nats import free_port
 
 USERS = """
+    from collections.abc import AsyncIterator
     from msgspec import Struct
-    from cliffracer import App, Event
+    from cliffracer import App, Event, requires
 
     app = App("users", version="1.0.0")
 
@@ -42,6 +44,21 @@ USERS = """
 
     @app.on("order.placed")
     async def count(placed: dict[str, int]) -> None: ...
+
+    @app.get("/users/{user_id}")
+    async def show(user_id: int, detail: bool = False, page: int = 1) -> User:
+        return User(user_id, "Ada")
+
+    @app.post("/users", status=201)
+    async def register(name: str, email: str = "") -> User:
+        return User(1, name, email)
+
+    @app.delete("/users/{user_id}")
+    async def forget(user_id: int) -> None: ...
+
+    @app.websocket("/feed")
+    async def feed(said: AsyncIterator[str]) -> AsyncIterator[User]:
+        yield User(1, "Ada")
 """
 SHOP = """
     from msgspec import Struct
@@ -99,6 +116,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = free_port()
         self.env = {"CLIFFRACER_NAMESPACE": f"check{free_port()}"}
 
     def changed(self, **changes: str) -> tuple[int, dict[str, dict[str, object]]]:
@@ -115,17 +133,25 @@ class Place:
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(written(tmp_path_factory.mktemp("check"), users=USERS, shop=SHOP))
-    with Background(place.folder, "run", "users:app", **place.env) as one, Background(place.folder, "run", "shop:app", **place.env) as two:
+    users, shop = ("run", "users:app", "--port", str(place.port)), ("run", "shop:app")
+    with Background(place.folder, *users, **place.env) as one, Background(place.folder, *shop, **place.env) as two:
         one.says("ready: ")
         two.says("ready: ")
         cliffracer("call", "shop.buy", cwd=place.folder, **place.env)
         cliffracer("call", "users.ban", "user_id=1", cwd=place.folder, **place.env)
+        with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/users/1", timeout=20) as answer:
+            assert answer.status == 200
         yield place
 
 
 def test_what_has_not_changed_breaks_nobody(at: Place) -> None:
     """Exit code 0, each method with those who use it; the event that is heard as it is emitted too."""
-    code, found = at.changed(version=("1.0.0", "1.1.0"), more=("why: str", "also: int = 0, why: str"))
+    code, found = at.changed(
+        version=("1.0.0", "1.1.0"),
+        more=('why: str = ""', 'why: str = "", also: int = 0'),
+        query=("page: int = 1", "page: str = '1', more: bool = False"),  # what a query holds is text, whatever it was
+        path=('"/users/{user_id}")\nasync def forget(user_id', '"/users/{whom}")\nasync def forget(whom'),
+    )
     assert code == 0, found
     assert {finding["state"] for finding in found.values()} == {"ok"}
     assert found["users.get_user"]["affected"] == ["shop"]
@@ -155,7 +181,53 @@ def test_arguments_and_replies_that_change_are_told_with_their_place(at: Place) 
         "reply email: is not there",
     ]
     assert found["users.ban"]["problems"] == ["argument why: may be left out, and is required"]
-    assert found["users.ban"]["affected"] == ["somebody (1 calls)"]
+    assert found["users.ban"]["affected"] == ["somebody (1 call)"]
+
+
+def test_what_may_break_somebody_is_to_be_looked_at(at: Place) -> None:
+    """Who calls by position, or without the right, is not known."""
+    code, found = at.changed(
+        order=('ban(user_id: int, why: str = "")', 'ban(why: str = "", user_id: int = 0)'),
+        rule=("@app.delete", '@requires("users:delete")\n@app.delete'),
+    )
+    assert code == 0
+    assert found["users.ban"]["state"] == "look"
+    assert found["users.ban"]["problems"] == ["arguments by position: user_id, why are now why, user_id"]
+    assert found["users DELETE /users/{user_id}"]["problems"] == ["who may: users:delete; was not asked"]
+
+
+def test_routes_and_sockets_are_compared_as_well(at: Place) -> None:
+    """Methods, parameters, bodies, answers; one that was asked for breaks somebody, others are to be looked at."""
+    code, found = at.changed(
+        path=('/users/{user_id}")\nasync def show(user_id: int,', '/users/{user_id}")\nasync def show(user_id: UUID,'),
+        imported=("from msgspec import Struct", "from uuid import UUID\nfrom msgspec import Struct"),
+        answer=(
+            "detail: bool = False, page: int = 1) -> User:\n    return",
+            "detail: bool, page: int = 1) -> list[User]:\n    return",
+        ),
+        body=(
+            '"/users", status=201)\nasync def register(name: str, email: str = "")',
+            '"/users")\nasync def register(name: str, email: str)',
+        ),
+        method=("@app.delete", "@app.patch"),
+        socket=("feed(said: AsyncIterator[str]) -> AsyncIterator[User]", "feed() -> AsyncIterator[int]"),
+    )
+    assert code == 1
+    shown = found["users GET /users/{user_id}"]
+    assert (shown["state"], shown["affected"]) == ("breaks", ["somebody (1 request)"])
+    assert shown["problems"] == [
+        "query detail: may be left out, and is required",
+        "path[1]: integer where string is expected",
+        "answer: array where object is expected",
+    ]
+    assert found["users POST /users"] == {
+        "state": "look",
+        "what": "users POST /users",
+        "problems": ["body.email: may be left out, and is required", "answer: status 200 where 201 was"],
+        "affected": [],
+    }
+    assert found["users DELETE /users/{user_id}"]["problems"] == ["is gone"]
+    assert found["users WS /feed"]["problems"] == ["message: integer where object is expected", "message: is not taken"]
 
 
 def test_an_event_that_changes_names_its_subscribers_and_its_emitters(at: Place) -> None:

@@ -1,11 +1,17 @@
 """What is printed for the mistakes that everybody makes: one message that says what to do, never a traceback of ours."""
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from cliffracer.errors import SetupError
+from cliffracer.settings import Settings
+from cliffracer.web.ports import bind
+from cliffracer.web.server import serving
 from tests.cli.terminal import Background, cliffracer, written
 from tests.support.nats import NatsServer, free_port
 
@@ -114,6 +120,22 @@ def test_a_port_in_use_names_the_port_and_who_holds_it(folder):
     assert shown.endswith(". Stop it, or choose another by HTTP_PORT or --port.\n")
     if sys.platform == "linux":
         assert "(pid " in shown
+
+
+def test_a_port_that_another_program_is_quicker_to_listen_on(folder):
+    """Both could bind it; the slower one says so when it begins to serve, in the same words."""
+    first = bind("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    second = bind("127.0.0.1", port)
+    first.listen()
+
+    async def serve() -> None:
+        async with serving(None, [second], Settings.load(env_file=None)):
+            raise AssertionError
+
+    with first, second, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(SetupError) as refused:
+        runner.run(serve())
+    assert str(refused.value).startswith(f"Port {port} on 127.0.0.1 is in use by ")
 
 
 @pytest.mark.parametrize("place", ["environment", ".env"])

@@ -17,6 +17,7 @@ from tests.project.places import tool
 from tests.support.nats import free_port
 
 SERVICE = '''
+    from collections.abc import AsyncIterator
     from datetime import datetime
     from decimal import Decimal
     from typing import Literal
@@ -61,6 +62,11 @@ SERVICE = '''
     @app.rpc
     async def sleep() -> None: ...
 
+    @app.rpc
+    async def rings(to: int, step: int = 1) -> AsyncIterator[int]:
+        for number in range(0, to, step):
+            yield number
+
     @app.get("/animals")
     async def names(*, animals: Repository[Animal]) -> list[str]:
         return [animal.name for animal in await animals.find()]
@@ -73,18 +79,23 @@ import asyncio
 from decimal import Decimal
 
 from client import FarmYard, Odd, Tree
-from cliffracer import connect_async
+from cliffracer import App, connect_async
+
+
+def in_a_service(app: App) -> FarmYard:
+    return FarmYard(app)
 
 
 async def main() -> None:
     async with connect_async() as c:
         farm = FarmYard(c)
-        cow = await farm.buy(name="cow")
+        cow = await farm.buy("cow")
         found = await farm.find(animal_id=cow.id)
         assert found is not None
         grown = await farm.grow(tree=Tree(name="twig"))
         odd = await farm.odd(given=Odd(class_="x", some_thing=3), price=Decimal("1.50"))
         await farm.sleep()
+        assert [number + 1 async for number in farm.rings(6, step=2)] == [1, 3, 5]
         assert cow.created_at.tzinfo is not None
         print(found.name, found.legs, grown.branches[0].name, odd["a"].class_, odd["a"].some_thing)
 
@@ -174,6 +185,7 @@ def test_docs_says_who_may_call_without_keys(tmp_path):
         ("call farm-yard.s", {"farm-yard.sleep"}),
         ("call farm-yard.buy ", {"name=", "legs="}),
         ("call farm-yard.buy name=x ", {"legs="}),
+        ("call farm-yard.buy cow ", {"legs="}),
         ("services fa", {"farm-yard"}),
         ("run ", {"app:app"}),
     ],
@@ -210,6 +222,7 @@ def test_each_shell_gets_its_script(shell, tmp_path):
         ("for name in ('a', 'b'): print(name)", "a\nb\n"),
         ("await db.fetch_value(int, 'select 40 + 2')", "42\n"),
         ("sorted(dir(rpc['farm-yard']))[:2]", "['buy', 'find']\n"),
+        ("import inspect; print(inspect.signature(rpc['farm-yard'].grow))", "(tree: dict, kind: str = 'oak')\n"),
     ],
 )
 def test_the_shell_runs_a_command(at, code, out):
@@ -244,7 +257,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_service_that_runs(at):
     done = at("doctor", "--json")
     findings = {finding["about"]: finding for finding in json.loads(done.out)}
     assert done.code == 0
-    assert findings["apps"]["text"] == "farm-yard 3.1.0: 8 handlers"
+    assert findings["apps"]["text"] == "farm-yard 3.1.0: 9 handlers"
     assert "farm-yard" in findings["services"]["text"]
     assert findings["database"]["text"].startswith("PostgreSQL 18")
     assert {finding["state"] for finding in findings.values()} <= {"ok", "look"}

@@ -61,10 +61,10 @@ def health(**given: Any) -> None:
 @click.option("--against", metavar="URL", help="The NATS where they are to run; that of the settings if not given.")
 @json_option
 def check(**given: Any) -> None:
-    """Compare APPS, named as for run, with what runs: methods with those that are called, events with those who subscribe.
+    """Compare APPS, named as for run, with what runs: methods, HTTP routes, sockets and events with those who use them.
 
-    Live callers and subscribers that a change would break are named. Exits with 1 if there are some, with 0 if a change breaks
-    nobody who was seen. Callers are known from what they called since they started.
+    Live callers and subscribers that a change would break are named; of HTTP it is known how often it was asked. Exits with 1 if there
+    are some, with 0 if a change breaks nobody who was seen. Callers are known from what they called since they started.
     """
     do("check:check", **given)
 

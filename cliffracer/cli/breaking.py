@@ -1,0 +1,155 @@
+"""What becomes of whoever uses an app when its next version runs: its methods, what it serves over HTTP, its events."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from cliffracer.contract import Contract
+from cliffracer.exposed import TEXTS, Exposed
+from cliffracer.wire.compatible import Misfit, misfits
+from cliffracer.wire.subjects import matches
+
+State = Literal["breaks", "look", "ok"]
+Called = Mapping[tuple[str, str, str], int]
+"""How often each handler was called, by service, kind and name."""
+_NARROWER = {"format", "pattern", "enum", "const", "minLength", "maxLength", "contentEncoding"}
+
+
+class Finding(NamedTuple):
+    """One method, route, socket or event, and what becomes of whoever uses it."""
+
+    state: State
+    what: str
+    problems: list[str]
+    affected: list[str]
+    """Live services that call or subscribe; ``somebody`` where it was called by nobody that is known."""
+
+
+def findings(new: Contract, live: Sequence[Contract], called: Called) -> Iterator[Finding]:
+    """Compare one app with its replicas that run, and what it emits and hears with those who are there."""
+    replicas = [one for one in live if one.name == new.name]
+    yield from _methods(new, replicas, live, called)
+    yield from _exposed(new, replicas, called)
+    yield from _events(new, live)
+
+
+def _methods(new: Contract, replicas: Sequence[Contract], live: Sequence[Contract], called: Called) -> Iterator[Finding]:
+    old: dict[str, dict[str, str]] = {}
+    for one in replicas:
+        old |= one.endpoints or {}
+    for method, told in sorted(old.items()):
+        problems, notes = _method(told, (new.endpoints or {}).get(method))
+        target = f"{new.name}.{method}"
+        callers = sorted({one.name for one in live if target in one.calls and one.name != new.name})
+        callers = callers or _somebody(called.get((new.name, "rpc", method), 0), "call")
+        perhaps = sorted({f"{one.name}, which may call it" for one in live if f"{new.name}.*" in one.calls}) if not callers else []
+        yield Finding(_state(problems, notes, callers), target, [*problems, *notes], callers or perhaps)
+
+
+def _method(old: Mapping[str, str], new: Mapping[str, str] | None) -> tuple[list[str], list[str]]:
+    """Return what breaks a caller, and what may: who calls by position, or without the right, is not known."""
+    if new is None:
+        return ["is gone"], []
+    notes = list(_rights(old.get("policy"), new.get("policy")))
+    before, after = old.get("parameters"), new.get("parameters", "")
+    if before and not f"{after},".startswith(f"{before},"):
+        notes.append(f"arguments by position: {before.replace(',', ', ')} are now {after.replace(',', ', ') or 'none'}")
+    if ("streams" in old) != ("streams" in new) and before is not None:
+        return [
+            f"reply: {'one value' if 'streams' in old else 'a stream'} where {'a stream' if 'streams' in old else 'one value'} was"
+        ], notes
+    if old.get("schema_hash") == new.get("schema_hash") or "request_schema" not in old:
+        return [], notes
+    request = misfits(_read(old["request_schema"]), _read(new["request_schema"]))
+    response = misfits(_read(new["response_schema"]), _read(old["response_schema"]), answer=True)
+    problems = [*(_told("argument", one) for one in request), *(_told("reply", one) for one in response)]
+    return problems, notes
+
+
+def _exposed(new: Contract, replicas: Sequence[Contract], called: Called) -> Iterator[Finding]:
+    """Compare routes and sockets; who asked over HTTP is not known, only how often."""
+    old = {one.key: one for replica in replicas for one in replica.exposed or ()}
+    ours = {one.key: one for one in new.exposed or ()}
+    for key, before in sorted(old.items()):
+        problems, notes = _route(before, ours.get(key))
+        asked = called.get((new.name, before.kind, before.function), 0)
+        users = _somebody(asked, "connection" if before.kind == "websocket" else "request")
+        yield Finding(_state(problems, notes, users), f"{new.name} {before.name}", [*problems, *notes], users)
+    if any(replica.exposed is None for replica in replicas) and ours:
+        yield Finding("look", f"{new.name} over HTTP", ["a replica does not tell what it serves over HTTP: nothing is compared"], [])
+
+
+def _route(old: Exposed, new: Exposed | None) -> tuple[list[str], list[str]]:
+    if new is None:
+        return ["is gone"], []
+    takes = misfits(_read(old.takes), _texts(_read(new.takes)))
+    gives = misfits(_read(new.gives), _read(old.gives), answer=True)
+    socket = old.kind == "websocket"
+    problems = [*(_told("", one) for one in takes), *(_told("message" if socket else "answer", one) for one in gives)]
+    if "message" in _read(old.takes).get("properties", {}) and "message" not in _read(new.takes).get("properties", {}):
+        problems.append("message: is not taken")
+    if old.status != new.status:
+        problems.append(f"answer: status {new.status} where {old.status} was")
+    if old.streams != new.streams:
+        problems.append(f"answer: {'a stream' if new.streams else 'one value'} where {'a stream' if old.streams else 'one value'} was")
+    return problems, list(_rights(old.policy, new.policy))
+
+
+def _texts(takes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a route takes, with places of text that take any text open to all: what comes there is text, whatever it was meant as."""
+    properties = takes.get("properties", {})
+    return {**takes, "properties": {name: {} if name.startswith(TEXTS) and _is_text(one) else one for name, one in properties.items()}}
+
+
+def _is_text(schema: Any) -> bool:
+    """Say whether a schema takes any text."""
+    if not isinstance(schema, dict):
+        return False
+    return any(map(_is_text, schema.get("anyOf", ()))) or (schema.get("type") == "string" and not schema.keys() & _NARROWER)
+
+
+def _rights(old: str | None, new: str | None) -> Iterator[str]:
+    if old is not None and new is not None and new not in {old, "", "public"}:
+        yield f"who may: {new}; was {old or 'not asked'}"
+
+
+def _somebody(times: int, word: str) -> list[str]:
+    return [f"somebody ({times} {word}{'s' if times != 1 else ''})"] if times else []
+
+
+def _state(problems: Sequence[str], notes: Sequence[str], users: Sequence[str]) -> State:
+    if problems and users:
+        return "breaks"
+    return "look" if problems or notes else "ok"
+
+
+def _events(new: Contract, live: Sequence[Contract]) -> Iterator[Finding]:
+    others = {(one.name, one.version): one for one in live}.values()
+    for subject, schema in sorted(new.emits.items()):
+        for other in others:
+            for heard in other.hears:
+                if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
+                    problems = [_told("", one) for one in misfits(_read(schema), _read(heard.schema))]
+                    who = f"{other.name}.{heard.function}"
+                    yield Finding("breaks" if problems else "ok", f"event {subject}", problems, [who])
+    for heard in new.hears:
+        for other in others:
+            for subject, schema in sorted(other.emits.items()):
+                if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
+                    problems = [_told("", one) for one in misfits(_read(schema), _read(heard.schema), answer=False)]
+                    what = f"{new.name}.{heard.function} on {subject}"
+                    yield Finding("breaks" if problems else "ok", what, problems, [f"{other.name}, which emits it"])
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        found: Any = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}  # somebody's odd schema: nothing can be told
+    return found if isinstance(found, dict) else {}
+
+
+def _told(where: str, misfit: Misfit) -> str:
+    place = " ".join(part for part in (where, misfit.path) if part)
+    return f"{place or 'the whole'}: {misfit.text}" if where or misfit.path else misfit.text
