@@ -128,9 +128,11 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
 
 
 def place_of(conninfo: dict[str, Any]) -> str:
-    """Return ``host:port/name`` of an address, without who and the password."""
-    host = conninfo.get("host") or conninfo.get("hostaddr") or "localhost"
-    return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or ''}".rstrip("/")
+    """Return ``host:port/name`` of an address (``host:port,host:port/name`` of several hosts), without who and the password."""
+    hosts = str(conninfo.get("host") or conninfo.get("hostaddr") or "localhost").split(",")
+    ports = str(conninfo.get("port") or 5432).split(",")
+    places = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False))
+    return f"{places}/{conninfo.get('dbname') or ''}".rstrip("/")
 
 
 def parsed(url: str) -> dict[str, Any]:

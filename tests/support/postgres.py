@@ -41,7 +41,7 @@ def binaries() -> Path:
 class Server:
     """One PostgreSQL of the tests' own, which a test may stop, kill and start again."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, *, primary: "Server | None" = None, **options: str) -> None:
         self.folder = folder
         self.options = {**OPTIONS, **options}
         self.process: subprocess.Popen[bytes] | None = None
@@ -50,7 +50,13 @@ class Server:
         """A folder that is a disk of `DISK_SIZE` bytes while the server runs; set before it starts."""
         self.environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         data = str(folder / "data")
-        self._run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions", "--wal-segsize=1")
+        if primary is None:
+            self._run(
+                "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions", "--wal-segsize=1"
+            )
+        else:
+            source = ["-h", str(primary.folder), "-p", str(primary.port), "-U", "postgres"]
+            self._run("pg_basebackup", "-D", data, *source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -85,6 +91,10 @@ class Server:
             self.process.send_signal(how)
             self.process.wait(20)
 
+    def promote(self) -> None:
+        """Make a standby a primary, and return when it is one."""
+        self._run("pg_ctl", "promote", "-D", str(self.folder / "data"), "--wait")
+
     def url(self, database: str = "postgres", *, tcp: bool = False) -> str:
         """Return the address of a database."""
         if tcp:
@@ -100,12 +110,12 @@ def can_mount() -> bool:
 
 
 @contextlib.contextmanager
-def server(*, small_disk: bool = False, **options: str) -> Iterator[Server]:
-    """Start a server of its own, for tests that stop it; with a small disk, which is the folder ``disk``."""
+def server(*, small_disk: bool = False, primary: Server | None = None, **options: str) -> Iterator[Server]:
+    """Start a server of its own, for tests that stop it; with a small disk, which is the folder ``disk``; or a standby of another one."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
-        made = Server(folder, **options)
+        made = Server(folder, primary=primary, **options)
         made.disk = folder / "disk" if small_disk else None
         made.start()
         try:
