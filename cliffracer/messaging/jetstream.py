@@ -1,14 +1,19 @@
 """JetStream's JSON API (``$JS.API.>``, ADR-1, 31, 37) over one bus: streams, consumers, single messages, typed answers and errors."""
 
+import asyncio
+import time
 from typing import Any, TypeVar
 
 import msgspec
 
 from cliffracer.errors import NOT_PERMITTED, Conflict, Forbidden, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
-from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
 
 API = "$JS.API."
+AGAIN = 1.0
+"""Seconds after which a request is repeated: a cluster that is electing a leader, for up to 9 s, drops what it is asked."""
+_ONCE = ("STREAM.DELETE.", "STREAM.PURGE.", "STREAM.MSG.DELETE.", "CONSUMER.DELETE.")  # a repetition would find nothing left to do
 
 T = TypeVar("T")
 
@@ -163,9 +168,9 @@ def read_ack(payload: bytes, subject: str) -> PubAck:
 
 
 class JetStream:
-    """JetStream's API over one bus; every request waits at most ``timeout`` seconds."""
+    """JetStream's API over one bus; every request waits at most ``timeout`` seconds, by default those that an election takes."""
 
-    def __init__(self, bus: Bus, *, timeout: float = 5.0) -> None:
+    def __init__(self, bus: Bus, *, timeout: float = 10.0) -> None:
         self.bus = bus
         self.timeout = timeout
 
@@ -179,7 +184,7 @@ class JetStream:
         """Return the answer to one request of the API, ``STREAM.INFO.EVENTS``; its errors are typed."""
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
-            reply = await self.bus.request(f"{API}{verb}".encode(), payload, timeout=self.timeout)
+            reply = await self._answer(verb, payload)
         except Forbidden as error:
             cure = "Allow it what it declares (cliffracer permissions), and make what it needs before it starts (cliffracer provision)."
             raise Forbidden(f"{error.message}. {cure}", reason=NOT_PERMITTED) from None
@@ -195,6 +200,25 @@ class JetStream:
         except _NO_JSON:
             raise _stranger(verb, reply.payload) from None
         raise typed(failure, verb)
+
+    async def _answer(self, verb: str, payload: bytes) -> Reply:
+        """Return the first answer to a request that is repeated until there is one, unless it is one of `_ONCE`."""
+        subject, until = f"{API}{verb}".encode(), time.monotonic() + self.timeout
+        repeated = not verb.startswith(_ONCE)
+        asked: list[asyncio.Task[Reply]] = []
+        try:
+            while True:
+                left = until - time.monotonic()
+                if not asked or (left > 0 and self.bus.connected):
+                    asked.append(asyncio.create_task(self.bus.request(subject, payload, timeout=left)))
+                again = AGAIN if repeated and left > AGAIN else None
+                done, _ = await asyncio.wait(asked, timeout=again, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return done.pop().result()
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def store(self, subject: str, payload: bytes, block: bytes | None = None, *, timeout: float | None = None) -> PubAck:
         """Publish once and return the stream's ack; `Unavailable` where no stream takes the subject, `Conflict` for a failed condition."""

@@ -43,12 +43,15 @@ def cluster() -> Iterator[list[NatsServer]]:
 async def jetstream(cluster: list[NatsServer]) -> AsyncIterator[JetStream]:
     """A bus that knows all three, once the cluster has agreed on a leader."""
     bus = await connect(Settings(nats_url=",".join(server.url for server in cluster), wait=10.0, nats_replicas=3), name="test")
-    found = JetStream(bus)
-    await ensure_stream(found, events_stream(Subjects()), timeout=60)
-    yield found
-    for name in await found.stream_names():
-        await found.delete_stream(name)
-    await bus.close()
+    try:
+        found = JetStream(bus)
+        await ensure_stream(found, events_stream(Subjects()), timeout=60)
+        yield found
+        found.timeout = 60  # the servers may be electing still, and the machine be busy
+        for name in await found.stream_names():
+            await found.delete_stream(name)
+    finally:
+        await bus.close()
 
 
 async def leader_of(jetstream: JetStream) -> int:

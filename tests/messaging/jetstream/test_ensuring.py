@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import DeadlineExceeded, SetupError, Unavailable
+from cliffracer.messaging import jetstream as api
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.configurations import ConsumerConfig, StreamConfig, check_echo
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
@@ -109,6 +110,31 @@ async def test_more_replicas_than_servers_is_a_clear_error(jetstream: JetStream)
     jetstream.bus.replicas = 3
     with pytest.raises(SetupError, match=r"not supported in non-clustered mode: NATS_REPLICAS"):
         await ensure_stream(jetstream, events_stream(Subjects()))
+
+
+async def test_what_an_election_drops_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    """A cluster without a leader answers nothing, and says nothing; a removal is asked for once, since the second answer would mislead."""
+    monkeypatch.setattr(api, "AGAIN", 0.02)
+    with NatsServer() as server:
+        bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
+        dropped: list[bytes] = []
+
+        def answer(subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+            if len(dropped) < 3:
+                dropped.append(subject)
+            else:
+                bus.publish(reply, b'{"total": 1, "streams": ["EVENTS"]}')
+
+        try:
+            await bus.subscribe("$JS.API.>", answer)
+            assert await JetStream(bus).stream_names() == ["EVENTS"]
+            assert dropped == [b"$JS.API.STREAM.NAMES"] * 3
+            dropped.clear()
+            with pytest.raises(DeadlineExceeded):
+                await JetStream(bus, timeout=0.3).delete_stream("EVENTS")
+            assert dropped == [b"$JS.API.STREAM.DELETE.EVENTS"]
+        finally:
+            await bus.close()
 
 
 async def test_a_server_that_is_away_is_unavailable_after_the_time_given(jetstream: JetStream, server: NatsServer):
