@@ -131,7 +131,8 @@ class Pool:
         self._free.clear()
         if self._links:
             try:
-                await asyncio.wait_for(self._emptied.wait(), within)
+                async with asyncio.timeout(within):
+                    await self._emptied.wait()
             except TimeoutError:
                 log.warning("%d connections of %s were still in use and are cut", len(self._links), self.name)
         for link in list(self._links):

@@ -68,7 +68,8 @@ class Relay:
                 pause, told = self._every, ""
             if not found:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):  # `wait_for` loses a cancellation at the moment of a wake, on Python 3.11
+                        await self._wake.wait()
 
     def stop(self) -> None:
         """End `run` after the batch it is at."""

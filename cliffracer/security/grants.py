@@ -37,7 +37,8 @@ class Grant:
         task = asyncio.create_task(self._keep(got), name="client credentials")
         try:
             try:
-                await asyncio.wait_for(got.wait(), _FIRST)
+                async with asyncio.timeout(_FIRST):
+                    await got.wait()
             except TimeoutError:
                 logger.warning("the issuer gave no token to this service yet: its own calls go out without one")
             yield

@@ -115,7 +115,8 @@ class HttpServer:
             await asyncio.wait(tasks, timeout=1.0)
         for listener in self._uvicorn.servers:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(listener.wait_closed(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await listener.wait_closed()
         await asyncio.sleep(0)  # the transports' last callbacks
 
 

@@ -60,19 +60,25 @@ class Dialer:
         `Refused` for credentials and certificates, `SetupError` for settings, else whatever may pass.
         """
         failure: Exception = OSError("no server known")
+        cancelled = _cancellations()
         self._refresh()
         for address, hostname in self._order():
             client = GuardedClient(address, hostname, lost)
             try:
                 async with asyncio.timeout(_WHOLE):
                     await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._settings))
-            except Exception as error:  # noqa: BLE001 - whatever one server does, the next is tried
+            except Exception as error:
                 client.abort()
+                if _cancellations() > cancelled:  # swallowed by `asyncio.wait_for`, which nats-py uses, on Python 3.11
+                    raise asyncio.CancelledError from error
                 failure = failure if isinstance(failure, Refused) else self.told(error, address)
                 continue
             except BaseException:  # cancelled: not one socket is left behind
                 client.abort()
                 raise
+            if _cancellations() > cancelled:  # as above
+                client.abort()
+                raise asyncio.CancelledError
             self.discover(client, client.server.get("connect_urls") or ())
             return client
         raise failure
@@ -124,6 +130,12 @@ class Dialer:
             user = plain(self._settings.nats_user) or _user_in(address)
             return Refused(f"{text} for user {user}" if user else text)
         return error
+
+
+def _cancellations() -> int:
+    """Return how often the present task was asked to stop and has not yet."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def without_credentials(address: str) -> str:

@@ -162,6 +162,33 @@ async def test_cancelling_a_connect(connected: Any, server: NatsServer) -> None:
     await eventually(lambda: asyncio.all_tasks() == before)
 
 
+@pytest.mark.parametrize("outcome", ["refused", "connected"])
+async def test_cancelling_a_connect_when_the_client_swallows_it(
+    connected: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """As `asyncio.wait_for` does on Python 3.11 when it is cancelled just as an attempt ends: there is no other attempt."""
+    attempts = 0
+    real = GuardedClient.open
+
+    async def swallowing(client: GuardedClient, *args: Any, **options: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if outcome == "refused":
+                raise ConnectionRefusedError from None
+            await real(client, *args, **options)
+
+    monkeypatch.setattr(GuardedClient, "open", swallowing)
+    task = asyncio.create_task(connected(server.url, wait=60))
+    await eventually(lambda: attempts)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert attempts == 1
+
+
 async def test_tls(connected: Any, tmp_path: Path, log: list[str]) -> None:
     """With our authority it connects, works, and comes back after a restart."""
     made = certificates.make(tmp_path)
