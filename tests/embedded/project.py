@@ -10,6 +10,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from select import poll
 from typing import Any
 
 import psycopg
@@ -100,7 +101,15 @@ class Project:
         return int(str(eventually(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text)).split()[0])
 
     def kill(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
+        """End a process and return once it is dead: until then it holds its locks, and whoever comes takes it for alive."""
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            death = poll()
+            death.register(handle)
+            assert death.poll(20_000), f"{pid} does not die"
+        finally:
+            os.close(handle)
 
     def clean(self) -> None:
         for user in self.users:
