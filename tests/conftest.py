@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.leaks import Leaks
+from tests.support.unclosed import Unclosed
 
 TRANSPORT = os.environ.get("TEST_TRANSPORT", "fast")
 """What tests run on that do not choose: ``make test TRANSPORT=stock`` runs all of them on the stock transport."""
@@ -49,7 +50,8 @@ def _home() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have every test fail that prints or logs a secret."""
+    """Have every test fail that prints or logs a secret, or leaves something open."""
     leaks = Leaks()
     config.pluginmanager.register(leaks, "leaks")
     leaks.watch()
+    config.pluginmanager.register(Unclosed(), "unclosed")
