@@ -27,6 +27,8 @@ from cliffracer.errors import (
 )
 from cliffracer.events import Event, Received, Rejected
 from cliffracer.markers import Cookie, Header, Query, provided
+from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.resilient import resilient
 from cliffracer.scope import Group
 from cliffracer.security.access import Access
 from cliffracer.security.guards import public, requires
@@ -60,6 +62,7 @@ __all__ = [
     "ApiKeys",
     "App",
     "AsyncClient",
+    "Breaker",
     "BrowserLogin",
     "Bucket",
     "Cancelled",
@@ -91,6 +94,7 @@ __all__ = [
     "Rejected",
     "Repository",
     "Request",
+    "Retry",
     "Search",
     "Secret",
     "ServiceError",
@@ -110,6 +114,7 @@ __all__ = [
     "provided",
     "public",
     "requires",
+    "resilient",
 ]
 
 _LATER = {

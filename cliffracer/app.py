@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 import msgspec
 
 from cliffracer import declarations
+from cliffracer.addresses import address_of, called, merged
 from cliffracer.bounds import Said, Use
-from cliffracer.calling import Link, Service, arguments_of, emission, own
+from cliffracer.calling import Link, Service, emission, own
 from cliffracer.checking import Declared, check_duplicates, complete
 from cliffracer.database.model import Model
-from cliffracer.declarations import Route, Socket, where
+from cliffracer.declarations import Route, Socket
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
 from cliffracer.frozen import Frozen
 from cliffracer.provisions import check_provided
+from cliffracer.resilience.fallbacks import NONE
+from cliffracer.resilience.guard import Guards
+from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
-from cliffracer.scope import ADDRESSES, Group, Scope
+from cliffracer.scope import Group, Scope
 from cliffracer.signature import read
 from cliffracer.wire.subjects import check_name, check_pattern
 
@@ -62,19 +67,35 @@ class App(Scope):
         except ValueError as error:
             raise SetupError(f"App({name!r}): {error}.") from None
         self.version, self.description = version, description
-        self._may = Said(name, _called, self._more, calls=calls, emits=emits, follows=follows, uses=uses)
+        self._may = Said(name, called, self._more, calls=calls, emits=emits, follows=follows, uses=uses)
         self._proxies: dict[str, None] = {}
         self._links: list[Link] = []
         self._models: list[type] = []
+        self.guards = Guards()
+        """What stands before the services that it calls; whoever shows figures looks here."""
         self.databases: list[Any] = []
         """The database that this app uses while it runs; the runtime's business."""
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
-    def service(self, name: str, *, timeout: float | str | None = None) -> Service:
-        """Return another service as an object: ``await app.service("payments", timeout=2.0).charge(amount=10)``."""
+    def service(
+        self,
+        name: str,
+        *,
+        timeout: float | str | None = None,
+        retry: Retry | None = None,
+        breaker: Breaker | None = None,
+        fallback: Any = NONE,
+    ) -> Service:
+        """Return another service as an object: ``await app.service("payments", timeout=2.0).charge(amount=10)``.
+
+        ``timeout`` is that of a call, all its attempts together. ``retry`` and ``breaker`` say what to do when it fails: see `Retry` and
+        `Breaker`; proxies with equal ones share a breaker. ``fallback`` answers a call that failed for good: a value, or a function that
+        gets the same arguments, as many as it takes. They hold for calls; streams and one-way calls go straight to the service.
+        """
         self._proxies[name] = None
-        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout), allow=self._may.call)
+        between = guarded(self.guards, name, retry, breaker, fallback)
+        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout), allow=self._may.call, between=between)
 
     @overload
     async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
@@ -92,7 +113,7 @@ class App(Scope):
         service, method, returns = address_of(target)
         if self._may.call is not None:
             self._may.call(service, method)
-        return await self.link().call(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
+        return await self.link().call(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
     def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
@@ -103,7 +124,7 @@ class App(Scope):
         service, method, returns = address_of(target)
         if self._may.call is not None:
             self._may.call(service, method)
-        return self.link().stream(service, method, _arguments(target, args, kwargs), returns=returns, timeout=None)
+        return self.link().stream(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
     async def emit(
@@ -252,44 +273,6 @@ class App(Scope):
     def _count(self, change: int) -> None:
         for scope in [self, *(group for group, _ in _nested(self, ""))]:
             scope.live += change
-
-
-def _arguments(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return what goes over the wire; of a function, positional and named arguments may mix, as in any call of it."""
-    if args and kwargs and not isinstance(target, str):
-        named = dict(zip((p.name for p in read(target).accepts), args, strict=False))
-        twice = sorted(named.keys() & kwargs.keys())
-        if twice or len(named) < len(args):
-            raise TypeError(f"{where(target)} got {f'two values for {twice[0]}' if twice else 'too many arguments'}")
-        return named | kwargs
-    return arguments_of(args, kwargs)
-
-
-def address_of(target: Any) -> tuple[str, str, Any]:
-    """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``."""
-    if isinstance(target, str):
-        service, dot, method = target.partition(".")
-        if not dot:
-            raise ValueError(f"{target!r} names no method: write 'service.method'")
-        return check_name(service), check_name(method), Any
-    places = [(name, method) for scope, method in ADDRESSES.get(target, ()) for name in _services(scope)]
-    if not places:
-        raise SetupError(f"{where(target)} is no RPC. Put @app.rpc on it, or call by name: app.call('service.method', ...).")
-    if len(set(places)) > 1:
-        shown = ", ".join(f"{service}.{method}" for service, method in places)
-        raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
-    return *places[0], read(target).returns
-
-
-def _called(target: Any) -> str:
-    service, method, _ = address_of(target)
-    return f"{service}.{method}"
-
-
-def _services(scope: Scope) -> list[str]:
-    if isinstance(scope, App):
-        return [scope.name]
-    return sorted({name for parent in scope.parents() for name in _services(parent)}) if isinstance(scope, Group) else []
 
 
 def _nested(scope: Scope, prefix: str) -> list[tuple[Group, str]]:

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.context import owner
-from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer
+from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call, Deliver, Handler
 from cliffracer.observability.calls import CallLog
@@ -18,6 +20,7 @@ from cliffracer.observability.spans import Spans
 from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
+from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.rates import Take, limited
 from cliffracer.resilience.threads import Threads
 from cliffracer.signature import Signature
@@ -61,6 +64,8 @@ class Assembly:
         """What enforces who may call (`Enforcement`); None while nobody is asked."""
         self.take: Take | None = None
         """Takes calls from the allowances that rates give."""
+        self.guards = Guards()
+        """What stands before the services that the app calls."""
         self.link: Link | None = None
         """What carries the app's own calls and events; None where nothing is connected."""
         self.watch = Watch()
@@ -85,8 +90,11 @@ class Assembly:
         assert signature is not None  # the app is frozen
         kind = KINDS[type(record).__name__]
         wants = self.provisions.wants(signature, kind)
+        function = surrounded(record.function)
+        if function is not record.function:
+            signature = msgspec.structs.replace(signature, function=function)
         return Handler(
-            record.function,
+            function,
             service=self.frozen.name,
             name=getattr(record, "name", record.function.__name__),
             kind=kind,

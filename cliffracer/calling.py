@@ -62,6 +62,9 @@ def emission(
 class Link(Protocol):
     """What carries calls and events: the runtime's connection, a script's client, or the testing kit's."""
 
+    deadline: float
+    """Seconds that a call may take if nobody says otherwise."""
+
     def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Coroutine[Any, Any, Any]:
         """Return the reply of ``service.method``, converted to ``returns``; arguments are a dict by name or a list by position."""
 
@@ -79,6 +82,12 @@ class Link(Protocol):
 
     def methods(self, service: str) -> list[str]:
         """Return the methods of a service, as far as they are known by now."""
+
+    async def learn(self, service: str) -> None:
+        """Find out what the methods of a service are like, unless that is known."""
+
+    async def idempotent(self, service: str, method: str) -> bool:
+        """Say whether a method may be done twice, as its service says now, or said when it was last heard."""
 
     def own_token(self) -> str | None:
         """Return a token of the service itself; None if it cannot sign one."""
@@ -116,6 +125,16 @@ def own(link: Link, name: str) -> Iterator[None]:
         current.reset(before)
 
 
+Method = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Between(Protocol):
+    """What may stand between a proxy and its link: retries, a breaker, a fallback."""
+
+    def calling(self, service: str, method: str, link: Callable[[], Link], timeout: float | None) -> Method:
+        """Return a method of the proxy."""
+
+
 class Service:
     """Another service, as an object: ``await payments.charge(amount=10)``.
 
@@ -124,11 +143,18 @@ class Service:
     """
 
     def __init__(
-        self, name: str, link: Callable[[], Link], *, timeout: float | None = None, allow: Callable[[str, str], None] | None = None
+        self,
+        name: str,
+        link: Callable[[], Link],
+        *,
+        timeout: float | None = None,
+        allow: Callable[[str, str], None] | None = None,
+        between: Between | None = None,
     ) -> None:
         self._name = check_name(name)
         self._link = link
         self._timeout = timeout
+        self._between = between
         self._allow = allow
         """Raises for a method that its app does not say that it calls; None where nothing is said."""
         self.stream = Streams(self)
@@ -149,6 +175,8 @@ class Service:
         def call(*positional: Any, **named: Any) -> Coroutine[Any, Any, Any]:
             return link().call(name, method, arguments_of(positional, named) if positional else named, returns=Any, timeout=timeout)
 
+        if self._between is not None:
+            call = self._between.calling(name, method, link, timeout)
         call.__name__ = call.__qualname__ = method
         return call
 

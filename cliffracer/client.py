@@ -17,7 +17,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from cliffracer import embedded
-from cliffracer.app import App, address_of
+from cliffracer.addresses import address_of
+from cliffracer.app import App
 from cliffracer.calling import Emission, Service, arguments_of, emission
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError
@@ -27,6 +28,8 @@ from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.directory import Directory, Info
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.resilience.guard import Guards
+from cliffracer.resilience.proxies import guarded
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import Headers, checked_token
 from cliffracer.wire.subjects import Subjects, check_pattern, inbox_prefix
@@ -40,6 +43,7 @@ class AsyncClient:
     def __init__(self, link: Connection, timeout: float | None) -> None:
         self._link = link
         self._timeout = timeout
+        self._guards = Guards()
 
     @property
     def directory(self) -> Directory:
@@ -60,9 +64,10 @@ class AsyncClient:
         """Return what a client has, and the services that discovery has told by now, for completion."""
         return [*_public(type(self)), *_names(self.directory.at_hand())]
 
-    def service(self, name: str, *, timeout: float | str | None = None) -> Service:
-        """Return a service as an object, also one whose name is taken here."""
-        return Service(name, lambda: self._link, timeout=self._timeout if timeout is None else seconds(timeout))
+    def service(self, name: str, *, timeout: float | str | None = None, **options: Any) -> Service:
+        """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
+        between = guarded(self._guards, name, **options)
+        return Service(name, lambda: self._link, timeout=self._timeout if timeout is None else seconds(timeout), between=between)
 
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
@@ -156,9 +161,9 @@ class Client:
         """Return what a client has, and the services that run now, for completion."""
         return [*_public(type(self)), *_names(_asked(self._loop, self._client.directory))]
 
-    def service(self, name: str, *, timeout: float | str | None = None) -> "SyncService":
-        """Return a service as an object, also one whose name is taken here."""
-        return SyncService(name, self._client, self._client.service(name, timeout=timeout), self._loop)
+    def service(self, name: str, *, timeout: float | str | None = None, **options: Any) -> "SyncService":
+        """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
+        return SyncService(name, self._client, self._client.service(name, timeout=timeout, **options), self._loop)
 
     def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""

@@ -12,6 +12,7 @@ import msgspec
 from cliffracer.errors import SetupError
 
 Function = Callable[..., Any]
+_AROUND = "__cliffracer_around__"
 
 
 class Rpc(msgspec.Struct, frozen=True):
@@ -23,6 +24,8 @@ class Rpc(msgspec.Struct, frozen=True):
     limit: int | None = None
     rate: Any = None
     """How often it may be called, a `Rate`."""
+    idempotent: bool | None = None
+    """Whether it may be done twice; None: as HTTP says, where it answers that too."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -124,6 +127,23 @@ class Static(msgspec.Struct, frozen=True):
 
 
 Record = Rpc | Subscription | Route | Socket | Timer | Leader
+
+
+def surround(function: Any, wrapper: Any) -> Any:
+    """Return what a decorator puts around a function, also around a handler that was declared before: order must not matter."""
+    wrapper.__dict__.pop(_AROUND, None)
+    try:
+        setattr(function, _AROUND, wrapper)
+    except AttributeError:
+        raise refuse(function, "it cannot be decorated", "Put the decorator on a function.") from None
+    return wrapper
+
+
+def surrounded(function: Any) -> Any:
+    """Return a function with all that was put around it later."""
+    while (wrapper := getattr(function, "__dict__", {}).get(_AROUND)) is not None:
+        function = wrapper
+    return function
 
 
 def where(function: Any) -> str:

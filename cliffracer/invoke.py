@@ -8,6 +8,9 @@ mapping and figures live here and nowhere else.
 import asyncio
 from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import unwrap
+from os import sep
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -15,7 +18,7 @@ from loguru import logger
 
 from cliffracer.context import Context, current, new_id
 from cliffracer.declarations import where
-from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, ServiceError, Unavailable
+from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
@@ -29,6 +32,7 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
     "cancelled": (Cancelled, "the caller gave up"),
     "stopping": (Unavailable, "the service is stopping; try again"),
 }
+_OURS = f"{Path(__file__).parent}{sep}"
 
 
 class Call:
@@ -179,7 +183,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
     """Return the `ServiceError` that an exception becomes, or what the app's error mapping answers instead."""
     if context.ended is not None:
         context.task.uncancel()  # the watch cancelled it once, to get here
-        return error if isinstance(error, ServiceError) else _ended(context)
+        return error if isinstance(error, ServiceError) else _uncertain(_ended(context))
     if isinstance(error, CancelledError):
         if context.task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
@@ -189,10 +193,28 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
         if mapping is not None:
             return await _mapped(handler, mapping, error)
     if isinstance(error, ServiceError) and error.details.get("reason") != NOT_PERMITTED:  # then the service may not, not its caller
-        return error
+        return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _let_through(handler, error) else error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error
     return defect(handler, error)
+
+
+def _uncertain(error: ServiceError) -> ServiceError:
+    """Return an error that says that nobody can tell how much was done: only a caller who knows that twice harms nobody tries again."""
+    if error.retryable:
+        error.details.setdefault("outcome", "unknown")
+    return error
+
+
+def _let_through(handler: Handler, error: BaseException) -> bool:
+    """Say whether a handler that had begun let through what a call or query of it met with; what it raises itself, it means."""
+    step, code = error.__traceback__, getattr(unwrap(handler.function), "__code__", None)
+    begun = within = False
+    while step is not None:
+        begun = begun or step.tb_frame.f_code is code
+        within = step.tb_frame.f_code.co_filename.startswith(_OURS)
+        step = step.tb_next
+    return begun and within
 
 
 async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:

@@ -18,7 +18,7 @@ from loguru import logger
 from cliffracer.app import App
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
-from cliffracer.errors import SetupError, Unauthenticated
+from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
@@ -33,6 +33,8 @@ from cliffracer.observability.health import Health
 from cliffracer.observability.tracing import flush
 from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.provisions import key_of
+from cliffracer.resilience.guard import Guards
+from cliffracer.resilience.resilient import DECORATED
 from cliffracer.security.credentials import Credential
 from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
@@ -103,7 +105,7 @@ async def running(
             service.link.locals, service.health = inside, health
             await service.open(stack)
             stack.push_async_callback(service.close)
-            _add_checks(health, service)
+        _add_checks(health, services)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))
         if doors:
@@ -276,9 +278,20 @@ def _source(call: Call) -> Any:
     return source.received() if isinstance(source, Arrival) else source
 
 
-def _add_checks(health: Health, service: Service) -> None:
-    for check in service.frozen.checks:
-        health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
+def _add_checks(health: Health, services: Sequence[Service]) -> None:
+    for service in services:
+        for check in service.frozen.checks:
+            health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
+    guards = [DECORATED, *(service.app.guards for service in services)]
+    if any(one.breaks for one in guards):
+        health.add("breakers", partial(_closed, guards), critical=False)
+
+
+def _closed(guards: Sequence[Guards]) -> bool:
+    """Raise `Unavailable` with what is broken off, by an app or a function of this process."""
+    if troubles := [words for one in guards for words in one.troubles()]:
+        raise Unavailable("; ".join(troubles))
+    return True
 
 
 def needs_database(frozen: Frozen) -> bool:

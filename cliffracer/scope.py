@@ -43,7 +43,14 @@ class Scope(Surroundings):
     def rpc(self, function: F, /) -> F: ...
     @overload
     def rpc(
-        self, /, *, name: str | None = None, deadline: float | str | None = None, limit: int | None = None, rate: str | None = None
+        self,
+        /,
+        *,
+        name: str | None = None,
+        deadline: float | str | None = None,
+        limit: int | None = None,
+        rate: str | None = None,
+        idempotent: bool | None = None,
     ) -> Callable[[F], F]: ...
     def rpc(
         self,
@@ -54,17 +61,21 @@ class Scope(Surroundings):
         deadline: float | str | None = None,
         limit: int | None = None,
         rate: str | None = None,
+        idempotent: bool | None = None,
     ) -> Any:
         """Answer ``<service>.<name>`` over NATS; ``name`` is the function's if not given.
 
         ``deadline``: seconds that one call may take; ``limit``: calls at once (settings.limit if not given); ``rate``: how often
-        it may be called, in all replicas together: ``"10/s per identity"``, ``"5/m per address"``, ``"100/s"``.
+        it may be called, in all replicas together: ``"10/s per identity"``, ``"5/m per address"``, ``"100/s"``. ``idempotent=True``
+        tells callers that a call may be done twice, so that a `Retry` of theirs repeats it also when nobody knows what became of the
+        first; a function that answers GET, PUT or DELETE as well is taken for that unless it says False (RFC 9110).
         """
 
         def declare(function: F) -> F:
             called = name or function.__name__
             checked(function, check_name, called)
-            self._declare(Rpc(function, called, seconds_of(function, deadline), positive(function, "limit", limit), _rate(function, rate)))
+            limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
+            self._declare(Rpc(function, called, until, limited, _rate(function, rate), idempotent))
             ADDRESSES.setdefault(function, []).append((self, called))
             return function
 

@@ -16,7 +16,7 @@ from cliffracer.context import current, new_id
 from cliffracer.contract import contract
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader as LeaderRecord
-from cliffracer.declarations import Rpc, Subscription, failed_at_start, refuse
+from cliffracer.declarations import Route, Rpc, Subscription, failed_at_start, refuse
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError
@@ -27,6 +27,7 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.described import described
+from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
@@ -79,6 +80,7 @@ class Service:
         self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
         self.link.spans = self.assembly.spans
         self.assembly.link = self.link
+        self.assembly.guards = app.guards
         self.health = Health(frozen.name)
         """What this process looks at, all its services together; the runtime's."""
         self._clock = clock
@@ -93,6 +95,7 @@ class Service:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
+        self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
         await self.provisions.open(stack)
         self.assembly.assemble()
         stack.callback(self.assembly.threads.close)
@@ -242,12 +245,21 @@ class Service:
         policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
         return {} if policy is None else {"policy": str(policy)}
 
+    def _idempotent(self, record: Rpc) -> dict[str, str]:
+        said = record.idempotent
+        if said is None:
+            routes = [route for route, _ in self.frozen.of(Route) if route.function == record.function]
+            said = bool(routes) and all(_IDEMPOTENT.issuperset(route.methods) for route in routes)
+        return {IDEMPOTENT: "true"} if said else {}
+
     async def _detailed(self) -> dict[str, Any]:
         return await detail(self.assembly, self.health, self._settings, [timer for timer in self._timers if not isinstance(timer, Leader)])
 
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {
-            record.name: described(d.signature) | self._policy(record) for record, d, _ in self.assembly.of(Rpc) if d.signature
+            record.name: described(d.signature) | self._policy(record) | self._idempotent(record)
+            for record, d, _ in self.assembly.of(Rpc)
+            if d.signature
         }
         metadata: Mapping[str, Any] = {"cliffracer": "1"}
         events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))
@@ -268,6 +280,8 @@ class Service:
         )
 
 
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+"""Methods of HTTP that may be done twice (RFC 9110, section 9.2.2)."""
 _LASTING = frozenset({"leader", "websocket"})
 """Kinds of calls that last as long as somebody likes: nothing that is accepted waits for their end."""
 

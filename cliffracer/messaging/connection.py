@@ -210,6 +210,14 @@ class Connection:
         """Return the methods of a service, as far as they are known by now; nothing is waited for."""
         return sorted({endpoint.name for info in self.directory.at_hand() if info.name == service for endpoint in info.endpoints})
 
+    async def learn(self, service: str) -> None:
+        """Find out what the methods of a service are like, unless that is known."""
+        await self.directory.learn(service)
+
+    async def idempotent(self, service: str, method: str) -> bool:
+        """Say whether a method may be done twice, as its service says."""
+        return await self.directory.idempotent(service, method)
+
     def own_token(self) -> str | None:
         """Return a token of the service itself; None if it cannot sign one."""
         return None if self.identify is None else self.identify()

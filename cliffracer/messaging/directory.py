@@ -13,8 +13,11 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.observability.spans import Span
 from cliffracer.wire.subjects import Subjects
 
+IDEMPOTENT = "idempotent"
+"""Of an endpoint's metadata: ``true`` if a call may be done twice."""
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
+_MOST = 1000  # services that are remembered
 LONGEST = 10.0  # seconds: somebody who answers again and again is no reason to wait for ever
 
 
@@ -86,6 +89,8 @@ class Directory:
         self._known: list[Info] = []
         self._until = 0.0
         self._looking: asyncio.Task[list[Info]] | None = None
+        self._harmless: dict[str, frozenset[str]] = {}
+        self._asked: dict[str, float] = {}
 
     async def ask(
         self,
@@ -137,6 +142,29 @@ class Directory:
                 self._known = await self.ask("INFO")
                 self._until = time.monotonic() + KEPT
             return self._known
+
+    async def learn(self, service: str) -> None:
+        """Ask one replica of a service which of its methods may be done twice, unless that is known, or nobody said just now."""
+        now = time.monotonic()
+        if service in self._harmless or self._asked.get(service, 0.0) + KEPT > now:
+            return
+        if len(self._asked) >= _MOST:
+            self._asked.clear()
+        self._asked[service] = now
+        await self._learn(service)
+
+    async def idempotent(self, service: str, method: str) -> bool:
+        """Say whether a method may be done twice, as its service says now, or said when it was last heard."""
+        if method not in self._harmless.get(service, ()):
+            await self._learn(service)
+        return method in self._harmless.get(service, ())
+
+    async def _learn(self, service: str) -> None:
+        with suppress(ServiceError):  # then it is not known, and nothing is done twice
+            for info in await self.ask("INFO", service, expected=1):
+                if len(self._harmless) < _MOST or service in self._harmless:
+                    said = (e.name for e in info.endpoints if (e.metadata or {}).get(IDEMPOTENT) == "true")
+                    self._harmless[service] = frozenset(said)
 
     def at_hand(self) -> list[Info]:
         """Return the services that are known by now, without waiting, and begin to look for those that are not: for completion."""

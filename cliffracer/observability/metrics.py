@@ -40,6 +40,19 @@ class Consumer(Protocol):
     def counts(self) -> Any: ...
 
 
+class Guarded(Protocol):
+    """What is asked of the calls to one target: `cliffracer.resilience.guard.Guard` has it all."""
+
+    retries: int
+    refused: int
+    fallbacks: int
+
+    @property
+    def circuit(self) -> Any: ...
+
+
+Target = tuple[str, str, Sequence[Guarded]]
+"""Who calls (a service, or nothing for a function of the process), whom, and how that goes."""
 _EVENTS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
     ("cliffracer_events_waiting", "gauge", "Events that wait for this function in all replicas, seconds ago.", lambda c: c.lag),
     ("cliffracer_events_in_hand", "gauge", "Events that this replica has and has not answered.", lambda c: c.in_hand),
@@ -72,6 +85,19 @@ _OTHER: tuple[tuple[str, str, str, str, str], ...] = (
 """Figures of what a service works with: about what, which, and the metric's name, type and text."""
 
 
+_TARGETS: tuple[tuple[str, str, str, Callable[[Guarded], float]], ...] = (
+    ("cliffracer_retries_total", "counter", "Attempts beyond the first.", lambda guarded: guarded.retries),
+    ("cliffracer_retries_refused_total", "counter", "Retries that the budget did not allow.", lambda guarded: guarded.refused),
+    ("cliffracer_fallbacks_total", "counter", "Calls that a fallback answered.", lambda guarded: guarded.fallbacks),
+)
+_CIRCUITS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
+    ("cliffracer_breaker_state", "gauge", "0: closed, 1: half open, 2: open; of several the worst.", lambda c: c.level),
+    ("cliffracer_breaker_opened_total", "counter", "How often a breaker has opened.", lambda c: c.opened),
+    ("cliffracer_breaker_refused_total", "counter", "Calls that an open breaker refused.", lambda c: c.refused),
+)
+"""Figures of what stands before the services and functions that are called."""
+
+
 class Rates:
     """Calls per second and mean seconds per call over the last minute, or since the last look if that is longer ago."""
 
@@ -94,7 +120,10 @@ class Rates:
 
 
 def exposition(
-    handlers: Iterable[Measured], consumers: Sequence[Consumer] = (), others: Mapping[str, Mapping[str, float]] | None = None
+    handlers: Iterable[Measured],
+    consumers: Sequence[Consumer] = (),
+    others: Mapping[str, Mapping[str, float]] | None = None,
+    targets: Sequence[Target] = (),
 ) -> str:
     """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process."""
     measured = list(handlers)
@@ -106,6 +135,7 @@ def exposition(
         lines.extend(_histogram(_labels(handler), handler.stats))
     for name, kind, text, count in _EVENTS if consumers else ():
         lines.extend(_family(name, kind, text, ((_whose(consumer), count(consumer)) for consumer in consumers)))
+    lines.extend(_guarded(targets))
     given = others or {}
     for about, which, name, kind, text in _OTHER:
         if which in given.get(about, {}):
@@ -113,6 +143,16 @@ def exposition(
     for name, kind, text, value in _process():
         lines.extend(_family(name, kind, text, (("", value),)))
     return "\n".join(lines) + "\n"
+
+
+def _guarded(targets: Sequence[Target]) -> Iterator[str]:
+    labelled = [(f'service="{_escaped(service)}",target="{_escaped(target)}"', guards) for service, target, guards in targets]
+    for name, kind, text, figure in _TARGETS if targets else ():
+        yield from _family(name, kind, text, ((label, sum(map(figure, guards))) for label, guards in labelled))
+    broken = [(label, circuits) for label, guards in labelled if (circuits := [g.circuit for g in guards if g.circuit is not None])]
+    for name, kind, text, value in _CIRCUITS if broken else ():
+        total: Any = sum if kind == "counter" else max
+        yield from _family(name, kind, text, ((label, total(map(value, circuits))) for label, circuits in broken))
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:

@@ -153,6 +153,7 @@ class _Writer:
         subjects = self._subjects
         self.publish |= {subjects.rpc(service, method), subjects.send(service, method), subjects.cancel(service)}
         self.publish.add(subjects.discovery("INFO"))  # to say what is there when nobody answers
+        self.publish.add(subjects.discovery("INFO", service))  # whether a call may be done twice
         if service in self._inside:
             self.publish.add(f"{subjects.local(service)}*.{method}")
 

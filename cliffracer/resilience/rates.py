@@ -48,7 +48,7 @@ def limited(rate: Rate, name: str, take: Take, inner: Callable[[Any], Awaitable[
     async def step(call: Any) -> Any:
         wait = await take(f"{name} {rate.whose(call.context, call.source)}", rate)
         if wait > 0:
-            raise Overloaded("called too often", retry_after=round(wait, 3))
+            raise Overloaded("called too often", retry_after=round(wait, 3), reason="rate")
         return await inner(call)
 
     return step

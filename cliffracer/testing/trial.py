@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from cliffracer import embedded, runtime
-from cliffracer.app import App, address_of
+from cliffracer.addresses import address_of
+from cliffracer.app import App
 from cliffracer.calling import arguments_of, emission
 from cliffracer.client import in_thread
 from cliffracer.durations import seconds
@@ -18,6 +19,7 @@ from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
+from cliffracer.resilience.resilient import DECORATED
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.testing.clock import MovableClock
@@ -151,6 +153,7 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         clock = MovableClock()
+        DECORATED.forget(clock.now)
         given = settings if settings is not None else await _embedded(apps, stack, fields)
         up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides, clock=clock))
         if settings is None:

@@ -8,7 +8,8 @@ import msgspec
 from cliffracer.assembly import Assembly
 from cliffracer.invoke import Handler
 from cliffracer.observability.health import Finding, Health
-from cliffracer.observability.metrics import Rates, exposition
+from cliffracer.observability.metrics import Rates, Target, exposition
+from cliffracer.resilience.resilient import DECORATED
 from cliffracer.web.answers import JSON, correlation_of, send_body
 
 NO_STORE = (b"cache-control", b"no-store")
@@ -93,8 +94,13 @@ class Metrics:
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
-        text = exposition(self._handlers, consumers, await self._health.figures())
+        text = exposition(self._handlers, consumers, await self._health.figures(), _targets(self._assemblies))
         await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
+
+
+def _targets(assemblies: Sequence[Assembly]) -> list[Target]:
+    found = [(assembly.frozen.name, assembly.guards) for assembly in assemblies] + [("", DECORATED)]
+    return [(service, target, those) for service, guards in found for target, those in guards.all().items()]
 
 
 def _of(name: str, findings: Sequence[Finding]) -> str:

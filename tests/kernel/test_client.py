@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cliffracer
-from cliffracer import App, InvalidInput, NotFound, Settings, SetupError, Unavailable, connect, connect_async
+from cliffracer import App, Breaker, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -201,3 +201,11 @@ async def test_proxies_complete_with_what_runs(t):
         assert dir(c.shelf) == ["count", "get", "send", "stream"]
         assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "get"]
     assert dir(App("idle").service("shelf")) == ["send", "stream"]
+
+
+async def test_a_script_tries_again_as_well():
+    """A client's proxies have the options of an app's: here a fallback, and a breaker that opens."""
+    async with running(App("alone")) as t, connect_async(settings=t.settings) as c:
+        nobody = c.service("nobody", retry=Retry(attempts=2, base=0.001), breaker=Breaker(failures=2), fallback=lambda *, error: str(error))
+        assert await nobody.ask() == "No service answers nobody.ask. Running: alone."
+        assert (await nobody.ask()).startswith("the breaker to nobody is open, next try in ")

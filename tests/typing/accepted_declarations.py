@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from cliffracer import App, Context
+from cliffracer import App, Breaker, Context, Retry, resilient
 
 app = App("shop")
 
@@ -32,3 +32,22 @@ async def calls() -> None:
     assert_type(stock("a"), int)
     assert_type(await app.call(price, sku="a", amount=2), float)
     assert_type(await app.call(stock, "a"), int)
+
+
+@resilient(retry=Retry(attempts=2), breaker=Breaker(), fallback=0.0)
+async def rate(currency: str) -> float:
+    return len(currency)
+
+
+@app.rpc(idempotent=True)
+@resilient(fallback=len)
+def weight(sku: str) -> int:
+    return len(sku)
+
+
+async def guarded() -> None:
+    assert_type(await rate(currency="EUR"), float)
+    assert_type(weight("a"), int)
+    assert_type(await app.call(weight, sku="a"), int)
+    bank = app.service("bank", timeout="2s", retry=Retry(), breaker=Breaker(failures=3), fallback=None)
+    await bank.latest(currency="EUR")

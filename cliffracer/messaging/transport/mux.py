@@ -105,7 +105,7 @@ class Mux:
         self._inboxes.clear()
         for future, _, _ in self._waiting.values():
             if not future.done():
-                future.set_exception(Unavailable("the connection to NATS was closed", reason="closed"))
+                future.set_exception(Unavailable("the connection to NATS was closed", reason="closed", outcome="unknown"))
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:

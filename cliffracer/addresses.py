@@ -1,0 +1,52 @@
+"""Where a declared function can be called, and what of its arguments goes over the wire."""
+
+from typing import Any
+
+from cliffracer.calling import arguments_of
+from cliffracer.declarations import where
+from cliffracer.errors import SetupError
+from cliffracer.scope import ADDRESSES, Group, Scope
+from cliffracer.signature import read
+from cliffracer.wire.subjects import check_name
+
+
+def merged(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what goes over the wire; of a function, positional and named arguments may mix, as in any call of it."""
+    if args and kwargs and not isinstance(target, str):
+        named = dict(zip((p.name for p in read(target).accepts), args, strict=False))
+        twice = sorted(named.keys() & kwargs.keys())
+        if twice or len(named) < len(args):
+            raise TypeError(f"{where(target)} got {f'two values for {twice[0]}' if twice else 'too many arguments'}")
+        return named | kwargs
+    return arguments_of(args, kwargs)
+
+
+def address_of(target: Any) -> tuple[str, str, Any]:
+    """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``."""
+    if isinstance(target, str):
+        service, dot, method = target.partition(".")
+        if not dot:
+            raise ValueError(f"{target!r} names no method: write 'service.method'")
+        return check_name(service), check_name(method), Any
+    inside = target
+    while inside not in ADDRESSES and (wrapped := getattr(inside, "__wrapped__", None)) is not None:
+        inside = wrapped  # a decorator of the user's, or of ours, stands above @app.rpc
+    places = [(name, method) for scope, method in ADDRESSES.get(inside, ()) for name in _services(scope)]
+    if not places:
+        raise SetupError(f"{where(target)} is no RPC. Put @app.rpc on it, or call by name: app.call('service.method', ...).")
+    if len(set(places)) > 1:
+        shown = ", ".join(f"{service}.{method}" for service, method in places)
+        raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
+    return *places[0], read(target).returns
+
+
+def called(target: Any) -> str:
+    """Return ``service.method`` of a call's target."""
+    service, method, _ = address_of(target)
+    return f"{service}.{method}"
+
+
+def _services(scope: Scope) -> list[str]:
+    if not isinstance(scope, Group):
+        return [scope.name]
+    return sorted({name for parent in scope.parents() for name in _services(parent)})

@@ -1,0 +1,195 @@
+"""A guard stands before one target: it admits attempts, learns from how they go, and says whether to try again.
+
+    trying = guard.begin(until)
+    while True:
+        seconds = trying.enter()                # or Unavailable: the breaker is open
+        try:
+            result = attempt(seconds)
+        except BaseException as error:
+            wait = trying.failed(error)         # None: it is raised
+            ...
+        else:
+            trying.succeeded()
+
+It knows no event loop, so that plain functions and coroutines go through the same.
+"""
+
+import importlib
+from collections.abc import Callable
+from random import random
+from time import monotonic
+from typing import Any
+from weakref import WeakSet
+
+from cliffracer.context import current
+from cliffracer.errors import DeadlineExceeded, Overloaded, ServiceError
+from cliffracer.resilience.circuit import Budget, Circuit
+from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.verdicts import TRIED, failure, repeats
+
+_LONGEST = 60.0  # seconds that somebody without a deadline waits for ``retry_after``
+_FAIR = 1.0  # seconds: who had less because his caller was in a hurry learns nothing about the callee from a time-out
+
+
+class Guard:
+    """What all calls to one target share: its breaker and its budget."""
+
+    def __init__(self, target: str, retry: Retry | None, breaker: Breaker | None, now: Callable[[], float]) -> None:
+        self.target = target
+        self.retry = retry
+        self.now = now
+        """What the breaker goes by; a test moves it."""
+        self.circuit = None if breaker is None else Circuit(breaker, target)
+        self.budget = None if retry is None else Budget(retry.budget)
+        self.retries = 0
+        self.refused = 0
+        """Retries that the budget did not allow."""
+        self.fallbacks = 0
+
+    def forget(self) -> None:
+        """Be as new."""
+        self.retries = self.refused = self.fallbacks = 0
+        if self.circuit is not None:
+            self.circuit.forget()
+        if self.budget is not None:
+            self.budget.forget()
+
+    def begin(self, until: float | None, patience: float | None = None) -> "Trying":
+        """Begin a call that must be over at ``until`` (`time.monotonic`), of somebody who would wait so long if he could."""
+        if self.budget is not None:
+            self.budget.called()
+        return Trying(self, until, patience)
+
+
+class Trying:
+    """One call on its way through a guard."""
+
+    __slots__ = ("_given", "_guard", "_number", "_patience", "_probe", "_until", "unsure")
+
+    def __init__(self, guard: Guard, until: float | None, patience: float | None) -> None:
+        self._guard = guard
+        self._until = until
+        self._patience = patience
+        self._number = 0
+        self._probe = 0
+        self._given: float | None = None
+        self.unsure = False
+        """Whether what failed last may have been done all the same."""
+
+    def enter(self) -> float | None:
+        """Return the seconds that the next attempt may take, None for any; `Unavailable` while the breaker is open."""
+        guard = self._guard
+        if guard.circuit is not None:
+            self._probe = guard.circuit.admit(guard.now())
+        left = None if self._until is None else self._until - monotonic()
+        self._given = left if guard.retry is None else guard.retry.within(left)
+        self._number += 1
+        return self._given
+
+    def succeeded(self) -> None:
+        """Note that the attempt went well."""
+        guard = self._guard
+        if guard.circuit is not None:
+            guard.circuit.record(self._probe, guard.now(), good=True)
+
+    def failed(self, error: BaseException) -> float | None:
+        """Note how the attempt failed; return the seconds to wait before another, None if there shall be none."""
+        guard, retry = self._guard, self._guard.retry
+        on = () if retry is None else retry.on
+        if guard.circuit is not None:
+            good = None if not isinstance(error, Exception) or self._hurried(error) else not failure(error, on)
+            if guard.circuit.record(self._probe, guard.now(), good=good):
+                told("warning", "{}", guard.circuit.words(guard.now()), target=guard.target, error=type(error).__name__)
+        sure = None if retry is None else repeats(error, on)
+        if retry is None or sure is None:
+            return None
+        self.unsure = not sure
+        if self._number >= retry.attempts:
+            self._given_up(error)
+            return None
+        longest = min(float(retry.cap), float(retry.base) * 2 ** min(self._number - 1, 60))  # type: ignore[arg-type]  # read by the policy
+        asked = error.retry_after if isinstance(error, Overloaded) else 0.0
+        wait = asked + random() * longest  # noqa: S311 - spreads callers, keeps no secret
+        late = wait > _LONGEST if self._until is None else monotonic() + wait >= self._until
+        return None if late else wait
+
+    def again(self, error: BaseException) -> bool:
+        """Take a retry from the budget; False if there is none left."""
+        guard = self._guard
+        if guard.budget is None or not guard.budget.take(monotonic()):
+            guard.refused += 1
+            self._given_up(error)
+            return False
+        guard.retries += 1
+        told("debug", "{} is tried again", guard.target, attempt=self._number + 1, error=type(error).__name__)
+        return True
+
+    def _given_up(self, error: BaseException) -> None:
+        if isinstance(error, ServiceError):
+            error.details.setdefault(TRIED, self._number - 1)
+
+    def _hurried(self, error: BaseException) -> bool:
+        """Say whether a time-out is due to our own caller's haste: a stranger must not be able to open breakers by it."""
+        if not isinstance(error, DeadlineExceeded | TimeoutError) or self._given is None:
+            return False
+        own = self._patience if self._guard.retry is None else self._guard.retry.within(self._patience)
+        return self._given < min(_FAIR, 0.9 * (own or _FAIR))
+
+
+class Guards:
+    """The guards of one app, or of the functions of this process."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[str, Retry | None, Breaker | None], Guard] = {}
+        self._all: WeakSet[Guard] = WeakSet()
+        self.now: Callable[[], float] = monotonic
+
+    def to(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
+        """Return the guard before a target: equal policies share one."""
+        key = target, retry, breaker
+        if key not in self._shared:
+            self._shared[key] = self.own(target, retry, breaker)
+        return self._shared[key]
+
+    def own(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
+        """Return a guard of one's own, which is known here for as long as somebody holds it."""
+        made = Guard(target, retry, breaker, lambda: self.now())  # noqa: PLW0108 - what `now` is by then
+        self._all.add(made)
+        return made
+
+    def forget(self, now: Callable[[], float] = monotonic) -> None:
+        """Begin anew, by another clock: an app that is started again knows nothing of how it was before."""
+        self.now = now
+        for guard in self._all:
+            guard.forget()
+
+    def all(self) -> dict[str, list[Guard]]:
+        """Return the guards before each target."""
+        found: dict[str, list[Guard]] = {}
+        for guard in self._all:
+            found.setdefault(guard.target, []).append(guard)
+        return found
+
+    @property
+    def breaks(self) -> bool:
+        """Whether any of them has a breaker."""
+        return any(guard.circuit is not None for guard in self._all)
+
+    def troubles(self) -> list[str]:
+        """Return which breakers are not closed, in words."""
+        now = self.now()
+        return sorted({words for guard in self._all if guard.circuit is not None and (words := guard.circuit.words(now))})
+
+
+def until_of(patience: float | None) -> float | None:
+    """Return when a call must be over that would wait so long: that, or when the call that makes it must be."""
+    context = current.get()
+    theirs = None if context is None else context.deadline
+    own = None if patience is None else monotonic() + patience
+    return own if theirs is None else theirs if own is None else min(own, theirs)
+
+
+def told(level: str, text: str, what: str, *, failure: BaseException | None = None, **fields: Any) -> None:
+    """Log a line; loguru is imported here, since declaring a service must stay light."""
+    logger = importlib.import_module("loguru").logger
+    logger.opt(exception=failure).bind(**fields).log(level.upper(), text, what)

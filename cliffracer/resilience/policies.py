@@ -1,0 +1,87 @@
+"""What is done about a neighbour that fails, as a user says it: `Retry` and `Breaker`, frozen and checked."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError
+
+Length = float | str | timedelta
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Try again what failed: ``app.service("users", retry=Retry(attempts=3))``, ``@resilient(retry=Retry())``.
+
+    What certainly was not done is tried again for any call: nobody was there, the callee was `Overloaded` or said `Unavailable` itself.
+    What may have been done (a time-out, a callee that broke off in the middle) is tried again only where doing it twice harms nobody:
+    see ``idempotent``. All attempts share the deadline of the call, and nothing is begun that could not end by then.
+    """
+
+    attempts: int = 3
+    """How often it is tried in all."""
+    base: Length = 0.05
+    """Seconds: the first wait is a random part of it, each further one of twice as much (full jitter)."""
+    cap: Length = 2.0
+    """Seconds that a wait is at most; ``retry_after`` of `Overloaded` is waited for in addition."""
+    budget: float = 0.1
+    """Retries as a share of calls, beside one per second: when everything fails, the callee must not be asked three times as often."""
+    idempotent: bool | None = None
+    """Whether a call may be done twice; None: as its method says, ``@app.rpc(idempotent=True)``, and no for a function."""
+    timeout: Length | None = None
+    """Seconds that one attempt may take; without it the first may take all the time that there is."""
+    on: tuple[type[Exception], ...] = ()
+    """Exceptions beside our own that mean that nothing was done, such as ``(httpx.ConnectError,)``."""
+
+    def __post_init__(self) -> None:
+        """Read and check what was given; `SetupError` for what makes no sense."""
+        if self.attempts < 1:
+            raise SetupError(f"Retry(attempts={self.attempts}) tries nothing. Give 1 or more.")
+        _lengths(self, "base", "cap", *(["timeout"] if self.timeout is not None else []))
+        if self.timeout == 0:
+            raise SetupError("Retry(timeout=0) leaves no attempt any time. Give some, or leave it out.")
+        if not 0 <= self.budget <= 1:
+            raise SetupError(f"Retry(budget={self.budget}) is no share of calls. Give 0 to 1, as in 0.1 for a tenth.")
+        given: Any = self.on if isinstance(self.on, tuple) else (self.on,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in given):
+            raise SetupError(f"Retry(on={self.on!r}) names something else than exceptions. Give classes, as in (OSError,).")
+        msgspec.structs.force_setattr(self, "on", given)
+
+    def within(self, left: float | None) -> float | None:
+        """Return the seconds that an attempt may take of those that are left; None: any."""
+        own: Any = self.timeout
+        return own if left is None else left if own is None else min(own, left)
+
+
+class Breaker(msgspec.Struct, frozen=True):
+    """Stop asking who fails: ``app.service("users", breaker=Breaker())``, ``@resilient(breaker=Breaker())``.
+
+    After ``failures`` failed calls within ``window`` seconds, if those are at least ``share`` of all, calls are refused at once with
+    `Unavailable` for ``reset`` seconds; then one call tries whether it is back. `Unavailable`, `Overloaded` and `DeadlineExceeded` are
+    failures; what the callee decided (`NotFound`, `InvalidInput`, ...) and a defect in one of its functions (`Internal`) are none.
+    """
+
+    failures: int = 5
+    window: Length = 10
+    reset: Length = 5
+    share: float = 0.5
+    """A busy neighbour has five failures in ten seconds on its best days."""
+
+    def __post_init__(self) -> None:
+        """Read and check what was given; `SetupError` for what makes no sense."""
+        if self.failures < 1:
+            raise SetupError(f"Breaker(failures={self.failures}) would always be open. Give 1 or more.")
+        _lengths(self, "window", "reset")
+        if not self.window or not self.reset:
+            raise SetupError("Breaker(window=..., reset=...) need some time: seconds, or '10s'.")
+        if not 0 <= self.share <= 1:
+            raise SetupError(f"Breaker(share={self.share}) is no share of calls. Give 0 to 1.")
+
+
+def _lengths(policy: Any, *names: str) -> None:
+    for name in names:
+        try:
+            msgspec.structs.force_setattr(policy, name, seconds(getattr(policy, name)))
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"{type(policy).__name__}({name}=...): {error}.") from None

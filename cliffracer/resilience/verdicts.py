@@ -1,0 +1,38 @@
+"""What an error says about who was asked: whether trying again makes sense, whether a breaker counts it, whether a fallback helps."""
+
+from cliffracer.errors import CliffracerError, DeadlineExceeded, Overloaded, ServiceError, Unavailable
+
+OUTCOME = "outcome"
+UNKNOWN = "unknown"
+"""``details["outcome"]`` of an error after which nobody can say whether the work was done."""
+TRIED = "tried_again"
+"""The detail that says that somebody nearer to the cause has tried again already: one layer does it, or three would do it 27 times."""
+NOT_THEIRS = frozenset({"rate"})
+"""Reasons of an `Overloaded` that says something about one caller, not about the callee."""
+
+
+def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool | None:
+    """Return True for what certainly was not done, False for what may have been, None where trying again is no use."""
+    if isinstance(error, ServiceError):
+        if TRIED in error.details or error.details.get("reason") == "breaker":
+            return None
+        if isinstance(error, Unavailable | Overloaded):
+            return error.details.get(OUTCOME) != UNKNOWN
+        return False if isinstance(error, DeadlineExceeded) else True if isinstance(error, on) else None
+    if isinstance(error, (*on, ConnectionRefusedError)):
+        return True
+    return False if isinstance(error, ConnectionError | TimeoutError) else None
+
+
+def failure(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool:
+    """Say whether an error counts at a breaker: the callee is away, too slow or too busy."""
+    if isinstance(error, Unavailable | Overloaded | DeadlineExceeded):
+        return error.details.get("reason") not in NOT_THEIRS
+    return isinstance(error, (*on, ConnectionError, TimeoutError))
+
+
+def replaceable(error: Exception) -> bool:
+    """Say whether a fallback may stand in: for a failure of the callee, not for an answer of it, and not for a mistake in set-up."""
+    if isinstance(error, ServiceError):
+        return error.code >= 500 or isinstance(error, Overloaded)
+    return not isinstance(error, CliffracerError)
