@@ -107,6 +107,7 @@ class Assembly:
             calls=self.calls,
             spans=self.spans,
             guarded=self.rules is not None and self.rules.policy(record) is not None,
+            entry=None if self.rules is None else self.rules.entry(record, signature),
         )
 
     async def hook(self, function: Function, signature: Signature) -> Any:

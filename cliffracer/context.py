@@ -68,7 +68,11 @@ class Context:
         "state",
         "task",
         "token",
+        "verdict",
     )
+
+    verdict: Any
+    """Whether the caller is let in, once that was decided: None, or what is raised instead. Not set before, so that it costs no call."""
 
     def __init__(  # noqa: PLR0917 - transports make one per call, and keywords cost a third of it
         self,

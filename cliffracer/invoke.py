@@ -12,7 +12,7 @@ from inspect import unwrap
 from os import sep
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from loguru import logger
 
@@ -33,6 +33,23 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
     "stopping": (Unavailable, "the service is stopping; try again"),
 }
 _OURS = f"{Path(__file__).parent}{sep}"
+
+
+class Entry(Protocol):
+    """Decides whether a call is let in, before a transport reads its input; ``scope`` is ASGI's, None of a message.
+
+    After a refusal the call is invoked without arguments, and fails as ``context.verdict`` says.
+    """
+
+    @property
+    def waits(self) -> bool:
+        """Whether `decided` has to be asked, since somebody else may have to be."""
+
+    def decide(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
+        """Say whether a call is let in."""
+
+    async def decided(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
+        """Say whether a call is let in."""
 
 
 class Call:
@@ -58,6 +75,7 @@ class Handler:
         "calls",
         "constants",
         "deadline",
+        "entry",
         "function",
         "gate",
         "guarded",
@@ -86,12 +104,15 @@ class Handler:
         run: Callable[[Call], Awaitable[Any]] | None = None,
         calls: CallLog | None = None,
         guarded: bool = False,
+        entry: Entry | None = None,
         spans: Spans = FORGETFUL,
     ) -> None:
         self.spans = spans
         """Remembers the last calls, for whoever asks how a trace went."""
         self.guarded = guarded
         """Whether it matters who calls; its way asks."""
+        self.entry = entry
+        """What is asked before input is read; None where everybody may call."""
         self.calls = calls
         """Notes the share of calls that ``settings.log_calls`` asks for; None when that is none."""
         self.function = function

@@ -32,8 +32,8 @@ from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader
+from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.rates import Allowances
-from cliffracer.messaging.rpc import RpcServer
 from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer

@@ -70,8 +70,10 @@ class EventEndpoint:
             self._claims.add(self._loop.create_task(self._claimed(subject, block)))
             return
         context = self._context(block)
+        entry = self.handler.entry
+        let_in = entry is None or entry.waits or entry.decide(context, None)  # whom others have to be asked about is asked about later
         try:
-            arguments = () if self._decoder is None else (self._decoder.decode(payload),)
+            arguments = (self._decoder.decode(payload),) if self._decoder is not None and let_in else ()
             self.handler.gate.admit(None)
         except Overloaded as refused:
             self.handler.stats.fail("Overloaded 429")
@@ -90,7 +92,7 @@ class EventEndpoint:
     async def _claimed(self, subject: bytes, block: bytes | None) -> None:
         """Fetch the payload that an event stands for, and start handling it."""
         try:
-            self.receive(subject, b"", block, await self._large.redeem(block))
+            self.receive(subject, b"", block, await self._large.redeem(block) or b" ")
         except ServiceError as error:
             logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {}", error)
         finally:
@@ -110,7 +112,8 @@ class EventEndpoint:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
         block, handler, event = delivery.headers.block, self.handler, None
         context = self._context(block, delivery)
-        arguments = () if self._decoder is None else (self._decoder.decode(delivery.payload),)
+        let_in = handler.entry is None or await handler.entry.decided(context, None)
+        arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         if handler.run is not None:  # else nobody asks what arrived but its payload
             event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)
         try:

@@ -10,20 +10,17 @@ from msgspec.structs import astuple
 
 from cliffracer.context import STORED, Context, new_id
 from cliffracer.declarations import Rpc, where
-from cliffracer.errors import Internal, InvalidInput, ServiceError, TooLarge, Unavailable
+from cliffracer.errors import Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.invoke import Handler, defect, invoke
-from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.contract import Delivered
-from cliffracer.messaging.jetstream import JetStream
-from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
-from cliffracer.starts import Starts
+from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
 from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault
-from cliffracer.wire.subjects import Subjects
 
 _INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
 _MAP_MSGPACK = 0x80
@@ -35,9 +32,9 @@ class RpcEndpoint:
     __slots__ = (
         "_array",
         "_bus",
-        "_claims",
         "_gate",
         "_handler",
+        "_held",
         "_large",
         "_loop",
         "_named",
@@ -80,7 +77,7 @@ class RpcEndpoint:
         self._loop = asyncio.get_running_loop()
         self._starts = Starts(self._loop, handler.watch)
         self._large = large
-        self._claims: set[asyncio.Task[None] | None] = set()
+        self._held: Held = set()
 
     def receive(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
         self,
@@ -109,6 +106,9 @@ class RpcEndpoint:
                 seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
             context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
+        if (entry := handler.entry) is not None and (entry.waits or not entry.decide(context, None)):
+            self._enter(context, payload, reply, msgpack, window)
+            return
         try:
             if msgpack or payload[:1] != b"{":
                 arguments = self._arguments(payload, msgpack=msgpack)
@@ -126,6 +126,36 @@ class RpcEndpoint:
         answer = self.answer(context, arguments, reply, msgpack, window)
         self._starts.add(answer, context)
 
+    def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
+        """Begin a call about whose caller somebody has to be asked, or who is refused: nothing of its input was read."""
+        try:
+            self._gate.admit(context.remaining())
+        except Overloaded as full:
+            self._refuse(reply, full)
+            return
+        if reply:
+            self._running[reply] = context
+        self._starts.add(self._entered(context, payload, reply, msgpack, window), held=self._held)
+
+    async def _entered(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
+        """Answer such a call, or refuse it."""
+        entry, arguments = self._handler.entry, ()
+        begun = False
+        try:
+            if entry is not None and (context.verdict is None if hasattr(context, "verdict") else await entry.decided(context, None)):
+                arguments = self._arguments(payload, msgpack=msgpack)
+            begun = True
+            await self.answer(context, arguments, reply, msgpack, window)
+        except Exception as refused:
+            if begun:
+                raise
+            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused))
+        finally:
+            if not begun:
+                self._gate.leave(0.0, entered=False)
+                self._running.pop(reply, None)
+            self._held.discard(asyncio.current_task())
+
     def _refuse(self, reply: bytes, error: ServiceError) -> None:
         self.stats.refused += 1
         self.stats.fail(f"{type(error).__name__} {error.code}")
@@ -135,17 +165,23 @@ class RpcEndpoint:
         """Say whether a request only stands for its arguments; then they are being fetched, and it starts with them."""
         if not is_claim(block):
             return False
-        self._claims.add(self._loop.create_task(self._claimed(reply, block)))
+        self._held.add(self._loop.create_task(self._claimed(reply, block)))
         return True
 
     async def _claimed(self, reply: bytes, block: bytes | None) -> None:
-        """Fetch the arguments that a request stands for, and start the call."""
+        """Fetch the arguments that a request stands for, and start the call; nothing is fetched for who may not make it."""
+        handler = self._handler
         try:
-            self.receive(b"", reply, block, await self._large.redeem(block))
+            if handler.entry is not None:
+                context = handler.context(timeout=read_call(block)[0], block=block)
+                if not await handler.entry.decided(context, None):
+                    self._enter(context, b"", reply, msgpack=False, window=0)
+                    return
+            self.receive(b"", reply, block, await self._large.redeem(block) or b" ")
         except ServiceError as error:
             self._fail(reply, error)
         finally:
-            self._claims.discard(asyncio.current_task())
+            self._held.discard(asyncio.current_task())
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
@@ -182,11 +218,12 @@ class RpcEndpoint:
     async def handle(self, delivery: Delivered) -> None:
         """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
         _, msgpack, _ = read_call(delivery.headers.block)
-        arguments = self._arguments(delivery.payload, msgpack=msgpack)
         handler = self._handler
         context = handler.context(headers=delivery.headers, block=delivery.headers.block)
         if handler.guarded:
             context.store()[STORED] = delivery.timestamp / 1e9
+        let_in = handler.entry is None or await handler.entry.decided(context, None)
+        arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
         handler.gate.admit(None)
         try:
             await invoke(handler, context, arguments, None, _dropped)
@@ -229,60 +266,3 @@ class RpcEndpoint:
 
 async def _dropped(_item: object) -> None:
     """Take an item of a streaming method that was called one way: nobody wants it."""
-
-
-class RpcServer:
-    """All methods of one service on the bus, and the subject on which their callers give up."""
-
-    def __init__(self, bus: Bus, subjects: Subjects, service: str, watch: Watch, *, patience: float = inf) -> None:
-        self._bus = bus
-        self._subjects = subjects
-        self._service = service
-        self._patience = patience
-        self._watch = watch
-        self._running: dict[bytes, Context] = {}
-        self._subscriptions: list[Subscription] = []
-        self._others: list[Subscription] = []
-        self.local = f"{subjects.local(service)}{new_id()}."
-        """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
-        self.endpoints: list[RpcEndpoint] = []
-        self._large = Claims(JetStream(bus), subjects.namespace, "calls")
-
-    def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
-        """Make the endpoint of one method; it is served from `start` on."""
-        subject = self._subjects.rpc(self._service, record.name)
-        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._large, self._patience))
-
-    async def start(self) -> None:
-        """Subscribe: requests come from the next flush of the bus on."""
-        self._others.append(await self._bus.subscribe(self._subjects.cancel(self._service), self._cancel))
-        self._others.append(await self._bus.subscribe(f"{self.local}*", self._from_inside))
-        for endpoint in self.endpoints:
-            self._subscriptions.append(await self._bus.subscribe(endpoint.subject, endpoint.receive, queue=self._service))
-
-    async def stop_intake(self) -> None:
-        """Take no new requests; all that had reached us are being answered when this returns."""
-        await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
-        self._subscriptions.clear()
-
-    async def close(self) -> None:
-        """End the rest: nothing runs any more that could be cancelled or could call."""
-        for subscription in self._others:
-            await subscription.close()
-        self._others.clear()
-
-    @property
-    def busy(self) -> int:
-        """How many calls have been accepted and not answered."""
-        return sum(endpoint.busy for endpoint in self.endpoints)
-
-    def _from_inside(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        method = subject.rpartition(b".")[2].decode("utf-8", "replace")
-        for endpoint in self.endpoints:
-            if endpoint.record.name == method:
-                endpoint.receive(subject, reply, block, payload)
-
-    def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
-        context = self._running.get(payload)
-        if context is not None:
-            self._watch.end(context, "cancelled")

@@ -17,7 +17,7 @@ from cliffracer.security.keys import keys_of
 from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
-from cliffracer.security.tokens import RefusedToken, Tokens, UnknownKey, unverified
+from cliffracer.security.tokens import RefusedToken, Tokens, unverified
 from cliffracer.settings import Settings
 
 ISSUER = AUDIENCE = "cliffracer"
@@ -106,33 +106,22 @@ class Authority:
         found = self._known.get(token)
         if found is not None and (found[1] > time.time() or stored is not None):
             if self.revocations.holds(found[0].claims):
-                raise self._refused(RefusedToken("revoked"))
+                raise RefusedToken("revoked")
             if found[1] > (stored or 0.0):
                 return found[0]
-        try:
-            claims = self._tokens(token).verify(token, now=stored)
-        except UnknownKey:
-            raise  # not refused yet
-        except RefusedToken as refused:
-            raise self._refused(refused) from None
+        claims = self._tokens(token).verify(token, now=stored)
         if self.revocations.holds(claims):
-            raise self._refused(RefusedToken("revoked"))
+            raise RefusedToken("revoked")
         return self._remember(token, claims)
 
     def session(self, cookie: str) -> Identity:
         """Return whose browser keeps this cookie; `RefusedToken` for one that is not good."""
-        try:
-            return self.browsers.identity(cookie)
-        except RefusedToken as refused:
-            raise self._refused(refused) from None
+        return self.browsers.identity(cookie)
 
     async def key(self, text: str) -> Identity:
         """Return whose API key this is; `RefusedToken` for one that is not good."""
         assert self.keyring is not None  # only then it is asked
-        try:
-            return await self.keyring.exchange(text)
-        except RefusedToken as refused:
-            raise self._refused(refused) from None
+        return await self.keyring.exchange(text)
 
     async def ticket(self, shown: Credential) -> str:
         """Return a ticket that stands for a credential, once and for half a minute."""
@@ -146,7 +135,7 @@ class Authority:
         """Return what a ticket stands for, to the first who shows it; `RefusedToken`."""
         found = None if self.tickets is None else await self.tickets.take(key_of_ticket(ticket))
         if found is None or found.until < time.time():
-            raise self._refused(RefusedToken("a ticket that is used, over or unknown"))
+            raise RefusedToken("a ticket that is used, over or unknown")
         return found
 
     def own_token(self, service: str) -> str | None:
@@ -203,9 +192,9 @@ class Authority:
         self._known[token] = (identity, float(claims["exp"]))
         return identity
 
-    def _refused(self, refused: RefusedToken) -> RefusedToken:
+    def note(self, refused: RefusedToken) -> None:
+        """Log why a token was refused, each reason once a second at most; never the token."""
         now = time.monotonic()
         if now - self._told.get(refused.reason, -_QUIET) >= _QUIET:
             self._told[refused.reason] = now
             logger.bind(reason=refused.reason).info("a token was refused: {}", refused.reason)
-        return refused

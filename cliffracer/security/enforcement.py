@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cliffracer.checking import Declared
 from cliffracer.context import Context
@@ -14,15 +14,17 @@ from cliffracer.invoke import Call
 from cliffracer.security.access import Access
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.claims import Claims
-from cliffracer.security.guards import Policy, binder, effective
+from cliffracer.security.entry import Check, Entry, checked
+from cliffracer.security.guards import Policy, checks_of, effective
 from cliffracer.security.identity import Identity
-from cliffracer.security.recognition import recognise, recognised, renew
+from cliffracer.security.recognition import Scope, recognised, renew
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature
 
 Step = Callable[[Call], Awaitable[Any]]
 _LOOK = 1.0  # seconds between two looks at the token of a stream or socket
+_BROWSERS = frozenset({"http", "websocket"})
 _CALLED = (Rpc, Subscription, Route, Socket)
 
 
@@ -45,7 +47,29 @@ class Enforcement:
             return inner
         if policy.public:
             return _recognised(self.authority, inner)
-        return _guarded(self.authority, policy, signature, inner, self._hooks.get(record.function, ()), lasting=isinstance(record, Socket))
+        return _guarded(self.authority, self._guard(record, policy, signature), inner, self._hooks.get(record.function, ()))
+
+    def entry(self, record: Record, signature: Signature) -> Entry | None:
+        """Return what decides on a call before its input is read; None where everybody may."""
+        policy = self.policy(record)
+        return None if policy is None or policy.public else self._guard(record, policy, signature).entry
+
+    def _guard(self, record: Record, policy: Policy, signature: Signature) -> "_Guard":
+        names = tuple(p.name for p in signature.accepts)
+        early, late = checks_of(policy, signature.function, names)
+        socket = isinstance(record, Socket)
+        return _Guard(Entry(self.authority, policy.rules, early, lasting=socket), late, names, lasts=socket or signature.streams)
+
+
+class _Guard(NamedTuple):
+    """All that is asked of a handler's callers."""
+
+    entry: Entry
+    checks: Sequence[Check]
+    """Those that look at arguments."""
+    names: tuple[str, ...]
+    lasts: bool
+    """Whether it is asked again, and again, while the handler runs."""
 
 
 def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
@@ -93,53 +117,55 @@ def _listed(functions: Iterable[Any]) -> str:
 def _recognised(authority: Authority, inner: Step) -> Step:
     async def step(call: Call) -> Any:
         try:
-            await recognised(authority, call)
-        except (RefusedToken, Forbidden, Unavailable):
+            await recognised(authority, call.context, scope_of(call))
+        except (RefusedToken, Forbidden, Unavailable) as refused:
             call.context.identity = None  # as good as none: everybody may
+            if isinstance(refused, RefusedToken):
+                authority.note(refused)
         return await inner(call)
 
     return step
 
 
-def _guarded(authority: Authority, policy: Policy, signature: Signature, inner: Step, hooks: Sequence[Any], *, lasting: bool) -> Step:
-    rules = [rule for rule in policy.rules if rule.permissions or rule.roles]
-    names = tuple(p.name for p in signature.accepts)
-    checks = binder(policy, signature.function, names)
-    own = authority.issuer is None and not lasting  # then nobody has to be asked
-    lasts = lasting or signature.streams
+def scope_of(call: Call) -> Scope:
+    """Return ASGI's scope of what came over HTTP; None of what came over NATS."""
+    return call.source.scope if call.context.kind in _BROWSERS else None
+
+
+def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence[Any]) -> Step:
+    entry, checks, names = guard.entry, guard.checks, guard.names
 
     async def admit(call: Call) -> Identity:
         context = call.context
         try:
-            identity = recognise(authority, call) if own and authority.keyring is None else await recognised(authority, call)
-        except RefusedToken:
-            raise Unauthenticated("the token is not valid", reason="invalid_token") from None
-        if identity is None:
-            raise Unauthenticated("a token is needed")
-        for rule in rules:
-            if not rule.allows(identity.roles, identity.permissions):
-                asked = {"scope": " ".join(rule.permissions)} if rule.permissions and not rule.any else {}
-                raise Forbidden(f"{identity.subject} may not do this", reason="insufficient_scope", **asked)
+            refusal = context.verdict
+        except AttributeError:  # a transport that has not asked yet
+            await entry.decided(context, scope_of(call))
+            refusal = context.verdict
+        if refusal is not None:
+            raise refusal.error()
         if checks:
-            await _check(checks, identity, context, dict(zip(names, call.arguments, strict=False)))
+            await checked(checks, context, dict(zip(names, call.arguments, strict=False)))
+        identity: Identity = context.identity
         return identity
+
+    async def quick(call: Call) -> Any:
+        try:
+            refusal = call.context.verdict
+        except AttributeError:
+            refusal = None
+            await admit(call)
+        if refusal is not None:
+            raise refusal.error()
+        return await inner(call)
 
     async def step(call: Call) -> Any:
         identity = await (admit(call) if not hooks else _audited(hooks, admit, call))
-        if not lasts:
+        if not guard.lasts:
             return await inner(call)
         return await _while_good(authority, call.context, identity, inner(call))
 
-    return step
-
-
-async def _check(checks: Sequence[Any], identity: Identity, context: Context, arguments: dict[str, Any]) -> None:
-    for _, check in checks:
-        allowed = check(identity, context, arguments)
-        if inspect.isawaitable(allowed):
-            allowed = await allowed
-        if not allowed:
-            raise Forbidden(f"{identity.subject} may not do this")
+    return step if hooks or checks or guard.lasts else quick
 
 
 async def _audited(hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Identity]], call: Call) -> Identity:

@@ -160,12 +160,19 @@ def _names(given: Any) -> tuple[str, ...]:
     return names
 
 
-def binder(policy: Policy, function: Any, names: tuple[str, ...]) -> list[tuple[Rule, Callable[..., Any]]]:
-    """Return each rule with a check, and what calls it: ``call(identity, context, arguments)``.
+def checks_of(policy: Policy, function: Any, names: tuple[str, ...]) -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
+    """Return what calls the checks, ``call(identity, context, arguments)``: those that ask for no argument of the handler, and the others.
 
     `SetupError` for a check that asks for what the handler does not have.
     """
-    return [(rule, _bound(rule.check, function, names)) for rule in policy.rules if rule.check is not None]
+    found = [rule.check for rule in policy.rules if rule.check is not None]
+    early = [_bound(check, function, names) for check in found if not _asks(check, names)]
+    return early, [_bound(check, function, names) for check in found if _asks(check, names)]
+
+
+def _asks(check: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    parameters = inspect.signature(check).parameters.values()
+    return any(p.kind is p.VAR_KEYWORD or p.name == "arguments" or p.name in names for p in parameters)
 
 
 def _bound(check: Callable[..., Any], function: Any, names: tuple[str, ...]) -> Callable[..., Any]:

@@ -1,11 +1,12 @@
 """Who calls: the token, cookie or ticket that came with a call, verified, and put on its context."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from cliffracer.context import STORED, Context
 from cliffracer.errors import Forbidden, Unavailable
-from cliffracer.invoke import Call
 from cliffracer.security.authority import Authority
 from cliffracer.security.credentials import Credential, api_key, bearer, is_ticket
 from cliffracer.security.identity import Identity
@@ -14,26 +15,26 @@ from cliffracer.wire.origins import SAFE, is_foreign
 
 _SESSION = "cliffracer.session"
 _KEY = "cliffracer.key"
-_BROWSERS = frozenset({"http", "websocket"})
+Scope = Mapping[str, Any] | None
+"""ASGI's, of a request or a socket; None of what came over NATS, where there are no cookies."""
 
 
-def recognise(authority: Authority, call: Call) -> Identity | None:
+def recognise(authority: Authority, context: Context, scope: Scope) -> Identity | None:
     """Return who calls; None for a call that shows nothing, `RefusedToken` for what is not good, `Forbidden` for a forged request."""
-    context = call.context
     token = bearer(context.headers, context.kind)
     if token is not None:
         return _bearing(authority, context, token)
-    if context.kind not in _BROWSERS:
+    if scope is None:
         return None
-    cookie = _cookie(authority, call)
+    cookie = _cookie(authority, context, scope)
     return None if cookie is None else _session(authority, context, cookie)
 
 
-async def recognised(authority: Authority, call: Call) -> Identity | None:
+async def recognised(authority: Authority, context: Context, scope: Scope) -> Identity | None:
     """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key."""
-    context, issuer = call.context, authority.issuer
+    issuer = authority.issuer
     token = bearer(context.headers, context.kind)
-    if token is None and context.kind == "websocket" and is_ticket(ticket := call.source.query_params.get("ticket", "")):
+    if token is None and context.kind == "websocket" and scope is not None and is_ticket(ticket := _ticket(scope)):
         shown = await authority.redeem(ticket)
         if shown.kind == "session":
             return _session(authority, context, shown.text)
@@ -41,7 +42,7 @@ async def recognised(authority: Authority, call: Call) -> Identity | None:
     if authority.keyring is not None and (key := api_key(context.headers, context.kind, token)) is not None:
         return await _by_key(authority, context, key)
     if token is None:
-        return recognise(authority, call)
+        return recognise(authority, context, scope)
     if issuer is None:
         return _bearing(authority, context, token)
     if issuer.stale:
@@ -96,13 +97,18 @@ def _session(authority: Authority, context: Context, cookie: str) -> Identity:
     return identity
 
 
-def _cookie(authority: Authority, call: Call) -> str | None:
+def _ticket(scope: Mapping[str, Any]) -> str:
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("ticket", [""])[-1]
+
+
+def _cookie(authority: Authority, context: Context, scope: Mapping[str, Any]) -> str | None:
     """Return the cookie of a session; `Forbidden` if a page of another site may have had it sent (CSRF)."""
-    headers, source = call.context.headers, call.source
-    found = authority.browsers.cookie(headers, source.scope["scheme"])
+    headers = context.headers
+    found = authority.browsers.cookie(headers, scope["scheme"])
     if found is None:
         return None
-    changes = call.context.kind == "websocket" or source.method not in SAFE
+    changes = context.kind == "websocket" or scope["method"] not in SAFE
     if changes and is_foreign(headers, authority.origins):
         raise Forbidden("a page of another site may not do this with your session", reason="foreign_site")
     return found

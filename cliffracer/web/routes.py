@@ -53,20 +53,26 @@ class RouteEndpoint:
         self._convertors = convertors_of(record.path)
         handler.mappings = {HTTPException: partial(exception_answer, handler.service), ClientDisconnect: _gone, **handler.mappings}
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
+        self, scope: MutableMapping[str, Any], receive: Any, send: Any
+    ) -> None:
         """Answer one request."""
         handler = self.handler
         headers = dict(scope["headers"])
         context = context_of(handler, scope, headers)
         body: bytes | None = b""
+        entry = handler.entry
         try:
-            if self._reads:
-                plain = self._json and headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
-                body = received(receive, self._max_body) if plain else None
-            if body is None:
-                arguments, body = await self.arguments(scope, receive, headers, context)
+            if entry is not None and not (await entry.decided(context, scope) if entry.waits else entry.decide(context, scope)):
+                arguments, body = (), b""
             else:
-                arguments = self._binder.bind(scope.get("path_params"), scope, headers, body)
+                if self._reads:
+                    plain = self._json and headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
+                    body = received(receive, self._max_body) if plain else None
+                if body is None:
+                    arguments, body = await self.arguments(scope, receive, headers, context)
+                else:
+                    arguments = self._binder.bind(scope.get("path_params"), scope, headers, body)
             gate = handler.gate
             if gate.admitted < gate.limit:
                 gate.admitted += 1  # `Gate.admit`, where there is nothing to decide

@@ -76,8 +76,10 @@ class SocketEndpoint:
         try:
             await line.connect()
             check_origin(headers, self._origins)
-            incoming = () if self._decode is None else (Incoming(line, self._decode),)
-            arguments = self._binder.bind(scope.get("path_params"), scope, headers, b"", incoming=incoming)
+            arguments: tuple[Any, ...] = ()
+            if handler.entry is None or await handler.entry.decided(context, scope):
+                incoming = () if self._decode is None else (Incoming(line, self._decode),)
+                arguments = self._binder.bind(scope.get("path_params"), scope, headers, b"", incoming=incoming)
             self._endless.add(context, handler.watch)
             handler.gate.admit(None)
             entered = True

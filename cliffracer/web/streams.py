@@ -45,8 +45,11 @@ class StreamEndpoint(RouteEndpoint):
         stream = Outgoing(send, self.status, context.correlation_id, events=prefers_events(headers.get(b"accept", b"")))
         handler = self.handler
         try:
-            arguments, body = await self.arguments(scope, receive, headers, context)
-            if scope["method"] == "HEAD":
+            if let_in := handler.entry is None or await handler.entry.decided(context, scope):
+                arguments, body = await self.arguments(scope, receive, headers, context)
+            else:
+                arguments, body = (), b""
+            if let_in and scope["method"] == "HEAD":
                 await send_body(send, self.status, b"", [stream.kind], context.correlation_id)
                 return
             self._endless.add(context, handler.watch)

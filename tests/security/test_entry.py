@@ -1,0 +1,221 @@
+"""Who calls is asked first: a stranger has nothing read, decoded or fetched, and learns nothing of what a handler takes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import websockets
+from websockets.exceptions import InvalidStatus
+
+from cliffracer import ApiKeys, App, Forbidden, NotFound, Unauthenticated, requires
+from cliffracer.messaging.claims import Claims
+from cliffracer.testing import running
+from cliffracer.wire.calls import write_call
+from tests.support.issuer import FakeIssuer
+from tests.support.waiting import eventually
+
+read: list[int] = []
+looked: list[str] = []
+
+
+class Item(msgspec.Struct):
+    """Says when it was decoded."""
+
+    price: int
+
+    def __post_init__(self) -> None:
+        read.append(self.price)
+
+
+def of_somebody(identity: Any) -> bool:
+    looked.append(identity.subject)
+    if identity.subject == "broken":
+        raise LookupError("the check's own")
+    return identity.subject != "bob"
+
+
+def for_adults(identity: Any, item: Item) -> bool:
+    return item.price < 18
+
+
+def shop(*, keys: bool = False) -> App:
+    """Return an app whose handlers all take an Item from who may buy."""
+    app = App("shop")
+    if keys:
+        app.use(ApiKeys())
+
+    @app.on_error(LookupError)
+    def lost(error: LookupError) -> NotFound:
+        return NotFound("mapped")
+
+    @app.rpc
+    @app.post("/buy")
+    @app.on("bought")
+    @app.on("bought.core", durable=False)
+    @requires("shop:buy")
+    async def buy(item: Item) -> int:
+        return item.price
+
+    @app.rpc
+    @app.post("/checked")
+    @requires(check=of_somebody)
+    @requires(check=for_adults)
+    async def careful(item: Item) -> int:
+        return item.price
+
+    @app.get("/stream")
+    @requires("shop:buy")
+    async def stream(price: int) -> AsyncIterator[int]:
+        yield price
+
+    @app.websocket("/ws")
+    @requires("shop:buy")
+    async def ws(price: int) -> int:
+        return price
+
+    return app
+
+
+def bearer(token: str | None, **more: str) -> dict[str, str]:
+    return more if token is None else {"Authorization": f"Bearer {token}", **more}
+
+
+async def ask(t: Any, method: str, payload: bytes, token: str | None) -> Any:
+    block = write_call("id", None, 5.0, token)
+    reply = await t.up.bus.request(f"{t.settings.namespace}.shop.{method}".encode(), payload, block, timeout=5.0)
+    return msgspec.json.decode(reply.payload)
+
+
+BODIES = (
+    (b'{"price": 1}', {"Content-Type": "application/json"}, 200),
+    (b'{"price": "x", "and": 1}', {"Content-Type": "application/json"}, 422),
+    (b"{", {"Content-Type": "application/json"}, 422),
+    (b"price=1", {"Content-Type": "text/plain"}, 415),
+    (b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415),
+    (b'{"price": 1}' + b" " * 300_000, {"Content-Type": "application/json"}, 200),
+)
+
+
+async def all_doors(t: Any, poor: str, good: str) -> None:
+    """Come with nothing, with too little and with enough, and with all kinds of input."""
+    for token, refused in ((None, 401), (poor, 403), (good, 0)):
+        read.clear()
+        for body, headers, status in BODIES:
+            reply = await t.http.post("/buy", content=body, headers=bearer(token, **headers))
+            assert reply.status_code == (refused or status)
+            assert "price" not in reply.text or not refused
+        for payload, code in ((b'{"item": {"price": "x"}}', 400), (b"[", 400), (b"[1, 2, 3]", 400), (b'{"item": {"price": 2}}', 2)):
+            answer = await ask(t, "buy", payload, token)
+            assert (answer if code == 2 and not refused else answer["code"]) == (refused or code)
+        for query, status in (("?price=x", 422), ("", 422), ("?price=3", 0)):
+            place = t.url.replace("http", "ws") + f"/ws{query}"
+            if status == refused == 0:
+                async with websockets.connect(place, additional_headers=bearer(token)) as socket:
+                    assert json.loads(await socket.recv()) == 3
+            else:
+                with pytest.raises(InvalidStatus) as wrong:
+                    await websockets.connect(place, additional_headers=bearer(token))
+                assert wrong.value.response.status_code == (refused or status)
+        for method in ("GET", "HEAD"):
+            reply = await t.http.request(method, "/stream", headers=bearer(token))
+            assert reply.status_code == (refused or 422)
+        assert bool(read) == (not refused)
+
+
+async def test_our_own_tokens() -> None:
+    """Over HTTP, RPC and WebSocket: 401 and 403 come before 415 and 422, and nothing was decoded for them."""
+    async with running(shop()) as t:
+        await all_doors(t, t.token("poor"), t.token("rich", permissions=["shop:buy"]))
+
+
+async def test_where_somebody_has_to_be_asked() -> None:
+    """The same where the issuer's keys have to be fetched first, and where API keys are taken."""
+    with FakeIssuer() as fake:
+        async with running(shop(), auth_secret_key=None, oidc_issuer=fake.url, auth_audience="shop") as t:
+            await all_doors(t, fake.token(), fake.token(scope="shop:buy"))
+    async with running(shop(keys=True)) as t:
+        from cliffracer.security.keyring import Keyring
+
+        ring = t.up.services[0].provisions._values[Keyring]
+        (poor, _), (rich, _) = await ring.issue("poor"), await ring.issue("rich", permissions=["shop:buy"])
+        await all_doors(t, poor, rich)
+
+
+async def test_a_refused_body_does_not_end_the_connection() -> None:
+    """What was sent along is thrown away, and the next request on the same connection is answered."""
+    async with running(shop()) as t:
+        place = t.url.rpartition("//")[2].split(":")
+        reader, writer = await asyncio.open_connection(place[0], int(place[1]))
+        for _ in range(2):
+            body = b"x" * 70_000
+            head = b"POST /buy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            writer.write(head)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")  # before the body has come
+            await reader.readuntil(b"}")
+            writer.write(body)
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"HTTP/1.1 404" in await reader.read()
+        writer.close()
+
+
+async def test_checks() -> None:
+    """A check that needs no argument comes before the input is read, one that does comes after; what a check raises is mapped as ever."""
+    async with running(shop()) as t:
+        for subject, price, status in (("bob", 1, 403), ("ada", 1, 200), ("ada", 20, 403), ("broken", 1, 404)):
+            read.clear()
+            looked.clear()
+            body, token = {"price": price}, t.token(subject)
+            reply = await t.http.post("/checked", json=body, headers=bearer(token))
+            assert reply.status_code == status
+            answer = await ask(t, "careful", json.dumps({"item": body}).encode(), token)
+            assert answer == price if status == 200 else answer["code"] == status
+            assert looked == [subject] * 2
+            assert read == ([price] * 2 if subject == "ada" else [])
+        assert (await t.http.post("/checked", content=b"{", headers=bearer(t.token("ada"), **BODIES[0][1]))).status_code == 422
+
+
+async def test_events() -> None:
+    """An event of nobody is parked for that, and not decoded."""
+    read.clear()
+    async with running(shop()) as t:
+        await t.emit("bought", {"item": {"price": "x"}})
+        await t.emit("bought", {"price": 5})
+        await t.emit("bought.core", {"price": 6}, durable=False)
+        with t.acting("rich", permissions=["shop:buy"]):
+            await t.emit("bought.core", {"price": 7}, durable=False)
+            await t.emit("bought", {"price": 8})
+        await eventually(lambda: set(read) == {7, 8})
+        await t.settled()
+    assert set(read) == {7, 8}
+
+
+async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments that are too large for a message are fetched for who may make the call."""
+    fetched: list[str] = []
+    redeem = Claims.redeem_name
+
+    async def counted(claims: Claims, name: str) -> bytes:
+        fetched.append(name)
+        return await redeem(claims, name)
+
+    monkeypatch.setattr(Claims, "redeem_name", counted)
+    app = App("large")
+
+    @app.rpc
+    @requires("large:take")
+    async def take(text: str) -> int:
+        return len(text)
+
+    async with running(app) as t:
+        text = "x" * (t.up.bus.max_payload + 1)
+        with pytest.raises(Unauthenticated):
+            await t.call("take", text=text)
+        with t.acting("poor"), pytest.raises(Forbidden):
+            await t.call("take", text=text)
+        assert fetched == []
+        with t.acting("rich", permissions=["large:take"]):
+            assert await t.call("take", text=text) == len(text)
+        assert len(fetched) == 1
