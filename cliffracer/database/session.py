@@ -5,6 +5,7 @@ time-out of 1 s when the network is cut. Here the caller goes at once, and the p
 """
 
 import asyncio
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -30,10 +31,24 @@ DEFAULTS: dict[str, Any] = {
 SESSION = """
 SET timezone TO 'UTC'; SET datestyle TO 'ISO'; SET intervalstyle TO 'postgres'; SET client_encoding TO 'UTF8'; SET statement_timeout TO 0
 """
-FINAL = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "no password", "SSL", "certificate", "invalid")
+FINAL = (
+    "password authentication failed", "does not exist", "no pg_hba.conf entry", "pg_hba.conf rejects", "no password", "SSL", "certificate",
+    "private key file", "invalid",
+)  # fmt: skip
 """Signs in libpq's messages (there is no code) that another attempt would fail as well."""
-PASSING = ("SSL SYSCALL", "unexpectedly", "EOF detected", "is starting up", "is shutting down")
+PASSING = ("SSL SYSCALL", "unexpectedly", "unexpected eof", "EOF detected", "is starting up", "is shutting down")
 """Signs that it may not, whatever else the message says: a connection was cut while it was being made."""
+CURES = (
+    ("certificate verify failed", "Let sslrootcert in DATABASE_URL name the authority that signed its certificate."),
+    ("does not match host name", "Let DATABASE_URL have the host name that its certificate is for."),
+    ("does not support SSL", "Turn TLS on there (ssl = on), or take sslmode out of DATABASE_URL."),
+    ("no encryption", "If it wants TLS, put sslmode=verify-full into DATABASE_URL."),
+    ("valid client certificate", "It asks for a certificate of ours: put sslcert and sslkey into DATABASE_URL."),
+    ("unknown ca", "It does not know who signed the sslcert of DATABASE_URL."),
+    ("group or world access", "Make the sslkey of DATABASE_URL readable to its owner only: chmod 600."),
+    ("key values mismatch", "The sslkey of DATABASE_URL is not that of its sslcert."),
+)
+FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 class RawJson(Loader):
@@ -105,6 +120,7 @@ class Session(psycopg.AsyncConnection[Any]):
 async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Session:
     """Return a new session; `SetupError` when the server will never let us in, psycopg's error when it may later."""
     given = parsed(url)
+    _look_for_files(given)
     if name:
         given.setdefault("application_name", name)
     conninfo = make_conninfo("", **{**DEFAULTS, **given})
@@ -112,7 +128,8 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
         session = await Session.connect(conninfo, autocommit=True, prepare_threshold=prepare)
     except psycopg.OperationalError as error:
         if any(sign in str(error) for sign in FINAL) and not any(sign in str(error) for sign in PASSING):
-            raise SetupError(f"PostgreSQL at {place_of(given)} refuses us: {_reason(error)}. Check DATABASE_URL.") from None
+            cure = next((cure for sign, cure in CURES if sign in str(error)), "Check DATABASE_URL.")
+            raise SetupError(f"PostgreSQL at {place_of(given)} refuses us: {_reason(error)}. {cure}") from None
         raise
     for kind, loader in (("json", RawJson), ("jsonb", RawJson), ("json", RawBinaryJson), ("jsonb", RawJsonb)):
         session.adapters.register_loader(kind, loader)
@@ -141,6 +158,13 @@ def parsed(url: str) -> dict[str, Any]:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise SetupError("database_url is not a PostgreSQL address. Write postgresql://user:password@host:5432/name.") from None
+
+
+def _look_for_files(given: dict[str, Any]) -> None:
+    """Raise `SetupError` for a file that is named and not there: libpq goes on without some of them."""
+    for option in FILES:
+        if given.get(option, "system") != "system" and not Path(given[option]).exists():
+            raise SetupError(f"{option}={given[option]} in DATABASE_URL: there is no such file.")
 
 
 def _reason(error: Exception) -> str:

@@ -41,8 +41,9 @@ def binaries() -> Path:
 class Server:
     """One PostgreSQL of the tests' own, which a test may stop, kill and start again."""
 
-    def __init__(self, folder: Path, *, primary: "Server | None" = None, **options: str) -> None:
+    def __init__(self, folder: Path, *, primary: "Server | None" = None, programs: Path | None = None, **options: str) -> None:
         self.folder = folder
+        self.programs = programs or binaries()
         self.options = {**OPTIONS, **options}
         self.process: subprocess.Popen[bytes] | None = None
         self.prefix = AS_NOBODY if os.geteuid() == 0 else []
@@ -62,7 +63,7 @@ class Server:
             self.port = free.getsockname()[1]
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run([*self.prefix, str(binaries() / program), *arguments], env=self.environment, check=True, capture_output=True)
+        subprocess.run([*self.prefix, str(self.programs / program), *arguments], env=self.environment, check=True, capture_output=True)
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
@@ -72,7 +73,7 @@ class Server:
         if self.disk is not None:
             self.disk.mkdir(exist_ok=True)
             prefix = [*IN_NAMESPACES, "sh", "-euc", SMALL_DISK, "sh", str(DISK_SIZE), str(self.disk), *AS_NOBODY]
-        command = [*prefix, str(binaries() / "postgres"), *where, *settings]
+        command = [*prefix, str(self.programs / "postgres"), *where, *settings]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + 60
@@ -110,12 +111,12 @@ def can_mount() -> bool:
 
 
 @contextlib.contextmanager
-def server(*, small_disk: bool = False, primary: Server | None = None, **options: str) -> Iterator[Server]:
+def server(*, small_disk: bool = False, primary: Server | None = None, programs: Path | None = None, **options: str) -> Iterator[Server]:
     """Start a server of its own, for tests that stop it; with a small disk, which is the folder ``disk``; or a standby of another one."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="cliffracer-pg-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
-        made = Server(folder, primary=primary, **options)
+        made = Server(folder, primary=primary, programs=programs, **options)
         made.disk = folder / "disk" if small_disk else None
         made.start()
         try:

