@@ -9,6 +9,7 @@ from cliffracer.messaging.contract import Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.ordered import Ordered
 from cliffracer.wire.subjects import Subjects
 
 
@@ -28,8 +29,10 @@ class JetStreamBackend(Emitter):
         handle: Callable[[Any], Awaitable[object]],
         *,
         start: Start = "new",
+        ordered: bool = False,
         **options: Any,
     ) -> Consumption:
         """Return a function's events, not started yet."""
         options = {"replicas": self._replicas, "clock": self._clock, **options}
-        return Consumption(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
+        kind = Ordered if ordered else Consumption
+        return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)

@@ -8,7 +8,7 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.errors import CliffracerError, Internal, Overloaded, SetupError
+from cliffracer.errors import CliffracerError, Internal, Overloaded
 from cliffracer.events import Rejected
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
@@ -32,8 +32,8 @@ class Consumption:
     """A durable consumer of one function and what is done with its deliveries.
 
     ``handle`` returns: acknowledged. It raises: delivered again after ``retry[n]`` seconds, then parked; `InvalidInput`: parked
-    at once. With ``batch``, it gets a list, and may raise `Rejected` or `PartlyFailedError` for some of it. ``info`` is how far the
-    consumer is, as of some seconds ago.
+    at once. With ``batch``, it gets a list, and may raise `Rejected` or `PartlyFailedError` for some of it. ``single``: one
+    delivery at a time in all replicas together. ``info`` is how far the consumer is, as of some seconds ago.
     """
 
     info: ConsumerInfo | None = None
@@ -53,7 +53,7 @@ class Consumption:
         retry: Sequence[float] = (1, 5, 30, 120),
         limit: int = 100,
         start: Start = "new",
-        ordered: bool = False,
+        single: bool = False,
         batch: int | None = None,
         within: float = 0.05,
         group: str | None = None,
@@ -62,8 +62,6 @@ class Consumption:
         ack_wait: float = ACK_WAIT,
         clock: Clock = SYSTEM,
     ) -> None:
-        if ordered and batch is not None:
-            raise SetupError(f"{service}.{function}: ordered and batch exclude each other. Leave one of them out.")
         self.service = service
         self.function = function
         self.name = durable_name(subjects, service, function, group)
@@ -83,9 +81,10 @@ class Consumption:
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
         self._closing = self._stopping = False
-        self._in_flight = 1 if ordered else IN_FLIGHT
-        take, room = (self._take, limit) if batch is None else (self._gather, max(limit, batch))
-        self.pull = Pull(jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=room, ack_wait=ack_wait)
+        self._in_flight = 1 if single else IN_FLIGHT
+        self._limit = limit if batch is None else max(limit, batch)
+        self._ack_wait = ack_wait
+        self.pull = self._pulling()
 
     @property
     def counts(self) -> Counts:
@@ -109,8 +108,7 @@ class Consumption:
 
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""
-        self._loop = asyncio.get_running_loop()
-        self._starts = Starts(self._loop)
+        self._prepare()
         await self.pull.start()
         self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
 
@@ -118,12 +116,24 @@ class Consumption:
         """Take nothing more, finish what is in hand within some seconds, and give back the rest to the other replicas at once."""
         self._closing = True
         await self.pull.stop()
-        self._flush()
-        while self._starts:  # noqa: ASYNC110 - a turn or two: nothing more comes
-            await asyncio.sleep(0)
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait([self._polling])
+        await self._give_back(within)
+
+    def _prepare(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._starts = Starts(self._loop)
+
+    def _pulling(self) -> Pull:
+        take = self._take if self._batch is None else self._gather
+        return Pull(self._jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=self._limit, ack_wait=self._ack_wait)
+
+    async def _give_back(self, within: float) -> None:
+        """Finish what is in hand within some seconds, once no more comes; give back the rest."""
+        self._flush()
+        while self._starts:  # noqa: ASYNC110 - a turn or two: nothing more comes
+            await asyncio.sleep(0)
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=within)
         self._stopping = True
@@ -145,7 +155,7 @@ class Consumption:
             name=self.name,
             durable_name=self.name,
             filter_subjects=self._source.filters,
-            ack_wait=int(self.pull.ack_wait * NANOSECONDS),
+            ack_wait=int(self._ack_wait * NANOSECONDS),
             max_ack_pending=self._in_flight,
             metadata={SERVICE: self.service, FUNCTION: self.function},
             **self._place(stream.created),

@@ -39,7 +39,8 @@ class Delivery:
         self.key = (parts[5], parts[7])
         """What tells the message from any other of its stream, also after the stream was made anew."""
         self.reply = reply
-        self.settled = False
+        self.settled = b""
+        """What it was answered, if it was."""
         self.sent = payload
         """The payload as the message has it; ``payload`` may have been fetched from elsewhere since."""
         self._answer = answer
@@ -101,7 +102,7 @@ class Delivery:
     def ack(self) -> None:
         """Say that it is done: it is never delivered to this consumer again."""
         if not self.settled:
-            self.settled = True
+            self.settled = ACK
             self._answer(self, ACK, True)
 
     def nak(self, delay: float = 0.0) -> None:
@@ -119,7 +120,7 @@ class Delivery:
 
     def _settle(self, words: bytes) -> None:
         if not self.settled:
-            self.settled = True
+            self.settled = words
             self._answer(self, words, True)
 
     def __repr__(self) -> str:

@@ -80,6 +80,11 @@ class Lock:
             if task is not None and task.uncancel() <= 0:
                 raise Unavailable(f"lock {self.name} was lost: NATS was away for too long", reason="lost")
 
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can have it: written less than a ``ttl`` ago, with something to spare."""
+        return not self._lost and time.monotonic() - self._renewed < _SAFETY * self.ttl
+
     async def acquire(self) -> None:
         """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds."""
         await ensure_agreements(self._jetstream, self._namespace)

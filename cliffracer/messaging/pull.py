@@ -85,6 +85,11 @@ class Pull:
             await self._subscription.drain()
             self._subscription = None
 
+    def room(self, limit: int) -> None:
+        """Have up to so many in hand from now on."""
+        self.limit = limit
+        self._ask()
+
     def lose(self) -> None:
         """Begin anew with the consumer: something that it should have delivered is missing."""
         self._gone = True

@@ -117,7 +117,7 @@ class Timer:
         """Whether a tick is due and not stored yet."""
         self.consumption = Consumption(
             jetstream, subjects, service, f"{function}-timer", "", self._handle,
-            source=self._source, ordered=True, retry=(), ack_wait=lease, replicas=replicas, clock=clock,
+            source=self._source, single=True, retry=(), ack_wait=lease, replicas=replicas, clock=clock,
         )  # fmt: skip
 
     @property

@@ -181,8 +181,7 @@ class _Writer:
         self.publish.add(timer_subject(self._subjects, consumer))
 
     def _agrees(self, app: Needs) -> None:
-        locks = [f"leader-{app.consumer(record.function.__name__)}" for record in app.leaders] + ["*"] * ("locks" in app.uses)
-        for name in locks:
+        for name in app.locks() + ["*"] * ("locks" in app.uses):
             stream, subject = agreements(self._namespace, f"locks.{name}")
             self._api(f"STREAM.INFO.{stream}", f"STREAM.MSG.GET.{stream}")
             self.publish.add(subject)

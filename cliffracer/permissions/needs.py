@@ -8,6 +8,7 @@ import msgspec
 from cliffracer import runtime, stored
 from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
+from cliffracer.messaging.ordered import lock_of
 from cliffracer.messaging.rates import BUCKET as RATES
 from cliffracer.messaging.revocations import BUCKET as REVOCATIONS
 from cliffracer.messaging.stores import Bucket, bucket_of
@@ -52,6 +53,11 @@ class Needs:
     def consumer(self, function: str, group: str | None = None) -> str:
         """Return the name of a consumer."""
         return durable_name(self.subjects, self.name, function, group)
+
+    def locks(self) -> list[str]:
+        """Return the names of the locks that it takes by itself, for leaders and for order."""
+        leaders = [f"leader-{self.consumer(record.function.__name__)}" for record in self.leaders]
+        return leaders + [lock_of(self.consumer(f, records[0].group)) for f, records in self.durable.items() if records[0].ordered]
 
     @property
     def calls(self) -> list[str]:

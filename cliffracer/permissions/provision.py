@@ -77,7 +77,7 @@ class _Provision:
         if app.timers:
             await ensure_stream(self._jetstream, timers_stream(self._subjects), namespace=self._namespace)
             self._note("stream", timers_stream(self._subjects).name)
-        if app.leaders or "locks" in app.uses:
+        if app.locks() or "locks" in app.uses:
             await ensure_agreements(self._jetstream, self._namespace)
             self._note("stream", agreements(self._namespace, "")[0])
 

@@ -54,10 +54,10 @@ async def consuming(
         await found.drain(5.0)
 
 
-async def emit(backend: Backend, payload: bytes, *, subject: str = "user.created", event_id: str = "") -> None:
+async def emit(backend: Backend, payload: bytes, *, subject: str = "user.created", event_id: str = "", key: str = "") -> None:
     """Store an event."""
     name = event_id or f"{subject}-{payload.decode()}"
-    await backend.store(f"events.{subject}", payload, event_headers(name, subject, "test"))
+    await backend.store(f"events.{subject}", payload, event_headers(name, subject, "test", key=key))
 
 
 class EventsContract:
@@ -222,6 +222,29 @@ class EventsContract:
                 await emit(backend, b"%d" % number)
             await eventually(lambda: len(done) == 20)
         assert done == [b"%d" % number for number in range(20)]
+
+    async def test_a_failure_holds_up_those_of_its_key_only(self, backend: Backend) -> None:
+        """The others are handled meanwhile, each key in order; what is parked holds up nobody any more."""
+        done: list[bytes] = []
+        mended = False
+
+        async def handle(delivery: Delivered) -> None:
+            if delivery.payload == b"a3":
+                raise InvalidInput("poison")
+            if delivery.payload == b"a5" and not mended:
+                raise ValueError("not yet")
+            done.append(delivery.payload)
+
+        async with consuming(backend, handle, ordered=True, limit=4, retry=(0.05,) * 1000) as consumer:
+            for number in range(20):
+                for key in ("a", "b"):
+                    await emit(backend, b"%s%d" % (key.encode(), number), key=key)
+            await eventually(lambda: done.count(b"b19"))
+            assert [payload for payload in done if payload.startswith(b"a")] == [b"a0", b"a1", b"a2", b"a4"]
+            mended = True
+            await eventually(lambda: consumer.counts.handled == 39)
+        for key, missing in ((b"a", [3]), (b"b", [])):
+            assert [p for p in done if p.startswith(key)] == [b"%s%d" % (key, n) for n in range(20) if n not in missing]
 
     async def test_events_come_in_batches(self, backend: Backend) -> None:
         """As lists, of which a part can be rejected."""

@@ -13,6 +13,7 @@ import msgspec
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
 from cliffracer.messaging.contract import Counts, Parked, PartlyFailedError, Start
+from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.headers import MESSAGE_ID, Headers, encode_headers
 from cliffracer.wire.subjects import matches
 
@@ -32,6 +33,11 @@ class Event(msgspec.Struct):
     due: float = 0.0
     stream: str = "memory"
 
+    @property
+    def key(self) -> str:
+        """Events of one keep their order."""
+        return attributes(self.headers).key
+
 
 class Place:
     """What waits for one function, in all its replicas."""
@@ -39,7 +45,7 @@ class Place:
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns = patterns
         self.waiting: deque[Event] = deque()
-        self.in_hand = 0
+        self.in_hand: list[Event] = []
 
     def takes(self, subject: str) -> bool:
         """Say whether it subscribes to a subject."""
@@ -47,13 +53,13 @@ class Place:
 
     def take(self, *, ordered: bool) -> Event | None:
         """Return what is next, if it may be handled now."""
-        if ordered and self.in_hand:
-            return None
-        for event in list(self.waiting)[: 1 if ordered else None]:
-            if event.due <= time.monotonic():
+        held_up = {event.key for event in self.in_hand}
+        for event in list(self.waiting):
+            if event.due <= time.monotonic() and not (ordered and event.key in held_up):
                 self.waiting.remove(event)
-                self.in_hand += 1
+                self.in_hand.append(event)
                 return event
+            held_up.add(event.key)
         return None
 
 
@@ -129,7 +135,7 @@ class MemoryConsuming:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def waiting(self) -> int:
-        return len(self._place.waiting) + self._place.in_hand
+        return len(self._place.waiting) + len(self._place.in_hand)
 
     async def _run(self) -> None:
         while True:
@@ -160,7 +166,7 @@ class MemoryConsuming:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a handler raises, and a drain
             failures = dict.fromkeys(range(len(events)), error)
         for index, event in enumerate(events):
-            self._place.in_hand -= 1
+            self._place.in_hand.remove(event)
             if index in failures:
                 self._failed(event, failures[index])
             else:
@@ -177,7 +183,8 @@ class MemoryConsuming:
             given_back = isinstance(error, asyncio.CancelledError)
             event.due = 0.0 if given_back else time.monotonic() + self._retry[event.attempt - 1]
             event.attempt += 1
-        self._place.waiting.appendleft(event)
+        later = sum(other.stream_seq < event.stream_seq for other in self._place.waiting)
+        self._place.waiting.insert(later, event)
 
 
 class MemoryLetters:

@@ -51,6 +51,12 @@ async def on_batch(names: list[str]) -> None:
     happened.extend(("batch", name) for name in names)
 
 
+@app.on("every.row", ordered=True)
+@public
+async def on_row(name: str) -> None:
+    happened.append(("row", name))
+
+
 @app.on("every.bad", retry=())
 @public
 async def on_bad(name: str) -> None:
@@ -119,6 +125,7 @@ async def use_events() -> None:
     assert await app.cancel("never")
     await app.emit("every.batch", "many")
     await app.emit("every.bad", "bad")
+    await app.emit("every.row", "row", key="k")
     await app.emit("every.core", "core", durable=False)
     await app.emit("every.each", "each", durable=False)
 

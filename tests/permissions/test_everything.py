@@ -78,6 +78,7 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
         await socket.send(json.dumps("hello"))
         assert json.loads(await socket.recv()) == "hello"
     wanted = ["fed", ("durable", "z" * 20), ("other", "z" * 20), ("durable", "later"), ("batch", "many"), ("core", "core"),
+              ("row", "row"),
               ("core", "each"), "tick", "led"]  # fmt: skip
     await eventually(lambda: all(one in happened for one in wanted), within=30)
     await everything.tick()

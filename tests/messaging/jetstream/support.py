@@ -8,6 +8,7 @@ from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
 from cliffracer.wire.subjects import Subjects
@@ -69,4 +70,5 @@ def consuming(
     **options: Any,
 ) -> Running:
     """Consume events by a function of the service ``users``."""
-    return Running(Consumption(jetstream, subjects, "users", function, pattern, handle, **options))
+    kind = Ordered if options.pop("ordered", False) else Consumption
+    return Running(kind(jetstream, subjects, "users", function, pattern, handle, **options))
