@@ -261,7 +261,7 @@ class Service:
             for record, d, _ in self.assembly.of(Rpc)
             if d.signature
         }
-        metadata: Mapping[str, Any] = {"cliffracer": "1"}
+        metadata: Mapping[str, Any] = {"cliffracer": "1", "env": self._settings.env}
         events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))
         return Discovery(
             self._bus,

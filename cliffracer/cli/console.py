@@ -12,7 +12,7 @@ from cliffracer.console.application import opened
 from cliffracer.web.ports import bind
 
 
-def console(*, port: int, open_browser: bool, read_only: bool, as_json: bool) -> None:
+def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) -> None:
     """Serve it."""
     settings = reach_settings()
     bound = bind("127.0.0.1", port)
@@ -22,12 +22,13 @@ def console(*, port: int, open_browser: bool, read_only: bool, as_json: bool) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        async with reached(settings) as client, opened(client, settings, bound, read_only=read_only, told=_again(as_json=as_json)) as door:
+        async with reached(settings) as client, opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door:
             if as_json:
                 print_line({"address": door.address})
             else:
-                only = " (it only reads: this is production)" if settings.env == "production" else " (it only reads)" if read_only else ""
-                say(f"\n  {strong('console')} {soft(looked_at(settings) + only)}\n\n  {strong(door.address)}\n")
+                say(f"\n  {strong('console')} {soft(looked_at(settings))}\n\n  {strong(door.address)}\n")
+                if reason := await door.restraint.guess():
+                    say(f"  {soft(f'It only reads: {reason}.')}")
                 say(f"  {soft('The address is good once, for one browser on this machine. Ctrl-C stops.')}\n")
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, door.address)

@@ -20,6 +20,7 @@ from cliffracer.console.assets import NAMED
 from cliffracer.console.door import Door
 from cliffracer.console.lookout import Lookout
 from cliffracer.console.paths import Paths
+from cliffracer.console.restraint import Restraint
 from cliffracer.console.storage import Filters, Storage
 from cliffracer.console.tailing import check_stored, tailed
 from cliffracer.detail import shown
@@ -43,11 +44,11 @@ _ALIVE = 15.0  # seconds after which a silent stream says that it is still there
 class Console:
     """An ASGI application that looks at what runs where a client is connected to, and acts on it."""
 
-    def __init__(self, client: AsyncClient, settings: Settings, *, read_only: bool) -> None:
+    def __init__(self, client: AsyncClient, settings: Settings, *, acts: bool | None) -> None:
         self._client = client
         self._settings = settings
-        self._read_only = read_only
         self._lookout, self._paths, self._storage = Lookout(client), Paths(client), Storage(client)
+        self.restraint = Restraint(self._lookout, settings.env, acts)
         self._acting = Acting(client, settings)
         self._pumps: set[asyncio.Task[None]] = set()
         self._files = {name: Asset.of(path) for name, path in NAMED.items() if path.suffix != ".html"}
@@ -99,7 +100,7 @@ class Console:
             {
                 "env": self._settings.env,
                 "namespace": self._settings.namespace,
-                "read_only": self._read_only,
+                "read_only": await self.restraint.guess(),
                 "nats": {
                     "url": next(s.value for s in self._settings.sources() if s.name == "nats_url"),
                     "version": bus.info.get("version", ""),
@@ -117,7 +118,8 @@ class Console:
                 try:
                     if not self._client.link.bus.connected:
                         raise Unavailable("NATS is away; the connection comes back by itself when it does")
-                    yield {"services": await self._lookout.services(), "dead": await self._dead_count()}
+                    looked = {"services": await self._lookout.services(), "dead": await self._dead_count()}
+                    yield {**looked, "read_only": await self.restraint.guess()}
                 except CliffracerError as error:
                     yield {"problem": str(error)}
                 await asyncio.sleep(_EVERY)
@@ -257,17 +259,22 @@ def _checked(name: str) -> str:
 
 @asynccontextmanager
 async def opened(
-    client: AsyncClient, settings: Settings, bound: socket.socket, *, read_only: bool = False, told: Callable[[str], None] = lambda _: None
+    client: AsyncClient,
+    settings: Settings,
+    bound: socket.socket,
+    *,
+    acts: bool | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Door]:
     """Serve the console on a bound socket of this machine while the block runs; its `Door` knows the address.
 
-    ``told`` is called with a new address each time that one was used.
+    ``acts`` is True to act in production as well, False to only look anywhere. ``told`` is called with a new address each
+    time that one was used.
     """
-    only = read_only or settings.env == "production"
     port = bound.getsockname()[1]
     mine = settings.changed(http_host="127.0.0.1", http_port=port, trusted_proxies=(), drain=_DRAIN)
-    console = Console(client, settings, read_only=only)
-    door = Door(console, port, read_only=only, told=told)
+    console = Console(client, settings, acts=acts)
+    door = Door(console, port, console.restraint, told)
     async with serving(_Both(door, console), [bound], mine):
         yield door
 

@@ -1,7 +1,7 @@
 """Who may come in: whoever has the one-time address that the terminal printed, by a browser on this machine, and no other site's page.
 
 The address has a token that is good once; a session cookie takes its place. Every request must name this machine as its host (no
-DNS rebinding); what changes something must come from a script of ours (no CSRF), and is refused where the console only reads.
+DNS rebinding); what changes something must come from a script of ours (no CSRF), and is refused where the console only reads (`Restraint`).
 """
 
 import secrets
@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from cliffracer.console.assets import NAMED
+from cliffracer.console.restraint import Restraint
 from cliffracer.errors import Forbidden, ServiceError, Unauthenticated
 from cliffracer.web.answers import correlation_of, send_body, send_problem
 from cliffracer.web.assets import Asset, protective
@@ -28,10 +29,10 @@ _ENTER = (  # with an icon, or browsers ask for /favicon.ico
 class Door:
     """An ASGI application around the console's; ``told`` is called with each new address, the old one being used up."""
 
-    def __init__(self, inner: Any, port: int, *, read_only: bool, told: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, inner: Any, port: int, restraint: Restraint, told: Callable[[str], None] = lambda _: None) -> None:
         self._inner = inner
         self._port = port
-        self._read_only = read_only
+        self.restraint = restraint
         self._told = told
         self._token = secrets.token_urlsafe(32)
         self._cookie = f"cliffracer_console_{port}"  # ports share cookies
@@ -55,6 +56,8 @@ class Door:
                 return
             if scope["path"] not in _OPEN:
                 self._recognise(headers)
+            if scope["method"] not in {"GET", "HEAD"} and (reason := await self.restraint.reason()):
+                raise Forbidden(f"the console only reads: {reason}")
         except Unauthenticated as error:
             await self._closed(error, scope, receive, send)
         except ServiceError as error:
@@ -67,11 +70,8 @@ class Door:
         check_host(headers)
         if headers.get(b"host", b"").lower() not in self._hosts:
             raise Forbidden("this is only answered under the address that was printed")
-        if scope["method"] in {"GET", "HEAD"}:
-            return
-        check_page(headers)
-        if self._read_only:
-            raise Forbidden("the console only reads here: in production, or because of --read-only")
+        if scope["method"] not in {"GET", "HEAD"}:
+            check_page(headers)
 
     async def _enter(self, given: str, scope: Mapping[str, Any], send: Any) -> None:
         if not secrets.compare_digest(given.encode(), self._token.encode()):

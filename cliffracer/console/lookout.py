@@ -42,6 +42,11 @@ class Lookout:
                 self._looked = time.monotonic()
             return self._rows
 
+    async def names_in(self, env: str) -> list[str]:
+        """Return the services that say they run in an environment."""
+        await self.services()
+        return sorted({info.name for info in self._infos.values() if (info.metadata or {}).get("env") == env})
+
     async def details(self) -> list[Detail]:
         """Return what every replica tells of itself: timers, health, settings."""
         async with self._asking:

@@ -45,13 +45,13 @@ class Open:
 
 
 @asynccontextmanager
-async def console(*apps: App, read_only: bool = False, **fields: Any) -> AsyncIterator[Open]:
-    """Run apps, and a console that looks at them."""
+async def console(*apps: App, acts: bool | None = None, at: str | None = None, **fields: Any) -> AsyncIterator[Open]:
+    """Run apps, and a console that looks at them: in another environment than theirs if ``at`` names one."""
     told: list[str] = []
     async with (
         running(*apps, **{"env": "development", **fields}) as t,
         connect_async(settings=t.settings) as client,
-        opened(client, t.settings, bind("127.0.0.1", 0), read_only=read_only, told=told.append) as door,
+        opened(client, t.settings.changed(env=at or t.settings.env), bind("127.0.0.1", 0), acts=acts, told=told.append) as door,
     ):
         yield Open(t, client, door, told)
 

@@ -83,11 +83,18 @@ async def test_every_answer_lets_nothing_else_in() -> None:
         assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("given", [{"env": "production"}, {"read_only": True}], ids=str)
-async def test_in_production_it_only_reads(given: dict[str, Any]) -> None:
-    """There, or when asked to, every call, event, replay and discard is refused, whatever the page shows."""
-    async with console(app, **given) as c, entered(c) as http:
-        assert (await http.get("/api/about")).json()["read_only"] is True
+READING = {
+    "CLIFFRACER_ENV is production": {"env": "development", "at": "production"},
+    "it is production for shop": {"env": "production", "at": "development"},
+    "--read-only": {"env": "development", "acts": False},
+}
+
+
+@pytest.mark.parametrize("why", READING)
+async def test_in_production_it_only_reads(why: str) -> None:
+    """There, where a service says it is, or when asked to, every call, event, replay and discard is refused, whatever the page shows."""
+    async with console(app, **READING[why]) as c, entered(c) as http:
+        assert why in (await http.get("/api/about")).json()["read_only"]
         for path, body in (
             ("/api/call", CALL),
             ("/api/emit", {"subject": "a", "data": 1}),
@@ -97,6 +104,22 @@ async def test_in_production_it_only_reads(given: dict[str, Any]) -> None:
             answer = await http.post(path, json=body)
             assert (answer.status_code, "only reads" in answer.json()["detail"]) == (403, True)
         assert (await http.get("/api/services/shop")).status_code == 200
+
+
+async def test_what_was_production_once_stays_so() -> None:
+    """When its services are down the console still only reads: that is no time to act by mistake."""
+    async with console(app, env="production", at="development") as c, entered(c) as http:
+        assert (await http.post("/api/emit", json={"subject": "a", "data": 1})).status_code == 403
+        await c.t.up.services[0].drain(1)
+        assert (await http.post("/api/emit", json={"subject": "a", "data": 1})).status_code == 403
+
+
+@pytest.mark.parametrize("at", ["production", "development"])
+async def test_it_acts_in_production_when_asked_to(at: str) -> None:
+    """`--write` is the word of somebody who knows where they are."""
+    async with console(app, env="production", at=at, acts=True) as c, entered(c) as http:
+        assert (await http.get("/api/about")).json()["read_only"] == ""
+        assert (await http.post("/api/call", json=CALL)).json()["result"] == 3
 
 
 async def test_secrets_do_not_reach_the_page() -> None:

@@ -142,6 +142,20 @@ async def test_events_are_seen_and_a_dead_letter_is_mended() -> None:
         seen.forgive("422", "EventSource")
 
 
+async def test_in_production_pages_offer_nothing_that_acts() -> None:
+    """Wherever the console runs: it says whose production it looks at, and has no button that the door would refuse."""
+    async with console(users, env="production", at="development") as c, browsing() as (context, _):
+        page = context.pages[0]
+        await c.enter(page, "services/user_service")
+        await expect(page.locator("#foot")).to_contain_text("It is production for user_service; --write lets it act.")
+        await page.locator("details.card summary", has_text="create_user").click()
+        await expect(page.get_by_text("This console only reads: it is production for user_service")).to_be_visible()
+        await expect(page.get_by_role("button", name="Call", exact=True)).to_have_count(0)
+        await c.go(page, "events")
+        await expect(page.get_by_text("Listening", exact=True)).to_be_visible()
+        await expect(page.get_by_text("Emit an event")).to_have_count(0)
+
+
 async def test_every_page_is_legible_in_every_window() -> None:
     """Controls have names, text has contrast by day and night, one main heading, nothing is wider than the window: empty pages, too."""
     async with console(users, mail) as c, browsing() as (context, _):

@@ -91,12 +91,13 @@ def doctor(**given: Any) -> None:
 @click.command(short_help="Look at everything that runs, in a browser.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="The port to serve it on; a free one if not given.")
 @click.option("--open", "open_browser", is_flag=True, help="Open it in your browser.")
-@click.option("--read-only", is_flag=True, help="Only look: no calls, events, replays. Always so in production.")
+@click.option("--write/--read-only", "acts", default=None, help="Act in production as well, or only look anywhere.")
 @json_option
 def console(**given: Any) -> None:
     """Serve a page that shows what runs on NATS, and acts on it, until Ctrl-C.
 
     Services and who calls whom, methods with forms to call them, events, dead letters, streams, timers, traces, health and settings.
-    It is served on this machine only, under an address that is good once.
+    It is served on this machine only, under an address that is good once. Where CLIFFRACER_ENV is production, or a service says that it
+    runs there, it only looks: no calls, events, replays.
     """
     do("console:console", **given)

@@ -10,6 +10,7 @@ import services from "./services.js";
 import streams from "./streams.js";
 import timers from "./timers.js";
 import traces from "./traces.js";
+import { sentence, waiting } from "./words.js";
 
 const PLACES = [
   ["services", "Services", services], ["map", "Who calls whom", map], ["traces", "Traces", traces], ["events", "Events", events], ["dead", "Dead letters", dead],
@@ -23,6 +24,10 @@ let shown = null;
 function take(news) {
   state.lost = false;
   state.problem = news.problem ?? null;
+  if (news.read_only !== undefined && state.about && news.read_only !== state.about.read_only) {
+    state.about.read_only = news.read_only;
+    go(); // what acts appears or goes
+  }
   if (news.services) {
     state.services = news.services;
     state.dead = news.dead;
@@ -59,12 +64,13 @@ function foot() {
   const { about } = state;
   const words = state.lost ? "the console is gone; looking for it" : state.problem ? "NATS does not answer" : about ? `NATS ${about.nats.version}` : "connecting";
   const bad = state.lost || Boolean(state.problem);
-  const key = JSON.stringify([words, bad, about?.env]);
+  const key = JSON.stringify([words, bad, about?.env, about?.read_only]);
   const place = document.getElementById("foot");
   if (place.dataset.key === key) return;
   place.dataset.key = key;
   place.replaceChildren(h("div", { title: state.problem ?? about?.nats.url ?? "" }, h(`span.dot${bad ? ".bad" : ""}`), ` ${words}`),
-    h("div.row", {}, about && h("span.chip", {}, about.env), about?.namespace && h("span.chip", { title: "namespace" }, about.namespace), about?.read_only && h("span.chip.odd", {}, "read only")));
+    h("div.row", {}, about && h("span.chip", {}, about.env), about?.namespace && h("span.chip", { title: "namespace" }, about.namespace), about?.read_only && h("span.chip.odd", {}, "read only")),
+    about?.read_only && h("div", {}, sentence(about.read_only)));
 }
 
 function route() {
@@ -89,14 +95,14 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-addEventListener("hashchange", go);
-
+main.append(waiting());
 try {
   state.about = await get("about");
 } catch (error) {
   state.problem = error.message;
 }
 foot();
+addEventListener("hashchange", go); // not before it is known what a page may offer: drawn twice, it forgets what it was given
 go();
 
 // A browser has few connections to one place: a tab that nobody sees keeps none.

@@ -17,6 +17,7 @@ export default function events(state) {
   const note = h("p.quiet", { role: "status" });
   const place = h("div");
   let end = null;
+  let listening = false;
   let seen = 0;
   let missed = 0;
 
@@ -25,9 +26,11 @@ export default function events(state) {
     pattern = input.value.trim() || ">";
     seen = missed = 0;
     list.replaceChildren();
-    place.replaceChildren(empty("Listening", `Events that match ${pattern} appear here as they happen.`));
+    place.replaceChildren();
     const query = new URLSearchParams({ pattern, ...(since.value ? { since: since.value } : {}) });
     end = follow(`events?${query}`, take, (closed) => {
+      listening = false;
+      say();
       if (!closed) return;
       stop();
       explain(query);
@@ -38,6 +41,7 @@ export default function events(state) {
   function stop() {
     end?.();
     end = null;
+    listening = false;
     toggle.textContent = "Listen";
     say();
   }
@@ -47,7 +51,9 @@ export default function events(state) {
     place.replaceChildren(h("div.notice.bad", { role: "alert" }, why.errors?.[0]?.message ?? why.detail ?? "The console does not answer."));
   }
   function take(news) {
+    listening = true; // the first batch, even if it is empty, says that no event is missed from here on
     missed += news.missed;
+    if (!seen && !news.events.length) place.replaceChildren(empty("Listening", `Events that match ${pattern} appear here as they happen.`));
     if (news.events.length && list.parentElement !== place) place.replaceChildren(list);
     list.prepend(...news.events.reverse().map(entry));
     seen += news.events.length;
@@ -55,7 +61,7 @@ export default function events(state) {
     say();
   }
   function say() {
-    const parts = [end ? "listening" : "paused", several(seen, "event")];
+    const parts = [listening ? "listening" : end ? "connecting" : "paused", several(seen, "event")];
     if (seen > MOST) parts.push(`the last ${MOST} shown`);
     if (missed) parts.push(`${missed} more were too quick to show`);
     note.textContent = parts.join(", ");

@@ -91,7 +91,7 @@ function trial(found, method, known, token, state) {
   const closed = state.about?.read_only;
   const real = found.replicas.some((one) => one.env === "production") && !closed;
   return h("form.stack", { onsubmit: call, novalidate: true, "aria-label": `Call ${method.name}` }, h("h3", {}, "Call it"), made.node, h("div", {}, made.toggle),
-    closed ? h("p.notice", {}, "This console only reads. Copy the command to call it.") : null, real ? h("p.notice.odd", {}, "This service runs in production: what it does is real.") : null, h("div.row", {}, closed ? null : go, copies), answer);
+    closed ? h("p.notice", {}, `This console only reads: ${closed}. Copy the command to call it.`) : null, real ? h("p.notice.odd", {}, "This service runs in production: what it does is real.") : null, h("div.row", {}, closed ? null : go, copies), answer);
 }
 
 function others(handlers) {
