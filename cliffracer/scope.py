@@ -263,11 +263,16 @@ class Scope(Surroundings):
 
     def use(self, part: Any) -> None:
         """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
+        if not hasattr(part, "group"):
+            raise SetupError(
+                f"{self.name!r} can use a part such as Accounts(), and {_noun(part)} is none. A Group is taken over by include."
+            )
         self.include(part.group(self))
 
     def include(self, group: "Group", prefix: str = "") -> None:
         """Take over everything that a group declares, now and until start, its paths under both prefixes."""
         self._open()
+        _check_group(self.name, group)
         if group is self or any(known is group for known, _ in self.groups):
             raise SetupError(f"group {group.name!r} is included twice in {self.name!r}. Keep one include.")
         self.groups.append((group, prefix))
@@ -284,6 +289,18 @@ class Scope(Surroundings):
             self.declared.append(Declared(record, None))  # an annotation that is defined further down: read at freeze
             return
         self.declared.append(complete(record, signature))
+
+
+def _check_group(name: str, given: Any) -> None:
+    """Raise SetupError if what is to be included is no group."""
+    if isinstance(given, Group):
+        return
+    cure = f"Write app.use({type(given).__name__}(...))." if hasattr(given, "group") else "Another service of its own is run beside it."
+    raise SetupError(f"{name!r} can include a Group, and {_noun(given)} is none. {cure}")
+
+
+def _noun(value: object) -> str:
+    return f"{type(value).__name__} {value.name!r}" if isinstance(value, Scope) else type(value).__name__
 
 
 class Group(Scope):

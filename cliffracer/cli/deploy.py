@@ -1,14 +1,13 @@
 """``cliffracer deploy``: what builds and runs apps elsewhere, written from what they declare."""
 
-import importlib.resources
 import json
-from string import Template
+from pathlib import Path
 from typing import Any
 
-from cliffracer import __version__
+from cliffracer.cli import image
 from cliffracer.cli.kubernetes import documents, kubernetes
 from cliffracer.cli.loading import configured, load_apps
-from cliffracer.cli.output import hand_over
+from cliffracer.cli.output import good, hand_over, odd, say
 from cliffracer.cli.plan import HTTP_PORT, Plan
 from cliffracer.cli.yaml import yaml
 from cliffracer.settings import Settings
@@ -21,12 +20,29 @@ jetstream { store_dir: /data, sync_interval: always }
 """
 
 
-def deploy(*, kind: str, apps: tuple[str, ...], image: str, output: str | None, keda: bool = False, as_json: bool = False) -> None:
+def deploy(*, kind: str, apps: tuple[str, ...], name: str, output: str | None, keda: bool = False, as_json: bool = False) -> None:
     """Print or write the file."""
     frozen = [app.freeze() for app in load_apps(apps)]
-    plan = Plan(frozen, apps or configured(), image, Settings.load(), keda=keda)
+    plan = Plan(frozen, apps or configured(), name, Settings.load(), keda=keda)
     text = _as_json(kind, plan) if as_json else {"docker": docker, "compose": compose, "k8s": kubernetes}[kind](plan)
     hand_over(text, output)
+    if kind == "docker":
+        _keep_out(output)
+
+
+def _keep_out(output: str | None) -> None:
+    """Write the .dockerignore beside a Dockerfile that has none, or say that it is missing: .env must not get into an image."""
+    beside = Path(output).parent / ".dockerignore" if output else Path(".dockerignore")
+    if beside.exists():
+        return
+    if output:
+        beside.write_text(image.ignored(), encoding="utf-8")
+        say(f"{good('written')} {beside}  so that .env and .venv stay out of the image", err=True)
+    else:
+        say(
+            f"{odd('look')} there is no .dockerignore here, so .env and .venv would be in the image; with -o Dockerfile one is written",
+            err=True,
+        )
 
 
 def _as_json(kind: str, plan: Plan) -> str:
@@ -36,10 +52,8 @@ def _as_json(kind: str, plan: Plan) -> str:
 
 
 def docker(plan: Plan) -> str:
-    """Return a Dockerfile."""
-    template = (importlib.resources.files("cliffracer.cli") / "templates" / "Dockerfile.txt").read_text(encoding="utf-8")
-    text = Template(template).substitute(version=__version__)
-    return text.replace('CMD ["cliffracer", "run"]', f"CMD {json.dumps(plan.command)}")
+    """Return a Dockerfile that installs what this folder's project asks for."""
+    return image.dockerfile(plan.command, image.installing(Path(), plan.extras))
 
 
 def compose(plan: Plan) -> str:

@@ -1,6 +1,5 @@
 """``cliffracer new``: a folder with a service, its test, and what builds and runs it."""
 
-import importlib.resources
 import re
 import secrets
 from pathlib import Path
@@ -9,6 +8,7 @@ from string import Template
 import click
 
 from cliffracer import __version__
+from cliffracer.cli import image
 from cliffracer.cli.output import good, print_json, say, soft, strong
 from cliffracer.errors import SetupError
 
@@ -23,7 +23,6 @@ _EXAMPLES = {
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}")
 _SHARED = {
     "pyproject.toml": "pyproject.toml.txt",
-    "Dockerfile": "Dockerfile.txt",
     ".env.example": "env.example.txt",
     ".gitignore": "gitignore.txt",
     ".dockerignore": "dockerignore.txt",
@@ -64,9 +63,9 @@ def rendered(name: str, kind: str) -> dict[str, str]:
         "example": _EXAMPLES[kind],
         "variables": " and ".join(["`NATS_URL`", *_needed(kind)]),
     }
-    folder = importlib.resources.files("cliffracer.cli") / "templates"
     places = {**_SHARED, "app.py": f"{kind}/app.py.txt", "test_app.py": f"{kind}/test_app.py.txt"}
-    files = {path: Template((folder / place).read_text(encoding="utf-8")).substitute(words) for path, place in places.items()}
+    files = {path: Template(image.template(place)).substitute(words) for path, place in places.items()}
+    files["Dockerfile"] = image.dockerfile(["cliffracer", "run"])
     if "db" in kind:
         files[".env.example"] += "#DATABASE_URL=postgresql://user:password@localhost:5432/name\n"
     if "auth" in kind:

@@ -1,5 +1,6 @@
 """What some apps need where they run, read off their declarations and settings: for every kind of file that `deploy` writes."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from cliffracer import runtime
 from cliffracer.declarations import Subscription
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.streams import durable_name
+from cliffracer.observability.tracing import exporter
 from cliffracer.permissions import network
 from cliffracer.permissions.needs import processes
 from cliffracer.settings import Settings
@@ -45,6 +47,14 @@ class Plan:
         """Settings that were given and are no secret, as environment variables."""
         signs = any(app.ruled for app in process.apps) and settings.oidc_issuer is None and settings.auth_keys is None
         required = ["NATS_URL", *(["DATABASE_URL"] if self.database else []), *(["AUTH_SECRET_KEY"] if signs else [])]
+        wanted = {
+            "accounts": any("Sessions" in app.kept() for app in process.apps),
+            "nkeys": settings.nats_creds is not None or settings.nats_nkey is not None,
+            "oidc": settings.oidc_issuer is not None,
+            "otel": exporter(os.environ) is not None,
+        }
+        self.extras = [extra for extra, needed in wanted.items() if needed]
+        """Extras of ours that it needs where it runs."""
         self.secrets = list(dict.fromkeys([*required, *_secrets(settings)]))
         """Variables whose values are nobody's business; only where they are to be found is written."""
 

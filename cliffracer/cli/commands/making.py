@@ -39,7 +39,9 @@ def deploy() -> None:
     """Write what deploys an app, from what the app itself declares."""
 
 
-_image = click.option("--image", metavar="NAME", default="", help="What the image is called; name and version of the app if not given.")
+_image = click.option(
+    "--image", "name", metavar="NAME", default="", help="What the image is called; name and version of the app if not given."
+)
 _output = click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 
 
@@ -47,8 +49,12 @@ _output = click.option("--output", "-o", metavar="FILE", type=click.Path(dir_oka
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @_output
 def deploy_docker(**given: Any) -> None:
-    """Write a Dockerfile for APPS, named as for run: slim, not root, with a health check."""
-    do("deploy:deploy", kind="docker", image="", **given)
+    """Write a Dockerfile for APPS, named as for run: slim, not root, with a health check.
+
+    It installs requirements.txt, else what pyproject.toml depends on, else cliffracer, and the extras of it that the apps need.
+    With -o a .dockerignore is written as well if there is none.
+    """
+    do("deploy:deploy", kind="docker", name="", **given)
 
 
 @deploy.command("compose", short_help="Write a compose file.")

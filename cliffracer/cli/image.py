@@ -1,0 +1,72 @@
+"""The Dockerfile of `cliffracer deploy docker` and of `new`: which packages it installs, and what stays out of the image."""
+
+import importlib.resources
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from string import Template
+
+from cliffracer import __version__
+from cliffracer.errors import SetupError
+
+_OURS = re.compile(r"^\s*cliffracer\s*(?:\[|[=<>~!;@]|$)", re.MULTILINE | re.IGNORECASE)
+_PIP = "/opt/app/bin/pip install --no-cache-dir"
+_READ = r"""python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" """
+_DECLARED = f"COPY pyproject.toml ./\nRUN {_READ}> requirements.txt \\\n    && {_PIP} -r requirements.txt"
+
+
+def dockerfile(command: Sequence[str], install: str = _DECLARED) -> str:
+    """Return a Dockerfile whose first stage runs ``install``: slim, not root, with a health check."""
+    return Template(template("Dockerfile.txt")).substitute(install=install, command=json.dumps([*command]))
+
+
+def ignored() -> str:
+    """Return what a .dockerignore has to have: secrets, and what is only of use here."""
+    return template("dockerignore.txt")
+
+
+def template(name: str) -> str:
+    """Return one of the files beside this module."""
+    return (importlib.resources.files("cliffracer.cli") / "templates" / name).read_text(encoding="utf-8")
+
+
+def installing(folder: Path, extras: Sequence[str]) -> str:
+    """Return the steps that install what a project asks for: its requirements.txt, else its pyproject.toml, else only us.
+
+    Raises `SetupError` where requirements with hashes have no cliffracer: pip would refuse to add it.
+    """
+    locked = folder / "requirements.txt"
+    if locked.is_file():
+        text = locked.read_text(encoding="utf-8")
+        hashed, ours = "--hash=" in text, bool(_OURS.search(text))
+        if hashed and not ours:
+            raise SetupError(
+                "requirements.txt has hashes, but no cliffracer: lock it with the others, since pip adds nothing to such a file."
+            )
+        options = "--require-hashes " if hashed else ""
+        more = [] if hashed else _also(extras, there=ours)
+        return f"COPY requirements.txt ./\nRUN {_joined(f'{_PIP} {options}-r requirements.txt', more)}"
+    declared = [*_dependencies(folder)]
+    if declared:
+        return _joined(_DECLARED, _also(extras, there=any(map(_OURS.match, declared))))
+    return f"RUN {_joined(_PIP, _also(extras, there=False))}"
+
+
+def _dependencies(folder: Path) -> Iterator[str]:
+    try:
+        found = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (FileNotFoundError, tomllib.TOMLDecodeError):  # the settings, which are read from it as well, name the mistake
+        return
+    yield from found.get("project", {}).get("dependencies", [])
+
+
+def _also(extras: Sequence[str], *, there: bool) -> list[str]:
+    """Return ourselves as a requirement, unless it is there already and needs no extra."""
+    named = f"[{','.join(extras)}]" if extras else ""
+    return [] if there and not named else [f'"cliffracer{named}{"" if there else f"=={__version__}"}"']
+
+
+def _joined(command: str, more: list[str]) -> str:
+    return " ".join([command, *more])

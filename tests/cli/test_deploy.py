@@ -1,0 +1,225 @@
+"""`deploy`: what it writes is what Docker, Compose, Kubernetes and KEDA take, and the image does what it says."""
+
+import importlib.resources
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import check_jsonschema
+import httpx
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from cliffracer import embedded
+from cliffracer.cli.yaml import yaml as written_as_yaml
+from tests.cli.strangers import built_wheel
+from tests.cli.terminal import PATIENCE, cliffracer, written
+from tests.support.images import Image, build
+from tests.support.nats import free_port
+from tests.support.tools import dockerfile_faults, keda_faults
+
+SERVICE = """
+    from cliffracer import App, Model, Repository
+
+    app = App("farm-yard", version="3.1.0")
+
+    class Animal(Model):
+        name: str
+
+    @app.get("/animals")
+    async def names(*, animals: Repository[Animal]) -> list[str]:
+        return [animal.name for animal in await animals.find()]
+
+    @app.on("animal.*")
+    async def look(name: str) -> None: ...
+"""
+GUARDED = """
+    from cliffracer import Accounts, App, requires
+    app = App("guarded", calls=["payments.charge"])
+    app.use(Accounts())
+
+    @app.get("/orders")
+    @requires("orders:read")
+    async def orders() -> int: return 1
+"""
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("farm"), app=SERVICE)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Path:
+    (tmp_path / ".env").write_text("AUTH_SECRET_KEY=only-for-development-0123456789abcdef\nNATS_PASSWORD=hunter2\nNATS_USER=guarded\n")
+    (tmp_path / "cliffracer.toml").write_text('namespace = "shop"\ndrain = "30s"\nhttp_port = 1234\n')
+    return written(tmp_path, app=GUARDED)
+
+
+def _kubernetes(folder: Path, *more: str, **env: str) -> dict[str, dict]:
+    """Return the manifests by kind, each of which fits its schema, strictly."""
+    found = {one["kind"]: one for one in yaml.safe_load_all(cliffracer("deploy", "k8s", *more, cwd=folder, **env).out) if one}
+    for kind, one in found.items():
+        if kind != "ScaledObject":
+            kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    return found
+
+
+def test_kubernetes_accepts_the_manifests(farm):
+    """Each document fits the schema of its kind, strictly; secrets are referred to only."""
+    found = _kubernetes(farm)
+    assert list(found) == ["ConfigMap", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"][1:]
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > 15
+    assert [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable] == ["NATS_URL", "DATABASE_URL"]
+
+
+def test_keda_accepts_what_scales_by_waiting_events(farm):
+    """The object fits KEDA's own definition and has nothing beside, and names the stream and each consumer."""
+    scaled = _kubernetes(farm, "--keda")["ScaledObject"]
+    assert keda_faults(scaled) == ""
+    assert set(scaled["spec"]) == {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "triggers"}
+    assert "minReplicaCount must be integer" in keda_faults({**scaled, "spec": {**scaled["spec"], "minReplicaCount": "two"}})
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "nats-jetstream"
+    assert (trigger["metadata"]["stream"], trigger["metadata"]["consumer"]) == ("EVENTS", "farm-yard-look")
+    assert {"natsServerMonitoringEndpoint", "account", "lagThreshold"} <= set(trigger["metadata"])
+
+
+def test_settings_secrets_and_calls_go_along(guarded):
+    """What was given is a ConfigMap, what is secret a reference, what it calls an annotation; nothing of this machine is in it."""
+    text = cliffracer("deploy", "k8s", cwd=guarded, NATS_URL="nats://127.0.0.1:1").out
+    found = _kubernetes(guarded, NATS_URL="nats://127.0.0.1:1")
+    assert found["ConfigMap"]["data"] == {"CLIFFRACER_NAMESPACE": "shop", "CLIFFRACER_DRAIN": "30", "CLIFFRACER_NATS_USER": "guarded"}
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 40
+    assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": "guarded"}}]
+    secret = {v["name"] for v in pod["containers"][0]["env"] if "valueFrom" in v}
+    assert secret == {"NATS_URL", "DATABASE_URL", "NATS_PASSWORD", "AUTH_SECRET_KEY"}
+    assert found["NetworkPolicy"]["metadata"]["annotations"] == {"cliffracer/calls": "payments.charge"}
+    assert [rule["ports"][0]["port"] for rule in found["NetworkPolicy"]["spec"]["egress"]] == [53, 4222, 5432]
+    assert not any(word in text for word in ("hunter2", "only-for-development", "127.0.0.1", "1234"))
+    listed = json.loads(cliffracer("deploy", "k8s", "--json", cwd=guarded).out)
+    assert [one["kind"] for one in listed["items"]] == list(found)
+
+
+def test_compose_accepts_its_file(farm, guarded):
+    """It fits the schema of the Compose Specification; PostgreSQL is there for who uses it, JetStream survives a power cut."""
+    place = importlib.resources.files(check_jsonschema) / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(place.read_text())
+    found = yaml.safe_load(cliffracer("deploy", "compose", cwd=farm).out)
+    jsonschema.validate(found, schema)
+    assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
+    assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
+    more = json.loads(cliffracer("deploy", "compose", "--json", cwd=guarded).out)
+    jsonschema.validate(more, schema)
+    given = more["services"]["guarded"]["environment"]
+    assert (given["AUTH_SECRET_KEY"], given["CLIFFRACER_NAMESPACE"]) == ("${AUTH_SECRET_KEY:?set it in .env}", "shop")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**found, "services": {"nats": {"imag": "nats:2"}}}, schema)
+
+
+PROJECTS = {
+    "nothing": ({}, 'pip install --no-cache-dir "cliffracer==0.1.0"'),
+    "requirements": ({"requirements.txt": "rich\n"}, '-r requirements.txt "cliffracer==0.1.0"'),
+    "ours in requirements": ({"requirements.txt": "rich\ncliffracer>=0.1\n"}, "install --no-cache-dir -r requirements.txt"),
+    "hashes": ({"requirements.txt": "cliffracer==0.1.0 --hash=sha256:00\n"}, "--require-hashes -r requirements.txt"),
+    "pyproject": (
+        {"pyproject.toml": '[project]\nname = "x"\ndependencies = ["rich", "cliffracer"]\n'},
+        "install --no-cache-dir -r requirements.txt",
+    ),
+    "pyproject of tools": ({"pyproject.toml": "[tool.ruff]\n"}, 'pip install --no-cache-dir "cliffracer==0.1.0"'),
+}
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_the_image_installs_what_the_project_asks_for(project, farm, tmp_path):
+    """Its requirements, by hash if they have one, else what pyproject.toml depends on; Docker's linter finds no fault."""
+    files, expected = PROJECTS[project]
+    for name, text in {**files, "app.py": (farm / "app.py").read_text()}.items():
+        (tmp_path / name).write_text(text)
+    done = cliffracer("deploy", "docker", "app:app", "-o", "Dockerfile", cwd=tmp_path)
+    assert done.err.startswith("written Dockerfile\nwritten .dockerignore")
+    text = (tmp_path / "Dockerfile").read_text()
+    (install,) = [line for line in text.splitlines() if "pip install" in line]
+    assert install.endswith(expected)
+    assert text.endswith('CMD ["cliffracer", "run", "app:app"]\n')
+    assert dockerfile_faults(tmp_path / "Dockerfile") == ""
+
+
+def test_the_image_has_the_extras_that_the_app_needs(guarded):
+    """Accounts need their extra where they run; a .dockerignore that is missing is told, since .env would be in the image."""
+    done = cliffracer("deploy", "docker", cwd=guarded, OIDC_ISSUER="https://issuer.example")
+    assert '"cliffracer[accounts,oidc]==0.1.0"' in done.out
+    assert "there is no .dockerignore here, so .env" in done.err
+    (guarded / "requirements.txt").write_text("rich==1 --hash=sha256:00\n")
+    done = cliffracer("deploy", "docker", cwd=guarded)
+    assert (done.code, "has hashes, but no cliffracer" in done.err) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Give the image of a new service, made by the steps of its Dockerfile from the wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("image")
+    wheel = built_wheel(folder / "dist")
+    cliffracer("new", "hello", cwd=folder)
+    context = folder / "hello"
+    (context / ".env").write_text("AUTH_SECRET_KEY=nobody-may-see-this-0123456789abcdef\n")
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_NO_DEPS": "1"}
+    made = build((context / "Dockerfile").read_text(), context, folder / "root", **offline)
+    made.lend()
+    return made
+
+
+def test_secrets_and_tests_stay_out_of_the_image(image):
+    """What the service needs is there, and what is only of use here is not."""
+    assert {path.name for path in (image.root / "app").iterdir()} == {
+        "app.py",
+        "pyproject.toml",
+        "README.md",
+        "Dockerfile",
+        ".gitignore",
+        ".dockerignore",
+    }
+
+
+def test_the_image_serves_says_how_it_is_and_stops(image):
+    """Its command runs in production, its health check finds it well, and at SIGTERM it ends in good order."""
+    port = str(free_port())
+    with embedded.servers(nats=True, database=False) as servers:
+        place = {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": port, "NATS_URL": servers.nats_url, "CLIFFRACER_NAMESPACE": f"image{port}"}
+        environment = {**image.environment, **place}
+        with (image.root / "log").open("wb") as log:
+            run = subprocess.Popen(image.program(image.command), cwd=image.folder, env=environment, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + PATIENCE
+            healthy = 1
+            while healthy and time.monotonic() < until and run.poll() is None:
+                healthy = subprocess.run(
+                    image.program(image.health), cwd=image.folder, env=environment, capture_output=True, check=False
+                ).returncode
+            assert healthy == 0, (image.root / "log").read_text()
+            assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+            run.send_signal(getattr(signal, image.last["STOPSIGNAL"]))
+            assert run.wait(PATIENCE) == 0, (image.root / "log").read_text()
+        finally:
+            run.kill()
+            run.wait()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": "yes", "b": "1", "c": "null", "d": "a: b", "e": "#x", "f": "", "g": "x\ny", "h": "é"},
+        {"list": [1, 2.5, True, None, "on"], "empty": [], "none": None, "nested": [{"a": [{"b": 1}]}, {"c": {}}]},
+        {"1": "2", "true": False, "@x": "*"},
+    ],
+)
+def test_what_is_written_as_yaml_is_read_as_what_it_was(value):
+    """Texts that look like something else stay texts."""
+    assert yaml.safe_load("\n".join(written_as_yaml(value))) == value
