@@ -29,10 +29,17 @@ class Revocation(msgspec.Struct, frozen=True):
     until: float
     """When the last of these tokens ends by itself; nobody needs to remember it any longer."""
     before: float | None = None
+    since: float | None = None
+    """From when on it is; None: from now on."""
+
+    def adds(self, known: "Revocation") -> bool:
+        """Say whether it says more than one that is known of the same."""
+        sooner = known.since is not None and (self.since is None or self.since < known.since)
+        return sooner or known.until < self.until or (known.before or 0.0) < (self.before or 0.0)
 
 
-Apply = Callable[[str, float, float | None], None]
-Publish = Callable[[str, float, float | None], Awaitable[None]]
+Apply = Callable[[str, float, float | None, float | None], None]
+Publish = Callable[[str, float, float | None, float | None], Awaitable[None]]
 _decoder: Decoder[Revocation] = Decoder(Revocation)
 
 
@@ -51,15 +58,15 @@ async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publ
             found = _decoder.decode(payload)
         except InvalidInput:
             return  # a stranger's
-        apply(found.key, found.until, found.before)
+        apply(found.key, found.until, found.before, found.since)
 
-    async def publish(key: str, until: float, before: float | None) -> None:
-        made = Revocation(key, until, before)
-        apply(key, until, before)
+    async def publish(key: str, until: float, before: float | None, since: float | None) -> None:
+        made = Revocation(key, until, before, since)
+        apply(key, until, before, since)
         bus.publish(subject.encode(), encode(made))
         name = key.encode().hex()
         known = await store.entry(name)
-        if known is None or known.value is None or known.value.until < until or (known.value.before or 0.0) < (before or 0.0):
+        if known is None or known.value is None or made.adds(known.value):
             await store.put(name, made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
 
     subscription = await bus.subscribe(subject, receive)
@@ -77,7 +84,7 @@ async def _follow(store: KeyValue[Revocation], apply: Apply) -> None:
         try:
             async for entry in store.watch():
                 if not entry.deleted and entry.value is not None:
-                    apply(entry.value.key, entry.value.until, entry.value.before)
+                    apply(entry.value.key, entry.value.until, entry.value.before, entry.value.since)
         except CliffracerError as error:
             logger.debug("earlier revocations cannot be read now: {}", error)
         await asyncio.sleep(_AGAIN)

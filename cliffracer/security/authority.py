@@ -94,7 +94,7 @@ class Authority:
             issuer.lost = self._known.clear
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
-        self.publish: Callable[[str, float, float | None], Awaitable[None]] | None = None
+        self.publish: Callable[[str, float, float | None, float | None], Awaitable[None]] | None = None
         """Tells every other process what is revoked; set while one runs."""
 
     def identity(self, token: str, *, stored: float | None = None) -> Identity:
@@ -174,11 +174,11 @@ class Authority:
         _, claims = unverified(token)  # which only chooses who verifies it
         return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
 
-    async def revoke(self, key: str, until: float, before: float | None = None) -> None:
-        """Refuse a token (``jti``) or session (``sid``) everywhere from now on, or with ``before`` all of a subject's issued earlier."""
-        self.revocations.apply(key, until, before)
+    async def revoke(self, key: str, until: float, before: float | None = None, *, since: float | None = None) -> None:
+        """Refuse a token (``jti``) or session (``sid``) everywhere from now or ``since`` on; ``before``: all of a subject's issued earlier."""
+        self.revocations.apply(key, until, before, since)
         if self.publish is not None:
-            await self.publish(key, until, before)
+            await self.publish(key, until, before, since)
 
     def good(self, identity: Identity) -> bool:
         """Say whether an identity that we gave out is good still."""

@@ -86,21 +86,21 @@ class Keyring:
         return msgspec.convert(rows, list[ApiKey])
 
     async def rotate(self, id: str, *, overlap: float = 0.0) -> str:
-        """Return a new secret of a key, shown once; the old one is good for ``overlap`` seconds more, or a minute longer.
+        """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` seconds later.
 
         `NotFound` if there is no such key, or it is revoked.
         """
         text, _, hashed = _new(id)
         old = await self._db.fetch_one(
             "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
-            "FROM cliffracer_api_keys o WHERE o.id = k.id AND k.id = %s AND k.revoked_at IS NULL RETURNING o.hash, o.previous",
+            "FROM cliffracer_api_keys o WHERE o.id = k.id AND k.id = %s AND k.revoked_at IS NULL "
+            "RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
             hashed, overlap, id,
         )  # fmt: skip
         if old is None:
             raise NotFound(f"there is no key {id}, or it is revoked")
-        self._known.pop(old["hash"], None)
-        for one in (old["previous"], *([] if overlap > 0 else [old["hash"]])):
-            await self._end(id, one)
+        await self._end(id, old["previous"])
+        await self._end(id, old["hash"], since=old["ends"] if overlap > 0 else None)
         return text
 
     async def revoke(self, id: str) -> None:
@@ -161,10 +161,10 @@ class Keyring:
         found = self._known[hashed] = (identity, min(now + FRESH, claims["exp"]))
         return found
 
-    async def _end(self, id: str, hashed: str | None) -> None:
+    async def _end(self, id: str, hashed: str | None, since: float | None = None) -> None:
         if hashed is not None:
             self._known.pop(hashed, None)
-            await self._authority.revoke(_session(id, hashed), time.time() + LIFE + 60)
+            await self._authority.revoke(_session(id, hashed), (since or time.time()) + LIFE + 60, since=since)
 
 
 def _make_room(known: dict[str, Any]) -> None:

@@ -6,25 +6,34 @@ from typing import Any
 
 
 class Revocations:
-    """Single tokens by ``jti``, sessions by ``sid``, and all of a subject that were issued before a moment.
+    """Single tokens by ``jti``, sessions by ``sid``, now or from a moment on, and all of a subject that were issued before one.
 
     Looked at on every call, so a dict each.
     """
 
     def __init__(self) -> None:
         self._tokens: dict[str, float] = {}
+        self._later: dict[str, tuple[float, float]] = {}
         self._subjects: dict[str, tuple[float, float]] = {}
 
-    def apply(self, key: str, until: float, before: float | None) -> None:
-        """Take in what was revoked, here or elsewhere: a token or session, or with ``before`` a subject."""
-        if before is None:
-            self.revoke(key, until)
-        else:
+    def apply(self, key: str, until: float, before: float | None, since: float | None = None) -> None:
+        """Take in what was revoked, here or elsewhere: a token or session, from ``since`` on, or with ``before`` a subject."""
+        if before is not None:
             self.revoke_subject(key, before, until)
+        elif since is not None:
+            self.revoke_later(key, since, until)
+        else:
+            self.revoke(key, until)
 
     def revoke(self, jti: str, until: float) -> None:
         """Refuse one token, or all of a session; after ``until``, its own end, nobody needs to remember it."""
         self._tokens[jti] = max(until, self._tokens.get(jti, 0.0))
+        self._forget()
+
+    def revoke_later(self, session: str, since: float, until: float) -> None:
+        """Refuse all of a session from a moment on, which may be to come."""
+        known = self._later.get(session, (since, until))
+        self._later[session] = (min(since, known[0]), max(until, known[1]))
         self._forget()
 
     def revoke_subject(self, subject: str, before: float, until: float) -> None:
@@ -37,15 +46,19 @@ class Revocations:
         """Say whether a verified token is revoked."""
         if claims.get("jti") in self._tokens or ("sid" in claims and claims["sid"] in self._tokens):
             return True
+        if self._later and claims.get("sid") in self._later and self._later[claims["sid"]][0] <= time.time():
+            return True
         found = self._subjects.get(claims["sub"])
         return found is not None and claims["iat"] < found[0]
 
     def __len__(self) -> int:
-        return len(self._tokens) + len(self._subjects)
+        return len(self._tokens) + len(self._later) + len(self._subjects)
 
     def _forget(self) -> None:
         now = time.time()
         if len(self._tokens) % 256 == 0:  # now and then, all at once
             self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
+        if len(self._later) % 256 == 0:
+            self._later = {session: found for session, found in self._later.items() if found[1] > now}
         if len(self._subjects) % 256 == 0:
             self._subjects = {subject: found for subject, found in self._subjects.items() if found[1] > now}

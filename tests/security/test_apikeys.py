@@ -14,7 +14,10 @@ from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import ApiKeys, App, Identity, Tickets, provided, public, requires
+from cliffracer.messaging.revocations import Revocation
 from cliffracer.security.keyring import Keyring, _new
+from cliffracer.security.revocations import Revocations
+from cliffracer.security.tokens import RefusedToken
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from tests.support.waiting import eventually
@@ -23,6 +26,17 @@ app = App("gate")
 app.use(ApiKeys())
 app.use(Tickets())
 inner = App("inner")
+
+
+def requiring() -> App:
+    """Return an app of another process: it has a rule, so that it hears of revocations."""
+    made = App("requiring")
+
+    @made.rpc
+    @requires
+    async def asked() -> None: ...
+
+    return made
 
 
 @inner.rpc
@@ -143,6 +157,46 @@ async def test_rotation() -> None:
         assert await good(third)
         await asyncio.sleep(0.4)
         assert [await good(key) for key in (third, fourth)] == [False, True]
+
+
+async def test_an_overlap_ends_everywhere_at_once() -> None:
+    """A replica that knows the old key, the token that was made of it, and its open socket: none outlives the overlap."""
+    async with running(app, inner) as t, running(App("late"), requiring(), settings=t.settings) as other:
+        key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
+        theirs = other.up.services[1].assembly.rules.authority
+        elsewhere = Keyring(ring_of(t)._db, theirs)
+        identity = await elsewhere.exchange(key)
+        token = elsewhere.onward(identity)
+        headers = {"X-API-Key": key}
+        async with websockets.connect(t.url.replace("http", "ws") + "/feed", additional_headers=headers) as socket:
+            await socket.recv()
+            await ring_of(t).rotate(made.id, overlap=1.5)
+            await eventually(lambda: len(theirs.revocations) == 1)
+            assert (await t.http.get("/orders", headers=headers)).status_code == 200
+            assert await elsewhere.exchange(key) is identity
+            async with asyncio.timeout(10):
+                with pytest.raises(ConnectionClosed):  # noqa: PT012 - some frames come first
+                    while True:
+                        await socket.recv()
+        assert (await t.http.get("/orders", headers=headers)).status_code == 401
+        assert (await t.http.get("/orders", headers={"Authorization": f"Bearer {token}"})).status_code == 401
+        with pytest.raises(RefusedToken):
+            await elsewhere.exchange(key)
+        with pytest.raises(RefusedToken):
+            theirs.identity(token)
+
+
+def test_what_is_revoked_at_once_is_not_put_off() -> None:
+    """A revocation now overrules one for later, the sooner of two counts, and it is known for good which of them says more."""
+    known = Revocations()
+    claims = {"sub": "ada", "iat": 0, "sid": "s"}
+    known.apply("s", 4e9, None, 3e9)
+    assert not known.holds(claims)
+    known.apply("s", 4e9, None, 1.0)
+    known.apply("s", 4e9, None, 3e9)
+    assert known.holds(claims)
+    now, later, last = Revocation("s", 4e9), Revocation("s", 4e9, None, 2e9), Revocation("s", 4e9, None, 3e9)
+    assert (now.adds(later), later.adds(last), last.adds(later), later.adds(now)) == (True, True, False, False)
 
 
 async def test_revocation_is_everywhere() -> None:
