@@ -24,7 +24,7 @@ def kubernetes(plan: Plan) -> str:
 def documents(plan: Plan) -> list[Document]:
     """Return the manifests as values."""
     found = [_config(plan)] if plan.config else []
-    found += [_deployment(plan), _disruption(plan), _network(plan)]
+    found += [_deployment(plan), _disruption(plan), *plan.policies]
     if plan.http:
         ports = [{"name": "http", "port": 80, "targetPort": "http"}]
         found.append(_document(plan, "v1", "Service", {"selector": {"app": plan.name}, "ports": ports}))
@@ -88,17 +88,6 @@ def _probe(path: str) -> Document:
 
 def _disruption(plan: Plan) -> Document:
     return _document(plan, "policy/v1", "PodDisruptionBudget", {"minAvailable": 1, "selector": _selector(plan)})
-
-
-def _network(plan: Plan) -> Document:
-    """Let in whoever asks over HTTP, and out to names, NATS and PostgreSQL: what it calls, it calls through NATS.
-
-    What that is stands in an annotation; NATS is told by `cliffracer permissions`.
-    """
-    found = _document(plan, "networking.k8s.io/v1", "NetworkPolicy", {**plan.policy, "podSelector": _selector(plan)})
-    if plan.calls:
-        found["metadata"]["annotations"] = {"cliffracer/calls": ", ".join(plan.calls)}
-    return found
 
 
 def _autoscaler(plan: Plan) -> Document:

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cliffracer import runtime
 from cliffracer.declarations import Subscription
@@ -27,7 +26,8 @@ class Plan:
     """The one process that runs these apps, and its replicas."""
 
     def __init__(self, frozen: Sequence[Frozen], targets: tuple[str, ...], image: str, settings: Settings, *, keda: bool = False) -> None:
-        self.name = network.label(frozen[0].name)
+        (process,) = processes(frozen, settings, together=True)
+        self.name = network.pods_of(process)
         self.image = image or f"{self.name}:{frozen[0].version}"
         self.database = any(runtime.needs_database(f) for f in frozen)
         self.http = any(runtime.needs_http(f) for f in frozen)
@@ -38,11 +38,8 @@ class Plan:
         self.stream = subjects.stream
         durable = [(f.name, record) for f in frozen for record, _ in f.of(Subscription) if record.durable]
         self.consumers = sorted({durable_name(subjects, name, record.function.__name__, record.group) for name, record in durable})
-        (process,) = processes(frozen, settings, together=True)
-        self.calls = sorted({call for app in process.apps for call in app.calls})
-        """What it declares to call, as ``service.method`` or ``service.*``."""
-        self.policy: dict[str, Any] = network.policies([process], settings)[0]["spec"]
-        """Whom it may reach on the network, and who may reach it."""
+        self.policies = network.of_process(process, settings)
+        """Whom it may reach on the network, and who may reach it: the same that `cliffracer permissions` writes."""
         self.config = dict(_config(settings))
         """Settings that were given and are no secret, as environment variables."""
         signs = any(app.ruled for app in process.apps) and settings.oidc_issuer is None and settings.auth_keys is None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from cliffracer.permissions.needs import Process
+from cliffracer.permissions.needs import Needs, Process
 from cliffracer.settings import Settings
 
 HTTP = 8000
@@ -16,11 +16,28 @@ _SAFE = re.compile(r"[^a-z0-9-]+")
 
 
 def policies(found: Sequence[Process], settings: Settings) -> list[Policy]:
-    """Return one policy for each process, and those of NATS and PostgreSQL, whose pods are expected to have the label ``app``."""
-    made = [_service(process, settings) for process in found]
-    made.append(_server("nats", found, NATS))
-    stored = [process for process in found if _database(process)]
-    return [*made, _server("postgres", stored, POSTGRES)] if stored else made
+    """Return the policies of all processes, and for each one that of NATS and of PostgreSQL, whose pods are those labelled ``app``.
+
+    Policies add up, so each app has its own, the same wherever it runs: whatever is applied, once or again, together or one by
+    one, `cliffracer permissions` and `cliffracer deploy` say the same under the same name.
+    """
+    made = [policy for process in found for policy in of_process(process, settings)]
+    for process in found:
+        made.append(_server("nats", process, NATS))
+        if any(app.database for app in process.apps):
+            made.append(_server("postgres", process, POSTGRES))
+    return made
+
+
+def of_process(process: Process, settings: Settings) -> list[Policy]:
+    """Return what a process may reach and who may reach it, app by app; its pods are labelled with the name of the first."""
+    pods = pods_of(process)
+    return [_app(app, pods if app is process.apps[0] else f"{pods}.{label(app.name)}", pods, settings) for app in process.apps]
+
+
+def pods_of(process: Process) -> str:
+    """Return what the pods of a process are labelled with as ``app``."""
+    return label(process.apps[0].name)
 
 
 def label(name: str) -> str:
@@ -28,37 +45,43 @@ def label(name: str) -> str:
     return _SAFE.sub("-", name.lower()).strip("-")[:63].rstrip("-")
 
 
-def _service(process: Process, settings: Settings) -> Policy:
-    http = any(app.http for app in process.apps)
+def _app(app: Needs, name: str, pods: str, settings: Settings) -> Policy:
+    """Let in whoever asks over HTTP, and out to names, NATS and PostgreSQL: what it calls, it calls through NATS.
+
+    What that is stands in an annotation; NATS is told by the other formats of `cliffracer permissions`.
+    """
     egress = [_ports((53, "UDP"), (53, "TCP")), _ports(*((port, "TCP") for port in _nats_ports(settings)))]
-    if _database(process):
+    if app.database:
         egress.append(_ports((_port(settings.database_url, POSTGRES), "TCP")))
-    if settings.oidc_issuer is not None and any(app.ruled for app in process.apps):
+    if settings.oidc_issuer is not None and app.ruled:
         egress.append(_ports((_port(settings.oidc_issuer, 443), "TCP")))
-    name = label(process.name)
     spec = {
-        "podSelector": {"matchLabels": {"app": name}},
+        "podSelector": {"matchLabels": {"app": pods}},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [_ports((HTTP, "TCP"))] if http else [],
+        "ingress": [_ports((HTTP, "TCP"))] if app.http else [],
         "egress": egress,
     }
-    return _policy(name, spec)
+    made = _policy(name, pods, spec)
+    if app.calls:
+        made["metadata"]["annotations"] = {"cliffracer/calls": ", ".join(app.calls)}
+    return made
 
 
-def _server(name: str, clients: Sequence[Process], port: int) -> Policy:
-    """Let nobody but these processes into a server."""
-    names = [label(process.name) for process in clients]
-    allowed = {"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": names}]}}
+def _server(name: str, client: Process, port: int) -> Policy:
+    """Let a process into a server, and nobody who has no such policy; the servers of a cluster reach each other."""
+    pods = pods_of(client)
+    callers = [{"podSelector": {"matchLabels": {"app": one}}} for one in (pods, name)]
     spec = {
         "podSelector": {"matchLabels": {"app": name}},
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": [allowed, {"podSelector": {"matchLabels": {"app": name}}}], **_ports((port, "TCP"))}],
+        "ingress": [{"from": callers, **_ports((port, "TCP"))}],
     }
-    return _policy(f"{name}-clients", spec)
+    return _policy(f"{name}-from-{pods}", name, spec)
 
 
-def _policy(name: str, spec: Policy) -> Policy:
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name}, "spec": spec}
+def _policy(name: str, app: str, spec: Policy) -> Policy:
+    metadata: Policy = {"name": name, "labels": {"app": app}}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def _ports(*pairs: tuple[int, str]) -> Policy:
@@ -73,7 +96,3 @@ def _nats_ports(settings: Settings) -> Iterable[int]:
 
 def _port(url: str | None, default: int) -> int:
     return (urlsplit(url).port if url else None) or default
-
-
-def _database(process: Process) -> bool:
-    return any(app.database for app in process.apps)

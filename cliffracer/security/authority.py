@@ -175,7 +175,10 @@ class Authority:
         return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
 
     async def revoke(self, key: str, until: float, before: float | None = None, *, since: float | None = None) -> None:
-        """Refuse a token (``jti``) or session (``sid``) everywhere from now or ``since`` on; ``before``: all of a subject's issued earlier."""
+        """Refuse a token (``jti``) or session (``sid``) everywhere, from ``since`` on if that is given.
+
+        With ``before`` it is a subject, and all of its tokens that were issued earlier.
+        """
         self.revocations.apply(key, until, before, since)
         if self.publish is not None:
             await self.publish(key, until, before, since)

@@ -144,8 +144,34 @@ def test_network_policies() -> None:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     assert found["payments"]["spec"]["ingress"] == []
     assert found["orders"]["spec"]["ingress"][0]["ports"][0]["port"] == 8000
-    clients = found["postgres-clients"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"]
-    assert sorted(clients) == ["inventory", "notifications", "orders", "payments"]
+    for server, others in (("nats", ["crowd"]), ("postgres", [])):
+        policies = [found[name]["spec"] for name in found if name.startswith(f"{server}-from-")]
+        clients = [one["ingress"][0]["from"][0]["podSelector"]["matchLabels"]["app"] for one in policies]
+        assert sorted(clients) == sorted(["inventory", "notifications", "orders", "payments", *others])
+        assert {one["podSelector"]["matchLabels"]["app"] for one in policies} == {server}
+
+
+def _policies(*words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(cli, list(words))
+    assert done.exit_code == 0, done.output
+    return {one["metadata"]["name"]: one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "NetworkPolicy"}
+
+
+def test_one_name_says_one_thing() -> None:
+    """What `permissions` and `deploy` write can be applied in any order, together or one by one: no name stands for two policies."""
+    apps = [f"examples.shop.{name}:app" for name in ("orders", "payments")]
+    apart = _policies("permissions", *apps, "--format", "k8s")
+    together = _policies("permissions", *apps, "--format", "k8s", "--together")
+    deployed = [_policies("deploy", "k8s", app) for app in apps]
+    both = _policies("deploy", "k8s", *apps)
+    seen: dict[str, Any] = {}
+    for found in (apart, together, *deployed, both):
+        for name, policy in found.items():
+            assert seen.setdefault(name, policy) == policy
+            kubernetes_validate.validate(policy, kubernetes_validate.latest_version(), strict=True)
+    assert set(deployed[0] | deployed[1]) == {"orders", "payments"} <= set(apart)
+    assert set(both) == {"orders", "orders.payments"} <= set(together)
+    assert both["orders.payments"]["spec"] == {**apart["payments"]["spec"], "podSelector": both["orders"]["spec"]["podSelector"]}
 
 
 def test_as_json_and_into_a_file(tmp_path: Any) -> None:
