@@ -47,7 +47,7 @@ def _get(port, path):
         return json.loads(answer.read())
 
 
-def _until(port, path, wanted, within=20.0):
+def _until(port, path, wanted, within=60.0):
     until = time.monotonic() + within
     while (found := _get(port, path)) != wanted:
         assert time.monotonic() < until, f"{path} still answers {found!r}"

@@ -11,7 +11,7 @@ import psycopg
 from cliffracer.context import Context, current
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], within: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any | Awaitable[Any]], within: float = 30.0) -> Any:
     """Return the first true answer of a condition, asked again and again; fail when there is none in time."""
     end = time.monotonic() + within
     while True:

@@ -23,7 +23,7 @@ ROOT = USER.parents[2]
 SITE = sysconfig.get_path("purelib")
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> object:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> object:
     """Return the condition's first true value; fail when it has none in time."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -191,7 +191,7 @@ async def test_a_batch_handler_gets_lists_and_may_reject_some():
     """The rejected ones are tried again, the others are done."""
     app, got = App("s"), []
 
-    @app.on("n", batch=10, within=0.05, retry=[0])
+    @app.on("n", batch=10, within=1.0, retry=[0])
     async def handle(numbers: list[int]) -> None:
         got.append(numbers)
         odd = {index: "odd" for index, number in enumerate(numbers) if number % 2}

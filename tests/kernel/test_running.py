@@ -25,13 +25,19 @@ SERVICE = """
 
     app = App("slow", version="2.0.0")
 
+    def begun() -> None:
+        with open(os.environ["WORK"] + ".begun", "a") as file:
+            file.write("x")
+
     @app.rpc
     async def wait(seconds: float) -> str:
+        begun()
         await asyncio.sleep(seconds)
         return "done"
 
     @app.rpc
     async def chain(seconds: float) -> str:
+        begun()
         await asyncio.sleep(seconds)
         await app.emit("chained", seconds)
         return await app.call(wait, seconds=0)
@@ -43,6 +49,7 @@ SERVICE = """
 
     @app.get("/wait")
     async def wait_over_http(seconds: float) -> str:
+        begun()
         await asyncio.sleep(seconds)
         return "done"
 
@@ -74,14 +81,14 @@ class Process:
         return self.out.read_text()
 
     def ready(self) -> "Process":
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while "ready: " not in self.text:
             assert self.process.poll() is None, self.text
             assert time.monotonic() < until, self.text
             time.sleep(0.02)
         return self
 
-    def end(self, number: int = signal.SIGTERM, within: float = 20) -> int:
+    def end(self, number: int = signal.SIGTERM, within: float = 60) -> int:
         self.process.send_signal(number)
         return self.process.wait(within)
 
@@ -134,13 +141,13 @@ def test_accepted_work_finishes_before_it_stops(folder, env, nats, number):
                     asyncio.create_task(client.slow.chain(seconds=0.5)),
                     asyncio.create_task(http.get(f"http://127.0.0.1:{run.port}/wait?seconds=0.7")),
                 ]
-                await asyncio.sleep(0.25)
+                await asyncio.to_thread(wait_for, lambda: begun(folder) == 3)
                 run.process.send_signal(number)
                 return await asyncio.gather(*calls)
 
         one, two, three = asyncio.run(work())
         assert (one, two, three.json()) == ("done", "done", "done")
-        assert run.process.wait(10) == 0
+        assert run.process.wait(60) == 0
 
 
 def test_a_call_that_outlasts_the_drain_is_answered_unavailable(folder, env, nats):
@@ -148,10 +155,10 @@ def test_a_call_that_outlasts_the_drain_is_answered_unavailable(folder, env, nat
     with Process(folder, CLIFFRACER_DRAIN="0.3", **env) as run:
         run.ready()
         with connect(nats.url) as client:
-            threading.Timer(0.3, lambda: run.process.send_signal(signal.SIGTERM)).start()
+            threading.Thread(target=lambda: (wait_for(lambda: begun(folder)), run.process.send_signal(signal.SIGTERM))).start()
             with pytest.raises(Unavailable, match="the service is stopping"):
                 client.slow.wait(seconds=8)
-        assert run.process.wait(5) == 0
+        assert run.process.wait(60) == 0
 
 
 def test_a_second_signal_ends_it_at_once(folder, env, nats):
@@ -163,7 +170,7 @@ def test_a_second_signal_ends_it_at_once(folder, env, nats):
         run.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         run.process.send_signal(signal.SIGTERM)
-        assert run.process.wait(5) in {0, 130}
+        assert run.process.wait(30) in {0, 130}
 
 
 def test_rolling_restarts_lose_no_call_and_no_event(folder, env, nats):
@@ -209,13 +216,19 @@ def test_rolling_restarts_lose_no_call_and_no_event(folder, env, nats):
         try:
             assert failures == []
             assert calls > 50
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while len(handled(folder)) < sent and time.monotonic() < until:
                 time.sleep(0.05)
             assert handled(folder) == set(range(sent))
         finally:
             for run in runs:
                 run.__exit__()
+
+
+def begun(folder):
+    """Return how many calls that wait have begun."""
+    file = folder / "work.txt.begun"
+    return len(file.read_text()) if file.exists() else 0
 
 
 def handled(folder):
@@ -228,7 +241,7 @@ def test_without_nats_it_waits_and_then_says_where_it_looked(folder):
     """NATS absent at start: a line, `wait` seconds of trying, one clear error, exit code 1."""
     port = free_port()
     with Process(folder, NATS_URL=f"nats://127.0.0.1:{port}", CLIFFRACER_WAIT="0.5", WORK="x") as run:
-        assert run.process.wait(15) == 1
+        assert run.process.wait(60) == 1
         assert f"Cannot reach NATS at nats://127.0.0.1:{port}" in run.text
         assert "Traceback" not in run.text
 
@@ -260,7 +273,7 @@ def test_a_lost_nats_makes_it_unready_and_everything_resumes(folder, env, nats):
         assert run.end() == 0
 
 
-def wait_for(condition, within=20.0):
+def wait_for(condition, within=60.0):
     """Wait for something that comes soon, without saying when."""
     until = time.monotonic() + within
     while not condition():
@@ -289,7 +302,7 @@ def run_cli(folder, *arguments, env=None):
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
 
@@ -330,12 +343,13 @@ def test_services_of_one_process_reach_each_other_until_the_last_call_is_done(tm
     """A call that runs at SIGTERM in one app may still call another app of the process."""
     (tmp_path / "service.py").write_text(
         textwrap.dedent("""
-        import asyncio
+        import asyncio, pathlib
         from cliffracer import App
         front, back = App("front"), App("back")
 
         @front.rpc
         async def ask() -> str:
+            pathlib.Path("work.txt.begun").write_text("x")
             await asyncio.sleep(0.6)
             return await front.call(answer)
 
@@ -350,9 +364,9 @@ def test_services_of_one_process_reach_each_other_until_the_last_call_is_done(tm
         async def work():
             async with connect_async(nats.url) as client:
                 call = asyncio.create_task(client.front.ask())
-                await asyncio.sleep(0.2)
+                await asyncio.to_thread(wait_for, lambda: begun(tmp_path))
                 run.process.send_signal(signal.SIGTERM)
                 return await call
 
         assert asyncio.run(work()) == "still here"
-        assert run.process.wait(10) == 0
+        assert run.process.wait(60) == 0

@@ -165,10 +165,11 @@ async def test_a_busy_database_is_no_reason_to_be_sent_no_work():
     app = make()
     async with running(app, database_pool_max=2) as t:
         (database,) = app.databases
-        free = asyncio.Event()
+        free, holding = asyncio.Event(), []
 
         async def hold() -> None:
-            async with database.transaction():
+            async with database.transaction() as transaction:
+                holding.append(transaction)
                 await free.wait()
 
         async def reasons() -> list[str]:
@@ -176,10 +177,10 @@ async def test_a_busy_database_is_no_reason_to_be_sent_no_work():
 
         t.up.health.within = 0.2
         holders = [asyncio.create_task(hold()) for _ in range(2)]
-        await until(lambda: database.statistics()["used"] == 2)
-        database.pool._answered = asyncio.get_running_loop().time()
+        await until(lambda: len(holding) == 2)
+        database.pool._answered = asyncio.get_running_loop().time() + 60
         assert await reasons() == []
-        database.pool._answered -= 10
+        database.pool._answered -= 600
         assert await reasons() == ["database: no answer within 0.2 s"]
         free.set()
         await asyncio.gather(*holders)

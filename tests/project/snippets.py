@@ -29,13 +29,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket
 from types import TracebackType
 from typing import Self
 
 from markdown_it import MarkdownIt
 
 from tests.project.places import BIN
+from tests.support.nats import free_port
 
 READY = re.compile(r"\bready\b", re.IGNORECASE)
 PATIENCE = 30.0
@@ -95,7 +95,7 @@ class Session:
 
     def __init__(self, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
         self.folder = folder
-        self.ports = {"8000": str(_free_port()), "8001": str(_free_port())}
+        self.ports = {"8000": str(free_port()), "8001": str(free_port())}
         self.python = programs / "python"
         found = os.pathsep.join([str(programs), os.environ["PATH"], str(_stand_ins(folder))])
         self.environment = {
@@ -245,10 +245,3 @@ def fits(expected: str, printed: str) -> bool:
     """Say whether a text is what a document shows; `...` stands for anything, indentation and line ends do not count."""
     parts = [re.escape(" ".join(part.split())) for part in expected.split("...")]
     return re.fullmatch(" *.*? *".join(parts), " ".join(printed.split())) is not None
-
-
-def _free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

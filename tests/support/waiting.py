@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
     """Return as soon as the condition holds; AssertionError when it does not in time."""
     until = time.monotonic() + within
     while not condition():

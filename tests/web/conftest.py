@@ -1,7 +1,6 @@
 """A real server on a real socket for each test: the app's assembly behind uvicorn, without NATS."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -35,7 +34,7 @@ class Served:
     health: Health
     assemblies: list[Assembly]
 
-    async def raw(self, data: bytes, *, within: float = 5.0, half_close: bool = False) -> bytes:
+    async def raw(self, data: bytes, *, within: float = 20.0, half_close: bool = False) -> bytes:
         """Send bytes as they are; return all that comes back until the server closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -48,7 +47,7 @@ class Served:
         finally:
             writer.close()
 
-    async def one(self, data: bytes, *, within: float = 5.0) -> bytes:
+    async def one(self, data: bytes, *, within: float = 20.0) -> bytes:
         """Send bytes as they are; return the first answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -123,14 +122,6 @@ def logged() -> Any:
     number = logger.add(lines.append, level="DEBUG", diagnose=False)
     yield lines
     logger.remove(number)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

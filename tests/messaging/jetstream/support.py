@@ -14,7 +14,7 @@ from cliffracer.messaging.streams import events_stream
 from cliffracer.wire.subjects import Subjects
 
 
-async def until(condition: Callable[[], Any], *, within: float = 15.0) -> None:
+async def until(condition: Callable[[], Any], *, within: float = 30.0) -> None:
     """Return once the condition holds; fail after some seconds."""
     for _ in range(int(within / 0.02)):
         if condition():

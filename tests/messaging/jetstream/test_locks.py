@@ -55,9 +55,9 @@ async def test_a_lock_of_a_dead_holder_is_taken_over(join: Join, subjects: Subje
 
 async def test_a_living_holder_keeps_its_lock(join: Join, subjects: Subjects):
     """However long it works."""
-    async with Lock(JetStream(await join()), subjects, "job", ttl=0.3):
+    async with Lock(JetStream(await join()), subjects, "job", ttl=1.0):
         with pytest.raises(Unavailable, match="lock job is held by somebody else"):
-            await Lock(JetStream(await join()), subjects, "job", ttl=0.3, wait=1.2).acquire()
+            await Lock(JetStream(await join()), subjects, "job", ttl=1.0, wait=2.5).acquire()
 
 
 async def test_a_released_lock_is_had_at_once(join: Join, subjects: Subjects):
@@ -66,7 +66,7 @@ async def test_a_released_lock_is_had_at_once(join: Join, subjects: Subjects):
     async with first:
         waiting = asyncio.create_task(second.acquire())
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await waiting
 
 
@@ -114,7 +114,7 @@ async def test_an_error_in_the_block_releases_the_lock(jetstream: JetStream, sub
     with pytest.raises(ValueError, match="mine"):
         async with Lock(jetstream, subjects, "job", ttl=60):
             raise ValueError("mine")
-    async with asyncio.timeout(5), Lock(jetstream, subjects, "job", ttl=60):
+    async with asyncio.timeout(30), Lock(jetstream, subjects, "job", ttl=60):
         pass
 
 

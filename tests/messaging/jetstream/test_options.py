@@ -58,7 +58,7 @@ async def test_ordered_events_keep_their_order_through_failures_and_replicas(joi
 async def test_without_order_a_failed_event_does_not_hold_up_the_others(jetstream: JetStream, subjects: Subjects):
     """It comes after those behind it."""
     handler = Recorder(lambda delivery: ValueError("once") if delivery.payload == b"0" and delivery.attempt == 1 else None)
-    async with consuming(jetstream, subjects, handler, retry=(0.3,)) as consumption:
+    async with consuming(jetstream, subjects, handler, retry=(1.5,)) as consumption:
         await emit(jetstream, subjects, 5)
         await until(lambda: consumption.counts.handled == 5)
     assert (handler.payloads[0], handler.payloads[-1]) == (b"0", b"0")
@@ -71,10 +71,10 @@ async def test_a_batch_is_handled_as_a_list(jetstream: JetStream, subjects: Subj
     async def handle(deliveries: list[Delivery]) -> None:
         batches.append([delivery.payload for delivery in deliveries])
 
-    async with consuming(jetstream, subjects, handle, start="all", batch=10, within=0.1) as consumption:
+    async with consuming(jetstream, subjects, handle, start="all", batch=10, within=1.0) as consumption:
         pass
     await emit(jetstream, subjects, 25)
-    async with consuming(jetstream, subjects, handle, batch=10, within=0.1) as consumption:
+    async with consuming(jetstream, subjects, handle, batch=10, within=1.0) as consumption:
         await until(lambda: consumption.counts.handled == 25)
     assert [len(batch) for batch in batches] == [10, 10, 5]
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
@@ -112,8 +112,8 @@ async def test_a_batch_that_raises_fails_whole(jetstream: JetStream, subjects: S
         if calls == 1:
             raise ValueError("no")
 
-    async with consuming(jetstream, subjects, handle, batch=5, retry=(0.1,)) as consumption:
-        await emit(jetstream, subjects, 5)
+    await emit(jetstream, subjects, 5)
+    async with consuming(jetstream, subjects, handle, start="all", batch=5, within=1.0, retry=(0.1,)) as consumption:
         await until(lambda: consumption.counts.handled == 5)
     assert (consumption.counts.failed, calls) == (5, 2)
 
@@ -206,8 +206,8 @@ async def test_an_overloaded_batch_comes_again_and_the_rest_of_it_is_done(jetstr
         if len(seen) < 8:
             raise Overloaded("busy", retry_after=0.01)
 
-    async with consuming(jetstream, subjects, handle, retry=(), batch=5, within=0.5) as consumption:
-        await emit(jetstream, subjects, 5)
+    await emit(jetstream, subjects, 5)
+    async with consuming(jetstream, subjects, handle, start="all", retry=(), batch=5, within=1.0) as consumption:
         await until(lambda: consumption.counts.handled == 5)
     assert seen == [[b"0", b"1", b"2", b"3", b"4"], *[[b"0", b"1"]] * 7]
     assert await parked(jetstream, subjects) == []
@@ -223,7 +223,7 @@ async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join:
     await until(lambda: stuck.seen)
     await stopping.drain(0.1)
     async with consuming(second, subjects, handler):
-        await until(lambda: handler.payloads == [b"0"], within=5)
+        await until(lambda: handler.payloads == [b"0"], within=20)
 
 
 @pytest.mark.parametrize(("patterns", "options"), [(["user.*", "*.created"], {}), (["user.created"], {"ordered": True, "batch": 10})])

@@ -88,7 +88,7 @@ async def test_a_hung_server_does_not_outlive_the_deadline(jetstream: JetStream,
     stat = Path(f"/proc/{server.process.pid}/stat")
     await until(lambda: stat.read_text().split()[2] == "T")
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with pytest.raises(DeadlineExceeded, match="no stream confirmed it"):
                 await publish("events.a", b"2", timeout=0.5)
     finally:
@@ -148,7 +148,7 @@ async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjec
 
     emitter = Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handle):
-        due = time.time() + 0.7
+        due = time.time() + 1.5
         await emitter.store_later("events.user.created", b"later", event_headers("e1", "user.created", "test"), at=due, event_id="e1")
         await emitter.store("events.user.created", b"now", event_headers("e2", "user.created", "test"))
         await until(lambda: len(came) == 2)
@@ -170,10 +170,10 @@ async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects:
     """Cancelled by its id, whatever is in that; a second time there is nothing to cancel."""
     handler, emitter = Recorder(), Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
-        await emit_later(emitter, "order 7.*", 0.5, b"cancelled")
+        await emit_later(emitter, "order 7.*", 1.5, b"cancelled")
         assert await emitter.cancel("order 7.*") is True
         assert await emitter.cancel("order 7.*") is False
-        await emit_later(emitter, "e2", 0.6, b"kept")
+        await emit_later(emitter, "e2", 1.6, b"kept")
         await until(lambda: handler.seen)
     assert handler.payloads == [b"kept"]
 
@@ -182,9 +182,9 @@ async def test_one_id_is_delayed_once(jetstream: JetStream, subjects: Subjects):
     """Emitting a pending id again replaces the event."""
     handler, emitter = Recorder(), Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
-        await emit_later(emitter, "e1", 0.3, b"first")
-        await emit_later(emitter, "e1", 0.5, b"second")
-        await emit_later(emitter, "e2", 0.7, b"third")
+        await emit_later(emitter, "e1", 1.2, b"first")
+        await emit_later(emitter, "e1", 1.4, b"second")
+        await emit_later(emitter, "e2", 1.6, b"third")
         await until(lambda: len(handler.seen) == 2)
     assert handler.payloads == [b"second", b"third"]
 

@@ -103,7 +103,7 @@ async def test_a_drain_gives_back_what_it_could_not_finish(join: Join, subjects:
     await started.wait()
     await stopping.drain(0.1)
     async with consuming(second, subjects, handler):
-        await until(lambda: handler.seen, within=5)
+        await until(lambda: handler.seen, within=20)
     assert handler.seen == [("events.user.created", b"1", 2)]
 
 

@@ -36,13 +36,17 @@ class Runs:
 
 async def test_a_timer_runs_once_per_cluster(join: Join, subjects: Subjects):
     """Three replicas, one run for each time that is due."""
-    runs, plan = Runs(), Every(0.4)
-    timers = [Timer(JetStream(await join()), subjects, "reports", "purge", plan, runs) for _ in range(3)]
+    runs, plan = Runs(), Every(3600.0)
+    clocks = [MovableClock() for _ in range(3)]
+    timers = [Timer(JetStream(await join()), subjects, "reports", "purge", plan, runs, clock=clock) for clock in clocks]
     await asyncio.gather(*(timer.start() for timer in timers))
-    await until(lambda: len(runs.times) >= 5)
+    for hour in range(5):
+        for clock in clocks:
+            clock.advance(3600.0)
+        await until(lambda hour=hour: len(runs.times) > hour)
+    await until(lambda: not any(timer.publishing for timer in timers))
     await asyncio.gather(*(timer.drain(2) for timer in timers))
-    grid = [round(moment // 0.4) for moment in runs.times]
-    assert len(set(grid)) == len(grid)
+    assert len(runs.times) == 5
 
 
 async def test_a_timer_does_not_overlap_with_itself(join: Join, subjects: Subjects):
@@ -91,17 +95,18 @@ async def test_tidying_up_behind_the_first_tick_keeps_it(jetstream: JetStream, s
 
 async def test_what_was_missed_may_be_left_out(jetstream: JetStream, subjects: Subjects):
     """With ``skip``, a timer waits for its next time."""
-    now, runs = 1_700_000_000.0, Runs()
-    plan = At(Cron("0 12 * * *"))
-    first = Timer(jetstream, subjects, "reports", "purge", plan, runs, missed="skip", clock=_from(plan.until(now) - 0.2))
-    await first.start()
-    await until(lambda: len(runs.times) == 1)
-    await first.drain(1)
-    later = Timer(jetstream, subjects, "reports", "purge", plan, runs, missed="skip", clock=_from(plan.until(now) + 86_400 - 0.5))
-    await later.start()
-    await until(lambda: len(runs.times) == 2)
-    await later.drain(1)
-    assert runs.times[1] - runs.times[0] > 0.4
+    runs, plan = Runs(), At(Cron("0 12 * * *"))
+    noon = plan.until(1_700_000_000.0)
+    for due, before in ((noon, 0), (noon + 2 * 86_400, 1)):
+        clock = _from(due - 3600)
+        timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, missed="skip", clock=clock)
+        await timer.start()
+        for _ in range(5):
+            await jetstream.bus.flush()
+        assert len(runs.times) == before  # yesterday's, which was missed, is left out
+        clock.advance(3600)
+        await until(lambda before=before: len(runs.times) == before + 1)
+        await timer.drain(1)
 
 
 async def test_a_timer_goes_on_after_the_server_was_killed(jetstream: JetStream, subjects: Subjects, server: NatsServer):

@@ -80,9 +80,9 @@ async def test_many_restarts_under_load(connected: Any, server: NatsServer) -> N
         server.start()
     await eventually(lambda: bus.connected)
     stop = True
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         await asyncio.gather(*callers)
-    assert (await bus.request(b"echo", b"x", timeout=2)).payload == b"x"
+    assert (await bus.request(b"echo", b"x", timeout=20)).payload == b"x"
 
 
 async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: NatsServer) -> None:
@@ -92,7 +92,7 @@ async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: 
     await bus.flush()
     server.pause()
     cancelled = asyncio.create_task(bus.request(b"a", b"", timeout=60))
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         with pytest.raises(DeadlineExceeded):
             await bus.request(b"a", b"", timeout=0.1)
         with pytest.raises(Unavailable):
@@ -114,7 +114,7 @@ async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsS
     bus = await connected(server.url)
     server.pause()
     await fill(bus)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await bus.close()
 
 
@@ -274,7 +274,7 @@ async def test_no_task_or_socket_is_left(connected: Any, server: NatsServer) -> 
 async def fill(bus: Bus) -> None:
     """Publish until nothing more is taken by the socket, and stays so: the kernel makes more room for a while."""
     full = 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while full < 20:
             while bus.open:
                 full = 0
