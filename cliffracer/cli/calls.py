@@ -9,7 +9,7 @@ import msgspec
 
 from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, unfitted
 from cliffracer.cli.login import token_of
-from cliffracer.cli.output import good, print_json, print_line, say, soft
+from cliffracer.cli.output import good, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.traces import print_trace
 from cliffracer.client import AsyncClient
@@ -105,7 +105,8 @@ def emit(
     if as_json:
         print_json({"emitted": subject, "id": made, "durable": not core})
     else:
-        say(f"{good('emitted')} {subject} {soft('to whoever listens now' if core else 'and stored')}")
+        late = f"and due in {delay}; to take it back: cliffracer cancel {printable(made)}"
+        say(f"{good('emitted')} {subject} {soft(late if delay else 'to whoever listens now' if core else 'and stored')}")
 
 
 def checked_target(target: str) -> None:

@@ -24,6 +24,7 @@ SECTIONS = {
     "Talk to services": {
         "call": ("talking", "Call a method of a running service."),
         "emit": ("talking", "Emit an event."),
+        "cancel": ("talking", "Take back an event that is not due yet."),
         "tail": ("talking", "Print events as they happen."),
         "bench": ("talking", "Measure how fast a method answers."),
     },
@@ -40,6 +41,7 @@ SECTIONS = {
         "token": ("identity", "Issue and inspect tokens."),
         "users": ("identity", "Look after the accounts of an app that has them."),
         "keys": ("identity", "Issue and revoke API keys of an app that takes them."),
+        "delayed": ("talking", "List the events that are not due yet."),
         "dead": ("keeping", "Show, replay or discard events that could not be handled."),
         "db": ("keeping", "Plan and apply database migrations."),
         "replay": ("keeping", "Give stored events to a function again."),

@@ -74,6 +74,17 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the payload went there only when it was parked, and goes away with the letter."""
 
 
+class Delayed(msgspec.Struct, frozen=True, kw_only=True):
+    """One event that is not due yet."""
+
+    id: str
+    """Takes it back."""
+    subject: str
+    due: datetime
+    size: int
+    """Bytes of its payload."""
+
+
 class PartlyFailedError(Exception):
     """Raised for a batch of which some failed, by index; an `InvalidInput` among them is parked at once, others are tried again."""
 
@@ -138,6 +149,9 @@ class Backend(Protocol):
 
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False when there is none of that id."""
+
+    def delayed(self) -> AsyncIterator[Delayed]:
+        """Yield what is not due yet, in the order in which it was emitted."""
 
     def consume(
         self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any

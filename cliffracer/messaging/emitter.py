@@ -2,19 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import NotFound, SetupError, Unavailable
 from cliffracer.messaging.claims import CLAIM, Claims
+from cliffracer.messaging.contract import Delayed
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
+from cliffracer.wire.cloudevents import ID
 from cliffracer.wire.headers import MESSAGE_ID, Headers
 from cliffracer.wire.subjects import Subjects, as_token
 
+_SCHEDULE, _TARGET = "Nats-Schedule", "Nats-Schedule-Target"
 SCHEDULES = (2, 12)  # the version of nats-server from which it keeps schedules
 
 
@@ -83,7 +87,7 @@ class Emitter:
         if self._claims.too_large(payload):
             headers, payload = {**headers, CLAIM: await self._claims.stash(payload)}, b""
         due = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
-        schedule = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": due_subject(self._subjects, subject)}
+        schedule = {_SCHEDULE: f"@at {due}", _TARGET: due_subject(self._subjects, subject)}
         await self._later.publish(
             self._note(event_id), payload, {**headers, **schedule}, message_id=f"{headers.get(MESSAGE_ID, event_id)}@{at}", timeout=timeout
         )
@@ -93,6 +97,19 @@ class Emitter:
         if not self._schedules:
             await self._ensure_later()
         return await self._jetstream.purge(later_stream(self._subjects).name, filter=self._note(event_id)) > 0
+
+    async def delayed(self) -> AsyncIterator[Delayed]:
+        """Yield what is not due yet, in the order in which it was emitted."""
+        name = later_stream(self._subjects).name
+        try:
+            await self._jetstream.stream(name)
+        except NotFound:  # nothing was ever delayed
+            return
+        async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=True) as reader:
+            async for note in reader.present():
+                target = note.headers.get(_TARGET, "").removeprefix(due_subject(self._subjects, ""))
+                due, size = note.headers.get(_SCHEDULE, "").removeprefix("@at "), note.headers.get("Nats-Msg-Size", "0")
+                yield Delayed(id=note.headers.get(ID, ""), subject=target, due=datetime.fromisoformat(due), size=int(size))
 
     def _note(self, event_id: str) -> str:
         """Return the subject of a delayed event."""

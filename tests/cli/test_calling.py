@@ -246,6 +246,24 @@ def test_data_that_is_none_is_wrong_usage(at, data):
     assert "Error: " in done.err
 
 
+def test_a_delayed_event_is_listed_and_taken_back(at):
+    """By the id that emit prints; one that is not there is exit code 1."""
+    told = at("emit", "note.due", "title=Later", "--delay", "1h", "--id", "the one").out
+    assert told == "emitted note.due and due in 1h; to take it back: cliffracer cancel the one\n"
+    other = at.json("emit", "note.other", "--delay", "2h", "--json")["id"]
+    assert [event["id"] for event in at.json("delayed", "--json")] == ["the one", other]
+    (event,) = at.json("delayed", "note.due", "--json")
+    assert (event["subject"], event["size"]) == ("note.due", len('{"title":"Later"}'))
+    assert "note.due" in at("delayed").out
+    assert at("cancel", "the one").out == "cancelled the one\n"
+    again = at("cancel", "the one", other, "--json")
+    assert (again.code, json.loads(again.out)) == (1, [{"id": "the one", "cancelled": False}, {"id": other, "cancelled": True}])
+    gone = at("cancel", other)
+    assert (gone.code, gone.err) == (1, f"Error: NotFound: no event of the id {other} waits, or none any more: see `cliffracer delayed`\n")
+    assert at("delayed").out == "No event waits until it is due.\n"
+    assert (at("cancel").code, at("delayed", "no..pattern").code) == (2, 2)
+
+
 def test_what_could_not_be_handled_is_listed_shown_and_discarded(at):
     """The whole way of a dead letter."""
     at("emit", "note.written", "title=bad")

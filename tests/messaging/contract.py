@@ -291,10 +291,16 @@ class EventsContract:
             for name in ("kept", "cancelled"):
                 headers = event_headers(name, "user.created", "test")
                 await backend.store_later("events.user.created", name.encode(), headers, at=due, event_id=name)
+            waiting = [event async for event in backend.delayed()]
+            assert [(event.id, event.subject, event.size) for event in waiting] == [
+                ("kept", "user.created", 4), ("cancelled", "user.created", 9),
+            ]  # fmt: skip
+            assert abs(waiting[0].due.timestamp() - due) < 0.001
             assert await backend.cancel("cancelled") is True
             assert await backend.cancel("unknown") is False
             await eventually(lambda: came)
         assert [payload for payload, _ in came] == [b"kept"]
+        assert [event async for event in backend.delayed()] == []
         assert came[0][1] >= due - 0.05
 
     async def test_a_large_event_arrives_whole(self, backend: Backend) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
-from cliffracer.messaging.contract import Counts, Parked, PartlyFailedError, Start
+from cliffracer.messaging.contract import Counts, Delayed, Parked, PartlyFailedError, Start
 from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.headers import MESSAGE_ID, Headers, encode_headers
 from cliffracer.wire.subjects import matches
@@ -70,7 +70,7 @@ class MemoryBackend:
         self.events: list[Event] = []
         self.ids: set[str] = set()
         self.places: dict[str, Place] = {}
-        self.later: dict[str, asyncio.TimerHandle] = {}
+        self.later: dict[str, tuple[Delayed, asyncio.TimerHandle]] = {}
         self.dead = MemoryLetters(self)
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> None:
@@ -89,13 +89,23 @@ class MemoryBackend:
     async def store_later(
         self, subject: str, payload: bytes, headers: Mapping[str, str], *, at: float, event_id: str, timeout: float = 10.0
     ) -> None:
-        self.later[event_id] = asyncio.get_running_loop().call_later(at - time.time(), self.keep, subject, payload, headers)
+        await self.cancel(event_id)
+        note = Delayed(id=event_id, subject=subject.removeprefix("events."), due=datetime.fromtimestamp(at, UTC), size=len(payload))
+        self.later[event_id] = note, asyncio.get_running_loop().call_later(at - time.time(), self._due, event_id, subject, payload, headers)
+
+    def _due(self, event_id: str, *event: Any) -> None:
+        del self.later[event_id]
+        self.keep(*event)
 
     async def cancel(self, event_id: str) -> bool:
-        found = self.later.pop(event_id, None)
-        if found is not None:
-            found.cancel()
-        return found is not None
+        _, timer = self.later.pop(event_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return timer is not None
+
+    async def delayed(self) -> AsyncIterator[Delayed]:
+        for note, _ in list(self.later.values()):
+            yield note
 
     def consume(
         self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any

@@ -58,6 +58,25 @@ def emit(**given: Any) -> None:
     do("calls:emit", **given)
 
 
+@click.command(short_help="Take back an event that is not due yet.")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+def cancel(**given: Any) -> None:
+    """Take back events that were emitted with a delay, by the IDs that emit printed; `cliffracer delayed` lists them.
+
+    Exit code 1 if one of them is not there, or not any more.
+    """
+    do("delayed:cancel", **given)
+
+
+@click.command(short_help="List the events that are not due yet.")
+@click.argument("pattern", default=">")
+@json_option
+def delayed(**given: Any) -> None:
+    """List the events that match PATTERN and are not due yet; those that a transaction emits, once it has committed."""
+    do("delayed:ls", **given)
+
+
 @click.command(short_help="Print events as they happen.")
 @click.argument("pattern", default=">")
 @click.option("--since", metavar="TIME", help="Begin with those of so long ago, such as 10m.")
