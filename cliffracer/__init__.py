@@ -3,53 +3,50 @@
 Importing it is light: what needs NATS, PostgreSQL, Starlette or uvicorn is imported when it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from cliffracer.app import App
-from cliffracer.context import Context
-from cliffracer.database.model import Index, Model, References, Search, Shard, Unique
-from cliffracer.errors import (
-    Cancelled,
-    CliffracerError,
-    Conflict,
-    DeadlineExceeded,
-    Forbidden,
-    Internal,
-    InvalidInput,
-    NotFound,
-    Overloaded,
-    ServiceError,
-    SetupError,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-)
-from cliffracer.events import Event, Received, Rejected
-from cliffracer.markers import Cookie, Header, Query, provided
-from cliffracer.resilience.policies import Breaker, Retry
-from cliffracer.resilience.resilient import resilient
-from cliffracer.scope import Group
-from cliffracer.security.access import Access
-from cliffracer.security.guards import public, requires
-from cliffracer.security.identity import Identity
-
-if TYPE_CHECKING:  # type checkers see the names that are imported when first used
+TYPE_CHECKING = False  # typing's own would have it imported, and Ctrl-C that early meets nobody who expects it
+if TYPE_CHECKING:  # type checkers and editors see every name; each is imported when it is first used
     from starlette.datastructures import UploadFile
     from starlette.requests import Request
     from starlette.websockets import WebSocket
 
+    from cliffracer.app import App
     from cliffracer.client import AsyncClient, Client, connect, connect_async
+    from cliffracer.context import Context
     from cliffracer.database.database import Database
+    from cliffracer.database.model import Index, Model, References, Search, Shard, Unique
     from cliffracer.database.pages import Page
     from cliffracer.database.repository import Repository
     from cliffracer.database.transaction import Transaction
+    from cliffracer.errors import (
+        Cancelled,
+        CliffracerError,
+        Conflict,
+        DeadlineExceeded,
+        Forbidden,
+        Internal,
+        InvalidInput,
+        NotFound,
+        Overloaded,
+        ServiceError,
+        SetupError,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+    )
+    from cliffracer.events import Event, Received, Rejected
+    from cliffracer.markers import Cookie, Header, Query, provided
     from cliffracer.messaging.keyvalue import KeyValue
     from cliffracer.messaging.objects import ObjectStore
     from cliffracer.messaging.stores import Bucket
+    from cliffracer.resilience.policies import Breaker, Retry
+    from cliffracer.resilience.resilient import resilient
+    from cliffracer.scope import Group
+    from cliffracer.security.access import Access
     from cliffracer.security.accounts import Accounts
     from cliffracer.security.apikeys import ApiKeys
     from cliffracer.security.claims import Claims
+    from cliffracer.security.guards import public, requires
+    from cliffracer.security.identity import Identity
     from cliffracer.security.login import BrowserLogin
     from cliffracer.security.tickets import Tickets
     from cliffracer.settings import Secret, Settings
@@ -117,33 +114,83 @@ __all__ = [
     "resilient",
 ]
 
-_LATER = {
+_PLACES = {
+    "Access": "cliffracer.security.access",
     "Accounts": "cliffracer.security.accounts",
     "ApiKeys": "cliffracer.security.apikeys",
+    "App": "cliffracer.app",
     "AsyncClient": "cliffracer.client",
-    "Client": "cliffracer.client",
     "BrowserLogin": "cliffracer.security.login",
+    "Breaker": "cliffracer.resilience.policies",
     "Bucket": "cliffracer.messaging.stores",
+    "Cancelled": "cliffracer.errors",
     "Claims": "cliffracer.security.claims",
+    "Client": "cliffracer.client",
+    "CliffracerError": "cliffracer.errors",
+    "Conflict": "cliffracer.errors",
+    "Context": "cliffracer.context",
+    "Cookie": "cliffracer.markers",
     "Database": "cliffracer.database.database",
+    "DeadlineExceeded": "cliffracer.errors",
+    "Event": "cliffracer.events",
+    "Forbidden": "cliffracer.errors",
+    "Group": "cliffracer.scope",
+    "Header": "cliffracer.markers",
+    "Identity": "cliffracer.security.identity",
+    "Index": "cliffracer.database.model",
+    "Internal": "cliffracer.errors",
+    "InvalidInput": "cliffracer.errors",
     "KeyValue": "cliffracer.messaging.keyvalue",
+    "Model": "cliffracer.database.model",
+    "NotFound": "cliffracer.errors",
     "ObjectStore": "cliffracer.messaging.objects",
+    "Overloaded": "cliffracer.errors",
     "Page": "cliffracer.database.pages",
+    "Query": "cliffracer.markers",
+    "Received": "cliffracer.events",
+    "References": "cliffracer.database.model",
+    "Rejected": "cliffracer.events",
     "Repository": "cliffracer.database.repository",
     "Request": "starlette.requests",
+    "Retry": "cliffracer.resilience.policies",
+    "Search": "cliffracer.database.model",
     "Secret": "cliffracer.settings",
+    "ServiceError": "cliffracer.errors",
     "Settings": "cliffracer.settings",
+    "SetupError": "cliffracer.errors",
+    "Shard": "cliffracer.database.model",
     "Tickets": "cliffracer.security.tickets",
+    "TooLarge": "cliffracer.errors",
     "Transaction": "cliffracer.database.transaction",
+    "Unauthenticated": "cliffracer.errors",
+    "Unavailable": "cliffracer.errors",
+    "Unique": "cliffracer.database.model",
     "UploadFile": "starlette.datastructures",
     "WebSocket": "starlette.websockets",
     "connect": "cliffracer.client",
     "connect_async": "cliffracer.client",
+    "provided": "cliffracer.markers",
+    "public": "cliffracer.security.guards",
+    "requires": "cliffracer.security.guards",
+    "resilient": "cliffracer.resilience.resilient",
 }
 
+if not TYPE_CHECKING:  # or they would take any name
 
-def __getattr__(name: str) -> Any:  # PEP 562
-    if name not in _LATER:
-        raise AttributeError(f"module 'cliffracer' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
-    return value
+    def __getattr__(name: str) -> object:  # PEP 562
+        import importlib  # noqa: PLC0415 - as above
+
+        if name.startswith("_"):
+            raise AttributeError(f"module 'cliffracer' has no attribute {name!r}")
+        place = _PLACES.get(name)
+        try:
+            value = importlib.import_module(place or f"cliffracer.{name}")
+        except ModuleNotFoundError as error:
+            if place or error.name != f"cliffracer.{name}":
+                raise
+            raise AttributeError(f"module 'cliffracer' has no attribute {name!r}") from None
+        globals()[name] = value = getattr(value, name) if place else value
+        return value
+
+    def __dir__() -> list[str]:
+        return [*__all__, "__version__"]

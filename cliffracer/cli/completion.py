@@ -13,17 +13,19 @@ from cliffracer import embedded
 from cliffracer.cli.arguments import order_of, resolved
 from cliffracer.cli.loading import visible_apps
 from cliffracer.cli.main import COMPLETE, cli
+from cliffracer.cli.output import print_json
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.errors import CliffracerError
 from cliffracer.messaging.directory import Info
 from cliffracer.settings import Settings
 
 
-def completion(*, shell: str) -> None:
+def completion(*, shell: str, as_json: bool = False) -> None:
     """Print the script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None  # click has all that the option lets through
-    click.echo(kind(cli, {}, "cliffracer", COMPLETE).source())
+    script = kind(cli, {}, "cliffracer", COMPLETE).source()
+    print_json({"shell": shell, "script": script}) if as_json else click.echo(script)
 
 
 def apps(_context: click.Context, typed: str) -> list[str]:

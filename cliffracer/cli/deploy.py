@@ -1,13 +1,12 @@
 """``cliffracer deploy``: what builds and runs apps elsewhere, written from what they declare."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from cliffracer.cli import image
 from cliffracer.cli.kubernetes import documents, kubernetes
 from cliffracer.cli.loading import configured, load_apps
-from cliffracer.cli.output import good, hand_over, odd, say
+from cliffracer.cli.output import good, hand_over, hand_over_json, odd, print_json, say
 from cliffracer.cli.plan import HTTP_PORT, Plan
 from cliffracer.cli.yaml import yaml
 from cliffracer.settings import Settings
@@ -24,10 +23,20 @@ def deploy(*, kind: str, apps: tuple[str, ...], name: str, output: str | None, k
     """Print or write the file."""
     frozen = [app.freeze() for app in load_apps(apps)]
     plan = Plan(frozen, apps or configured(), name, Settings.load(), keda=keda)
-    text = _as_json(kind, plan) if as_json else {"docker": docker, "compose": compose, "k8s": kubernetes}[kind](plan)
-    hand_over(text, output)
     if kind == "docker":
-        _keep_out(output)
+        _docker(plan, output, as_json=as_json)
+    elif as_json:
+        hand_over_json(_value(kind, plan), output)
+    else:
+        hand_over({"compose": compose, "k8s": kubernetes}[kind](plan), output)
+
+
+def _docker(plan: Plan, output: str | None, *, as_json: bool) -> None:
+    if as_json and output is None:
+        print_json({"Dockerfile": docker(plan), ".dockerignore": image.ignored()})
+        return
+    hand_over(docker(plan), output, as_json=as_json)
+    _keep_out(output)
 
 
 def _keep_out(output: str | None) -> None:
@@ -45,10 +54,9 @@ def _keep_out(output: str | None) -> None:
         )
 
 
-def _as_json(kind: str, plan: Plan) -> str:
+def _value(kind: str, plan: Plan) -> dict[str, Any]:
     """Return the same as JSON: what `docker compose` and `kubectl` take as well."""
-    found = composed(plan) if kind == "compose" else {"apiVersion": "v1", "kind": "List", "items": documents(plan)}
-    return json.dumps(found, indent=2) + "\n"
+    return composed(plan) if kind == "compose" else {"apiVersion": "v1", "kind": "List", "items": documents(plan)}
 
 
 def docker(plan: Plan) -> str:

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from cliffracer.assembly import Assembly
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import hand_over, print_json
+from cliffracer.cli.output import hand_over_json
 from cliffracer.declarations import Leader, Record, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.provisioning import Provisions
@@ -16,17 +14,14 @@ from cliffracer.settings import Settings
 from cliffracer.web import asyncapi, openapi
 
 
-def docs(*, apps: tuple[str, ...], kind: str, output: str | None) -> None:
+def docs(*, apps: tuple[str, ...], kind: str, output: str | None, as_json: bool = False) -> None:
     """Print or write OpenAPI 3.1 or AsyncAPI 3.0."""
     settings = Settings.load()
     frozen = [app.freeze() for app in load_apps(apps)]
     rules = _stated(frozen, settings)
     assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline, rules=rules) for f in frozen]
     document = openapi.document(assemblies) if kind == "openapi" else asyncapi.document(assemblies, settings.namespace)
-    if output is None:
-        print_json(document)
-        return
-    hand_over(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n", output)
+    hand_over_json(document, output, as_json=as_json)
 
 
 class _Stated:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
-from cliffracer.cli.output import tell
+from cliffracer.cli.output import print_json, tell
 from cliffracer.errors import CliffracerError
 
 COMPLETE = "_CLIFFRACER_COMPLETE"
@@ -93,8 +93,8 @@ def cli() -> None:
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit. A mistake of the user's is a message, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. A mistake of the user's is a message, never a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
-        error.show()
+        print_json({"error": {"type": "UsageError", "message": error.format_message()}}) if "--json" in given else error.show()
         code = error.exit_code
     except CliffracerError as error:
         tell(error, as_json="--json" in given)
@@ -112,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not fail again
         code = 0
-    sys.exit(code)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    return code
 
 
 def _run(given: list[str]) -> int:

@@ -29,8 +29,8 @@ def say(text: str = "", *, err: bool = False) -> None:
     click.echo(text, err=err, color=_colour(sys.stderr if err else sys.stdout))
 
 
-def hand_over(text: str, output: str | None) -> None:
-    """Print a document, or write it to the file that the user named; `SetupError` where that cannot be."""
+def hand_over(text: str, output: str | None, *, as_json: bool = False) -> None:
+    """Print a document, or write it to the file that the user named, and say so; `SetupError` where that cannot be."""
     if output is None:
         say(text.rstrip())
         return
@@ -38,7 +38,15 @@ def hand_over(text: str, output: str | None) -> None:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
         raise SetupError(f"{output} cannot be written: {error.strerror or error}.") from None
-    say(f"{good('written')} {output}", err=True)
+    print_json({"written": output}) if as_json else say(f"{good('written')} {output}", err=True)
+
+
+def hand_over_json(value: Any, output: str | None, *, as_json: bool = True) -> None:
+    """Print a value as JSON, or write it to the file that the user named, and say so."""
+    if output is None:
+        print_json(value)
+    else:
+        hand_over(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n", output, as_json=as_json)
 
 
 def strong(text: str) -> str:

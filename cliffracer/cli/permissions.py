@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from cliffracer.cli.loading import load_apps
-from cliffracer.cli.output import hand_over, odd, print_json, print_table, say, soft
+from cliffracer.cli.output import hand_over, hand_over_json, odd, print_json, print_table, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.yaml import yaml
 from cliffracer.contract import Contract
@@ -28,7 +28,7 @@ def permissions(*, apps: tuple[str, ...], form: str, together: bool, seen: bool,
     settings = Settings.load()
     found = processes([app.freeze() for app in load_apps(apps)], settings, together=together)
     if as_json:
-        print_json(_values(form, found, settings))
+        hand_over_json(_values(form, found, settings), output)
         return
     text = _text(form, found, settings)
     for note in (note for process in found if form == "nats" for note in nats.permissions_of(process).notes):

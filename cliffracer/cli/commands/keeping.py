@@ -167,9 +167,10 @@ def db_outbox(**given: Any) -> None:
 @db.command("psql", short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
 @click.option("--shard", type=click.IntRange(0), metavar="N", help="Which of several databases, counted from 0; the first if not given.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@json_option
 def db_psql(**given: Any) -> None:
     """Open psql on the database of the settings, or the embedded one; ARGUMENTS are psql's own.
 
-    For example: cliffracer db psql -c "select count(*) from users"
+    For example: cliffracer db psql -c "select count(*) from users". With --json and -c, the rows are printed as JSON objects.
     """
     do("psql:psql", **given)

@@ -21,6 +21,7 @@ def new(**given: Any) -> None:
 @click.option("--openapi", "kind", flag_value="openapi", default="openapi", help="OpenAPI 3.1 of their HTTP; what is written by default.")
 @click.option("--asyncapi", "kind", flag_value="asyncapi", help="AsyncAPI 3.0 of their RPC, events and sockets.")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
+@json_option
 def docs(**given: Any) -> None:
     """Print a document that describes APPS, named as for run. Nothing is connected or started."""
     do("docs:docs", **given)
@@ -29,6 +30,7 @@ def docs(**given: Any) -> None:
 @click.command(short_help="Write a typed client for a running service.")
 @click.argument("service", shell_complete=completed("names"))
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
+@json_option
 def client(**given: Any) -> None:
     """Write a Python module with the types and methods of a SERVICE that runs now; it passes mypy --strict."""
     do("stubs:client", **given)
@@ -48,6 +50,7 @@ _output = click.option("--output", "-o", metavar="FILE", type=click.Path(dir_oka
 @deploy.command("docker", short_help="Write a Dockerfile.")
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @_output
+@json_option
 def deploy_docker(**given: Any) -> None:
     """Write a Dockerfile for APPS, named as for run: slim, not root, with a health check.
 
@@ -83,6 +86,7 @@ def deploy_k8s(**given: Any) -> None:
 
 @click.command(short_help="Print what makes your shell complete commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
 def completion(**given: Any) -> None:
     """Print what makes SHELL complete commands, options, and the names of services, methods and arguments that run now.
 

@@ -40,6 +40,7 @@ def routes(**given: Any) -> None:
 @click.command(short_help="Open a Python prompt with an app connected.")
 @click.argument("app", default="", shell_complete=completed("apps"))
 @click.option("--command", "-c", metavar="CODE", help="Run this instead of asking; await works in it.")
+@json_option
 def shell(**given: Any) -> None:
     """Open a prompt where await works and services can be called, with or without an APP of yours.
 
