@@ -58,6 +58,7 @@ class App(Scope):
     ) -> None:
         """Name the service, and say what it does to others: it is held to what is said, and ``cliffracer permissions`` allows no more.
 
+        ``version`` and ``description`` are what discovery and the documents tell of it.
         ``calls``: ``"inventory.reserve"``, ``"inventory"`` (all of it) or an imported function; ``emits`` and ``follows`` (what
         ``app.events`` is asked for): subjects, patterns or `Event` classes; ``uses``: ``delays`` (``emit(delay=...)``), ``large``
         (payloads over the server's limit), ``locks``, ``rooms``. What is left out is not checked.

@@ -98,6 +98,7 @@ async def connect_async(
 ) -> AsyncIterator[AsyncClient]:
     """Connect while the block runs; ``timeout`` is that of a call (10 s if not given). `Unavailable` if NATS is not there.
 
+    ``url``: where NATS is, else ``NATS_URL`` or the embedded server of this folder; ``settings``: all of them, read already.
     ``token``: who calls, as ``cliffracer token issue`` prints it.
     """
     async with _linked(url, settings, "script") as link:
@@ -228,7 +229,10 @@ class _Blocking:
 def connect(
     url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
 ) -> Iterator[Client]:
-    """Connect while the block runs, without an event loop of yours; usable from any thread. See `connect_async`."""
+    """Connect while the block runs, without an event loop of yours; usable from any thread.
+
+    ``url``, ``settings``, ``timeout`` and ``token`` as for `connect_async`.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
     thread.start()

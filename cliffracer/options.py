@@ -6,6 +6,7 @@ from typing import Any, get_origin
 
 from cliffracer.declarations import Function, Subscription, refuse
 from cliffracer.durations import moment, seconds
+from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_pattern
 
@@ -72,3 +73,14 @@ def check_delivery(record: Subscription) -> Subscription:
         if {one, other} <= given:
             raise refuse(record.function, f"{one} and {other} exclude each other: {why}", "Leave one of them out.")
     return record
+
+
+def check_part(app: str, given: Any, wanted: type | None = None) -> None:
+    """Raise SetupError, which says what to write, if ``given`` is no group (``wanted``), or is no part that makes one."""
+    if isinstance(given, wanted) if wanted else hasattr(given, "group"):
+        return
+    noun = type(given).__name__ + (f" {given.name!r}" if hasattr(given, "name") else "")
+    if wanted is None:
+        raise SetupError(f"{app!r} can use a part such as Accounts(), and {noun} is none. A Group is taken over by include.")
+    cure = f"Write app.use({noun}(...))." if hasattr(given, "group") else "Another service of its own is run beside it."
+    raise SetupError(f"{app!r} can include a Group, and {noun} is none. {cure}")

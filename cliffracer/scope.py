@@ -10,7 +10,7 @@ from cliffracer.cron import Cron
 from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.options import check_delivery, check_start, checked, event_subject, positive, seconds_of
+from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, seconds_of
 from cliffracer.resilience.rates import Rate
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
@@ -102,7 +102,10 @@ class Scope(Surroundings):
         Durable events are delivered at least once per subscribing function, across restarts, and acknowledged after the
         function returned; a failure is redelivered after ``retry[n]`` seconds, then parked. ``each`` gives every replica
         its own copy, ``durable=False`` takes them from core NATS, at most once. ``start`` says where a function that is new
-        begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes on where it was.
+        begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes on where it was. Functions
+        with one ``group`` share their events. ``ordered=True`` handles those of one ``key`` in order; ``batch=100`` hands over a
+        list, of what came ``within`` seconds; ``once=True`` has an effect in the database exactly once. ``limit`` is how many are
+        in hand at once, in each replica; ``deadline`` how many seconds one may take.
         """
 
         def declare(function: F) -> F:
@@ -135,7 +138,7 @@ class Scope(Surroundings):
         """Run each ``interval`` (seconds, or ``"1h"``): once per cluster and without overlap, or with ``each`` in every replica.
 
         ``missed``: what was due while no replica was there, or while the function still ran, is made up for ``once``,
-        or left out (``skip``).
+        or left out (``skip``). ``deadline`` is how many seconds one run may take.
         """
 
         def declare(function: F) -> F:
@@ -156,7 +159,10 @@ class Scope(Surroundings):
         missed: Literal["once", "skip"] = "once",
         deadline: float | str | None = None,
     ) -> Callable[[F], F]:
-        """Run when a cron expression says (``"0 9 * * MON-FRI"``, six fields with seconds first) in a time zone; options as `every`."""
+        """Run when a cron expression says (``"0 9 * * MON-FRI"``, six fields with seconds first) in the time zone ``tz``.
+
+        ``each``, ``missed`` and ``deadline`` as for `every`.
+        """
 
         def declare(function: F) -> F:
             try:
@@ -200,7 +206,10 @@ class Scope(Surroundings):
         tags: Iterable[str] = (),
         rate: str | None = None,
     ) -> Callable[[F], F]:
-        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``), ``rate`` as for `rpc`."""
+        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``).
+
+        ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
+        """
         names = tuple(method.upper() for method in methods)
 
         def declare(function: F) -> F:
@@ -242,7 +251,10 @@ class Scope(Surroundings):
         return self.route(path, methods=("DELETE",), **options)
 
     def websocket(self, path: str, *, limit: int | None = None) -> Callable[[F], F]:
-        """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON."""
+        """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
+
+        ``limit`` is how many may be open at once, in each replica.
+        """
 
         def declare(function: F) -> F:
             self._declare(Socket(function, check_path(function, path), positive(function, "limit", limit)))
@@ -263,16 +275,13 @@ class Scope(Surroundings):
 
     def use(self, part: Any) -> None:
         """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
-        if not hasattr(part, "group"):
-            raise SetupError(
-                f"{self.name!r} can use a part such as Accounts(), and {_noun(part)} is none. A Group is taken over by include."
-            )
+        check_part(self.name, part)
         self.include(part.group(self))
 
     def include(self, group: "Group", prefix: str = "") -> None:
-        """Take over everything that a group declares, now and until start, its paths under both prefixes."""
+        """Take over everything that a group declares, now and until start, its paths under its own and this ``prefix``."""
         self._open()
-        _check_group(self.name, group)
+        check_part(self.name, group, Group)
         if group is self or any(known is group for known, _ in self.groups):
             raise SetupError(f"group {group.name!r} is included twice in {self.name!r}. Keep one include.")
         self.groups.append((group, prefix))
@@ -291,23 +300,11 @@ class Scope(Surroundings):
         self.declared.append(complete(record, signature))
 
 
-def _check_group(name: str, given: Any) -> None:
-    """Raise SetupError if what is to be included is no group."""
-    if isinstance(given, Group):
-        return
-    cure = f"Write app.use({type(given).__name__}(...))." if hasattr(given, "group") else "Another service of its own is run beside it."
-    raise SetupError(f"{name!r} can include a Group, and {_noun(given)} is none. {cure}")
-
-
-def _noun(value: object) -> str:
-    return f"{type(value).__name__} {value.name!r}" if isinstance(value, Scope) else type(value).__name__
-
-
 class Group(Scope):
     """A part of an app, with the same decorators, in a module of its own; ``app.include(group)`` takes it over."""
 
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
-        """Name the part. ``emits``: what its functions emit, beside what the app says that it does."""
+        """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
         super().__init__(name)
         self.emits = tuple(emits)
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):

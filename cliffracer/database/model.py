@@ -24,21 +24,26 @@ OnDelete = Literal["restrict", "cascade", "set null", "no action"]
 
 
 class Unique:
-    """No two rows agree on the field, or, in ``__indexes__``, on the named fields together."""
+    """No two rows agree on the field, or, in ``__indexes__``, on the named fields together.
+
+    ``where`` is a condition in SQL: only rows that meet it must differ.
+    """
 
     __slots__ = ("fields", "where")
 
     def __init__(self, *fields: str, where: str | None = None) -> None:
         self.fields = fields
         self.where = where
-        """A condition in SQL, written in the declaration: only rows that meet it must differ."""
 
     def __repr__(self) -> str:
         return f"Unique({', '.join(map(repr, self.fields))})"
 
 
 class Index:
-    """Rows are found fast by the field, or, in ``__indexes__``, by the named fields in that order."""
+    """Rows are found fast by the field, or, in ``__indexes__``, by the named fields in that order.
+
+    ``method`` is one of PostgreSQL's kinds of index; ``where`` a condition in SQL: only rows that meet it are in it.
+    """
 
     __slots__ = ("fields", "method", "where")
 

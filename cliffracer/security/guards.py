@@ -87,7 +87,7 @@ def requires(
 ) -> Any:
     """Let only known callers through: with all these permissions, with one of these roles, for whom ``check`` says yes.
 
-    ``@requires("users:write")``, ``@requires(role="admin")``, ``@requires(role=("admin", "manager"))``;
+    ``@requires("users:write")`` (or ``permission="users:write"``), ``@requires(role="admin")``, ``@requires(role=("admin", "manager"))``;
     ``any=True``: one of all that is named is enough. ``check(identity, user_id)`` gets the identity and the arguments that it
     names (also ``context``, or all as ``arguments``), may be async, and refuses by returning False. Bare ``@requires``: anybody known.
     """

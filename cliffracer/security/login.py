@@ -44,7 +44,7 @@ class BrowserLogin:
 
     ``url`` is where browsers reach this app, if that is not what their requests say (``https://shop.example``); ``lasts`` how long
     a sign-in is good for; ``home`` where browsers go when nothing else is asked. With ``everywhere`` signing out goes on to
-    the issuer's own sign-out.
+    the issuer's own sign-out. ``scope`` is what the issuer is asked for.
     """
 
     def __init__(

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """
 
     env: Annotated[Literal["development", "test", "production"], values.choice("development", "test", "production")] = "development"
+    """Where it runs: ``production`` starts no servers, makes no tables, and shows nothing that helps a stranger."""
     namespace: Annotated[str, values.name] = ""
     """Put before every subject, stream, bucket and consumer, so that environments can share one NATS."""
     wait: Annotated[float, _time] = 30.0
@@ -54,17 +55,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nats_url: Annotated[str | None, values.nats_servers] = None
     """One server or several, comma-separated; None: the embedded server, outside production."""
     nats_user: Text = None
+    """With `nats_password`, for a server that asks for them; in the URL does, too."""
     nats_password: Hidden = None
+    """Of `nats_user`."""
     nats_token: Hidden = None
+    """For a server that asks for a token."""
     nats_creds: HiddenDocument = None
     """The path of a credentials file, or what is in it (``-----BEGIN NATS USER JWT…``)."""
     nats_nkey: Hidden = None
     """The path of a file with an nkey seed, or the seed (``SU…``)."""
     nats_tls_ca: Annotated[str | None, values.document] = None
-    """The path of a PEM file, or what is in it; so are the two below."""
+    """The path of a PEM file, or what is in it; so are the two below. Whose certificate the server has to have."""
     nats_tls_cert: Annotated[str | None, values.document] = None
+    """Our certificate, for a server that asks for one."""
     nats_tls_key: HiddenDocument = None
+    """Its private key."""
     nats_transport: Annotated[Literal["fast", "stock"], values.choice("fast", "stock")] = "fast"
+    """``stock``: nats-py's own reading and writing, in place of ours, which is faster."""
     nats_replicas: Annotated[int, values.whole(1, 5)] = 1
     """Servers of a cluster that keep each stream and bucket; 3 lose nothing with one of them."""
     nats_max_message: Annotated[int, values.size(1, 2**30)] = 64 * 2**20
@@ -73,17 +80,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     database_url: Annotated[str | None, values.address(*_postgres)] = None
     """None: built from ``db_host`` or ``db_name`` if one is given, else the embedded server, outside production."""
     db_host: Text = None
+    """Where PostgreSQL is, for those who have its address in parts."""
     db_port: Annotated[int, values.whole(1, 65_535)] = 5432
+    """Of `db_host`."""
     db_name: Text = None
+    """The database."""
     db_user: Text = None
+    """Who connects."""
     db_password: Hidden = None
+    """Of `db_user`."""
     database_pool_min: Annotated[int, values.whole(0, 10_000)] = 1
+    """Connections that are kept open."""
     database_pool_max: Annotated[int, values.whole(1, 10_000)] = 10
+    """Connections at once, in each process."""
     database_pool_timeout: Annotated[float, _budget] = 10.0
     """For a free connection, when the call's own deadline is not nearer."""
     database_urls: Annotated[tuple[str, ...], values.addresses(*_postgres)] = ()
     """Of the shards."""
     database_suspicious_input: Annotated[Literal["log", "reject", "off"], values.choice("log", "reject", "off")] = "log"
+    """Values that look like an injection: logged, refused as `InvalidInput`, or not looked at."""
     batch_size: Annotated[int, _count] = 100
     """Rows of one round trip."""
 
@@ -92,9 +107,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     http_port: Annotated[int, values.whole(0, 65_535)] = 8000
     """0: any free one."""
     http_max_body: Annotated[int, values.size(1, 2**40)] = 10 * 2**20
+    """Of a request; a larger one is `TooLarge`."""
     http_timeout: Annotated[float, _budget] = 30.0
     """For a client to send its request."""
     cors_origins: Annotated[tuple[str, ...], values.origins] = ()
+    """Pages elsewhere that may call: ``https://app.example.org``, or ``*``."""
     static_base_url: Annotated[str, values.base] = ""
     """Before the paths of static files, for a CDN; no slash at its end."""
     trusted_proxies: Annotated[tuple[str, ...], values.networks] = ()
@@ -105,22 +122,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     auth_keys: HiddenDocument = None
     """PEM keys or a JWKS, or the path of a file with them."""
     auth_issuer: Text = None
+    """What ``iss`` of a token has to be, and what our own say."""
     auth_audience: Text = None
+    """What ``aud`` of a token has to have."""
     auth_required: Annotated[bool, values.flag] = False
+    """Whether handlers without a rule are for known callers only; `@public` ones are for everybody."""
     auth_access_ttl: Annotated[float, values.seconds(1, _YEAR)] = 900.0
+    """How long access tokens are good for."""
     auth_refresh_ttl: Annotated[float, values.seconds(1, 10 * _YEAR)] = 30 * _DAY
+    """How long refresh tokens are."""
     oidc_issuer: Annotated[str | None, values.address("https", "http")] = None
+    """An OpenID Connect issuer, whose tokens are good here: its name, to the letter."""
     oidc_client_id: Text = None
+    """Who we are to the issuer."""
     oidc_client_secret: Hidden = None
+    """What proves it; a public client has none."""
 
     log_level: Annotated[str, values.choice("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")] = "INFO"
+    """What is logged: this, and what is worse."""
     log_format: Annotated[Literal["auto", "human", "json"], values.choice("auto", "human", "json")] = "auto"
     """``auto``: human on a terminal, JSON elsewhere."""
     log_calls: Annotated[float, values.share] = 0.0
     """The share of calls that get a line in the log: 0 none, 1 all."""
     metrics: Annotated[bool, values.flag] = True
+    """Whether ``/metrics`` is served."""
     docs: Annotated[bool | None, values.flag] = None
-    """Not given: true outside production; a bool once made."""
+    """Whether ``/docs``, ``/openapi.json`` and ``/asyncapi.json`` are served. Not given: outside production only; a bool once made."""
 
     def __post_init__(self) -> None:
         read, origins = _settled(type(self), _differing(self), [])

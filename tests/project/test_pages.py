@@ -66,6 +66,13 @@ def test_llms_txt_names_every_page() -> None:
     assert set(re.findall(r"^- \[[^]]+\]\(([^)]+)\)", text, re.MULTILINE)) == PAGES
 
 
+def test_the_first_page_leads_everywhere() -> None:
+    """Whoever looks something up finds each page from the first one; the reference by its own first page."""
+    links = set(re.findall(r"\]\(([\w/-]+\.md)\)", (DOCS / "index.md").read_text()))
+    rest = {page for page in PAGES if page.startswith(("reference/", "tutorial/"))}
+    assert PAGES - rest - {"index.md"} - links == set()
+
+
 def test_what_the_other_pages_show_works(tmp_path: Path) -> None:
     """Each in a folder of its own: files are saved and imported, commands and scripts run; then the tests that they show, together."""
     wrong = []

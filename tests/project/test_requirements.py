@@ -21,8 +21,8 @@ def _pins(lock: Path) -> dict[str, str]:
 
 
 def test_there_is_a_lock_for_each_use() -> None:
-    """Running, building, developing and comparing have one lock file each."""
-    assert [lock.stem for lock in LOCKS] == ["base", "bench", "build", "dev"]
+    """Running, building, developing, comparing and testing TLS have one lock file each."""
+    assert [lock.stem for lock in LOCKS] == ["base", "bench", "build", "dev", "tls"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
