@@ -12,6 +12,8 @@ import msgspec
 from cliffracer.errors import SetupError
 
 Function = Callable[..., Any]
+RETRY: tuple[float, ...] = (1, 5, 30, 120)
+"""Seconds after which a durable event, or one-way call, that failed is tried again."""
 _AROUND = "__cliffracer_around__"
 
 
@@ -26,6 +28,8 @@ class Rpc(msgspec.Struct, frozen=True):
     """How often it may be called, a `Rate`."""
     idempotent: bool | None = None
     """Whether it may be done twice; None: as HTTP says, where it answers that too."""
+    retry: tuple[float, ...] = RETRY
+    """Of one-way calls, which nobody waits for."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -37,7 +41,7 @@ class Subscription(msgspec.Struct, frozen=True):
     each: bool = False
     group: str | None = None
     ordered: bool = False
-    retry: tuple[float, ...] = (1, 5, 30, 120)
+    retry: tuple[float, ...] = RETRY
     batch: int | None = None
     within: float = 0.05
     limit: int = 100

@@ -1,6 +1,6 @@
 """Options of decorators, read and checked: a mistake is a `SetupError` that names the function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, get_origin
 
@@ -42,6 +42,13 @@ def seconds_of(function: Function, value: float | str | None) -> float | None:
         return None if value is None else seconds(value)
     except ValueError as error:
         raise refuse(function, str(error), "Correct it.") from None
+
+
+def waits_of(function: Function, retry: Any) -> tuple[float, ...]:
+    """Return after how many seconds each attempt is followed by another."""
+    if isinstance(retry, str) or not isinstance(retry, Iterable):
+        raise refuse(function, f"retry={retry!r} says no times", "Give one for each further attempt, as in retry=(1, 5, '2m').")
+    return tuple(seconds_of(function, wait) or 0.0 for wait in retry)
 
 
 def positive(function: Function, name: str, value: int | None) -> int | None:

@@ -7,10 +7,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.checking import Declared, check_duplicates, complete, readable
 from cliffracer.cron import Cron
-from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
+from cliffracer.declarations import RETRY, Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, seconds_of
+from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, seconds_of, waits_of
 from cliffracer.resilience.rates import Rate
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
@@ -51,6 +51,7 @@ class Scope(Surroundings):
         limit: int | None = None,
         rate: str | None = None,
         idempotent: bool | None = None,
+        retry: Iterable[float | str] = RETRY,
     ) -> Callable[[F], F]: ...
     def rpc(
         self,
@@ -62,20 +63,22 @@ class Scope(Surroundings):
         limit: int | None = None,
         rate: str | None = None,
         idempotent: bool | None = None,
+        retry: Iterable[float | str] = RETRY,
     ) -> Any:
         """Answer ``<service>.<name>`` over NATS; ``name`` is the function's if not given.
 
         ``deadline``: seconds that one call may take; ``limit``: calls at once (settings.limit if not given); ``rate``: how often
         it may be called, in all replicas together: ``"10/s per identity"``, ``"5/m per address"``, ``"100/s"``. ``idempotent=True``
         tells callers that a call may be done twice, so that a `Retry` of theirs repeats it also when nobody knows what became of the
-        first; a function that answers GET, PUT or DELETE as well is taken for that unless it says False (RFC 9110).
+        first; a function that answers GET, PUT or DELETE as well is taken for that unless it says False (RFC 9110). ``retry``: a one-way
+        call (``send``) that fails is tried again after so many seconds, then parked: ``cliffracer dead`` has it.
         """
 
         def declare(function: F) -> F:
             called = name or function.__name__
             checked(function, check_name, called)
             limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
-            self._declare(Rpc(function, called, until, limited, _rate(function, rate), idempotent))
+            self._declare(Rpc(function, called, until, limited, _rate(function, rate), idempotent, waits_of(function, retry)))
             ADDRESSES.setdefault(function, []).append((self, called))
             return function
 
@@ -89,7 +92,7 @@ class Scope(Surroundings):
         each: bool = False,
         group: str | None = None,
         ordered: bool = False,
-        retry: Iterable[float | str] = (1, 5, 30, 120),
+        retry: Iterable[float | str] = RETRY,
         batch: int | None = None,
         within: float | str = 0.05,
         limit: int = 100,
@@ -118,7 +121,7 @@ class Scope(Surroundings):
                         each=each,
                         group=None if group is None else checked(function, check_name, group),
                         ordered=ordered,
-                        retry=tuple(seconds_of(function, wait) or 0.0 for wait in retry),
+                        retry=waits_of(function, retry),
                         batch=positive(function, "batch", batch),
                         within=seconds_of(function, within) or 0.0,
                         limit=positive(function, "limit", limit) or 100,

@@ -34,7 +34,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader
 from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.rates import Allowances
-from cliffracer.messaging.sends import Sends
+from cliffracer.messaging.sends import Method, Sends
 from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.messaging.traced import TracedConnection
@@ -125,7 +125,7 @@ class Service:
                 await endpoint.start(self.frozen.name)
         await self._rpc.start()
         if self._rpc.endpoints:
-            methods = {endpoint.record.name: endpoint.handle for endpoint in self._rpc.endpoints}
+            methods = {endpoint.record.name: Method(endpoint.handle, endpoint.record.retry) for endpoint in self._rpc.endpoints}
             self._sends = Sends(self.jetstream, self.subjects, self.frozen.name, methods)
             await self._sends.start()
         await asyncio.gather(*(timer.start() for timer in self._timers))

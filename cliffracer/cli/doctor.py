@@ -176,7 +176,7 @@ def _kept(stream: StreamInfo, *, production: bool) -> Iterator[Finding]:
         yield Finding("ok", "events", f"{name} is kept by {replicas} servers")
     elif production:
         cut = "a power cut may lose what it acknowledged in its last two minutes"
-        cure = "set jetstream { sync_interval: always } there, or have three servers and NATS_REPLICAS=3"
+        cure = "set jetstream { sync_interval: always } there (no client can see whether it is), or have three servers and NATS_REPLICAS=3"
         yield Finding("look", "events", f"{name} is kept by one server: {cut}; {cure}")
     limited = any(config.get(limit, -1) > 0 for limit in ("max_msgs", "max_bytes", "max_msgs_per_subject"))
     if limited and config.get("discard") == "old":

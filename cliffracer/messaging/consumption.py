@@ -17,7 +17,7 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
-from cliffracer.messaging.policy import Policy
+from cliffracer.messaging.policy import Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.starts import Starts
@@ -51,6 +51,7 @@ class Consumption:
         handle: Callable[[Any], Awaitable[object]],
         *,
         retry: Sequence[float] = (1, 5, 30, 120),
+        retry_of: RetryOf | None = None,
         limit: int = 100,
         start: Start = "new",
         single: bool = False,
@@ -74,7 +75,7 @@ class Consumption:
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
         self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
-        self._policy = Policy(DeadLetters(jetstream, subjects, replicas=replicas), service, function, retry, clock)
+        self._policy = Policy(DeadLetters(jetstream, subjects, replicas=replicas), service, function, retry, clock, retry_of)
         self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[Delivery] = []
@@ -213,7 +214,7 @@ class Consumption:
 
     async def _one(self, delivery: Delivery) -> None:
         try:
-            if delivery.attempt > self._policy.most:
+            if delivery.attempt > self._policy.most and self._policy.exhausted(delivery):
                 await self._policy.give_up(delivery)
                 return
             if not delivery.payload and is_claim(delivery.headers.block):
@@ -235,7 +236,7 @@ class Consumption:
 
     async def _many(self, batch: list[Delivery]) -> None:
         try:
-            for delivery in [delivery for delivery in batch if delivery.attempt > self._policy.most]:
+            for delivery in [d for d in batch if d.attempt > self._policy.most and self._policy.exhausted(d)]:
                 batch.remove(delivery)
                 await self._policy.give_up(delivery)
             if batch:

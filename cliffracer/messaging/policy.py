@@ -1,6 +1,6 @@
 """What becomes of a delivery: done, tried again after a while, or parked. The policy of durable events stands here only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loguru import logger
 
@@ -10,6 +10,8 @@ from cliffracer.messaging.contract import Counts
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.delivery import Delivery
 
+RetryOf = Callable[[Delivery], Sequence[float]]
+"""The schedule of one delivery, where not all of a consumer have the same."""
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
@@ -20,18 +22,29 @@ PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
 class Policy:
     """Answers the deliveries of one function, by what its handler did: returned, raised, or never came back."""
 
-    def __init__(self, dead: DeadLetters, service: str, function: str, retry: Sequence[float], clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917 - made in one place
+        self, dead: DeadLetters, service: str, function: str, retry: Sequence[float], clock: Clock, retry_of: RetryOf | None = None
+    ) -> None:
         self.counts = Counts()
         self._dead = dead
         self._service = service
         self._function = function
         self._retry = tuple(retry)
-        self.most = len(self._retry) + 1 + UNFINISHED
-        """Deliveries after which an event is not tried again, whatever became of them."""
+        self._retry_of = retry_of
+        self.most = UNFINISHED + 1 + (len(self._retry) if retry_of is None else 0)
+        """Deliveries up to which an event is tried again, whatever became of them; see `exhausted`."""
         self._clock = clock
 
+    def retry(self, delivery: Delivery) -> Sequence[float]:
+        """Return after how many seconds each attempt is followed by another."""
+        return self._retry if self._retry_of is None else self._retry_of(delivery)
+
+    def exhausted(self, delivery: Delivery) -> bool:
+        """Say whether an event is not tried again, whatever became of its deliveries."""
+        return delivery.attempt > len(self.retry(delivery)) + 1 + UNFINISHED
+
     async def give_up(self, delivery: Delivery) -> None:
-        """Park an event that was delivered more often than ``most`` times, and never came back."""
+        """Park an event that was delivered more often than it has attempts, and two more, and never came back."""
         await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
 
     def done(self, delivery: Delivery) -> None:
@@ -42,10 +55,11 @@ class Policy:
     async def failed(self, delivery: Delivery, error: BaseException) -> None:
         """Give the event back for another attempt, or park it after the last."""
         self.counts.failed += 1
-        if isinstance(error, _FINAL) or delivery.attempt > len(self._retry):
+        schedule = self.retry(delivery)
+        if isinstance(error, _FINAL) or delivery.attempt > len(schedule):
             await self._park(delivery, error)
             return
-        wait = self._retry[delivery.attempt - 1]
+        wait = schedule[delivery.attempt - 1]
         logger.warning(
             "{service}.{function} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
             service=self._service, function=self._function, subject=delivery.subject, attempt=delivery.attempt,

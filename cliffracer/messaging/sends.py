@@ -2,10 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import msgspec
 from loguru import logger
 
+from cliffracer.declarations import RETRY
 from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.consumption import Consumption
@@ -20,10 +22,17 @@ _LONGEST_PAUSE = 30.0
 Handle = Callable[[Delivery], Awaitable[object]]
 
 
+class Method(msgspec.Struct, frozen=True):
+    """What handles the one-way calls of a method, and how often."""
+
+    handle: Handle
+    retry: Sequence[float] = RETRY
+
+
 class Sends:
     """Hands one-way calls to the methods of a service; the consumer is made when the first was sent, not before."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: Mapping[str, Handle], *, replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: Mapping[str, Method], *, replicas: int = 1) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
         self._service = service
@@ -66,11 +75,14 @@ class Sends:
             await self.consumption.drain(seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
-        method = delivery.subject.rpartition(".")[2]
-        handle = self._methods.get(method)
-        if handle is None:
-            raise NotFound(f"{self._service} has no method {method}")
-        await handle(delivery)
+        method = self._methods.get(_name(delivery))
+        if method is None:
+            raise NotFound(f"{self._service} has no method {_name(delivery)}")
+        await method.handle(delivery)
+
+    def _retry(self, delivery: Delivery) -> Sequence[float]:
+        method = self._methods.get(_name(delivery))
+        return RETRY if method is None else method.retry
 
     def _wake(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         if self._starting is None and self.consumption is None:
@@ -97,6 +109,7 @@ class Sends:
             "send",
             "",
             self._handle,
+            retry_of=self._retry,
             source=self._source,
             start="all",
             replicas=self._replicas,
@@ -110,3 +123,7 @@ class Sends:
         if self._subscription is not None:
             await self._subscription.close()
             self._subscription = None
+
+
+def _name(delivery: Delivery) -> str:
+    return delivery.subject.rpartition(".")[2]

@@ -20,7 +20,7 @@ from cliffracer.cli.yaml import yaml as written_as_yaml
 from tests.cli.strangers import built_wheel
 from tests.cli.terminal import PATIENCE, cliffracer, written
 from tests.support.images import Image, build
-from tests.support.nats import free_port
+from tests.support.nats import NatsServer, free_port
 from tests.support.tools import dockerfile_faults, keda_faults
 
 SERVICE = """
@@ -122,6 +122,17 @@ def test_compose_accepts_its_file(farm, guarded):
     assert (given["AUTH_SECRET_KEY"], given["CLIFFRACER_NAMESPACE"]) == ("${AUTH_SECRET_KEY:?set it in .env}", "shop")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**found, "services": {"nats": {"imag": "nats:2"}}}, schema)
+
+
+def test_the_nats_of_the_compose_file_syncs_what_it_acknowledges(farm, tmp_path):
+    """A real server takes the configuration and says that it syncs always: an acknowledged event survives a power cut."""
+    found = yaml.safe_load(cliffracer("deploy", "compose", cwd=farm).out)
+    port = free_port()
+    config = found["configs"]["nats"]["content"].replace("/data", str(tmp_path / "data"))
+    with NatsServer(f"{config}\nhttp: 127.0.0.1:{port}"):
+        told = httpx.get(f"http://127.0.0.1:{port}/jsz?config=true").json()["config"]
+    assert told["sync_always"] is True
+    assert told["store_dir"].startswith(str(tmp_path))
 
 
 PROJECTS = {

@@ -264,6 +264,9 @@ def test_middleware_that_cannot_wrap_a_call_is_refused(app):
         ({"ordered": True, "batch": 10}, "ordered and batch exclude each other"),
         ({"start": "yesterday"}, "start='yesterday' cannot be read"),
         ({"start": 1.5}, "start=1.5 cannot be read"),
+        ({"retry": 5}, "retry=5 says no times"),
+        ({"retry": "10s"}, "retry='10s' says no times"),
+        ({"retry": ("soon",)}, "'soon' is no"),
     ],
 )
 def test_options_of_a_subscription_that_do_nothing_together_are_refused(app, options, problem):

@@ -70,6 +70,23 @@ async def test_a_one_way_call_waits_for_a_service_that_is_down():
             await eventually(lambda: charged == [10])
 
 
+async def test_a_one_way_call_is_tried_as_often_as_its_method_says():
+    """And then parked under the name of the method, which a call that is waited for knows nothing of."""
+    app, attempts = App("payments"), []
+
+    @app.rpc(retry=(0.05, "50ms"))
+    async def charge(amount: int) -> None:
+        attempts.append(amount)
+        raise ValueError("the bank is closed")
+
+    async with running(app) as t:
+        await app.service("payments").send.charge(amount=1)
+        await t.settled()
+        dead = t.up.services[0].emitter.dead
+        [letter] = [letter async for letter in dead.ls()]
+    assert (attempts, letter.function, letter.attempts) == ([1, 1, 1], "charge", 3)
+
+
 async def test_a_function_on_several_subjects_gets_each_event_once():
     """Also where one pattern covers the other."""
     app, got = App("s"), []

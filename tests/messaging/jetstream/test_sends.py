@@ -4,9 +4,10 @@ import pytest
 
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.sends import Sends
+from cliffracer.messaging.sends import Method, Sends
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import Recorder, until
@@ -29,7 +30,7 @@ async def test_a_service_that_could_not_begin_begins_later(jetstream: JetStream,
 
     monkeypatch.setattr(Consumption, "start", late)
     monkeypatch.setattr("cliffracer.messaging.sends._FIRST_PAUSE", 0.01)
-    sends = Sends(jetstream, subjects, "payments", {"charge": handler})
+    sends = Sends(jetstream, subjects, "payments", {"charge": Method(handler)})
     await sends.start()
     await send(jetstream, subjects, b"1")
     await until(lambda: handler.payloads == [b"1"])
@@ -46,9 +47,23 @@ async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
         raise Unavailable("an election")
 
     monkeypatch.setattr(Consumption, "start", never)
-    sends = Sends(jetstream, subjects, "payments", {"charge": Recorder()})
+    sends = Sends(jetstream, subjects, "payments", {"charge": Method(Recorder())})
     await sends.start()
     await send(jetstream, subjects, b"1")
     await until(lambda: sends._starting is not None)
     await sends.drain(1)
     assert (sends._starting, sends.consumption, await sends.stored()) == (None, None, 1)
+
+
+async def test_each_method_is_tried_as_often_as_it_says(jetstream: JetStream, subjects: Subjects):
+    """Then its call is parked, under its name."""
+    charge, refund = Recorder(lambda _: ValueError("no")), Recorder(lambda _: ValueError("never"))
+    sends = Sends(jetstream, subjects, "payments", {"charge": Method(charge, (0.05, 0.05, 0.05, 0.05)), "refund": Method(refund, ())})
+    await sends.start()
+    for method in ("charge", "refund"):
+        await Emitter(jetstream, subjects).store(f"send.payments.{method}", b"1", event_headers(method, f"payments.{method}", "test"))
+    await until(lambda: sends.consumption is not None and sends.consumption.counts.parked == 2)
+    await sends.drain(1)
+    assert (len(charge.seen), len(refund.seen)) == (5, 1)
+    letters = {letter.function: letter.attempts async for letter in DeadLetters(jetstream, subjects).ls()}
+    assert letters == {"charge": 5, "refund": 1}
