@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 PROGRAM = [sys.executable, "-m", "cliffracer"]
-PATIENCE = 30.0
+PATIENCE = 90.0
 _OURS = re.compile(r"^(CLIFFRACER_(?!HOME|DEV_GRACE)|NATS_|DATABASE_|DB_|HTTP_|LOG_|AUTH_|OTEL_|NO_COLOR|FORCE_COLOR|COLUMNS)")
 
 
@@ -33,14 +33,14 @@ def environment(**more: str) -> dict[str, str]:
 def cliffracer(*arguments: str, cwd: Path, stdin: str = "", **env: str) -> Done:
     """Run one command to its end, on pipes."""
     done = subprocess.run(
-        [*PROGRAM, *arguments], cwd=cwd, env=environment(**env), input=stdin, capture_output=True, text=True, timeout=60, check=False
+        [*PROGRAM, *arguments], cwd=cwd, env=environment(**env), input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert "Traceback (most recent call last)" not in done.stderr.split(" cannot be imported:")[0], done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*arguments: str, cwd: Path, columns: int = 80, **env: str) -> str:
-    """Return what one command prints on a terminal so many columns wide."""
+def on_terminal(*arguments: str, cwd: Path, columns: int = 80, until: str | None = None, **env: str) -> str:
+    """Return what one command prints on a terminal so many columns wide; it is told to stop when it has printed ``until``."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, *arguments],
@@ -60,6 +60,9 @@ def on_terminal(*arguments: str, cwd: Path, columns: int = 80, **env: str) -> st
         if not part:
             break
         printed += part
+        if until is not None and until.encode() in printed:
+            until = None
+            process.send_signal(signal.SIGTERM)
     os.close(ours)
     process.wait(PATIENCE)
     return printed.decode().replace("\r\n", "\n")

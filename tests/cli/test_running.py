@@ -148,7 +148,7 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         with pytest.raises(OSError):
             _get(port, "/die")
         run.says("ended with exit code 3; starting it again in 0.5 s")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while len({_get(port, "/pid") for _ in range(20)} - seen) == 0:
             assert time.monotonic() < until, run.text
         assert run.end() == 0
@@ -174,7 +174,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(folder):
         pids = {_get(port, "/pid") for _ in range(40)}
         run.process.kill()
         run.process.wait()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while any(_lives(pid) for pid in pids):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -211,9 +211,9 @@ def test_the_banner_says_what_is_served_and_where(folder):
         + "\n@app.leader\nasync def follow() -> None: ...\n"
         + "from pathlib import Path\nPath('page').mkdir(exist_ok=True)\nPath('page/index.html').touch()\napp.static('/', 'page')\n"
         + "\n@app.on('user.created')\nasync def greet(name: str) -> None: ...\n@app.every('1h')\nasync def tidy() -> None: ...\n"
-        + "import os, signal, threading\nthreading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
     )
-    printed = on_terminal("run", "--port", "0", cwd=folder, columns=80, NO_COLOR="1", CLIFFRACER_NAMESPACE=f"b{free_port()}")
+    env = {"NO_COLOR": "1", "CLIFFRACER_NAMESPACE": f"b{free_port()}"}
+    printed = on_terminal("run", "--port", "0", cwd=folder, columns=80, until="Ctrl-C stops", **env)
     assert "  development  ready in " in printed
     assert "web 0.1.0\n    HTTP      GET /word · GET /pid · GET /die\n" in printed
     assert "events    user.created → greet (durable " in printed

@@ -29,7 +29,7 @@ async def obtainable(db: Database) -> int:
             together += 1
             if together == db.pool.largest:
                 everyone.set()
-            await asyncio.wait_for(everyone.wait(), 5)
+            await asyncio.wait_for(everyone.wait(), 30)
 
     await asyncio.gather(*(hold() for _ in range(db.pool.largest)))
     return together

@@ -153,9 +153,9 @@ async def test_rotation() -> None:
         assert await good(second)
         third = await ring.rotate(made.id)
         assert [await good(key) for key in (first, second, third)] == [False, False, True]
-        fourth = await ring.rotate(made.id, overlap=0.3)
+        fourth = await ring.rotate(made.id, overlap=1.5)
         assert await good(third)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.6)
         assert [await good(key) for key in (third, fourth)] == [False, True]
 
 
@@ -170,11 +170,11 @@ async def test_an_overlap_ends_everywhere_at_once() -> None:
         headers = {"X-API-Key": key}
         async with websockets.connect(t.url.replace("http", "ws") + "/feed", additional_headers=headers) as socket:
             await socket.recv()
-            await ring_of(t).rotate(made.id, overlap=1.5)
+            await ring_of(t).rotate(made.id, overlap=2.5)
             await eventually(lambda: len(theirs.revocations) == 1)
             assert (await t.http.get("/orders", headers=headers)).status_code == 200
             assert await elsewhere.exchange(key) is identity
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(ConnectionClosed):  # noqa: PT012 - some frames come first
                     while True:
                         await socket.recv()
@@ -229,7 +229,7 @@ async def test_revocation_is_everywhere() -> None:
             assert (await t.http.get("/orders", headers={"Authorization": f"Bearer {bearer}"})).status_code == 200
         async with websockets.connect(t.url.replace("http", "ws") + "/feed", additional_headers={"X-API-Key": key}) as socket:
             await keys("revoke", made.id)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(ConnectionClosed):  # noqa: PT012 - some frames come first
                     while True:
                         await socket.recv()

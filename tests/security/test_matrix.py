@@ -101,7 +101,7 @@ async def by_event(t: Any, name: str, token: str | None) -> int:
     t.up.services[0].link.token = token
     await t.emit(f"matrix.{name}", None, durable=False)
     t.up.services[0].link.token = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while stats.calls == handled:  # noqa: ASYNC110 - nothing else says that it was refused
             await asyncio.sleep(0.002)
     return 200 if len(entered) > before else 401 if token is None else 403

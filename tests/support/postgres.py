@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.support.nats import free_port
 
 AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
 """PostgreSQL refuses to run as root; in a user namespace it is not, and the files stay ours."""
@@ -58,9 +59,7 @@ class Server:
         else:
             source = ["-h", str(primary.folder), "-p", str(primary.port), "-U", "postgres"]
             self._run("pg_basebackup", "-D", data, *source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run([*self.prefix, str(self.programs / program), *arguments], env=self.environment, check=True, capture_output=True)
@@ -81,7 +80,8 @@ class Server:
         while time.monotonic() < end:
             assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
             with contextlib.suppress(FileNotFoundError, IndexError):
-                if pidfile.read_text().splitlines()[7].strip() == "ready":
+                said = pidfile.read_text().splitlines()
+                if said[0] == str(self.process.pid) and said[7].strip() == "ready":  # a killed one has left what it said
                     return
             time.sleep(0.01)
         raise AssertionError("PostgreSQL did not start")

@@ -95,7 +95,7 @@ async def serve(*apps: App, **given: Any) -> AsyncIterator[Served]:
         bound = bind("127.0.0.1", 0)
         port = bound.getsockname()[1]
         server = await stack.enter_async_context(serving(site, [bound], settings))
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30))
         health.ready = True
         yield Served(http, port, server, site, health, assemblies)
 
@@ -139,7 +139,7 @@ def in_thread(app: App, **given: Any) -> Iterator[httpx.Client]:
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{started.result(10)}", timeout=10) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{started.result(30)}", timeout=30) as client:
             yield client
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -118,7 +118,7 @@ async def test_stop_ends_what_does_not_finish(serve: Any, app: App) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"GET /hangs HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: served.handler("hangs").gate.admitted)
-        await asyncio.wait_for(served.server.stop(), 5)
+        await asyncio.wait_for(served.server.stop(), 30)
         assert ended
         assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
         writer.close()

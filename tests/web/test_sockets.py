@@ -34,7 +34,7 @@ async def closed(client: Any) -> tuple[int, str]:
     """Read until the end; return how the server closed."""
     try:
         while True:
-            await asyncio.wait_for(client.recv(), 5)
+            await asyncio.wait_for(client.recv(), 30)
     except ConnectionClosed as error:
         return (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
 
