@@ -134,7 +134,7 @@ class Assembly:
 
     def _way(self, record: Record, signature: Signature, wants: Wants) -> Step | None:
         socket = isinstance(record, Socket)
-        guarded = self.rules is not None and self.rules.policy(record) is not None
+        guarded = self.rules is not None and self.rules.surrounds(record)
         rate = getattr(record, "rate", None)
         around = (self.frozen.middlewares, socket, guarded, rate is not None, self.tracing is not None)
         if signature.kind == "async" and wants.constant and not any(around):

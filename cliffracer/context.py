@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
-from cliffracer.wire.calls import read_trace
+from cliffracer.wire.calls import read_trace, read_way
 from cliffracer.wire.headers import VIA, Headers
 
 _EMPTY: Mapping[str, str] = {}
@@ -162,16 +162,23 @@ class Context:
     @property
     def via(self) -> tuple[str, ...]:
         """The services that the call came through before it came here, the first first, as they say; none for a request over HTTP."""
+        said = self.said_way()
+        names = "" if said is None else said.partition(";")[0]
+        return tuple(names.split(",")) if _WAY.fullmatch(names) else ()
+
+    def said_way(self) -> str | None:
+        """Return what the call says of its way, names and signature, as it came; None where it came over HTTP, or says nothing."""
         if self.kind in _OUTSIDE:
-            return ()
-        found = self.headers.get(VIA)
-        return tuple(found.split(",")) if found is not None and _WAY.fullmatch(found) else ()
+            return None
+        if self.block is not None:
+            return read_way(self.block)
+        return None if self._headers is None else self._headers.get(VIA)
 
     def way(self) -> str | None:
         """Return what goes along to whom this call calls: the services that it came through, and this one; None outside of any."""
-        if not self.service:
-            return None
-        return ",".join([*self.via, self.service][-_LONGEST_WAY:])
+        if self.said_way() is None:
+            return self.service or None
+        return ",".join([*self.via, self.service][-_LONGEST_WAY:]) if self.service else None
 
     def remaining(self) -> float | None:
         """Return the seconds left until the deadline, never negative; None without one."""

@@ -244,7 +244,7 @@ def _context(call: Call) -> Any:
 
 async def _identified(rules: Any, services: Sequence[Service], settings: Settings, stack: AsyncExitStack) -> None:
     """Let services act on their own behalf, and know at once which tokens are revoked."""
-    if rules is None:
+    if rules is None or rules.authority is None:
         return
     authority, bus = rules.authority, services[0].link.bus
     authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
@@ -253,6 +253,7 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     authority.tickets = OnceOnly(JetStream(bus), Credential, settings.namespace)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
+        service.link.prove = authority.ways.onward
 
 
 def _identity(call: Call) -> Any:
@@ -265,7 +266,7 @@ def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
     """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
     asked = settings.auth_required or any((settings.auth_secret_key, settings.auth_keys, settings.oidc_issuer))
     if not asked and all(policy_of(d.record.function) is None and not _identifies(d.signature) for f in frozen for d in f.declared):
-        return None
+        return importlib.import_module("cliffracer.security.access").Witness(frozen) if any(f.accesses for f in frozen) else None
     return importlib.import_module("cliffracer.security.enforcement").enforcement(frozen, settings)  # cryptography is slow to import
 
 

@@ -86,7 +86,7 @@ class Surroundings:
         return declare
 
     def on_access(self, function: F) -> F:
-        """Be told of every call of a handler with a rule: ``def audit(access)``, an `Access`, let in or refused; it may be async."""
+        """Be told of every call, let in or refused, also where everybody may: ``def audit(access)``, an `Access`; it may be async."""
         self._open()
         self.accesses.append(function)
         return function

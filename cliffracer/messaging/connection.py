@@ -56,6 +56,8 @@ class Connection:
         self._ways: dict[tuple[str, str], Way] = {}
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
+        self.prove: Callable[[Context], str | None] | None = None
+        """Signs the way of a call that calls on; None without keys."""
         self.spans = FORGETFUL
         """Remembers the calls that nobody answered: whoever answers one remembers it himself."""
         self.called: set[tuple[str, str]] = set()
@@ -233,10 +235,10 @@ class Connection:
             self.called.add((service, method))
 
     def _identified(self, context: Context | None) -> tuple[str | None, str | None]:
-        """Return whose call it is and which way it came, where that matters to whom it goes."""
+        """Return whose call it is and which way it came."""
         if context is None:
             return self.token, None
-        return context.token, None if context.token is None else context.way()
+        return context.token, context.way() if self.prove is None else self.prove(context)
 
     def _block(self, emission: Emission, event_id: str) -> bytes:
         context = current.get()

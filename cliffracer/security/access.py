@@ -1,14 +1,27 @@
 """Who did what, as the hooks of an app are told."""
 
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
 import msgspec
 
+from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
+from cliffracer.frozen import Frozen
+from cliffracer.invoke import Call
 from cliffracer.security.identity import Identity
+from cliffracer.signature import Signature
+
+CALLED = (Rpc, Subscription, Route, Socket)
+"""What somebody calls, from outside of the app."""
+Step = Callable[[Call], Awaitable[Any]]
 
 
 class Access(msgspec.Struct, frozen=True):
-    """One call of a handler with a rule, as ``@app.on_access`` is told of it."""
+    """One call of a handler, as ``@app.on_access`` is told of it."""
 
     identity: Identity | None
+    """Who calls; None if nobody is known, as it may be where everybody may."""
     service: str
     handler: str
     kind: str
@@ -17,9 +30,53 @@ class Access(msgspec.Struct, frozen=True):
     refused: str | None
     """``Unauthenticated`` or ``Forbidden``; None for a call that was let in."""
     via: tuple[str, ...] = ()
-    """The services that the call came through, the first first. They say so themselves: only the identity is verified."""
+    """The services that the call came through, the first first: as they say, unless it is ``proven``."""
+    proven: bool = False
+    """Whether all of ``via`` is signed, by services with a key of ours, for this caller; of a call that names none, nothing is.
+
+    What a service keeps to itself is not to be seen: it may have called as if it were the first.
+    """
 
     @property
     def hops(self) -> int:
         """How many services the call came through before it came here."""
         return len(self.via)
+
+
+async def tell(hooks: Sequence[Any], call: Call, refused: str | None, *, proven: bool) -> None:
+    """Tell hooks of a call; one that fails ends it, since nothing may be done that is not written down."""
+    context = call.context
+    access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused, context.via, proven)
+    for hook in hooks:
+        told = hook(access)
+        if inspect.isawaitable(told):
+            await told
+
+
+class Witness:
+    """Tells the hooks of apps that have no rules and no keys: everybody may call, and nobody is known. See `Enforcement`."""
+
+    authority = None
+
+    def __init__(self, frozen: Sequence[Frozen]) -> None:
+        self._hooks = {d.record.function: f.accesses for f in frozen for d in f.declared if isinstance(d.record, CALLED) and f.accesses}
+
+    def policy(self, _record: Record) -> None:
+        """Nothing is asked of anybody."""
+
+    def entry(self, _record: Record, _signature: Signature) -> None:
+        """Nobody is kept out."""
+
+    def surrounds(self, record: Record) -> bool:
+        """Say whether a handler's calls are told of."""
+        return isinstance(record, CALLED) and record.function in self._hooks
+
+    def step(self, record: Record, _signature: Signature, inner: Step) -> Step:
+        """Return the way to the handler past the hooks."""
+        hooks = self._hooks[record.function]
+
+        async def step(call: Call) -> Any:
+            await tell(hooks, call, None, proven=False)
+            return await inner(call)
+
+        return step

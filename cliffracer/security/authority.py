@@ -18,6 +18,7 @@ from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken, Tokens, unverified
+from cliffracer.security.ways import Ways
 from cliffracer.settings import Settings
 
 ISSUER = AUDIENCE = "cliffracer"
@@ -81,6 +82,8 @@ class Authority:
         self.revocations = Revocations() if revocations is None else revocations
         self.browsers = Browsers(tokens, self.revocations, secure=secure)
         """Sessions that are kept in cookies."""
+        self.ways = Ways(tokens.keys)
+        """Proves which services a call came through."""
         self.origins = frozenset(origins) - {"*"}
         """Other sites whose pages may use such a session."""
         self.grant: Grant | None = None

@@ -1,17 +1,16 @@
 """The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cliffracer.checking import Declared
 from cliffracer.context import Context
-from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription, Value, where
+from cliffracer.declarations import Record, Socket, Value, where
 from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
-from cliffracer.security.access import Access
+from cliffracer.security.access import CALLED, Step, tell
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.claims import Claims
 from cliffracer.security.entry import Check, Entry, checked
@@ -22,10 +21,8 @@ from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature
 
-Step = Callable[[Call], Awaitable[Any]]
 _LOOK = 1.0  # seconds between two looks at the token of a stream or socket
 _BROWSERS = frozenset({"http", "websocket"})
-_CALLED = (Rpc, Subscription, Route, Socket)
 
 
 class Enforcement:
@@ -38,7 +35,11 @@ class Enforcement:
 
     def policy(self, record: Record) -> Policy | None:
         """Return what is asked of a handler's callers; None of a timer, which has none."""
-        return self._policies.get(record.function) if isinstance(record, _CALLED) else None
+        return self._policies.get(record.function) if isinstance(record, CALLED) else None
+
+    def surrounds(self, record: Record) -> bool:
+        """Say whether there is a way through rules to a handler."""
+        return self.policy(record) is not None
 
     def step(self, record: Record, signature: Signature, inner: Step) -> Step:
         """Return the way through a handler's rules to the rest of it."""
@@ -46,7 +47,7 @@ class Enforcement:
         if policy is None:
             return inner
         if policy.public:
-            return _recognised(self.authority, inner)
+            return _recognised(self.authority, inner, self._hooks.get(record.function, ()))
         return _guarded(self.authority, self._guard(record, policy, signature), inner, self._hooks.get(record.function, ()))
 
     def entry(self, record: Record, signature: Signature) -> Entry | None:
@@ -74,7 +75,7 @@ class _Guard(NamedTuple):
 
 def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
     """Return what enforces the rules of these apps, None if there are none; `SetupError` lists every handler that was forgotten."""
-    records = [d for f in frozen for d in f.declared if isinstance(d.record, _CALLED)]
+    records = [d for f in frozen for d in f.declared if isinstance(d.record, CALLED)]
     policies = {d.record.function: policy for d in records if (policy := _policy(d, settings)) is not None}
     guarded = [d.record.function for d in records if d.record.function in policies and not policies[d.record.function].public]
     if not configured(settings):
@@ -114,7 +115,7 @@ def _listed(functions: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(where(function) for function in functions))
 
 
-def _recognised(authority: Authority, inner: Step) -> Step:
+def _recognised(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Step:
     async def step(call: Call) -> Any:
         try:
             await recognised(authority, call.context, scope_of(call))
@@ -122,6 +123,8 @@ def _recognised(authority: Authority, inner: Step) -> Step:
             call.context.identity = None  # as good as none: everybody may
             if isinstance(refused, RefusedToken):
                 authority.note(refused)
+        if hooks:
+            await tell(hooks, call, None, proven=authority.ways.proven(call.context))
         return await inner(call)
 
     return step
@@ -160,7 +163,7 @@ def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence
         return await inner(call)
 
     async def step(call: Call) -> Any:
-        identity = await (admit(call) if not hooks else _audited(hooks, admit, call))
+        identity = await (admit(call) if not hooks else _audited(authority, hooks, admit, call))
         if not guard.lasts:
             return await inner(call)
         return await _while_good(authority, call.context, identity, inner(call))
@@ -168,24 +171,15 @@ def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence
     return step if hooks or checks or guard.lasts else quick
 
 
-async def _audited(hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Identity]], call: Call) -> Identity:
+async def _audited(authority: Authority, hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Identity]], call: Call) -> Identity:
     """Return who was let in; the app's hooks are told, also of who was not."""
     try:
         identity = await admit(call)
     except (Unauthenticated, Forbidden) as refused:
-        await _tell(hooks, call, type(refused).__name__)
+        await tell(hooks, call, type(refused).__name__, proven=authority.ways.proven(call.context))
         raise
-    await _tell(hooks, call, None)
+    await tell(hooks, call, None, proven=authority.ways.proven(call.context))
     return identity
-
-
-async def _tell(hooks: Sequence[Any], call: Call, refused: str | None) -> None:
-    context = call.context
-    access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused, context.via)
-    for hook in hooks:
-        told = hook(access)
-        if inspect.isawaitable(told):
-            await told
 
 
 async def _while_good(authority: Authority, context: Context, identity: Identity, work: Awaitable[Any]) -> Any:

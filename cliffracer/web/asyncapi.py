@@ -79,7 +79,7 @@ def document(assemblies: Sequence[Assembly], namespace: str = "") -> dict[str, A
     if first.description and len(assemblies) == 1:
         info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.schemas.components(), "messages": writer.messages}
-    if any(assembly.rules is not None for assembly in assemblies):
+    if any(assembly.rules is not None and assembly.rules.authority is not None for assembly in assemblies):
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     used = {channel["servers"][0]["$ref"].rpartition("/")[2] for channel in writer.channels.values()}
     return {

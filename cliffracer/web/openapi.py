@@ -65,7 +65,7 @@ def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
     if first.description and len(assemblies) == 1:
         info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.components()}
-    if any(assembly.rules is not None for assembly in assemblies):
+    if any(assembly.rules is not None and assembly.rules.authority is not None for assembly in assemblies):
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
         if any(map(_takes_keys, assemblies)):
             components["securitySchemes"]["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}

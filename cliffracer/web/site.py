@@ -126,7 +126,8 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
                 table.add("POST", path, bridge)
     if settings.metrics:
         pages["/metrics"] = Metrics(health, handlers, assemblies)
-    keys = [key for assembly in assemblies[:1] if assembly.rules is not None for key in assembly.rules.authority.jwks()]
+    rules = assemblies[0].rules if assemblies else None
+    keys = [] if rules is None or rules.authority is None else rules.authority.jwks()
     if keys:
         pages["/.well-known/jwks.json"] = Fixed({"keys": keys})
     for path, page in pages.items():

@@ -71,6 +71,14 @@ def read_trace(block: bytes) -> tuple[str | None, str | None]:
     )
 
 
+def read_way(block: bytes) -> str | None:
+    """Return what a message says of the services that it came through; None if that is nothing, as of most."""
+    if b"-Via:" not in block and b"-via:" not in block:
+        return None
+    found = _value(block, b"\r\nCliffracer-Via:")
+    return None if found is None else found.decode("utf-8", "replace")
+
+
 def _value(block: bytes, name: bytes) -> bytes | None:
     """Return a header's value: as we spell its name, else in any case."""
     found = block.find(name)
@@ -95,7 +103,8 @@ def write_call(
     """Return the header block of a request; every value is one of ours or was checked when it came in."""
     if timeout is not None and traceparent is not None and token is None and not msgpack and not window:  # almost every call
         left = int(timeout * 1000) or 1
-        return f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n\r\n".encode()
+        way = "" if via is None else f"Cliffracer-Via: {via}\r\n"
+        return f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n{way}\r\n".encode()
     lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
     if timeout is not None:
         lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"
@@ -103,8 +112,8 @@ def write_call(
         lines += f"traceparent: {traceparent}\r\n"
     if token is not None:
         lines += f"Authorization: Bearer {token}\r\n"
-        if via is not None:
-            lines += f"Cliffracer-Via: {via}\r\n"
+    if via is not None:
+        lines += f"Cliffracer-Via: {via}\r\n"
     if msgpack:
         lines += "Content-Type: application/msgpack\r\n"
     if window:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cliffracer import Access, App, Forbidden, Identity, Unauthenticated, provided, public, requires
+from cliffracer import App, Forbidden, Identity, Unauthenticated, provided, public, requires
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.keys import private_pem
@@ -127,50 +127,3 @@ async def test_audit() -> None:
         ("bob", "back.answer", None),
     ]
     assert seen[1][3] == seen[2][3] != seen[3][3] == seen[4][3]
-
-
-async def test_audit_knows_the_way() -> None:
-    """A call, and the event that it led to, tell the services they came through; what a caller says over HTTP, or badly, does not count."""
-    seen: dict[str, tuple[tuple[str, ...], int, str | None]] = {}
-    first, second, third = App("first"), App("second"), App("third")
-
-    def audit(access: Access) -> None:
-        seen[access.handler] = (access.via, access.hops, None if access.identity is None else access.identity.subject)
-
-    for app in (first, second, third):
-        app.on_access(audit)
-
-    @first.rpc
-    @first.get("/begin")
-    @requires
-    async def begin() -> None:
-        await first.call("second.middle")
-
-    @second.rpc
-    @requires
-    async def middle() -> None:
-        await second.emit("way.gone", 1)
-        with second.as_service():
-            await second.call("third.own")
-
-    @third.rpc
-    @requires
-    async def own() -> None: ...
-
-    @third.on("way.gone")
-    @requires
-    async def gone(number: int) -> None: ...
-
-    async with running(first, second, third) as t:
-        headers = {"Authorization": f"Bearer {t.token('ada')}", "Cliffracer-Via": "forged,way"}
-        assert (await t.http.get("/begin", headers=headers)).status_code == 204
-        await t.settled()
-        assert seen == {
-            "begin": ((), 0, "ada"),
-            "middle": (("first",), 1, "ada"),
-            "own": (("first", "second"), 2, "second"),
-            "gone": (("first", "second"), 2, "ada"),
-        }
-        block = f"NATS/1.0\r\nAuthorization: Bearer {t.token('eve')}\r\nCliffracer-Via: a b,,c\x01\r\n\r\n".encode()
-        await t.up.bus.request(f"{t.settings.namespace}.third.own".encode(), b"{}", block, timeout=5.0)
-        assert seen["own"] == ((), 0, "eve")

@@ -1,0 +1,93 @@
+"""The way of a call, signed: each service that passes it on says so by its key, and whoever is told of it can verify all of them at once.
+
+A service extends a way that is proven, and signs the whole; what comes unproven goes on unsigned, so that nobody can have his words
+signed by us. A signature is of the way, the token that goes along and a time: it serves no other caller, and not for long. It does
+not say that nothing was left out: a service can pass a call on as if it were the first.
+"""
+
+import hashlib
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import TypeVar
+
+from joserfc.errors import JoseError
+
+from cliffracer.context import STORED, Context
+from cliffracer.security.credentials import bearer
+from cliffracer.security.keys import Key
+
+LIFE = 900.0
+"""Seconds that a signature is good, so that it can be used again: at half of that another is made."""
+_REMEMBERED = 4096
+K = TypeVar("K")
+V = TypeVar("V")
+_LONGEST = 4096
+
+
+class Ways:
+    """Signs and verifies ways by the keys that sign and verify tokens here."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = keys
+        self._signed: dict[tuple[str, str | None], tuple[str, float]] = {}
+        self._verified: dict[tuple[str, str | None], float] = {}
+
+    def onward(self, context: Context) -> str | None:
+        """Return what goes along with the calls of a call: the services that it came through and this one, signed if that is proven."""
+        way = context.way()
+        if way is None or (context.said_way() is not None and not self.proven(context)):
+            return way
+        key = next((key for key in self._keys if key.signs), None)
+        if key is None:
+            return way
+        now, known = time.time(), self._signed.get((way, context.token))
+        if known is None or known[1] < now:
+            until = int(now + LIFE)
+            signature = urlsafe_b64encode(key.sign(_message(way, until, context.token))).rstrip(b"=").decode()
+            known = f"{way};{until}.{signature}", now + LIFE / 2
+            _remember(self._signed, (way, context.token), known)
+        return known[0]
+
+    def proven(self, context: Context) -> bool:
+        """Say whether each service that a call says it came through has signed for that; never of a call that names none."""
+        said = context.said_way()
+        if said is None or len(said) > _LONGEST or not context.via:
+            return False
+        token = bearer(context.headers, context.kind)
+        stored = None if context.state is None else context.state.get(STORED)
+        until = self._verified.get((said, token))
+        if until is None:
+            until = self._end_of(said, token)
+            _remember(self._verified, (said, token), until)
+        return until >= (time.time() if stored is None else stored)
+
+    def _end_of(self, said: str, token: str | None) -> float:
+        """Return until when a signature is good; 0 for one that is none of ours."""
+        way, _, proof = said.partition(";")
+        until, _, text = proof.partition(".")
+        if not (until.isascii() and until.isdigit() and len(until) <= 12):
+            return 0.0
+        try:
+            signature = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError:
+            return 0.0
+        return float(until) if any(_is_of(key, _message(way, int(until), token), signature) for key in self._keys) else 0.0
+
+
+def _is_of(key: Key, message: bytes, signature: bytes) -> bool:
+    try:
+        return key.verifies(message, signature)
+    except (JoseError, ValueError, TypeError):  # not even a signature of its algorithm
+        return False
+
+
+def _message(way: str, until: int, token: str | None) -> bytes:
+    """Return what is signed, which is no token's: those have no line breaks."""
+    return f"cliffracer way\n{way}\n{until}\n{hashlib.sha256((token or '').encode()).hexdigest()}".encode()
+
+
+def _remember(known: dict[K, V], key: K, value: V) -> None:
+    while len(known) >= _REMEMBERED:
+        del known[next(iter(known))]  # the oldest
+    known[key] = value
