@@ -18,6 +18,7 @@ from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.streams import begin, distinct
 from cliffracer.settings import Settings
+from cliffracer.wire.subjects import matches
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -42,12 +43,14 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
         service = up.services[0]
         endpoints = _named(service.subscribers(), function, app.name)
         jetstream, subjects = service.jetstream, service.subjects
-        filters = distinct([subjects.event(endpoint.record.subject) for endpoint in endpoints])
+        asked = [subjects.event(endpoint.record.subject) for endpoint in endpoints]
         if subjects.stream not in await jetstream.stream_names():
             raise NotFound(f"there are no events: no stream {subjects.stream}")
         claims = Claims(jetstream, subjects.namespace)
-        async with Reader(jetstream, subjects.stream, filters, begin(start)) as reader:
+        async with Reader(jetstream, subjects.stream, distinct(asked), begin(start)) as reader:
             async for delivery in reader.present():
+                if not any(matches(pattern, delivery.subject) for pattern in asked):  # only patterns that overlap have such come
+                    continue
                 error = None if dry_run else await _handled(endpoints[0], delivery, claims)
                 yield Replayed(delivery.stream_seq, subjects.event_name(delivery.subject), delivery.stored, error)
 

@@ -120,9 +120,12 @@ class Service:
         self._timers += [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
         self.assembly.consumers = self._consumptions
         await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
+        heard: dict[Any, list[str]] = {}
         for endpoint in self._events:
             if not endpoint.record.durable:
-                await endpoint.start(self.frozen.name)
+                others = heard.setdefault(endpoint.record.function, [])
+                await endpoint.start(self.frozen.name, tuple(others))
+                others += [endpoint.record.subject] if endpoint.record.each else []
         await self._rpc.start()
         if self._rpc.endpoints:
             methods = {endpoint.record.name: Method(endpoint.handle, endpoint.record.retry) for endpoint in self._rpc.endpoints}

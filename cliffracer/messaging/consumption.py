@@ -21,7 +21,7 @@ from cliffracer.messaging.policy import Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.starts import Starts
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, matches
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead
 IN_FLIGHT = 65_536  # deliveries that a consumer has open in all replicas; those that wait for another attempt count
@@ -186,11 +186,15 @@ class Consumption:
     def _take(self, delivery: Delivery) -> None:
         if delivery.starts_with(self._replay):
             self._rename(delivery)
+        elif self._source.only and self._strange(delivery):
+            return
         self._spawn(self._one(delivery))
 
     def _gather(self, delivery: Delivery) -> None:
         if delivery.starts_with(self._replay):
             self._rename(delivery)
+        elif self._source.only and self._strange(delivery):
+            return
         self._waiting.append(delivery)
         if len(self._waiting) >= (self._batch or 1):
             self._flush()
@@ -204,6 +208,13 @@ class Consumption:
         if self._waiting:
             batch, self._waiting = self._waiting, []
             self._spawn(self._many(batch))
+
+    def _strange(self, delivery: Delivery) -> bool:
+        """Leave alone, and say so, what only comes because patterns overlap (`distinct`)."""
+        strange = not any(matches(pattern, delivery.subject) for pattern in self._source.only)
+        if strange:
+            delivery.ack()
+        return strange
 
     def _rename(self, delivery: Delivery) -> None:
         """Give what is replayed to this function the subject that it had."""

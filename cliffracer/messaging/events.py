@@ -1,7 +1,7 @@
 """Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
 
@@ -13,7 +13,7 @@ from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.invoke import Handler, invoke
-from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.contract import Delivered, PartlyFailedError
 from cliffracer.messaging.hearing import hear
@@ -24,7 +24,7 @@ from cliffracer.starts import Starts
 from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import AUTHORIZATION
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, matches
 
 Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
 """``once(consumer, event id)``: a transaction around one handling, False in it if that event was handled before."""
@@ -53,10 +53,22 @@ class EventEndpoint:
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
 
-    async def start(self, service: str) -> None:
-        """Subscribe on core NATS: the replicas share the events, or with ``each`` everyone gets its own copy."""
+    async def start(self, service: str, others: Sequence[str] = ()) -> None:
+        """Subscribe on core NATS: the replicas share the events, or with ``each`` everyone gets its own copy.
+
+        ``others``: patterns of the same function, which takes an event by the first that fits. (Where replicas share them,
+        the server sees to that: a queue group gets a message once, by whichever of its subscriptions.)
+        """
+        take: Receive = self.receive
+
+        def rest(subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+            name = self._subjects.event_name(subject.decode("utf-8", "backslashreplace"))
+            if not any(matches(other, name) for other in others):
+                take(subject, reply, block, payload)
+
         queue = "" if self.record.each else f"{service}-{self.function}"
-        self._subscription = await hear(self._bus, self._subjects, self.record.subject, self.receive, queue=queue)
+        receive = rest if others and not queue else take
+        self._subscription = await hear(self._bus, self._subjects, self.record.subject, receive, queue=queue)
 
     async def stop_intake(self) -> None:
         """Take no new events."""

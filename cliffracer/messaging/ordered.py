@@ -116,11 +116,13 @@ class Ordered(Consumption):
     # -- what comes
 
     def _take(self, delivery: Delivery) -> None:
-        if delivery.starts_with(self._replay):
-            self._rename(delivery)
         if delivery.consumer_seq != self._expected:
             self._doubt()
         self._expected = delivery.consumer_seq + 1
+        if delivery.starts_with(self._replay):
+            self._rename(delivery)
+        elif self._source.only and self._strange(delivery):
+            return
         found = _key.search(delivery.headers.block or b"")
         key = b"" if found is None else found[1].rstrip()
         entry = self._lanes.add(key, (self._stream_number, delivery.stream_seq), delivery)

@@ -21,6 +21,8 @@ class Source(msgspec.Struct, frozen=True):
     filters: list[str]
     replay: str = ""
     """How the subjects of what is replayed to this consumer begin."""
+    only: tuple[str, ...] = ()
+    """What is asked for of it; empty: all that the filters let through."""
 
 
 def durable_name(subjects: Subjects, service: str, function: str, group: str | None = None) -> str:
@@ -32,8 +34,10 @@ def durable_name(subjects: Subjects, service: str, function: str, group: str | N
 def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str], *, replicas: int = 1) -> Source:
     """Return the events on some patterns, and what is replayed to the consumer."""
     replay = f"{replay_prefix(subjects)}{consumer}."
-    filters = [*distinct([subjects.event(pattern) for pattern in patterns]), f"{replay}>"]
-    return Source(events_stream(subjects, replicas=replicas), filters, replay)
+    asked = [subjects.event(pattern) for pattern in patterns]
+    filters = distinct(asked)
+    only = () if set(filters) <= set(asked) else tuple(asked)
+    return Source(events_stream(subjects, replicas=replicas), [*filters, f"{replay}>"], replay, only)
 
 
 def sends_of(subjects: Subjects, service: str, *, replicas: int = 1) -> Source:
@@ -60,16 +64,32 @@ def begin(start: Start) -> dict[str, Any]:
 
 
 def distinct(patterns: list[str]) -> list[str]:
-    """Return the patterns without those that another one covers: filters of one consumer may not overlap."""
-    unique = list(dict.fromkeys(patterns))
-    kept = [p for p in unique if not any(covers(other, p) for other in unique if other != p)]
-    for number, pattern in enumerate(kept):
-        for other in kept[number + 1 :]:
-            if overlap(pattern, other):
-                raise SetupError(
-                    f"{pattern} and {other} overlap: one function cannot subscribe to both. Use one pattern for both, or two functions."
-                )
+    """Return patterns of which no two overlap, as filters of one consumer may not; they cover the given ones.
+
+    One that another covers is left out. Two that overlap otherwise, as ``user.*`` and ``*.created``, become the narrowest that covers
+    both, ``*.*``: what comes by that beside what was asked for is the consumer's to leave alone.
+    """
+    kept: list[str] = []
+    for pattern in patterns:
+        wide = pattern
+        while touching := [other for other in kept if overlap(other, wide)]:
+            kept = [other for other in kept if other not in touching]
+            for other in touching:
+                wide = _both(other, wide)
+        kept.append(wide)
     return kept
+
+
+def _both(pattern: str, other: str) -> str:
+    """Return the narrowest pattern that covers two that overlap."""
+    if covers(pattern, other) or covers(other, pattern):
+        return pattern if covers(pattern, other) else other
+    found: list[str] = []
+    for one, two in zip(pattern.split("."), other.split("."), strict=False):
+        if ">" in (one, two):
+            return ".".join([*found, ">"])
+        found.append(one if one == two else "*")
+    return ".".join(found)
 
 
 def events_stream(subjects: Subjects, *, replicas: int = 1, later: bool = False) -> StreamConfig:

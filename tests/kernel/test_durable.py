@@ -87,22 +87,26 @@ async def test_a_one_way_call_is_tried_as_often_as_its_method_says():
     assert (attempts, letter.function, letter.attempts) == ([1, 1, 1], "charge", 3)
 
 
-async def test_a_function_on_several_subjects_gets_each_event_once():
-    """Also where one pattern covers the other."""
+@pytest.mark.parametrize("options", [{}, {"durable": False}, {"each": True}])
+async def test_a_function_on_several_subjects_gets_each_event_once(options: dict[str, Any]):
+    """Also where one pattern covers the other, or they overlap."""
     app, got = App("s"), []
 
-    @app.on("user.created")
-    @app.on("user.*")
-    @app.on("order.placed")
+    @app.on("user.created", **options)
+    @app.on("user.*", **options)
+    @app.on("*.created", **options)
+    @app.on("order.placed", **options)
     async def note(payload: int) -> None:
         got.append(payload)
 
     async with running(app) as t:
-        await t.emit("user.created", 1)
-        await t.emit("user.deleted", 2)
-        await t.emit("order.placed", 3)
+        for number, subject in enumerate(
+            ("user.created", "user.deleted", "order.placed", "order.created", "order.deleted", "user.created")
+        ):
+            await t.emit(subject, number)
+        await eventually(lambda: 5 in got)
         await t.settled()
-    assert sorted(got) == [1, 2, 3]
+    assert sorted(got) == [0, 1, 2, 3, 5]
 
 
 class Session(msgspec.Struct):

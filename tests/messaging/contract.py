@@ -65,13 +65,18 @@ class EventsContract:
 
     async def test_an_event_reaches_each_function_once(self, backend: Backend) -> None:
         """Overlapping patterns, wildcards, and no events of others."""
-        one, other = Notes(), Notes()
-        async with consuming(backend, one, "audit", "user.>"), consuming(backend, other, "welcome", ["user.*", "user.created"]):
+        one, other, both = Notes(), Notes(), Notes()
+        async with (
+            consuming(backend, one, "audit", "user.>"),
+            consuming(backend, other, "welcome", ["user.*", "user.created"]),
+            consuming(backend, both, "both", ["user.*", "*.created", "*.placed"]),
+        ):
             await emit(backend, b"1")
             await emit(backend, b"2", subject="order.placed")
             await emit(backend, b"3", subject="user.mail.changed")
-            await eventually(lambda: len(one.seen) == 2 and other.seen)
+            await eventually(lambda: len(one.seen) == 2 and other.seen and len(both.seen) == 2)
         assert (sorted(one.payloads), other.payloads) == ([b"1", b"3"], [b"1"])
+        assert both.payloads == [b"1", b"2"]
         assert other.seen[0] == ("events.user.created", b"1", 1)
 
     async def test_headers_arrive(self, backend: Backend) -> None:

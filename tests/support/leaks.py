@@ -90,9 +90,10 @@ class Leaks:
     def _learn_embedded(self) -> None:
         home = os.environ.get("CLIFFRACER_HOME")
         if not self._embedded and home:
-            for file in Path(home).rglob("password"):
-                self.learn(file.read_text())
-                self._embedded = True
+            for folder, _, files in os.walk(home):  # it bears that a server removes folders meanwhile
+                if "password" in files:
+                    self.learn(Path(folder, "password").read_text())
+                    self._embedded = True
 
 
 def _is_an_example(text: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from cliffracer.messaging.contract import PartlyFailedError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import distinct
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
@@ -226,8 +228,44 @@ async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join:
         await until(lambda: handler.payloads == [b"0"], within=20)
 
 
-@pytest.mark.parametrize(("patterns", "options"), [(["user.*", "*.created"], {}), (["user.created"], {"ordered": True, "batch": 10})])
-def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream, patterns: list[str], options: dict):
-    """Overlapping patterns of one function, and order with batches."""
-    with pytest.raises(SetupError, match=r"overlap|exclude"):
-        consuming(jetstream, subjects, Recorder(), patterns, **options)
+def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
+    """Order and batches."""
+    with pytest.raises(SetupError, match="ordered and batch exclude each other"):
+        consuming(jetstream, subjects, Recorder(), ordered=True, batch=10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "filters"),
+    [
+        (["user.*", "*.created"], ["*.*"]),
+        (["user.created", "user.*", "order.placed", "order.placed"], ["user.*", "order.placed"]),
+        (["a.b.*", "a.*.c", "*.b.c"], ["*.*.*"]),
+        (["user.>", "*.created"], ["*.>"]),
+        (["a.*.c", "a.b.>", "x"], ["a.*.>", "x"]),
+        (["a.b", "a.b.>", "a.*.>"], ["a.b", "a.*.>"]),
+        (["a.*.z.q", "c.d", "*.b.>"], ["c.d", "*.*.>"]),
+    ],
+)
+def test_patterns_that_overlap_become_the_narrowest_that_covers_them(asked: list[str], filters: list[str]):
+    """The filters of one consumer may not overlap; those that do not are left as they are."""
+    assert distinct(asked) == filters
+
+
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"batch": 5}])
+async def test_a_function_whose_patterns_overlap_gets_each_event_once_and_no_other(
+    jetstream: JetStream, subjects: Subjects, options: dict[str, Any]
+):
+    """Neither covers the other; what only comes by that is left alone, and does not wait; a replay comes all the same."""
+    got: list[bytes] = []
+
+    async def handle(given: Any) -> None:
+        got.extend(delivery.payload for delivery in (given if isinstance(given, list) else [given]))
+
+    async with consuming(jetstream, subjects, handle, ["user.*", "*.created", "*.deleted"], **options) as consumption:
+        for subject in ("user.created", "user.renamed", "order.created", "order.placed", "order.deleted", "user.deleted", "user.mail.sent"):
+            await publisher(jetstream, subjects).publish(f"events.{subject}", subject.encode())
+        await publisher(jetstream, subjects).publish("cliffracer.replay.users-welcome.order.created", b"again")
+        await until(lambda: len(got) == 6)
+        await until(lambda: not consumption.pull.held)
+        assert await consumption.waiting() == 0
+    assert sorted(got) == [b"again", b"order.created", b"order.deleted", b"user.created", b"user.deleted", b"user.renamed"]
