@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 import cliffracer
 from tests.project.places import BIN, ROOT
 from tests.project.snippets import Session, follow, snippets
+from tests.support.browser import browsing
 
 DOCS = ROOT / "docs"
 GENERATED = {"reference/commands.md", "reference/more.md", "reference/settings.md"}
@@ -50,6 +52,21 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     assert {str(page.relative_to(site)): found for page in pages if (found := fetched.findall(page.read_text()))} == {}
     imported = re.compile(r"@import|url\(\s*[\"']?(?:https?:)?//")
     assert [str(style) for style in site.rglob("*.css") if imported.search(style.read_text())] == []
+
+
+async def test_pages_from_the_file_system_have_the_search_too(site: Path) -> None:
+    """Whoever opens a page by its file finds words in all of them, and nothing is asked of any other place."""
+    async with browsing() as (context, _):
+        page = context.pages[0]
+        await page.goto((site / "how-to" / "rpc.html").as_uri())
+        await page.get_by_role("button", name="Search").first.click()
+        box = page.get_by_placeholder("Search")
+        await box.fill("dead letter")
+        await expect(box).to_have_value("dead letter")
+        await expect(page.get_by_text(re.compile(r"^[1-9]\d* results?$"))).to_be_visible()
+        async with page.expect_navigation():
+            await box.press("Enter")
+        assert page.url.startswith(site.as_uri())
 
 
 def test_the_reference_has_every_name_of_the_facade(site: Path) -> None:
