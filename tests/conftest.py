@@ -6,10 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.leaks import Leaks
 from tests.support.unclosed import Unclosed
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")  # how long an example takes says something of the machine only
 
 TRANSPORT = os.environ.get("TEST_TRANSPORT", "fast")
 """What tests run on that do not choose: ``make test TRANSPORT=stock`` runs all of them on the stock transport."""

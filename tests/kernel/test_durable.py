@@ -191,9 +191,9 @@ async def test_a_delayed_event_can_be_taken_back():
         got.append(payload)
 
     async with running(app) as t:
-        assert await app.emit("reminder.cart", 1, delay="700ms", id="cart-1") == "cart-1"
-        made = await app.emit("reminder.cart", 3, delay="700ms")
-        await app.emit("reminder.cart", 2, delay="750ms", id="cart-2")
+        assert await app.emit("reminder.cart", 1, delay="1500ms", id="cart-1") == "cart-1"
+        made = await app.emit("reminder.cart", 3, delay="1500ms")
+        await app.emit("reminder.cart", 2, delay="1550ms", id="cart-2")
         assert await app.cancel("cart-1") is True
         assert await app.cancel("cart-1") is False
         assert await app.cancel(made) is True

@@ -90,7 +90,7 @@ def test_a_secret_that_is_like_json_breaks_no_line(configure) -> None:
     assert (line["message"], line["level"], line["number"]) == ("***", "INFO", 1234567)
 
 
-@profile(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@profile(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(
     secret=st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=8, max_size=20).filter(lambda text: "§" not in text)
 )

@@ -81,7 +81,7 @@ async def test_an_attempt_has_its_own_time() -> None:
     """One that takes longer is ended, and counts as a time-out."""
     ended = []
 
-    @resilient(retry=Retry(timeout="50ms", base=0.001, idempotent=True))
+    @resilient(retry=Retry(timeout="300ms", base=0.001, idempotent=True))
     async def slow() -> str:
         try:
             await asyncio.sleep(10 if len(ended) < 2 else 0)
