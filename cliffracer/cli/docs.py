@@ -27,6 +27,8 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None, as_json: bool 
 class _Stated:
     """The rules of apps as they are written down; who enforces them needs keys, who describes them does not."""
 
+    authority = "whoever verifies tokens where they run"
+
     def __init__(self, policies: dict[Any, Policy]) -> None:
         self._policies = policies
 

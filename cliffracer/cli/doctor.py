@@ -80,8 +80,13 @@ async def _findings(targets: tuple[str, ...]) -> list[Finding]:
     except CliffracerError as error:
         found.append(Finding("wrong", "apps", str(error)))
     if apps:
-        found.append(Finding("ok", "apps", ", ".join(f"{app.name} {app.version}: {len(app.declared)} handlers" for app in apps)))
+        found.append(Finding("ok", "apps", ", ".join(map(_counted, apps))))
     return [*found, *[one async for one in _nats(settings, apps)], *[one async for one in _database(settings, apps)]]
+
+
+def _counted(app: Frozen) -> str:
+    number = len(app.declared)
+    return f"{app.name} {app.version}: {number} handler{'s' if number != 1 else ''}"
 
 
 def _versions() -> Iterator[Finding]:

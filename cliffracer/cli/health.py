@@ -31,7 +31,8 @@ def _ask(host: str, port: int, path: str) -> tuple[int, Any]:
         response = connection.getresponse()
         body = response.read(65_536)
     except (OSError, http.client.HTTPException) as error:
-        return 0, f"http://{host}:{port} does not answer ({error})"
+        reason = "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
+        return 0, f"http://{host}:{port} does not answer ({reason})"
     finally:
         connection.close()
     try:

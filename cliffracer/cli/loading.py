@@ -163,4 +163,5 @@ def _app_names(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
-    return [line.partition("=")[0].partition(":")[0].strip() for line in lines if " = App(" in line and not line[:1].isspace()]
+    assigned = [line.partition("=")[0].partition(":")[0] for line in lines if " = App(" in line and not line[:1].isspace()]
+    return [name for names in assigned for name in map(str.strip, names.split(",")) if name.isidentifier()]

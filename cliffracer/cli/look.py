@@ -1,9 +1,11 @@
 """What services tell about themselves by discovery, as rows of figures: for `services`, `top` and whoever else looks."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cliffracer.cli.output import printable
 from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Figures, Info, Stats
 
@@ -17,6 +19,16 @@ async def look(client: AsyncClient, name: str) -> list[Row]:
     stats: list[Stats] = await client.directory.ask("STATS", name, patience=_PATIENCE, kind=Stats)
     figures = {found.id: found for found in stats}
     return [_row(info, figures.get(info.id, Stats())) for info in sorted(infos, key=lambda info: (info.name, info.id))]
+
+
+async def nobody(client: AsyncClient, name: str, where: str, what: str = "is running") -> str:
+    """Return what to say where no service of that name answers: who does, and who was perhaps meant."""
+    infos: list[Info] = await client.directory.ask("INFO", patience=_PATIENCE) if name else []
+    names = sorted({printable(info.name) for info in infos})
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    text = f"No service {name} {what} {where}." if name else f"No service {what} {where}."
+    running, meant = f" Running: {', '.join(names)}." if names else "", f" Did you mean {near[0]}?" if near else ""
+    return f"{text}{running}{meant}"
 
 
 def since(before: Sequence[Row], now: Sequence[Row], seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from cliffracer.database.away import reason
 from cliffracer.database.session import parsed, place_of
 from cliffracer.errors import SetupError
 
@@ -21,9 +22,9 @@ def answers(url: str, query: str) -> Any:
             while cursor.nextset():
                 found.append(_answer(cursor))
     except psycopg.Error as error:
-        words = str(error).strip().replace("\n", " ")
-        place = "" if error.sqlstate else f"Cannot ask PostgreSQL at {place_of(parsed(url))}: "
-        raise SetupError(f"{place}{words}") from None
+        if not error.sqlstate:  # no answer to the query
+            raise SetupError(f"Cannot reach PostgreSQL at {place_of(parsed(url))} ({reason(error)}).") from None
+        raise SetupError(f"PostgreSQL says: {' '.join(str(error).split())}") from None
     return found[0] if len(found) == 1 else found
 
 

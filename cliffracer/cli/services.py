@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, since
+from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, nobody, since
 from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.durations import worded
@@ -23,17 +23,17 @@ Table = tuple[list[str], list[list[object]]]
 def services(*, name: str, watch: bool, interval: float, count: int | None, as_json: bool) -> None:
     """Print who runs, once or again and again."""
     settings = reach_settings()
-    nobody = f"{f'No service {name}' if name else 'No service'} is running {looked_at(settings)}."
     if watch:
         tell = _teller(f"{name or 'services'} {looked_at(settings)}", lambda found: _table(found, name), name, as_json=as_json)
         _again(settings, name, interval, count, tell)
         return
 
-    async def ask() -> list[Row]:
+    async def ask() -> tuple[list[Row], str]:
         async with reached(settings) as client:
-            return await look(client, name)
+            rows = await look(client, name)
+            return rows, "" if rows or as_json else await nobody(client, name, looked_at(settings))
 
-    found = asyncio.run(ask())
+    found, empty = asyncio.run(ask())
     if as_json:
         print_json([_public(row) for row in found])
         return
@@ -41,7 +41,7 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         called, version, words = (printable(found[0][key]) for key in ("name", "version", "description"))
         say(f"{strong(called)} {version}  {soft(words)}".rstrip())
         say()
-    print_table(*_table(found, name), empty=nobody)
+    print_table(*_table(found, name), empty=empty)
 
 
 def top(*, name: str, interval: float, count: int | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from cliffracer import __version__
 from cliffracer.cli.arguments import order_of
+from cliffracer.cli.look import nobody
 from cliffracer.cli.output import hand_over, print_json
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.errors import SetupError
@@ -35,11 +36,12 @@ def client(*, service: str, output: str | None, as_json: bool = False) -> None:
     async def ask() -> tuple[str, dict[str, dict[str, str]]]:
         async with reached(settings) as connected:
             infos = await connected.directory.ask("INFO", service)
-            return (infos[0].version if infos else ""), await connected.directory.schemas(service)
+            schemas = await connected.directory.schemas(service)
+            if not schemas:
+                raise SetupError(await nobody(connected, service, looked_at(settings), "that publishes its schemas is running"))
+            return (infos[0].version if infos else ""), schemas
 
     version, schemas = asyncio.run(ask())
-    if not schemas:
-        raise SetupError(f"No service {service} that publishes its schemas is running {looked_at(settings)}.")
     text = Module(service, version, schemas).text()
     if output is not None or not as_json:
         hand_over(text, output, as_json=as_json)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Self, TypeVar
 
 from cliffracer.database import outbox
+from cliffracer.database.away import reason
 from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.link import Copy, Link, Params, Statement
@@ -213,7 +214,7 @@ async def _opened(url: str, options: Options, name: str, wait: float) -> AsyncGe
         return await postgres.open_link(url, name)
 
     place = session.place_of(session.parsed(url))
-    first = await _first(connect, place, wait)
+    first = await _first(connect, place, wait, options.cure)
     pool = Pool(connect, smallest=options.smallest, largest=options.largest, patience=options.patience, name=place)
     await pool.open(first)
     try:
@@ -222,7 +223,7 @@ async def _opened(url: str, options: Options, name: str, wait: float) -> AsyncGe
         await pool.close()
 
 
-async def _first(connect: Any, place: str, wait: float) -> Link:
+async def _first(connect: Any, place: str, wait: float, cure: str) -> Link:
     end, pause, told = monotonic() + wait, 0.05, False
     while True:
         try:
@@ -235,8 +236,7 @@ async def _first(connect: Any, place: str, wait: float) -> Link:
             return link
         left = end - monotonic()
         if left <= 0:
-            reason = str(trouble).strip().splitlines()[-1]
-            raise Unavailable(f"Cannot reach PostgreSQL at {place} ({reason}). Start it, or check DATABASE_URL.") from trouble
+            raise Unavailable(f"Cannot reach PostgreSQL at {place} ({reason(trouble)}); {cure}") from trouble
         if not told:
             told = True
             log.warning("PostgreSQL at %s is not there yet; waiting up to %g s", place, wait)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.database.away import CURE, cure_of
 from cliffracer.database.suspicion import Mode
 from cliffracer.errors import SetupError
 
@@ -18,6 +19,8 @@ class Options(msgspec.Struct, frozen=True):
     suspicious: Mode = "log"
     linting: bool = True
     batch_size: int = 100
+    cure: str = CURE
+    """What to do where a server is not there."""
 
 
 def options_of(settings: Any, given: dict[str, Any]) -> Options:
@@ -36,5 +39,6 @@ def options_of(settings: Any, given: dict[str, Any]) -> Options:
         "suspicious": settings.database_suspicious_input,
         "linting": settings.env != "production",
         "batch_size": settings.batch_size,
+        "cure": cure_of(settings),
     }
     return Options(tuple(urls), **{**found, **given})

@@ -36,7 +36,7 @@ FINAL = (
     "private key file", "invalid",
 )  # fmt: skip
 """Signs in libpq's messages (there is no code) that another attempt would fail as well."""
-PASSING = ("SSL SYSCALL", "unexpectedly", "unexpected eof", "EOF detected", "is starting up", "is shutting down")
+PASSING = ("failed to resolve host", "SSL SYSCALL", "unexpectedly", "unexpected eof", "EOF detected", "is starting up", "is shutting down")
 """Signs that it may not, whatever else the message says: a connection was cut while it was being made."""
 CURES = (
     ("certificate verify failed", "Let sslrootcert in DATABASE_URL name the authority that signed its certificate."),

@@ -295,7 +295,9 @@ def test_services_tells_who_runs_and_how_it_goes(at):
     assert "notes    1.2.3" in at("services").out
     assert at("services").out.split()[:6] == ["service", "version", "replicas", "calls", "calls/s", "errors"]
     assert "refuse" in at("services", "notes").out
-    assert at("services", "nobody").out.startswith("No service nobody is running on the embedded NATS of ")
+    told = at("services", "note").out
+    assert told.startswith("No service note is running on the embedded NATS of ")
+    assert told.endswith(". Running: notes. Did you mean notes?\n")
 
 
 def test_a_watched_service_counts_from_look_to_look(at):

@@ -45,6 +45,8 @@ TYPED: dict[tuple[str, ...], list[str]] = {
     ("servers", "logs"): [],
     ("call",): ["box.echo", "text=x"],
     ("emit",): ["thing.kept", '"x"'],
+    ("delayed",): [],
+    ("cancel",): ["no-such-event"],
     ("tail",): ["--since", "1h", "-n", "1"],
     ("bench",): ["box.echo", "text=x", "--seconds", "0.2", "-c", "2"],
     ("services",): [],
@@ -87,7 +89,15 @@ WAITING = {("run",), ("console",), ("servers", "up")}
 """Those that go on until Ctrl-C."""
 ALONE = {("servers", "stop"), ("servers", "reset")}
 """Those that need servers of their own."""
-FAILS = {("token", "inspect"), ("keys", "rotate"), ("keys", "revoke"), ("dead", "show"), ("dead", "replay"), ("dead", "discard")}
+FAILS = {
+    ("cancel",),
+    ("token", "inspect"),
+    ("keys", "rotate"),
+    ("keys", "revoke"),
+    ("dead", "show"),
+    ("dead", "replay"),
+    ("dead", "discard"),
+}
 """There is nothing of that number or name."""
 DRIVER = """
 import contextlib, io, json, os, sys

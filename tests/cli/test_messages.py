@@ -1,6 +1,7 @@
 """What is printed for the mistakes that everybody makes: one message that says what to do, never a traceback of ours."""
 
 import asyncio
+import json
 import socket
 import sys
 from pathlib import Path
@@ -152,6 +153,22 @@ def test_nats_is_not_there(folder, place):
     )
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "nohost.invalid"])
+def test_postgresql_is_not_there(folder, host):
+    """The same words as for NATS, and no password."""
+    port = free_port()
+    (folder / ".env").write_text(f"DATABASE_URL=postgresql://ada:hunter2@{host}:{port}/shop\n")
+    done = cliffracer("db", "status", cwd=folder, CLIFFRACER_WAIT="0")
+    reason = "connection refused" if host == "127.0.0.1" else "host name not found"
+    assert done.code == 1
+    assert done.err == (
+        f"Error: Cannot reach PostgreSQL at {host}:{port}/shop ({reason}); DATABASE_URL is set in .env line 1. "
+        "Unset it to use the embedded server, or start one.\n"
+    )
+    done = cliffracer("db", "psql", "--json", "-c", "select 1", cwd=folder)
+    assert json.loads(done.out)["error"]["message"] == f"Cannot reach PostgreSQL at {host}:{port}/shop ({reason})."
+
+
 def test_a_command_that_asks_nats_says_so_soon_and_once(folder):
     """Not even a second of retries, and one line."""
     url = f"nats://127.0.0.1:{free_port()}"
@@ -209,6 +226,17 @@ def test_production_without_a_database(folder):
     assert done.err.startswith("Error: DATABASE_URL is not set, and CLIFFRACER_ENV is production: embedded servers are for development.")
 
 
+def test_production_without_anything(folder):
+    """All that is missing is named at once."""
+    (folder / "kept.py").write_text("from cliffracer import App, Model\napp = App('kept')\nclass Note(Model):\n    text: str\n")
+    with (folder / "kept.py").open("a") as file:
+        file.write("app.repository(Note)\n")
+    assert _run(folder, "kept:app", CLIFFRACER_ENV="production") == (
+        "Error: NATS_URL and DATABASE_URL are not set, and CLIFFRACER_ENV is production: embedded servers are for development. "
+        "Set NATS_URL and DATABASE_URL (or CLIFFRACER_NATS_URL and CLIFFRACER_DATABASE_URL).\n"
+    )
+
+
 def test_a_setting_that_is_none(folder):
     """An unknown name and a bad value stop the start, with what was perhaps meant."""
     assert _run(folder, "users:app", CLIFFRACER_NATS_ULR="x") == (
@@ -243,6 +271,11 @@ def test_mistakes_in_handlers_are_named_in_the_log(folder):
                 return answer()
 
             @app.rpc
+            async def loses() -> int:
+                app.emit("lost.event", 1)
+                return 1
+
+            @app.rpc
             async def odd() -> object:
                 return {"a": object()}
 
@@ -255,10 +288,11 @@ def test_mistakes_in_handlers_are_named_in_the_log(folder):
     env = {"CLIFFRACER_NAMESPACE": f"faulty{free_port()}"}
     with Background(folder, "run", "faulty:app", **env) as run:
         run.says("ready: faulty")
-        for method, code in (("forgets", 1), ("odd", 1), ("blocks", 0)):
+        for method, code in (("forgets", 1), ("loses", 0), ("odd", 1), ("blocks", 0)):
             done = cliffracer("call", f"faulty.{method}", cwd=folder, **env)
             assert done.code == code, done.err
             assert "see the log of the service" in done.err or code == 0
         run.says("forgets (faulty.py:9) returned what cannot be encoded: a coroutine (is an await missing?)")
-        run.says("odd (faulty.py:13) returned what cannot be encoded: ")
-        run.says("faulty.py:19 in blocks: time.sleep(0.4)")
+        run.says("faulty.py:15: RuntimeWarning: coroutine 'Connection.emit' was never awaited")
+        run.says("odd (faulty.py:18) returned what cannot be encoded: ")
+        run.says("faulty.py:24 in blocks: time.sleep(0.4)")

@@ -34,12 +34,28 @@ SERVICE = """
     @app.get("/die")
     async def die() -> None:
         os._exit(3)
+
+    @app.rpc
+    async def inside() -> str:
+        return "inside"
+"""
+
+ASIDE = """
+    from loguru import logger
+    from cliffracer import App
+
+    app = App("aside")
+
+    @app.get("/aside")
+    async def told() -> str:
+        logger.warning("one line")
+        return await app.call("web.inside")
 """
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return written(tmp_path, app=SERVICE)
+    return written(tmp_path, app=SERVICE, aside=ASIDE)
 
 
 def _get(port, path):
@@ -78,9 +94,13 @@ def test_files_of_a_package_are_imported_as_such(tmp_path):
 
 
 def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folder):
-    """A change is served; a syntax error changes nothing; a module that fails waits for the next save; Ctrl-C ends it quietly."""
+    """A change is served; a syntax error changes nothing; a module that fails waits for the next save; Ctrl-C ends it quietly.
+
+    So it is with several apps, each of which heads its own lines.
+    """
     port = free_port()
-    with Background(folder, "run", "--reload", "--port", str(port)) as run:
+    env = {"CLIFFRACER_NAMESPACE": f"reload{port}", "CLIFFRACER_LOG_FORMAT": "human"}
+    with Background(folder, "run", "app:app", "aside:app", "--reload", "--port", str(port), **env) as run:
         run.says("ready: web")
         assert _get(port, "/word") == "one"
         good = (folder / "app.py").read_text()
@@ -89,7 +109,7 @@ def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folde
         run.says("ready in")
         _until(port, "/word", "two")
         (folder / "app.py").write_text(good + "def (\n")
-        run.says("Error: app.py:18: invalid syntax")
+        run.says("Error: app.py:22: invalid syntax")
         assert _get(port, "/word") == "two"
         (folder / "app.py").write_text(good + "import no_such_module\n")
         run.says("ModuleNotFoundError: No module named 'no_such_module'")
@@ -97,6 +117,8 @@ def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folde
         (folder / "app.py").write_text(good.replace('"one"', '"three"'))
         run.says("ready in", times=2)
         _until(port, "/word", "three")
+        assert _get(port, "/aside") == "inside"
+        run.says("aside.told one line")
         assert run.end(signal.SIGINT) == 0
         assert "Traceback (most recent" not in run.text
 
@@ -140,9 +162,10 @@ def test_reload_takes_the_next_port_if_the_wanted_one_is_taken(folder):
 
 
 def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
-    """Several processes answer; a crash is told and healed; SIGTERM drains all of them."""
+    """Several processes answer for several apps; a crash of one is told and healed; SIGTERM drains all of them."""
     port = free_port()
-    with Background(folder, "run", "--workers", "2", "--port", str(port)) as run:
+    env = {"CLIFFRACER_NAMESPACE": f"workers{port}", "CLIFFRACER_LOG_FORMAT": "human"}
+    with Background(folder, "run", "app:app", "aside:app", "--workers", "2", "--port", str(port), **env) as run:
         run.says("2 workers")
         seen = {_get(port, "/pid") for _ in range(60)}
         with pytest.raises(OSError):
@@ -151,6 +174,8 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         until = time.monotonic() + 60
         while len({_get(port, "/pid") for _ in range(20)} - seen) == 0:
             assert time.monotonic() < until, run.text
+        assert _get(port, "/aside") == "inside"
+        run.says("aside.told one line")
         assert run.end() == 0
         for pid in seen:
             with pytest.raises(ProcessLookupError):

@@ -1,0 +1,36 @@
+"""What is said of a server that is not there: why, in few words, and what to do about it. psycopg is not imported here."""
+
+from typing import Any
+
+CURE = "Start it, or check DATABASE_URL."
+_REASONS = (
+    ("connection refused", "connection refused"),
+    ("failed to resolve host", "host name not found"),
+    ("name or service not known", "host name not found"),
+    ("timeout expired", "no answer in time"),
+    ("timed out", "no answer in time"),
+    ("no such file or directory", "there is no such socket"),
+    ("is starting up", "it is starting up"),
+    ("is shutting down", "it is shutting down"),
+)
+"""What libpq's messages say (there is no code), and how we say it."""
+
+
+def reason(error: BaseException) -> str:
+    """Return a failure to connect in a few words."""
+    text = str(error).strip()
+    known = next((words for sign, words in _REASONS if sign in text.lower()), None)
+    if known is not None:
+        return known
+    first = text.splitlines()[0] if text else type(error).__name__
+    return first.rpartition(" failed: ")[2].removeprefix("FATAL:").strip().rstrip(".")
+
+
+def cure_of(settings: Any) -> str:
+    """Return what to do: where the URL comes from, and what there is instead."""
+    origin = settings.origin("database_url") if hasattr(settings, "origin") else None
+    if origin is None or not origin.key or settings.database_urls:
+        return CURE
+    place = "the environment" if origin.place == "environment" else origin.place
+    instead = "Start a server there" if settings.env == "production" else "Unset it to use the embedded server, or start one"
+    return f"{origin.key} is set in {place}. {instead}."
