@@ -112,6 +112,10 @@ def repeated(count: int, callers: int, call: Callable[[], Awaitable[Any]]) -> tu
     return work, count // callers * callers
 
 
+TURNS, CALLS = 12, 96
+"""Single rows are compared in many short turns rather than few long ones: what else happens on the machine falls into some of them only."""
+
+
 async def one_row(bench: Bench, callers: int, rounds: int) -> list[Table]:
     """Single rows, read and stored."""
     row = await bench.customers.create(customer())
@@ -144,8 +148,8 @@ async def one_row(bench: Bench, callers: int, rounds: int) -> list[Table]:
     names = ("psycopg by hand, same pool", "psycopg by hand, psycopg_pool", "Repository")
     found = []
     for title, calls in (("get", (get_by_hand, get_from_pool, get)), ("create", (create_by_hand, create_from_pool, create))):
-        contestants = {name: repeated(800, callers, call) for name, call in zip(names, calls, strict=True)}
-        found.append(await compare(f"{title}, {callers} at once", "one row", contestants, rounds=rounds))
+        contestants = {name: repeated(CALLS, callers, call) for name, call in zip(names, calls, strict=True)}
+        found.append(await compare(f"{title}, {callers} at once", "one row", contestants, rounds=rounds * TURNS))
     return found
 
 
