@@ -33,6 +33,7 @@ async def tables(url: str, nats_url: str, rounds: int) -> list[Table]:
         for callers in (1, 16):
             found += await suites.one_row(bench, callers, rounds)
         found += await suites.connecting(bench, rounds)
+        found += await suites.several_rows(bench, rounds)
         found += await suites.many_rows(bench, max(3, rounds // 2))
         found += await suites.events(bench, nats_url, rounds)
     return found

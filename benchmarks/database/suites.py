@@ -168,6 +168,43 @@ async def connecting(bench: Bench, rounds: int) -> list[Table]:
     return [await compare("pooled against connecting, 8 at once", "one query", contestants, rounds=rounds, note=note)]
 
 
+UPSERT = "on conflict (id) do update set name = excluded.name, age = excluded.age"
+
+
+async def several_rows(bench: Bench, rounds: int) -> list[Table]:
+    """The ways in which several rows may go, of which `create_many` takes the first for a few and the last for more."""
+    found = []
+    async with bench.by_hand() as connection:
+        cursor = connection.cursor(binary=True)
+
+        async def at_once(rows: list[Customer], more: str = "") -> None:
+            given = [value for row in rows for value in values(row)]
+            await cursor.execute(f"{INSERT} {', (%s, %s, %s, %s, %s, %s, %s)' * (len(rows) - 1)} {more}".encode(), given)
+
+        async def pipeline(rows: list[Customer], more: str = "") -> None:
+            await cursor.executemany(f"{INSERT} {more}".encode(), [values(row) for row in rows])
+
+        async def copied(rows: list[Customer], _: str = "") -> None:
+            async with connection.cursor() as sink, sink.copy(COPY) as copy:
+                copy.set_types(TYPES)
+                for row in rows:
+                    await copy.write_row(values(row))
+
+        def turn(way: Callable[[list[Customer], str], Awaitable[None]], count: int, more: str) -> tuple[Work, int]:
+            async def work() -> None:
+                for _ in range(400 // count):
+                    await way([customer() for _ in range(count)], more)
+
+            return work, 400 // count * count
+
+        for what, more, ways in (("stored", "", (at_once, pipeline, copied)), ("stored or changed", UPSERT, (at_once, pipeline))):
+            for count in (4, 32, 200):
+                names = ("one INSERT", "a pipeline of INSERTs", "COPY")
+                contestants = {name: turn(way, count, more) for name, way in zip(names, ways, strict=False)}
+                found.append(await compare(f"{count} rows {what}", "one row", contestants, rounds=rounds * 3))
+    return found
+
+
 async def many_rows(bench: Bench, rounds: int) -> list[Table]:
     """Ten thousand rows in, and a thousand out."""
     total = 10_000

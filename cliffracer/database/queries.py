@@ -53,6 +53,10 @@ class Queries(ABC):
         """Return the transaction that a statement of this task would be part of; None if it is one of its own."""
 
     @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction, or a savepoint in the one that this task has open."""
+
+    @abstractmethod
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement and return its rows."""
 

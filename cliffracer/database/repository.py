@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from cliffracer.database.bulk import create_many
+from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import Column, misfit
 from cliffracer.database.filters import Where, conditions, orders, unknown_field
@@ -17,7 +17,7 @@ from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
 from cliffracer.database.table import Table, table_of
-from cliffracer.errors import Conflict, InvalidInput, NotFound
+from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError
 
 T = TypeVar("T", bound=Model)
 Order = str | Sequence[str] | None
@@ -36,6 +36,8 @@ class Repository(Generic[T]):
         self.model = model
         self.table: Table[T] = table_of(model)
         self._database = database
+        self._secured: bool | None = None
+        """Whether row-level security is in force for us, once that was asked."""
 
     @cached_property
     def _sql(self) -> Statements:
@@ -185,7 +187,14 @@ class Repository(Generic[T]):
         if self._database.suspicious == "reject":  # to look at every value would double the cost of a COPY
             for row in given:
                 self._values(row)
-        await create_many(self._database, self._sql, given)
+        if len(given) >= COPY_FROM and self._secured is None:
+            self._secured = await secured(self._database, self._sql)
+        try:
+            await create_many(self._database, self._sql, given, copying=not self._secured)
+        except ServiceError as error:
+            if getattr(error.__cause__, "sqlstate", None) == NO_COPY:
+                self._secured = None  # it was turned on meanwhile
+            raise
         return given
 
     async def update_many(self, changes: Mapping[str, Any], /, **filters: Any) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -54,6 +54,12 @@ class Transaction(Queries):
     def joined(self) -> "Transaction":
         """Return this transaction."""
         return self
+
+    def transaction(self) -> AbstractAsyncContextManager["Transaction"]:
+        """Set a savepoint: what is in the block is undone alone if it raises."""
+        self._check()
+        opened: AbstractAsyncContextManager[Transaction] = self.database.transaction()
+        return opened
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call a function, once, when the whole transaction is committed; never if it is not."""

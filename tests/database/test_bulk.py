@@ -5,10 +5,11 @@
 import asyncio
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from cliffracer.database import Database, create_missing
-from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
+from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, ServiceError
 from tests.database.models import Document, User
 from tests.database.support import calling, until
 
@@ -131,3 +132,58 @@ async def test_repository_streams_all_rows(db, users):
     assert len(ages) == 720
     assert ages == sorted(ages)
     await until(lambda: db.statistics()["used"] == 0)
+
+
+@pytest.fixture
+async def secured(db: Database, users, url: str):
+    """Open the database as somebody under row-level security, who sees and stores rows of status ``mine`` only."""
+    name = f"tenant_{uuid4().hex[:8]}"
+    async with db.transaction():
+        for text in (
+            "create role {0} login",
+            "grant all on users to {0}",
+            "alter table users enable row level security",
+            "create policy own on users to {0} using (status = 'mine')",
+        ):
+            await db.execute(psycopg.sql.SQL(text).format(psycopg.sql.Identifier(name)))
+    async with Database.open(url.replace("postgres@", f"{name}@", 1)) as theirs:
+        yield theirs
+    await db.execute(psycopg.sql.SQL("drop owned by {}").format(psycopg.sql.Identifier(name)))
+    await db.execute(psycopg.sql.SQL("drop role {}").format(psycopg.sql.Identifier(name)))
+
+
+async def test_many_rows_are_stored_under_row_level_security(secured, users):
+    """Where COPY is refused, INSERTs of hundreds take its place: all rows or none, in a transaction and outside of one."""
+    theirs = secured.repository(User)
+    for size in (3, 8, 1200):
+        mine = [User(name="x", email=f"{size}.{number}@x", status="mine") for number in range(size)]
+        assert await theirs.create_many(mine) == mine
+    wrong = [User(name="x", email=f"w{number}@x", status="mine") for number in range(600)]
+    wrong[555].name = ""
+    for _ in range(2):
+        with pytest.raises(InvalidInput) as caught:
+            await theirs.create_many(wrong)
+        assert caught.value.details["index"] == 555
+    async with secured.transaction():
+        with pytest.raises(InvalidInput):
+            await theirs.create_many(wrong)
+        await theirs.create_many(some_of("mine"))
+    with pytest.raises(ServiceError):
+        await theirs.create_many(some_of("somebody else's"))
+    assert await theirs.count() == await users.count() == 3 + 8 + 1200 + 20
+
+
+def some_of(status: str) -> list[User]:
+    return [User(name="x", email=f"{status}{number}@x", status=status) for number in range(20)]
+
+
+async def test_row_level_security_that_comes_later_is_noticed(secured, users, db):
+    """A table that was copied into before refuses once, and is stored into from then on."""
+    await db.execute("alter table users disable row level security")
+    theirs = secured.repository(User)
+    await theirs.create_many(some_of("mine"))
+    await db.execute("alter table users enable row level security")
+    rows = [User(name="x", email=f"later{number}@x", status="mine") for number in range(20)]
+    with pytest.raises(ServiceError):
+        await theirs.create_many(rows)
+    assert await theirs.create_many(rows) == rows
