@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from cliffracer.errors import NotFound, SetupError, Unavailable
@@ -13,13 +12,11 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
 from cliffracer.wire.cloudevents import ID
 from cliffracer.wire.headers import MESSAGE_ID, Headers
 from cliffracer.wire.subjects import Subjects, as_token
-
-_SCHEDULE, _TARGET = "Nats-Schedule", "Nats-Schedule-Target"
-SCHEDULES = (2, 12)  # the version of nats-server from which it keeps schedules
 
 
 class Emitter:
@@ -86,8 +83,7 @@ class Emitter:
             await self._ensure_later()
         if self._claims.too_large(payload):
             headers, payload = {**headers, CLAIM: await self._claims.stash(payload)}, b""
-        due = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
-        schedule = {_SCHEDULE: f"@at {due}", _TARGET: due_subject(self._subjects, subject)}
+        schedule = scheduled(at, due_subject(self._subjects, subject))
         await self._later.publish(
             self._note(event_id), payload, {**headers, **schedule}, message_id=f"{headers.get(MESSAGE_ID, event_id)}@{at}", timeout=timeout
         )
@@ -100,16 +96,15 @@ class Emitter:
 
     async def delayed(self) -> AsyncIterator[Delayed]:
         """Yield what is not due yet, in the order in which it was emitted."""
-        name = later_stream(self._subjects).name
+        name, prefix = later_stream(self._subjects).name, due_subject(self._subjects, "")
         try:
             await self._jetstream.stream(name)
         except NotFound:  # nothing was ever delayed
             return
         async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=True) as reader:
             async for note in reader.present():
-                target = note.headers.get(_TARGET, "").removeprefix(due_subject(self._subjects, ""))
-                due, size = note.headers.get(_SCHEDULE, "").removeprefix("@at "), note.headers.get("Nats-Msg-Size", "0")
-                yield Delayed(id=note.headers.get(ID, ""), subject=target, due=datetime.fromisoformat(due), size=int(size))
+                (due, target), size = read_schedule(note.headers), int(note.headers.get("Nats-Msg-Size", "0"))
+                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=size)
 
     def _note(self, event_id: str) -> str:
         """Return the subject of a delayed event."""
@@ -117,9 +112,8 @@ class Emitter:
 
     def check_schedules(self) -> None:
         """Raise `SetupError` unless the server keeps schedules."""
-        version = self._jetstream.version
-        if version < SCHEDULES:
-            shown = ".".join(map(str, version))
+        if not keeps_schedules(self._jetstream):
+            shown = ".".join(map(str, self._jetstream.version))
             raise SetupError(f"delay= and at= need nats-server 2.12, which keeps schedules; this one is {shown}.")
 
     async def _ensure_later(self) -> None:

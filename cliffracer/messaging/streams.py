@@ -135,20 +135,27 @@ def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
     )
 
 
-def timers_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
-    """Return ``TIMERS``: the ticks of all timers, which tidy up behind themselves."""
+def timers_stream(subjects: Subjects, *, replicas: int = 1, schedules: bool = False) -> StreamConfig:
+    """Return ``TIMERS``: the ticks of all timers, which tidy up behind themselves; with ``schedules``, also those that are not due yet."""
     return StreamConfig(
         name=named_within(subjects.namespace, "TIMERS"),
         subjects=[f"{subjects.prefix}cliffracer.timer.>"],
         description="ticks of timers",
         duplicate_window=600 * NANOSECONDS,
         num_replicas=replicas,
+        discard="old" if schedules else "new",  # the server wants it; without limits nothing is
+        allow_msg_schedules=schedules or None,
     )
 
 
 def timer_subject(subjects: Subjects, consumer: str) -> str:
     """Return the subject of one timer's ticks."""
     return f"{subjects.prefix}cliffracer.timer.{consumer}"
+
+
+def tick_subject(subjects: Subjects, consumer: str, due: float) -> str:
+    """Return the subject under which a tick waits until it is due."""
+    return f"{timer_subject(subjects, consumer)}.{due * 1000:.0f}"
 
 
 def _due(subjects: Subjects) -> Configuration:

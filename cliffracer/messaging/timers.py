@@ -1,9 +1,9 @@
 """Timers: once per cluster and without overlap, or in every replica.
 
-Whoever is there publishes the tick of a due time, all under one message id, so that the stream keeps one; a consumer with one
-delivery in flight hands it to one replica, and to another if that one dies. A tick that nobody took in time gives way to the next.
-The server's own schedules (ADR-51) are not used for this: they go on when the code has no such timer any more, and their cron
-skips a time at a change of clocks that ours catches up.
+Whoever is there notes the tick of a due time with the server, a minute ahead, all under one message id, so that it keeps one; the
+server stores it when it is due, by its clock (ADR-51). A consumer with one delivery in flight hands it to one replica, and to
+another if that one dies. A tick that nobody took in time gives way to the next. Where the server keeps no schedules, or time is a
+test's, the tick is published when it is due, under the same id.
 """
 
 import asyncio
@@ -18,15 +18,18 @@ from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.cron import Cron
-from cliffracer.errors import CliffracerError, DeadlineExceeded, Unavailable
+from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, SetupError, Unavailable
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.streams import durable_name, timer_of, timer_subject
+from cliffracer.messaging.schedules import keeps_schedules, scheduled
+from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, timer_subject, timers_stream
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects
 
+LEAD = 60.0  # seconds before a tick is due in which it is noted with the server, at most half of those between two
+_LEAST_LEAD = 1.0
 LEASE = 10.0  # seconds after which another replica takes over from one that died
 _LONGEST_AGO = 10 * 366 * 86_400.0
 _TIDY = 60.0
@@ -113,6 +116,7 @@ class Timer:
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
+        self._schedules = False
         self.publishing = False
         """Whether a tick is due and not stored yet."""
         self.consumption = Consumption(
@@ -127,10 +131,31 @@ class Timer:
 
     async def start(self) -> None:
         """Return once the consumer is there; from then on ticks are published and taken."""
-        await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
+        self._schedules = await self._ensured()
         due = await self._overdue()
         await self.consumption.start()
         self._ticking = asyncio.get_running_loop().create_task(self._tick(due), name=f"timer {self.name}")
+
+    async def _ensured(self) -> bool:
+        """Make the stream if it is absent; say whether it takes ticks that are not due yet."""
+        if keeps_schedules(self._jetstream) and not self._clock.movable:
+            config = timers_stream(self._subjects, replicas=self._source.stream.num_replicas, schedules=True)
+            try:
+                await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+            except (SetupError, Forbidden) as error:  # an operator has made the stream otherwise
+                logger.info("{timer} goes by our clocks, not by that of NATS: {error}", timer=self.name, error=error)
+            else:
+                return True
+        await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
+        return False
+
+    def _lead(self, due: float) -> float:
+        """Return how many seconds before it is due a tick is noted; 0 if it is published then.
+
+        Which is so for times close to each other, and where a tick that comes while no replica is there is not to be run later.
+        """
+        lead = min(LEAD, (self._plan.after(due) - due) / 2)
+        return lead if self._schedules and self._missed == "once" and lead >= _LEAST_LEAD else 0.0
 
     async def drain(self, seconds: float) -> None:
         """Publish and take no more ticks, and let the function finish if it runs."""
@@ -151,23 +176,25 @@ class Timer:
 
     async def _tick(self, due: float) -> None:
         while True:
-            await self._clock.until(due)
-            self.publishing = True
+            lead = self._lead(due)
+            await self._clock.until(due - lead)
+            self.publishing = not lead
             try:
-                await self._publish(due)
+                await self._publish(due, ahead=lead > 0)
             except CliffracerError as error:
                 logger.warning("the tick of {timer} could not be published: {error}", timer=self.name, error=error)
             finally:
                 self.publishing = False
             due = self._plan.after(max(due, self._clock.now()))
 
-    async def _publish(self, due: float) -> None:
-        """Store the tick; while NATS is away, for as long as nothing newer is due."""
-        block = encode_headers({MESSAGE_ID: f"{self.name}@{due!r}"})
+    async def _publish(self, due: float, *, ahead: bool) -> None:
+        """Store the tick, or note it ahead; while NATS is away, for as long as nothing newer is due."""
+        subject = tick_subject(self._subjects, self.name, due) if ahead else self._subject
+        block = encode_headers({MESSAGE_ID: f"{self.name}@{due!r}", **(scheduled(due, self._subject) if ahead else {})})
         payload = msgspec.json.encode(_Tick(due))
         while True:
             try:
-                await self._jetstream.store(self._subject, payload, block, timeout=2.0)
+                await self._jetstream.store(subject, payload, block, timeout=2.0)
             except (Unavailable, DeadlineExceeded):
                 if self._plan.after(due) <= self._clock.now():
                     raise

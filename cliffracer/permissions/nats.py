@@ -178,7 +178,8 @@ class _Writer:
         stream = timers_stream(self._subjects).name
         self._consumes(stream, consumer)
         self._api(f"STREAM.MSG.GET.{stream}", f"STREAM.PURGE.{stream}")
-        self.publish.add(timer_subject(self._subjects, consumer))
+        subject = timer_subject(self._subjects, consumer)
+        self.publish |= {subject, f"{subject}.*"}
 
     def _agrees(self, app: Needs) -> None:
         for name in app.locks() + ["*"] * ("locks" in app.uses):

@@ -12,6 +12,7 @@ from cliffracer.messaging.ensuring import agreements, ensure_agreements, ensure_
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.objects import ObjectStore
+from cliffracer.messaging.schedules import keeps_schedules
 from cliffracer.messaging.streams import events_stream, later_stream, sends_of, timers_stream
 from cliffracer.messaging.timers import Every, Timer
 from cliffracer.permissions.needs import Needs
@@ -75,7 +76,9 @@ class _Provision:
                 await ensure_stream(self._jetstream, config, namespace=self._namespace)
             self._note("stream", later_stream(self._subjects).name)
         if app.timers:
-            await ensure_stream(self._jetstream, timers_stream(self._subjects), namespace=self._namespace)
+            await ensure_stream(
+                self._jetstream, timers_stream(self._subjects, schedules=keeps_schedules(self._jetstream)), namespace=self._namespace
+            )
             self._note("stream", timers_stream(self._subjects).name)
         if app.locks() or "locks" in app.uses:
             await ensure_agreements(self._jetstream, self._namespace)

@@ -20,7 +20,7 @@ def test_a_promise_is_shown_by_a_test_that_exists(file: str, name: str):
 
 def test_every_promise_has_a_test():
     """A sentence of the list that nothing shows is a wish; the reasons for a decision promise nothing."""
-    promises, _, rest = PROMISES.partition("### Why the server's own schedules")
+    promises, _, rest = PROMISES.partition("### What the server's own schedules")
     lines = [*promises.splitlines(), *rest.partition("## Replays")[2].splitlines()]
     assert [line for line in lines if line.startswith("- ") and "::" not in line] == []
 

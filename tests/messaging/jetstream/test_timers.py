@@ -3,9 +3,14 @@
 import asyncio
 import time
 
+import msgspec
+import pytest
+
+from cliffracer.clock import Clock
 from cliffracer.cron import Cron
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import _time
 from cliffracer.messaging.streams import timer_subject, timers_stream
 from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.testing.clock import MovableClock
@@ -71,6 +76,77 @@ async def test_another_replica_takes_over_within_the_lease(join: Join, subjects:
     await until(lambda: len(runs.times) >= 2)
     await other.drain(1)
     await holder.drain(0)
+
+
+class Ahead(Clock):
+    """A clock that is wrong."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def now(self) -> float:
+        return time.time() + self._seconds
+
+
+class Rarely:
+    """A plan that is due at one moment, and each hour before and after."""
+
+    def __init__(self, due: float) -> None:
+        self._due = due
+
+    def after(self, moment: float) -> float:
+        return self._due if moment < self._due else self._due + 3600
+
+    def until(self, moment: float) -> float:
+        return self._due if moment >= self._due else self._due - 3600
+
+
+async def test_a_time_is_due_by_the_clock_of_the_server(jetstream: JetStream, join: Join, subjects: Subjects):
+    """Replicas whose clocks are ahead and behind note the same time; it does not come early, and not twice."""
+    runs, plan = Runs(), Rarely(time.time() + 2)
+    timers = [Timer(JetStream(await join()), subjects, "reports", "purge", plan, runs, clock=Ahead(by)) for by in (1.2, -1.2)]
+    await asyncio.gather(*(timer.start() for timer in timers))
+    await until(lambda: runs.times)
+    tick = await jetstream.last_message("TIMERS", timer_subject(subjects, "reports-purge-timer"))
+    assert tick is not None
+    assert _time(tick.time).timestamp() >= msgspec.json.decode(tick.data)["due"]
+    await asyncio.gather(*(timer.drain(2) for timer in timers))
+    assert len(runs.times) == 1
+
+
+async def test_a_time_that_comes_while_no_replica_is_there_is_kept_by_the_server(jetstream: JetStream, subjects: Subjects):
+    """It was noted before they went; the first that is back runs it, once, and not what was not due meanwhile."""
+    never, runs = Runs(), Runs()
+    plan = Rarely(time.time() + 2.5)
+    gone = Timer(jetstream, subjects, "reports", "purge", plan, never)
+    await gone.start()
+    while (await jetstream.stream("TIMERS")).state.messages == 0:  # noqa: ASYNC110 - it is the server that knows
+        await asyncio.sleep(0.01)
+    await gone.drain(0)
+    while await jetstream.last_message("TIMERS", timer_subject(subjects, "reports-purge-timer")) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    back = [Timer(jetstream, subjects, "reports", "purge", plan, runs) for _ in range(2)]
+    await asyncio.gather(*(timer.start() for timer in back))
+    await until(lambda: runs.times)
+    await asyncio.gather(*(timer.drain(1) for timer in back))
+    assert (len(never.times), len(runs.times)) == (0, 1)
+
+
+async def test_a_server_without_schedules_is_told_when_it_is_due(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """As is one whose stream an operator has made otherwise: it is the replicas' clocks that count then."""
+    monkeypatch.setattr(JetStream, "version", (2, 11, 4))
+    runs = Runs()
+    timer = Timer(jetstream, subjects, "reports", "purge", Every(2.0), runs)
+    await timer.start()
+    await until(lambda: runs.times)
+    await timer.drain(1)
+    config = (await jetstream.stream("TIMERS")).config
+    assert (config["discard"], config.get("allow_msg_schedules")) == ("new", None)
+    monkeypatch.undo()
+    again = Timer(jetstream, subjects, "reports", "purge", Every(2.0), runs)
+    await again.start()
+    await until(lambda: len(runs.times) == 2)
+    await again.drain(1)
 
 
 async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subjects: Subjects):

@@ -1,0 +1,25 @@
+"""Schedules of the server (ADR-51): it stores a message on another subject when it is due, by its own clock, whoever lives then."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cliffracer.messaging.jetstream import JetStream
+
+SINCE = (2, 12)
+"""The version of nats-server from which it keeps schedules."""
+_SCHEDULE, _TARGET, _AT = "Nats-Schedule", "Nats-Schedule-Target", "@at "
+
+
+def keeps_schedules(jetstream: JetStream) -> bool:
+    """Say whether the server does."""
+    return jetstream.version >= SINCE
+
+
+def scheduled(at: float, target: str) -> dict[str, str]:
+    """Return the headers of a message that is to be stored on ``target`` at a POSIX time; one of the past at once."""
+    return {_SCHEDULE: f"{_AT}{datetime.fromtimestamp(at, UTC).isoformat().replace('+00:00', 'Z')}", _TARGET: target}
+
+
+def read_schedule(headers: Mapping[str, str]) -> tuple[datetime, str]:
+    """Return when a message is due, and where it goes then."""
+    return datetime.fromisoformat(headers.get(_SCHEDULE, "").removeprefix(_AT)), headers.get(_TARGET, "")
