@@ -6,7 +6,7 @@ PYTEST_OPTIONS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
-EXTRAS := --extra accounts --extra dev --extra nkeys --extra oidc --extra otel --extra swagger
+EXTRAS := --extra accounts --extra dev --extra nkeys --extra oidc --extra otel --extra redis --extra swagger
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint docs bench build clean lock python

@@ -1,7 +1,7 @@
 """The app: what a service declares, and how it calls others while it runs."""
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -11,10 +11,13 @@ import msgspec
 from cliffracer import declarations
 from cliffracer.addresses import address_of, called, merged
 from cliffracer.bounds import Said, Use
+from cliffracer.caching.cache import Cache
+from cliffracer.caching.cached import Cached, check_kept
+from cliffracer.caching.providers import check_providers
 from cliffracer.calling import Link, Service, emission, own
 from cliffracer.checking import Declared, check_duplicates, complete
 from cliffracer.database.model import Model
-from cliffracer.declarations import Route, Socket
+from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
@@ -72,6 +75,8 @@ class App(Scope):
         self._proxies: dict[str, None] = {}
         self._links: list[Link] = []
         self._models: list[type] = []
+        self.cache = Cache(self._cached, name)
+        """What is done about answers that are kept: ``await app.cache.forget(tag="users")``."""
         self.guards = Guards()
         """What stands before the services that it calls; whoever shows figures looks here."""
         self.databases: list[Any] = []
@@ -261,11 +266,19 @@ class App(Scope):
             accesses=tuple(f for scope, _ in scopes for f in scope.accesses),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
             models=tuple(self._models),
+            cached=tuple(self._cached()),
             bounds=self._may.read(),
             proxies=tuple(self._proxies),
         )
+        for one in declared:
+            check_kept(one.record, surrounded(one.record.function))
+        check_providers(frozen.cached, frozen.providers)
         check_provided([d.signature for d in declared if d.signature], frozen.providers, frozen.others)
         return frozen
+
+    def _cached(self) -> Iterator[Cached]:
+        for scope in [self, *(group for group, _ in _nested(self, ""))]:
+            yield from scope.kept
 
     def _more(self) -> list[str | type[Event]]:
         """Return what the groups say that they emit."""

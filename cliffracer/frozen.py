@@ -6,6 +6,7 @@ import msgspec
 
 from cliffracer import declarations
 from cliffracer.bounds import Bounds
+from cliffracer.caching.cached import Cached
 from cliffracer.checking import Declared
 from cliffracer.declarations import Function, HealthCheck, Provider, Value
 
@@ -31,6 +32,8 @@ class Frozen(msgspec.Struct, frozen=True):
     """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
     bounds: Bounds = Bounds()
     """What it says that it does to others."""
+    cached: tuple[Cached, ...] = ()
+    """The functions whose answers it keeps."""
     proxies: tuple[str, ...] = ()
     """The services that it has asked for by ``app.service(...)``."""
 

@@ -22,6 +22,7 @@ from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Handler, invoke
+from cliffracer.keeping import keeping
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
@@ -95,6 +96,9 @@ class Service:
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
+        if self.frozen.cached:
+            transaction = _none if self._kept is None else self._kept.transaction
+            await stack.enter_async_context(keeping(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
         self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
         await self.provisions.open(stack)
         self.assembly.assemble()
@@ -287,6 +291,10 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 """Methods of HTTP that may be done twice (RFC 9110, section 9.2.2)."""
 _LASTING = frozenset({"leader", "websocket"})
 """Kinds of calls that last as long as somebody likes: nothing that is accepted waits for their end."""
+
+
+def _none() -> None:
+    return None
 
 
 async def _run(handler: Handler) -> None:

@@ -53,6 +53,13 @@ class Kept:
             "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
         }
 
+    def transaction(self) -> Any:
+        """Return the transaction that this task has open; None without one, and in a thread."""
+        try:
+            return current_transaction(self.database)
+        except RuntimeError:  # no event loop here
+            return None
+
     async def joined(self, emission: Emission, subject: str, payload: bytes, headers: Mapping[str, str]) -> bool:
         """Store a durable message with the transaction that this task has open, and say whether there is one."""
         transaction = current_transaction(self.database)

@@ -1,10 +1,13 @@
 """What surrounds the calls of an app or group: providers, middleware, error mapping, hooks, health checks."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
+from cliffracer.caching.cached import Cached, StoreName, cached
 from cliffracer.checking import readable
+from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import check_none, yielded
@@ -25,8 +28,36 @@ class Surroundings:
         self.shutdown: list[Function] = []
         self.checks: list[HealthCheck] = []
         self.accesses: list[Function] = []
+        self.kept: list[Cached] = []
         self.live = 0
         """How many runtimes serve these declarations now; while there is one, nothing can be added."""
+
+    def cached(
+        self,
+        *,
+        ttl: float | str | timedelta,
+        tags: str | Iterable[str] = (),
+        store: StoreName = "memory",
+        stale: float | str | timedelta = 0,
+        shared: bool = False,
+        vary: Callable[[Context | None], Any] | None = None,
+    ) -> Callable[[F], F]:
+        """Keep the answers of a function for ``ttl`` while the app runs: of an RPC, a GET, or any function that only looks.
+
+        Whoever asks while an answer is being made waits for that one. ``tags`` name what an answer is made of, ``"user:{user_id}"`` with
+        arguments in it, for ``app.cache.forget(tag=...)``. ``store``: ``memory``, or ``nats`` or ``redis``, which all replicas share.
+        ``stale``: for how long after that the old answer does while a new one is made, or cannot be made. Callers share answers only if
+        they are the same to every rule; ``shared=True`` says that all get the same, ``vary(context)`` what else tells answers apart.
+        Rules, rates and middleware come before it. Errors and None are not kept, nor is anything that is read in an open transaction.
+        """
+
+        def keep(function: F) -> F:
+            self._open()
+            wrapped, record = cached(function, ttl, tags, store, stale, shared, vary)
+            self.kept.append(record)
+            return wrapped
+
+        return keep
 
     @overload
     def provide(self, function: F, /) -> F: ...

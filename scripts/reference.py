@@ -17,7 +17,7 @@ from cliffracer.settings import Settings, fields
 
 GENERATED = ("commands.md", "more.md", "settings.md")
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
-_PLAIN = ("nats_", "database_", "db_", "batch_size", "http_", "cors_", "static_", "trusted_", "auth_", "oidc_", "log_")
+_PLAIN = ("nats_", "database_", "db_", "batch_size", "http_", "cors_", "static_", "trusted_", "auth_", "oidc_", "log_", "redis_")
 GROUPS = {
     "General": ("env", "namespace", "wait", "drain", "deadline", "limit"),
     "NATS": ("nats_",),

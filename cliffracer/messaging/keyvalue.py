@@ -57,6 +57,8 @@ class KeyValue(Generic[T]):
             max_msgs_per_subject=min(64, max(1, bucket.history)),
             max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
             duplicate_window=int(min(120.0, seconds(bucket.ttl)) * NANOSECONDS) if bucket.ttl else 120 * NANOSECONDS,
+            max_bytes=bucket.max_bytes,
+            discard="new" if bucket.max_bytes is None else "old",
             allow_rollup_hdrs=True,
             deny_delete=True,
             allow_msg_ttl=True if jetstream.version >= TTL else None,
@@ -98,9 +100,12 @@ class KeyValue(Generic[T]):
         """Set a key that is still at a revision; `Conflict` if it has changed."""
         return await self._write(key, encode(value), {**self._expiring(ttl), EXPECTED: str(revision)})
 
-    async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed."""
-        await self._write(key, b"", {OPERATION: "DEL"} | ({} if revision is None else {EXPECTED: str(revision)}))
+    async def delete(self, key: str, *, revision: int | None = None, ttl: float | str | None = None) -> None:
+        """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed.
+
+        That it was removed is kept, too; with ``ttl`` for that time only.
+        """
+        await self._write(key, b"", {OPERATION: "DEL", **self._expiring(ttl)} | ({} if revision is None else {EXPECTED: str(revision)}))
 
     async def purge(self, key: str) -> None:
         """Remove a key and its history."""

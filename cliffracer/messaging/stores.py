@@ -20,6 +20,8 @@ class Bucket(msgspec.Struct, frozen=True):
     history: int = 1
     """How many values of each key are kept, at most 64."""
     replicas: int = 1
+    max_bytes: int | None = None
+    """What all values may take; then the oldest are dropped for new ones. No limit if not given."""
 
 
 def bucket_of(annotation: Any) -> tuple[Bucket, Any]:

@@ -51,6 +51,16 @@ class Guarded(Protocol):
     def circuit(self) -> Any: ...
 
 
+class Kept(Protocol):
+    """What is asked of a function whose answers are kept: `cliffracer.caching.cached.Cached` has it all."""
+
+    name: str
+    hits: int
+    misses: int
+    stales: int
+    failures: int
+
+
 Target = tuple[str, str, Sequence[Guarded]]
 """Who calls (a service, or nothing for a function of the process), whom, and how that goes."""
 _EVENTS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
@@ -96,6 +106,17 @@ _CIRCUITS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     ("cliffracer_breaker_refused_total", "counter", "Calls that an open breaker refused.", lambda c: c.refused),
 )
 """Figures of what stands before the services and functions that are called."""
+_CACHED: tuple[tuple[str, str, str, Callable[[Kept], float]], ...] = (
+    ("cliffracer_cache_hits_total", "counter", "Calls that got an answer that was kept.", lambda kept: kept.hits),
+    ("cliffracer_cache_misses_total", "counter", "Calls whose answer was made.", lambda kept: kept.misses),
+    (
+        "cliffracer_cache_stale_total",
+        "counter",
+        "Calls that got an old answer for want of a new one.",
+        lambda kept: kept.stales,
+    ),
+    ("cliffracer_cache_failures_total", "counter", "Calls for which the store was away or refused.", lambda kept: kept.failures),
+)
 
 
 class Rates:
@@ -124,6 +145,7 @@ def exposition(
     consumers: Sequence[Consumer] = (),
     others: Mapping[str, Mapping[str, float]] | None = None,
     targets: Sequence[Target] = (),
+    cached: Sequence[tuple[str, Kept]] = (),
 ) -> str:
     """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process."""
     measured = list(handlers)
@@ -136,6 +158,9 @@ def exposition(
     for name, kind, text, count in _EVENTS if consumers else ():
         lines.extend(_family(name, kind, text, ((_whose(consumer), count(consumer)) for consumer in consumers)))
     lines.extend(_guarded(targets))
+    labelled = [(f'service="{_escaped(service)}",function="{_escaped(kept.name)}"', kept) for service, kept in cached]
+    for name, kind, text, count_of in _CACHED if labelled else ():
+        lines.extend(_family(name, kind, text, ((label, count_of(kept)) for label, kept in labelled)))
     given = others or {}
     for about, which, name, kind, text in _OTHER:
         if which in given.get(about, {}):

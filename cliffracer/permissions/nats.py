@@ -10,6 +10,7 @@ from math import ceil
 import msgspec
 
 from cliffracer.declarations import Subscription
+from cliffracer.messaging.caches import forgetting
 from cliffracer.messaging.discovery import VERBS
 from cliffracer.messaging.ensuring import agreements
 from cliffracer.messaging.jetstream import API
@@ -129,6 +130,10 @@ class _Writer:
             self._keeps(bucket, writes=True)
         for bucket in app.objects():
             self._stores(bucket)
+        if app.frozen.cached:
+            said = forgetting(self._subjects, app.name)
+            self.publish.add(said)
+            self.subscribe.add(said)
         self._asks_who(app)
 
     def _answers(self, app: Needs) -> None:

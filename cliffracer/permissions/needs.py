@@ -8,6 +8,7 @@ import msgspec
 from cliffracer import runtime, stored
 from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
+from cliffracer.messaging.caches import bucket_for
 from cliffracer.messaging.ordered import lock_of
 from cliffracer.messaging.rates import BUCKET as RATES
 from cliffracer.messaging.revocations import BUCKET as REVOCATIONS
@@ -90,6 +91,9 @@ class Needs:
         found = {bucket.name: (bucket, of) for bucket, of in map(bucket_of, self._of(_KEY_VALUE))}
         if any(getattr(d.record, "rate", None) is not None for d in self.frozen.declared):
             found[RATES.name] = (RATES, int)
+        if any(record.store == "nats" for record in self.frozen.cached):
+            bucket = bucket_for(self.name)
+            found[bucket.name] = (bucket, Any)
         return list(found.values())
 
     def objects(self) -> list[Bucket]:

@@ -102,6 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     batch_size: Annotated[int, _count] = 100
     """Rows of one round trip."""
 
+    redis_url: Annotated[str | None, values.address("redis", "rediss")] = None
+    """Where ``@app.cached(store="redis")`` keeps answers."""
+
     http_host: Annotated[str, values.text] = ""
     """Not given: 0.0.0.0 in production, 127.0.0.1 elsewhere."""
     http_port: Annotated[int, values.whole(0, 65_535)] = 8000

@@ -20,7 +20,20 @@ OTHER_VARIABLES = frozenset({"CLIFFRACER_HOME", "CLIFFRACER_DEV_GRACE", "CLIFFRA
 OTHER_KEYS = frozenset({"app"})
 """Keys of a settings file that are the command line's: what ``cliffracer run`` runs."""
 
-_BARE = ("nats_", "database_", "db_", "http_", "auth_", "oidc_", "log_", "batch_size", "cors_origins", "static_base_url", "trusted_proxies")
+_BARE = (
+    "nats_",
+    "database_",
+    "db_",
+    "http_",
+    "auth_",
+    "oidc_",
+    "log_",
+    "redis_",
+    "batch_size",
+    "cors_origins",
+    "static_base_url",
+    "trusted_proxies",
+)
 
 
 class Origin(NamedTuple):

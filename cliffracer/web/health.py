@@ -94,7 +94,8 @@ class Metrics:
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
-        text = exposition(self._handlers, consumers, await self._health.figures(), _targets(self._assemblies))
+        cached = [(assembly.frozen.name, record) for assembly in self._assemblies for record in assembly.frozen.cached]
+        text = exposition(self._handlers, consumers, await self._health.figures(), _targets(self._assemblies), cached)
         await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from cliffracer import App, Bucket, Identity, KeyValue, ObjectStore, Tickets, provided, public, requires
+from cliffracer import App, Bucket, Identity, KeyValue, ObjectStore, Retry, Tickets, provided, public, requires
 
 app = App(
     "every-thing",
@@ -99,8 +99,16 @@ async def use_stores(*, values: Annotated[KeyValue[int], Bucket("counts")] = pro
 
 @app.rpc
 @public
+@app.cached(ttl=30, store="nats", tags="answers")
+async def use_cache() -> int:
+    happened.append("answer")
+    return happened.count("answer")
+
+
+@app.rpc
+@public
 async def use_others() -> list[Any]:
-    service = app.service("other")
+    service = app.service("other", retry=Retry())
     await service.send.echo(text="one way")
     large = await service.echo(text="y" * LARGE)
     items = [item async for item in service.stream.numbers(count=100)]

@@ -71,6 +71,9 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
         assert await service.known() == "ada"
         assert await service.use_stores() == [1, None, ["a", "b"], 300_000, []]
         assert await service.use_others() == ["x", LARGE, sum(range(100))]
+        assert [await service.use_cache(), await service.use_cache()] == [1, 1]
+        await app.cache.forget(tag="answers")
+        assert [await service.use_cache(), await service.use_cache()] == [2, 2]
         await service.use_events()
     async with httpx.AsyncClient(base_url=one.addresses[0]) as page:
         ticket = (await page.post("/auth/ticket", headers={"Authorization": f"Bearer {token}"})).json()["ticket"]

@@ -19,7 +19,11 @@ DESIGNED = [
     "auth_required", "auth_access_ttl", "auth_refresh_ttl", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "log_level",
     "log_format", "log_calls", "metrics", "docs",
 ]  # fmt: skip
-ADDED = ["nats_replicas", "nats_max_message"]  # what nobody loses with a server of a cluster, and how large a message may be
+ADDED = [
+    "nats_replicas",
+    "nats_max_message",
+    "redis_url",
+]  # a cluster, how large a message may be, a cache
 
 READ = [
     ("env", "Production", "production"),

@@ -1,0 +1,242 @@
+"""``@app.cached``: one function whose answers are kept, as it was declared."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from string import Formatter
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+import msgspec
+
+from cliffracer.caching.keys import Key, Provides, arguments, asks_for, caller, digest, tag_of, told
+from cliffracer.context import Context, current
+from cliffracer.declarations import Route, Rpc, refuse, surround
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError
+from cliffracer.signature import MISSING, Signature, read
+
+F = TypeVar("F", bound=Callable[..., Any])
+StoreName = Literal["memory", "nats", "redis"]
+LONGEST = 7 * 86_400.0
+"""Seconds that an answer is kept at most: what was forgotten is remembered for a day more."""
+SEEN = ("cliffracer.context.Context", "starlette.requests.Request", "starlette.websockets.WebSocket", "cliffracer.events.Event",
+         "cliffracer.events.Received")  # fmt: skip
+_MARK = "__cliffracer_cached__"
+
+
+class Keeper(Protocol):
+    """What keeps answers while an app runs."""
+
+    @property
+    def service(self) -> str: ...
+    async def answer(self, cached: "Cached", positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return the answer to a call: one that is kept, or a new one."""
+
+    def answer_plainly(self, cached: "Cached", positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return the same for a function that is not async."""
+
+
+class Cached:
+    """A function whose answers are kept, and how."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        ttl: float,
+        tags: tuple[str, ...],
+        store: StoreName,
+        stale: float,
+        shared: bool,
+        vary: Callable[[Context | None], Any] | None,
+    ) -> None:
+        self.function = function
+        self.ttl = ttl
+        self.tags = tags
+        self.store: StoreName = store
+        self.stale = stale
+        self.shared = shared
+        self.vary = vary
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.asynchronous = inspect.iscoroutinefunction(inspect.unwrap(function))
+        self.live: list[Keeper] = []
+        """Who keeps its answers now: nobody while no app runs, and then it is an ordinary function."""
+        self.hits = self.misses = self.stales = self.failures = 0
+        self._signature: Signature | None = None
+        self._shape = inspect.signature(function)
+        self._decoder: msgspec.msgpack.Decoder[Any] | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """Return what it takes and returns, checked; `NameError` while an annotation is not defined yet."""
+        if self._signature is None:
+            found = read(self.function)
+            _check(self, found)
+            try:
+                self._decoder = msgspec.msgpack.Decoder(found.returns)
+            except TypeError as error:
+                raise refuse(self.function, f"what it returns cannot be kept: {error}", "Return a Struct, or plain values.") from None
+            self._signature = found
+        return self._signature
+
+    def keeper(self) -> Keeper | None:
+        """Return who keeps the answers of the call that runs now."""
+        if not self.live:
+            return None
+        context = current.get()
+        if context is not None and len(self.live) > 1:
+            return next((keeper for keeper in self.live if keeper.service == context.service), self.live[-1])
+        return self.live[-1]
+
+    def key(self, place: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> Key:
+        """Return under what the answer to a call is kept; TypeError for arguments that do not fit, `Unkeyable` for odd ones."""
+        bound = self._shape.bind(*positional, **named)
+        bound.apply_defaults()
+        given = digest(place, self.name, arguments(self.signature, bound.arguments, provides))
+        context = current.get()
+        who = () if self.shared else caller(context)
+        other = () if self.vary is None else told(self.vary(context), "vary")
+        tags = (tag_of(tag.format_map(bound.arguments)) for tag in self.tags)
+        return Key(digest(given, who, other), (f"f:{self.name}", f"c:{given}", *tags))
+
+    def call_tag(self, place: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> str:
+        """Return what tags all answers to one call, for whomever they were made."""
+        bound = self._shape.bind_partial(*positional, **named)
+        bound.apply_defaults()
+        missing = [p.name for p in self.signature.accepts if p.name not in bound.arguments]
+        if missing:
+            raise TypeError(f"{self.function.__name__} was called with {', '.join(missing)}, too: say with what")
+        return f"c:{digest(place, self.name, arguments(self.signature, bound.arguments, provides))}"
+
+    def encoded(self, result: Any) -> bytes | None:
+        """Return an answer as it is kept; None for one that would not come back as it was."""
+        assert self._decoder is not None  # it has been called
+        try:
+            made = msgspec.msgpack.encode(result)
+            return made if self._decoder.decode(made) == result else None
+        except Exception:  # noqa: BLE001 - whatever a type of the user's own raises: then nothing is kept
+            return None
+
+    def decoded(self, payload: bytes) -> Any:
+        """Return an answer that was kept, everybody their own."""
+        assert self._decoder is not None  # it has been called
+        return self._decoder.decode(payload)
+
+    def readable(self, payload: bytes) -> bool:
+        """Say whether what was kept is an answer of this function: another version of it may have kept something else."""
+        try:
+            self.decoded(payload)
+        except Exception:  # noqa: BLE001 - whatever a type of the user's own raises
+            return False
+        return True
+
+    def forget_figures(self) -> None:
+        """Begin to count anew."""
+        self.hits = self.misses = self.stales = self.failures = 0
+
+
+def cached(  # noqa: PLR0917 - made in one place
+    function: F, ttl: Any, tags: Iterable[str], store: StoreName, stale: Any, shared: bool, vary: Callable[[Context | None], Any] | None
+) -> tuple[F, Cached]:
+    """Return a function whose answers are kept while its app runs, and the record of that; `SetupError` for what makes no sense."""
+    inner = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        raise refuse(function, "a stream cannot be kept", "Cache what it asks for instead.")
+    if store not in get_args(StoreName):
+        raise refuse(function, f"there is no store {store!r}", f"Use {', '.join(get_args(StoreName))}.")
+    life, old = _seconds(function, "ttl", ttl), _seconds(function, "stale", stale)
+    if not life or life + old > LONGEST:
+        raise refuse(function, f"an answer cannot be kept for {ttl!r}", "Give more than 0 and, with stale, 7 days at most.")
+    record = Cached(
+        function, ttl=life, tags=(tags,) if isinstance(tags, str) else tuple(tags), store=store, stale=old, shared=shared, vary=vary
+    )
+    if not record.asynchronous and store != "memory":
+        raise refuse(function, f"a function that is not async cannot wait for {store}", "Make it async, or use store='memory'.")
+    with suppress(NameError):  # an annotation that is defined further down: read when the app starts
+        _ = record.signature
+    made: Any = _asynchronous(record) if record.asynchronous else _plain(record)
+    wrapper = functools.wraps(function)(made)
+    setattr(wrapper, _MARK, record)
+    return surround(function, wrapper), record
+
+
+def cached_of(function: Any) -> Cached | None:
+    """Return how the answers of a function are kept, whatever else is around it; None if they are not."""
+    while function is not None:
+        found = getattr(function, "__dict__", {}).get(_MARK)
+        if isinstance(found, Cached):
+            return found
+        function = getattr(function, "__wrapped__", None)
+    return None
+
+
+def check_kept(record: Any, function: Any) -> None:
+    """Raise `SetupError` for a handler whose effects would be left out, were its answer kept."""
+    found = cached_of(function)
+    reads = isinstance(record, Rpc) or (isinstance(record, Route) and set(record.methods) <= {"GET", "HEAD"})
+    if found is not None and not reads:
+        raise refuse(
+            found.function, "what it does would be left out when its answer is kept", "Cache RPCs, GET and functions that only look."
+        )
+
+
+def _asynchronous(record: Cached) -> Callable[..., Any]:
+    async def call(*positional: Any, **named: Any) -> Any:
+        keeper = record.keeper()
+        if keeper is None:
+            return await record.function(*positional, **named)
+        return await keeper.answer(record, positional, named)
+
+    return call
+
+
+def _plain(record: Cached) -> Callable[..., Any]:
+    def call(*positional: Any, **named: Any) -> Any:
+        keeper = record.keeper()
+        if keeper is None:
+            return record.function(*positional, **named)
+        return keeper.answer_plainly(record, positional, named)
+
+    return call
+
+
+def _check(record: Cached, signature: Signature) -> None:
+    function = record.function
+    if inspect.unwrap(function).__annotations__.get("return", MISSING) is MISSING:
+        raise refuse(function, "@cached has to know what comes back", "Give it a return annotation.")
+    if (name := asks_for((*signature.accepts, *signature.needs), "cliffracer.database.transaction.Transaction")) is not None:
+        raise refuse(function, f"{name} is a transaction of one call", "Ask for a Database or a Repository.")
+    if not record.shared and record.vary is None and (name := asks_for((*signature.accepts, *signature.needs), *SEEN)) is not None:
+        raise refuse(
+            function,
+            f"its answer may depend on what {name} holds, such as headers",
+            "Say vary=lambda context: ... what tells answers apart, or shared=True if all callers get the same.",
+        )
+    if record.shared and (name := asks_for(signature.needs, "cliffracer.security.identity.Identity")) is not None:
+        raise refuse(function, f"it asks for {name}, and shared=True would give one caller's answer to all", "Leave out shared=True.")
+    known = {p.name for p in signature.accepts}
+    for tag in record.tags:
+        _check_tag(function, tag, known)
+
+
+def _check_tag(function: Any, tag: str, known: set[str]) -> None:
+    try:
+        names = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in Formatter().parse(tag) if name is not None}
+    except ValueError as error:
+        raise refuse(function, f"the tag {tag!r} cannot be read: {error}", "Write it as 'user:{user_id}'.") from None
+    if names - known:
+        shown = ", ".join(sorted(names - known)) or "a place without a name"
+        raise refuse(function, f"the tag {tag!r} names {shown}, which is no argument", f"It can name {', '.join(sorted(known)) or 'none'}.")
+
+
+def _seconds(function: Any, name: str, value: Any) -> float:
+    try:
+        return seconds(value)
+    except (TypeError, ValueError) as error:
+        raise refuse(function, f"{name}: {error}", "Correct it.") from None
+
+
+def uncallable(function: Any) -> SetupError:
+    """Return the error for a function that is asked to be forgotten and was never kept."""
+    return refuse(function, "its answers are not kept", "Put @app.cached(ttl=...) on it.")

@@ -1,0 +1,221 @@
+"""Keeps the answers of one running app: one call makes an answer, all others who ask meanwhile wait for that."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from loguru import logger
+
+from cliffracer.caching.cached import Cached
+from cliffracer.caching.entries import Entry, Marks, Store
+from cliffracer.caching.ground import AGAIN, OWN, Ground, given
+from cliffracer.caching.keys import Key
+from cliffracer.caching.outage import Away, Reached
+from cliffracer.caching.plainly import Plainly
+from cliffracer.context import current
+from cliffracer.declarations import where
+from cliffracer.errors import DeadlineExceeded, Unavailable
+from cliffracer.resilience.verdicts import replaceable
+
+T = TypeVar("T")
+LEASE = 5.0  # seconds that another replica is waited for that makes the same answer
+_POLL = (0.01, 0.2)  # seconds between two looks whether it has
+
+
+class _Flight:
+    """An answer that is being made. ``looked``: what is kept already, fresh or stale; ``done``: what became of it."""
+
+    __slots__ = ("done", "looked")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.looked: asyncio.Future[bytes | None] = loop.create_future()
+        self.done: asyncio.Future[Any] = loop.create_future()
+
+
+class Answers:
+    """The answers of one app in one process: `cliffracer.caching.cached.Keeper`."""
+
+    def __init__(
+        self,
+        service: str,
+        version: str,
+        *,
+        now: Callable[[], float],
+        provides: Callable[[Any], bool],
+        transaction: Callable[[], Any],
+    ) -> None:
+        self.service = service
+        self._ground = Ground(service, version, now=now, provides=provides, transaction=transaction)
+        self.memory = self._ground.memory
+        self.answer_plainly = Plainly(self._ground).answer
+        self.call_tag = self._ground.call_tag
+        self._loop = asyncio.get_running_loop()
+        self.stores: dict[str, Reached] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.say: Callable[[list[str]], None] | None = None
+        """Tells the other replicas what is good no more."""
+
+    def use(self, name: str, store: Store) -> None:
+        """Keep answers in another store than memory, too."""
+        self.stores[name] = Reached(name, store)
+
+    async def answer(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return the answer to a call: one that is kept, or a new one."""
+        make = partial(cached.function, *positional, **named)
+        key = self._ground.key(cached, positional, named)
+        if key is None or asyncio.get_running_loop() is not self._loop:
+            return await make()
+        if cached.store == "memory":
+            payload, fresh, _ = self._ground.found(cached, key)
+            if fresh and payload is not None:
+                cached.hits += 1
+                return cached.decoded(payload)
+        while (flight := self._flights.get(key.answer)) is not None:
+            outcome = await asyncio.shield(flight.looked)
+            if outcome is None:
+                outcome = await asyncio.shield(flight.done)
+            if outcome is OWN:
+                return await make()
+            if outcome is not AGAIN:
+                cached.hits += 1
+                return given(cached, outcome)
+        return await self._lead(cached, key, make)
+
+    async def _lead(self, cached: Cached, key: Key, make: Callable[[], Awaitable[Any]]) -> Any:
+        flight = self._flights[key.answer] = _Flight(self._loop)
+        outcome, stale = AGAIN, None
+        try:
+            payload, fresh, marks = await self._look(cached, key)
+            if fresh:
+                cached.hits += 1
+                outcome = payload
+                return cached.decoded(payload or b"")
+            stale = payload
+            flight.looked.set_result(stale)
+            cached.misses += 1
+            result, outcome = await self._made(cached, key, marks, make, stale)
+            return result  # noqa: TRY300 - an else would read worse
+        except Exception as error:
+            if stale is not None and replaceable(error):
+                cached.stales += 1
+                outcome = stale
+                return cached.decoded(stale)
+            outcome = AGAIN if isinstance(error, DeadlineExceeded) else error
+            raise
+        finally:
+            del self._flights[key.answer]
+            if not flight.looked.done():
+                flight.looked.set_result(None)
+            flight.done.set_result(outcome)
+
+    async def _look(self, cached: Cached, key: Key) -> tuple[bytes | None, bool, Marks | None]:
+        """Return what is kept, whether it is fresh, and how its tags stand; None and None if the store is away."""
+        store = self._store(cached)
+        try:
+            entry, marks = await store.look(key.answer, key.tags)
+        except Away:
+            cached.failures += 1
+            return None, False, None
+        return *self._ground.good(cached, entry, marks), marks
+
+    async def _made(
+        self, cached: Cached, key: Key, marks: Marks | None, make: Callable[[], Awaitable[Any]], stale: bytes | None
+    ) -> tuple[Any, Any]:
+        """Return a new answer and what those who wait for it get; another replica's, if that was faster."""
+        store, ours = self._store(cached), False
+        if marks is not None and isinstance(store, Reached):
+            payload, ours = await self._turn(cached, store, key, stale)
+            if payload is not None:
+                return cached.decoded(payload), payload
+        try:
+            result = await make()
+            payload = cached.encoded(result)
+            if result is None:
+                return None, None if payload is not None else OWN
+            if payload is None:
+                what = type(result).__name__
+                self._ground.tell(f"{where(cached.function)} returned a {what} that does not come back as it was: it is not kept")
+                return result, OWN
+            if marks is not None:
+                await self._keep(cached, store, key, self._ground.entry(cached, payload, marks))
+            return result, payload
+        finally:
+            if ours:
+                self._begin(store.release(key.answer))
+
+    async def _keep(self, cached: Cached, store: Store, key: Key, entry: Entry) -> None:
+        try:
+            await store.keep(key.answer, entry, cached.ttl + cached.stale)
+        except Away as error:
+            cached.failures += 1
+            if error.theirs:
+                self._ground.tell(f"an answer of {where(cached.function)} cannot be kept: {error}")
+
+    async def _turn(self, cached: Cached, store: Store, key: Key, stale: bytes | None) -> tuple[bytes | None, bool]:
+        """Wait for our turn to make an answer; return what another replica has made meanwhile, and whether it is our turn."""
+        context = current.get()
+        left = None if context is None else context.remaining()
+        until, wait, ours = self._loop.time() + (LEASE if left is None else min(LEASE, left / 2)), _POLL[0], False
+        try:
+            while True:
+                ours = await store.claim(key.answer, LEASE)
+                payload, fresh = self._ground.good(cached, *await store.look(key.answer, key.tags))
+                if fresh and payload is not None:
+                    if ours:
+                        self._begin(store.release(key.answer))
+                    return payload, False
+                if ours or self._loop.time() >= until:
+                    return None, ours
+                if stale is not None:
+                    return stale, False
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _POLL[1])
+        except Away:
+            return None, ours
+
+    async def forget(self, tags: Iterable[str]) -> None:
+        """Make everything with one of these tags good no more, after the commit of a transaction that is open here.
+
+        `Unavailable` if a store cannot be told.
+        """
+        listed, transaction = list(tags), self._ground.transaction()
+        if transaction is not None:
+            transaction.after_commit(partial(self._committed, listed))
+        else:
+            await self._forget(listed)
+
+    def _committed(self, tags: list[str]) -> None:
+        self.memory.drop(tags)
+        self._begin(self._forget(tags))
+
+    async def _forget(self, tags: list[str]) -> None:
+        self.memory.drop(tags)
+        try:
+            for store in self.stores.values():
+                await store.tell(tags)
+        finally:
+            if self.say is not None:
+                self.say(tags)
+
+    async def close(self) -> None:
+        """Finish what was begun beside calls."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(self._logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Away:
+            return
+        except Unavailable as error:
+            logger.warning("{}; it is good no more when its time is over", error.message)
+
+    def _store(self, cached: Cached) -> Store:
+        return self.memory if cached.store == "memory" else self.stores[cached.store]

@@ -1,0 +1,92 @@
+"""Under what an answer is kept: the function, its arguments, and whoever it may have been made for.
+
+Two calls share an answer only if nothing that the function could see tells them apart. So the key has every argument with its
+type, and the identity of the caller (subject, roles, permissions, claims), unless the declaration says that all callers get the same.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from cliffracer.context import Context
+from cliffracer.provisions import built_in, key_of
+from cliffracer.signature import Parameter, Signature
+
+_OF_ONE_TOKEN = frozenset({"exp", "iat", "nbf", "jti"})
+"""Claims that differ from token to token of one and the same caller."""
+IDENTITY = "cliffracer.security.identity.Identity"
+LONGEST_TAG = 100
+Provides = Callable[[Any], bool]
+"""Says whether an app provides what an annotation names, so that it is no argument."""
+
+
+class Unkeyable(Exception):
+    """An argument that cannot be part of a key."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One call, as its answer is kept."""
+
+    answer: str
+    tags: tuple[str, ...]
+    """All that can be forgotten of which this is a part: the function, the call whoever makes it, and tags of the user's."""
+
+
+def digest(*parts: Any) -> str:
+    """Return a name for what the parts are: as long as nobody could find two of one name."""
+    return hashlib.sha256(msgspec.msgpack.encode(parts, order="deterministic")).hexdigest()
+
+
+def tag_of(text: str) -> str:
+    """Return a tag of the user's; one that is long, since an argument in it is, by a name of its own."""
+    return f"t:{text}" if len(text) <= LONGEST_TAG else f"t#{digest(text)}"
+
+
+def told(value: Any, name: str) -> tuple[str, str, bytes]:
+    """Return an argument as part of a key, its type included: 1, 1.0, True and "1" differ."""
+    kind = type(value)
+    try:
+        return name, f"{kind.__module__}.{kind.__qualname__}", msgspec.msgpack.encode(value, order="deterministic")
+    except Exception as error:  # whatever a type of the user's own raises: then nothing is kept
+        raise Unkeyable(f"{name} is a {kind.__qualname__}, which cannot be part of a key") from error
+
+
+def arguments(signature: Signature, bound: dict[str, Any], provides: Provides) -> tuple[Any, ...]:
+    """Return what a call was given, without what the app provides."""
+    parts = [told(bound[parameter.name], parameter.name) for parameter in signature.accepts]
+    for parameter in signature.needs:
+        name = built_in(parameter.annotation)
+        if name == IDENTITY:
+            parts.append(told(_known(bound.get(parameter.name)), parameter.name))
+        elif name is None and not provides(key_of(parameter.annotation)):
+            parts.append(told(bound.get(parameter.name), parameter.name))
+    return tuple(parts)
+
+
+def caller(context: Context | None) -> tuple[Any, ...]:
+    """Return who calls, as far as an answer may depend on it."""
+    if context is None:
+        return ()
+    if context.identity is not None:
+        return _known(context.identity)
+    if context.token is not None:  # acting for somebody whom nobody looked at, such as the service itself
+        return ("token", hashlib.sha256(context.token.encode()).hexdigest())
+    return ()
+
+
+def _known(identity: Any) -> tuple[Any, ...]:
+    if identity is None:
+        return ()
+    claims = {name: value for name, value in identity.claims.items() if name not in _OF_ONE_TOKEN}
+    try:
+        made = msgspec.msgpack.encode(claims, order="deterministic")
+    except Exception as error:
+        raise Unkeyable("the claims of an identity cannot be part of a key") from error
+    return ("identity", identity.subject, sorted(identity.roles), sorted(identity.permissions), made)
+
+
+def asks_for(parameters: tuple[Parameter, ...], *names: str) -> str | None:
+    """Return the first parameter that asks for one of the runtime's own types."""
+    return next((p.name for p in parameters if built_in(p.annotation) in names), None)

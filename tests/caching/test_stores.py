@@ -1,0 +1,202 @@
+"""Answers that replicas share, in NATS and in Redis: found, forgotten, made once, and done without while the store is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from cliffracer import App, Database, Model, Repository, SetupError, Unavailable
+from cliffracer.caching import outage
+from cliffracer.testing import running
+from tests.support.nats import NatsServer
+from tests.support.redis import RedisServer
+from tests.support.waiting import eventually
+
+STORES = ("nats", "redis")
+
+
+class Price(msgspec.Struct):
+    sku: str
+    cents: int
+
+
+class Shop:
+    """One replica of a service that keeps prices, and what its function was asked."""
+
+    def __init__(self, store: Any, **options: Any) -> None:
+        self.app = App("shop")
+        self.made: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        made, go = self.made, self.go
+
+        @self.app.rpc
+        @self.app.cached(ttl="30s", tags=("prices", "sku:{sku}"), store=store, **options)
+        async def price(sku: str) -> Price:
+            made.append(sku)
+            await go.wait()
+            return Price(sku, len(made))
+
+        self.price = price
+
+
+@asynccontextmanager
+async def replicas(store: str, count: int = 2, **options: Any) -> AsyncIterator[list[Any]]:
+    """Give what runs of the first, and then the replicas."""
+    shops = [Shop(store, **options) for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        url = stack.enter_context(RedisServer()).url if store == "redis" else None
+        t = await stack.enter_async_context(running(shops[0].app, redis_url=url))
+        for shop in shops[1:]:
+            await stack.enter_async_context(running(shop.app, settings=t.settings))
+        yield [t, *shops]
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_replicas_share_answers(store: str) -> None:
+    """What one has made the other finds, and the other after it was forgotten makes it anew; a restarted replica finds it, too."""
+    async with replicas(store) as (t, one, two):
+        assert await one.price("a") == await two.price("a") == Price("a", 1)
+        assert (one.made, two.made) == (["a"], [])
+        await two.app.cache.forget(tag="sku:a")
+        assert await one.price("a") == Price("a", 2)
+        assert await two.price("a") == Price("a", 2)
+        await one.app.cache.forget(one.price, sku="a")
+        assert await two.price("a") == Price("a", 1)
+        await one.app.cache.clear()
+        assert await two.price("a") == Price("a", 2)
+        await t.clock.advance("31s")
+        assert await one.price("a") == Price("a", 3)
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_replicas_make_it_once(store: str) -> None:
+    """While one makes an answer, the others wait for it; if that one leaves, another makes it."""
+    async with replicas(store, 3) as (_, *shops):
+        for shop in shops:
+            shop.go.clear()
+        crowd = [[asyncio.create_task(shop.price("a")) for _ in range(5)] for shop in shops]
+        await eventually(lambda: any(shop.made for shop in shops))
+        await asyncio.sleep(0.05)
+        assert sum(len(shop.made) for shop in shops) == 1
+        busy = next(number for number, shop in enumerate(shops) if shop.made)
+        for call in crowd[busy]:
+            call.cancel()
+        for shop in shops:
+            shop.go.set()
+        others = [call for number, calls in enumerate(crowd) if number != busy for call in calls]
+        assert {str(price) for price in await asyncio.gather(*others)} == {str(Price("a", 1))}
+        assert sum(len(shop.made) for shop in shops) == 2
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_what_is_made_while_it_is_forgotten_is_not_kept(store: str) -> None:
+    """Whoever began before the change must not have the last word."""
+    async with replicas(store) as (_, one, two):
+        one.go.clear()
+        call = asyncio.create_task(one.price("a"))
+        await eventually(lambda: bool(one.made))
+        await two.app.cache.forget(tag="sku:a")
+        one.go.set()
+        await call
+        await two.price("a")
+        assert two.made == ["a"]
+
+
+async def test_without_redis_answers_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away, it is said once, nothing is kept and nothing fails; forgetting says that it could not be told; back, all is as before."""
+    monkeypatch.setattr(outage, "REST", 0.05)
+    shop = Shop("redis")
+    with RedisServer() as server:
+        async with running(shop.app, redis_url=server.url) as t:
+            await t.call("price", sku="a")
+            server.kill()
+            for _ in range(3):
+                assert (await t.call("price", sku="a"))["sku"] == "a"
+            assert shop.made == ["a"] * 4
+            with pytest.raises(Unavailable, match="what is kept in redis could not be forgotten"):
+                await shop.app.cache.forget(tag="prices")
+            server.start()
+            await asyncio.sleep(0.1)
+            await t.call("price", sku="a")
+            await t.call("price", sku="a")
+            assert shop.made == ["a"] * 5
+
+
+async def test_without_nats_answers_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of NATS, whose outage ends nothing else of a handler that came over HTTP."""
+    monkeypatch.setattr(outage, "REST", 0.05)
+    shop = Shop("nats")
+    with NatsServer(jetstream=True) as server:
+        async with running(shop.app, nats_url=server.url) as t:
+            await shop.price("a")
+            await shop.price("a")
+            server.kill()
+            assert await shop.price("a") == Price("a", 2)
+            assert await shop.price("a") == Price("a", 3)
+            server.start()
+            await eventually(lambda: t.up.bus.connected)
+            await asyncio.sleep(0.1)
+            await shop.price("a")
+            before = len(shop.made)
+            await shop.price("a")
+            assert len(shop.made) == before
+
+
+async def test_an_answer_that_is_too_large_is_not_kept() -> None:
+    """It is given all the same, and the store is not taken for away."""
+    app, made = App("large"), []
+
+    @app.cached(ttl=30, store="nats")
+    async def blob(size: int) -> bytes:
+        made.append(size)
+        return bytes(size)
+
+    async with running(app):
+        for size in (2_000_000, 10):
+            assert await blob(size) == bytes(size)
+            assert await blob(size) == bytes(size)
+    assert made == [2_000_000, 2_000_000, 10]
+
+
+async def test_redis_has_to_be_named() -> None:
+    """Without REDIS_URL the app does not start, and says what to do."""
+    with pytest.raises(SetupError, match=r"Shop.*price is kept in Redis, and REDIS_URL is not set.*store='nats', which needs nothing more"):
+        async with running(Shop("redis").app):
+            pass
+
+
+class Item(Model):
+    name: str
+
+
+async def test_an_open_transaction_keeps_nothing_and_forgets_after_its_commit() -> None:
+    """What is read before a commit is not for others, and what others read before it must not survive it."""
+    app, made = App("items"), []
+
+    @app.cached(ttl=30, tags="items")
+    async def count(*, items: Repository[Item]) -> int:
+        made.append(1)
+        return await items.count()
+
+    @app.rpc
+    async def look(*, items: Repository[Item]) -> int:
+        return await count(items=items)
+
+    @app.rpc
+    async def add(name: str, *, items: Repository[Item], db: Database) -> list[int]:
+        async with db.transaction():
+            await items.create(Item(name=name))
+            seen = await count(items=items)
+            await app.cache.forget(tag="items")
+            others = await asyncio.create_task(app.call(look))
+        return [seen, others]
+
+    async with running(app) as t:
+        assert await t.call("look") == 0
+        assert await t.call("add", name="a") == [1, 0]
+        assert await t.call("look") == 1
+        assert len(made) == 3
