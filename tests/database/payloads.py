@@ -4,6 +4,7 @@
 
 import re
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -55,7 +56,7 @@ def payloads() -> list[str]:
 
 
 def public() -> list[str]:
-    """Return what sqlmap sends, each of its payloads within one of its boundaries, in turns."""
+    """Return what sqlmap sends: each of its payloads within several of its boundaries, in turns."""
     spec = find_spec("sqlmap")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -64,5 +65,6 @@ def public() -> list[str]:
         (found.findtext("prefix") or "", found.findtext("suffix") or "") for found in ET.parse(lists / "boundaries.xml").iter("boundary")
     ]
     texts = [found.text for path in sorted((lists / "payloads").glob("*.xml")) for found in ET.parse(path).iter("payload") if found.text]
-    made = (f"7{before} {text} {after}" for text, (before, after) in zip(texts, around * len(texts), strict=False))
+    boundaries = cycle(around)
+    made = (f"7{before} {text} {after}" for _ in range(3) for text, (before, after) in zip(texts, boundaries, strict=False))
     return list(dict.fromkeys(re.sub(r"\[[A-Z_0-9]+\]", "7", text) for text in made))
