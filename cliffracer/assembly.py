@@ -104,6 +104,7 @@ class Assembly:
             constants=wants.constants,
             mappings=self._mappings,
             run=self._way(record, signature, wants),
+            call=self.threads.calling(record.function) if signature.kind == "sync" else None,
             calls=self.calls,
             spans=self.spans,
             guarded=self.rules is not None and self.rules.policy(record) is not None,
@@ -137,7 +138,7 @@ class Assembly:
         guarded = self.rules is not None and self.rules.surrounds(record)
         rate = getattr(record, "rate", None)
         around = (self.frozen.middlewares, socket, guarded, rate is not None, self.tracing is not None)
-        if signature.kind == "async" and wants.constant and not any(around):
+        if signature.kind in {"async", "sync"} and wants.constant and not any(around):
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
         if socket:

@@ -72,6 +72,7 @@ class Handler:
     """A declared function with all that its calls need, resolved once at start."""
 
     __slots__ = (
+        "call",
         "calls",
         "constants",
         "deadline",
@@ -102,6 +103,7 @@ class Handler:
         constants: dict[str, Any] | None = None,
         mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
         run: Callable[[Call], Awaitable[Any]] | None = None,
+        call: Callable[..., Awaitable[Any]] | None = None,
         calls: CallLog | None = None,
         guarded: bool = False,
         entry: Entry | None = None,
@@ -128,6 +130,8 @@ class Handler:
         self.mappings = mappings or {}
         self.run = run
         """The way through middleware and per-call providers; None if the function can be called at once."""
+        self.call = call or function
+        """The function as what it returns can be awaited; a plain one in a thread."""
         self.stats = Stats()
 
     def context(
@@ -168,7 +172,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
             began = monotonic()
         entered = True
         if handler.run is None:
-            result = await handler.function(*arguments, **handler.constants)
+            result = await handler.call(*arguments, **handler.constants)
         else:
             result = await handler.run(Call(handler, context, arguments, source, deliver))
         if context.ended is not None:  # it was told to stop and returned all the same

@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as Variables
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from sys import getrefcount
 from typing import Any
 
 from cliffracer.context import Context
 from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.threads import Handed
 
 TASKS = 32  # calls after one that waited of which the same is expected
 
@@ -64,16 +65,20 @@ class Starts:
 
     else:
 
-        def _begin(self, work: Work, context: Context | None, held: Held | None) -> None:
-            task: Begun = _new(Begun)
-            task.work = work
-            task.variables = variables = copy_context()
-            if context is not None:
-                context.task = task
+        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "Begun | None" = None) -> None:
+            """Make the first step; or the next one of a ``task`` that waited for a thread, of which asyncio has not heard yet."""
+            known = 3  # references: the count's own, this frame's, and that of who called us back
+            if task is None:
+                known = 2
+                task = _new(Begun)
+                task.work = work
+                task.variables = copy_context()
+                if context is not None:
+                    context.task = task
             over = True
             _enter_task(self._loop, task)
             try:
-                waited = variables.run(work.send, None)
+                waited = task.variables.run(work.send, None)
             except StopIteration:
                 pass
             except (KeyboardInterrupt, SystemExit):
@@ -85,13 +90,17 @@ class Starts:
             finally:
                 _leave_task(self._loop, task)
             if not over:
-                self._tasks = TASKS
-                task.join().waited = waited
+                if type(waited) is Handed and not hasattr(task, "rest"):
+                    task.handed = waited
+                    waited.resume = partial(self._begin, work, context, held, task)
+                else:
+                    self._tasks = TASKS
+                    task.join().waited = waited
                 if context is not None and context.task is not None and self._watch is not None:  # else only its answer waits
                     self._watch.look_after(context)
                 if held is not None:
                     held.add(task)
-            elif getrefcount(task) > 2:  # one is this frame's, one the count's own: somebody kept it, and may ask it how it went
+            elif getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
 
     def _turn(self) -> None:
@@ -116,17 +125,23 @@ class Begun(asyncio.Task[Any]):
     Or earlier: when somebody asks for what only an initialised one can tell.
     """
 
-    __slots__ = ("rest", "variables", "work")
+    __slots__ = ("handed", "rest", "variables", "work")
 
     work: Work
     variables: Variables
     rest: "Rest"
+    handed: Handed
+    """What it waits for while a thread has it."""
 
     def join(self, *, over: bool = False) -> "Rest":
         """Become one of asyncio's tasks, which goes on (or, with ``over``, is done) in the next turn of the loop."""
         rest: Rest | None = getattr(self, "rest", None)
         if rest is None:
             rest = self.rest = Rest(self.work)
+            handed: Handed | None = getattr(self, "handed", None)
+            if handed is not None and handed.resume is not None:  # it is waited for by asyncio's means from here on
+                handed.resume = None
+                rest.waited = handed
             steps = rest.steps()
             steps.send(None)
             super().__init__(steps, loop=asyncio.get_running_loop(), context=self.variables)

@@ -2,12 +2,14 @@
 
 Work goes to the threads over one queue, and results come back many at once: one wake-up of the loop for all that were
 finished since the last. A call is two queue operations; an executor's futures, locks and wake-ups cost three times that.
+What a call waits for is a `Handed`: asyncio's tasks take it for a future, and whoever drives a call without a task of asyncio's
+(`cliffracer.starts`) goes on with it straight away.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
@@ -15,7 +17,99 @@ from typing import Any
 MAX_THREADS = 32
 _PATIENCE = 0.002  # seconds that work may wait without any being taken, before there are more threads
 _END: Any = object()
-_Work = tuple[asyncio.Future[Any], Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class Handed:
+    """A function that a thread runs: await it once, for what it returns or raises.
+
+    It is a future as asyncio's tasks know them (`asyncio.isfuture`), but its result comes from a thread by way of its pool.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking", "_callbacks", "_loop", "_over", "arguments", "error", "function", "named", "resume", "value", "variables",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.named = named
+        self.variables = copy_context()
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.resume: Callable[[], None] | None = None
+        """Goes on at once with who waits; without it, callbacks are called."""
+        self._loop = loop
+        self._over: bool | asyncio.CancelledError | None = None  # it says which cancellation ended the wait
+        self._callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
+        self._asyncio_future_blocking = True
+
+    def __await__(self) -> Generator["Handed", None, Any]:
+        """Wait for the thread."""
+        if self._over is None:
+            yield self
+        return self.result()
+
+    def settle(self) -> None:
+        """Wake who waits: a thread has made ``value`` or ``error``."""
+        if self._over is not None:
+            return
+        self._over = True
+        resume, self.resume = self.resume, None
+        if resume is not None:
+            resume()
+        elif self._callbacks is not None:
+            self._tell()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that waits for it."""
+        return self._loop
+
+    def done(self) -> bool:
+        """Say whether there is a result, or nobody waits for one."""
+        return self._over is not None
+
+    def cancelled(self) -> bool:
+        """Say whether nobody waits any more."""
+        return isinstance(self._over, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        """Return what the function raised; None if it returned."""
+        if self._over is not True:
+            self.result()  # raises
+        return self.error
+
+    def result(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        if self._over is not True:
+            raise asyncio.InvalidStateError("a thread has it still") if self._over is None else self._over
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def cancel(self, msg: object = None) -> bool:
+        """Wait no longer; the thread goes on. Return whether there was something to wait for."""
+        if self._over is not None:
+            return False
+        self._over = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._tell()
+        return True
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """Have something called in the loop once it is over."""
+        self._callbacks = [*(self._callbacks or ()), (callback, context)]
+        if self._over is not None:
+            self._tell()
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        """Forget a callback; return how often it was there."""
+        before = self._callbacks or []
+        self._callbacks = [pair for pair in before if pair[0] != callback]
+        return len(before) - len(self._callbacks)
+
+    def _tell(self) -> None:
+        callbacks, self._callbacks = self._callbacks or [], None
+        for callback, context in callbacks:
+            self._loop.call_soon(callback, self, context=context)
 
 
 class Threads:
@@ -24,30 +118,33 @@ class Threads:
     def __init__(self, most: int = MAX_THREADS) -> None:
         self._most = most
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._todo: SimpleQueue[_Work | None] = SimpleQueue()
-        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._todo: SimpleQueue[Handed | None] = SimpleQueue()
+        self._done: deque[Handed] = deque()
         self._threads: list[threading.Thread] = []
         self._taken = 0
         self._seen = -1
         self._watched = False
         self._told = False
 
-    async def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Return what the function returns, run in a thread; the context variables of the call are there.
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Awaitable[Any]:
+        """Have a function run in a thread, where the context variables of the call are; await what it returns.
 
         When the call is ended, its caller is answered at once; the thread goes on until the function returns.
         """
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._todo.put((future, copy_context(), function, arguments, named))
-        if not self._watched:
-            self._watched = True
-            if not self._threads:
-                self._grow()
-            loop.call_later(_PATIENCE, self._look)
-        return await future
+        return self.calling(function)(*arguments, **named)
+
+    def calling(self, function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """Return what is called in place of a function, to have it `run`."""
+        put = self._todo.put
+
+        def call(*arguments: Any, **named: Any) -> Awaitable[Any]:
+            handed = Handed(self._loop or self._begin(), function, arguments, named)
+            put(handed)
+            if not self._watched:
+                self._watch()
+            return handed
+
+        return call
 
     async def items(self, iterator: Iterator[Any]) -> AsyncGenerator[Any, None]:
         """Yield the items of a plain generator, each step in a thread."""
@@ -64,6 +161,17 @@ class Threads:
         for _ in self._threads:
             self._todo.put(None)
         self._threads.clear()
+
+    def _begin(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def _watch(self) -> None:
+        assert self._loop is not None  # there is work, so there was a call
+        self._watched = True
+        if not self._threads:
+            self._grow()
+        self._loop.call_later(_PATIENCE, self._look)
 
     def _grow(self) -> None:
         for _ in range(min(max(1, len(self._threads)), self._most - len(self._threads))):
@@ -82,18 +190,19 @@ class Threads:
         self._loop.call_later(_PATIENCE, self._look)
 
     def _work(self) -> None:
-        while (work := self._todo.get()) is not None:
+        while (handed := self._todo.get()) is not None:
             self._taken += 1
-            future, context, function, arguments, named = work
             try:
-                outcome: tuple[asyncio.Future[Any], Any, BaseException | None] = (future, context.run(function, *arguments, **named), None)
+                handed.value = handed.variables.run(handed.function, *handed.arguments, **handed.named)
+            except StopIteration:  # a coroutine cannot raise it; in a handler it is a defect like any other
+                handed.error = RuntimeError("the function raised StopIteration")
             except BaseException as error:  # noqa: BLE001 - it is raised where the function was awaited
-                outcome = (future, None, error)
-            self._done.append(outcome)
+                handed.error = error
+            self._done.append(handed)
             if not self._told:
                 self._told = True
                 self._tell()
-            del work, future, context, function, arguments, named, outcome  # nothing of a call outlives it here
+            del handed  # nothing of a call outlives it here
 
     def _tell(self) -> None:
         assert self._loop is not None  # there is work, so there was a call
@@ -104,13 +213,10 @@ class Threads:
 
     def _deliver(self) -> None:
         self._told = False
-        while self._done:
-            future, result, error = self._done.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            elif isinstance(error, StopIteration):  # a future refuses it; in a handler it is a defect like any other
-                future.set_exception(RuntimeError("the function raised StopIteration"))
-            else:
-                future.set_exception(error)
+        done = self._done
+        try:
+            while done:
+                done.popleft().settle()
+        finally:
+            if done:  # a call has ended the process
+                self._tell()

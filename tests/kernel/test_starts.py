@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import threading
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 import pytest
 
 from cliffracer.context import Context
 from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.threads import Threads
 from cliffracer.starts import Starts
 from tests.support.waiting import eventually
 
@@ -17,6 +20,13 @@ variable: ContextVar[str] = ContextVar("variable", default="unset")
 @pytest.fixture
 async def starts() -> Starts:
     return Starts(asyncio.get_running_loop(), Watch())
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    threads = Threads()
+    yield threads
+    threads.close()
 
 
 async def until(condition, turns: int = 1000) -> None:
@@ -228,3 +238,89 @@ async def test_a_defect_in_one_call_does_not_stop_the_others(starts: Starts):
     gc.collect()
     await until(lambda: bool(told))
     assert isinstance(told[0], ValueError)
+
+
+async def test_a_call_that_waits_for_a_thread_stays_the_same_task(starts: Starts, threads: Threads):
+    """Its task and its context variables are the same after one thread, another, and a wait in the loop."""
+    seen = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        variable.set("mine")
+        seen.append(await threads.run(variable.get, (), {}))
+        seen.append(variable.get())
+        with pytest.raises(ValueError, match="invalid literal"):
+            await threads.run(int, ("x",), {})
+        await asyncio.sleep(0)
+        seen.append(await threads.run(len, ("abc",), {}))
+        seen.append(asyncio.current_task() is task)
+
+    starts.add(work())
+    await eventually(lambda: len(seen) == 4)
+    assert seen == ["mine", "mine", 3, True]
+    assert variable.get() == "unset"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timeout"])
+async def test_a_call_that_waits_for_a_thread_can_be_ended(starts: Starts, threads: Threads, how: str):
+    """Whoever cancels it, or its own time-out, need not wait for the function, which goes on."""
+    release, ended, seen = threading.Event(), threading.Event(), []
+    held: set[asyncio.Task[None]] = set()
+
+    def blocks() -> None:
+        release.wait(10)
+        ended.set()
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(0.01 if how == "timeout" else None):
+                await threads.run(blocks, (), {})
+        except (TimeoutError, asyncio.CancelledError) as error:
+            seen.append(type(error))
+        seen.append(await threads.run(len, ("abc",), {}))
+
+    starts.add(work(), None, held)
+    await eventually(lambda: bool(held))
+    if how == "cancelled":
+        held.pop().cancel()
+    await eventually(lambda: bool(seen))
+    assert not ended.is_set()
+    release.set()
+    await eventually(lambda: len(seen) == 2)
+    assert seen == [TimeoutError if how == "timeout" else asyncio.CancelledError, 3]
+    await eventually(ended.is_set)
+
+
+@pytest.mark.parametrize("when", ["while a thread has it", "from inside"])
+async def test_a_task_kept_from_a_call_that_waits_for_a_thread_can_be_awaited(starts: Starts, threads: Threads, when: str):
+    """Whoever keeps it is told when the call is over, whenever it began to wait."""
+    release, kept = threading.Event(), []
+
+    async def work() -> None:
+        if when == "from inside":
+            kept.append(asyncio.current_task())
+        await threads.run(release.wait, (10,), {})
+
+    held: set[asyncio.Task[None]] = set()
+    starts.add(work(), None, held)
+    await eventually(lambda: bool(held))
+    task = kept[0] if kept else held.pop()
+    asyncio.get_running_loop().call_later(0.02, release.set)
+    async with asyncio.timeout(5):
+        await task
+    assert task.done()
+
+
+async def test_what_a_thread_does_can_be_gathered(threads: Threads):
+    """It is a future to asyncio: results and errors come in order, and who waits no longer is told so."""
+    found = await asyncio.gather(threads.run(len, ("abc",), {}), threads.run(int, ("x",), {}), return_exceptions=True)
+    assert found[0] == 3
+    assert isinstance(found[1], ValueError)
+    release = threading.Event()
+    waiting = asyncio.ensure_future(threads.run(release.wait, (10,), {}))
+    assert waiting.cancel()
+    assert not waiting.cancel()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert waiting.cancelled()

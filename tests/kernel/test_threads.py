@@ -77,7 +77,10 @@ async def test_a_cancelled_call_is_answered_at_once_and_the_thread_goes_on(threa
         release.wait(10)
         ended.set()
 
-    task = asyncio.create_task(threads.run(blocks, (), {}))
+    async def call():
+        await threads.run(blocks, (), {})
+
+    task = asyncio.create_task(call())
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

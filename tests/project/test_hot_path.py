@@ -81,7 +81,7 @@ async def _cost(url: str, subject: str, *, headers: bool = False) -> tuple[float
 
 @pytest.mark.parametrize(
     ("method", "headers", "limit"),
-    [("place", False, 1030), ("place", True, 1110), ("place_def", False, 1200)],
+    [("place", False, 1030), ("place", True, 1110), ("place_def", False, 1220)],
     ids=["async", "headers", "def"],
 )
 async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, limit: int, *, headers: bool) -> None:
