@@ -22,9 +22,9 @@ from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Intern
 from cliffracer.events import Rejected
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
-from cliffracer.observability.stats import Stats
+from cliffracer.observability.stats import LONG, Stats
 from cliffracer.resilience.deadlines import Watch
-from cliffracer.resilience.gate import Gate
+from cliffracer.resilience.gate import SMOOTHING, Gate
 
 Deliver = Callable[[Any], Awaitable[None]]
 _ENDED: dict[str, tuple[type[ServiceError], str]] = {
@@ -189,9 +189,19 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
         raise answer from error
     finally:
         context.task = None  # or context, task and frame would hold each other
-        handler.watch.running.discard(context)
-        gate.leave(seconds := monotonic() - began, entered=entered)
-        handler.stats.record(seconds)
+        if handler.watch.running:
+            handler.watch.running.discard(context)
+        seconds = monotonic() - began
+        if entered and not gate.waiting:  # `Gate.leave`, written out for most calls
+            gate.admitted -= 1
+            gate.free += 1
+            gate.average += (seconds - gate.average) * SMOOTHING
+        else:
+            gate.leave(seconds, entered=entered)
+        stats = handler.stats
+        stats.calls += 1
+        stats.seconds += seconds
+        stats.buckets[int(seconds * 1e6).bit_length() if seconds < LONG else -1] += 1
         if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
             note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
             note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))

@@ -1,14 +1,16 @@
-"""Beginning calls: many in one turn of the loop, and a task of asyncio's only for those that have to wait.
+"""Beginning calls: where they arrive, and with a task of asyncio's only for those that have to wait.
 
 Most handlers are over without waiting for anything, and to make a task costs as much as they do. So the first step of a call is
 made in a task that asyncio hears of only if the call waits: `asyncio.current_task`, `asyncio.timeout`, `asyncio.TaskGroup` and
 libraries that keep something by task see one and the same, before and after. From Python 3.12 on asyncio does all that itself.
+
+A call that arrives in the reader of a connection begins there: the reader's slice of time then bounds handlers, too, and nothing
+is read that has not begun. One that arrives in somebody's task begins in the next turn of the loop.
 """
 
 import asyncio
 import sys
 import types
-from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as Variables
@@ -21,6 +23,11 @@ from cliffracer.context import Context
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.threads import Handed
 
+if sys.version_info >= (3, 12):
+    _current_tasks: tuple[asyncio.AbstractEventLoop, ...] = ()  # a task may begin while another one runs
+else:
+    from asyncio.tasks import _current_tasks, _enter_task, _leave_task  # type: ignore[attr-defined]  # it says whose task runs
+
 TASKS = 32  # calls after one that waited of which the same is expected
 
 Work = Coroutine[Any, Any, None]
@@ -28,7 +35,7 @@ Held = set["asyncio.Task[None]"]
 
 
 class Starts:
-    """Begins the calls of one source in the order in which they come, in the next turn of the loop."""
+    """Begins the calls of one source in the order in which they come."""
 
     __slots__ = ("_loop", "_ready", "_scheduled", "_tasks", "_watch")
 
@@ -44,14 +51,21 @@ class Starts:
         return len(self._ready)
 
     def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> None:
-        """Begin a call soon: one of a context, which is looked after if it waits; its task is then put into ``held``."""
+        """Begin a call: one of a context is looked after if it waits; its task is then put into ``held``."""
         if self._tasks and not self._ready:  # to make a task at once is cheaper than to make one of a call that has begun
             self._tasks -= 1
             task = self._loop.create_task(work)
             if held is not None:
                 held.add(task)
-            return
-        self._ready.append((work, context, held))
+            if not self._tasks:
+                self._schedule()  # what comes before the last of them has begun waits behind it
+        elif self._scheduled or self._loop in _current_tasks:
+            self._ready.append((work, context, held))
+            self._schedule()
+        else:
+            self._begin(work, context, held)
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -90,21 +104,25 @@ class Starts:
             finally:
                 _leave_task(self._loop, task)
             if not over:
-                if type(waited) is Handed and not hasattr(task, "rest"):
-                    task.handed = waited
-                    waited.resume = partial(self._begin, work, context, held, task)
-                else:
-                    self._tasks = TASKS
-                    task.join().waited = waited
-                if context is not None and context.task is not None and self._watch is not None:  # else only its answer waits
-                    self._watch.look_after(context)
-                if held is not None:
-                    held.add(task)
+                self._wait(task, waited, context, held)
             elif getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
 
+        def _wait(self, task: "Begun", waited: Any, context: Context | None, held: Held | None) -> None:
+            """See that a call goes on once what it waits for is there: a thread's hand-over itself does, all else asyncio."""
+            if type(waited) is Handed and not hasattr(task, "rest"):
+                task.handed = waited
+                waited.resume = partial(self._begin, task.work, context, held, task)
+            else:
+                self._tasks = TASKS
+                task.join().waited = waited
+            if context is not None and context.task is not None and self._watch is not None:  # else only its answer waits
+                self._watch.look_after(context)
+            if held is not None:
+                held.add(task)
+
     def _turn(self) -> None:
-        """Begin all that has come: the reader's slice bounds how many that are, and it reads on only when they have begun."""
+        """Begin all that had to wait for this turn."""
         ready = self._ready
         try:
             while ready:
@@ -112,8 +130,7 @@ class Starts:
         finally:
             self._scheduled = False
             if ready:
-                self._scheduled = True
-                self._loop.call_soon(self._turn)
+                self._schedule()
 
 
 _new: Any = asyncio.Task.__new__

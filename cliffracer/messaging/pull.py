@@ -191,7 +191,7 @@ class Pull:
                 if len(self._finished) > self._remembered:
                     del self._finished[next(iter(self._finished))]
         try:
-            self.bus.publish(delivery.reply, words, deadline=deadline)
+            self.bus.publish(delivery.reply, words, deadline=deadline, answers=True)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
             logger.debug("the answer to {delivery} is lost", delivery=delivery)
         if final and (not self._asked or len(self.held) + self._asked <= self._few):

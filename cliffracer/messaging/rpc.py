@@ -195,7 +195,7 @@ class RpcEndpoint:
             body, block = (encode_msgpack(result), MSGPACK_REPLY) if msgpack else (encode(result), None)
             if len(body) + ROOM > self._bus.max_payload:
                 body, block = await self._large.claim(body, block)
-            self._bus.publish(reply, body, block)
+            self._bus.publish(reply, body, block, answers=True)
         except ServiceError as error:
             self._fail(reply, error)
         except Unencodable as error:

@@ -1,11 +1,12 @@
 """Figures of one handler: how many calls, how many failed, how long they took."""
 
 BUCKETS = 40
+LONG = 1e5  # seconds, from which on a call is in the last bucket
 CANCELLED = "Cancelled 499"
 
 
 class Stats:
-    """Counts calls and sorts their durations by powers of two, so that recording one is four additions.
+    """Counts calls and sorts their durations by powers of two, so that recording one (`invoke` does) is four additions.
 
     Percentiles read from it are upper bounds of their bucket: true within a factor of two, then interpolated.
     """
@@ -22,12 +23,6 @@ class Stats:
         self.last_error = ""
         self.buckets = [0] * BUCKETS
         """``buckets[n]``: calls that took under 2**n microseconds and not under 2**(n-1)."""
-
-    def record(self, seconds: float) -> None:
-        """Count one call."""
-        self.calls += 1
-        self.seconds += seconds
-        self.buckets[int(seconds * 1e6).bit_length() if seconds < 1e5 else BUCKETS - 1] += 1
 
     def fail(self, error: str) -> None:
         """Count one failure; ``error`` is a class name and a code, nothing of the caller's.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, copy_context
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 MAX_THREADS = 32
 _PATIENCE = 0.002  # seconds that work may wait without any being taken, before there are more threads
@@ -26,10 +26,13 @@ class Handed:
     """
 
     __slots__ = (
-        "_asyncio_future_blocking", "_callbacks", "_loop", "_over", "arguments", "error", "function", "named", "resume", "value", "variables",
+        "_asyncio_future_blocking", "_callbacks", "_loop", "_over", "arguments", "error", "function", "named", "resume", "value",
+        "variables",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         self.function = function
         self.arguments = arguments
         self.named = named
@@ -39,7 +42,7 @@ class Handed:
         self.resume: Callable[[], None] | None = None
         """Goes on at once with who waits; without it, callbacks are called."""
         self._loop = loop
-        self._over: bool | asyncio.CancelledError | None = None  # it says which cancellation ended the wait
+        self._over: Literal[True] | asyncio.CancelledError | None = None  # it says which cancellation ended the wait
         self._callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
         self._asyncio_future_blocking = True
 
@@ -81,7 +84,7 @@ class Handed:
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
         if self._over is not True:
-            raise asyncio.InvalidStateError("a thread has it still") if self._over is None else self._over
+            raise self._over or asyncio.InvalidStateError("a thread has it still")
         if self.error is not None:
             raise self.error
         return self.value

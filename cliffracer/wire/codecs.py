@@ -19,6 +19,8 @@ _generic_json = msgspec.json.Decoder().decode
 _generic_msgpack = msgspec.msgpack.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
+_pack_into = msgspec.msgpack.Encoder().encode_into
+_scratch = bytearray()
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
@@ -92,7 +94,7 @@ class Decoder(Generic[T]):
                 self._look(data, value, colons, certain)
         if self._integers and (len(data) < _SHORT or _LONG in data.translate(_ZEROS)):
             try:  # what `_fits` does, for those that do
-                fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else bool(_encode_msgpack(value))
+                fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else _pack_into(value, _scratch) is None
             except (OverflowError, TypeError):
                 fits = self._fits(data, value)
             if not fits:

@@ -48,11 +48,11 @@ async def by_core_event(data: int, *, event: Event) -> None:
 
 
 async def test_rpc_takes_two_steps_to_the_users_function():
-    """`RpcEndpoint.receive` admits the call and `Starts` begins it: `answer` awaits `invoke`, which calls the function."""
+    """`RpcEndpoint.receive` admits the call and has it begun: `answer` awaits `invoke`, which calls the function."""
     async with running(app) as t:
         hops = await t.call("by_rpc")
     assert hops[:2] == ["invoke.py:invoke", "rpc.py:answer"]
-    assert hops[2:] == ["starts.py:_begin", "starts.py:_turn"]
+    assert hops[2:5] == ["starts.py:_begin", "starts.py:add", "rpc.py:receive"]
 
 
 async def test_http_takes_three_steps_at_most():

@@ -53,6 +53,46 @@ async def test_a_call_that_waits_has_one_and_the_same_task_throughout(starts: St
     assert seen[2] is True
 
 
+async def test_a_call_begins_where_it_arrives_unless_a_task_runs_there(starts: Starts):
+    """In a callback of the loop it has made its first step when `add` returns; in somebody's task it waits for the next turn."""
+    begun: list[str] = []
+    counted: list[int] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+
+    def arrive() -> None:
+        starts.add(work("in a callback"))
+        counted.append(len(begun))
+
+    asyncio.get_running_loop().call_soon(arrive)
+    await until(lambda: bool(counted))
+    assert counted == [1]
+    starts.add(work("in a task"))
+    assert len(begun) == 1
+    await until(lambda: len(begun) == 2)
+
+
+@pytest.mark.parametrize("waits", [{0}, {3, 50}, set(range(0, 100, 7)), set(range(100))], ids=["first", "two", "some", "all"])
+async def test_calls_begin_in_the_order_in_which_they_arrive(starts: Starts, waits: set[int]):
+    """Whichever of them wait, and in whatever kind of task each begins: over several bursts, later ones begin later."""
+    begun: list[int] = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        if number in waits:
+            await asyncio.sleep(0)
+
+    def arrive(first: int) -> None:
+        for number in range(first, first + 20):
+            starts.add(work(number))
+
+    for first in range(0, 100, 20):
+        asyncio.get_running_loop().call_soon(arrive, first)
+    await until(lambda: len(begun) == 100)
+    assert begun == list(range(100))
+
+
 async def test_two_calls_have_two_tasks(starts: Starts):
     """Calls that are over at once do not share what libraries keep by task."""
     seen: list[object] = []

@@ -35,7 +35,14 @@ class FastBus(Line):
         self._outlet: Outlet
 
     def publish(
-        self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        reply: bytes = b"",
+        *,
+        deadline: float | None = None,
+        answers: bool = False,
     ) -> None:
         size = len(payload)
         if block is None:
@@ -47,7 +54,7 @@ class FastBus(Line):
         if (
             size > self.max_payload
             or len(subject) + len(reply) > MAX_CONTROL
-            or subject.split() != [subject]
+            or (not answers and subject.split() != [subject])
             or (reply and not (reply.startswith(self._mux.prefix) or fits(reply)))
         ):
             self.check(subject, reply, size)  # the exact one

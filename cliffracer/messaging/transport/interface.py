@@ -91,9 +91,18 @@ class Bus(ABC):
 
     @abstractmethod
     def publish(
-        self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        reply: bytes = b"",
+        *,
+        deadline: float | None = None,
+        answers: bool = False,
     ) -> None:
         """Queue a message; what one loop turn or one received chunk publishes is written at once.
+
+        ``answers``: the subject is the reply subject of a message that the bus has delivered, so it is one.
 
         While NATS is away it is held, within bounds, and never sent after ``deadline`` (`time.monotonic`). Give one whenever the
         receiver will act on the message for somebody who waits.

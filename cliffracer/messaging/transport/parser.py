@@ -90,6 +90,9 @@ class Parser:
                     receive(words[0], words[2] if len(words) == 4 else b"", text[start:body] if body > start else None, text[body:after])
                 except Exception as error:  # noqa: BLE001 - a receiver's failure is its own and must not end the reader
                     self._failed(words[0], error)
+                except BaseException:  # the process is told to end: what follows is still there
+                    self._position = position
+                    raise
             left -= 1
             if not left:
                 if time.monotonic() > until:

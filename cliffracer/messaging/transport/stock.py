@@ -41,7 +41,14 @@ class StockBus(Line):
         self._confirming: set[asyncio.Task[None]] = set()
 
     def publish(
-        self, subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", *, deadline: float | None = None
+        self,
+        subject: bytes,
+        payload: bytes,
+        block: bytes | None = None,
+        reply: bytes = b"",
+        *,
+        deadline: float | None = None,
+        answers: bool = False,  # noqa: ARG002 - nobody looks whether it is cheap here
     ) -> None:
         size = len(payload) + len(block or b"")
         self.check(subject, reply, size)

@@ -184,6 +184,22 @@ def test_a_receiver_that_raises_is_reported() -> None:
     assert failures[0][0] == b"a"
 
 
+def test_a_receiver_that_ends_the_process_has_had_its_message() -> None:
+    """SystemExit goes on to whoever feeds; what followed is still there, and nothing is received twice."""
+    seen: list[bytes] = []
+
+    def receive(subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        seen.append(payload)
+        if payload == b"b":
+            raise SystemExit(3)
+
+    parser = Parser({b"1": receive}, print, print)
+    with pytest.raises(SystemExit):
+        parser.feed(b"".join(b"MSG a 1 1\r\n%b\r\n" % payload for payload in (b"a", b"b", b"c")))
+    parser.feed(b"MSG a 1 1\r\nd\r\n")
+    assert seen == [b"a", b"b", b"c", b"d"]
+
+
 def test_a_burst_is_cut_into_turns() -> None:
     """A chunk with ten thousand messages for a slow receiver is not handled in one go, and nothing is lost or moved."""
     seen: list[bytes] = []
