@@ -102,7 +102,7 @@ class Console:
                 "namespace": self._settings.namespace,
                 "read_only": await self.restraint.guess(),
                 "nats": {
-                    "url": next(s.value for s in self._settings.sources() if s.name == "nats_url"),
+                    "url": next(s.value for s in self._settings.sources() if s.name == "nats_url") or "the embedded server of this folder",
                     "version": bus.info.get("version", ""),
                     "jetstream": bool(bus.info.get("jetstream")),
                     "max_payload": bus.max_payload,

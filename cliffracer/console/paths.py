@@ -18,6 +18,8 @@ _LEARNT = 15.0
 Edge = tuple[str, str, str, str]
 _EDGE = ("from", "to", "kind", "name")
 _NOT_LATELY = {"calls": 0, "errors": 0, "ms": 0.0}
+_WELL = frozenset({"ok", "Cancelled"})
+"""Who called may leave before the end, as browsers do from a feed: no failure of who was called."""
 _OUTSIDE = {"http": "HTTP", "websocket": "WebSockets"}
 ELSEWHERE = "elsewhere"
 """Stands for callers that nobody remembers: scripts, the command line, services of others."""
@@ -35,10 +37,10 @@ class Paths:
 
     async def edges(self) -> list[dict[str, Any]]:
         """Return who called whom: services, kind, name, calls, failures, and how long one took on average."""
-        spans = _even(await self._last())
-        owners = {span.id: span.service for span in spans if span.id}
+        last = await self._last()
+        owners = {span.id: span.service for span in last if span.id}  # who calls for long began before what is counted
         found: dict[tuple[str, str, str, str], list[Span]] = defaultdict(list)
-        for span in spans:
+        for span in _even(last):
             caller = owners.get(span.parent, _OUTSIDE.get(span.kind, ELSEWHERE))
             if span.kind != "call" and caller != span.service and not (caller == ELSEWHERE and span.kind not in {"rpc", "event"}):
                 found[caller, span.service, span.kind, span.name].append(span)
@@ -49,7 +51,7 @@ class Paths:
                 "kind": kind,
                 "name": name,
                 "calls": len(calls),
-                "errors": sum(span.outcome != "ok" for span in calls),
+                "errors": sum(span.outcome not in _WELL for span in calls),
                 "ms": round(sum(span.ms for span in calls) / len(calls), 3),
             }
             for (caller, service, kind, name), calls in sorted(found.items())

@@ -4,11 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 
 from cliffracer import App
+from cliffracer.client import AsyncClient
+from cliffracer.console.paths import Paths
+from cliffracer.observability.spans import MOST, Span
 from cliffracer.settings import Settings
 from tests.console.support import console, entered, many
 from tests.support.nats import NatsServer
@@ -63,6 +68,20 @@ async def test_edges_come_from_calls_and_outlive_them() -> None:
             service.assembly.spans._kept.clear()
         found = {(e["from"], e["to"], e["kind"], e["name"]): e["calls"] for e in (await http.get("/api/edges")).json()}
         assert found == {("front", "back", "rpc", "work"): 0, ("front", "quiet", "event", "note"): 0}
+
+
+async def test_a_caller_is_known_whose_call_began_long_ago() -> None:
+    """A call that took long began before the time that everybody still remembers: who made calls in it is told all the same."""
+    called = partial(Span, trace="t", correlation="", ms=1.0)
+    spans = [called("patient", "job", "event", id="root", parent="", began=0.0)]
+    spans += [called("quick", "work", "rpc", id=f"c{n}", parent="root", began=1.0 + n) for n in range(MOST)]
+    spans += [called("page", "feed", "websocket", id=f"w{n}", parent="", began=2.0 + n, outcome="Cancelled") for n in range(3)]
+    paths = Paths(cast("AsyncClient", SimpleNamespace(directory=None)))
+    paths._spans, paths._asked, paths._learnt = spans, float("inf"), float("inf")
+    assert [(e["from"], e["to"], e["calls"], e["errors"]) for e in await paths.edges()] == [
+        ("WebSockets", "page", 3, 0),
+        ("patient", "quick", MOST, 0),
+    ]
 
 
 async def test_services_of_others_are_shown_as_far_as_they_tell() -> None:

@@ -31,7 +31,7 @@ def declared(app: App) -> App:
 
     @app.rpc
     async def price(line: Line) -> dict[str, Any]:
-        """Say what a line costs."""
+        """Say what a line costs, with everything that there is to pay for it, to the cent, in words that no narrow window fits."""
         return {"sku": line.sku, "quantity": line.quantity, "total": 2.5 * line.quantity}
 
     @app.rpc
@@ -259,3 +259,9 @@ async def test_swagger_ui_draws_under_the_same_policy() -> None:
         await page.goto(f"{t.url}/docs")
         await page.get_by_role("link", name="Swagger UI").click()
         await expect(page.locator(".opblock").first).to_be_visible()
+        grounds = []
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            await expect(page.locator("html.dark-mode")).to_have_count(int(scheme == "dark"))
+            grounds.append(await page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+        assert grounds[0] != grounds[1]

@@ -3,7 +3,7 @@ import { h, svg } from "./dom.js";
 import { empty, failure, heading, ms, rate, several, since, waiting } from "./words.js";
 
 const COLUMNS = [
-  ["name", "service"], ["replicas", "replicas", true], ["methods", "methods", true, true], ["rate", "calls / s", true], ["failing", "errors / s", true],
+  ["name", "service"], ["replicas", "replicas", true, true], ["methods", "methods", true, true], ["rate", "calls / s", true], ["failing", "errors / s", true],
   ["p50_ms", "median", true, true], ["p95_ms", "95 %", true], ["started", "up for", true, true],
 ];
 let sorting = { key: "name", down: false };
@@ -33,7 +33,7 @@ export default function services(state) {
     }
     const found = state.services;
     const total = (key) => found.reduce((sum, one) => sum + one[key], 0);
-    sums.replaceChildren(...[[found.length, "services"], [total("replicas"), "replicas"], [rate(total("rate")), "calls / s"], [rate(total("failing")), "errors / s"]].map(([figure, what]) => h("span", {}, h("b", {}, String(figure)), ` ${what}`)));
+    sums.replaceChildren(...[[found.length, found.length === 1 ? "service" : "services"], [total("replicas"), total("replicas") === 1 ? "replica" : "replicas"], [rate(total("rate")), "calls / s"], [rate(total("failing")), "errors / s"]].map(([figure, what]) => h("span", {}, h("b", {}, String(figure)), ` ${what}`)));
     if (!found.length) {
       place.replaceChildren(empty("No service is running", `Nobody answers on ${state.about?.nats.url ?? "NATS"}${state.about?.namespace ? ` in the namespace ${state.about.namespace}` : ""}. Start one, and it appears here:`, h("code", {}, "cliffracer run users:app")));
       return;

@@ -102,11 +102,17 @@ async function json(path, body) {
 const askShelf = () => json("/shelf").then(showShelf).catch(() => {});  // the feed tells when the shop is gone
 
 async function begin() {
-  const [totals, orders] = await Promise.all([json("/totals"), json("/orders?limit=50")]);
+  const [totals, orders] = await Promise.all([json("/totals"), json(`/orders?limit=${SHOWN}`)]);
   Object.assign(sums, totals);
   showSums();
   byId("orders").replaceChildren();
-  for (const order of orders.reverse()) showOrder(order, new Date(order.created_at));
+  seconds.splice(0, seconds.length, ...Array.from({ length: MINUTE }, () => ({ confirmed: 0, refused: 0 })));
+  for (const order of orders.reverse()) {
+    const when = new Date(order.created_at), second = seconds.at(-1 - Math.floor((Date.now() - when) / 1000));
+    if (second?.[order.status] !== undefined) second[order.status] += 1;
+    showOrder(order, when);
+  }
+  showChart();
   askShelf();
 }
 
