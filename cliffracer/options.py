@@ -8,6 +8,7 @@ from cliffracer.declarations import Function, Subscription, refuse
 from cliffracer.durations import moment, seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
+from cliffracer.resilience.rates import Rate
 from cliffracer.wire.subjects import check_pattern
 
 STARTS = "new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h"
@@ -55,6 +56,13 @@ def positive(function: Function, name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise refuse(function, f"{name}={value} lets nothing through", "Use 1 or more, or leave it out.")
     return value
+
+
+def rate_of(function: Function, text: str | None) -> Rate | None:
+    try:
+        return None if text is None else Rate.read(text)
+    except ValueError as error:
+        raise refuse(function, str(error), "Correct it.") from None
 
 
 def check_start(function: Function, start: Any) -> Any:

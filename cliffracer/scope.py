@@ -10,8 +10,7 @@ from cliffracer.cron import Cron
 from cliffracer.declarations import RETRY, Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, seconds_of, waits_of
-from cliffracer.resilience.rates import Rate
+from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, rate_of, seconds_of, waits_of
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
 from cliffracer.wire.subjects import check_name
@@ -19,13 +18,6 @@ from cliffracer.wire.subjects import check_name
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESSES: WeakKeyDictionary[Any, list[tuple["Scope", str]]] = WeakKeyDictionary()
 """Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it."""
-
-
-def _rate(function: Any, text: str | None) -> Rate | None:
-    try:
-        return None if text is None else Rate.read(text)
-    except ValueError as error:
-        raise refuse(function, str(error), "Correct it.") from None
 
 
 class Scope(Surroundings):
@@ -78,7 +70,7 @@ class Scope(Surroundings):
             called = name or function.__name__
             checked(function, check_name, called)
             limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
-            self._declare(Rpc(function, called, until, limited, _rate(function, rate), idempotent, waits_of(function, retry)))
+            self._declare(Rpc(function, called, until, limited, rate_of(function, rate), idempotent, waits_of(function, retry)))
             ADDRESSES.setdefault(function, []).append((self, called))
             return function
 
@@ -226,7 +218,7 @@ class Scope(Surroundings):
                 seconds_of(function, deadline),
                 positive(function, "limit", limit),
                 tuple(tags),
-                _rate(function, rate),
+                rate_of(function, rate),
             )
             self._declare(record)
             return function

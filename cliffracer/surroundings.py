@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -34,8 +35,8 @@ class Surroundings:
 
     def cached(
         self,
-        *,
         ttl: float | str | timedelta,
+        *,
         tags: str | Iterable[str] = (),
         store: StoreName = "memory",
         stale: float | str | timedelta = 0,
@@ -54,6 +55,8 @@ class Surroundings:
         def keep(function: F) -> F:
             self._open()
             wrapped, record = cached(function, ttl, tags, store, stale, shared, vary)
+            with suppress(NameError):  # an annotation that is defined further down: read at freeze
+                record.signature = readable(function)
             self.kept.append(record)
             return wrapped
 

@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from string import Formatter
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
@@ -69,16 +68,23 @@ class Cached:
 
     @property
     def signature(self) -> Signature:
-        """Return what it takes and returns, checked; `NameError` while an annotation is not defined yet."""
+        """What it takes and returns, checked; `SetupError` for an annotation that is never defined."""
         if self._signature is None:
-            found = read(self.function)
-            _check(self, found)
             try:
-                self._decoder = msgspec.msgpack.Decoder(found.returns)
-            except TypeError as error:
-                raise refuse(self.function, f"what it returns cannot be kept: {error}", "Return a Struct, or plain values.") from None
-            self._signature = found
+                self.signature = read(self.function)
+            except NameError as error:
+                raise refuse(self.function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
+        assert self._signature is not None  # as it was set
         return self._signature
+
+    @signature.setter
+    def signature(self, found: Signature) -> None:
+        _check(self, found)
+        try:
+            self._decoder = msgspec.msgpack.Decoder(found.returns)
+        except TypeError as error:
+            raise refuse(self.function, f"what it returns cannot be kept: {error}", "Return a Struct, or plain values.") from None
+        self._signature = found
 
     def keeper(self) -> Keeper | None:
         """Return who keeps the answers of the call that runs now."""
@@ -153,8 +159,6 @@ def cached(  # noqa: PLR0917 - made in one place
     )
     if not record.asynchronous and store != "memory":
         raise refuse(function, f"a function that is not async cannot wait for {store}", "Make it async, or use store='memory'.")
-    with suppress(NameError):  # an annotation that is defined further down: read when the app starts
-        _ = record.signature
     made: Any = _asynchronous(record) if record.asynchronous else _plain(record)
     wrapper = functools.wraps(function)(made)
     setattr(wrapper, _MARK, record)

@@ -5,9 +5,11 @@ import importlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from cliffracer.declarations import refuse, surround
+from cliffracer.durations import seconds
 from cliffracer.errors import DeadlineExceeded, SetupError
 from cliffracer.resilience.fallbacks import NONE, Fallback
 from cliffracer.resilience.guard import Guard, Guards, until_of
@@ -20,45 +22,61 @@ DECORATED = Guards()
 
 
 def resilient(
-    *, retry: Retry | None = None, breaker: Breaker | None = None, fallback: Any = NONE, name: str | None = None
+    retry: Retry | None = None,
+    breaker: Breaker | None = None,
+    *,
+    timeout: float | str | timedelta | None = None,
+    fallback: Any = NONE,
+    name: str | None = None,
 ) -> Callable[[F], F]:
     """Guard a function: ``@resilient(retry=Retry(), breaker=Breaker(), fallback=cached_rate)``.
 
-    It may be ``async`` or not (then it waits in its thread), a handler or none, above or below ``@app.rpc``. ``fallback``: a value, or
-    a function that is called with the same arguments, as many as it takes. ``name`` is what its breaker is called in errors and metrics.
+    It may be ``async`` or not (then it waits in its thread), a handler or none, above or below ``@app.rpc``. ``timeout`` is for all
+    attempts together, beside the deadline of the call that it is part of. ``fallback``: a value, or a function that is called with the same
+    arguments, as many as it takes. ``name`` is what its breaker is called in errors and metrics.
     """
-    if retry is None and breaker is None and fallback is NONE:
-        raise SetupError("resilient() does nothing. Give it retry=Retry(), breaker=Breaker() or fallback=...")
+    if callable(retry) or (retry is None and breaker is None and timeout is None and fallback is NONE):
+        raise SetupError("resilient() does nothing. Write @resilient(retry=Retry()), breaker=Breaker(), timeout=... or fallback=...")
+    patience = _seconds(timeout)
 
     def guarded(function: F) -> F:
         inner = inspect.unwrap(function)
         if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
             raise refuse(function, "@resilient cannot begin a stream again whose first items are gone", "Guard what it asks for instead.")
         asynchronous = inspect.iscoroutinefunction(inner)
-        if not asynchronous and retry is not None and retry.timeout is not None:
-            raise refuse(function, "nothing can end an attempt of a function that is not async", "Leave out timeout, or make it async.")
+        if not asynchronous and (patience is not None or (retry is not None and retry.timeout is not None)):
+            raise refuse(function, "nothing can end a function that is not async", "Leave out timeout, or make it async.")
         called = name or f"{function.__module__}.{function.__qualname__.replace('<locals>.', '')}"
         guard = DECORATED.own(called, retry, breaker)
         stand_in = None if fallback is NONE else Fallback(fallback, guard)
-        made: Any = (_asynchronous if asynchronous else _plain)(function, guard, stand_in)
+        made: Any = _asynchronous(function, guard, stand_in, patience) if asynchronous else _plain(function, guard, stand_in)
         wrapped: F = surround(function, functools.wraps(function)(made))
         return wrapped
 
     return guarded
 
 
-def _asynchronous(function: Callable[..., Any], guard: Guard, fallback: Fallback | None) -> Callable[..., Awaitable[Any]]:
-    each = guard.retry is not None and guard.retry.timeout is not None
+def _seconds(timeout: Any) -> float | None:
+    try:
+        return None if timeout is None else seconds(timeout)
+    except (TypeError, ValueError) as error:
+        raise SetupError(f"resilient(timeout=...): {error}.") from None
+
+
+def _asynchronous(
+    function: Callable[..., Any], guard: Guard, fallback: Fallback | None, patience: float | None
+) -> Callable[..., Awaitable[Any]]:
+    each = patience is not None or (guard.retry is not None and guard.retry.timeout is not None)
 
     async def harmless() -> bool:
         return bool(guard.retry and guard.retry.idempotent)
 
     async def call(*positional: Any, **named: Any) -> Any:
-        async def attempt(seconds: float | None) -> Any:
-            return await (_bounded(function, seconds, positional, named) if each else function(*positional, **named))
+        async def attempt(left: float | None) -> Any:
+            return await (_bounded(function, left, positional, named) if each else function(*positional, **named))
 
         try:
-            return await tried(guard.begin(until_of(None)), attempt, harmless)
+            return await tried(guard.begin(until_of(patience), patience), attempt, harmless)
         except Exception as error:
             if fallback is None or not fallback.answers(error, guard.target):
                 raise
@@ -68,14 +86,14 @@ def _asynchronous(function: Callable[..., Any], guard: Guard, fallback: Fallback
     return call
 
 
-async def _bounded(function: Callable[..., Any], seconds: float | None, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+async def _bounded(function: Callable[..., Any], left: float | None, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
     asyncio = importlib.import_module("asyncio")  # by name: declaring a service must stay light
     try:
-        async with asyncio.timeout(seconds) as scope:
+        async with asyncio.timeout(left) as scope:
             return await function(*positional, **named)
     except TimeoutError:
         if scope.expired():
-            raise DeadlineExceeded(f"{function.__name__} took longer than {seconds:.3g} s") from None
+            raise DeadlineExceeded(f"{function.__name__} took longer than {left:.3g} s") from None
         raise
 
 

@@ -475,3 +475,35 @@ async def test_a_conflict_is_everybodys_own() -> None:
             with pytest.raises(Conflict):
                 await t.call("once")
     assert len(made) == 2
+
+
+async def test_annotations_may_be_defined_later_or_locally() -> None:
+    """What a function returns may be a type of where it is declared, or one further down; one that is nowhere is named at start."""
+    app = App("later")
+
+    class Local(msgspec.Struct):
+        value: int
+
+    @app.rpc
+    @app.cached("30s")
+    async def local(value: int) -> "Local":
+        return Local(value)
+
+    @app.cached("30s")
+    async def later(value: int) -> "Later":
+        return Later(value)
+
+    @app.cached("30s")
+    async def never(value: int) -> "Never":  # noqa: F821 - on purpose
+        ...
+
+    with pytest.raises(SetupError, match=r"never \(.*an annotation cannot be read: name 'Never' is not defined"):
+        app.freeze()
+    app.kept.pop()
+    async with running(app) as t:
+        assert await t.call("local", value=1) == {"value": 1}
+        assert await later(2) == await later(2) == Later(2)
+
+
+class Later(msgspec.Struct):
+    value: int

@@ -93,6 +93,20 @@ async def test_an_attempt_has_its_own_time() -> None:
     assert len(ended) == 3
 
 
+async def test_all_attempts_have_a_time_together() -> None:
+    """With ``timeout`` the function is ended, and begun no more when there is no time left."""
+    begun = []
+
+    @resilient(Retry(attempts=100, base=0.001, cap=0.001, idempotent=True, budget=1), timeout="200ms", fallback="late")
+    async def slow() -> str:
+        begun.append(1)
+        await asyncio.sleep(0.05 if len(begun) < 3 else 10)
+        raise Unavailable("down")
+
+    assert await slow() == "late"
+    assert 1 < len(begun) < 5
+
+
 async def test_a_fallback_stands_in_for_failures_only() -> None:
     """It gets the arguments; what the function decided is not replaced, and neither is a mistake in set-up."""
     neighbour = Failing(Unavailable("down"), ValueError("a defect"), Internal(), Conflict("an answer"), SetupError("not running"))
@@ -165,13 +179,17 @@ def test_what_cannot_be_guarded() -> None:
     """Nothing to do, a stream, and a time for attempts that nothing can end are refused where they are written."""
     with pytest.raises(SetupError, match="does nothing"):
         resilient()
+    with pytest.raises(SetupError, match=r"Write @resilient\(retry=Retry\(\)\)"):
+        resilient(test_what_cannot_be_guarded)
+    with pytest.raises(SetupError, match=r"resilient\(timeout=\.\.\.\): 'soon' is no length of time"):
+        resilient(timeout="soon")
     with pytest.raises(SetupError, match=r"rows \(.*test_resilient.py:\d+\): @resilient cannot begin a stream again"):
 
         @resilient(retry=QUICK)
         async def rows():
             yield 1
 
-    with pytest.raises(SetupError, match=r"slow \(.*nothing can end an attempt of a function that is not async"):
+    with pytest.raises(SetupError, match=r"slow \(.*nothing can end a function that is not async"):
 
         @resilient(retry=Retry(timeout=1))
         def slow() -> None: ...
