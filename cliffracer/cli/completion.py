@@ -19,12 +19,20 @@ from cliffracer.errors import CliffracerError
 from cliffracer.messaging.directory import Info
 from cliffracer.settings import Settings
 
+_ADD = "        compadd -U -V unsorted -a completions\n"
+_NO_SPACE = {
+    "bash": ("    return 0\n", "    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n    return 0\n"),
+    "zsh": (_ADD, f"        [[ ${{completions[1]}} == *= ]] && compadd -S '' -U -V unsorted -a completions && return\n{_ADD}"),
+}
+"""What click's scripts lack: no blank between ``name=`` and its value. fish makes none there."""
+
 
 def completion(*, shell: str, as_json: bool = False) -> None:
     """Print the script for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None  # click has all that the option lets through
     script = kind(cli, {}, "cliffracer", COMPLETE).source()
+    script = script.replace(*_NO_SPACE.get(shell, ("", "")))
     print_json({"shell": shell, "script": script}) if as_json else click.echo(script)
 
 
@@ -44,20 +52,52 @@ def methods(_context: click.Context, typed: str) -> list[str]:
     return sorted(name for name in found if name.startswith(typed))
 
 
+def subjects(_context: click.Context, typed: str) -> list[str]:
+    """Return the subjects and patterns that somebody subscribes to."""
+    heard = {subject for info in _asked(_infos) for subject in (info.metadata or {}).get("events", "").split(",")}
+    return sorted(subject for subject in heard if subject and subject.startswith(typed))
+
+
 def arguments(context: click.Context, typed: str) -> list[str]:
-    """Return ``name=`` of the arguments that a call does not have yet, in their order; those that stand first may be given by position."""
+    """Return ``name=`` of the arguments that a call does not have yet, in their order, or what may stand behind one."""
     service, _, method = str(context.params.get("target") or "").partition(".")
-    texts = [text for text in context.params.get("arguments") or () if not text.startswith("-")]
-    given = {text.partition("=")[0].rstrip(":") for text in texts if "=" in text}
-    placed = len([text for text in texts if "=" not in text and not text.startswith("@")])
+    *given, last = _joined([*(context.params.get("arguments") or ()), typed])
 
     async def ask(client: AsyncClient) -> list[str]:
         known = (await client.directory.schemas(service, method, timeout=0.5)).get(method, {})
         schema = msgspec.json.decode(known.get("request_schema", "{}"))
-        order = order_of(known)
-        return list(resolved(schema, schema).get("properties", {})) if order is None else order[placed:]
+        properties = resolved(schema, schema).get("properties", {})
+        name, sign, value = last.partition("=")
+        if sign:
+            found = [choice for choice in _choices(properties.get(name, {}), schema) if choice.startswith(value)]
+            return [f"{name}={choice}" if sign in typed else choice for choice in found]
+        named = {text.partition("=")[0].rstrip(":") for text in given if "=" in text}
+        placed = len([text for text in given if "=" not in text and not text.startswith(("@", "-"))])
+        order = order_of(known) or list(properties)
+        return [f"{one}=" for one in order[placed:] if one.startswith(last) and one not in named]
 
-    return [f"{name}=" for name in _asked(ask) if name.startswith(typed) and name not in given]
+    return _asked(ask)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return words as they were typed: bash takes ``name=value`` for three."""
+    found: list[str] = []
+    behind = False
+    for word in words:
+        sign = word in {"=", ":="}
+        if found and (sign or behind):
+            found[-1] += word
+        else:
+            found.append(word)
+        behind = sign
+    return found
+
+
+def _choices(schema: dict[str, Any], root: dict[str, Any]) -> list[str]:
+    whole = resolved(schema, root)
+    if whole.get("type") == "boolean":
+        return ["true", "false"]
+    return [one for one in whole.get("enum", ()) if isinstance(one, str)]
 
 
 async def _infos(client: AsyncClient) -> list[Info]:

@@ -6,7 +6,7 @@ import importlib.util
 import platform
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
 from cliffracer.declarations import Rpc, Subscription, Timer
 from cliffracer.durations import worded
+from cliffracer.embedded import binaries
 from cliffracer.errors import CliffracerError, NotFound
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.configurations import NANOSECONDS
@@ -112,15 +113,14 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
     if settings.nats_url is None:
         running = next((s.url for s in embedded.status() if s.kind == "nats" and s.running), None)
         if running is None:
-            state: State = "wrong" if settings.env == "production" else "ok"
-            yield Finding(state, "NATS", f"NATS_URL is not set, {_NOT_YET}")
+            yield _unset("NATS", "NATS_URL", binaries.nats_server, settings)
             return
         settings = settings.changed("embedded", nats_url=running)
     try:
         async with connect_async(settings=settings.changed(wait=0.0)) as client:
             info = client.link.bus.info
             seconds = await _timed(client.link.bus.flush())
-            state = "look" if seconds > _SLOW else "ok"
+            state: State = "look" if seconds > _SLOW else "ok"
             place = f"{info.get('version')} at {info.get('host')}:{info.get('port')}"
             yield Finding(state, "NATS", f"{place}, a round trip takes {seconds * 1000:.1f} ms")
             async for finding in _streams(client, settings, apps):
@@ -212,8 +212,7 @@ async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator
         running = next((s.url for s in embedded.status() if s.kind == "postgres" and s.running), None)
         if running is None:
             if needed:
-                state: State = "wrong" if settings.env == "production" else "ok"
-                yield Finding(state, "database", f"DATABASE_URL is not set, {_NOT_YET}")
+                yield _unset("database", "DATABASE_URL", binaries.postgres, settings)
             return
         settings = settings.changed("embedded", database_url=running)
     try:
@@ -222,12 +221,23 @@ async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator
             version = await database.fetch_value(str, "show server_version")
             now = await database.fetch_value(datetime, "select clock_timestamp()")
             skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
-            state = "look" if seconds > _SLOW else "ok"
+            state: State = "look" if seconds > _SLOW else "ok"
             yield Finding(state, "database", f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
             if skew > drift.SKEW:
                 yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: {_KEEP}")
     except CliffracerError as error:
         yield Finding("wrong", "database", str(error))
+
+
+def _unset(about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:
+    """Say what becomes of a server that is not set: in development it is embedded, where that is installed."""
+    if settings.env == "production":
+        return Finding("wrong", about, f"{variable} is not set: in production no server is embedded")
+    try:
+        program()
+    except CliffracerError as error:
+        return Finding("wrong", about, str(error))
+    return Finding("ok", about, f"{variable} is not set, {_NOT_YET}")
 
 
 async def _timed(work: Awaitable[Any]) -> float:

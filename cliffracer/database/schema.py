@@ -47,7 +47,7 @@ async def create_missing(database: Any, models: Iterable[type[Model]], *, whoeve
     for shard in database.shards:
         made.update(dict.fromkeys(await _create_on(shard, definitions, whoever=whoever)))
     if made:
-        log.info("created the tables %s", ", ".join(made))
+        log.info("created the table%s %s", "s" if len(made) > 1 else "", ", ".join(made))
     return list(made)
 
 

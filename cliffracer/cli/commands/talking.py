@@ -42,7 +42,7 @@ def call(**given: Any) -> None:
 
 
 @click.command(short_help="Emit an event.")
-@click.argument("subject")
+@click.argument("subject", shell_complete=completed("subjects"))
 @click.argument("data", nargs=-1)
 @click.option("--core", is_flag=True, help="Over core NATS: at most once, not stored.")
 @click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
@@ -70,7 +70,7 @@ def cancel(**given: Any) -> None:
 
 
 @click.command(short_help="List the events that are not due yet.")
-@click.argument("pattern", default=">")
+@click.argument("pattern", default=">", shell_complete=completed("subjects"))
 @json_option
 def delayed(**given: Any) -> None:
     """List the events that match PATTERN and are not due yet; those that a transaction emits, once it has committed."""
@@ -78,7 +78,7 @@ def delayed(**given: Any) -> None:
 
 
 @click.command(short_help="Print events as they happen.")
-@click.argument("pattern", default=">")
+@click.argument("pattern", default=">", shell_complete=completed("subjects"))
 @click.option("--since", metavar="TIME", help="Begin with those of so long ago, such as 10m.")
 @click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many.")
 @json_option
