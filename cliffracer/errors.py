@@ -162,7 +162,10 @@ class Internal(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Nobody serves this now, or something that it needs is away; it was not started."""
+    """Nobody serves this now, or something that it needs is away.
+
+    It was not done, unless ``details["outcome"]`` is ``unknown``: somebody had begun, and broke off.
+    """
 
     code = status = 503
     title = "Unavailable"

@@ -100,6 +100,8 @@ class Trying:
             good = None if not isinstance(error, Exception) or self._hurried(error) else not failure(error, on)
             if guard.circuit.record(self._probe, guard.now(), good=good):
                 told("warning", "{}", guard.circuit.words(guard.now()), target=guard.target, error=type(error).__name__)
+            if guard.circuit.state == "open":
+                return None  # another attempt would be refused, and that would hide what is wrong
         sure = None if retry is None else repeats(error, on)
         if retry is None or sure is None:
             return None

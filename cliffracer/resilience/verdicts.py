@@ -7,8 +7,8 @@ UNKNOWN = "unknown"
 """``details["outcome"]`` of an error after which nobody can say whether the work was done."""
 TRIED = "tried_again"
 """The detail that says that somebody nearer to the cause has tried again already: one layer does it, or three would do it 27 times."""
-NOT_THEIRS = frozenset({"rate"})
-"""Reasons of an `Overloaded` that says something about one caller, not about the callee."""
+RATE = "rate"
+"""The reason of an `Overloaded` that says something about one caller, not about the callee."""
 
 
 def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool | None:
@@ -27,7 +27,7 @@ def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool 
 def failure(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool:
     """Say whether an error counts at a breaker: the callee is away, too slow or too busy."""
     if isinstance(error, Unavailable | Overloaded | DeadlineExceeded):
-        return error.details.get("reason") not in NOT_THEIRS
+        return error.details.get("reason") != RATE  # a peer's reason may be anything, also what cannot be hashed
     return isinstance(error, (*on, ConnectionError, TimeoutError))
 
 

@@ -1,6 +1,7 @@
 """Answers that replicas share, in NATS and in Redis: found, forgotten, made once, and done without while the store is away."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -166,6 +167,15 @@ async def test_redis_has_to_be_named() -> None:
     """Without REDIS_URL the app does not start, and says what to do."""
     with pytest.raises(SetupError, match=r"Shop.*price is kept in Redis, and REDIS_URL is not set.*store='nats', which needs nothing more"):
         async with running(Shop("redis").app):
+            pass
+
+
+async def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the client of Redis the app does not start, and says what to install."""
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    monkeypatch.delitem(sys.modules, "cliffracer.caching.redisstore", raising=False)
+    with pytest.raises(SetupError, match=r'needs cliffracer\[redis\]: pip install "cliffracer\[redis\]"'):
+        async with running(Shop("redis").app, redis_url="redis://127.0.0.1:1"):
             pass
 
 

@@ -118,6 +118,7 @@ def test_the_budget_is_a_tenth_and_one_per_second() -> None:
         (Unavailable("down", tried_again=2), None, True),
         (Overloaded("busy"), True, True),
         (Overloaded("called too often", reason="rate"), True, False),
+        (Overloaded("odd", reason=["rate"], outcome={}), True, True),
         (DeadlineExceeded(), False, True),
         (Internal(), None, False),
         (NotFound(), None, False),

@@ -201,6 +201,19 @@ async def test_a_breaker_stops_asking(users: Users) -> None:
         assert 'cliffracer_breaker_state{service="shop",target="users"} 0' in (await t.http.get("/metrics")).text
 
 
+async def test_a_call_that_opens_a_breaker_says_what_was_wrong(users: Users) -> None:
+    """It is not tried again only to be refused: its caller gets the error of the callee."""
+    shop = App("shop")
+    proxy = shop.service("users", retry=QUICK, breaker=Breaker(failures=2))
+    async with running(shop, users.app):
+        users.failures = [Unavailable("down")] * 3
+        with pytest.raises(Unavailable, match="down"):
+            await proxy.add()
+        assert len(users.left) == 2
+        with pytest.raises(Unavailable, match="the breaker to users is open"):
+            await proxy.add()
+
+
 async def test_a_caller_who_leaves_keeps_no_breaker_open(users: Users) -> None:
     """The call that tries may be cancelled: the next one tries."""
     shop = App("shop")

@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from cliffracer import App, Breaker, Context, Retry, resilient
+from cliffracer import App, Breaker, Context, Retry, provided, resilient
 
 app = App("shop")
 
@@ -43,6 +43,20 @@ async def rate(currency: str) -> float:
 @resilient(fallback=len)
 def weight(sku: str) -> int:
     return len(sku)
+
+
+@app.rpc
+@app.cached(ttl="30s", tags=("sku:{sku}",), store="nats", stale="1h", vary=lambda context: context and context.kind)
+async def kept(sku: str, *, context: Context = provided) -> list[int]:
+    return [len(sku)]
+
+
+async def cached() -> None:
+    assert_type(await kept("a"), list[int])
+    assert_type(await app.call(kept, sku="a"), list[int])
+    await app.cache.forget(tag="sku:a")
+    await app.cache.forget(kept, sku="a")
+    await app.cache.clear()
 
 
 async def guarded() -> None:
