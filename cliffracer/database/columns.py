@@ -83,7 +83,7 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
     constraints = tuple(meta for meta in metas if _constrains(meta))
     return Column(
         name=field.name,
-        kind=Annotated[(bare, *constraints)] if constraints else bare,
+        kind=_constrained(bare, constraints),
         plain=plain,
         sql=sql,
         nullable=nullable,
@@ -95,6 +95,18 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
         load=load,
         dump=_aware(field.name) if bare is datetime else dump,
     )
+
+
+def _constrained(bare: Any, constraints: tuple[msgspec.Meta, ...]) -> Any:
+    """Return a type with its constraints, or without those that msgspec knows for other types only: the table's check has them too."""
+    if not constraints:
+        return bare
+    kind = Annotated[(bare, *constraints)]
+    try:
+        msgspec.json.Decoder(kind)
+    except TypeError:
+        return bare
+    return kind
 
 
 def unwrap(annotation: Any) -> tuple[Any, bool, list[Any]]:

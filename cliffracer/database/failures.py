@@ -56,6 +56,10 @@ def _without_state(error: Any) -> ServiceError:
         return DeadlineExceeded("the database did not answer in time")
     if name == "DataError":
         return InvalidInput("a value cannot be stored", errors=[{"path": "", "message": "holds something that cannot be stored"}])
+    if name == "ProgrammingError":  # psycopg's own, about the query: it is the service's, and holds no value
+        made = Internal("the database refused a statement")
+        made.add_note(f"{error}. Each %s takes one parameter; a percent sign is written %% where there are any.")
+        return made
     if name in {"OperationalError", "InterfaceError", "ConnectionTimeout", "OSError"}:
         return Unavailable("the connection to the database was lost")
     return Internal("the database refused a statement")
@@ -84,6 +88,7 @@ NOTES = {
     "42P01": "A table is missing: run `cliffracer db apply`, or start with CLIFFRACER_ENV=development, which creates it.",
     "42703": "A column is missing: `cliffracer db plan` writes the migration.",
     "42P10": "No unique key is on exactly the fields of upsert(on=...): declare Unique() on the field, or Unique(...) in __indexes__.",
+    "42601": "The statement is no SQL of PostgreSQL, or a %s in it got no parameter.",
     "42501": "The database user lacks a privilege: `cliffracer permissions app:app --format sql` writes what the app needs.",
     "25P02": "A statement failed before, and its error was caught. Put the risky one into its own `async with db.transaction()`.",
     "53300": "PostgreSQL has no connection left: lower database_pool_max, or raise max_connections there.",

@@ -16,7 +16,7 @@ from psycopg.waiting import wait_async
 from cliffracer.database.copying import CHUNK, until_done
 from cliffracer.database.failures import aborted, translate
 from cliffracer.database.link import Copy, Link, Params, Statement
-from cliffracer.database.session import Session, connect
+from cliffracer.database.session import SESSION, Session, alters, connect
 from cliffracer.database.table import UNSENDABLE
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
 
@@ -41,7 +41,7 @@ async def open_link(url: str, name: str) -> "PostgresLink":
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_apart", "_cursor", "_doomed", "_limit", "_poll", "_stale", "_undo", "session")
+    __slots__ = ("_altered", "_apart", "_cursor", "_doomed", "_limit", "_poll", "_stale", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
@@ -51,6 +51,7 @@ class PostgresLink(Link):
         self._apart: asyncio.Task[int] | None = None
         self._stale = False
         self._doomed = False
+        self._altered = False
         self._undo: str | None = None
         self._poll = select.poll()
         self._poll.register(session.pgconn.socket, select.POLLIN)
@@ -62,12 +63,15 @@ class PostgresLink(Link):
             return []
         try:
             found = await cursor.fetchall()
+        except (KeyError, psycopg.DataError, *UNSENDABLE) as error:
+            made = Internal("a stored value does not fit its type")
+            made.add_note(
+                "A row holds what the Struct does not allow: it was written under another version of it, or by hand; or a query gives "
+                "another type than the one that it is asked for."
+            )
+            raise made from error
         except psycopg.Error as error:
             raise translate(error, statement.table) from error
-        except (KeyError, *UNSENDABLE) as error:
-            made = Internal("a stored value does not fit its type")
-            made.add_note("A row holds what the Struct does not allow: it was written under another version of it, or by hand.")
-            raise made from error
         if len(found) > KEPT_ROWS:
             self._cursor = self.session.cursor(binary=True)
         return found
@@ -191,10 +195,10 @@ class PostgresLink(Link):
         """Say whether the connection may go to another task as it is."""
         connection = self.session.pgconn
         at_rest = connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK
-        return at_rest and not (self._stale or self._doomed)
+        return at_rest and not (self._stale or self._doomed or self._altered)
 
     async def mend(self) -> None:
-        """Stop what still runs, roll back what is open, forget plans that no longer hold."""
+        """Stop what still runs, roll back what is open, forget plans that no longer hold and what was set for the session."""
         if self._doomed:
             raise psycopg.OperationalError("the server takes no changes")
         await self._finish()
@@ -203,6 +207,11 @@ class PostgresLink(Link):
         if self._stale:
             await self.session.execute("DEALLOCATE ALL")
             self._stale = False
+        if self._altered:
+            await self.session.execute("DISCARD ALL")
+            await self.session.execute(SESSION)
+            self._limit = 0
+            self._altered = False
         if not self.clean():
             raise psycopg.OperationalError("the connection is lost")
 
@@ -232,6 +241,8 @@ class PostgresLink(Link):
             shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
             raise InvalidInput("a value cannot be sent", errors=shown) from None
         else:
+            if statement.plain and alters(statement.text, cursor.statusmessage):
+                self._altered = True
             return cursor
         await self._plainly("DEALLOCATE ALL")
         return await self._execute(statement, params, deadline, again=False)

@@ -254,8 +254,10 @@ class Repository(Generic[T]):
         sets, params = [], []
         for name, value in changes.items():
             column = self.table.columns.get(name)
-            if column is None or name == "id":
+            if column is None:
                 raise unknown_field(self.table, name)
+            if name == "id":
+                raise misfit(name, "cannot be changed")
             sets.append(f"{quoted(name)} = %s")
             params.append(self._changed(column, value))
         if "updated_at" not in changes:

@@ -5,6 +5,8 @@ time-out of 1 s when the network is cut. Here the caller goes at once, and the p
 """
 
 import asyncio
+import re
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -142,6 +144,27 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
         session.pgconn.finish()
         raise
     return session
+
+
+_BEGINS = re.compile(
+    r"\s*(set\s+(?!local\b|constraints\b|transaction\b)|reset\b|listen\b|prepare\b|load\b|create\s+((global|local)\s+)?temp)",
+    re.IGNORECASE,
+)
+_HOLDS = re.compile(
+    r"\bset_config\s*\(.*\bfalse\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(|\bwith\s+hold\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_TAGS = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "LOAD"})
+
+
+def alters(text: Any, tag: str | None) -> bool:
+    """Say whether a statement of the service's own leaves something in its session, where the next call must not find it."""
+    return _alters(text) if isinstance(text, str) else tag in _TAGS
+
+
+@lru_cache(maxsize=1024)  # texts are written in the source, so they are few
+def _alters(text: str) -> bool:
+    return _BEGINS.match(text) is not None or _HOLDS.search(text) is not None
 
 
 def place_of(conninfo: dict[str, Any]) -> str:

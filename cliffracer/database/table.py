@@ -57,7 +57,10 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
             raise self.misfit(row, error) from error
 
     def misfit(self, row: T, error: Exception) -> InvalidInput:
-        """Return `InvalidInput` that names every field of a row that could not be sent."""
+        """Return `InvalidInput` that names every field of a row that could not be sent; `SetupError` for what is no such row."""
+        if not isinstance(row, self.model):
+            name = self.model.__name__
+            raise SetupError(f"A {type(row).__name__} was given where a {name} is stored: write {name}(...).") from error
         return self.explain(row) or misfit("", f"{self.model.__name__} cannot be stored: {type(error).__name__}")
 
     def explain(self, row: T) -> InvalidInput | None:

@@ -1,12 +1,15 @@
 """Rows in and out by a repository."""
 
+from decimal import Decimal
+from typing import Annotated
 from uuid import uuid4
 
 import pytest
+from msgspec import Meta
 
-from cliffracer.database import Database, Repository
+from cliffracer.database import Database, Model, Repository
 from cliffracer.database.schema import create_missing
-from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
+from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError
 from tests.database.models import Address, Document, Everything, Order, User, everything
 
 
@@ -207,3 +210,32 @@ async def test_empty_pages_are_refused(users):
     """A page of no rows would have no next one."""
     with pytest.raises(InvalidInput):
         await users.page(limit=0)
+
+
+class Priced(Model):
+    price: Annotated[Decimal, Meta(ge=0)]
+
+
+async def test_constraint_that_only_the_database_knows(db):
+    """A price that may not be negative is looked for as text, changed, and refused by its name."""
+    await create_missing(db, [Priced])
+    priced = db.repository(Priced)
+    made = await priced.create(Priced(price=Decimal("1.10")))
+    assert await priced.find(price="1.1") == [made]
+    assert (await priced.update(made.id, price="2.5")).price == Decimal("2.5")
+    for act in (lambda: priced.create(Priced(price=Decimal(-1))), lambda: priced.update(made.id, price=-1)):
+        with pytest.raises(InvalidInput) as caught:
+            await act()
+        assert caught.value.errors == [{"path": "price", "message": "is outside of what is allowed"}]
+
+
+async def test_what_is_no_row_is_a_mistake_of_the_service(users):
+    """A dict or another model where a row belongs says what to write; so does a key that is to change."""
+    for rows in ([{"name": "x"}], [Priced(price=Decimal(1))], [None], [User(name="x", email="a@x")] * 9 + [3]):
+        with pytest.raises(SetupError, match=r"write User\(\.\.\.\)"):
+            await users.create_many(rows)
+    with pytest.raises(SetupError, match="A dict was given where a User is stored"):
+        await users.create({"name": "x"})
+    with pytest.raises(InvalidInput, match="id: cannot be changed"):
+        await users.update(uuid4(), id=uuid4())
+    assert await users.count() == 0

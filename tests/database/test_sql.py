@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -264,3 +265,60 @@ async def test_create_many_says_which_row(db, size):
             await users.create_many(rows)
         assert caught.value.details["index"] == 3, wrong
         assert await users.count() == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "set statement_timeout to 1",
+        " SET application_name TO 'somebody'",
+        "set role pg_monitor",
+        "create temp table left_over (a int)",
+        "select set_config('application_name', 'somebody', false)",
+        "select pg_advisory_lock(7)",
+        "listen news",
+    ],
+)
+async def test_what_a_call_sets_for_its_session_is_gone_for_the_next(db, text):
+    """The connection comes back as new: settings, roles, temporary tables and locks are nobody else's."""
+    look = """
+        select current_setting('statement_timeout'), current_setting('application_name'), current_user, to_regclass('left_over')::text,
+               (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
+               array(select pg_listening_channels()), current_setting('timezone')
+    """
+    db.linting = False
+    before = await db.fetch_one(tuple, look)
+    await db.execute(text)
+    await until(lambda: db.statistics()["used"] == 0)
+    assert await db.fetch_one(tuple, look) == before
+    assert db.statistics()["lost_total"] == 0
+
+
+async def test_what_a_transaction_sets_for_itself_costs_nothing(db):
+    """SET LOCAL ends with its transaction, and the connection is given back as it is."""
+    async with db.transaction():
+        await db.execute("set local application_name to 'somebody'")
+        link = db.joined().link
+        assert not link._altered
+    assert link.clean()
+    await db.execute("create table counted (a int)")
+    await db.execute("update counted set a = 1")
+    assert link.clean()
+
+
+async def test_value_that_cannot_be_read_is_a_defect_of_what_is_stored(db):
+    """Nobody who calls has sent it, so it is no InvalidInput."""
+    with pytest.raises(Internal) as caught:
+        await db.fetch(datetime, "select 'infinity'::timestamptz")
+    assert "a stored value does not fit its type" in str(caught.value)
+
+
+async def test_query_and_parameters_that_do_not_fit_are_explained(db):
+    """The note, which stays in the log, says how many there are and how a percent sign is written."""
+    with pytest.raises(Internal) as caught:
+        await db.fetch("select %s::int")
+    assert "a %s in it got no parameter" in caught.value.__notes__[0]
+    for query, given in (("select 1", (5,)), ("select 5 % 2, %s::int", (5,))):
+        with pytest.raises(Internal) as caught:
+            await db.fetch(query, *given)
+        assert "Each %s takes one parameter; a percent sign is written %%" in " ".join(caught.value.__notes__), query
