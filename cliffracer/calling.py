@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 
@@ -28,6 +28,16 @@ class Emission(msgspec.Struct, frozen=True):
     """Seconds from now."""
     at: float | None = None
     """POSIX time."""
+
+
+class EmitOptions(TypedDict, total=False):
+    """What `emission` takes beside subject and data."""
+
+    durable: bool
+    id: str | None
+    key: str | None
+    delay: float | str | timedelta | None
+    at: datetime | None
 
 
 def emission(

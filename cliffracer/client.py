@@ -14,12 +14,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.app import App
-from cliffracer.calling import Emission, Service, arguments_of, emission
+from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError
 from cliffracer.events import Event, Received
@@ -29,7 +29,7 @@ from cliffracer.messaging.directory import Directory, Info
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.guard import Guards
-from cliffracer.resilience.proxies import guarded
+from cliffracer.resilience.proxies import ServiceOptions, guarded
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import Headers, checked_token
 from cliffracer.wire.subjects import Subjects, check_pattern, inbox_prefix
@@ -64,7 +64,7 @@ class AsyncClient:
         """Return what a client has, and the services that discovery has told by now, for completion."""
         return [*_public(type(self)), *_names(self.directory.at_hand())]
 
-    def service(self, name: str, *, timeout: float | str | None = None, **options: Any) -> Service:
+    def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> Service:
         """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
         between = guarded(self._guards, name, **options)
         return Service(name, lambda: self._link, timeout=self._timeout if timeout is None else seconds(timeout), between=between)
@@ -79,7 +79,7 @@ class AsyncClient:
         service, method, returns = address_of(target)
         return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
 
-    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
         return await self._link.emit(emission(subject, data, **options))
 
@@ -162,7 +162,7 @@ class Client:
         """Return what a client has, and the services that run now, for completion."""
         return [*_public(type(self)), *_names(_asked(self._loop, self._client.directory))]
 
-    def service(self, name: str, *, timeout: float | str | None = None, **options: Any) -> "SyncService":
+    def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> "SyncService":
         """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
         return SyncService(name, self._client, self._client.service(name, timeout=timeout, **options), self._loop)
 
@@ -174,7 +174,7 @@ class Client:
         """Yield what a streaming handler yields."""
         return _items(self._loop, self._client.stream(target, *args, **kwargs))
 
-    def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+    def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
         return _wait(self._loop, self._client.emit(subject, data, **options))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, get_origin
+from typing import Any, TypedDict, get_origin
 
 from cliffracer.declarations import Function, Subscription, refuse
 from cliffracer.durations import moment, seconds
@@ -10,6 +10,17 @@ from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.resilience.rates import Rate
 from cliffracer.wire.subjects import check_pattern
+
+
+class RouteOptions(TypedDict, total=False):
+    """What `route` and its siblings take beside the path: editors complete it, type checkers find what is misspelt."""
+
+    status: int | None
+    deadline: float | str | None
+    limit: int | None
+    tags: Iterable[str]
+    rate: str | None
+
 
 STARTS = "new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h"
 _DURABLE = ("ordered", "retry", "batch", "start", "once")  # what a stream is needed for

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.checking import Declared, check_duplicates, complete, readable
@@ -10,7 +10,18 @@ from cliffracer.cron import Cron
 from cliffracer.declarations import RETRY, Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
-from cliffracer.options import check_delivery, check_part, check_start, checked, event_subject, positive, rate_of, seconds_of, waits_of
+from cliffracer.options import (
+    RouteOptions,
+    check_delivery,
+    check_part,
+    check_start,
+    checked,
+    event_subject,
+    positive,
+    rate_of,
+    seconds_of,
+    waits_of,
+)
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
 from cliffracer.wire.subjects import check_name
@@ -225,23 +236,23 @@ class Scope(Surroundings):
 
         return declare
 
-    def get(self, path: str, **options: Any) -> Callable[[F], F]:
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer GET on a path; options as `route`."""
         return self.route(path, methods=("GET",), **options)
 
-    def post(self, path: str, **options: Any) -> Callable[[F], F]:
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer POST on a path; options as `route`."""
         return self.route(path, methods=("POST",), **options)
 
-    def put(self, path: str, **options: Any) -> Callable[[F], F]:
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PUT on a path; options as `route`."""
         return self.route(path, methods=("PUT",), **options)
 
-    def patch(self, path: str, **options: Any) -> Callable[[F], F]:
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PATCH on a path; options as `route`."""
         return self.route(path, methods=("PATCH",), **options)
 
-    def delete(self, path: str, **options: Any) -> Callable[[F], F]:
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer DELETE on a path; options as `route`."""
         return self.route(path, methods=("DELETE",), **options)
 

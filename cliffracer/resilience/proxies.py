@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from cliffracer.calling import Link, Method, arguments_of
 from cliffracer.resilience.fallbacks import NONE, Fallback
@@ -47,6 +47,14 @@ class Guarded:
         if retry is not None and retry.idempotent is None and retry.attempts > 1:
             await link.learn(service)  # now: a service that hangs does not say what its methods are like
         return await tried(self._guard.begin(until_of(patience), patience), attempt, harmless)
+
+
+class ServiceOptions(TypedDict, total=False):
+    """What `guarded` takes beside the target."""
+
+    retry: Retry | None
+    breaker: Breaker | None
+    fallback: Any
 
 
 def guarded(

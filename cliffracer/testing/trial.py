@@ -6,12 +6,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from cliffracer import embedded, runtime
 from cliffracer.addresses import address_of
 from cliffracer.app import App
-from cliffracer.calling import arguments_of, emission
+from cliffracer.calling import EmitOptions, arguments_of, emission
 from cliffracer.client import in_thread
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
@@ -60,7 +60,7 @@ class Running:
         service, method, returns = address_of(target)
         return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
 
-    async def emit(self, subject: str | Event, data: Any = None, /, **options: Any) -> str:
+    async def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event as another service would, and return its id."""
         return await self._link.emit(emission(subject, data, **options))
 

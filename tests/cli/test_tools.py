@@ -122,10 +122,14 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def test_a_client_is_typed_and_works(at):
-    """Written from what the service publishes: mypy --strict accepts it, ruff finds no fault, and the calls are answered."""
+    """Written from what the service publishes: mypy --strict and pyright accept it, ruff finds no fault, and the calls are answered."""
     assert at("client", "farm-yard", "-o", "client.py").err == "written client.py\n"
     (at.folder / "use.py").write_text(USE)
-    for checker in (("mypy", "--strict", "use.py", "client.py"), ("ruff", "check", "--isolated", "--line-length", "140", "client.py")):
+    for checker in (
+        ("mypy", "--strict", "use.py", "client.py"),
+        ("pyright", "--pythonpath", sys.executable, "use.py", "client.py"),
+        ("ruff", "check", "--isolated", "--line-length", "140", "client.py"),
+    ):
         done = tool(*checker, cwd=at.folder)
         assert done.returncode == 0, done.stdout
     done = subprocess.run(

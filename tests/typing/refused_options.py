@@ -1,0 +1,22 @@
+"""What is misspelt is found while it is written: names of the package, options of decorators and of events."""
+
+from cliffracer import App, Apple, connect  # E: Module "cliffracer" has no attribute "Apple"
+
+app = App("shop")
+print(Apple)
+
+
+@app.get("/a", stauts=201)  # E: Unexpected keyword argument "stauts" for "get"
+async def a() -> int:
+    return 1
+
+
+@app.post("/b", status="created")  # E: Argument "status" to "post"
+async def b() -> int:
+    return 1
+
+
+def script() -> None:
+    with connect() as client:
+        client.emit("user.created", 1, delya="10m")  # E: Unexpected keyword argument "delya" for "emit"
+        client.service("users", retries=3)  # E: Unexpected keyword argument "retries" for "service"
