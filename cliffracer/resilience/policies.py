@@ -59,7 +59,8 @@ class Breaker(msgspec.Struct, frozen=True):
 
     After ``failures`` failed calls within ``window`` seconds, if those are at least ``share`` of all, calls are refused at once with
     `Unavailable` for ``reset`` seconds; then one call tries whether it is back. `Unavailable`, `Overloaded` and `DeadlineExceeded` are
-    failures; what the callee decided (`NotFound`, `InvalidInput`, ...) and a defect in one of its functions (`Internal`) are none.
+    failures, in a function of one's own any exception of a library, too; what the callee decided (`NotFound`, `InvalidInput`, ...) and a
+    defect in one of its methods (`Internal`) are none.
     """
 
     failures: int = 5

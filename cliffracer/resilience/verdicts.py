@@ -24,11 +24,15 @@ def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool 
     return False if isinstance(error, ConnectionError | TimeoutError) else None
 
 
-def failure(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool:
-    """Say whether an error counts at a breaker: the callee is away, too slow or too busy."""
+def failure(error: Exception, on: tuple[type[Exception], ...] = ()) -> bool:
+    """Say whether an error counts at a breaker: the callee is away, too slow or too busy.
+
+    `Internal` is an answer, if a poor one: an input that one method cannot bear, which a stranger may send, must not close all of them.
+    What a library raises in a function of the user's says nothing so precise, and counts.
+    """
     if isinstance(error, Unavailable | Overloaded | DeadlineExceeded):
         return error.details.get("reason") != RATE  # a peer's reason may be anything, also what cannot be hashed
-    return isinstance(error, (*on, ConnectionError, TimeoutError))
+    return isinstance(error, on) or not isinstance(error, CliffracerError)
 
 
 def replaceable(error: Exception) -> bool:

@@ -126,7 +126,8 @@ def test_the_budget_is_a_tenth_and_one_per_second() -> None:
         (ConnectionRefusedError(), True, True),
         (ConnectionResetError(), False, True),
         (TimeoutError(), False, True),
-        (ValueError(), None, False),
+        (ValueError(), None, True),
+        (SetupError(), None, False),
         (KeyError(), True, True),
     ],
 )

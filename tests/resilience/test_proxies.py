@@ -293,3 +293,22 @@ async def test_a_replica_that_hangs_is_passed_by(users: Users) -> None:
         assert await asyncio.gather(*(proxy.set(name=str(n)) for n in range(6))) == [str(n) for n in range(6)]
         assert other.left
         users.failures.clear()
+
+
+async def test_a_replica_that_is_stopped_in_the_middle(users: Users) -> None:
+    """What it had begun is repeated by another if that harms nobody; of the rest their callers are told that nobody knows."""
+    shop, other = App("shop"), Users()
+    proxy = shop.service("users", retry=Retry(attempts=5, base=0.01, budget=1))
+    async with running(shop, other.app) as t:
+        async with running(users.app, settings=t.settings.changed(http_port=0, drain=0.05)):
+            users.failures = [30.0] * 40
+            set_all = [asyncio.create_task(proxy.set(name=f"set {number}")) for number in range(12)]
+            add_all = [asyncio.create_task(proxy.add(name=f"add {number}")) for number in range(12)]
+            await eventually(lambda: len(users.names) + len(other.names) == 24)
+        assert await asyncio.gather(*set_all) == [f"set {number}" for number in range(12)]
+        added = await asyncio.gather(*add_all, return_exceptions=True)
+        unknown = [error for error in added if isinstance(error, Unavailable)]
+        assert {error.details["outcome"] for error in unknown} == {"unknown"}
+        begun = [name for name in users.names if name.startswith("add")]
+        assert len(unknown) == len(begun) > 0
+        assert not set(begun) & set(other.names)

@@ -197,3 +197,27 @@ async def test_a_bad_pattern_is_invalid_input(sessions: KeyValue[Session], patte
     """As a bad key is."""
     with pytest.raises(InvalidInput, match="no subject pattern"):
         await sessions.keys(pattern)
+
+
+async def test_a_bucket_with_a_size_drops_the_oldest(jetstream: JetStream):
+    """It never refuses a value for want of room."""
+    small: KeyValue[str] = KeyValue(jetstream, Bucket("small", max_bytes=20_000), str)
+    for number in range(50):
+        await small.put(f"key.{number}", "x" * 1000)
+    assert await small.get("key.49") == "x" * 1000
+    assert await small.get("key.0", None) is None
+
+
+async def test_a_deletion_leaves_nothing_after_its_time(jetstream: JetStream):
+    """Where keys come and go, what is left of them would fill a bucket."""
+    many: KeyValue[int] = KeyValue(jetstream, Bucket("many"), int)
+    await many.put("key", 1)
+    await many.delete("key", ttl=1)
+    assert await many.get("key", None) is None
+
+    async def empty() -> bool:
+        return await many.history("key") == []
+
+    async with asyncio.timeout(10):
+        while not await empty():  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.1)
