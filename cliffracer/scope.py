@@ -1,17 +1,14 @@
 """The decorators that `App` and `Group` share: each turns a function into a record and gives the function back."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
-from cliffracer.checking import Declared, check_duplicates, complete, readable
 from cliffracer.cron import Cron
-from cliffracer.declarations import RETRY, Leader, Record, Route, Rpc, Socket, Static, Subscription, Timer, refuse
+from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
-    RouteOptions,
     check_delivery,
     check_part,
     check_start,
@@ -22,8 +19,7 @@ from cliffracer.options import (
     seconds_of,
     waits_of,
 )
-from cliffracer.shapes import check_path
-from cliffracer.surroundings import Surroundings
+from cliffracer.routing import Routing
 from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,13 +27,11 @@ ADDRESSES: WeakKeyDictionary[Any, list[tuple["Scope", str]]] = WeakKeyDictionary
 """Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it."""
 
 
-class Scope(Surroundings):
+class Scope(Routing):
     """Collects declarations; it never connects and starts nothing."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.declared: list[Declared] = []
-        self.statics: list[Static] = []
         self.groups: list[tuple[Group, str]] = []
 
     # -- RPC, events, timers ---------------------------------------------------------------------------------------
@@ -199,84 +193,6 @@ class Scope(Surroundings):
 
         return declare if function is None else declare(function)
 
-    # -- HTTP and WebSockets ---------------------------------------------------------------------------------------
-
-    def route(
-        self,
-        path: str,
-        *,
-        methods: Iterable[str],
-        status: int | None = None,
-        deadline: float | str | None = None,
-        limit: int | None = None,
-        tags: Iterable[str] = (),
-        rate: str | None = None,
-    ) -> Callable[[F], F]:
-        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``).
-
-        ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
-        """
-        names = tuple(method.upper() for method in methods)
-
-        def declare(function: F) -> F:
-            if status is not None and not 200 <= status <= 599:
-                raise refuse(function, f"status {status} is no HTTP status", "Use 200 to 599.")
-            record = Route(
-                function,
-                check_path(function, path),
-                names,
-                status,
-                seconds_of(function, deadline),
-                positive(function, "limit", limit),
-                tuple(tags),
-                rate_of(function, rate),
-            )
-            self._declare(record)
-            return function
-
-        return declare
-
-    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
-        """Answer GET on a path; options as `route`."""
-        return self.route(path, methods=("GET",), **options)
-
-    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
-        """Answer POST on a path; options as `route`."""
-        return self.route(path, methods=("POST",), **options)
-
-    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
-        """Answer PUT on a path; options as `route`."""
-        return self.route(path, methods=("PUT",), **options)
-
-    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
-        """Answer PATCH on a path; options as `route`."""
-        return self.route(path, methods=("PATCH",), **options)
-
-    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
-        """Answer DELETE on a path; options as `route`."""
-        return self.route(path, methods=("DELETE",), **options)
-
-    def websocket(self, path: str, *, limit: int | None = None) -> Callable[[F], F]:
-        """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
-
-        ``limit`` is how many may be open at once, in each replica.
-        """
-
-        def declare(function: F) -> F:
-            self._declare(Socket(function, check_path(function, path), positive(function, "limit", limit)))
-            return function
-
-        return declare
-
-    def static(self, path: str, folder: str | Path) -> None:
-        """Serve the files of a folder under a path, with ETags; hashed names are cached for ever."""
-        if not path.startswith("/"):
-            raise SetupError(f"static path {path!r} does not begin with /. Write '/{path}'.")
-        if not Path(folder).is_dir():
-            raise SetupError(f"static folder {str(folder)!r} is not there. Give the path of a folder.")
-        self._open()
-        self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
-
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def use(self, part: Any) -> None:
@@ -292,18 +208,6 @@ class Scope(Surroundings):
             raise SetupError(f"group {group.name!r} is included twice in {self.name!r}. Keep one include.")
         self.groups.append((group, prefix))
         group.included_by.add(self)
-
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _declare(self, record: Record) -> None:
-        self._open()
-        check_duplicates([*(d.record for d in self.declared), record])
-        try:
-            signature = readable(record.function)
-        except NameError:
-            self.declared.append(Declared(record, None))  # an annotation that is defined further down: read at freeze
-            return
-        self.declared.append(complete(record, signature))
 
 
 class Group(Scope):

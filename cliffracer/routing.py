@@ -1,0 +1,109 @@
+"""The decorators of HTTP and WebSockets, and what takes the record of every decorator."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+
+from cliffracer.checking import Declared, check_duplicates, complete, readable
+from cliffracer.declarations import Record, Route, Socket, Static, refuse
+from cliffracer.errors import SetupError
+from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
+from cliffracer.shapes import check_path
+from cliffracer.surroundings import Surroundings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Routing(Surroundings):
+    """Collects what is declared, routes and sockets first of all; `Scope` adds the other decorators."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.declared: list[Declared] = []
+        self.statics: list[Static] = []
+
+    def route(
+        self,
+        path: str,
+        *,
+        methods: Iterable[str],
+        status: int | None = None,
+        deadline: float | str | None = None,
+        limit: int | None = None,
+        tags: Iterable[str] = (),
+        rate: str | None = None,
+    ) -> Callable[[F], F]:
+        """Answer HTTP methods on a path; ``status`` is that of a good answer (200, or 204 for ``-> None``).
+
+        ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
+        """
+        names = tuple(method.upper() for method in methods)
+
+        def declare(function: F) -> F:
+            if status is not None and not 200 <= status <= 599:
+                raise refuse(function, f"status {status} is no HTTP status", "Use 200 to 599.")
+            record = Route(
+                function,
+                check_path(function, path),
+                names,
+                status,
+                seconds_of(function, deadline),
+                positive(function, "limit", limit),
+                tuple(tags),
+                rate_of(function, rate),
+            )
+            self._declare(record)
+            return function
+
+        return declare
+
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
+        """Answer GET on a path; options as `route`."""
+        return self.route(path, methods=("GET",), **options)
+
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
+        """Answer POST on a path; options as `route`."""
+        return self.route(path, methods=("POST",), **options)
+
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
+        """Answer PUT on a path; options as `route`."""
+        return self.route(path, methods=("PUT",), **options)
+
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
+        """Answer PATCH on a path; options as `route`."""
+        return self.route(path, methods=("PATCH",), **options)
+
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
+        """Answer DELETE on a path; options as `route`."""
+        return self.route(path, methods=("DELETE",), **options)
+
+    def websocket(self, path: str, *, limit: int | None = None) -> Callable[[F], F]:
+        """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
+
+        ``limit`` is how many may be open at once, in each replica.
+        """
+
+        def declare(function: F) -> F:
+            self._declare(Socket(function, check_path(function, path), positive(function, "limit", limit)))
+            return function
+
+        return declare
+
+    def static(self, path: str, folder: str | Path) -> None:
+        """Serve the files of a folder under a path, with ETags; hashed names are cached for ever."""
+        if not path.startswith("/"):
+            raise SetupError(f"static path {path!r} does not begin with /. Write '/{path}'.")
+        if not Path(folder).is_dir():
+            raise SetupError(f"static folder {str(folder)!r} is not there. Give the path of a folder.")
+        self._open()
+        self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
+
+    def _declare(self, record: Record) -> None:
+        self._open()
+        check_duplicates([*(d.record for d in self.declared), record])
+        try:
+            signature = readable(record.function)
+        except NameError:
+            self.declared.append(Declared(record, None))  # an annotation that is defined further down: read at freeze
+            return
+        self.declared.append(complete(record, signature))
