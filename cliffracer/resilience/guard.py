@@ -107,7 +107,8 @@ class Trying:
             return None
         self.unsure = not sure
         if self._number >= retry.attempts:
-            self._given_up(error)
+            if self._number > 1:
+                self._given_up(error)
             return None
         longest = min(float(retry.cap), float(retry.base) * 2 ** min(self._number - 1, 60))  # type: ignore[arg-type]  # read by the policy
         asked = error.retry_after if isinstance(error, Overloaded) else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cliffracer import App, Breaker, Context, DeadlineExceeded, Internal, NotFound, Overloaded, Retry, SetupError, Unavailable, provided
+from cliffracer.messaging.directory import Remembered
 from cliffracer.testing import running
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
@@ -136,6 +137,25 @@ async def test_who_was_let_down_in_the_middle_is_not_asked_twice(users: Users) -
         with pytest.raises(Unavailable):
             await proxy.careful()
     assert done == ["charged", *["quoted"] * 3, "careful"]
+
+
+async def test_services_in_a_row_do_not_multiply_their_retries(users: Users) -> None:
+    """With retries on each hop and everything failing, the last is asked a tenth more often than the first (and ten times besides)."""
+    shop, orders, asked = App("shop"), App("orders"), []
+    last = orders.service("users", retry=QUICK)
+
+    @orders.rpc(idempotent=True)
+    async def place() -> str:
+        asked.append(1)
+        return await last.set()
+
+    async with running(shop, orders, users.app):
+        users.failures = [Unavailable("down")] * 1000
+        first = shop.service("orders", retry=QUICK)
+        results = await asyncio.gather(*(first.place() for _ in range(60)), return_exceptions=True)
+        assert {type(result) for result in results} == {Unavailable}
+    assert len(asked) == 60
+    assert 60 < len(users.left) <= 60 + 6 + 10 + 3
 
 
 async def test_a_service_that_comes_late_is_waited_for(users: Users) -> None:
@@ -312,3 +332,27 @@ async def test_a_replica_that_is_stopped_in_the_middle(users: Users) -> None:
         begun = [name for name in users.names if name.startswith("add")]
         assert len(unknown) == len(begun) > 0
         assert not set(begun) & set(other.names)
+
+
+async def test_every_attempt_is_in_the_trace(users: Users) -> None:
+    """Each is a call of its own, of one parent, with one correlation id."""
+    shop = App("shop")
+    proxy = shop.service("users", retry=QUICK)
+
+    @shop.get("/add")
+    async def add() -> str:
+        return await proxy.add()
+
+    async with running(shop, users.app) as t:
+        users.failures = [Unavailable("down")] * 2
+        answer = await t.http.get(t.up.addresses[0] + "/add", headers={"X-Correlation-ID": "attempts-of-one-call"})
+        assert answer.json() == "ada"
+        answers = await t._link.directory.ask("TRACE", kind=Remembered, payload=b"attempts-of-one-call")
+        spans = sorted((span for answer in answers for span in answer.spans), key=lambda span: span.began)
+    assert [(span.name, span.outcome) for span in spans] == [
+        ("add", "ok"),
+        ("add", "Unavailable"),
+        ("add", "Unavailable"),
+        ("add", "ok"),
+    ]
+    assert {span.parent for span in spans[1:]} == {spans[0].id}
