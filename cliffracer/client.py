@@ -23,10 +23,10 @@ from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emi
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError
 from cliffracer.events import Event, Received
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.directory import Directory, Info
-from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.proxies import ServiceOptions, guarded
@@ -127,12 +127,12 @@ async def _linked(url: str | None, settings: Settings | None, name: str, *, priv
         bus = await connect_bus(given, name=name, inbox_prefix=inbox_prefix(given.namespace, [name]) if private else "_INBOX")
         stack.push_async_callback(bus.close)
         subjects = Subjects(given.namespace)
-        emitter = Emitter(JetStream(bus), subjects)
+        backend = JetStreamBackend(JetStream(bus), subjects)
 
         def store(emission: Emission, subject: str, payload: bytes, headers: Headers) -> Awaitable[object]:
-            return stored_by(emitter, emission, subject, payload, headers, timeout=given.deadline)
+            return stored_by(backend, emission, subject, payload, headers, timeout=given.deadline)
 
-        yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store)
+        yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store, backend=backend)
 
 
 async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:

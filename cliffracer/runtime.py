@@ -22,7 +22,9 @@ from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.messaging import provided
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus, connect
+from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking
@@ -40,7 +42,7 @@ from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature, bare, dotted, read
-from cliffracer.wire.subjects import inbox_prefix
+from cliffracer.wire.subjects import Subjects, inbox_prefix
 
 _IDENTITY = "cliffracer.security.identity.Identity"
 
@@ -91,7 +93,7 @@ async def running(
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
-        built_in = _built_in(settings, bus, kept, rules)
+        built_in = _built_in(settings, JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock), kept, rules)
         calls = CallLog.of(settings)
         stack.enter_context(calls or nullcontext())
         services = [
@@ -211,14 +213,14 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-def _built_in(settings: Settings, bus: Bus, kept: Any, rules: Any) -> Any:
+def _built_in(settings: Settings, backend: Backend, kept: Any, rules: Any) -> Any:
     """Return what gives handlers the runtime's own values."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
         _IDENTITY: lambda _: PerCall(get=_identity),
         "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
-        **provided.given_by(bus, settings.namespace),
+        **provided.given_by(backend),
     }
     if kept is not None:
         values |= kept.given()
@@ -247,10 +249,10 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     if rules is None or rules.authority is None:
         return
     authority, bus = rules.authority, services[0].link.bus
-    authority.publish = await stack.enter_async_context(revoking(bus, settings.namespace, authority.revocations.apply))
+    authority.publish = await stack.enter_async_context(revoking(bus, services[0].emitter, settings.namespace, authority.revocations.apply))
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
-    authority.tickets = OnceOnly(JetStream(bus), Credential, settings.namespace)
+    authority.tickets = OnceOnly(services[0].emitter, Credential)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
         service.link.prove = authority.ways.onward

@@ -27,17 +27,16 @@ from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.contract import Method
 from cliffracer.messaging.described import described
 from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery
+from cliffracer.messaging.duties import Lasting, Leading, Sending, Ticking
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.locks import Leader
 from cliffracer.messaging.methods import RpcServer
+from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.rates import Allowances
-from cliffracer.messaging.sends import Method, Sends
-from cliffracer.messaging.streams import durable_name
-from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
@@ -74,11 +73,11 @@ class Service:
         self.provisions = provisions
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
-        self.assembly.take = Allowances(self.jetstream, settings.namespace).take
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
+        self.assembly.take = Allowances(self.emitter).take
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         link = Connection if traced is None else partial(TracedConnection, tracing=traced)
-        self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store)
+        self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.emitter)
         self.link.spans = self.assembly.spans
         self.assembly.link = self.link
         self.assembly.guards = app.guards
@@ -90,8 +89,9 @@ class Service:
         self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch, patience=settings.deadline)
         self._events: list[EventEndpoint] = []
         self._consumptions: list[Consumption] = []
-        self._timers: list[Timer | LocalTimer | Leader] = []
-        self._sends: Sends | None = None
+        self._timers: list[Ticking] = []
+        self._leaders: list[Leading] = []
+        self._sends: Sending | None = None
         self._discovery: Discovery | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -121,7 +121,7 @@ class Service:
         self._events = self.subscribers()
         self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
-        self._timers += [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
+        self._leaders = [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
         self.assembly.consumers = self._consumptions
         await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
         heard: dict[Any, list[str]] = {}
@@ -133,9 +133,9 @@ class Service:
         await self._rpc.start()
         if self._rpc.endpoints:
             methods = {endpoint.record.name: Method(endpoint.handle, endpoint.record.retry) for endpoint in self._rpc.endpoints}
-            self._sends = Sends(self.jetstream, self.subjects, self.frozen.name, methods)
+            self._sends = self.emitter.sends(self.frozen.name, methods)
             await self._sends.start()
-        await asyncio.gather(*(timer.start() for timer in self._timers))
+        await asyncio.gather(*(each.start() for each in self._lasting))
         self._discovery = self._described()
         await self._discovery.start()
 
@@ -158,7 +158,7 @@ class Service:
             self._rpc.stop_intake(),
             *(endpoint.stop_intake() for endpoint in self._events),
             *(consumption.drain(seconds) for consumption in self._consumptions),
-            *(timer.drain(seconds) for timer in self._timers),
+            *(each.drain(seconds) for each in self._lasting),
             *([self._sends.drain(seconds)] if self._sends is not None else []),
         )
         await self._idle(until)
@@ -183,6 +183,10 @@ class Service:
             await self.assembly.hook(hook, read(hook))
 
     @property
+    def _lasting(self) -> list[Lasting]:
+        return [*self._timers, *self._leaders]
+
+    @property
     def inside(self) -> dict[str, str]:
         """Return where the handlers of this process reach each ``service.method``, also while it takes no more calls from outside."""
         names = [record.name for record, _ in self.frozen.of(Rpc)]
@@ -201,8 +205,8 @@ class Service:
         if self._kept is not None and (committed := await self._kept.waiting()):
             yield f"outbox: {committed} events"
         for timer in self._timers:
-            if isinstance(timer, Timer) and (timer.publishing or await timer.consumption.waiting()):
-                yield f"timer {timer.function}"
+            if await timer.due():
+                yield f"timer {timer.name}"
         if self._sends is not None and (sent := await self._sends.stored()):
             yield f"{self.frozen.name}: {sent} one-way calls"
         for consumption in self._consumptions:
@@ -236,17 +240,16 @@ class Service:
             group=record.group,
         )
 
-    def _timer(self, record: TimerRecord, handler: Handler) -> Timer | LocalTimer:
+    def _timer(self, record: TimerRecord, handler: Handler) -> Ticking:
         run = partial(_run, handler)
         plan = At(Cron(record.cron, record.tz)) if record.cron else Every(record.every or 0.0)
         name = record.function.__name__
         if record.each:
             return LocalTimer(name, plan, run, clock=self._clock)
-        return Timer(self.jetstream, self.subjects, self.frozen.name, name, plan, run, missed=record.missed, clock=self._clock)
+        return self.emitter.timer(self.frozen.name, name, plan, run, missed=record.missed)
 
-    def _leader(self, record: LeaderRecord, handler: Handler) -> Leader:
-        name = durable_name(self.subjects, self.frozen.name, record.function.__name__)
-        return Leader(self.jetstream, self.subjects, f"leader-{name}", partial(_run, handler), ttl=record.ttl)
+    def _leader(self, record: LeaderRecord, handler: Handler) -> Leading:
+        return self.emitter.leader(self.frozen.name, record.function.__name__, partial(_run, handler), ttl=record.ttl)
 
     def _policy(self, record: Rpc) -> dict[str, str]:
         policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
@@ -260,7 +263,7 @@ class Service:
         return {IDEMPOTENT: "true"} if said else {}
 
     async def _detailed(self) -> dict[str, Any]:
-        return await detail(self.assembly, self.health, self._settings, [timer for timer in self._timers if not isinstance(timer, Leader)])
+        return await detail(self.assembly, self.health, self._settings, self._timers)
 
     def _described(self) -> Discovery:
         methods: dict[str, dict[str, str]] = {

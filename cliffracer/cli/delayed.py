@@ -11,8 +11,6 @@ from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
 from cliffracer.messaging.contract import Delayed
-from cliffracer.messaging.emitter import Emitter
-from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import check_pattern, matches
 
 
@@ -25,8 +23,7 @@ def ls(*, pattern: str, as_json: bool) -> None:
 
     async def run() -> list[Delayed]:
         async with reached(reach_settings()) as client:
-            waiting = Emitter(JetStream(client.link.bus), client.link.subjects).delayed()
-            return [event async for event in waiting if matches(pattern, event.subject)]
+            return [event async for event in client.link.backend.delayed() if matches(pattern, event.subject)]
 
     found = sorted(asyncio.run(run()), key=lambda event: event.due)
     if as_json:

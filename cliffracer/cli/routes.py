@@ -12,7 +12,7 @@ from cliffracer.cli.output import print_json, print_table, soft
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader, Route, Rpc, Socket, Subscription, Timer, place_of, where
 from cliffracer.durations import worded
-from cliffracer.messaging.timers import At, Every
+from cliffracer.messaging.plans import At, Every
 from cliffracer.security.guards import effective
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects

@@ -15,11 +15,12 @@ from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.chunked import Chunked, Message
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
+from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.directory import Directory
+from cliffracer.messaging.duties import Locking
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.feeds import Feeds
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.locks import Lock
 from cliffracer.messaging.rooms import Rooms
 from cliffracer.observability.spans import FORGETFUL, Outgoing
 from cliffracer.wire.calls import WINDOW, read_chunk, write_call
@@ -41,7 +42,7 @@ _MOST_SEEN = 1000
 class Connection:
     """Implements `cliffracer.calling.Link` on a bus. Errors of the other side are raised as the class of their code."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, *, name: str, deadline: float, store: Store) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, *, name: str, deadline: float, store: Store, backend: Backend) -> None:
         self.bus = bus
         self.subjects = subjects
         self.name = name
@@ -53,6 +54,7 @@ class Connection:
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
+        self.backend = backend
         self._ways: dict[tuple[str, str], Way] = {}
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
@@ -202,11 +204,11 @@ class Connection:
 
     async def cancel(self, event_id: str) -> bool:
         """Take back an event that was emitted with ``delay`` or ``at``; False if there is none of that id, or not any more."""
-        return await Emitter(JetStream(self.bus), self.subjects).cancel(event_id)
+        return await self.backend.cancel(event_id)
 
-    def lock(self, name: str, *, ttl: float, wait: float | None) -> Lock:
+    def lock(self, name: str, *, ttl: float, wait: float | None) -> Locking:
         """Return a lock that all apps of the namespace share by its name."""
-        return Lock(JetStream(self.bus), self.subjects, name, ttl=ttl, wait=wait)
+        return self.backend.lock(name, ttl=ttl, wait=wait)
 
     def methods(self, service: str) -> list[str]:
         """Return the methods of a service, as far as they are known by now; nothing is waited for."""

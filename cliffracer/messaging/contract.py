@@ -1,7 +1,7 @@
-"""The contract of durable events: what any broker has to do for them, and the words that both sides use.
+"""The contract of a broker: what it has to do for durable events and the rest (`duties`), and the words that both sides use.
 
 Nothing here knows JetStream, which is one backend (`JetStreamBackend`); others can be put in its place. What the words mean is in
-docs/semantics.md; a backend shows that it keeps them by `EventsContract` of `tests/messaging/contract.py`.
+docs/semantics.md; a backend shows that it keeps them by `BackendContract` of `tests/messaging/contract.py`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cliffracer.declarations import RETRY
+from cliffracer.messaging.duties import Leading, Locking, Objects, Sending, Ticking, Values
+from cliffracer.messaging.plans import Missed, Plan, Run
+from cliffracer.messaging.stores import Bucket
 from cliffracer.wire.headers import Headers
 
 Start = str | int | datetime | timedelta
@@ -134,10 +138,19 @@ class Letters(Protocol):
         """Remove a parked message for good."""
 
 
-class Backend(Protocol):
-    """A broker that keeps events."""
+class Method(msgspec.Struct, frozen=True):
+    """What handles the one-way calls of a method, and after how many seconds each attempt is followed by another."""
 
-    dead: Letters
+    handle: Callable[[Any], Awaitable[object]]
+    retry: Sequence[float] = RETRY
+
+
+class Backend(Protocol):
+    """A broker that keeps events, and what else services share. Whatever it needs for that is made when it is first used."""
+
+    @property
+    def dead(self) -> Letters:
+        """What could not be handled."""
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> object:
         """Return once the event is stored; `Unavailable`, `DeadlineExceeded` or `TooLarge` if it was not, or may not have been."""
@@ -157,3 +170,21 @@ class Backend(Protocol):
         self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any
     ) -> Consuming:
         """Return a function's events, not started yet; options as `Consumption`."""
+
+    def sends(self, service: str, methods: Mapping[str, Method]) -> Sending:
+        """Return a service's one-way calls, not started yet; they are stored on ``send.<service>.<method>``."""
+
+    def timer(self, service: str, function: str, plan: Plan, run: Run, *, missed: Missed = "once") -> Ticking:
+        """Return a timer, not started yet; what was missed is made up for once, or left out (``skip``)."""
+
+    def leader(self, service: str, function: str, run: Run, *, ttl: float = 15.0) -> Leading:
+        """Return a leader, not started yet; another leads ``ttl`` seconds after one died."""
+
+    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Locking:
+        """Return a lock, not held yet; after ``wait`` seconds it is `Unavailable`. Free ``ttl`` seconds after its holder died."""
+
+    def values(self, bucket: Bucket, of: Any) -> Values[Any]:
+        """Return a bucket of values of a type."""
+
+    def objects(self, bucket: Bucket) -> Objects:
+        """Return a bucket of objects."""

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from cliffracer.durations import seconds
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
@@ -14,7 +12,7 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
-from cliffracer.messaging.stores import Bucket, check_key
+from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.headers import Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
@@ -23,18 +21,6 @@ T = TypeVar("T")
 OPERATION = "KV-Operation"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 TTL = (2, 11)  # the version of nats-server from which single keys expire
-_REQUIRED: Any = object()
-
-
-class Entry(msgspec.Struct, Generic[T], frozen=True):
-    """A value as the bucket has it. A deleted key has entries too, with ``deleted`` and no value."""
-
-    key: str
-    value: T | None
-    revision: int
-    """Rises with every change of the bucket; what `KeyValue.update` compares."""
-    time: datetime
-    deleted: bool = False
 
 
 class KeyValue(Generic[T]):
@@ -65,11 +51,11 @@ class KeyValue(Generic[T]):
             num_replicas=bucket.replicas,
         )
 
-    async def get(self, key: str, default: Any = _REQUIRED) -> T:
+    async def get(self, key: str, default: Any = REQUIRED) -> T:
         """Return the value of a key; the default if there is none, `NotFound` without one."""
         found = await self.entry(key)
         if found is None:
-            if default is _REQUIRED:
+            if default is REQUIRED:
                 raise NotFound(f"{self.bucket} has no {key}")
             value: T = default
             return value

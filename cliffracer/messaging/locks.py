@@ -159,6 +159,11 @@ class Lock:
         self._changed.set()
 
 
+def leader_of(function: str) -> str:
+    """Return the name of the lock of a leader, by what its function is called in the cluster."""
+    return f"leader-{function}"
+
+
 async def _closed(subscription: Subscription) -> None:
     with suppress(CliffracerError):
         await subscription.close()

@@ -5,7 +5,6 @@ import base64
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 import msgspec
 
@@ -17,33 +16,12 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
-from cliffracer.messaging.stores import Bucket
+from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
 from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
 WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
 _SHA = "SHA-256="
-
-Data = bytes | AsyncIterable[bytes] | BinaryIO
-
-
-class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the store knows of an object; field names are those on the wire."""
-
-    name: str
-    bucket: str
-    nuid: str
-    """Under which its chunks are stored."""
-    size: int = 0
-    """Bytes."""
-    chunks: int = 0
-    digest: str = ""
-    """``SHA-256=`` and the digest in URL-safe base64."""
-    mtime: str = ""
-    """When it was written, RFC 3339."""
-    description: str = ""
-    metadata: dict[str, str] = {}
-    deleted: bool = False
 
 
 class ObjectStore:

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, Conflict
-from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 from cliffracer.resilience.rates import Rate
 
@@ -24,8 +24,8 @@ _REMEMBERED = 10_000
 class Allowances:
     """Takes calls from allowances. While the bucket cannot be reached all are let through: a limit must not end a service."""
 
-    def __init__(self, jetstream: JetStream, namespace: str, now: Callable[[], float] = time) -> None:
-        self._store: KeyValue[int] = KeyValue(jetstream, BUCKET, int, namespace=namespace)
+    def __init__(self, backend: Backend, now: Callable[[], float] = time) -> None:
+        self._store: Values[int] = backend.values(BUCKET, int)
         self._now = now
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._held: dict[str, tuple[int, float]] = {}

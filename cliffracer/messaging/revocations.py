@@ -10,8 +10,8 @@ from loguru import logger
 
 from cliffracer.errors import CliffracerError, InvalidInput
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.subjects import Subjects
@@ -44,14 +44,14 @@ _decoder: Decoder[Revocation] = Decoder(Revocation)
 
 
 @asynccontextmanager
-async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publish]:
+async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply) -> AsyncIterator[Publish]:
     """Apply what anybody revokes while the block runs; gives what revokes for everybody.
 
     It goes over core NATS, which takes a millisecond, and into a bucket, for those that start later or were away. While
     neither can be reached, tokens stay good until they end by themselves: that is why they are short-lived.
     """
     subject = f"{Subjects(namespace).prefix}{SUBJECT}"
-    store: KeyValue[Revocation] = KeyValue(JetStream(bus), BUCKET, Revocation, namespace=namespace)
+    store: Values[Revocation] = backend.values(BUCKET, Revocation)
 
     def receive(_subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
         try:
@@ -79,7 +79,7 @@ async def revoking(bus: Bus, namespace: str, apply: Apply) -> AsyncIterator[Publ
         await subscription.close()
 
 
-async def _follow(store: KeyValue[Revocation], apply: Apply) -> None:
+async def _follow(store: Values[Revocation], apply: Apply) -> None:
     while True:
         try:
             async for entry in store.watch():

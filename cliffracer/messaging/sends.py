@@ -2,15 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
 from loguru import logger
 
 from cliffracer.declarations import RETRY
 from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.contract import Method
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.streams import sends_of
@@ -18,15 +18,6 @@ from cliffracer.wire.subjects import Subjects
 
 _FIRST_PAUSE = 0.5  # seconds until the next attempt to begin
 _LONGEST_PAUSE = 30.0
-
-Handle = Callable[[Delivery], Awaitable[object]]
-
-
-class Method(msgspec.Struct, frozen=True):
-    """What handles the one-way calls of a method, and how often."""
-
-    handle: Handle
-    retry: Sequence[float] = RETRY
 
 
 class Sends:

@@ -1,13 +1,20 @@
-"""Buckets of named values and of large objects: what is common to both."""
+"""Buckets of named values and of large objects: how they are named, and what is in them."""
 
 import re
-from typing import Any, get_args, get_origin
+from collections.abc import AsyncIterable
+from datetime import datetime
+from typing import Any, BinaryIO, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
 from cliffracer.errors import InvalidInput, SetupError
 from cliffracer.wire.subjects import check_name
 
+T = TypeVar("T")
+Data = bytes | AsyncIterable[bytes] | BinaryIO
+"""What an object may be made of; a file is read in a thread."""
+REQUIRED: Any = object()
+"""In place of a default where there is none."""
 _KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
 
 
@@ -22,6 +29,36 @@ class Bucket(msgspec.Struct, frozen=True):
     replicas: int = 1
     max_bytes: int | None = None
     """What all values may take; then the oldest are dropped for new ones. No limit if not given."""
+
+
+class Entry(msgspec.Struct, Generic[T], frozen=True):
+    """A value as the bucket has it. A deleted key has entries too, with ``deleted`` and no value."""
+
+    key: str
+    value: T | None
+    revision: int
+    """Rises with every change of the bucket; what `KeyValue.update` compares."""
+    time: datetime
+    deleted: bool = False
+
+
+class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the store knows of an object; field names are those on the wire."""
+
+    name: str
+    bucket: str
+    nuid: str
+    """Under which its chunks are stored."""
+    size: int = 0
+    """Bytes."""
+    chunks: int = 0
+    digest: str = ""
+    """``SHA-256=`` and the digest in URL-safe base64."""
+    mtime: str = ""
+    """When it was written, RFC 3339."""
+    description: str = ""
+    metadata: dict[str, str] = {}
+    deleted: bool = False
 
 
 def bucket_of(annotation: Any) -> tuple[Bucket, Any]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from cliffracer.errors import Conflict
-from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 
 BUCKET = Bucket("tickets", ttl=60)
@@ -13,8 +13,8 @@ BUCKET = Bucket("tickets", ttl=60)
 class OnceOnly:
     """Values that are kept for a minute in a bucket, each for the first who takes it."""
 
-    def __init__(self, jetstream: JetStream, of: Any, namespace: str) -> None:
-        self._store: KeyValue[Any] = KeyValue(jetstream, BUCKET, of, namespace=namespace)
+    def __init__(self, backend: Backend, of: Any) -> None:
+        self._store: Values[Any] = backend.values(BUCKET, of)
 
     async def put(self, key: str, value: Any) -> None:
         """Keep a value."""

@@ -9,20 +9,17 @@ test's, the tick is published when it is due, under the same id.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.cron import Cron
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, SetupError, Unavailable
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.plans import Missed, Plan, Run, attempt
 from cliffracer.messaging.schedules import keeps_schedules, scheduled
 from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, timer_subject, timers_stream
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
@@ -31,51 +28,7 @@ from cliffracer.wire.subjects import Subjects
 LEAD = 60.0  # seconds before a tick is due in which it is noted with the server, at most half of those between two
 _LEAST_LEAD = 1.0
 LEASE = 10.0  # seconds after which another replica takes over from one that died
-_LONGEST_AGO = 10 * 366 * 86_400.0
 _TIDY = 60.0
-
-Run = Callable[[], Awaitable[object]]
-Missed = Literal["once", "skip"]
-
-
-class Every(msgspec.Struct, frozen=True):
-    """Each so many seconds, on a grid that all replicas share."""
-
-    seconds: float
-
-    def after(self, moment: float) -> float:
-        """Return the first time after a moment, both POSIX."""
-        return (moment // self.seconds + 1) * self.seconds
-
-    def until(self, moment: float) -> float:
-        """Return the last time that is not after a moment."""
-        return moment // self.seconds * self.seconds
-
-
-class At(msgspec.Struct, frozen=True):
-    """When a cron expression says."""
-
-    cron: Cron
-
-    def after(self, moment: float) -> float:
-        """Return the first time after a moment, both POSIX."""
-        due = self.cron.after(datetime.fromtimestamp(moment, UTC))
-        return float("inf") if due is None else due.timestamp()
-
-    def until(self, moment: float) -> float:
-        """Return the last time that is not after a moment; looked for further and further back."""
-        step = 60.0
-        while step < _LONGEST_AGO:
-            last, candidate = None, self.after(moment - step)
-            while candidate <= moment:
-                last, candidate = candidate, self.after(candidate)
-            if last is not None:
-                return last
-            step *= 8
-        return 0.0
-
-
-Plan = Every | At
 
 
 class _Tick(msgspec.Struct):
@@ -128,6 +81,10 @@ class Timer:
     def following(self) -> float:
         """When it is due next, POSIX time."""
         return self._plan.after(self._clock.now())
+
+    async def due(self) -> bool:
+        """Say whether it is to run now, here or elsewhere, or runs."""
+        return self.publishing or await self.consumption.waiting() > 0
 
     async def start(self) -> None:
         """Return once the consumer is there; from then on ticks are published and taken."""
@@ -206,7 +163,7 @@ class Timer:
         due = msgspec.json.decode(delivery.payload, type=_Tick).due
         if delivery.pending or (self._missed == "skip" and self._plan.after(due) <= self._clock.now()):
             return  # a newer tick is there, or will be
-        await _attempt(self.name, self._run)
+        await attempt(self.name, self._run)
         await self._tidy(delivery.stream_seq)
 
     async def _tidy(self, sequence: int) -> None:
@@ -218,50 +175,3 @@ class Timer:
             await self._jetstream.purge(self._source.stream.name, filter=self._subject, seq=sequence)
         except CliffracerError as error:  # next time
             logger.debug("old ticks of {timer} are still there: {error}", timer=self.name, error=error)
-
-
-class LocalTimer:
-    """Runs a function by a plan in this replica alone (``each=True``), without overlap; ticks that come while it runs are skipped."""
-
-    def __init__(self, name: str, plan: Plan, run: Run, *, clock: Clock = SYSTEM) -> None:
-        self.name = name
-        self._plan = plan
-        self._run = run
-        self._clock = clock
-        self._task: asyncio.Task[None] | None = None
-        self._running = False
-        self._stopping = False
-
-    @property
-    def following(self) -> float:
-        """When it is due next, POSIX time."""
-        return self._plan.after(self._clock.now())
-
-    async def start(self) -> None:
-        """Begin to wait for the first time."""
-        self._task = asyncio.get_running_loop().create_task(self._tick(), name=f"timer {self.name}")
-
-    async def drain(self, seconds: float) -> None:
-        """Start it no more; if it runs, let it finish within some seconds."""
-        if self._task is None:
-            return
-        self._stopping = True
-        if self._running:
-            await asyncio.wait([self._task], timeout=seconds)
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _tick(self) -> None:
-        while not self._stopping:
-            due = self._plan.after(self._clock.now())
-            await self._clock.until(due)
-            self._running = True
-            await _attempt(self.name, self._run)
-            self._running = False
-
-
-async def _attempt(name: str, run: Run) -> None:
-    try:
-        await run()
-    except Exception as error:  # noqa: BLE001 - the next tick is its next attempt, whatever it raised
-        logger.warning("timer {name} failed: {error!r}", name=name, error=error)

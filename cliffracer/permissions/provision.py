@@ -12,9 +12,9 @@ from cliffracer.messaging.ensuring import agreements, ensure_agreements, ensure_
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.objects import ObjectStore
+from cliffracer.messaging.plans import Every
 from cliffracer.messaging.schedules import keeps_schedules
 from cliffracer.messaging.streams import events_stream, later_stream, sends_of, timers_stream
-from cliffracer.messaging.timers import Every, Timer
 from cliffracer.permissions.needs import Needs
 
 
@@ -58,7 +58,7 @@ class _Provision:
                 Consumption(self._jetstream, self._subjects, self._app.name, "send", "", _nothing, source=source, start="all")
             )
         for record in self._app.timers:
-            timer = Timer(self._jetstream, self._subjects, self._app.name, record.function.__name__, Every(1.0), _tick)
+            timer = self._backend.timer(self._app.name, record.function.__name__, Every(1.0), _tick)
             await self._consumer(timer.consumption)
         await self._buckets()
         return self._found

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +12,14 @@ import msgspec
 
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
-from cliffracer.messaging.contract import Counts, Delayed, Parked, PartlyFailedError, Start
+from cliffracer.messaging.contract import Counts, Delayed, Method, Parked, PartlyFailedError, Start
+from cliffracer.messaging.plans import Missed, Plan, Run
+from cliffracer.messaging.stores import Bucket, ObjectInfo
 from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.headers import MESSAGE_ID, Headers, encode_headers
 from cliffracer.wire.subjects import matches
+from tests.messaging.memory_lasting import MemoryLeader, MemoryLock, MemoryMutex, MemoryTicks, MemoryTimer
+from tests.messaging.memory_stores import MemoryBucket, MemoryObjects, MemoryValues
 
 _LOOK = 0.002  # seconds between two looks
 
@@ -49,7 +53,7 @@ class Place:
 
     def takes(self, subject: str) -> bool:
         """Say whether it subscribes to a subject."""
-        return any(matches(f"events.{pattern}", subject) for pattern in self.patterns)
+        return any(matches(pattern, subject) for pattern in self.patterns)
 
     def take(self, *, ordered: bool) -> Event | None:
         """Return what is next, if it may be handled now."""
@@ -72,6 +76,10 @@ class MemoryBackend:
         self.places: dict[str, Place] = {}
         self.later: dict[str, tuple[Delayed, asyncio.TimerHandle]] = {}
         self.dead = MemoryLetters(self)
+        self.mutexes: defaultdict[str, MemoryMutex] = defaultdict(MemoryMutex)
+        self.ticks: defaultdict[str, MemoryTicks] = defaultdict(MemoryTicks)
+        self.buckets: defaultdict[str, MemoryBucket] = defaultdict(MemoryBucket)
+        self.files: defaultdict[str, dict[str, tuple[ObjectInfo, bytes]]] = defaultdict(dict)
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> None:
         self.keep(subject, payload, headers)
@@ -110,7 +118,28 @@ class MemoryBackend:
     def consume(
         self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any
     ) -> "MemoryConsuming":
-        return MemoryConsuming(self, service, function, [pattern] if isinstance(pattern, str) else pattern, handle, **options)
+        patterns = [f"events.{one}" for one in ([pattern] if isinstance(pattern, str) else pattern)]
+        return MemoryConsuming(self, service, function, patterns, handle, **options)
+
+    def sends(self, service: str, methods: Mapping[str, Method]) -> "MemorySends":
+        return MemorySends(self, service, methods)
+
+    def timer(self, service: str, function: str, plan: Plan, run: Run, *, missed: Missed = "once") -> MemoryTimer:
+        name = f"{service}-{function}"
+        return MemoryTimer(self.ticks[name], name, plan, run)
+
+    def leader(self, service: str, function: str, run: Run, *, ttl: float = 15.0) -> MemoryLeader:
+        name = f"leader-{service}-{function}"
+        return MemoryLeader(self.lock(name, ttl=ttl), name, run)
+
+    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> MemoryLock:
+        return MemoryLock(self.mutexes[name], name, ttl, wait)
+
+    def values(self, bucket: Bucket, of: Any) -> MemoryValues:
+        return MemoryValues(self.buckets[bucket.name], bucket, of)
+
+    def objects(self, bucket: Bucket) -> MemoryObjects:
+        return MemoryObjects(self.files[bucket.name], bucket)
 
 
 class MemoryConsuming:
@@ -119,11 +148,12 @@ class MemoryConsuming:
     def __init__(
         self, backend: MemoryBackend, service: str, function: str, patterns: Sequence[str], handle: Callable[[Any], Awaitable[object]],
         *, retry: Sequence[float] = (1, 5, 30, 120), limit: int = 100, start: Start = "new", ordered: bool = False,
-        batch: int | None = None, within: float = 0.05,
+        batch: int | None = None, within: float = 0.05, retry_of: Callable[[Event], Sequence[float]] | None = None,
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._backend, self._name, self._service, self._function = backend, f"{service}-{function}", service, function
-        self._patterns, self._handle, self._retry, self._limit, self._start = patterns, handle, retry, limit, start
+        self._patterns, self._handle, self._limit, self._start = patterns, handle, limit, start
+        self._retry_of = retry_of or (lambda _: retry)
         self._ordered, self._batch, self._within = ordered, batch, within
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -185,16 +215,37 @@ class MemoryConsuming:
     def _failed(self, event: Event, error: BaseException) -> None:
         if isinstance(error, Overloaded):
             event.due = time.monotonic() + error.retry_after
-        elif not isinstance(error, asyncio.CancelledError) and (isinstance(error, InvalidInput) or event.attempt > len(self._retry)):
-            self._backend.dead.park(event, error, self._service, self._function)
+        elif not isinstance(error, asyncio.CancelledError) and (
+            isinstance(error, InvalidInput) or event.attempt > len(self._retry_of(event))
+        ):
+            self._backend.dead.park(event, error, self._service, self._function or event.subject.rpartition(".")[2])
             self.counts.parked += 1
             return
         else:
             given_back = isinstance(error, asyncio.CancelledError)
-            event.due = 0.0 if given_back else time.monotonic() + self._retry[event.attempt - 1]
+            event.due = 0.0 if given_back else time.monotonic() + self._retry_of(event)[event.attempt - 1]
             event.attempt += 1
         later = sum(other.stream_seq < event.stream_seq for other in self._place.waiting)
         self._place.waiting.insert(later, event)
+
+
+class MemorySends(MemoryConsuming):
+    """The one-way calls of a service, in one replica."""
+
+    def __init__(self, backend: MemoryBackend, service: str, methods: Mapping[str, Method]) -> None:
+        super().__init__(
+            backend, service, "", [f"send.{service}.*"], self._call, start="all", retry_of=lambda event: self._method(event).retry
+        )
+        self._methods = methods
+
+    async def stored(self) -> int:
+        return await self.waiting()
+
+    def _method(self, event: Event) -> Method:
+        return self._methods[event.subject.rpartition(".")[2]]
+
+    async def _call(self, event: Event) -> None:
+        await self._method(event).handle(event)
 
 
 class MemoryLetters:
@@ -229,7 +280,8 @@ class MemoryLetters:
         letter = await self.show(number)
         headers = Headers(encode_headers({**letter.headers, **({"Authorization": f"Bearer {token}"} if token else {})}))
         data = letter.payload if payload is None else payload
-        again = Event(f"events.{letter.subject}", data, headers, letter.sequence, time.time_ns(), letter.consumer)
+        subject = letter.subject if letter.subject.startswith("send.") else f"events.{letter.subject}"
+        again = Event(subject, data, headers, letter.sequence, time.time_ns(), letter.consumer)
         self._backend.places[letter.consumer].waiting.append(again)
         await self.discard(number)
 

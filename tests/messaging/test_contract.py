@@ -1,12 +1,12 @@
-"""The contract of durable events is not JetStream's alone: a backend that shares nothing with it passes the same tests."""
+"""The contract of a broker is not JetStream's alone: a backend that shares nothing with it passes the same tests."""
 
 import pytest
 
-from tests.messaging.contract import EventsContract
+from tests.messaging.contract import BackendContract
 from tests.messaging.memory import MemoryBackend
 
 
-class TestMemory(EventsContract):
+class TestMemory(BackendContract):
     """Every test of the contract, without a server."""
 
     @pytest.fixture

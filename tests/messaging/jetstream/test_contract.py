@@ -1,16 +1,16 @@
-"""JetStream does what the contract of durable events says."""
+"""JetStream does what the contract of a broker says."""
 
 import pytest
 
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.contract import EventsContract
+from tests.messaging.contract import BackendContract
 
 pytestmark = pytest.mark.both_transports
 
 
-class TestJetStream(EventsContract):
+class TestJetStream(BackendContract):
     """Every test of the contract, on a real server."""
 
     @pytest.fixture

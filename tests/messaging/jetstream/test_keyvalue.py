@@ -8,8 +8,8 @@ import pytest
 
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.keyvalue import Entry, KeyValue
-from cliffracer.messaging.stores import Bucket, bucket_of
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.stores import Bucket, Entry, bucket_of
 from tests.messaging.jetstream.support import until
 from tests.support.nats import NatsServer
 

@@ -4,10 +4,11 @@ import pytest
 
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.consumption import Consumption
+from cliffracer.messaging.contract import Method
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.sends import Method, Sends
+from cliffracer.messaging.sends import Sends
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import Recorder, until

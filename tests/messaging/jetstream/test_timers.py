@@ -11,8 +11,9 @@ from cliffracer.cron import Cron
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import _time
+from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.streams import timer_subject, timers_stream
-from cliffracer.messaging.timers import At, Every, LocalTimer, Timer
+from cliffracer.messaging.timers import Timer
 from cliffracer.testing.clock import MovableClock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join

@@ -1,0 +1,131 @@
+"""What a broker has to do beside events: one-way calls, timers, locks and leaders, values under keys, large objects.
+
+Parts of the contract (`cliffracer.messaging.contract`); a backend shows that it does them by the same tests.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol, Self, TypeVar
+
+from cliffracer.messaging.stores import REQUIRED, Data, Entry, ObjectInfo
+
+T = TypeVar("T")
+
+
+class Sending(Protocol):
+    """The one-way calls of a service, at the service."""
+
+    async def start(self) -> None:
+        """Take those that were sent while no replica was there, and what comes; each goes to one replica, at least once."""
+
+    async def stored(self) -> int:
+        """Return how many are stored and not done."""
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, and finish what is in hand."""
+
+
+class Lasting(Protocol):
+    """A function that runs by itself."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def drain(self, seconds: float) -> None:
+        """End it here within some seconds, and let another replica go on at once."""
+
+
+class Ticking(Lasting, Protocol):
+    """A function that runs by a plan: once in all replicas together for each time that is due, and never beside itself.
+
+    What was due while no replica was there is made up for once, unless that was to be left out.
+    """
+
+    @property
+    def following(self) -> float:
+        """When it is due next, POSIX time."""
+
+    async def due(self) -> bool:
+        """Say whether it is to run now, here or elsewhere, or runs."""
+
+
+class Locking(Protocol):
+    """A lock of the cluster: ``async with lock:`` holds it; the block is cancelled, and ends with `Unavailable`, when it is lost."""
+
+    token: int
+    """Larger than that of every earlier holder."""
+
+    async def __aenter__(self) -> Self:
+        """Hold it; `Unavailable` when it was not to be had in time."""
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object, /) -> None:
+        """Let others have it at once."""
+
+
+class Leading(Lasting, Protocol):
+    """A function that runs in one replica, and begins in another when that one stops or dies."""
+
+    leading: bool
+
+
+class Values(Protocol[T]):
+    """Typed values under keys; revisions rise with every change of the bucket."""
+
+    async def get(self, key: str, default: Any = REQUIRED) -> T:
+        """Return the value of a key; the default if there is none, `NotFound` without one."""
+
+    async def entry(self, key: str) -> Entry[T] | None:
+        """Return value, revision and time of a key; None if it is not there."""
+
+    async def put(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
+        """Set a key and return its revision; it is gone after the time to live."""
+
+    async def create(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
+        """Set a key that is not there; `Conflict` if it is."""
+
+    async def update(self, key: str, value: T, revision: int, *, ttl: float | str | None = None) -> int:
+        """Set a key that is still at a revision; `Conflict` if it has changed."""
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed."""
+
+    async def purge(self, key: str) -> None:
+        """Remove a key and its history."""
+
+    async def keys(self, pattern: str = ">") -> list[str]:
+        """Return the keys that are there, of those that fit a pattern."""
+
+    async def history(self, key: str) -> list[Entry[T]]:
+        """Return what is kept of a key's values and deletions, oldest first."""
+
+    def watch(self, pattern: str = ">") -> AsyncIterator[Entry[T]]:
+        """Yield the present entry of each key, then every change, deletions included, in order."""
+
+    async def destroy(self) -> None:
+        """Remove the bucket and all that is in it."""
+
+
+class Objects(Protocol):
+    """Large objects by name, in and out with flat memory, their digest checked."""
+
+    async def put(self, name: str, data: Data, *, description: str = "", metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+        """Store an object, in place of one of the same name; one that could not be read whole leaves nothing, and the old one there."""
+
+    def get(self, name: str) -> AsyncIterator[bytes]:
+        """Yield an object's bytes; `NotFound`."""
+
+    async def read(self, name: str) -> bytes:
+        """Return an object whole."""
+
+    async def info(self, name: str) -> ObjectInfo:
+        """Return what is known of an object; `NotFound` if it is not there."""
+
+    async def list(self) -> list[ObjectInfo]:
+        """Return what is known of all objects."""
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; `NotFound` if it is not there."""
+
+    async def destroy(self) -> None:
+        """Remove the bucket and all that is in it."""

@@ -1,0 +1,109 @@
+"""When timers are due, and those of one replica alone, for which no broker is needed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from loguru import logger
+
+from cliffracer.clock import SYSTEM, Clock
+from cliffracer.cron import Cron
+
+_LONGEST_AGO = 10 * 366 * 86_400.0
+
+Run = Callable[[], Awaitable[object]]
+Missed = Literal["once", "skip"]
+
+
+class Every(msgspec.Struct, frozen=True):
+    """Each so many seconds, on a grid that all replicas share."""
+
+    seconds: float
+
+    def after(self, moment: float) -> float:
+        """Return the first time after a moment, both POSIX."""
+        return (moment // self.seconds + 1) * self.seconds
+
+    def until(self, moment: float) -> float:
+        """Return the last time that is not after a moment."""
+        return moment // self.seconds * self.seconds
+
+
+class At(msgspec.Struct, frozen=True):
+    """When a cron expression says."""
+
+    cron: Cron
+
+    def after(self, moment: float) -> float:
+        """Return the first time after a moment, both POSIX."""
+        due = self.cron.after(datetime.fromtimestamp(moment, UTC))
+        return float("inf") if due is None else due.timestamp()
+
+    def until(self, moment: float) -> float:
+        """Return the last time that is not after a moment; looked for further and further back."""
+        step = 60.0
+        while step < _LONGEST_AGO:
+            last, candidate = None, self.after(moment - step)
+            while candidate <= moment:
+                last, candidate = candidate, self.after(candidate)
+            if last is not None:
+                return last
+            step *= 8
+        return 0.0
+
+
+Plan = Every | At
+
+
+class LocalTimer:
+    """Runs a function by a plan in this replica alone (``each=True``), without overlap; ticks that come while it runs are skipped."""
+
+    def __init__(self, name: str, plan: Plan, run: Run, *, clock: Clock = SYSTEM) -> None:
+        self.name = name
+        self._plan = plan
+        self._run = run
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+        self._running = False
+        self._stopping = False
+
+    @property
+    def following(self) -> float:
+        """When it is due next, POSIX time."""
+        return self._plan.after(self._clock.now())
+
+    async def due(self) -> bool:
+        """Say whether it runs."""
+        return self._running
+
+    async def start(self) -> None:
+        """Begin to wait for the first time."""
+        self._task = asyncio.get_running_loop().create_task(self._tick(), name=f"timer {self.name}")
+
+    async def drain(self, seconds: float) -> None:
+        """Start it no more; if it runs, let it finish within some seconds."""
+        if self._task is None:
+            return
+        self._stopping = True
+        if self._running:
+            await asyncio.wait([self._task], timeout=seconds)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _tick(self) -> None:
+        while not self._stopping:
+            due = self._plan.after(self._clock.now())
+            await self._clock.until(due)
+            self._running = True
+            await attempt(self.name, self._run)
+            self._running = False
+
+
+async def attempt(name: str, run: Run) -> None:
+    """Run a timer's function; what it raises is logged."""
+    try:
+        await run()
+    except Exception as error:  # noqa: BLE001 - the next tick is its next attempt, whatever it raised
+        logger.warning("timer {name} failed: {error!r}", name=name, error=error)
