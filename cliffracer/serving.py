@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from cliffracer.app import App
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
@@ -16,7 +14,7 @@ from cliffracer.context import current, new_id
 from cliffracer.contract import contract
 from cliffracer.cron import Cron
 from cliffracer.declarations import Leader as LeaderRecord
-from cliffracer.declarations import Route, Rpc, Subscription, failed_at_start, refuse
+from cliffracer.declarations import Route, Rpc, Subscription, failed_at_start
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError
@@ -32,7 +30,7 @@ from cliffracer.messaging.described import described
 from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.duties import Lasting, Leading, Sending, Ticking
-from cliffracer.messaging.events import EventEndpoint
+from cliffracer.messaging.events import EventEndpoint, by_function
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.plans import At, Every, LocalTimer
@@ -119,7 +117,7 @@ class Service:
             assert declared.signature is not None  # the app is frozen
             self._rpc.add(record, declared.signature, handler)
         self._events = self.subscribers()
-        self._consumptions = [self._consumption(endpoints) for endpoints in _by_function(self._events)]
+        self._consumptions = [self._consumption(endpoints) for endpoints in by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         self._leaders = [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
         self.assembly.consumers = self._consumptions
@@ -304,18 +302,3 @@ async def _run(handler: Handler) -> None:
     """Call a function that takes nothing from a caller."""
     handler.gate.admit(None)
     await invoke(handler, handler.context(), ())
-
-
-def _by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
-    """Return the durable endpoints, those of one function together: it has one consumer, which gets each event once."""
-    found: dict[str, list[EventEndpoint]] = {}
-    for endpoint in endpoints:
-        if endpoint.record.durable:
-            found.setdefault(endpoint.function, []).append(endpoint)
-    for first, *others in found.values():
-        for other in others:
-            if msgspec.structs.replace(other.record, subject=first.record.subject) != first.record:
-                both = f"{first.record.subject} and {other.record.subject}"
-                problem = f"{both} share the consumer {first.function} and differ in more than the subject"
-                raise refuse(other.record.function, problem, "Give both the same function and options, or another group.")
-    return list(found.values())

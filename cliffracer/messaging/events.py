@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
 
+import msgspec
 from loguru import logger
 
 from cliffracer.context import STORED, Context
@@ -200,6 +201,21 @@ def _item_of(signature: Signature) -> Any:
     if get_origin(annotation) is not list and annotation is not list:
         raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
     return (get_args(annotation) or (Any,))[0]
+
+
+def by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
+    """Return the durable endpoints, those of one function together: it has one consumer, which gets each event once."""
+    found: dict[str, list[EventEndpoint]] = {}
+    for endpoint in endpoints:
+        if endpoint.record.durable:
+            found.setdefault(endpoint.function, []).append(endpoint)
+    for first, *others in found.values():
+        for other in others:
+            if msgspec.structs.replace(other.record, subject=first.record.subject) != first.record:
+                both = f"{first.record.subject} and {other.record.subject}"
+                problem = f"{both} share the consumer {first.function} and differ in more than the subject"
+                raise refuse(other.record.function, problem, "Give both the same function and options, or another group.")
+    return list(found.values())
 
 
 class HandlerRefused(ServiceError):

@@ -91,7 +91,7 @@ class StoresContract:
 
         async def watch() -> None:
             async for entry in sessions.watch("user.*"):
-                seen.append((entry.key, None if entry.value is None else entry.value.visits, entry.deleted))
+                seen.append((entry.key, None if entry.value is None else entry.value.visits, entry.deleted))  # noqa: PERF401
 
         watching = asyncio.create_task(watch())
         await eventually(lambda: seen)
