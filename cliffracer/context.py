@@ -176,6 +176,9 @@ class Context:
 
     def way(self) -> str | None:
         """Return what goes along to whom this call calls: the services that it came through, and this one; None outside of any."""
+        block = self.block
+        if block is not None and b"-Via:" not in block and b"-via:" not in block:  # as of most calls, which is what this is for
+            return self.service or None
         if self.said_way() is None:
             return self.service or None
         return ",".join([*self.via, self.service][-_LONGEST_WAY:]) if self.service else None

@@ -1,8 +1,11 @@
 """What users write into annotations and defaults: where a value comes from, that it is provided, who may call."""
 
-from typing import Any, Never
+from collections.abc import Callable
+from typing import Any, Never, TypeVar
 
 import msgspec
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -45,3 +48,17 @@ class _Provided:
 
 provided: Any = _Provided()
 """``*, users: Repository[User] = provided``: lets type checkers accept ``app.call(create_user, name=...)`` without it."""
+
+
+_SIGNS_IN = "__cliffracer_signs_in__"
+
+
+def signs_in(function: F) -> F:
+    """Mark a handler that answers with the cookie of a session, so that descriptions of its app name that way to say who calls."""
+    function.__dict__[_SIGNS_IN] = True
+    return function
+
+
+def does_sign_in(function: Any) -> bool:
+    """Say whether a handler is marked so."""
+    return _SIGNS_IN in getattr(function, "__dict__", {})

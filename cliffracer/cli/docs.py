@@ -20,7 +20,7 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None, as_json: bool 
     frozen = [app.freeze() for app in load_apps(apps)]
     rules = _stated(frozen, settings)
     assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline, rules=rules) for f in frozen]
-    document = openapi.document(assemblies) if kind == "openapi" else asyncapi.document(assemblies, settings.namespace)
+    document = (openapi if kind == "openapi" else asyncapi).document(assemblies, settings)
     hand_over_json(document, output, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from cliffracer.durations import seconds
 from cliffracer.errors import Forbidden
-from cliffracer.markers import provided
+from cliffracer.markers import provided, signs_in
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
@@ -108,6 +108,7 @@ def _sign_in(group: Group) -> None:
 def _session(group: Group, lasts: float) -> None:
     @group.post("/session", status=204, tags=("accounts",))
     @public
+    @signs_in
     async def session(
         credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided, authority: Authority = provided
     ) -> Response:

@@ -12,10 +12,10 @@ from typing import Any
 from cliffracer.security.identity import Identity, identity_of
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken, Tokens
+from cliffracer.wire.cookies import SESSION as COOKIE
 from cliffracer.wire.cookies import parse_cookies
 
 SESSION = "session+jwt"
-COOKIE = "cliffracer_session"
 LASTS = 12 * 3600.0
 """Seconds that a sign-in of a browser is good for, if nothing else is said."""
 ONWARD = 300.0

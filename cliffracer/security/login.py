@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError, Unauthenticated, Unavailable
-from cliffracer.markers import Query, provided
+from cliffracer.markers import Query, provided, signs_in
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
@@ -111,6 +111,7 @@ def _way_in(group: Group, login_of: BrowserLogin) -> None:
 
     @group.get("/callback", status=_SEE_OTHER, tags=("oidc",))
     @public
+    @signs_in
     async def callback(
         code: str = "",
         state: str = "",

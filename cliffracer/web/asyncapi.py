@@ -12,10 +12,12 @@ import msgspec
 from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Record, Rpc, Socket, Subscription
+from cliffracer.settings import Settings
 from cliffracer.shapes import PATH_PARAMETER, external_name
 from cliffracer.signature import Parameter, yielded
 from cliffracer.web.answers import JSON, correlation_of, send_body
 from cliffracer.web.describing import Schemas, default, words
+from cliffracer.web.schemes import Schemes, policy_of
 from cliffracer.wire.subjects import Subjects
 
 _CORRELATION = {"type": "string", "description": "the same on every hop; made where it is absent"}
@@ -23,6 +25,8 @@ _HEADERS = {"X-Correlation-ID": _CORRELATION, "traceparent": {"type": "string", 
 _TIMEOUT = {"type": "string", "pattern": "^[0-9]+$", "description": "milliseconds that the caller still waits"}
 _CLOUD = {name: {"type": "string"} for name in ("ce-id", "ce-type", "ce-source", "ce-time", "Nats-Msg-Id")}
 _ERROR_HEADERS = {name: {"type": "string"} for name in ("Nats-Service-Error-Code", "Nats-Service-Error")}
+_EVERYWHERE = frozenset({"bearer", "oidc"})
+"""Ways to say who calls that NATS has, too: by the header Authorization."""
 _TRACED = {"location": "$message.header#/X-Correlation-ID"}
 _FAULT = {
     "name": "fault",
@@ -57,21 +61,22 @@ class Fault(msgspec.Struct):
 class AsyncApi:
     """``/asyncapi.json``: made when it is first asked for."""
 
-    def __init__(self, assemblies: Sequence[Assembly], namespace: str) -> None:
+    def __init__(self, assemblies: Sequence[Assembly], settings: Settings) -> None:
         self._assemblies = assemblies
-        self._namespace = namespace
+        self._settings = settings
         self._body: bytes | None = None
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
-        self._body = self._body or msgspec.json.encode(document(self._assemblies, self._namespace))
+        self._body = self._body or msgspec.json.encode(document(self._assemblies, self._settings))
         await send_body(send, 200, self._body, [JSON], correlation_of(scope))
 
 
-def document(assemblies: Sequence[Assembly], namespace: str = "") -> dict[str, Any]:
+def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -> dict[str, Any]:
     """Return the document of the RPC, events and sockets of these apps."""
     first = assemblies[0].frozen
-    writer = _Writer(Subjects(namespace))
+    schemes = Schemes(assemblies, settings).asyncapi()
+    writer = _Writer(Subjects("" if settings is None else settings.namespace), schemes)
     for assembly in assemblies:
         for declared in assembly.frozen.declared:
             writer.add(assembly, declared)
@@ -79,8 +84,8 @@ def document(assemblies: Sequence[Assembly], namespace: str = "") -> dict[str, A
     if first.description and len(assemblies) == 1:
         info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.schemas.components(), "messages": writer.messages}
-    if any(assembly.rules is not None and assembly.rules.authority is not None for assembly in assemblies):
-        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    if schemes:
+        components["securitySchemes"] = schemes
     used = {channel["servers"][0]["$ref"].rpartition("/")[2] for channel in writer.channels.values()}
     return {
         "asyncapi": "3.0.0",
@@ -96,7 +101,8 @@ def document(assemblies: Sequence[Assembly], namespace: str = "") -> dict[str, A
 class _Writer:
     """Writes channels and operations; each message stands under ``components``, channels and operations refer to it."""
 
-    def __init__(self, subjects: Subjects) -> None:
+    def __init__(self, subjects: Subjects, schemes: Mapping[str, Any]) -> None:
+        self._schemes = schemes
         self.schemas = Schemas(Fault)
         self.channels: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
@@ -211,10 +217,11 @@ class _Writer:
         return {"description": getattr(parameter.annotation, "__name__", "")} if parameter.annotation is not str else {}
 
     def _told(self, assembly: Assembly, record: Record) -> dict[str, Any]:
-        policy = None if assembly.rules is None else assembly.rules.policy(record)
+        policy = policy_of(assembly, record)
         asked: dict[str, Any] = {} if policy is None else {"x-policy": str(policy)}
         if policy is not None and not policy.public:
-            asked["security"] = [_ref("components", "securitySchemes", "bearer")]
+            ways = self._schemes if isinstance(record, Socket) else [name for name in self._schemes if name in _EVERYWHERE]
+            asked["security"] = [_ref("components", "securitySchemes", name) for name in ways]
         return {"title": record.function.__name__, **words(record.function), **asked}
 
 

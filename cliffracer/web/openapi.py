@@ -9,13 +9,14 @@ from starlette.responses import Response
 from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route
+from cliffracer.settings import Settings
 from cliffracer.shapes import PATH_PARAMETER, Shape, external_name, is_upload
-from cliffracer.signature import Parameter, Signature, arguments_type, bare, dotted
+from cliffracer.signature import Parameter, Signature, arguments_type, bare
 from cliffracer.web.answers import JSON, correlation_of, phrase, send_body
 from cliffracer.web.describing import Schemas, default, words
 from cliffracer.web.queries import spread_of
+from cliffracer.web.schemes import Schemes, policy_of
 
-_KEYRING = "cliffracer.security.keyring.Keyring"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI says elsewhere
@@ -38,18 +39,20 @@ class Problem(msgspec.Struct):
 class OpenApi:
     """``/openapi.json``: made when it is first asked for."""
 
-    def __init__(self, assemblies: Sequence[Assembly]) -> None:
+    def __init__(self, assemblies: Sequence[Assembly], settings: Settings) -> None:
         self._assemblies = assemblies
+        self._settings = settings
         self._body: bytes | None = None
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
-        self._body = self._body or msgspec.json.encode(document(self._assemblies))
+        self._body = self._body or msgspec.json.encode(document(self._assemblies, self._settings))
         await send_body(send, 200, self._body, [JSON], correlation_of(scope))
 
 
-def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
+def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -> dict[str, Any]:
     """Return the document of all routes of these apps."""
+    schemes = Schemes(assemblies, settings).openapi()
     first = assemblies[0].frozen
     writer = _Writer()
     paths: dict[str, dict[str, Any]] = {}
@@ -59,31 +62,26 @@ def document(assemblies: Sequence[Assembly]) -> dict[str, Any]:
             for method in record.methods:
                 if method in _METHODS:
                     tags = record.tags or (assembly.frozen.name,)
-                    operation = writer.operation(record, declared, method, tags) | _asked(assembly, record)
+                    operation = writer.operation(record, declared, method, tags) | _asked(policy_of(assembly, record), schemes)
                     paths.setdefault(path, {}).setdefault(method.lower(), operation)
     info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
     if first.description and len(assemblies) == 1:
         info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.components()}
-    if any(assembly.rules is not None and assembly.rules.authority is not None for assembly in assemblies):
-        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
-        if any(map(_takes_keys, assemblies)):
-            components["securitySchemes"]["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    if schemes:
+        components["securitySchemes"] = schemes
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-def _asked(assembly: Assembly, record: Route) -> dict[str, Any]:
-    """Return what an operation asks of its callers: permissions stand where OpenAPI has scopes, the whole rule in ``x-policy``."""
-    policy = None if assembly.rules is None else assembly.rules.policy(record)
+def _asked(policy: Any, schemes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an operation asks of its callers: permissions stand where OpenAPI has scopes, the whole rule in ``x-policy``.
+
+    Each way to say who calls is an alternative.
+    """
     if policy is None:
         return {}
-    permissions = list(policy.permissions)
-    ways = [{"bearer": permissions}, *([{"key": permissions}] if _takes_keys(assembly) else [])]
+    ways = [{name: list(policy.permissions)} for name in schemes]
     return {"security": [] if policy.public else ways, "x-policy": str(policy)}
-
-
-def _takes_keys(assembly: Assembly) -> bool:
-    return any(dotted(provider.provides) == _KEYRING for provider in assembly.frozen.providers)
 
 
 class _Writer:

@@ -119,7 +119,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
-        pages |= {"/openapi.json": OpenApi(assemblies), "/asyncapi.json": AsyncApi(assemblies, settings.namespace)}
+        pages |= {"/openapi.json": OpenApi(assemblies, settings), "/asyncapi.json": AsyncApi(assemblies, settings)}
         if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
             pages |= docs.pages(settings)
             for path, bridge in docs.bridges(assemblies, settings).items():

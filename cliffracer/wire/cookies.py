@@ -8,6 +8,9 @@ import re
 
 _ESCAPED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
+SESSION = "cliffracer_session"
+"""The cookie of a browser's session; over TLS its name begins with ``__Host-``."""
+
 
 def parse_cookies(header: str) -> dict[str, str]:
     """Return the cookies of a ``Cookie`` header by name, the first of each: browsers send the most specific one first."""

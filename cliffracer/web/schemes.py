@@ -1,0 +1,68 @@
+"""The ways to say who calls, as OpenAPI and AsyncAPI name them: those that these apps take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cliffracer.assembly import Assembly
+from cliffracer.declarations import Record
+from cliffracer.markers import does_sign_in
+from cliffracer.settings import Settings
+from cliffracer.signature import dotted
+from cliffracer.wire.cookies import SESSION
+
+_KEYRING = "cliffracer.security.keyring.Keyring"
+
+
+class Schemes:
+    """What is written under ``securitySchemes``; any one of them is enough for a call that has a rule."""
+
+    def __init__(self, assemblies: Sequence[Assembly], settings: Settings | None = None) -> None:
+        self._ruled = any(
+            assembly.rules is not None and any(assembly.rules.policy(d.record) is not None for d in assembly.frozen.declared)
+            for assembly in assemblies
+        )
+        self._keys = any(dotted(provider.provides) == _KEYRING for a in assemblies for provider in a.frozen.providers)
+        functions = [d.record.function for assembly in assemblies for d in assembly.frozen.declared]
+        self._cookie = any(map(does_sign_in, functions))
+        self._ticket = any(function.__qualname__.startswith("Tickets.") for function in functions)
+        self._issuer = None if settings is None else settings.oidc_issuer
+        self._host = "__Host-" if settings is not None and settings.env == "production" else ""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return them for HTTP, by name; the first is what programs use."""
+        if not self._ruled:
+            return {}
+        found: dict[str, Any] = {"bearer": self._bearer()}
+        if self._issuer is not None:
+            found["oidc"] = self._oidc("access tokens of this issuer, as Authorization: Bearer")
+        if self._cookie:
+            found["session"] = {"type": "apiKey", "in": "cookie", "name": self._host + SESSION, "description": "the session of a browser"}
+        if self._keys:
+            found["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        return found
+
+    def asyncapi(self) -> dict[str, Any]:
+        """Return them for NATS and WebSockets, by name; a key or cookie in a header, or a ticket, is for the handshake of a socket."""
+        found = self.openapi()
+        for name in ("session", "key"):
+            if name in found:
+                found[name] = {**found[name], "type": "httpApiKey"}
+        if found and self._ticket:
+            found["ticket"] = {"type": "httpApiKey", "in": "query", "name": "ticket", "description": "good once, of POST /auth/ticket"}
+        if "oidc" in found:
+            found["oidc"] |= {"scopes": []}
+        return found
+
+    def _bearer(self) -> dict[str, Any]:
+        described = {"description": "a JWT, or an API key"} if self._keys else {}
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", **described}
+
+    def _oidc(self, words: str) -> dict[str, Any]:
+        assert self._issuer is not None  # asked only then
+        place = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
+        return {"type": "openIdConnect", "openIdConnectUrl": place, "description": words}
+
+
+def policy_of(assembly: Assembly, record: Record) -> Any:
+    """Return what a handler asks of its callers; None where nobody is asked."""
+    return None if assembly.rules is None else assembly.rules.policy(record)
