@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, unfitted
-from cliffracer.cli.login import token_of
+from cliffracer.cli.login import Login, token_of
 from cliffracer.cli.output import good, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.traces import print_trace
@@ -30,13 +30,15 @@ def call(
     token: str | None,
     login: str | None,
     login_url: str | None,
+    client_id: str | None,
+    login_scope: str,
     as_json: bool,  # noqa: ARG001 - it prints JSON either way
 ) -> None:
     """Call and print."""
     checked_target(target)
     settings = reach_settings()
     positional, named = parse(arguments)
-    token = token_of(settings, token, login, login_url)
+    token = token_of(settings, token, Login(login, login_url, client_id, login_scope))
 
     async def run() -> None:
         async with reached(settings, timeout=checked_time(timeout), token=token) as client:
@@ -86,12 +88,14 @@ def emit(
     token: str | None,
     login: str | None,
     login_url: str | None,
+    client_id: str | None,
+    login_scope: str,
     as_json: bool,
 ) -> None:
     """Emit and say so."""
     settings = reach_settings()
     value = _event_data(data)
-    token = token_of(settings, token, login, login_url)
+    token = token_of(settings, token, Login(login, login_url, client_id, login_scope))
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
     async def run() -> str:

@@ -1,8 +1,9 @@
-"""``--login``: signs in where an app has `Accounts`, and calls with the token that it gives."""
+"""``--login``: signs in at the issuer of the settings, or where an app has `Accounts`, and calls with the token that it gives."""
 
+import importlib
 import sys
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -24,21 +25,35 @@ class _NoRedirects(HTTPRedirectHandler):
         """Follow nothing: a password goes where it was meant to go."""
 
 
-def token_of(settings: Settings, token: str | None, login: str | None, url: str | None) -> str | None:
+class Login(NamedTuple):
+    """Who is to sign in, and where, as the options of a command say."""
+
+    name: str | None = None
+    url: str | None = None
+    """Of `Accounts`."""
+    client: str | None = None
+    """Who we are at the issuer."""
+    scope: str = "openid profile email"
+
+
+def token_of(settings: Settings, token: str | None, login: Login) -> str | None:
     """Return the token to call with: that which was given, or one for who signs in; None for nobody."""
-    if token is not None and login is not None:
+    if token is not None and login.name is not None:
         raise click.UsageError("give --token or --login")
-    if login is None:
-        if url is not None:
+    if login.name is None:
+        if login.url is not None:
             raise click.UsageError("--login-url is where to sign in: say who, by --login NAME")
         return token
-    place = url or f"http://{_ANY.get(settings.http_host, settings.http_host)}:{settings.http_port}/auth/login"
+    if login.url is None and settings.oidc_issuer is not None:
+        found: str = importlib.import_module("cliffracer.cli.signin").access_token(settings, login.name, login.client, login.scope)
+        return found
+    place = login.url or f"http://{_ANY.get(settings.http_host, settings.http_host)}:{settings.http_port}/auth/login"
     parts = urlsplit(place)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise click.UsageError(f"{place} is no URL to sign in at: write https://host/auth/login")
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         raise SetupError(f"{place} would send the password in the clear. Use https.")
-    return _signed_in(place, login, _password(login), local=parts.hostname in _LOCAL)
+    return _signed_in(place, login.name, _password(login.name), local=parts.hostname in _LOCAL)
 
 
 def _password(name: str) -> str:

@@ -125,7 +125,7 @@ def _way_in(group: Group, login_of: BrowserLogin) -> None:
         """Take the browser back from the issuer, signed in."""
         try:
             begun = _begun(authority, request, state)
-            _check_answer(client, code, error, issuer)
+            check_answer(client, code, error, issuer)
             found = await client.exchange(code, redirect=login_of.callback(request), verifier=begun.verifier)
             who = await _who(client, found, begun.nonce)
         except RefusedToken as refused:
@@ -217,7 +217,8 @@ def _derived(secret: str, use: str) -> str:
     return urlsafe_b64encode(hmac.digest(secret.encode(), use.encode(), "sha256")).rstrip(b"=").decode()
 
 
-def _check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
+def check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
+    """Return if an issuer's answer to a browser has a code and is of that issuer; `RefusedToken`."""
     promised = client.issuer.document.get("authorization_response_iss_parameter_supported") is True
     if (issuer or promised) and issuer != client.issuer.url:
         raise RefusedToken("an answer of another issuer")  # RFC 9207

@@ -1,6 +1,7 @@
 """Speaks OAuth 2.0 with an issuer, as the client that the settings name; by Authlib, which is slow to import and needs an extra."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from cliffracer.security.oidc import Issuer
 from cliffracer.settings import Settings
 
 _PATIENCE = 10.0
+_DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+_SLOWER, _SLOWEST = 5.0, 60.0  # seconds more between two questions, when the issuer asks for that (RFC 8628, 3.5), and at most
 
 
 class _Library(NamedTuple):
@@ -44,11 +47,11 @@ class OAuth:
         secret = settings.oidc_client_secret
         return cls(issuer, settings.oidc_client_id, None if secret is None else secret.reveal())
 
-    async def authorization_url(self, *, redirect: str, state: str, nonce: str, verifier: str, scope: str) -> str:
+    async def authorization_url(self, *, redirect: str, state: str, nonce: str, verifier: str, scope: str, **more: str) -> str:
         """Return where a browser is sent to sign in (RFC 6749, 4.1.1; PKCE, RFC 7636)."""
         place = await self.issuer.endpoint("authorization_endpoint")
         client = self._library.writer(None, self.client_id, redirect_uri=redirect, scope=scope, code_challenge_method="S256")
-        return str(client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier)[0])
+        return str(client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier, **more)[0])
 
     async def exchange(self, code: str, *, redirect: str, verifier: str) -> Mapping[str, Any]:
         """Return the tokens that a code stands for; `Unauthenticated` if the issuer says that it stands for none."""
@@ -58,20 +61,59 @@ class OAuth:
         """Return a token of the client itself (RFC 6749, 4.4)."""
         return await self._fetch(grant_type="client_credentials", **more)
 
+    async def device(self, **asked: str) -> Mapping[str, Any]:
+        """Return what somebody is to be shown who signs in with another device (RFC 8628, 3.2): its codes, and where to go."""
+        place = await self.issuer.endpoint("device_authorization_endpoint")
+        try:
+            async with asyncio.timeout(_PATIENCE), self._client() as client:
+                auth = client.client_auth(self._method())
+                answer = await client.post(place, data={"client_id": self.client_id, **asked}, auth=auth)
+                found = answer.json()
+        except (self._library.unreachable, OSError, ValueError, TypeError, TimeoutError) as error:
+            raise self._away(error) from None
+        if not isinstance(found, dict):
+            raise Unavailable("the issuer sent no code")
+        if "error" in found or not all(isinstance(found.get(name), str) for name in ("device_code", "user_code", "verification_uri")):
+            raise Unauthenticated(f"the issuer lets {self.client_id} not sign anybody in by another device")
+        return found
+
+    async def by_device(self, code: str, every: float, lasts: float) -> Mapping[str, Any]:
+        """Return the tokens of a device's code, once somebody has signed in (RFC 8628, 3.4); `Unauthenticated` if nobody does."""
+        until = time.monotonic() + lasts
+        while time.monotonic() < until:
+            await asyncio.sleep(every)
+            try:
+                return await self._granted(grant_type=_DEVICE, device_code=code)
+            except self._library.refused as error:
+                said = getattr(error, "error", "")
+                if said not in {"authorization_pending", "slow_down"}:
+                    raise Unauthenticated("the sign-in was refused, or took too long") from None
+                every += _SLOWER if said == "slow_down" else 0.0
+            except Unavailable:  # for a moment, perhaps (3.5)
+                every = min(every * 2, _SLOWEST)
+        raise Unauthenticated("the sign-in took too long")
+
     async def _fetch(self, **grant: str) -> Mapping[str, Any]:
+        try:
+            return await self._granted(**grant)
+        except self._library.refused as error:
+            logger.bind(issuer=self.issuer.url).info("the issuer refused a grant: {}", getattr(error, "error", "no reason"))
+            raise Unauthenticated("the issuer refused it") from None
+
+    async def _granted(self, **grant: str) -> Mapping[str, Any]:
         place = await self.issuer.endpoint("token_endpoint")
         try:
             async with asyncio.timeout(_PATIENCE), self._client() as client:
                 found = await client.fetch_token(place, **grant)
-        except self._library.refused as error:
-            logger.bind(issuer=self.issuer.url).info("the issuer refused a grant: {}", getattr(error, "error", "no reason"))
-            raise Unauthenticated("the issuer refused it") from None
         except (self._library.unreachable, OSError, ValueError, TypeError, TimeoutError) as error:
-            logger.bind(issuer=self.issuer.url).warning("the issuer gives no tokens now: {}", type(error).__name__)
-            raise Unavailable("the issuer of tokens cannot be reached") from None
+            raise self._away(error) from None
         if not isinstance(found, dict) or not isinstance(found.get("access_token"), str):
             raise Unavailable("the issuer sent no token")
         return found
+
+    def _away(self, error: Exception) -> Unavailable:
+        logger.bind(issuer=self.issuer.url).warning("the issuer gives no tokens now: {}", type(error).__name__)
+        return Unavailable("the issuer of tokens cannot be reached")
 
     def _client(self) -> Any:
         return self._library.client(

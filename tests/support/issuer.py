@@ -43,6 +43,8 @@ class FakeIssuer:
         self.lasts = 300
         self.grants: list[dict[str, str]] = []
         self.requests: list[dict[str, str]] = []
+        self.devices: dict[str, dict[str, Any]] = {}
+        """What devices asked for, by the code that is shown; a test sets ``approved`` to True, or False to refuse."""
         self._codes: dict[str, dict[str, str]] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://{host}:{self.server.server_address[1]}"
@@ -81,6 +83,28 @@ class FakeIssuer:
         said = {"code": code, "state": query["state"], "iss": self.url, **self.answer}
         return f"{query['redirect_uri']}?{urlencode({k: v for k, v in said.items() if v is not None})}"
 
+    def device(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return status and answer of the place where devices ask (RFC 8628, 3.2)."""
+        if form.get("client_id") != CLIENT:
+            return 401, {"error": "invalid_client"}
+        shown = secrets.token_hex(4).upper()
+        self.devices[shown] = {"device_code": secrets.token_urlsafe(16), "approved": None, "asked": 0, "form": form}
+        code = self.devices[shown]["device_code"]
+        found = {"device_code": code, "user_code": shown, "verification_uri": f"{self.url}/enter", "expires_in": 60, "interval": 0.1}
+        return 200, {**found, **self.reply}
+
+    def by_device(self, code: str) -> tuple[int, dict[str, Any]]:
+        """Return what a device is told that asks whether somebody has signed in."""
+        found = next((one for one in self.devices.values() if one["device_code"] == code), None)
+        if found is None:
+            return 400, {"error": "expired_token"}
+        found["asked"] += 1
+        if found["approved"] is None:
+            return 400, {"error": "authorization_pending"}
+        if not found["approved"]:
+            return 400, {"error": "access_denied"}
+        return 200, {"access_token": self.token(scope=found["form"]["scope"]), "token_type": "Bearer", "expires_in": self.lasts}
+
     def grant(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
         """Return status and answer of the token endpoint."""
         self.grants.append(form)
@@ -91,6 +115,8 @@ class FakeIssuer:
                 return 401, {"error": "invalid_client"}
             token = self.token(sub=CLIENT, roles=["service"], jti=secrets.token_hex(8))
             return 200, {"access_token": token, "token_type": "Bearer", "expires_in": self.lasts, **self.reply}
+        if form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
+            return self.by_device(form["device_code"])
         asked = self._codes.pop(form["code"], None)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).rstrip(b"=").decode()
         if asked is None or asked["code_challenge"] != challenge or asked["redirect_uri"] != form["redirect_uri"]:
@@ -122,6 +148,9 @@ def _handler(issuer: FakeIssuer) -> type[BaseHTTPRequestHandler]:
                 self.send_error(503)
                 return
             form = {name: found[0] for name, found in parse_qs(text).items()}
+            if self.path == "/device":
+                self._json(*issuer.device(form))
+                return
             self._json(*issuer.grant(form, self.headers.get("Authorization", "")))
 
         def _json(self, status: int, found: Any) -> None:

@@ -10,8 +10,10 @@ from cliffracer.cli.commands import completed, do, json_option
 def identity_options(command: Any) -> Any:
     """Add what says who calls."""
     for option in (
-        click.option("--login-url", metavar="URL", help="Where; /auth/login on http_port here if not given."),
-        click.option("--login", metavar="NAME", help="Who calls: sign in first, where the app has Accounts."),
+        click.option("--login-scope", metavar="SCOPE", default="openid profile email", help="What to ask OIDC_ISSUER for."),
+        click.option("--client-id", metavar="ID", help="Who we are at OIDC_ISSUER, if not OIDC_CLIENT_ID."),
+        click.option("--login-url", metavar="URL", help="Where the app has Accounts, if not at /auth/login on http_port here."),
+        click.option("--login", metavar="NAME", help="Who calls: sign in first, at OIDC_ISSUER or where the app has Accounts."),
         click.option("--token", metavar="TOKEN", help="Who calls: a token or an API key."),
     ):
         command = option(command)
