@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -59,3 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(leaks, "leaks")
     leaks.watch()
     config.pluginmanager.register(Unclosed(), "unclosed")
+
+
+@pytest.fixture
+def confide(pytestconfig: pytest.Config) -> Iterator[Callable[[str], str]]:
+    """Look out for a secret of this test that is too short to be taken for one: ``confide("hunter22")`` returns it."""
+    leaks = pytestconfig.pluginmanager.get_plugin("leaks")
+    assert isinstance(leaks, Leaks)
+    with leaks.confiding() as keep:
+        yield keep

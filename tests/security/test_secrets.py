@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -39,7 +40,7 @@ async def opened() -> str:
     return "open"
 
 
-async def test_nothing_tells_a_secret() -> None:
+async def test_nothing_tells_a_secret(confide: Callable[[str], str]) -> None:
     """Logs at the lowest level, answers, pages about the service and dead letters hold no key, password or token."""
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(str(message)), level="TRACE", diagnose=False)
@@ -49,7 +50,7 @@ async def test_nothing_tells_a_secret() -> None:
         answers.append(reply.text + str(reply.headers))
         return reply
 
-    secrets = [KEY, PASSWORD]
+    secrets = [KEY, confide(PASSWORD)]  # so that everything that this test lets out is searched for it
     async with running(app, auth_secret_key=KEY, log_calls=1) as t:
         ada = {"username": "ada", "password": PASSWORD}
         told(await t.http.post("/auth/register", json=ada))
@@ -75,12 +76,12 @@ async def test_nothing_tells_a_secret() -> None:
     assert [secret[:12] for secret in secrets if secret in whole] == []
 
 
-def test_commands_tell_no_secret() -> None:
+def test_commands_tell_no_secret(confide: Callable[[str], str]) -> None:
     """The command line masks the keys of the settings, also where it fails."""
     environment = {
         **os.environ,
         "AUTH_SECRET_KEY": KEY,
-        "NATS_PASSWORD": PASSWORD,
+        "NATS_PASSWORD": confide(PASSWORD),
         "NATS_URL": "nats://127.0.0.1:1",
         "CLIFFRACER_WAIT": "0.1",
     }
