@@ -184,14 +184,14 @@ class Consumption:
     # -- deliveries
 
     def _take(self, delivery: Delivery) -> None:
-        if delivery.starts_with(self._replay):
+        if delivery.stored_on.startswith(self._replay):
             self._rename(delivery)
         elif self._source.only and self._strange(delivery):
             return
-        self._spawn(self._one(delivery))
+        self._starts.add(self._one(delivery), None, self._tasks)
 
     def _gather(self, delivery: Delivery) -> None:
-        if delivery.starts_with(self._replay):
+        if delivery.stored_on.startswith(self._replay):
             self._rename(delivery)
         elif self._source.only and self._strange(delivery):
             return

@@ -21,7 +21,7 @@ class Delivery:
     What the ack subject says is read when it is asked for: most handlers do not.
     """
 
-    __slots__ = ("_answer", "_parts", "_subject", "attempt", "headers", "key", "payload", "reply", "sent", "settled")
+    __slots__ = ("_answer", "_parts", "_subject", "attempt", "headers", "key", "payload", "reply", "sent", "settled", "source", "stored_on")
 
     def __init__(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes, answer: Answer) -> None:
         """Take a message apart; ValueError if its reply subject is not one of a consumer."""
@@ -31,13 +31,16 @@ class Delivery:
                 raise ValueError(f"{reply!r} is not the ack subject of a consumer")
             parts = [*parts[:2], *parts[4:11]]  # without domain and account, and the random token at the end
         self._parts = parts
-        self._subject: bytes | str = subject
+        self.stored_on = subject
+        self._subject: str | None = None
         self.payload = payload
         self.headers = Headers(block)
         self.attempt = int(parts[4])
         """1 at first; counts deliveries, also those that nobody finished."""
         self.key = (parts[5], parts[7])
         """What tells the message from any other of its stream, also after the stream was made anew."""
+        self.source = (parts[2], parts[3])
+        """The stream that holds it and the consumer that delivers it."""
         self.reply = reply
         self.settled = b""
         """What it was answered, if it was."""
@@ -48,9 +51,9 @@ class Delivery:
     @property
     def subject(self) -> str:
         """The subject that the message was published on."""
-        if type(self._subject) is bytes:
-            self._subject = self._subject.decode("utf-8", "backslashreplace")
-        return self._subject  # type: ignore[return-value]  # it is no longer bytes
+        if self._subject is None:
+            self._subject = self.stored_on.decode("utf-8", "backslashreplace")
+        return self._subject
 
     @subject.setter
     def subject(self, subject: str) -> None:
@@ -90,14 +93,6 @@ class Delivery:
     def stored(self) -> datetime:
         """When the stream stored it."""
         return datetime.fromtimestamp(self.timestamp / 1e9, UTC)
-
-    def starts_with(self, prefix: bytes) -> bool:
-        """Say whether its subject, as it came, begins so."""
-        return type(self._subject) is bytes and self._subject.startswith(prefix)
-
-    def comes_from(self, stream: bytes, consumer: bytes) -> bool:
-        """Say whether this consumer of this stream delivered it."""
-        return self._parts[3] == consumer and self._parts[2] == stream
 
     def ack(self) -> None:
         """Say that it is done: it is never delivered to this consumer again."""

@@ -82,12 +82,15 @@ class EventEndpoint:
         if not payload and is_claim(block):
             self._claims.add(self._loop.create_task(self._claimed(subject, block)))
             return
-        context = self._context(block)
-        entry = self.handler.entry
+        handler = self.handler
+        context, entry, gate = handler.context(block=block), handler.entry, handler.gate
         let_in = entry is None or entry.waits or entry.decide(context, None)  # whom others have to be asked about is asked about later
         try:
             arguments = (self._decoder.decode(payload),) if self._decoder is not None and let_in else ()
-            self.handler.gate.admit(None)
+            if gate.admitted < gate.limit:
+                gate.admitted += 1
+            else:
+                gate.admit(None)
         except Overloaded as refused:
             self.handler.stats.fail("Overloaded 429")
             if self.handler.gate.refused % 1000 == 1:
@@ -99,7 +102,7 @@ class EventEndpoint:
                 "event dropped: it does not fit {}", where(self.record.function)
             )
             return
-        event = None if self.handler.run is None else self._arrival(subject, block, arguments)
+        event = None if handler.run is None else self._arrival(subject, block, arguments)
         self._starts.add(self._answer(context, arguments, event), context)
 
     async def _claimed(self, subject: bytes, block: bytes | None) -> None:
@@ -124,14 +127,17 @@ class EventEndpoint:
     async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
         block, handler, event = delivery.headers.block, self.handler, None
-        context = self._context(block, delivery)
+        context = handler.context(block=block) if not handler.guarded else self._context(block, delivery)
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         if handler.run is not None:  # else nobody asks what arrived but its payload
             event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)
         try:
             if self._once is None:
-                handler.gate.admit(None)
+                if handler.gate.admitted < handler.gate.limit:
+                    handler.gate.admitted += 1
+                else:
+                    handler.gate.admit(None)
                 await invoke(handler, context, arguments, event)
             else:
                 known = attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"

@@ -119,7 +119,7 @@ class Ordered(Consumption):
         if delivery.consumer_seq != self._expected:
             self._doubt()
         self._expected = delivery.consumer_seq + 1
-        if delivery.starts_with(self._replay):
+        if delivery.stored_on.startswith(self._replay):
             self._rename(delivery)
         elif self._source.only and self._strange(delivery):
             return

@@ -151,7 +151,7 @@ class Pull:
             return
         if self._asked:
             self._asked -= 1
-        if not delivery.comes_from(*self._mine):
+        if delivery.source != self._mine:
             return
         key = delivery.key
         if self._draining:
