@@ -177,7 +177,7 @@ def _room(stream: TextIO | None = None) -> int | None:
 
 def _shown(cell: object) -> str:
     if isinstance(cell, float):
-        return f"{cell:.2f}"
+        return f"{cell:.2f}" if cell >= 0.01 or not cell else f"{cell:.3f}"
     return "" if cell is None else printable(str(cell))
 
 

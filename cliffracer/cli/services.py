@@ -58,7 +58,11 @@ def top(*, name: str, interval: float, count: int | None, as_json: bool) -> None
     _again(settings, name, interval, count, _teller(f"{name or 'services'} {looked_at(settings)}", shown, name, as_json=as_json))
 
 
-def _again(settings: Settings, name: str, interval: float, count: int | None, tell: Callable[[list[Row]], None]) -> None:
+Tell = Callable[[list[Row], bool], None]
+"""Takes one look, and whether NATS was there."""
+
+
+def _again(settings: Settings, name: str, interval: float, count: int | None, tell: Tell) -> None:
     """Look every ``interval`` seconds and have it told; figures are those since the look before."""
 
     async def watch() -> None:
@@ -70,20 +74,24 @@ def _again(settings: Settings, name: str, interval: float, count: int | None, te
                 since(before, now, moment - then)
                 before, then = now, moment
                 left = None if left is None else left - 1
-                tell(now)
+                tell(now, client.link.bus.connected)
 
     asyncio.run(watch())
 
 
-def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_json: bool) -> Callable[[list[Row]], None]:
+def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_json: bool) -> Tell:
     """Return what prints one look: on a terminal over the one before."""
     live = sys.stdout.isatty() and not as_json
 
-    def tell(found: list[Row]) -> None:
+    def tell(found: list[Row], connected: bool) -> None:
         if as_json:
-            print_line({"time": datetime.now(UTC), "rows": [_public(row) for row in _grouped(found, name)]})
+            print_line({"time": datetime.now(UTC), "connected": connected, "rows": [_public(row) for row in _grouped(found, name)]})
             return
-        lines = fitted_table(*shown(found)) if found else [soft("Nobody is there.")]
+        lines = (
+            fitted_table(*shown(found))
+            if found
+            else [soft("Nobody is there.") if connected else bad("NATS is away: looking until it is back.")]
+        )
         if live:
             click.clear()
         say("\n".join([soft(f"{datetime.now():%H:%M:%S}  {title}"), "", *lines, ""]))  # noqa: DTZ005 - for whoever looks, in their time

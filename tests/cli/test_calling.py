@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import Background, Done, cliffracer, written
-from tests.support.nats import free_port
+from tests.support.nats import NatsServer, free_port
 
 SERVICE = """
     from collections.abc import AsyncIterator
@@ -314,6 +314,17 @@ def test_top_counts_from_look_to_look(at):
     """Calls a second between two looks."""
     lines = at("top", "--json", "-n", "2", "--interval", "0.2").out.splitlines()
     assert [json.loads(line)["rows"][0]["name"] for line in lines] == ["notes", "notes"]
+
+
+def test_who_watches_is_told_that_nats_is_away_and_sees_it_come_back(tmp_path):
+    """Instead of that nobody is there; nothing ends."""
+    with NatsServer() as server, Background(tmp_path, "top", "--interval", "0.2", NATS_URL=server.url) as top:
+        top.says("Nobody is there.")
+        server.kill()
+        top.says("NATS is away: looking until it is back.")
+        before = top.text.count("Nobody is there.")
+        server.restart()
+        top.says("Nobody is there.", times=before + 1)
 
 
 def test_bench_measures_and_refuses_to_time_failures(at):
