@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from cliffracer import App, Database, Event, Model, Repository, ServiceError, provided
+from cliffracer import App, Database, Event, Model, Repository, Retry, ServiceError, provided
 
 app = App(
     "orders",
@@ -18,7 +18,7 @@ app = App(
     follows=["order.changed"],
 )
 inventory = app.service("inventory", timeout=5)
-payments = app.service("payments", timeout=5)
+payments = app.service("payments", timeout=5, retry=Retry())  # again if it was restarted meanwhile: it says that it may be asked twice
 
 Status = Literal["open", "confirmed", "refused"]
 

@@ -16,7 +16,7 @@ class Charge(Model):
     amount: Annotated[int, Meta(gt=0, description="in cents")]
 
 
-@app.rpc
+@app.rpc(idempotent=True)  # so callers may repeat it when they do not know what became of it
 async def charge(
     order_id: UUID,
     amount: Annotated[int, Meta(gt=0)],
