@@ -43,6 +43,7 @@ _EXTRAS = {
     "httpx2": 'sign-in by an issuer: pip install "cliffracer[oidc]"',
     "watchfiles": 'run --reload: pip install "cliffracer[dev]"',
     "opentelemetry": 'traces: pip install "cliffracer[otel]"',
+    "redis": 'answers cached in Redis: pip install "cliffracer[redis]"',
     "IPython": "a better prompt in `cliffracer shell`",
 }
 

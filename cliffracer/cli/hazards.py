@@ -54,6 +54,7 @@ def missing(settings: Settings) -> Iterator[str]:
         (settings.nats_creds is not None or settings.nats_nkey is not None, "nkeys", "nkeys", "NATS_CREDS and NATS_NKEY need"),
         (exporter(os.environ) is not None, "opentelemetry.sdk", "otel", "Tracing needs"),
         (settings.oidc_issuer is not None, "httpx2", "oidc", "OIDC_ISSUER needs"),
+        (settings.redis_url is not None, "redis", "redis", "REDIS_URL needs"),
     )
     for asked, module, extra, words in wanted:
         if asked and not _installed(module):

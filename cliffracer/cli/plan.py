@@ -16,7 +16,7 @@ from cliffracer.settings.secret import Secret
 from cliffracer.wire.subjects import Subjects
 
 HTTP_PORT = 8000
-_PLACE = re.compile(r"env|nats_url|database_urls?|db_.*|http_host|http_port|log_format|wait")
+_PLACE = re.compile(r"env|nats_url|database_urls?|db_.*|redis_url|http_host|http_port|log_format|wait")
 """Settings that are those of where it runs, or of this machine: not taken along."""
 _DOCUMENTS = frozenset({"nats_tls_ca", "nats_tls_cert"})
 """Settings that may be the path of a file here; there they are in the secret, as what is in it."""
@@ -43,16 +43,18 @@ class Plan:
         self.config = dict(_config(settings))
         """Settings that were given and are no secret, as environment variables."""
         signs = any(app.ruled for app in process.apps) and settings.oidc_issuer is None and settings.auth_keys is None
-        required = ["NATS_URL", *(["DATABASE_URL"] if self.database else []), *(["AUTH_SECRET_KEY"] if signs else [])]
+        redis = any(app.redis for app in process.apps)
+        needed = (("NATS_URL", True), ("DATABASE_URL", self.database), ("REDIS_URL", redis), ("AUTH_SECRET_KEY", signs))
         wanted = {
             "accounts": any("Sessions" in app.kept() for app in process.apps),
             "nkeys": settings.nats_creds is not None or settings.nats_nkey is not None,
             "oidc": settings.oidc_issuer is not None,
             "otel": exporter(os.environ) is not None,
+            "redis": redis,
         }
-        self.extras = [extra for extra, needed in wanted.items() if needed]
+        self.extras = [extra for extra, asked in wanted.items() if asked]
         """Extras of ours that it needs where it runs."""
-        self.secrets = list(dict.fromkeys([*required, *_secrets(settings)]))
+        self.secrets = list(dict.fromkeys([*(name for name, asked in needed if asked), *_secrets(settings)]))
         """Variables whose values are nobody's business; only where they are to be found is written."""
 
 

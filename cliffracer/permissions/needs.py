@@ -137,6 +137,11 @@ class Needs:
         return runtime.needs_database(self.frozen)
 
     @property
+    def redis(self) -> bool:
+        """Whether it keeps answers in Redis."""
+        return any(record.store == "redis" for record in self.frozen.cached)
+
+    @property
     def http(self) -> bool:
         """Whether it serves HTTP."""
         return runtime.needs_http(self.frozen)

@@ -10,7 +10,7 @@ from cliffracer.settings import Settings
 
 HTTP = 8000
 """The port of containers, as `cliffracer deploy k8s` sets it."""
-NATS, POSTGRES = 4222, 5432
+NATS, POSTGRES, REDIS = 4222, 5432, 6379
 Policy = dict[str, Any]
 _SAFE = re.compile(r"[^a-z0-9-]+")
 
@@ -53,6 +53,8 @@ def _app(app: Needs, name: str, pods: str, settings: Settings) -> Policy:
     egress = [_ports((53, "UDP"), (53, "TCP")), _ports(*((port, "TCP") for port in _nats_ports(settings)))]
     if app.database:
         egress.append(_ports((_port(settings.database_url, POSTGRES), "TCP")))
+    if app.redis:
+        egress.append(_ports((_port(settings.redis_url, REDIS), "TCP")))
     if settings.oidc_issuer is not None and app.ruled:
         egress.append(_ports((_port(settings.oidc_issuer, 443), "TCP")))
     spec = {

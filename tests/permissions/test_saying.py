@@ -151,6 +151,20 @@ def test_network_policies() -> None:
         assert {one["podSelector"]["matchLabels"]["app"] for one in policies} == {server}
 
 
+def test_a_cache_in_redis_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port is open to whom keeps answers there, and where it is stands in the secret of what `deploy` writes."""
+    function = "@app.rpc\n@app.cached(ttl=30, store='redis')\nasync def look() -> int:\n    return 1\n"
+    (tmp_path / "keeps.py").write_text(f"from cliffracer import App\napp = App('keeps')\n\n\n{function}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://me:secret-of-redis@cache:6380")
+    done = CliRunner().invoke(cli, ["deploy", "k8s", "keeps:app"])
+    assert done.exit_code == 0, done.output
+    assert "secret-of-redis" not in done.output
+    assert "key: REDIS_URL" in done.stdout
+    found = {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
+    assert [{"port": 6380, "protocol": "TCP"}] in [rule["ports"] for rule in found["NetworkPolicy"]["spec"]["egress"]]
+
+
 def _policies(*words: str) -> dict[str, Any]:
     done = CliRunner().invoke(cli, list(words))
     assert done.exit_code == 0, done.output
