@@ -17,8 +17,8 @@ help: ## Show what can be made
 run: .venv/.dev.stamp ## Set up and run the demo
 	$(DEMO)
 
-test: .venv/.tools.stamp ## Set up and run every test; TRANSPORT=stock has all of them use the stock transport
-	$(if $(TRANSPORT),TEST_TRANSPORT=$(TRANSPORT) )$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+test: .venv/.tools.stamp ## Set up and run every test; TRANSPORT=stock on the stock transport, LONG=1 with floods of a minute and objects of a GiB
+	$(if $(TRANSPORT),TEST_TRANSPORT=$(TRANSPORT) )$(if $(LONG),TEST_LONG=1 )$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 check: .venv/.dev.stamp ## Look for mistakes without running or changing anything
 	$(BIN)/ruff check

@@ -103,8 +103,11 @@ class Emitter:
             return
         async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=True) as reader:
             async for note in reader.present():
-                (due, target), size = read_schedule(note.headers), int(note.headers.get("Nats-Msg-Size", "0"))
-                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=size)
+                schedule, size = read_schedule(note.headers), note.headers.get("Nats-Msg-Size", "0")
+                if schedule is None:
+                    continue
+                due, target = schedule
+                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=int(size))
 
     def _note(self, event_id: str) -> str:
         """Return the subject of a delayed event."""

@@ -255,6 +255,9 @@ class Ordered(Consumption):
         for entry in entries:
             if entry not in self._away:
                 continue
+            if entry.place[0] != self._stream_number:  # of a stream that was deleted
+                self._forget(entry)
+                continue
             if unknown < 0 and entry.chased:
                 unknown += 1
                 self._forget(entry)

@@ -20,6 +20,10 @@ def scheduled(at: float, target: str) -> dict[str, str]:
     return {_SCHEDULE: f"{_AT}{datetime.fromtimestamp(at, UTC).isoformat().replace('+00:00', 'Z')}", _TARGET: target}
 
 
-def read_schedule(headers: Mapping[str, str]) -> tuple[datetime, str]:
-    """Return when a message is due, and where it goes then."""
-    return datetime.fromisoformat(headers.get(_SCHEDULE, "").removeprefix(_AT)), headers.get(_TARGET, "")
+def read_schedule(headers: Mapping[str, str]) -> tuple[datetime, str] | None:
+    """Return when a message is due, and where it goes then; None where that is not one moment, as nobody here writes it."""
+    try:
+        due = datetime.fromisoformat(headers.get(_SCHEDULE, "").removeprefix(_AT))
+    except ValueError:
+        return None
+    return (due if due.tzinfo else due.replace(tzinfo=UTC)), headers.get(_TARGET, "")

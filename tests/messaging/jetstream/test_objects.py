@@ -13,6 +13,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import CHUNK, ObjectStore
 from cliffracer.messaging.stores import Bucket
 from tests.support.nats import NatsServer
+from tests.support.sizes import sized
 
 MIB = 1024 * 1024
 
@@ -155,16 +156,16 @@ async def test_writing_survives_a_restart_of_the_server(files: ObjectStore, serv
 
 
 async def test_memory_stays_flat(files: ObjectStore):
-    """256 MiB in and out, with the growth of this process bounded."""
+    """256 MiB in and out, in a long run 1 GiB, with the growth of this process bounded."""
 
     async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(256):
+        for _ in range(mebibytes):
             yield block
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-    block = os.urandom(MIB)
+    block, mebibytes = os.urandom(MIB), sized(256, 1024)
     await files.put("warm", block)
     before, most, size = resident(), 0, 0
     await files.put("large", pieces())
@@ -172,5 +173,5 @@ async def test_memory_stays_flat(files: ObjectStore):
     async for chunk in files.get("large"):
         size += len(chunk)
         most = max(most, resident())
-    assert size == 256 * MIB
+    assert size == mebibytes * MIB
     assert most - before < 48 * MIB

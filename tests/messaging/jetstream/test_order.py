@@ -269,3 +269,24 @@ async def test_order_per_key_is_kept_whoever_is_killed_or_paused(
     await task
     await until(lambda: workers.count() == total * len(KEYS), within=60)
     assert {key: list(dict.fromkeys(numbers)) for key, numbers in workers.handled().items()} == {key: list(range(total)) for key in KEYS}
+
+
+@pytest.mark.parametrize("what", ["consumer", "stream"])
+async def test_order_goes_on_where_the_consumer_or_the_stream_is_made_anew(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    """What failed before, and went with the stream, holds up nothing of its key afterwards."""
+    monkeypatch.setattr(ordered, "_GRACE", 0.2)
+    notes = Notes(lambda key, number, attempt: ValueError("once") if (key, number, attempt) == (b"a", 2, 1) else None)
+    async with consuming(jetstream, subjects, notes, ordered=True, retry=(1.0,)) as consumption:
+        await emit(jetstream, subjects, b"a", *range(5))
+        await until(lambda: consumption.counts.failed == 1)
+        if what == "consumer":
+            await jetstream.delete_consumer("EVENTS", "users-welcome")
+        else:
+            await jetstream.delete_stream("EVENTS")
+        await until(lambda: consumption.pull.resets > 0)
+        await emit(jetstream, subjects, b"a", *range(5, 10))
+        await until(lambda: 9 in notes.done[b"a"])
+    first = list(dict.fromkeys(notes.done[b"a"]))
+    assert first == (list(range(10)) if what == "consumer" else [0, 1, *range(5, 10)])  # what waited behind it went, too

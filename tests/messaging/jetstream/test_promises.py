@@ -16,6 +16,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import publisher, until
 from tests.support.nats import NatsServer
+from tests.support.sizes import sized
 
 ROOT = Path(__file__).parents[3]
 
@@ -145,20 +146,32 @@ async def test_an_event_of_a_killed_replica_goes_to_another(jetstream: JetStream
 
 
 async def test_a_flood_is_taken_at_the_pace_of_the_handler(jetstream: JetStream, subjects: Subjects, server: NatsServer, tmp_path: Path):
-    """Ten times what the handler can do: the consumer's memory stays flat, the lag is seen, nothing is lost."""
-    total, workers = 20_000, Workers(server.url, tmp_path / "notes", 20)
+    """Ten times what the handler can do, in a long run for a minute: memory stays flat, the lag is seen, nothing is lost."""
+    milliseconds, limit, seconds = 200, 100, sized(2, 60)
+    pace = 10 * limit * 1000 // milliseconds  # events per second
+    slow, quick = Workers(server.url, tmp_path / "slow", milliseconds), Workers(server.url, tmp_path / "quick")
 
     def resident() -> int:
         return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * 4096
 
     try:
-        process = await workers.start()
-        before = resident()
-        await emit(jetstream, subjects, range(total))
-        info = await jetstream.consumer("EVENTS", "users-welcome")
-        assert info.num_pending > 0
-        assert info.num_ack_pending <= 100
-        await until(lambda: len(workers.handled()) == total, within=60)
+        process = await slow.start()
+        before, most, lag = resident(), 0, 0
+        for second in range(seconds):
+            began = asyncio.get_running_loop().time()
+            acknowledged = await emit(jetstream, subjects, range(second * pace, (second + 1) * pace))
+            assert len(acknowledged) == pace
+            info = await jetstream.consumer("EVENTS", "users-welcome")
+            assert info.num_ack_pending <= limit
+            most, lag = max(most, resident()), max(lag, info.num_pending)
+            await asyncio.sleep(max(0.0, began + 1 - asyncio.get_running_loop().time()))
+        assert lag > limit
+        assert most - before < 16 * 1024 * 1024
+        await quick.start()
+        notes = slow.notes, quick.notes
+        await until(lambda: sum(file.read_bytes().count(b"\n") for file in notes) >= seconds * pace + 2, within=sized(60, 600))
+        assert slow.handled() | quick.handled() == Counter(range(seconds * pace))
         assert resident() - before < 16 * 1024 * 1024
     finally:
-        workers.close()
+        slow.close()
+        quick.close()

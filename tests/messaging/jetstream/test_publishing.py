@@ -15,6 +15,7 @@ from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.cloudevents import event_headers
+from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
@@ -171,6 +172,8 @@ async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects:
     handler, emitter = Recorder(), Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await emit_later(emitter, "order 7.*", 1.5, b"cancelled")
+        await jetstream.store("cliffracer.later.stranger", b"", encode_headers({"Nats-Msg-Id": "x"}))  # not by us, and never due
+        assert [(event.id, event.subject) async for event in emitter.delayed()] == [("order 7.*", "user.created")]
         assert await emitter.cancel("order 7.*") is True
         assert await emitter.cancel("order 7.*") is False
         await emit_later(emitter, "e2", 1.6, b"kept")
