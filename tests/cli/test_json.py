@@ -4,10 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
+import psycopg
 import pytest
+from psycopg import sql
 
+from cliffracer import embedded
 from cliffracer.cli.main import COMMANDS, cli
 from tests.cli.terminal import Background, environment, written
 from tests.support.nats import free_port
@@ -135,6 +139,19 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tupl
     folder = written(tmp_path_factory.mktemp("json"), app=APP)
     port = free_port()
     env = {"CLIFFRACER_NAMESPACE": f"json{port}", "AUTH_SECRET_KEY": "k" * 20 + "0123456789abcdefghij", "HTTP_PORT": str(port)}
+    with embedded.servers(nats=False, database=True) as shared:
+        env["DATABASE_URL"] = _database(str(shared.database_url), f"json{port}")
+        return _told(folder, env)
+
+
+def _database(url: str, name: str) -> str:
+    """Make a database of its own: in one that has migrations, the tables of other tests' apps would not follow their models."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    return url.replace("/postgres?", f"/{name}?")
+
+
+def _told(folder: Path, env: dict[str, str]) -> dict[tuple[str, ...], tuple[int, str, str]]:
     home = environment()["CLIFFRACER_HOME"]
     asked = {
         command: ([*command, *typed, "--json"], "a-long-password-1\n", {"CLIFFRACER_HOME": str(folder) if command in ALONE else home})

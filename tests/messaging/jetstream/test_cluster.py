@@ -1,11 +1,13 @@
 """A cluster of three servers: leaders killed under load, clients moved to another node."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from cliffracer.errors import ServiceError
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
@@ -54,6 +56,20 @@ async def jetstream(cluster: list[NatsServer]) -> AsyncIterator[JetStream]:
         await bus.close()
 
 
+async def whole(jetstream: JetStream) -> None:
+    """Return once every server has all of the stream and its consumers again: one may be lost then, but not two of three."""
+    until = time.monotonic() + 120
+    while True:
+        with contextlib.suppress(ServiceError):
+            named = (await jetstream.ask("CONSUMER.NAMES.EVENTS", {"offset": 0}, dict))["consumers"] or []
+            asked = ["STREAM.INFO.EVENTS", *(f"CONSUMER.INFO.EVENTS.{name}" for name in named)]
+            groups = [(await jetstream.ask(verb, None, dict)).get("cluster", {}) for verb in asked]
+            if all(group.get("leader") and all(one["current"] for one in group["replicas"]) for group in groups):
+                return
+        assert time.monotonic() < until, "a server that was started again does not catch up"
+        await asyncio.sleep(0.1)
+
+
 async def leader_of(jetstream: JetStream) -> int:
     info = await jetstream.ask("STREAM.INFO.EVENTS", None, dict)
     return int(info["cluster"]["leader"].removeprefix("n"))
@@ -78,6 +94,7 @@ async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list
     lanes = [asyncio.create_task(emit(lane)) for lane in range(32)]
     for share in (0.3, 0.6):
         await until(lambda share=share: sent > share * total, within=60)
+        await whole(jetstream)
         number = await leader_of(jetstream)
         await asyncio.to_thread(cluster[number].kill)
         await until(lambda share=share: sent > (share + 0.15) * total, within=60)
@@ -111,6 +128,7 @@ async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetst
     consumption = Consumption(jetstream, Subjects(), "users", "welcome", "user.created", handler)
     await consumption.start()
     for number in range(2):
+        await whole(jetstream)
         mine = next(server for server in cluster if server.port == jetstream.bus.info["port"])
         await asyncio.to_thread(mine.kill)
         await Publisher(jetstream).publish("events.user.created", b"%d" % number, timeout=60)
