@@ -1,6 +1,8 @@
 """``cliffracer token``: issue one, look into one."""
 
+import asyncio
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +10,9 @@ import click
 
 from cliffracer.cli.output import bad, good, print_json, say, soft
 from cliffracer.durations import seconds
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unavailable
 from cliffracer.security.authority import tokens_of
+from cliffracer.security.oidc import Issuer
 from cliffracer.security.tokens import RefusedToken, unverified
 from cliffracer.settings import Settings
 
@@ -39,7 +42,7 @@ def inspect(*, text: str, env_file: str | None, as_json: bool) -> None:
         header, claims = unverified(given)
     except RefusedToken as refused:
         raise SetupError(f"That is no token: {refused.reason}.") from None
-    refusal = _refusal(given, Settings.load(env_file=env_file))
+    refusal = _refusal(given, claims, Settings.load(env_file=env_file))
     if as_json:
         print_json({"header": header, "claims": claims, "good": refusal is None, "reason": refusal})
     else:
@@ -52,13 +55,19 @@ def inspect(*, text: str, env_file: str | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _refusal(token: str, settings: Settings) -> str | None:
+def _refusal(token: str, claims: Mapping[str, Any], settings: Settings) -> str | None:
+    """Return why a token is not good here, the issuer of the settings being asked for its keys where it is of that; None if it is good."""
     try:
-        tokens_of(settings).verify(token)
+        issuer = Issuer.of(settings)
+        if issuer is not None and claims.get("iss") == issuer.url:
+            asyncio.run(issuer.learn())
+            issuer.tokens.verify(token)
+        else:
+            tokens_of(settings).verify(token)
     except RefusedToken as refused:
         return refused.reason
-    except SetupError:
-        return "no key for tokens is set"
+    except (SetupError, Unavailable) as error:
+        return "no key for tokens is set" if isinstance(error, SetupError) else error.message
     return None
 
 

@@ -46,6 +46,26 @@ def _good() -> str:
 
 
 CORPUS = dict(attacks(_good(), PUBLIC))
+KEYS = {"auth_secret_key": KEY, "auth_keys": PEM}
+"""What doors take in these tests: a secret, and a key whose public half is known to attackers."""
+
+
+def _forged() -> dict[str, str]:
+    """Return what is made without the private key, and tokens that are good elsewhere."""
+    (mine,), (attacker,) = keys_of(Settings(auth_keys=PEM)), keys_of(Settings(auth_keys=private_pem("RS256")))
+    secret = keys_of(Settings(auth_secret_key=KEY))
+    good = Tokens([mine], issuer="cliffracer", audience="cliffracer").issue("ada", ttl=600)
+    found = dict(forgeries(good, [mine.key.as_pem(private=False), mine.key.as_der(private=False)], attacker.sign))
+    for name, tokens in {
+        "RS256": Tokens([mine], issuer="x", audience="cliffracer"), "HS256": Tokens(secret, issuer="cliffracer", audience="x"),
+    }.items():  # fmt: skip
+        found[f"another service's, {name}"] = tokens.issue("ada", ttl=600)
+    for typ in ("rt+jwt", "session+jwt", "login+jwt"):
+        found[f"ours for another use, {typ}"] = tokens_of(Settings(auth_secret_key=KEY)).issue("ada", ttl=600, typ=typ)
+    return found
+
+
+DOORS = CORPUS | _forged()
 
 
 def test_the_corpus_bites() -> None:
@@ -69,7 +89,7 @@ def tells_nothing(lines: list[str]) -> None:
     """Look for tokens and keys in what was logged."""
     text = "".join(lines)
     assert text
-    assert not any(token in text for token in CORPUS.values() if len(token) > 40)
+    assert not any(token in text for token in DOORS.values() if len(token) > 40)
     assert KEY not in text
     assert "eyJ" not in text
 
@@ -172,17 +192,26 @@ async def test_http(monkeypatch: pytest.MonkeyPatch) -> None:
     entered.clear()
     answers = set()
     with logged() as lines:
-        async with running(app, auth_secret_key=KEY) as t:
+        async with running(app, **KEYS) as t:
             ours = t.url.rpartition(":")[2]
             await t.http.get("/item")
             asked.clear()
-            sendable = {k: v for k, v in CORPUS.items() if v and len(v) < 100_000 and v.isprintable() and v == v.strip()}
+            sendable = {k: v for k, v in DOORS.items() if v and len(v) < 100_000 and v.isprintable() and v == v.strip()}
+            good = tokens_of(Settings(**KEYS)).issue("ada", ttl=600)
+            assert (await t.http.get("/item", headers={"Authorization": f"Bearer {good}"})).status_code == 200
+            entered.clear()
 
             async def ask(name: str, token: str) -> None:
-                reply = await t.http.get("/item", headers={"Authorization": f"Bearer {token}"})
-                assert reply.status_code == (401 if len(token) < 8000 else reply.status_code), name
-                if reply.status_code == 401:
-                    answers.add((reply.text, reply.headers["www-authenticate"]))
+                cookie = f"cliffracer_session={token}"
+                ways = [
+                    {"Authorization": f"Bearer {token}"},
+                    *([{"Cookie": cookie}] if "ours for another use, session" not in name else []),
+                ]
+                for headers in ways if not set(token) & set('; "\\,') else ways[:1]:
+                    reply = await t.http.get("/item", headers=headers)
+                    assert reply.status_code == (401 if len(token) < 8000 else reply.status_code), name
+                    if reply.status_code == 401:
+                        answers.add((reply.text, reply.headers["www-authenticate"]))
 
             names = list(sendable)
             for start in range(0, len(names), 50):
@@ -198,12 +227,12 @@ async def test_nats() -> None:
     entered.clear()
     answers = set()
     with logged() as lines:
-        async with running(app, auth_secret_key=KEY) as t:
+        async with running(app, **KEYS) as t:
             prefix = f"{t.settings.namespace}."
             with t.acting("ada"):
                 await app.service("safe").send.item(name="first sent")
                 await eventually(lambda: "first sent" in entered, within=30)
-            for name, token in CORPUS.items():
+            for name, token in DOORS.items():
                 if len(token) > 12_000:
                     continue  # more than a header block may have
                 block = f"NATS/1.0\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
@@ -231,7 +260,7 @@ async def test_sockets() -> None:
     entered.clear()
     answers: list[tuple[int, bytes]] = []
     with logged() as lines:
-        async with running(app, auth_secret_key=KEY) as t:
+        async with running(app, **KEYS) as t:
             place = t.url.replace("http", "ws") + "/ws"
 
             async def knock(token: str) -> None:
@@ -247,7 +276,7 @@ async def test_sockets() -> None:
                 if isinstance(refused, InvalidStatus) and refused.response.status_code != 400:  # what HTTP itself cannot read
                     answers.append((refused.response.status_code, bytes(refused.response.body)))
 
-            tokens = [token for token in CORPUS.values() if len(token) < 8000 and token.isprintable() and token.strip()]
+            tokens = [token for token in DOORS.values() if len(token) < 8000 and token.isprintable() and token.strip()]
             for start in range(0, len(tokens), 20):
                 await asyncio.gather(*(knock(token) for token in tokens[start : start + 20]))
     assert entered == []

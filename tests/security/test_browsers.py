@@ -93,6 +93,30 @@ async def test_life_of_a_cookie() -> None:
         assert (await t.http.get("/who")).status_code == 401
 
 
+async def test_a_planted_cookie_is_not_raised_to_a_session() -> None:
+    """Whatever cookie a browser had before, a sign-in makes a session of its own: who planted the old one has none of it (fixation)."""
+    async with running(app, back) as t:
+        await signed_in(t)
+        mine = dict(t.http.cookies)
+        await t.http.post("/auth/register", json={"username": "eve", "password": "correct horse battery"})
+        (name,) = mine
+        for planted in ("made-up", mine[name]):
+            t.http.cookies.clear()
+            t.http.cookies.set(name, planted)
+            answer = await t.http.post("/auth/session", json={**ADA, "username": "eve"}, headers={"Origin": t.url})
+            assert answer.status_code == 204
+            given = answer.cookies[name]
+            assert given not in {planted, mine[name]}
+            t.http.cookies.clear()
+            t.http.cookies.set(name, given)
+            assert (await t.http.get("/who")).json() == "eve"
+            t.http.cookies.clear()
+            t.http.cookies.set(name, planted)
+            assert (await t.http.get("/who")).status_code == (401 if planted == "made-up" else 200)
+            if planted != "made-up":
+                assert (await t.http.get("/who")).json() == "ada"  # whose it was before
+
+
 SENT: list[tuple[dict[str, str], bool]] = [
     ({}, False),
     ({"Origin": "SELF"}, True),

@@ -1,5 +1,9 @@
 """Tokens of an OpenID Connect issuer: a real one on loopback, that rotates its keys, goes away, and lies."""
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,3 +240,25 @@ def test_one_meaning_in_a_process() -> None:
     settings = Settings(oidc_issuer="https://id.example", auth_audience="shop")
     with pytest.raises(SetupError, match="different Claims"):
         enforcement([one.freeze(), two.freeze()], settings)
+
+
+async def test_looking_into_a_token_of_the_issuer() -> None:
+    """`token inspect` asks the issuer for its keys: its good token is good here, one that is over, forged or of a silent issuer is not."""
+
+    async def inspected(token: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cliffracer", "token", "inspect", token, "--json",
+            env={**os.environ, "OIDC_ISSUER": fake.url, "AUTH_AUDIENCE": "shop", "LOG_LEVEL": "ERROR"},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode, json.loads(out)["reason"]
+
+    with FakeIssuer() as fake:
+        good = fake.token()
+        assert await inspected(good) == (0, None)
+        assert await inspected(fake.token(exp=1)) == (1, "expired")
+        head, body, signature = good.split(".")
+        assert await inspected(f"{head}.{body}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}") == (1, "a signature that is not ours")
+        fake.up = False
+        assert await inspected(good) == (1, "the issuer of tokens cannot be reached")
