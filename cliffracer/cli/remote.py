@@ -70,10 +70,16 @@ class Methods:
         return getattr(self._service, name) if name in {"send", "stream"} else self[name]
 
     def __getitem__(self, name: str) -> Any:
-        call = self._service[name]
+        send = self._service[name]
         signature = signature_of(self._described.get(name, {}))
-        if signature is not None:
-            call.__signature__ = signature
+        if signature is None:
+            return send
+
+        def call(*positional: Any, **named: Any) -> Any:
+            return send(**signature.bind(*positional, **named).arguments)  # a TypeError here says what is missing or too much
+
+        call.__name__ = call.__qualname__ = name
+        call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` and completion look at
         return call
 
     def __dir__(self) -> list[str]:

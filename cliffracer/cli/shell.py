@@ -5,6 +5,7 @@ import asyncio
 import code
 import importlib
 import inspect
+import os
 import readline
 import rlcompleter
 import sys
@@ -133,7 +134,8 @@ def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         readline.parse_and_bind("tab: complete")
         Prompt(names, loop).interact(banner="", exitmsg="")
         return
-    prompt = embed.InteractiveShellEmbed(user_ns=names, banner1="", exit_msg="", enable_tip=False, confirm_exit=False)
+    plain = {"colors": "nocolor"} if os.environ.get("NO_COLOR") else {}
+    prompt = embed.InteractiveShellEmbed(user_ns=names, banner1="", exit_msg="", enable_tip=False, confirm_exit=False, **plain)
     prompt.autoawait = True
     prompt.loop_runner = lambda work: awaited(work, loop)
     prompt()
