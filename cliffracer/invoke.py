@@ -228,7 +228,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
         if mapping is not None:
             return await _mapped(handler, mapping, error)
     if isinstance(error, ServiceError) and error.details.get("reason") != NOT_PERMITTED:  # then the service may not, not its caller
-        return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _let_through(handler, error) else error
+        return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _broke_off(handler, error) else error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error
     return defect(handler, error)
@@ -241,15 +241,18 @@ def _uncertain(error: ServiceError) -> ServiceError:
     return error
 
 
-def _let_through(handler: Handler, error: BaseException) -> bool:
-    """Say whether a handler that had begun let through what a call or query of it met with; what it raises itself, it means."""
+def _broke_off(handler: Handler, error: BaseException) -> bool:
+    """Say whether a handler that had begun failed by something that failed before: a call or query of it, let through or put in its words.
+
+    One that raises an error of its own accord means what that says: nothing was done.
+    """
     step, code = error.__traceback__, getattr(unwrap(handler.function), "__code__", None)
     begun = within = False
     while step is not None:
         begun = begun or step.tb_frame.f_code is code
         within = step.tb_frame.f_code.co_filename.startswith(_OURS)
         step = step.tb_next
-    return begun and within
+    return begun and (within or error.__context__ is not None)
 
 
 async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:
@@ -257,7 +260,7 @@ async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseExce
         answer = mapping(error)
         return await answer if asyncio.iscoroutine(answer) else answer
     except ServiceError as mapped:
-        return mapped
+        return _uncertain(mapped)
     except Exception as broken:  # noqa: BLE001 - a mapping that fails must still end in a reply
         return defect(handler, broken)
 

@@ -117,6 +117,23 @@ async def test_who_was_let_down_in_the_middle_is_not_asked_twice(users: Users) -
         done.append("charged")
         await stock.reserve()
 
+    @orders.rpc
+    async def translate() -> None:
+        done.append("charged by another")
+        try:
+            raise ConnectionResetError
+        except OSError as error:
+            raise Unavailable("the bank is away") from error
+
+    @orders.on_error(LookupError)
+    def nothing(error: LookupError) -> None:
+        raise Unavailable("nothing there")
+
+    @orders.rpc
+    async def mapped() -> None:
+        done.append("mapped")
+        raise LookupError
+
     @orders.rpc(idempotent=True)
     async def quote() -> None:
         done.append("quoted")
@@ -132,11 +149,14 @@ async def test_who_was_let_down_in_the_middle_is_not_asked_twice(users: Users) -
         with pytest.raises(Unavailable, match=r"No service answers stock\.reserve") as unknown:
             await proxy.place()
         assert unknown.value.details["outcome"] == "unknown"
+        for method, text in (("translate", "the bank is away"), ("mapped", "nothing there")):
+            with pytest.raises(Unavailable, match=text):
+                await proxy[method]()
         with pytest.raises(Unavailable):
             await proxy.quote()
         with pytest.raises(Unavailable):
             await proxy.careful()
-    assert done == ["charged", *["quoted"] * 3, "careful"]
+    assert done == ["charged", "charged by another", "mapped", *["quoted"] * 3, "careful"]
 
 
 async def test_services_in_a_row_do_not_multiply_their_retries(users: Users) -> None:
