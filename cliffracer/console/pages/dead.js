@@ -2,7 +2,7 @@
 import { get, post } from "./api.js";
 import { h, told } from "./dom.js";
 import { parsed } from "./form.js";
-import { ask, clock, count, empty, heading, loading, right, several, since, table } from "./words.js";
+import { ask, clock, count, empty, heading, loading, right, several, since, table, wide } from "./words.js";
 
 const filters = { service: "", function: "", subject: "" };
 
@@ -27,10 +27,10 @@ function list(state) {
       place.replaceChildren(filtered && total ? empty("None fits", `There are ${count(total)} dead letters, none of which these filters let through.`) : empty("Every event was handled", "An event that a function could not handle, after its last retry, is kept here with the error, to be mended and handed over again."));
       return;
     }
-    const rows = letters.map((one) => [h("a.name", { href: `#/dead/${one.id}` }, String(one.id)), h("code", {}, one.subject), `${one.service}.${one.function}`, h("span.bad", {}, one.error), String(one.attempts), since(one.parked)]);
+    const rows = letters.map((one) => [h("a.name", { href: `#/dead/${one.id}` }, String(one.id)), h("code", {}, one.subject), `${one.service}.${one.function}`, h("span.bad.why", {}, one.error), String(one.attempts), since(one.parked)]);
     const every = state.about?.read_only ? null : h("div.row", {}, h("button", { onclick: () => all("replay") }, filtered ? "Replay all that fit" : "Replay all"), h("button.danger", { onclick: () => all("discard") }, filtered ? "Discard all that fit" : "Discard all"));
     const parts = [h("div.row.spread", {}, h("p.sums", {}, h("span", {}, h("b", {}, count(total)), total === 1 ? " letter" : " letters")), every),
-      table(["number", "event", "function", "error", right("attempts"), right("ago")], rows), more && h("div", {}, h("button", { onclick: () => look(letters.at(-1).id) }, "The next ones"))];
+      table(["number", "event", wide("function"), "error", wide("attempts", true), right("ago")], rows), more && h("div", {}, h("button", { onclick: () => look(letters.at(-1).id) }, "The next ones"))];
     place.replaceChildren(...parts.filter(Boolean));
   }
   async function all(action) {

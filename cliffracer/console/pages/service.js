@@ -96,9 +96,10 @@ function trial(found, method, known, token, state) {
 
 function others(handlers) {
   if (!handlers.length) return null;
-  const rows = handlers.map((one) => [h("span.chip", {}, KINDS[one.kind] ?? one.kind), h("span", {}, h("code", {}, one.name), one.kind === "http" ? null : h("span.about", {}, one.words)), one.function, h("code.soft", {}, one.place),
+  const placed = handlers.some((one) => one.place); // production does not say
+  const rows = handlers.map((one) => [h("span.chip", {}, KINDS[one.kind] ?? one.kind), h("span", {}, h("code", {}, one.name), one.kind === "http" ? null : h("span.about", {}, one.words)), one.function, ...(placed ? [h("code.soft", {}, one.place)] : []),
     count(one.calls), h("span", { class: one.errors ? "bad" : "soft", title: one.last_error }, count(one.errors)), ms(one.p95_ms)]);
-  return h("section", {}, h("h2", {}, "What else it does"), table(["kind", "what", wide("function"), wide("declared in"), right("calls"), right("failed"), right("95 %")], rows));
+  return h("section", {}, h("h2", {}, "What else it does"), table(["kind", "what", wide("function"), ...(placed ? [wide("declared in")] : []), right("calls"), right("failed"), right("95 %")], rows));
 }
 
 function replicas(list) {
