@@ -309,7 +309,7 @@ def _placed(declared: Declared, prefix: str) -> Declared:
                 record.function, f"an annotation cannot be read: {error}", "Import or define it in that module."
             ) from None
         declared = complete(record, signature)
-    if prefix and isinstance(record, Route | Socket):
-        moved = msgspec.structs.replace(record, path=prefix + record.path)
+    if isinstance(record, Route | Socket) and (prefix or not record.path):
+        moved = msgspec.structs.replace(record, path=prefix + record.path or "/")
         return complete(moved, signature)
     return declared

@@ -17,6 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Routing(Surroundings):
     """Collects what is declared, routes and sockets first of all; `Scope` adds the other decorators."""
 
+    _prefixed = False
+    """Whether a prefix comes before its paths, which may then be empty."""
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.declared: list[Declared] = []
@@ -44,7 +47,7 @@ class Routing(Surroundings):
                 raise refuse(function, f"status {status} is no HTTP status", "Use 200 to 599.")
             record = Route(
                 function,
-                check_path(function, path),
+                check_path(function, path, prefixed=self._prefixed),
                 names,
                 status,
                 seconds_of(function, deadline),
@@ -84,7 +87,7 @@ class Routing(Surroundings):
         """
 
         def declare(function: F) -> F:
-            self._declare(Socket(function, check_path(function, path), positive(function, "limit", limit)))
+            self._declare(Socket(function, check_path(function, path, prefixed=self._prefixed), positive(function, "limit", limit)))
             return function
 
         return declare

@@ -213,6 +213,8 @@ class Scope(Routing):
 class Group(Scope):
     """A part of an app, with the same decorators, in a module of its own; ``app.include(group)`` takes it over."""
 
+    _prefixed = True
+
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
         """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
         super().__init__(name)

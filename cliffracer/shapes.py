@@ -44,9 +44,9 @@ def claim(path: str) -> str:
     return PATH_PARAMETER.sub(lambda found: f"{{{found.group(2) or 'str'}}}", path)
 
 
-def check_path(function: Function, path: str) -> str:
-    """Return a route's path; `SetupError` for one that cannot be matched."""
-    if not path.startswith("/"):
+def check_path(function: Function, path: str, *, prefixed: bool = False) -> str:
+    """Return a route's path; `SetupError` for one that cannot be matched. ``prefixed``: it may be empty, the prefix alone."""
+    if not path.startswith("/") and not (prefixed and not path):
         raise refuse(function, f"path {path!r} does not begin with /", f"Write '/{path}'.")
     if "{" in PATH_PARAMETER.sub("", path) or "}" in PATH_PARAMETER.sub("", path):
         raise refuse(function, f"path {path!r} has an odd brace", "Parameters are {name} or {name:path}.")

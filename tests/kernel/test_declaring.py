@@ -158,6 +158,23 @@ def test_a_group_is_taken_over_also_what_it_declares_later(app):
     assert [d.record.path for d in app.freeze().declared] == ["/v1/admin/users/{user_id}"]
 
 
+def test_a_path_of_a_group_may_be_its_prefix_alone(app):
+    """An empty path is the prefix itself, and the root where there is none; an app of its own has no such path."""
+    inner, outer = Group("inner", prefix="/items"), Group("outer")
+
+    @inner.get("")
+    async def everything() -> None: ...
+
+    @outer.get("")
+    async def root() -> None: ...
+
+    app.include(inner)
+    app.include(outer)
+    assert sorted(d.record.path for d in app.freeze().declared) == ["/", "/items"]
+    with pytest.raises(SetupError, match="does not begin with /"):
+        App("other").get("")(everything)
+
+
 def test_what_is_no_group_is_not_included(app):
     """A part, or another app, where a group is meant, and the other way round: the message says what to write."""
     with pytest.raises(SetupError, match=r"Accounts is none. Write app.use\(Accounts\(...\)\)"):

@@ -52,7 +52,7 @@ def _options() -> Iterator[tuple[str, Any]]:
 def test_every_option_is_explained(name: str, function: Any) -> None:
     """Whatever is given by name is named in the docstring, of the function or of its class."""
     given = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    owner = getattr(cliffracer, name, None)
+    owner = getattr(cliffracer, name.partition(".")[0], None)
     told = f"{inspect.getdoc(function)} {inspect.getdoc(owner) if owner is not None else ''}"
     assert [option for option in given if not re.search(rf"\b{option}\b", told)] == []
 
