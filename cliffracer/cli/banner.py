@@ -87,8 +87,8 @@ def _places(up: runtime.Running) -> Iterator[str]:
     for address in up.addresses:
         yield _row("HTTP", f"{strong(address)}  {soft(' '.join(pages))}")
     yield _row("NATS", _server(settings, "nats_url"))
-    if settings.database_url is not None and any(runtime.needs_database(service.frozen) for service in up.services):
-        yield _row("database", _server(settings, "database_url"))
+    if settings.databases and any(runtime.needs_database(service.frozen) for service in up.services):
+        yield _row("database", _server(settings, "database_urls" if settings.database_urls else "database_url"))
 
 
 def _row(label: str, text: str) -> str:

@@ -11,6 +11,7 @@ from cliffracer.cli.plan import HTTP_PORT, Plan
 from cliffracer.cli.yaml import yaml
 from cliffracer.settings import Settings
 
+_SERVERS = {"NATS_URL", "DATABASE_URL", "DATABASE_URLS"}
 _NATS = """\
 # On disk before it is acknowledged: a power cut costs nothing, and events are some hundred per second at most.
 # Without the interval they are tens of thousands, and a power cut may cost those of the last two minutes.
@@ -73,7 +74,7 @@ def compose(plan: Plan) -> str:
 def composed(plan: Plan) -> dict[str, Any]:
     """Return a compose file as a value: the app, NATS with JetStream on a volume, and PostgreSQL if it is used."""
     environment = {"CLIFFRACER_ENV": "production", **plan.config, "NATS_URL": "nats://nats:4222"}
-    environment |= {name: f"${{{name}:?set it in .env}}" for name in plan.secrets if name not in {"NATS_URL", "DATABASE_URL"}}
+    environment |= {name: f"${{{name}:?set it in .env}}" for name in plan.secrets if name not in _SERVERS}
     waits = {"nats": {"condition": "service_started"}}
     services: dict[str, Any] = {}
     volumes: dict[str, Any] = {"nats": None}

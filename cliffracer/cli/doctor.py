@@ -16,6 +16,7 @@ from cliffracer.cli.loading import guessed, load_apps
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
+from cliffracer.database.places import Only, Place, places
 from cliffracer.declarations import Rpc, Subscription, Timer
 from cliffracer.durations import worded
 from cliffracer.embedded import binaries
@@ -209,7 +210,7 @@ def _consumers(subjects: Subjects, apps: Sequence[Frozen]) -> dict[str, dict[str
 
 async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     needed = any(runtime.needs_database(app) for app in apps)
-    if settings.database_url is None:
+    if not settings.databases:
         running = next((s.url for s in embedded.status() if s.kind == "postgres" and s.running), None)
         if running is None:
             if needed:
@@ -218,16 +219,24 @@ async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator
         settings = settings.changed("embedded", database_url=running)
     try:
         async with Database.open(settings, name="cliffracer doctor", wait=0.0) as database:
-            seconds = await _timed(database.fetch_value(int, "select 1"))
-            version = await database.fetch_value(str, "show server_version")
-            now = await database.fetch_value(datetime, "select clock_timestamp()")
-            skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
-            state: State = "look" if seconds > _SLOW else "ok"
-            yield Finding(state, "database", f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
-            if skew > drift.SKEW:
-                yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: {_KEEP}")
+            for place in places(database):
+                async for finding in _one_database(place):
+                    yield finding
     except CliffracerError as error:
         yield Finding("wrong", "database", str(error))
+
+
+async def _one_database(place: Place) -> AsyncIterator[Finding]:
+    about = "database" if isinstance(place, Only) else f"database {place.number}"
+    database = place.database
+    seconds = await _timed(database.fetch_value(int, "select 1"))
+    version = await database.fetch_value(str, "show server_version")
+    now = await database.fetch_value(datetime, "select clock_timestamp()")
+    skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
+    state: State = "look" if seconds > _SLOW else "ok"
+    yield Finding(state, about, f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
+    if skew > drift.SKEW:
+        yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: {_KEEP}")
 
 
 def _unset(about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:

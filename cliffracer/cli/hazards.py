@@ -44,8 +44,8 @@ def _lines(settings: Settings) -> Iterator[str]:
         yield "NATS is used without credentials: whoever reaches it may call and listen to everything (cliffracer permissions)"
     if settings.log_level == "DEBUG":
         yield "LOG_LEVEL is DEBUG: logs may hold what callers sent"
-    if settings.database_url is not None and "sslmode=disable" in str(settings.database_url):
-        yield "DATABASE_URL turns TLS off (sslmode=disable): fine inside one host or mesh only"
+    if any("sslmode=disable" in url for url in settings.databases):
+        yield f"DATABASE_URL{'S' if settings.database_urls else ''} turns TLS off (sslmode=disable): fine inside one host or mesh only"
 
 
 def missing(settings: Settings) -> Iterator[str]:

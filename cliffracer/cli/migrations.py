@@ -127,4 +127,4 @@ def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
             return await work(database)
 
     with ExitStack() as stack:
-        return asyncio.run(run(settings if settings.database_urls else with_servers(settings, stack, nats=False, database=True)))
+        return asyncio.run(run(with_servers(settings, stack, nats=False, database=True)))

@@ -44,7 +44,8 @@ class Plan:
         """Settings that were given and are no secret, as environment variables."""
         signs = any(app.ruled for app in process.apps) and settings.oidc_issuer is None and settings.auth_keys is None
         redis = any(app.redis for app in process.apps)
-        needed = (("NATS_URL", True), ("DATABASE_URL", self.database), ("REDIS_URL", redis), ("AUTH_SECRET_KEY", signs))
+        database = "DATABASE_URLS" if settings.database_urls else "DATABASE_URL"
+        needed = (("NATS_URL", True), (database, self.database), ("REDIS_URL", redis), ("AUTH_SECRET_KEY", signs))
         wanted = {
             "accounts": any("Sessions" in app.kept() for app in process.apps),
             "nkeys": settings.nats_creds is not None or settings.nats_nkey is not None,

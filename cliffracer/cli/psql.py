@@ -27,9 +27,8 @@ def psql(*, arguments: tuple[str, ...], shard: int | None, as_json: bool = False
     settings = Settings.load()
     settings.require_servers(nats=False, database=True)
     with ExitStack() as stack:
-        if not settings.database_urls:
-            settings = with_servers(settings, stack, nats=False, database=True)
-        urls = settings.database_urls or (settings.database_url or "",)
+        settings = with_servers(settings, stack, nats=False, database=True)
+        urls = settings.databases
         number = shard or 0
         if number >= len(urls):
             raise click.UsageError(f"--shard {shard}: the settings name {len(urls)} database{'s' if len(urls) > 1 else ''}, counted from 0")

@@ -56,7 +56,7 @@ def looked_at(settings: Settings) -> str:
 
 def with_servers(settings: Settings, stack: ExitStack, *, nats: bool = True, database: bool = False) -> Settings:
     """Return the settings with embedded servers, which the stack ends, in place of those that are not set."""
-    nats, postgres = nats and settings.nats_url is None, database and settings.database_url is None
+    nats, postgres = nats and settings.nats_url is None, database and not settings.databases
     if not nats and not postgres:
         return settings
     urls = stack.enter_context(embedded.servers(nats=nats, database=postgres))

@@ -79,7 +79,7 @@ async def opened(stack: AsyncExitStack) -> tuple[Database, Authority, Settings]:
     settings = reach_settings()
     settings.require_servers(database=True)
     client = await stack.enter_async_context(reached(settings))
-    if settings.database_url is None:
+    if not settings.databases:
         urls = await in_thread(stack, lambda: embedded.servers(nats=False, database=True))
         settings = settings.changed("embedded", database_url=urls.database_url)
     db = await stack.enter_async_context(Database.open(settings, name="users", wait=settings.wait))

@@ -29,8 +29,8 @@ def options_of(settings: Any, given: dict[str, Any]) -> Options:
         return Options((settings,), **given)
     if isinstance(settings, list | tuple):
         return Options(tuple(settings), **given)
-    urls = settings.database_urls or (settings.database_url,)
-    if None in urls:
+    urls = settings.databases
+    if not urls:
         raise SetupError("No database is set: set DATABASE_URL, or unset CLIFFRACER_ENV=production to use the embedded one.")
     found = {
         "smallest": settings.database_pool_min,
@@ -41,4 +41,4 @@ def options_of(settings: Any, given: dict[str, Any]) -> Options:
         "batch_size": settings.batch_size,
         "cure": cure_of(settings),
     }
-    return Options(tuple(urls), **{**found, **given})
+    return Options(urls, **{**found, **given})

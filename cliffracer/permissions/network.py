@@ -12,6 +12,7 @@ HTTP = 8000
 """The port of containers, as `cliffracer deploy k8s` sets it."""
 NATS, POSTGRES, REDIS = 4222, 5432, 6379
 Policy = dict[str, Any]
+_HOST_PORT = re.compile(r":(\d+)$")
 _SAFE = re.compile(r"[^a-z0-9-]+")
 
 
@@ -52,7 +53,7 @@ def _app(app: Needs, name: str, pods: str, settings: Settings) -> Policy:
     """
     egress = [_ports((53, "UDP"), (53, "TCP")), _ports(*((port, "TCP") for port in _nats_ports(settings)))]
     if app.database:
-        egress.append(_ports((_port(settings.database_url, POSTGRES), "TCP")))
+        egress.append(_ports(*((port, "TCP") for port in _database_ports(settings))))
     if app.redis:
         egress.append(_ports((_port(settings.redis_url, REDIS), "TCP")))
     if settings.oidc_issuer is not None and app.ruled:
@@ -94,6 +95,12 @@ def _nats_ports(settings: Settings) -> Iterable[int]:
     embedded = settings.nats_url is None or settings.env != "production"
     addresses = [] if embedded else (settings.nats_url or "").split(",")
     return sorted({_port(address.strip(), NATS) for address in addresses} or {NATS})
+
+
+def _database_ports(settings: Settings) -> Iterable[int]:
+    hosts = [host for url in settings.databases for host in urlsplit(url).netloc.rpartition("@")[2].split(",")]
+    found = (_HOST_PORT.search(host) for host in hosts)
+    return sorted({int(port[1]) if port else POSTGRES for port in found} or {POSTGRES})
 
 
 def _port(url: str | None, default: int) -> int:

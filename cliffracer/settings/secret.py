@@ -10,7 +10,8 @@ MASK = "***"
 
 T = TypeVar("T")
 
-_NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Between two URLs; a comma elsewhere may stand between the hosts of one."""
 _URL = re.compile(r"(\s*(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(.*)", re.DOTALL)
 _PARAMETER = re.compile(r"(?i)\b([a-z_]*(?:password|passwd|pwd|secret|token|key)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&;]*)")
 
@@ -89,7 +90,7 @@ def masked(text: str) -> str:
 
     Where a URL is malformed, rather too much is hidden than too little.
     """
-    return ",".join(_masked_url(part) for part in _NEXT_URL.split(text))
+    return ",".join(_masked_url(part) for part in NEXT_URL.split(text))
 
 
 def _masked_url(text: str) -> str:

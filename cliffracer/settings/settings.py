@@ -205,9 +205,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Return every setting with its value, secrets masked, and where it comes from."""
         return tuple(Setting(name, self._shown(name), self.origin(name)) for name in self.__struct_fields__)
 
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The addresses of all databases: of several (``database_urls``), of one, or none."""
+        return self.database_urls or (() if self.database_url is None else (self.database_url,))
+
     def require_servers(self, *, nats: bool = True, database: bool = False) -> None:
         """Refuse production without the URLs of these servers, since the embedded ones are for development."""
-        needed = {"nats_url": nats, "database_url": database}
+        needed = {"nats_url": nats, "database_url": database and not self.database_urls}
         missing = [name for name, is_needed in needed.items() if is_needed and not getattr(self, name)]
         if self.env == "production" and missing:
             raise SetupError(checks.without_servers(missing))

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cliffracer.durations import seconds as seconds_of
-from cliffracer.settings.secret import Secret, masked
+from cliffracer.settings.secret import NEXT_URL, Secret, masked
 
 Reader = Callable[[object], Any]
 
@@ -159,11 +159,11 @@ def address(*schemes: str) -> Reader:
 
 
 def addresses(*schemes: str) -> Reader:
-    """Return a reader of a list of URLs with one of these schemes."""
+    """Return a reader of a list of URLs with one of these schemes, each of one host or several."""
     one = address(*schemes)
 
     def read(value: object) -> tuple[str, ...]:
-        return tuple(one(item) for item in words(value))
+        return tuple(one(item) for item in words(NEXT_URL.split(value.strip(", ")) if isinstance(value, str) else value))
 
     return read
 

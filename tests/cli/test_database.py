@@ -1,16 +1,20 @@
 """`cliffracer db`: from Models to files, from files to tables."""
 
+import asyncio
 import json
+from contextlib import ExitStack
 
 import click
 import psycopg
 import pytest
 
-from cliffracer.cli import outbox
+from cliffracer.cli import doctor, outbox
 from cliffracer.cli.psql import _address
+from cliffracer.cli.reach import with_servers
 from cliffracer.database.own import OUTBOX, TABLES
 from cliffracer.database.session import parsed, place_of
 from cliffracer.database.stock import Stock
+from cliffracer.settings import Settings
 from tests.cli.terminal import cliffracer, written
 from tests.support.nats import free_port
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
@@ -148,7 +152,8 @@ def shards(tmp_path, stock):
     """Give `cliffracer db` with two databases in its settings, and their addresses."""
     written(tmp_path, app=APP)
     urls = [stock.take(), stock.take()]
-    return lambda *arguments: cliffracer("db", *arguments, cwd=tmp_path, DATABASE_URLS=",".join(urls)), urls
+    several = {"DATABASE_URLS": ",".join(urls), "CLIFFRACER_ENV": "production"}
+    return lambda *arguments: cliffracer("db", *arguments, cwd=tmp_path, **several), urls
 
 
 def test_every_database_is_planned_applied_and_listed(shards, tmp_path):
@@ -207,6 +212,18 @@ def test_a_database_that_is_not_there_is_named(tmp_path):
     done = cliffracer("db", "status", cwd=tmp_path, DATABASE_URL=f"postgresql://127.0.0.1:{port}/shop")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert done.err.startswith(f"Error: Cannot reach PostgreSQL at 127.0.0.1:{port}/shop (")
+
+
+def test_several_databases_are_served_and_looked_at(stock):
+    """Where several are set, no embedded one is started for an app, and each has its finding."""
+    settings = Settings(nats_url="nats://127.0.0.1:1", database_urls=(stock.take(), stock.take()))
+    with ExitStack() as stack:
+        assert with_servers(settings, stack, database=True) is settings
+
+    async def look() -> list[str]:
+        return [f"{finding.about}: {finding.text[:13]}" async for finding in doctor._database(settings, [])]
+
+    assert asyncio.run(look()) == ["database 0: PostgreSQL 18", "database 1: PostgreSQL 18"]
 
 
 def test_production_wants_a_url(tmp_path):

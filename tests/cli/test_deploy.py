@@ -108,6 +108,15 @@ def test_settings_secrets_and_calls_go_along(guarded):
     assert [one["kind"] for one in listed["items"]] == list(found)
 
 
+def test_several_databases_are_one_secret(farm):
+    """Where rows are spread, the secret holds all addresses, and the network lets out to every port of them."""
+    found = _kubernetes(farm, DATABASE_URLS="postgresql://u:hunter2@db1,db2:7001/a,postgresql://u@db3:7003/b")
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable] == ["NATS_URL", "DATABASE_URLS"]
+    assert [port["port"] for port in found["NetworkPolicy"]["spec"]["egress"][-1]["ports"]] == [5432, 7001, 7003]
+    assert "hunter2" not in str(found)
+
+
 def test_compose_accepts_its_file(farm, guarded):
     """It fits the schema of the Compose Specification; PostgreSQL is there for who uses it, JetStream survives a power cut."""
     place = importlib.resources.files(check_jsonschema) / "builtin_schemas" / "vendor" / "compose-spec.json"

@@ -143,6 +143,11 @@ def test_servers_that_are_there_or_not_needed_are_enough() -> None:
     Settings().require_servers(database=True)
     Settings(env="production", nats_url="nats://h", db_host="h").require_servers(database=True)
     Settings(env="production", nats_url="nats://h").require_servers()
+    shards = Settings(env="production", nats_url="nats://h", database_urls=("postgres://a,b/x", "postgres://c/x"))
+    shards.require_servers(database=True)
+    assert shards.databases == ("postgres://a,b/x", "postgres://c/x")
+    assert Settings(database_url="postgres://a/x").databases == ("postgres://a/x",)
+    assert Settings().databases == ()
 
 
 class ShopSettings(Settings, frozen=True, kw_only=True):

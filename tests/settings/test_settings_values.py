@@ -44,6 +44,7 @@ READ = [
     ("database_url", "postgresql:///shop", "postgresql:///shop"),
     ("database_url", "postgres://u:p@h1:5432,h2:5433/db?x=1", "postgres://u:p@h1:5432,h2:5433/db?x=1"),
     ("database_urls", "postgres://a/x,postgres://b/x", ("postgres://a/x", "postgres://b/x")),
+    ("database_urls", "postgres://a,b:7/x, postgres://c,d/y?a=1,", ("postgres://a,b:7/x", "postgres://c,d/y?a=1")),
     ("db_password", " kept as it is ", Secret(" kept as it is ")),
     ("http_max_body", "1MB", 1_000_000),
     ("http_max_body", "1.5 MiB", 1_572_864),
