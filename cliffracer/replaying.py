@@ -5,20 +5,16 @@ Nothing is published and no consumer moves: the events are read and handled in t
 
 import difflib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from cliffracer import runtime
 from cliffracer.app import App
-from cliffracer.errors import NotFound, ServiceError, SetupError
-from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.contract import Delivered, PartlyFailedError, Start
+from cliffracer.errors import ServiceError, SetupError
+from cliffracer.messaging.contract import Backend, Delivered, PartlyFailedError, Start
 from cliffracer.messaging.events import EventEndpoint
-from cliffracer.messaging.reading import Reader
-from cliffracer.messaging.streams import begin, distinct
 from cliffracer.settings import Settings
-from cliffracer.wire.subjects import matches
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -42,17 +38,11 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
     async with runtime.running(app, settings, doors=False) as up:
         service = up.services[0]
         endpoints = _named(service.subscribers(), function, app.name)
-        jetstream, subjects = service.jetstream, service.subjects
-        asked = [subjects.event(endpoint.record.subject) for endpoint in endpoints]
-        if subjects.stream not in await jetstream.stream_names():
-            raise NotFound(f"there are no events: no stream {subjects.stream}")
-        claims = Claims(jetstream, subjects.namespace)
-        async with Reader(jetstream, subjects.stream, distinct(asked), begin(start)) as reader:
-            async for delivery in reader.present():
-                if not any(matches(pattern, delivery.subject) for pattern in asked):  # only patterns that overlap have such come
-                    continue
-                error = None if dry_run else await _handled(endpoints[0], delivery, claims)
-                yield Replayed(delivery.stream_seq, subjects.event_name(delivery.subject), delivery.stored, error)
+        backend, patterns = service.emitter, [endpoint.record.subject for endpoint in endpoints]
+        async for delivery in backend.stored(patterns, start):
+            error = None if dry_run else await _handled(endpoints[0], delivery, backend)
+            stored = datetime.fromtimestamp(delivery.timestamp / 1e9, UTC)
+            yield Replayed(delivery.stream_seq, service.subjects.event_name(delivery.subject), stored, error)
 
 
 def _named(endpoints: list[EventEndpoint], function: str, app: str) -> list[EventEndpoint]:
@@ -65,10 +55,9 @@ def _named(endpoints: list[EventEndpoint], function: str, app: str) -> list[Even
     raise SetupError(f"{app} has no function {function} that subscribes to events.{hint}")
 
 
-async def _handled(endpoint: EventEndpoint, delivery: Delivered, claims: Claims) -> str | None:
+async def _handled(endpoint: EventEndpoint, delivery: Delivered, backend: Backend) -> str | None:
     try:
-        if not delivery.payload and is_claim(delivery.headers.block):
-            delivery.payload = await claims.redeem(delivery.headers.block)
+        await backend.whole(delivery)
         await (endpoint.handle_batch([delivery]) if endpoint.record.batch else endpoint.handle(delivery))
     except (ServiceError, PartlyFailedError) as error:
         cause = next(iter(error.failures.values())) if isinstance(error, PartlyFailedError) else error.__cause__ or error

@@ -13,9 +13,7 @@ from cliffracer.cli.output import bad, good, odd, print_json, print_table, print
 from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
-from cliffracer.messaging.contract import Parked
-from cliffracer.messaging.deadletters import DeadLetters
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.contract import Letters, Parked
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.settings import MASK
 from cliffracer.wire.headers import checked_token
@@ -26,7 +24,7 @@ T = TypeVar("T")
 def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) -> None:
     """Print the table."""
 
-    async def look(letters: DeadLetters) -> tuple[list[Parked], int]:
+    async def look(letters: Letters) -> tuple[list[Parked], int]:
         found = await _chosen(letters, {"subject": subject, "function": function, "service": service}, limit)
         return found, await letters.count()
 
@@ -100,7 +98,7 @@ def replay(
         raise click.UsageError(str(error)) from None
     payload = None if data is None else msgspec.json.encode(json_of(data, "--data"))
 
-    async def act(letters: DeadLetters, number: int) -> None:
+    async def act(letters: Letters, number: int) -> None:
         await letters.replay(number, payload=await _edited(letters, number) if edit else payload, token=token)
 
     _each(
@@ -109,7 +107,7 @@ def replay(
     )  # fmt: skip
 
 
-async def _edited(letters: DeadLetters, number: int) -> bytes:
+async def _edited(letters: Letters, number: int) -> bytes:
     """Return the data as the user left it in an editor."""
     parked = await letters.show(number)
     try:
@@ -132,7 +130,7 @@ def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, functio
 
 
 def _each(
-    act: Callable[[DeadLetters, int], Awaitable[None]],
+    act: Callable[[Letters, int], Awaitable[None]],
     numbers: tuple[int, ...],
     *,
     everything: bool,
@@ -146,7 +144,7 @@ def _each(
     if numbers and any(filters.values()):
         raise click.UsageError("filters go with --all, not with numbers")
 
-    async def work(letters: DeadLetters) -> tuple[list[int], dict[int, str]]:
+    async def work(letters: Letters) -> tuple[list[int], dict[int, str]]:
         done, failed = [], {}
         for number in list(numbers) or [parked.id for parked in await _chosen(letters, filters)]:
             try:
@@ -169,7 +167,7 @@ def _each(
         raise SystemExit(1)
 
 
-async def _chosen(letters: DeadLetters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:
+async def _chosen(letters: Letters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:
     found: list[Parked] = []
     async for parked in letters.ls(service=filters["service"], function=filters["function"], subject=filters["subject"]):
         found.append(parked)
@@ -178,12 +176,12 @@ async def _chosen(letters: DeadLetters, filters: dict[str, str], limit: int | No
     return found
 
 
-def _with_letters(work: Callable[[DeadLetters], Awaitable[T]]) -> T:
+def _with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:
     settings = reach_settings()
 
     async def run() -> T:
         async with reached(settings) as client:
-            return await work(DeadLetters(JetStream(client.link.bus), client.link.subjects))
+            return await work(client.link.backend.dead)
 
     return asyncio.run(run())
 

@@ -1,12 +1,15 @@
 """JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.contract` asks for."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from cliffracer.clock import SYSTEM, Clock
+from cliffracer.errors import NotFound
+from cliffracer.messaging.claims import is_claim
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import Method, Start
+from cliffracer.messaging.contract import Delivered, Method, Start
 from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
@@ -14,11 +17,12 @@ from cliffracer.messaging.locks import Leader, Lock, leader_of
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.plans import Missed, Plan, Run
+from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.stores import Bucket
-from cliffracer.messaging.streams import durable_name
+from cliffracer.messaging.streams import begin, distinct, durable_name
 from cliffracer.messaging.timers import Timer
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, matches
 
 
 class JetStreamBackend(Emitter):
@@ -44,6 +48,21 @@ class JetStreamBackend(Emitter):
         options = {"replicas": self._replicas, "clock": self._clock, **options}
         kind = Ordered if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
+
+    async def stored(self, patterns: Sequence[str], start: Start = "all") -> AsyncIterator[Delivery]:
+        """Yield the events on some patterns that are stored now, each once and in order; `NotFound` if none ever was."""
+        asked, name = [self._subjects.event(pattern) for pattern in patterns], self._subjects.stream
+        if name not in await self._jetstream.stream_names():
+            raise NotFound(f"there are no events: no stream {name}")
+        async with Reader(self._jetstream, name, distinct(asked), begin(start)) as reader:
+            async for delivery in reader.present():
+                if any(matches(pattern, delivery.subject) for pattern in asked):  # only patterns that overlap have others come
+                    yield delivery
+
+    async def whole(self, delivery: Delivered) -> None:
+        """Fetch the payload of an event that is kept in the object store; `NotFound` if it is gone."""
+        if not delivery.payload and is_claim(delivery.headers.block):
+            delivery.payload = await self._claims.redeem(delivery.headers.block)
 
     def sends(self, service: str, methods: Mapping[str, Method]) -> Sends:
         """Return a service's one-way calls, not started yet."""

@@ -137,6 +137,9 @@ class Letters(Protocol):
     async def discard(self, number: int) -> None:
         """Remove a parked message for good."""
 
+    async def count(self) -> int:
+        """Return how many there are."""
+
 
 class Method(msgspec.Struct, frozen=True):
     """What handles the one-way calls of a method, and after how many seconds each attempt is followed by another."""
@@ -170,6 +173,12 @@ class Backend(Protocol):
         self, service: str, function: str, pattern: str | Sequence[str], handle: Callable[[Any], Awaitable[object]], **options: Any
     ) -> Consuming:
         """Return a function's events, not started yet; options as `Consumption`."""
+
+    def stored(self, patterns: Sequence[str], start: Start = "all") -> AsyncIterator[Delivered]:
+        """Yield the events on some patterns that are stored now, each once, in order; nobody else notices. `NotFound` if none ever was."""
+
+    async def whole(self, delivery: Delivered) -> None:
+        """Fetch the payload of one of them if the broker keeps it elsewhere because of its size; `NotFound` if it is gone."""
 
     def sends(self, service: str, methods: Mapping[str, Method]) -> Sending:
         """Return a service's one-way calls, not started yet; they are stored on ``send.<service>.<method>``."""

@@ -113,6 +113,7 @@ class Lanes(Generic[T]):
         self._stopped(entry)
         self.slim -= entry.slim
         entry.slim, entry.state = False, State.AWAY
+        self._look(entry.lane)
 
     def done(self, entry: Entry[T]) -> Entry[T] | None:
         """Note that an event is over, whatever became of it; return the one whose turn comes by that."""
@@ -125,11 +126,10 @@ class Lanes(Generic[T]):
         lane.entries.remove(entry)
         if not lane.entries:
             del self._lanes[lane.key]
-        if not first or not lane.entries:
             return None
-        lane.stands = False
+        lane.stands = lane.stands and not first
         self._look(lane)
-        return lane.entries[0]
+        return lane.entries[0] if first else None
 
     def _stopped(self, entry: Entry[T]) -> None:
         if entry.lane.running is entry:

@@ -12,7 +12,7 @@ import msgspec
 
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
-from cliffracer.messaging.contract import Counts, Delayed, Method, Parked, PartlyFailedError, Start
+from cliffracer.messaging.contract import Counts, Delayed, Delivered, Method, Parked, PartlyFailedError, Start
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.stores import Bucket, ObjectInfo
 from cliffracer.wire.cloudevents import attributes
@@ -104,6 +104,18 @@ class MemoryBackend:
     def _due(self, event_id: str, *event: Any) -> None:
         del self.later[event_id]
         self.keep(*event)
+
+    async def stored(self, patterns: Sequence[str], start: Start = "all") -> AsyncIterator[Event]:
+        if not self.events:
+            raise NotFound("there are no events")
+        for event in list(self.events):
+            if any(matches(f"events.{pattern}", event.subject) for pattern in patterns) and event.stream_seq >= (
+                start if isinstance(start, int) else 0
+            ):
+                yield event
+
+    async def whole(self, delivery: Delivered) -> None:
+        return
 
     async def cancel(self, event_id: str) -> bool:
         _, timer = self.later.pop(event_id, (None, None))
@@ -284,6 +296,9 @@ class MemoryLetters:
         again = Event(subject, data, headers, letter.sequence, time.time_ns(), letter.consumer)
         self._backend.places[letter.consumer].waiting.append(again)
         await self.discard(number)
+
+    async def count(self) -> int:
+        return len(self._letters)
 
     async def discard(self, number: int) -> None:
         await self.show(number)

@@ -172,6 +172,7 @@ class EventsContract:
             await emit(backend, b"1")
             await emit(backend, b"2", subject="user.mail.changed")
             await eventually(lambda: one.counts.parked == 2 and other.counts.parked == 1)
+        assert await backend.dead.count() == 3
         for filters, count in (({"function": "welcome"}, 2), ({"subject": "user.*"}, 2), ({"service": "shop"}, 0), ({}, 3)):
             assert len([letter async for letter in backend.dead.ls(**filters)]) == count
         with pytest.raises(NotFound):
@@ -300,6 +301,31 @@ class EventsContract:
         assert [payload for payload, _ in came] == [b"kept"]
         assert [event async for event in backend.delayed()] == []
         assert came[0][1] >= due - 0.05
+
+    async def test_what_is_stored_can_be_looked_at(self, backend: Backend) -> None:
+        """In order, from where one says, by any patterns; nobody else notices, and large payloads are to be had."""
+        notes = Notes()
+        with pytest.raises(NotFound, match="there are no events"):
+            [event async for event in backend.stored(["user.*"])]
+        async with consuming(backend, notes):
+            for number in range(3):
+                await emit(backend, b"%d" % number)
+            await emit(backend, b"3", subject="order.created")
+            await emit(backend, b"4", subject="order.placed")
+            await eventually(lambda: len(notes.seen) == 3)
+            found = [event async for event in backend.stored(["user.*", "*.created"])]
+            assert [(event.subject, event.payload) for event in found][2:] == [
+                ("events.user.created", b"2"),
+                ("events.order.created", b"3"),
+            ]
+            later = [event.payload async for event in backend.stored(["user.*"], found[1].stream_seq)]
+            assert later == [b"1", b"2"]
+            large = b"x" * 2_000_000
+            await backend.store("events.big.one", large, event_headers("big", "big.one", "test"))
+            [event] = [event async for event in backend.stored(["big.*"])]
+            await backend.whole(event)
+            assert event.payload == large
+        assert len(notes.seen) == 3
 
     async def test_a_large_event_arrives_whole(self, backend: Backend) -> None:
         """Whatever the broker's limit for one message is."""
