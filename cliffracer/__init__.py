@@ -180,7 +180,7 @@ if not TYPE_CHECKING:  # or they would take any name
     def __getattr__(name: str) -> object:  # PEP 562
         import importlib  # noqa: PLC0415 - as above
 
-        if name.startswith("_"):
+        if name.startswith("_") or not name.isidentifier():
             raise AttributeError(f"module 'cliffracer' has no attribute {name!r}")
         place = _PLACES.get(name)
         try:

@@ -150,7 +150,7 @@ class Handler:
         return Context(self.service, self.name, self.kind, correlation_id, until, headers, traceparent, block)
 
 
-async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
+async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
     handler: Handler, context: Context, arguments: tuple[Any, ...], source: Any = None, deliver: Deliver | None = None
 ) -> Any:
     """Return what the user's function returns; raise a `ServiceError` for everything else.
@@ -189,8 +189,7 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
         raise answer from error
     finally:
         context.task = None  # or context, task and frame would hold each other
-        if handler.watch.running:
-            handler.watch.running.discard(context)
+        handler.watch.running.discard(context)
         seconds = monotonic() - began
         if entered and not gate.waiting:  # `Gate.leave`, written out for most calls
             gate.admitted -= 1
@@ -198,15 +197,20 @@ async def invoke(  # noqa: C901, PLR0912 - one frame on purpose: a helper per st
             gate.average += (seconds - gate.average) * SMOOTHING
         else:
             gate.leave(seconds, entered=entered)
-        stats = handler.stats
-        stats.calls += 1
-        stats.seconds += seconds
-        stats.buckets[int(seconds * 1e6).bit_length() if seconds < LONG else -1] += 1
-        if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
-            note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
-            note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
-        if handler.calls is not None:
-            handler.calls.record(context, seconds * 1000, outcome)
+        _count(handler, context, began, seconds, outcome)
+
+
+def _count(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
+    """Note a call that has ended where figures, traces and the log of calls are read from."""
+    stats = handler.stats
+    stats.calls += 1
+    stats.seconds += seconds
+    stats.buckets[int(seconds * 1e6).bit_length() if seconds < LONG else -1] += 1
+    if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
+        note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
+        note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
+    if handler.calls is not None:
+        handler.calls.record(context, seconds * 1000, outcome)
 
 
 def _ended(context: Context) -> ServiceError:

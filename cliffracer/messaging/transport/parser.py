@@ -56,9 +56,8 @@ class Parser:
 
     def resume(self) -> bool:  # noqa: C901 - one loop on purpose: a call per message costs as much as the parsing
         """Go on with what has been fed; True when time is up again."""
-        text, position, routes = self._text, self._position, self.routes
+        text, position, routes, left, until = self._text, self._position, self.routes, _BURST, time.monotonic() + _SLICE
         find, end = text.find, len(text)
-        left, until = _BURST, time.monotonic() + _SLICE
         while position < end:
             stop = find(b"\n", position)  # half the price of finding CRLF; the one byte that a subject cannot have
             if stop < 0:
