@@ -15,7 +15,9 @@ help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 run: .venv/.dev.stamp ## Set up and run the demo
-	$(DEMO)
+	@echo "The shop: its page shows orders as they come, and sends customers by a button. Many more, from another terminal:"
+	@echo "$(BIN)/python -m examples.shop.drive --orders 500"
+	@$(DEMO)
 
 test: .venv/.tools.stamp ## Set up and run every test; TRANSPORT=stock on the stock transport, LONG=1 with floods of a minute and objects of a GiB
 	$(if $(TRANSPORT),TEST_TRANSPORT=$(TRANSPORT) )$(if $(LONG),TEST_LONG=1 )$(BIN)/python -m pytest $(PYTEST_OPTIONS)

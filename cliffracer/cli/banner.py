@@ -1,6 +1,7 @@
 """What ``cliffracer run`` prints on a terminal once everything is bound and connected."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,19 +103,27 @@ def _server(settings: Settings, name: str) -> str:
 
 
 def _to_try(up: runtime.Running) -> list[str]:
-    """Return commands that work in another terminal: one call, one request."""
+    """Return commands that work in another terminal: one call, one request, the console."""
     calls = [(service.frozen.name, record, _needed(declared)) for service in up.services for record, declared in service.frozen.of(Rpc)]
     calls.sort(key=lambda call: bool(call[2]))  # one that needs nothing works as it stands
     routes = [(record, _needed(declared)) for service in up.services for record, declared in service.frozen.of(Route)]
     paths = [route.path for route, needed in routes if "GET" in route.methods and not needed]
     pages = [s.path for service in up.services for s in service.frozen.statics if (s.folder / "index.html").is_file()]
     commands = [
-        f"cliffracer call {service}.{record.name}{''.join(f' {name}=…' for name in needed)}" for service, record, needed in calls[:1]
+        f"{_program()} call {service}.{record.name}{''.join(f' {name}=…' for name in needed)}" for service, record, needed in calls[:1]
     ]
     for address in up.addresses[:1]:
         commands = [*(f"{address}{path}  {soft('in a browser')}" for path in pages[:1]), *commands]
         commands += [f"curl {address}{path}" for path in paths[:1]]
+    commands.append(f"{_program()} console  {soft('all that runs, in a browser')}")
     return [_row("try" if number == 0 else "", command) for number, command in enumerate(commands)]
+
+
+def _program() -> str:
+    """Return how we are called in another terminal: by our name, or, where no shell finds it, by the way it was done here."""
+    if shutil.which("cliffracer"):
+        return "cliffracer"
+    return "python -m cliffracer" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
 
 
 def _needed(declared: Declared) -> list[str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer.cli import age
+from cliffracer.cli import age, banner
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
+from tests.project.places import BIN
 from tests.support.nats import free_port
 
 SERVICE = """
@@ -237,7 +238,7 @@ def test_the_banner_says_what_is_served_and_where(folder):
         + "from pathlib import Path\nPath('page').mkdir(exist_ok=True)\nPath('page/index.html').touch()\napp.static('/', 'page')\n"
         + "\n@app.on('user.created')\nasync def greet(name: str) -> None: ...\n@app.every('1h')\nasync def tidy() -> None: ...\n"
     )
-    env = {"NO_COLOR": "1", "CLIFFRACER_NAMESPACE": f"b{free_port()}"}
+    env = {"NO_COLOR": "1", "CLIFFRACER_NAMESPACE": f"b{free_port()}", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     printed = on_terminal("run", "--port", "0", cwd=folder, columns=80, until="Ctrl-C stops", **env)
     assert "  development  ready in " in printed
     assert "web 0.1.0\n    HTTP      GET /word · GET /pid · GET /die\n" in printed
@@ -247,6 +248,21 @@ def test_the_banner_says_what_is_served_and_where(folder):
     assert "leaders   follow\n" in printed
     assert re.search(r"try         http://127\.0\.0\.1:\d+/  in a browser\n {14}cliffracer call web\.", printed)
     assert max(len(line) for line in printed.split("Ctrl-C stops")[0].splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("typed", "found", "named"),
+    [
+        ("/usr/bin/cliffracer", True, "cliffracer"),
+        (".venv/bin/cliffracer", False, ".venv/bin/cliffracer"),
+        ("/somewhere/cliffracer/__main__.py", False, "python -m cliffracer"),
+    ],
+)
+def test_commands_to_try_can_be_typed_as_they_stand(typed, found, named, monkeypatch):
+    """Where no shell finds our name, as after `make run` without an activated environment, they are named as they were called."""
+    monkeypatch.setattr(sys, "argv", [typed, "run"])
+    monkeypatch.setattr(banner.shutil, "which", lambda name: typed if found else None)
+    assert banner._program() == named
 
 
 def test_being_ready_is_counted_from_the_start_of_the_process(monkeypatch):

@@ -43,3 +43,9 @@ def test_continuous_integration_runs_what_the_readme_says() -> None:
     script = (ROOT / ".ci" / "run").read_text().splitlines()
     assert "set -euo pipefail" in script
     assert script[-2:] == ["make check", "make test"]
+
+
+def test_run_says_how_to_send_more_load() -> None:
+    """Before the demo's own banner: what its page does, and the command of the load generator, by the environment that was set up."""
+    told = _make("run", "DEMO=echo and then the shop").stdout
+    assert ".venv/bin/python -m examples.shop.drive --orders 500\nand then the shop\n" in told
