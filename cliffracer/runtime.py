@@ -256,6 +256,7 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
         service.link.prove = authority.ways.onward
+        service.link.lasting = authority.lasting
 
 
 def _identity(call: Call) -> Any:

@@ -58,8 +58,10 @@ class Connection:
         self._ways: dict[tuple[str, str], Way] = {}
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
-        self.prove: Callable[[Context], str | None] | None = None
-        """Signs the way of a call that calls on; None without keys."""
+        self.prove: Callable[[Context, str | None, float | None], str | None] | None = None
+        """Signs the way of a call that calls on, for a token that goes along and the time when it does, if not now; None without keys."""
+        self.lasting: Callable[[str, float], str] | None = None
+        """Makes the token that goes along with what is delivered later; None without keys."""
         self.spans = FORGETFUL
         """Remembers the calls that nobody answered: whoever answers one remembers it himself."""
         self.called: set[tuple[str, str]] = set()
@@ -236,16 +238,20 @@ class Connection:
         if len(self.called) < _MOST_SEEN:
             self.called.add((service, method))
 
-    def _identified(self, context: Context | None) -> tuple[str | None, str | None]:
-        """Return whose call it is and which way it came."""
+    def _identified(self, context: Context | None, due: float | None = None) -> tuple[str | None, str | None]:
+        """Return whose call it is and which way it came; ``due`` is when it goes on, if not now."""
+        token = self.token if context is None else context.token
+        if due is not None and token is not None and self.lasting is not None:
+            token = self.lasting(token, due)
         if context is None:
-            return self.token, None
-        return context.token, context.way() if self.prove is None else self.prove(context)
+            return token, None
+        return token, context.way() if self.prove is None else self.prove(context, token, due)
 
     def _block(self, emission: Emission, event_id: str) -> bytes:
         context = current.get()
         correlation, trace = self.who(context)
-        token, way = self._identified(context)
+        due = emission.at if emission.delay is None else time.time() + emission.delay
+        token, way = self._identified(context, due)
         return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key)
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:

@@ -25,6 +25,9 @@ ISSUER = AUDIENCE = "cliffracer"
 """Of tokens where settings name none: they are checked all the same."""
 REMEMBERED = 4096
 OWN_LIFE = 300.0
+LATE = 3600.0
+"""Seconds after it was due that an event which was put off may be stored: NATS may have been away."""
+_SAID_OTHERWISE = frozenset({"roles", "permissions", "scope", "typ"})
 TICKET_LIFE = 30.0
 """Seconds from asking for a ticket to using it."""
 PLACE = "cliffracer.security.authority.Authority"
@@ -150,6 +153,27 @@ class Authority:
             lasting = OWN_LIFE / 2  # made anew in time: what carries it may wait in a stream
             known = self._own[service] = (self.tokens.issue(service, ttl=OWN_LIFE, roles=("service",)), time.time() + lasting)
         return known[0]
+
+    def lasting(self, token: str, due: float) -> str:
+        """Return what goes along with an event that is delivered later, at ``due``: tokens that are shown now end before most of those.
+
+        It says the same, is good from then on only, and is revoked with the session or token that it was made of. Without a key of
+        ours that signs, it is the same token.
+        """
+        if not self.signs:
+            return token
+        try:
+            identity = self.identity(token)
+        except RefusedToken:  # a stranger's, who may call us and nobody else
+            return token
+        claims = identity.claims
+        if float(claims["exp"]) >= due + LATE:
+            return token
+        named = {name: value for name, value in claims.items() if name not in _SAID_OTHERWISE}
+        named["sid"] = claims.get("sid") or claims.get("jti") or ""
+        return self.tokens.issue(
+            identity.subject, ttl=LATE, roles=identity.roles, permissions=identity.permissions, claims=named, since=max(due, time.time())
+        )
 
     @property
     def signs(self) -> bool:

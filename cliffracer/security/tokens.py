@@ -66,14 +66,16 @@ class Tokens:
         permissions: Iterable[str] = (),
         typ: str = ACCESS,
         claims: Mapping[str, Any] | None = None,
+        since: float | None = None,
     ) -> str:
-        """Return a token signed by the first key that signs; `SetupError` if none does."""
+        """Return a token signed by the first key that signs, good for ``ttl`` seconds from now or ``since``; `SetupError` if none does."""
         key = next((key for key in self.keys if key.signs), None)
         if key is None:
             raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
         if not subject or len(subject) > _TEXT:
             raise ValueError("a token needs a subject of 1 to 1024 characters")
         now = int(time.time())
+        begins = now if since is None else int(since)
         body: dict[str, Any] = {
             **(claims or {}),
             "iss": self.issuer,
@@ -81,8 +83,8 @@ class Tokens:
             "sub": subject,
             "client_id": self.issuer,
             "iat": now,
-            "nbf": now,
-            "exp": now + max(1, math.ceil(ttl)),
+            "nbf": begins,
+            "exp": begins + max(1, math.ceil(ttl)),
             "jti": secrets.token_hex(16),
         }
         if roles := list(roles):

@@ -19,6 +19,8 @@ from cliffracer.security.keys import Key
 
 LIFE = 900.0
 """Seconds that a signature is good, so that it can be used again: at half of that another is made."""
+LATE = 3600.0
+"""Seconds after it is due that the signature of an event which was put off is good."""
 _REMEMBERED = 4096
 K = TypeVar("K")
 V = TypeVar("V")
@@ -33,20 +35,24 @@ class Ways:
         self._signed: dict[tuple[str, str | None], tuple[str, float]] = {}
         self._verified: dict[tuple[str, str | None], float] = {}
 
-    def onward(self, context: Context) -> str | None:
-        """Return what goes along with the calls of a call: the services that it came through and this one, signed if that is proven."""
+    def onward(self, context: Context, token: str | None, due: float | None = None) -> str | None:
+        """Return what goes along with a call's calls: the services that it came through and this one, signed if that is proven.
+
+        ``token`` goes along, too; ``due`` is when it is delivered, if not now.
+        """
         way = context.way()
         if way is None or (context.said_way() is not None and not self.proven(context)):
             return way
         key = next((key for key in self._keys if key.signs), None)
         if key is None:
             return way
-        now, known = time.time(), self._signed.get((way, context.token))
+        now = time.time()
+        if due is not None:
+            return _signed(key, way, int(max(due, now) + LATE), token)
+        known = self._signed.get((way, token))
         if known is None or known[1] < now:
-            until = int(now + LIFE)
-            signature = urlsafe_b64encode(key.sign(_message(way, until, context.token))).rstrip(b"=").decode()
-            known = f"{way};{until}.{signature}", now + LIFE / 2
-            _remember(self._signed, (way, context.token), known)
+            known = _signed(key, way, int(now + LIFE), token), now + LIFE / 2
+            _remember(self._signed, (way, token), known)
         return known[0]
 
     def proven(self, context: Context) -> bool:
@@ -73,6 +79,11 @@ class Ways:
         except ValueError:
             return 0.0
         return float(until) if any(_is_of(key, _message(way, int(until), token), signature) for key in self._keys) else 0.0
+
+
+def _signed(key: Key, way: str, until: int, token: str | None) -> str:
+    signature = urlsafe_b64encode(key.sign(_message(way, until, token))).rstrip(b"=").decode()
+    return f"{way};{until}.{signature}"
 
 
 def _is_of(key: Key, message: bytes, signature: bytes) -> bool:

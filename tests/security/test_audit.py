@@ -141,9 +141,9 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
     pem = "" if kind == "HS256" else private_pem(kind)
     settings = Settings(auth_secret_key=KEY) if kind == "HS256" else Settings(auth_keys=pem)
     ways = Ways(keys_of(settings))
-    way = ways.onward(context_of(None, "a.b.c"))
+    way = ways.onward(context_of(None, "a.b.c"), "a.b.c")
     assert way is not None
-    assert ways.onward(context_of(None, "a.b.c")) is way
+    assert ways.onward(context_of(None, "a.b.c"), "a.b.c") is way
     names, _, proof = way.partition(";")
     until, _, signature = proof.partition(".")
     assert (names, ways.proven(context_of(way, "a.b.c"))) == ("here", True)
@@ -153,7 +153,9 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
         (None, "a.b.c"), (";" + proof, "a.b.c"), (way + "A" * 5000, "a.b.c"),
     ):  # fmt: skip
         assert not ways.proven(context_of(said, token)), said
-        assert said is None or ";" not in str(ways.onward(context_of(said, token)))
+        assert said is None or ";" not in str(ways.onward(context_of(said, token), token))
+    put_off = ways.onward(context_of(None, "a.b.c"), "a.b.c", time.time() + 10**6)
+    assert ways.proven(context_of(put_off, "a.b.c", time.time() + 10**6 + 60))
     late = time.time() + LIFE + 1
     assert not ways.proven(context_of(way, "a.b.c", late))
     assert ways.proven(context_of(way, "a.b.c", late - 30))
@@ -162,14 +164,14 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
     if pem:
         reader = Ways(keys_of(Settings(auth_keys=public_pem(pem))))
         assert reader.proven(context_of(way, "a.b.c"))
-        assert reader.onward(context_of(way, "a.b.c")) == "here,here"
+        assert reader.onward(context_of(way, "a.b.c"), "a.b.c") == "here,here"
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """However many tokens and ways come, so many are kept."""
     ways = Ways(keys_of(Settings(auth_secret_key=KEY)))
     for number in range(4200):
-        way = ways.onward(context_of(None, f"t.{number}.t"))
+        way = ways.onward(context_of(None, f"t.{number}.t"), f"t.{number}.t")
         ways.proven(context_of(way, f"t.{number}.t"))
     assert len(ways._signed) == len(ways._verified) == 4096
 
