@@ -138,9 +138,9 @@ class EventsContract:
             running -= 1
             done += 1
 
-        async with consuming(backend, handle, limit=3):
-            for number in range(30):
-                await emit(backend, b"%d" % number)
+        for number in range(30):  # before anybody handles them, so that more than the limit wait however slow this machine is
+            await emit(backend, b"%d" % number)
+        async with consuming(backend, handle, limit=3, start="all"):
             await eventually(lambda: done == 30)
         assert most == 3
 
