@@ -265,6 +265,8 @@ class App(Scope):
             checks=tuple(c for scope, _ in scopes for c in scope.checks),
             accesses=tuple(f for scope, _ in scopes for f in scope.accesses),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
+            mounts=tuple(msgspec.structs.replace(m, path=prefix + m.path) for scope, prefix in scopes for m in scope.mounts),
+            wrappings=tuple(w for scope, _ in scopes for w in scope.wrappings),
             models=tuple(self._models),
             cached=tuple(self._cached()),
             bounds=self._may.read(),

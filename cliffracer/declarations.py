@@ -130,6 +130,22 @@ class Static(msgspec.Struct, frozen=True):
     folder: Path
 
 
+class Mount(msgspec.Struct, frozen=True):
+    """``app.mount``: an ASGI application under a path."""
+
+    path: str
+    application: Any
+    public: bool
+
+
+class Wrapping(msgspec.Struct, frozen=True):
+    """``app.add_middleware``: what makes ASGI middleware around all that the port serves."""
+
+    factory: Callable[..., Any]
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
 Record = Rpc | Subscription | Route | Socket | Timer | Leader
 
 

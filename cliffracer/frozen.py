@@ -28,6 +28,8 @@ class Frozen(msgspec.Struct, frozen=True):
     checks: tuple[HealthCheck, ...]
     accesses: tuple[Function, ...]
     statics: tuple[declarations.Static, ...]
+    mounts: tuple[declarations.Mount, ...]
+    wrappings: tuple[declarations.Wrapping, ...]
     models: tuple[type, ...]
     """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
     bounds: Bounds = Bounds()

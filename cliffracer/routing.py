@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cliffracer.checking import Declared, check_duplicates, complete, readable
-from cliffracer.declarations import Record, Route, Socket, Static, refuse
+from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
@@ -24,6 +24,8 @@ class Routing(Surroundings):
         super().__init__(name)
         self.declared: list[Declared] = []
         self.statics: list[Static] = []
+        self.mounts: list[Mount] = []
+        self.wrappings: list[Wrapping] = []
 
     def route(
         self,
@@ -100,6 +102,29 @@ class Routing(Surroundings):
             raise SetupError(f"static folder {str(folder)!r} is not there. Give the path of a folder.")
         self._open()
         self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
+
+    def mount(self, path: str, application: Any, *, public: bool = False) -> None:
+        """Serve another ASGI application under a path, as Starlette's `Mount` does: requests and sockets that no route of ours takes.
+
+        It is on its own there: rules, deadlines, limits and figures are those of handlers, and its lifespan does not run. ``public``
+        says that who may call is its business: needed where tokens are configured.
+        """
+        if not path.startswith("/") or not path.strip("/") or "{" in path:
+            raise SetupError(f"mount {path!r} must begin with / and name a place, as in '/admin'.")
+        if not callable(application):
+            raise SetupError(f"mount {path} takes an ASGI application, not {type(application).__name__}.")
+        self._open()
+        self.mounts.append(Mount(path.rstrip("/"), application, public))
+
+    def add_middleware(self, factory: Callable[..., Any], *positional: Any, **named: Any) -> None:
+        """Put ASGI middleware around all that the port serves, as Starlette does: ``add_middleware(GZipMiddleware, minimum_size=500)``.
+
+        The one added last is outermost. It sees HTTP and sockets; for every kind of call there is `middleware`.
+        """
+        if not callable(factory):
+            raise SetupError(f"add_middleware takes a middleware class, not {type(factory).__name__}: add_middleware(GZipMiddleware).")
+        self._open()
+        self.wrappings.append(Wrapping(factory, positional, named))
 
     def _declare(self, record: Record) -> None:
         self._open()

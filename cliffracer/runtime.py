@@ -210,7 +210,7 @@ def bind(frozen: Sequence[Frozen], settings: Settings) -> list[socket.socket]:
 
 def needs_http(frozen: Frozen) -> bool:
     """Say whether an app has anything to serve over HTTP."""
-    return bool(frozen.statics) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
+    return bool(frozen.statics or frozen.mounts) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
 def _built_in(settings: Settings, backend: Backend, kept: Any, rules: Any) -> Any:

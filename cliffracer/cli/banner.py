@@ -43,6 +43,7 @@ def _declared(frozen: Frozen, subjects: Subjects) -> Iterator[str]:
         label, text = _described(declared.record, frozen.name, subjects)
         kinds[label].append(text)
     kinds["files"] = [static.path for static in frozen.statics]
+    kinds["mounts"] = [mount.path for mount in frozen.mounts]
     for label, texts in kinds.items():
         yield from _listed(label, texts)
 

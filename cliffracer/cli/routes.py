@@ -74,7 +74,14 @@ def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any
         {"app": app.name, "kind": "files", "name": s.path, "manner": "", "policy": "", "function": "", "place": str(s.folder)}
         for s in frozen.statics
     ]
-    return [*rows, *files]
+    mounts = [
+        {
+            "app": app.name, "kind": "mount", "name": m.path, "manner": "", "policy": "public" if m.public else "", "function": "",
+            "place": type(m.application).__name__,
+        }
+        for m in frozen.mounts
+    ]  # fmt: skip
+    return [*rows, *files, *mounts]
 
 
 def _next(record: Timer) -> datetime:

@@ -88,6 +88,12 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
             f"Tokens are configured, and nothing says who may call {_listed(forgotten)}. "
             "Put @requires(...) or @public on each, or set auth_required."
         )
+    alone = [m.path for f in frozen for m in f.mounts if not m.public]
+    if alone:
+        raise SetupError(
+            f"Tokens are configured, and what is mounted at {', '.join(alone)} has no rule. "
+            "Say mount(..., public=True) where the application asks its callers itself."
+        )
     hooks = {d.record.function: f.accesses for f in frozen for d in f.declared}
     return Enforcement(Authority.of(settings, _claims(frozen)), policies, hooks)
 

@@ -23,6 +23,7 @@ from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
 from cliffracer.web.health import Detailed, Fixed, Live, Metrics, Ready
 from cliffracer.web.line import Patience
+from cliffracer.web.mounts import Mounted
 from cliffracer.web.openapi import OpenApi
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.web.sockets import SocketEndpoint, refuse_socket
@@ -30,6 +31,8 @@ from cliffracer.web.static import Files
 from cliffracer.web.streams import StreamEndpoint
 from cliffracer.web.table import SOCKET, Table, unknown_kinds
 
+INSIDE = "cliffracer.inside"
+"""Stands in the scope of a request that has come through the middleware."""
 _APART = "They share a port: rename one, or run the apps apart."
 
 
@@ -46,17 +49,18 @@ class Site:
         self._exact = table.exact
         self._match = table.match
         self._entries = table.entries
-        self._files = _files(assemblies)
+        self._below: list[Files | Mounted] = sorted((*_files(assemblies), *_mounts(assemblies)), key=lambda below: -len(below.path))
+        self._mounts = [below for below in self._below if isinstance(below, Mounted)]
         self._watches = [assembly.watch for assembly in assemblies]
-        self._cors = Cors(self, settings) if settings.cors_origins else None
+        self._outside = self._wrapped(assemblies, settings)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one request or socket."""
+        if self._outside is not None and INSIDE not in scope:
+            scope[INSIDE] = True  # not a copy: the server looks into it, too
+            await self._outside(scope, receive, send)
+            return
         if scope["type"] == "http":
-            if self._cors is not None and "cliffracer.cors" not in scope:
-                scope["cliffracer.cors"] = True  # not a copy: the server looks into it, too
-                await self._cors(scope, receive, send)
-                return
             path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
             methods = self._exact.get(path)
             method = scope["method"]
@@ -74,11 +78,22 @@ class Site:
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
 
+    def _wrapped(self, assemblies: Sequence[Assembly], settings: Settings) -> Any:
+        """Return the middleware that a request comes through before it is here; None if there is none. CORS is outermost."""
+        outside: Any = self
+        for wrapping in (wrapping for assembly in assemblies for wrapping in assembly.frozen.wrappings):
+            outside = wrapping.factory(outside, *wrapping.positional, **wrapping.named)
+        if settings.cors_origins:
+            outside = Cors(outside, settings)
+        return None if outside is self else outside
+
     async def _socket(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
         endpoint, texts = self._table.find(SOCKET, path)
         if endpoint is not None and "\ufffd" in path and not _is_utf8(scope):
             await refuse_socket(scope, receive, send, _no_text())
+        elif endpoint is None and (mount := next((mount for mount in self._mounts if mount.serves(path)), None)) is not None:
+            await mount(scope, receive, send)
         elif endpoint is None:
             await refuse_socket(scope, receive, send, NotFound("there is no WebSocket at this path"))
         else:
@@ -103,12 +118,15 @@ class Site:
         elif allowed:
             refused = Refused(405, "this path does not take that method", [(b"allow", ", ".join(allowed).encode())])
             await send_problem(send, refused, correlation)
-        elif (files := next((files for files in self._files if files.serves(path)), None)) is not None:
-            await files(scope, receive, send)
-        elif self._table.allowed(other := _other(path)) and not path.startswith(("//", "/\\")):
+        elif (below := next((below for below in self._below if below.serves(path)), None)) is not None:
+            await below(scope, receive, send)
+        elif self._is_place(other := _other(path)) and not path.startswith(("//", "/\\")):
             await send_body(send, 307, b"", [(b"location", _location(scope, other))], correlation)
         else:
             await send_problem(send, NotFound("there is nothing at this path"), correlation)
+
+    def _is_place(self, path: str) -> bool:
+        return bool(self._table.allowed(path)) or any(mount.path + "/" == path for mount in self._mounts)
 
 
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
@@ -140,7 +158,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
 
 def needs_http(assemblies: Sequence[Assembly]) -> bool:
     """Say whether any app has something to serve over HTTP."""
-    return any(a.frozen.statics or a.frozen.of(Route) or a.frozen.of(Socket) for a in assemblies)
+    return any(a.frozen.statics or a.frozen.mounts or a.frozen.of(Route) or a.frozen.of(Socket) for a in assemblies)
 
 
 def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
@@ -199,7 +217,17 @@ def _files(assemblies: Sequence[Assembly]) -> list[Files]:
                 f"static path {static.path} is declared twice, for {found[static.path].directory} and {static.folder}. Keep one."
             )
         found[static.path] = Files(static.path, static.folder)
-    return sorted(found.values(), key=lambda files: -len(files.path))
+    return list(found.values())
+
+
+def _mounts(assemblies: Sequence[Assembly]) -> list[Mounted]:
+    taken = {static.path for assembly in assemblies for static in assembly.frozen.statics}
+    found: dict[str, Mounted] = {}
+    for mount in (mount for assembly in assemblies for mount in assembly.frozen.mounts):
+        if mount.path in found or mount.path in taken:
+            raise SetupError(f"two things are mounted at {mount.path}. Give one of them another path.")
+        found[mount.path] = Mounted(mount.path, mount.application)
+    return list(found.values())
 
 
 def _check_kinds(record: Route | Socket) -> None:
