@@ -36,7 +36,16 @@ def status(*, as_json: bool) -> None:
     found = embedded.status()
     if as_json:
         print_json(
-            [{"kind": s.kind, "running": s.running, "in_use": s.in_use, "url": s.url, "logs": [str(log) for log in s.logs]} for s in found]
+            [
+                {
+                    "kind": s.kind,
+                    "running": s.running,
+                    "in_use": s.in_use,
+                    "url": s.url and _masked(s.url),
+                    "logs": [str(log) for log in s.logs],
+                }
+                for s in found
+            ]
         )
         return
     words = {True: good("running"), False: soft("stopped")}
