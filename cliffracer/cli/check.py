@@ -6,7 +6,7 @@ from collections import Counter
 from cliffracer.cli.breaking import Called, Finding, findings
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft, strong
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract, declared
 from cliffracer.messaging.directory import Stats
@@ -42,6 +42,7 @@ async def _asked(client: AsyncClient) -> tuple[list[Contract], Called]:
     """Return the contracts of all replicas, and how often each handler was called."""
     live: list[Contract] = await client.directory.ask("CONTRACT", patience=_PATIENCE, kind=Contract)
     stats: list[Stats] = await client.directory.ask("STATS", patience=_PATIENCE, kind=Stats)
+    permitted(client, "$SRV.CONTRACT", "$SRV.STATS")
     called: Counter[tuple[str, str, str]] = Counter()
     for counted in stats:
         for figures in (*counted.endpoints, *counted.handlers):

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 import tomllib
 import traceback
@@ -19,10 +20,15 @@ _FILES = ("*.py", "*/*.py", "src/*/*.py")
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
     """Return the apps; without targets those that the project's settings name, or that of ``app.py`` or ``main.py``."""
-    targets = targets or guessed()
-    if not targets:
+    found = targets or guessed()
+    if not found:
         raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
-    return list(dict.fromkeys(app for target in targets for app in load(target)))
+    try:
+        return list(dict.fromkeys(app for target in found for app in load(target)))
+    except SetupError as error:
+        if targets or found != configured():
+            raise
+        raise SetupError(f"{error}\nNo app was named, and the settings of this project say app = {', '.join(found)}.") from None
 
 
 def load(target: str) -> list[App]:
@@ -87,8 +93,8 @@ def _imported(place: str) -> ModuleType:
         if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
             raise SetupError(f'No module "{error.name}" here. {_visible()}') from None
         raise SetupError(trimmed(error)) from None
-    except SetupError:
-        raise
+    except SetupError as error:
+        raise _placed(error) from None
     except Exception as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
         raise SetupError(trimmed(error)) from None
 
@@ -118,12 +124,22 @@ def _executed(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except SetupError:
-        raise
+    except SetupError as error:
+        raise _placed(error) from None
     except Exception as error:  # noqa: BLE001 - as above
         del sys.modules[name]
         raise SetupError(trimmed(error)) from None
     return module
+
+
+def _placed(error: SetupError) -> SetupError:
+    """Return the error with the line that led to it, where it does not name one itself."""
+    own = Path(__file__).parent.parent
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename), None)
+    if place is None or f"{Path(place.filename).name}:" in str(error):
+        return error
+    return SetupError(f"{os.path.relpath(place.filename)}:{place.lineno}: {error}")
 
 
 def trimmed(error: BaseException) -> str:
@@ -144,7 +160,7 @@ def own_frames(error: BaseException) -> tuple[str, str | None]:
 
 def _visible() -> str:
     found = visible_apps()
-    return f"Apps I can see: {', '.join(found)}." if found else "I see no file with an App in this folder."
+    return f"Apps I can see: {', '.join(found)}." if found else "I see no file with an App in this folder; cliffracer new NAME makes one."
 
 
 def visible_apps(limit: int = 10) -> list[str]:

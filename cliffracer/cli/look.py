@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cliffracer.cli.output import printable
+from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Figures, Info, Stats
 
@@ -17,6 +18,7 @@ async def look(client: AsyncClient, name: str) -> list[Row]:
     """Return a row for each replica of a service, or of all services, with a row for each of its handlers in it."""
     infos: list[Info] = await client.directory.ask("INFO", name, patience=_PATIENCE)
     stats: list[Stats] = await client.directory.ask("STATS", name, patience=_PATIENCE, kind=Stats)
+    permitted(client, "$SRV.INFO", "$SRV.STATS")
     figures = {found.id: found for found in stats}
     return [_row(info, figures.get(info.id, Stats())) for info in sorted(infos, key=lambda info: (info.name, info.id))]
 

@@ -6,7 +6,7 @@ import msgspec
 
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import hand_over, hand_over_json, odd, print_json, print_table, say, soft
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.cli.yaml import yaml
 from cliffracer.contract import Contract
 from cliffracer.permissions import nats, network, provision, sql
@@ -44,6 +44,7 @@ def _print_seen(apps: tuple[str, ...], *, as_json: bool) -> None:
     async def ask() -> list[Contract]:
         async with reached(settings) as client:
             found: list[Contract] = await client.directory.ask("CONTRACT", patience=_PATIENCE, kind=Contract)
+            permitted(client, "$SRV.CONTRACT")
             return found
 
     live = asyncio.run(ask())

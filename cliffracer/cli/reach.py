@@ -7,7 +7,9 @@ import click
 from loguru import logger
 
 from cliffracer import embedded
+from cliffracer.cli.output import printable
 from cliffracer.client import AsyncClient, connect_async
+from cliffracer.errors import Forbidden
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import checked_token
@@ -43,6 +45,14 @@ async def reached(
             yield client
     finally:
         logger.enable(_CONNECTING)
+
+
+def permitted(client: AsyncClient, *asked: str) -> None:
+    """Raise `Forbidden` where NATS did not permit what was ``asked`` of it, or to hear answers: what was found is not all then."""
+    for refusal in sorted(client.link.bus.refusals):
+        if any(sign in refusal for sign in (*asked, 'Subscription to "_INBOX')):
+            cure = "allow it to the user of these settings, or take another one"
+            raise Forbidden(f"NATS does not permit that ({printable(refusal)}); {cure}.")
 
 
 def looked_at(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from cliffracer import __version__
 from cliffracer.cli.arguments import order_of
 from cliffracer.cli.look import nobody
 from cliffracer.cli.output import hand_over, print_json
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.errors import SetupError
 
 Schema = dict[str, Any]
@@ -37,6 +37,7 @@ def client(*, service: str, output: str | None, as_json: bool = False) -> None:
         async with reached(settings) as connected:
             infos = await connected.directory.ask("INFO", service)
             schemas = await connected.directory.schemas(service)
+            permitted(connected, "$SRV.INFO", "$SRV.SCHEMA")
             if not schemas:
                 raise SetupError(await nobody(connected, service, looked_at(settings), "that publishes its schemas is running"))
             return (infos[0].version if infos else ""), schemas

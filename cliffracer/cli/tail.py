@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from cliffracer.cli.output import odd, print_line, printable, say, soft, strong
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import seconds
 from cliffracer.errors import InvalidInput, NotFound, SetupError
@@ -58,6 +58,7 @@ async def _events(client: AsyncClient, pattern: str, ago: float | None) -> Async
 
         await hear(client.link.bus, client.link.subjects, pattern, receive)
         await client.link.bus.flush()
+        permitted(client, "Subscription")
         while True:
             yield await arrived.get()
     jetstream, subjects = JetStream(client.link.bus), client.link.subjects

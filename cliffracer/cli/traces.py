@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from cliffracer.cli.output import bad, fitted, fitted_table, good, print_json, printable, say, soft, strong, width
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.errors import NotFound
 from cliffracer.messaging.directory import Remembered
@@ -74,6 +74,7 @@ async def gathered(client: AsyncClient, wanted: str) -> tuple[list[Span], int]:
 
 async def _ask(client: AsyncClient, wanted: str) -> tuple[list[Span], int]:
     answers: list[Remembered] = await client.directory.ask("TRACE", patience=_PATIENCE, kind=Remembered, payload=wanted.encode())
+    permitted(client, "$SRV.TRACE")
     return [_tame(span) for answer in answers for span in answer.spans if 0 < span.began < _LATEST and span.ms >= 0], len(answers)
 
 

@@ -66,6 +66,29 @@ def test_no_app_is_named_and_none_is_found(folder):
     )
 
 
+def test_no_app_is_named_in_an_empty_folder(tmp_path):
+    """What makes one is said."""
+    assert cliffracer("run", cwd=tmp_path).err == (
+        "Error: Which app? Name it, as in `cliffracer run users:app`. "
+        "I see no file with an App in this folder; cliffracer new NAME makes one.\n"
+    )
+
+
+def test_the_settings_name_an_app_that_is_not_there(folder):
+    """Who typed nothing is told where the name stands."""
+    (folder / "pyproject.toml").write_text('[tool.cliffracer]\napp = "nomod:app"\n')
+    assert cliffracer("run", cwd=folder).err == (
+        'Error: No module "nomod" here. Apps I can see: users:app, orders/main.py:app.\n'
+        "No app was named, and the settings of this project say app = nomod:app.\n"
+    )
+
+
+def test_a_mistake_in_what_is_no_function_names_its_line(folder):
+    """A name that is none, a prefix without a slash: also in a module that is imported by another."""
+    written(folder, named="import parts\n", parts="from cliffracer import App, Group\napp = App('no name')\n")
+    assert _run(folder, "named:app") == "Error: parts.py:2: App('no name'): 'no name' is no name: 1 to 64 letters, digits, _ or -.\n"
+
+
 def test_a_mistake_inside_the_users_module_shows_their_frames_only(folder):
     """The traceback begins where their code does and ends with what was raised."""
     written(folder, broken="import helper\n", helper="def f():\n    return {}['x']\n\nf()\n")
@@ -183,6 +206,24 @@ def test_wrong_credentials_are_final_and_name_the_user(folder):
         url = server.url.replace("//", "//ada:wrong-secret@")
         shown = _run(folder, "users:app", NATS_URL=url)
     assert shown == (f"Error: NATS at {server.url} refuses us (Authorization Violation for user ada); check the NATS_ settings.\n")
+
+
+def test_a_user_who_may_not_ask_is_told_so(folder):
+    """Not that nobody is there, and no wait for what cannot come."""
+    config = 'authorization { users = [{user: ada, password: right, permissions: {publish: ["nothing"], subscribe: ["_INBOX.>"]}}] }'
+    with NatsServer(config) as server:
+        url = server.url.replace("//", "//ada:right@")
+        for command, refused in (
+            (("services",), 'Publish to "$SRV.INFO"'),
+            (("top",), 'Publish to "$SRV.INFO"'),
+            (("trace",), 'Publish to "$SRV.TRACE"'),
+            (("check", "users:app"), 'Publish to "$SRV.CONTRACT"'),
+            (("client", "users"), 'Publish to "$SRV.INFO.users"'),
+            (("tail",), 'Subscription to "cliffracer.came.>"'),
+        ):
+            done = cliffracer(*command, cwd=folder, NATS_URL=url)
+            told = f"Error: Forbidden: NATS does not permit that (Permissions Violation for {refused}); "
+            assert (done.code, told in done.err) == (1, True), done.err
 
 
 def test_jetstream_is_off(folder):

@@ -66,6 +66,8 @@ class Bus(ABC):
     """What the server shows as the name of this connection."""
     info: dict[str, Any]
     """What the server last said of itself (its INFO)."""
+    refusals: set[str]
+    """What the server did not permit so far, in its words; some of many."""
     max_payload: int
     """Bytes of headers and payload that one message may have."""
     replicas: int = 1

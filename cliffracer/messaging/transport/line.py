@@ -24,6 +24,7 @@ from cliffracer.wire.subjects import check_name, check_pattern
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
 _CONFIRMED_WITHIN = 2.0  # seconds that a new connection has for its first answer
 PATIENCE = 5.0  # seconds that a drain waits for the server
+_KEPT = 100  # refusals that are remembered
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
 _QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
 
@@ -45,6 +46,7 @@ class Line(Bus):
     ) -> None:
         self.name = name
         self.info = {}
+        self.refusals = set()
         self.max_payload = 1_048_576
         self.open = False
         self._ping = dialer.ping
@@ -156,6 +158,8 @@ class Line(Bus):
         return interest
 
     def _refused(self, text: str) -> None:
+        if len(self.refusals) < _KEPT:
+            self.refusals.add(text)
         found = _REFUSED_PUBLISH.search(text)
         if found is not None:
             self._mux.refuse(found[1])
