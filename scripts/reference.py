@@ -38,7 +38,8 @@ def main() -> None:
 def commands() -> Iterator[str]:
     """Yield the page of the command line: every command as its ``--help`` tells it."""
     yield "# Commands"
-    yield "\nEvery command has `--help`; where it prints a table, `--json`. The exit code is 0 for done, 1 for failed, 2 for wrong usage."
+    yield "\nEvery command has `--help` and `--json`, also for its errors. The exit code is 0 for done, 1 for failed, 2 for wrong"
+    yield "usage, 130 for Ctrl-C."
     yield "A mistake gets one line that says what to do."
     context = click.Context(cli, info_name="cliffracer", **{**cli.context_settings, "terminal_width": 100})
     for section, names in SECTIONS.items():
