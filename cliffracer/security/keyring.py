@@ -8,14 +8,16 @@ import hashlib
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from importlib import resources
 from typing import Any
 
 import msgspec
 
-from cliffracer.errors import NotFound, SetupError
+from cliffracer.errors import NotFound, Overloaded, SetupError
 from cliffracer.security.authority import Authority
 from cliffracer.security.credentials import API_KEY
 from cliffracer.security.identity import Identity
@@ -26,6 +28,8 @@ LIFE = 300.0
 FRESH = 60.0
 """Seconds after which the database is asked again; a revoked key is refused everywhere at once all the same."""
 REMEMBERED = 4096
+STRANGE = 50
+"""Keys never seen here, in one second, for which the database is asked: whoever makes keys up would keep it busy for all others."""
 _SHAPE = re.compile(r"cr_([0-9a-f]{16})_([0-9a-f]{64})([0-9a-f]{8})")
 _NEVER = 253_402_300_799.0  # the end of year 9999
 _LOCK = 0x636C696B  # of the table: two replicas that make it at once would collide
@@ -67,6 +71,7 @@ class Keyring:
         self._authority = authority
         self._known: dict[str, tuple[Identity, float]] = {}
         self._tokens: dict[str, tuple[Identity, str, float]] = {}
+        self._strange: deque[float] = deque(maxlen=STRANGE)
 
     async def issue(
         self, name: str, *, subject: str = "", roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | None = None
@@ -114,13 +119,15 @@ class Keyring:
             await self._end(id, one)
 
     async def exchange(self, text: str) -> Identity:
-        """Return whose key this is; `RefusedToken` for one that is not good."""
+        """Return whose key this is; `RefusedToken` for one that is not good, `Overloaded` for one of too many that nobody knows."""
         now = time.time()
         hashed = _hash_of(text)
         if hashed is None:
             raise RefusedToken("no API key")
         found = self._known.get(hashed)
-        if found is None or found[1] <= now:
+        if found is None:
+            found = await self._first(_id_of(text), hashed, now)
+        elif found[1] <= now:
             found = await self._fetch(_id_of(text), hashed, now)
         if self._authority.revocations.holds(found[0].claims):
             raise RefusedToken("revoked")
@@ -142,6 +149,16 @@ class Keyring:
         _make_room(self._tokens)
         self._tokens[claims["sid"]] = (identity, token, min(now + LIFE / 2, ends))
         return token
+
+    async def _first(self, id: str, hashed: str, now: float) -> tuple[Identity, float]:
+        """Ask the database for a key that was not seen here, unless it was asked for many that were none."""
+        if len(self._strange) == STRANGE and now - self._strange[0] < 1.0:
+            raise Overloaded("too many keys that nobody knows come now", retry_after=1.0)
+        self._strange.append(now)
+        found = await self._fetch(id, hashed, now)
+        with suppress(ValueError):  # others have come since
+            self._strange.remove(now)
+        return found
 
     async def _fetch(self, id: str, hashed: str, now: float) -> tuple[Identity, float]:
         """Ask the database, which notes that the key was used."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import ApiKeys, App, Identity, Tickets, provided, public, requires
 from cliffracer.messaging.revocations import Revocation
+from cliffracer.security import keyring as module
 from cliffracer.security.keyring import Keyring, _new
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken
@@ -136,6 +138,30 @@ async def test_bad_keys() -> None:
     logger.remove(sink)
     assert key not in "".join(lines)
     assert key[20:84] not in str(stored)
+
+
+async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a flood of well-formed keys that nobody was given some are looked up, the rest told to come back; who is known goes on."""
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        key, _ = await ring.issue("robot", permissions=["orders:read"])
+        second, _ = await ring.issue("second", permissions=["orders:read"])
+        assert (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
+        asked: list[str] = []
+        fetch, now = ring._fetch, time.time()
+
+        async def counted(id: str, hashed: str, now: float) -> Any:
+            asked.append(id)
+            return await fetch(id, hashed, now)
+
+        monkeypatch.setattr(ring, "_fetch", counted)
+        monkeypatch.setattr(module.time, "time", lambda: now)
+        answers = await asyncio.gather(*(t.http.get("/orders", headers={"X-API-Key": _new()[0]}) for _ in range(80)))
+        assert len(asked) == module.STRANGE
+        assert {reply.status_code for reply in answers} == {401, 429}
+        assert (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
+        now += 1.5
+        assert (await t.http.get("/orders", headers={"X-API-Key": second})).status_code == 200
 
 
 async def test_rotation() -> None:

@@ -38,7 +38,8 @@ async def test_refused_before_the_upgrade(permissions: list[str] | None, status:
         headers = {} if permissions is None else {"Authorization": f"Bearer {t.token('ada', permissions=permissions)}"}
         with pytest.raises(InvalidStatus) as refused:
             await websockets.connect(place(t), additional_headers=headers)
-        assert refused.value.response.status_code == status
+        response = refused.value.response
+        assert (response.status_code, response.headers["WWW-Authenticate"].split(",")[0]) == (status, f'Bearer realm="{app.name}"')
         assert entered == []
 
 
