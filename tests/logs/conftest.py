@@ -1,6 +1,7 @@
 """The log as lines on standard error, set up and taken away by each test."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,10 @@ def configure(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Line
     """Set the log up by settings and return its lines."""
 
     def configured(**settings: Any) -> Lines:
+        root = logging.getLogger()
+        for handler in root.handlers[:]:
+            if type(handler).__module__.startswith("_pytest"):  # it keeps what libraries log as it is, with the secrets that we hide
+                root.removeHandler(handler)
         logs.configure(Settings(**settings))
         return Lines(capsys.readouterr)
 
