@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Record, Socket, Value, where
-from cliffracer.errors import Forbidden, SetupError, Unauthenticated, Unavailable
+from cliffracer.errors import Forbidden, Overloaded, SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.security.access import CALLED, Step, tell
@@ -125,7 +125,7 @@ def _recognised(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Step
     async def step(call: Call) -> Any:
         try:
             await recognised(authority, call.context, scope_of(call))
-        except (RefusedToken, Forbidden, Unavailable) as refused:
+        except (RefusedToken, Forbidden, Unavailable, Overloaded) as refused:
             call.context.identity = None  # as good as none: everybody may
             if isinstance(refused, RefusedToken):
                 authority.note(refused)

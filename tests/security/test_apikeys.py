@@ -160,6 +160,7 @@ async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.Mo
         assert len(asked) == module.STRANGE
         assert {reply.status_code for reply in answers} == {401, 429}
         assert (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
+        assert (await t.http.get("/open", headers={"X-API-Key": _new()[0]})).json() is None
         now += 1.5
         assert (await t.http.get("/orders", headers={"X-API-Key": second})).status_code == 200
 
