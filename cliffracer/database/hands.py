@@ -38,6 +38,8 @@ class Hand:
         self._link: Any = None
         self._closing = False
         self._making = 0
+        self.busy = False
+        """Whether it is at a job."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -82,14 +84,14 @@ class Hand:
             except trouble() as error:
                 log.debug("a database for tests could not be made: %s", error)
                 self._failed(error)
-            self._making = 0
+            self._making, self.busy = 0, False
 
     def _next(self) -> Job | None:
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self.urgent or self.jobs or self.leisure)
             if self._closing:
                 return self.urgent.popleft() if self.urgent else None
-            self._making = int(not self.urgent and bool(self.jobs))
+            self._making, self.busy = int(not self.urgent and bool(self.jobs)), True
             return (self.urgent or self.jobs or self.leisure).popleft()
 
     def _connected(self) -> Any:

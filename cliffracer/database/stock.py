@@ -96,7 +96,7 @@ class Stock:
             self._look()
             self._failure = None  # of an earlier time
             self._uses[purpose] += 1
-            if prepare is not None and self._uses[purpose] == 2:
+            if prepare is not None and purpose != PLAIN and self._uses[purpose] == 2:
                 self._maker.leisure.append(self._preparing(purpose, prepare))
             self._waiting += 1
             missing = not self._ready[purpose] and (purpose in self._sources or not self._ready[PLAIN])
@@ -128,7 +128,7 @@ class Stock:
     def _look(self) -> None:
         """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead stock's."""
         asked = monotonic()
-        if asked - self._maker.did > FRESH:
+        if asked - self._maker.did > FRESH and not self._maker.busy:
             self._maker.urgent.appendleft(lambda link: link.execute("select 1"))
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._maker.did > asked or self._closing, FRESH)
@@ -152,7 +152,7 @@ class Stock:
     def _stocking(self, link: Any) -> None:
         """Take over what an earlier stock has kept, and have made what is missing."""
         kept = [name for name in _names(link) if self._keep and name.startswith(f"{self._prefix}_{KEPT}_")]
-        for name in kept[: self._ahead]:
+        for name in kept[: self._keep]:
             mine = self._name()
             with suppress(*trouble()):  # another stock has taken it
                 link.execute(statement(RENAME, name, mine))
