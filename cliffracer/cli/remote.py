@@ -79,6 +79,7 @@ class Methods:
             return send(**signature.bind(*positional, **named).arguments)  # a TypeError here says what is missing or too much
 
         call.__name__ = call.__qualname__ = name
+        call.__doc__ = self._described[name].get("summary")
         call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` and completion look at
         return call
 

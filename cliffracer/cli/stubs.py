@@ -66,6 +66,7 @@ class Taken(NamedTuple):
     given: str
     """The dict that sends them."""
     streams: bool
+    summary: str
 
 
 class Module:
@@ -87,11 +88,15 @@ class Module:
         """Return the module."""
         texts = sorted(self._schemas.items())
         methods = [(name, one, json.loads(one["request_schema"]), json.loads(one["response_schema"])) for name, one in texts]
-        taken = [Taken(name, *self._parameters(request, order_of(one)), "streams" in one) for name, one, request, _ in methods]
+        taken = [
+            Taken(name, *self._parameters(request, order_of(one)), "streams" in one, one.get("summary", ""))
+            for name, one, request, _ in methods
+        ]
         self._sent = False
         returned = [self._kind(response, response) for *_, response in methods]
         body = [self._method(one, returns) for one, returns in zip(taken, returned, strict=True)]
-        head = f'"""Calls {self._service} {self._version}. Written by cliffracer {__version__}; write it again when the service changes."""'
+        version = _quoted(self._version)
+        head = f'"""Calls {self._service} {version}. Written by cliffracer {__version__}; write it again when the service changes."""'
         streams = any(one.streams for one in taken)
         imported = self._imported() + ('\n\nT = TypeVar("T")' if streams else "")
         carried = [_CALLER + (_STREAMS if streams else ""), _CALL, *([_STREAM] if streams else [])]
@@ -125,7 +130,8 @@ class Module:
         if len(head) > _WIDE:
             lines = "".join(f"        {one},\n" for one in parameters)
             head = f"    {kind}def {_safe(taken.name)}(\n{lines}    ) -> {comes}:"
-        target = f'self._caller, "{self._service}.{taken.name}", {taken.given}'
+        head += f'\n        """{_quoted(taken.summary)}"""' if taken.summary else ""
+        target = f"self._caller, {json.dumps(f'{self._service}.{taken.name}')}, {taken.given}"
         if taken.streams:
             self._imports |= {("collections.abc", "AsyncIterator"), ("collections.abc", "Callable"), ("typing", "TypeVar")}
             return f"{head}\n        return _stream({target}, lambda item: msgspec.convert(item, {returns}))"
@@ -191,7 +197,7 @@ class Module:
         return unique
 
     def _struct(self, name: str, schema: Schema, root: Schema) -> str:
-        words = schema.get("description", "").strip().replace("\\", "\\\\").replace('"""', "'''")
+        words = _quoted(schema.get("description", "").strip())
         lines = [f'    """{words}"""\n'] if words else []
         fields = _ordered(schema)
         lines += [f"    {_safe(field)}: {self._field(one, root, required=required, struct=True)}" for field, one, required in fields]
@@ -225,6 +231,11 @@ def _ordered(schema: Schema) -> list[tuple[str, Schema, bool]]:
     """Return name, schema and whether it must be given of each property, those that must first."""
     required = set(schema.get("required", ()))
     return sorted(((name, one, name in required) for name, one in schema.get("properties", {}).items()), key=lambda field: not field[2])
+
+
+def _quoted(text: str) -> str:
+    """Return text as it stands in a docstring."""
+    return text.replace("\\", "\\\\").replace('"', "'")
 
 
 def _literal(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`shell`, `completion`, `docs`, `client` and `doctor`."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
+from cliffracer.cli.stubs import Module
 from tests.cli.terminal import PROGRAM, Background, Done, cliffracer, environment, written
 from tests.project.places import tool
 from tests.support.nats import free_port
@@ -124,6 +126,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def test_a_client_is_typed_and_works(at):
     """Written from what the service publishes: mypy --strict and pyright accept it, ruff finds no fault, and the calls are answered."""
     assert at("client", "farm-yard", "-o", "client.py").err == "written client.py\n"
+    assert '-> Animal:\n        """Buy an animal."""\n' in (at.folder / "client.py").read_text()
     (at.folder / "use.py").write_text(USE)
     for checker in (
         ("mypy", "--strict", "use.py", "client.py"),
@@ -136,6 +139,33 @@ def test_a_client_is_typed_and_works(at):
         [sys.executable, "use.py"], cwd=at.folder, env=environment(**at.env), capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("cow 4 twig x 3\n", "")
+
+
+def test_what_a_stranger_publishes_is_no_code_in_a_client():
+    """Anybody on NATS can answer discovery: names, words, defaults and choices stay what they are."""
+    evil = 'x"); pwned(); ("""); pwned()\\\n\npwned()\n#'
+    schema = {
+        "$ref": "#/$defs/A",
+        "$defs": {
+            "A": {
+                "type": "object",
+                "description": evil,
+                "properties": {evil: {"type": "string", "default": evil}, "b": {"enum": [evil, 1]}, "c": {"$ref": f"#/$defs/{evil}"}},
+            },
+            evil: {"type": "object", "description": evil, "properties": {evil: {"format": evil, "type": evil}}},
+        },
+    }
+    told = {
+        "request_schema": json.dumps(schema),
+        "response_schema": json.dumps(schema),
+        "parameters": evil,
+        "summary": evil,
+        "streams": evil,
+    }
+    for known in (told, {**told, "streams": "true"}, {name: text for name, text in told.items() if name != "streams"}):
+        tree = ast.parse(Module("evil", evil, {evil: known}).text())
+        called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert called <= {"_call", "_stream", "read", "TypeVar"}
 
 
 def test_a_client_of_nobody_is_refused(at):
