@@ -36,6 +36,7 @@ lint: .venv/.dev.stamp ## Mend what can be mended by itself: layout and simple l
 docs: .venv/.dev.stamp ## Build the documentation into site/
 	$(BIN)/python scripts/reference.py
 	$(BIN)/zensical build --strict
+	@echo "Open site/index.html."
 
 bench: .venv/.bench.stamp ## Compare with the peers and write benchmarks/RESULTS.md; QUICK=1 for a short run, ONLY=rpc,http_get for some tables
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))

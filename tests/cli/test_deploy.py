@@ -1,11 +1,12 @@
 """`deploy`: what it writes is what Docker, Compose, Kubernetes and KEDA take, and the image does what it says."""
 
+import hashlib
 import importlib.resources
 import json
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import check_jsonschema
@@ -183,15 +184,35 @@ def test_the_image_has_the_extras_that_the_app_needs(guarded):
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give what pip installs in images: the wheel of this checkout."""
+    return built_wheel(tmp_path_factory.mktemp("dist"))
+
+
+def _built(folder: Path, wheel: Path, dockerfile: str) -> Image:
+    """Carry out a Dockerfile beside its context, without a network: what we depend on is lent afterwards."""
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_NO_DEPS": "1"}
+    return build(dockerfile, folder, folder.parent / "root", **offline)
+
+
+def test_what_has_hashes_is_installed_by_them(wheel, farm, tmp_path):
+    """The steps for locked requirements work: pip is told to check each file, and has nothing to add."""
+    context = tmp_path / "farm"
+    shutil.copytree(farm, context)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (context / "requirements.txt").write_text(f"cliffracer==0.1.0 --hash=sha256:{digest}\n")
+    image = _built(context, wheel, cliffracer("deploy", "docker", "app:app", cwd=context).out)
+    assert image.program(image.command)[1:] == ["run", "app:app"]
+
+
+@pytest.fixture(scope="module")
+def image(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Give the image of a new service, made by the steps of its Dockerfile from the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("image")
-    wheel = built_wheel(folder / "dist")
     cliffracer("new", "hello", cwd=folder)
     context = folder / "hello"
     (context / ".env").write_text("AUTH_SECRET_KEY=nobody-may-see-this-0123456789abcdef\n")
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent), "PIP_NO_DEPS": "1"}
-    made = build((context / "Dockerfile").read_text(), context, folder / "root", **offline)
+    made = _built(context, wheel, (context / "Dockerfile").read_text())
     made.lend()
     return made
 
