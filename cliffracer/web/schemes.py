@@ -11,6 +11,7 @@ from cliffracer.signature import dotted
 from cliffracer.wire.cookies import SESSION
 
 _KEYRING = "cliffracer.security.keyring.Keyring"
+_TICKETS = "cliffracer.security.tickets"
 
 
 class Schemes:
@@ -24,7 +25,7 @@ class Schemes:
         self._keys = any(dotted(provider.provides) == _KEYRING for a in assemblies for provider in a.frozen.providers)
         functions = [d.record.function for assembly in assemblies for d in assembly.frozen.declared]
         self._cookie = any(map(does_sign_in, functions))
-        self._ticket = any(function.__qualname__.startswith("Tickets.") for function in functions)
+        self._ticket = any(getattr(function, "__module__", "") == _TICKETS for function in functions)
         self._issuer = None if settings is None else settings.oidc_issuer
         self._host = "__Host-" if settings is not None and settings.env == "production" else ""
 
