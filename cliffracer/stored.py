@@ -12,7 +12,7 @@ from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, current_transaction
 from cliffracer.database.development import Purpose, prepare, remind
-from cliffracer.database.outbox import first_time, lag
+from cliffracer.database.outbox import Handled, first_time, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
@@ -113,8 +113,11 @@ class Kept:
     @asynccontextmanager
     async def once(self, consumer: str, event_id: str) -> AsyncIterator[bool]:
         """Open a transaction in which an event is marked as handled; False if it was before, so that nothing is left to do."""
-        async with self.database.transaction() as transaction:
-            yield await first_time(transaction, consumer, event_id)
+        try:
+            async with self.database.transaction() as transaction:
+                yield await first_time(transaction, consumer, event_id)
+        except Handled:
+            return  # it was delivered twice at once, and the other one's transaction has it
 
     def relaying(self, emitter: Emitter) -> AbstractAsyncContextManager[Any]:
         """Publish what transactions of this database emit, while the block runs."""

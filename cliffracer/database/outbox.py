@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.database.link import Statement
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -32,6 +32,7 @@ ADD = {
 }
 """How an event is stored: with a key or not, and telling the relays or not, each in one round trip."""
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
+_SEEN = Statement("SELECT 1 FROM cliffracer_inbox WHERE consumer = %s AND event_id = %s")
 _LAG = Statement(
     "SELECT count(*) FILTER (WHERE parked_at IS NULL), count(*) FILTER (WHERE parked_at IS NOT NULL), "
     "coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision FROM cliffracer_outbox"
@@ -46,6 +47,10 @@ _THESE = "WHERE parked_at IS NOT NULL AND (%s::bigint[] IS NULL OR id = ANY(%s::
 _CHOSEN = Statement(f"SELECT id FROM cliffracer_outbox {_THESE}")
 _RELEASE = Statement(f"UPDATE cliffracer_outbox SET parked_at = NULL, attempts = 0, error = NULL {_THESE} RETURNING id")
 _DISCARD = Statement(f"DELETE FROM cliffracer_outbox {_THESE} RETURNING id")
+
+
+class Handled(Unavailable):
+    """An event was handled by somebody else meanwhile: this transaction has nothing left to do."""
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -85,7 +90,18 @@ async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
     """Say whether this transaction is the first to handle an event; a second one waits until the first has ended."""
     if transaction is None:
         raise SetupError("An inbox needs the handler's transaction: give the handler tx: Transaction, or open one around it.")
+    found: bool = await transaction.first_time(consumer, event_id)
+    return found
+
+
+async def mark(transaction: Any, consumer: str, event_id: str) -> bool:
+    """Put an event's mark into the inbox, with the transaction; False if it is there."""
     return bool(await transaction.run(_SEE, [consumer, event_id]))
+
+
+async def is_marked(database: Any, consumer: str, event_id: str) -> bool:
+    """Say whether a database has an event's mark."""
+    return bool(await database.rows(_SEEN, [consumer, event_id]))
 
 
 async def lag(database: Any) -> Lag:

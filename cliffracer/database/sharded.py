@@ -1,12 +1,12 @@
 """Several databases as one: each row of a sharded model is kept by the one that its `Shard` field chooses.
 
-A transaction belongs to one of them, decided by the first row it touches; touching another one's is refused, since no
-commit could hold for both. What names no row (raw SQL, models without ``__shard__``) goes to the first database, or
-to the one that the transaction belongs to.
+A transaction belongs to one of them, decided by the first row it touches, whatever was emitted before; touching another
+one's is refused, since no commit could hold for both. What names no row (raw SQL, models without ``__shard__``) goes to
+the first database, or to the one that the transaction belongs to.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -19,16 +19,19 @@ from cliffracer.database.options import Options
 from cliffracer.database.repository import Repository
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.database.table import Table
-from cliffracer.database.transaction import Isolation, Transaction, innermost
-from cliffracer.errors import SetupError
+from cliffracer.database.transaction import Isolation, Transaction, innermost, nested_options
+from cliffracer.errors import ServiceError, SetupError
 
 M = TypeVar("M", bound=Model)
+AWAY = 1.0
+"""Seconds after which a database is taken for one that is away."""
+Act = Callable[[Transaction], Awaitable[None]]
 
 
 class ShardedTransaction(Transaction):
     """A transaction on one of several databases; on which, its first statement decides."""
 
-    __slots__ = ("_options", "_stack", "place", "shard")
+    __slots__ = ("_ahead", "_options", "_stack", "failed", "place", "shard")
 
     def __init__(self, database: "ShardedDatabase", stack: AsyncExitStack, options: dict[str, Any]) -> None:
         self.database = database
@@ -39,26 +42,89 @@ class ShardedTransaction(Transaction):
         self.callbacks = []
         self.place: int | None = None
         self.shard: Transaction | None = None
+        self.failed: Exception | None = None
+        """Why what was to be done first could not be: nothing of the transaction may be kept."""
         self._stack = stack
         self._options = options
+        self._ahead: list[Act] = []
+        """What is done, in this order, when it is known on which database: savepoints, marks and events, which go with the rows."""
 
     async def bind(self, place: int | None = None) -> Transaction:
         """Return the transaction on a database, begun when it is first needed; `SetupError` if it is on another one."""
         self._check()
-        bound = self.shard
-        if bound is None:
-            self.place = place or 0
-            entered: Transaction = await self._stack.enter_async_context(self.database.shards[self.place].transaction(**self._options))
-            bound = entered
-            bound.callbacks.extend(self.callbacks)
-            self.callbacks = bound.callbacks
-            self.shard = bound
-        elif place is not None and place != self.place:
+        if self.failed is not None:
+            raise self.failed
+        bound = self.shard or await self._begin(place or 0)
+        if place is not None and place != self.place:
             raise SetupError(
                 f"This transaction is on database {self.place}, and the row is kept by database {place}: no transaction spans two. "
                 "Touch rows of one shard only, or split the work and couple the parts by an event."
             )
         return innermost(bound.database) or bound
+
+    async def _begin(self, place: int) -> Transaction:
+        bound: Transaction = await self._stack.enter_async_context(self.database.shards[place].transaction(**self._options))
+        bound.callbacks.extend(self.callbacks)
+        self.callbacks = bound.callbacks
+        self.place, self.shard = place, bound
+        ahead, self._ahead = self._ahead, []
+        try:
+            for act in ahead:
+                await act(innermost(bound.database) or bound)
+        except Exception as error:
+            self.failed = error
+            raise
+        return bound
+
+    async def _when_bound(self, act: Act) -> None:
+        """Do something with the transaction: now, or as soon as it is known on which database it is."""
+        self._check()
+        if self.shard is None:
+            self._ahead.append(act)
+        else:
+            await act(await self.bind())
+
+    @asynccontextmanager
+    async def nested(self, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[None, None]:
+        """Set a savepoint, now or when it is known on which database."""
+        async with AsyncExitStack() as level:
+
+            async def begin(around: Transaction) -> None:
+                await level.enter_async_context(around.database.transaction(isolation=isolation, readonly=readonly))
+
+            if self.shard is None and (isolation is not None or readonly):
+                raise nested_options()
+            before = len(self._ahead)
+            await self._when_bound(begin)
+            try:
+                yield
+            except BaseException:
+                del self._ahead[before:]  # what it emitted is undone with it
+                raise
+            if begin in self._ahead:
+                self._ahead.remove(begin)
+
+    async def finish(self) -> None:
+        """Do what was to be done first where no row was touched; raise if it could not be done."""
+        if self.failed is not None:
+            raise self.failed
+        if self._ahead:
+            await self.bind()
+
+    async def first_time(self, consumer: str, event_id: str) -> bool:
+        """Say whether no database has the mark of an event; it is kept by the one whose rows are touched, with the transaction.
+
+        Where that one has it by then (the event was delivered twice at once), `outbox.Handled` ends the transaction.
+        """
+        if any(await asyncio.gather(*(_seen(shard, consumer, event_id) for shard in self.database.shards))):
+            return False
+
+        async def mark(bound: Transaction) -> None:
+            if not await bound.first_time(consumer, event_id):
+                raise outbox.Handled("the event was handled by somebody else meanwhile")
+
+        await self._when_bound(mark)
+        return True
 
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement in this transaction and return its rows."""
@@ -73,13 +139,26 @@ class ShardedTransaction(Transaction):
         return await (await self.bind()).copy(copy, rows)
 
     async def emit(self, subject: str, payload: bytes, headers: dict[str, str], message_id: str, key: str | None = None) -> None:
-        """Store an event with this transaction, in the outbox of its database."""
-        await (await self.bind()).emit(subject, payload, headers, message_id, key)
+        """Store an event with this transaction, in the outbox of its database, when that is known."""
+
+        async def store(bound: Transaction) -> None:
+            await bound.emit(subject, payload, headers, message_id, key)
+
+        await self._when_bound(store)
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[Link, None]:
         """Hold the connection of this transaction."""
         yield (await self.bind()).link
+
+
+async def _seen(shard: Database, consumer: str, event_id: str) -> bool:
+    """Say whether a database has an event's mark; one that is away is not waited for, rows of the others are served meanwhile."""
+    try:
+        async with asyncio.timeout(AWAY):
+            return await outbox.is_marked(shard, consumer, event_id)
+    except (TimeoutError, ServiceError):
+        return False
 
 
 _open: ContextVar[ShardedTransaction | None] = ContextVar("cliffracer_sharded_transaction", default=None)
@@ -123,8 +202,7 @@ class ShardedDatabase(Database):
     async def _transaction(self, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
         outer = self.joined()
         if outer is not None:
-            bound = await outer.bind()
-            async with bound.database.transaction(isolation=isolation, readonly=readonly):
+            async with outer.nested(isolation, readonly=readonly):
                 yield outer
             return
         before = _open.get()
@@ -133,6 +211,7 @@ class ShardedDatabase(Database):
             _open.set(transaction)
             try:
                 yield transaction
+                await transaction.finish()
             finally:
                 if _open.get() is transaction:
                     _open.set(before)
@@ -178,7 +257,7 @@ class ShardedDatabase(Database):
     async def inbox_once(self, consumer: str, event_id: str) -> bool:
         """Say whether this task's transaction is the first to handle an event."""
         transaction = self.joined()
-        return await outbox.first_time(transaction and await transaction.bind(), consumer, event_id)
+        return await outbox.first_time(transaction, consumer, event_id)
 
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outboxes now."""

@@ -71,6 +71,10 @@ class Transaction(Queries):
         self._check()
         await outbox.add(self, subject, payload, headers, message_id=message_id, key=key)
 
+    async def first_time(self, consumer: str, event_id: str) -> bool:
+        """Say whether this transaction is the first to handle an event; its mark is kept with the transaction."""
+        return await outbox.mark(self, consumer, event_id)
+
     def tell(self) -> bool:
         """Say whether the relays still have to be told of this transaction; those of this process will be, at its commit."""
         self.after_commit(self.database.wake_relays)
@@ -165,7 +169,7 @@ async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, r
 async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
     """Set a savepoint inside an open transaction: kept at the end of the block, undone if it raises."""
     if isolation is not None or readonly:
-        raise SetupError("A nested transaction is a savepoint: isolation and readonly are set on the outermost one.")
+        raise nested_options()
     before = _innermost.get()
     inner = Transaction(outer.database, outer.link, before, outer.depth + 1)
     savepoint = f"cliffracer_{inner.depth}"
@@ -184,6 +188,11 @@ async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: b
         inner.open = False
         if _innermost.get() is inner:
             _innermost.set(before)
+
+
+def nested_options() -> SetupError:
+    """Return the error for options that no savepoint has."""
+    return SetupError("A nested transaction is a savepoint: isolation and readonly are set on the outermost one.")
 
 
 async def _undo(link: Link) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: PT012 - what raises is in a transaction block
 
 import asyncio
+import contextlib
 import zlib
 from contextlib import AsyncExitStack
 from typing import Annotated
@@ -18,6 +19,7 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.table import table_of
 from cliffracer.database.templates import cloned
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.stored import Kept
 from cliffracer.testing import running
 from tests.database.models import User
 from tests.database.support import until
@@ -184,6 +186,59 @@ async def test_savepoint_in_a_sharded_transaction(db):
                 await notes.create(Note(tenant="t", number=3, text="x"))
         await notes.create(Note(tenant="t", number=4))
     assert [row.number for row in await notes.find(tenant="t", order_by="number")] == [1, 4]
+
+
+async def test_what_is_around_and_before_the_first_row_goes_with_it(db):
+    """Savepoints, events and marks of the inbox wait until a row says on which database they are, and are undone with what they are in."""
+    notes = db.repository(Note)
+    tenant = next(tenant for tenant in TENANTS if db.shard(Note, tenant) is db.shards[2])
+    async with db.transaction() as transaction:
+        assert await db.inbox_once("consumer", "event")
+        await transaction.emit("kept", b"", {}, "kept")
+        with pytest.raises(ZeroDivisionError):
+            async with db.transaction():
+                await transaction.emit("undone", b"", {}, "undone early")
+                raise ZeroDivisionError
+        async with db.transaction():
+            await transaction.emit("kept", b"", {}, "kept too")
+        with pytest.raises(ZeroDivisionError):
+            async with db.transaction():
+                await transaction.emit("undone", b"", {}, "undone")
+                await notes.create(Note(tenant=tenant, number=1))
+                raise ZeroDivisionError
+        await notes.create(Note(tenant=tenant, number=2))
+        with pytest.raises(SetupError, match="no transaction spans two"):
+            await notes.create(Note(tenant=next(each for each in TENANTS if db.shard(Note, each) is db.shards[0]), number=3))
+    assert [row.number for row in await notes.find()] == [2]
+    assert await db.shards[2].fetch(str, "select message_id from cliffracer_outbox order by id") == ["kept", "kept too"]
+    async with db.transaction():
+        assert not await db.inbox_once("consumer", "event")
+    async with db.transaction() as transaction:
+        assert await db.inbox_once("consumer", "of nothing")
+        await transaction.emit("alone", b"", {}, "alone")
+    assert await db.shards[0].fetch(str, "select event_id from cliffracer_inbox") == ["of nothing"]
+    assert await db.shards[0].fetch(str, "select message_id from cliffracer_outbox") == ["alone"]
+
+
+async def test_event_that_is_delivered_twice_at_once_has_its_effect_once(db):
+    """Of two that handle it at the same moment the later one is stopped at its first row, and nothing of it is kept, swallowed or not."""
+    notes = db.repository(Note)
+    keeping = Kept(db)
+    both = asyncio.Barrier(2)
+
+    async def handle(number: int) -> bool:
+        async with keeping.once("consumer", "event") as first:
+            if first:
+                await both.wait()
+                with contextlib.suppress(Unavailable):
+                    await notes.create(Note(tenant="tenant 5", number=number))
+        return first
+
+    assert await asyncio.gather(*(asyncio.create_task(handle(number)) for number in range(2))) == [True, True]
+    assert await notes.count() == 1
+    assert sum([await shard.fetch_value(int, "select count(*) from cliffracer_inbox") for shard in db.shards]) == 1
+    await db.shards[1].pool.close()
+    assert not await handle(2)  # one that is away is not waited for
 
 
 async def test_unsharded_models_and_plain_sql_are_at_home(db):
