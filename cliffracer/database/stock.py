@@ -165,8 +165,9 @@ class Stock:
     def _keeping(self, link: Any) -> None:
         there = sum(name.startswith(f"{self._prefix}_{KEPT}_") for name in _names(link))
         for name in list(self._ready[PLAIN])[: max(0, self._keep - there)] if self._comes_back(PLAIN) else ():
-            link.execute(statement(RENAME, name, name.replace(self._prefix, f"{self._prefix}_{KEPT}", 1)))
-            del self._made[name]
+            with suppress(*trouble()):  # somebody is still connected: it is dropped, as those that are too many
+                link.execute(statement(RENAME, name, name.replace(self._prefix, f"{self._prefix}_{KEPT}", 1)))
+                del self._made[name]
 
     def _forget_lost(self, link: Any) -> None:
         """Forget those of our databases that are not there any more; what they were prepared for is prepared anew."""
