@@ -112,16 +112,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not fail again
         code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return code
 
 
 def _run(given: list[str]) -> int:
-    """Do what click's own ``main`` does, but let every exception out."""
+    """Do what click's own ``main`` does, but let every exception out; `SystemExit` is an exit code, a user's module may raise it, too."""
     asked = os.environ.get(COMPLETE)
     if asked:
         return shell_complete(cli, {}, "cliffracer", COMPLETE, asked)
-    with cli.make_context("cliffracer", given) as context:
-        cli.invoke(context)
+    if given[:1] in (["help"], ["version"]):  # what people try first
+        given = [*given[1:], f"--{given[0]}"]
+    try:
+        with cli.make_context("cliffracer", given) as context:
+            cli.invoke(context)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            click.echo(end.code, err=True)
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
     return 0

@@ -21,6 +21,8 @@ _EXAMPLES = {
     "db_auth": f'add_note title=Milk {_AS_ADA} --permission notes:write)"',
 }
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}")
+_EMPTY = {".git", ".venv", ".cliffracer", ".idea", ".vscode"}
+"""What may be in a folder before a service is."""
 _SHARED = {
     "pyproject.toml": "pyproject.toml.txt",
     ".env.example": "env.example.txt",
@@ -31,14 +33,15 @@ _SHARED = {
 
 
 def new(*, name: str, parts: str, as_json: bool = False) -> None:
-    """Write the files into a folder that must not be there yet, or be empty."""
-    folder = Path(name)
-    if not _NAME.fullmatch(folder.name):
-        raise click.UsageError(f"{folder.name!r} is no name for a service: letters, digits, - and _, a letter first")
+    """Write the files into a folder that must not be there yet, or hold nothing of a project but git's and Python's own folders."""
+    folder, called = Path(name), Path(name).resolve().name if name == "." else Path(name).name
+    if not _NAME.fullmatch(called):
+        raise click.UsageError(f"{called!r} is no name for a service: letters, digits, - and _, a letter first")
     kind = _kind(parts)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SetupError(f"{folder} is there already. Choose another name, or empty it.")
-    files = rendered(folder.name, kind)
+    if folder.exists() and (not folder.is_dir() or any(one.name not in _EMPTY for one in folder.iterdir())):
+        here = "This folder" if name == "." else str(folder)
+        raise SetupError(f"{here} is there already{', and not empty' if name == '.' else ''}. Choose another name, or empty it.")
+    files = rendered(called, kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
@@ -47,11 +50,12 @@ def new(*, name: str, parts: str, as_json: bool = False) -> None:
     except OSError as error:
         raise SetupError(f"{folder} cannot be written: {error.strerror or error}.") from None
     if as_json:
-        print_json({"made": str(folder), "service": _service(folder.name), "files": sorted(files)})
+        print_json({"made": str(folder), "service": _service(called), "files": sorted(files)})
         return
-    say(f"{good('made')} {strong(str(folder))}  {soft(' '.join(sorted(files)))}\n")
-    say(f"  cd {folder}\n  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
-    say(f"  cliffracer call {_service(folder.name)}.{_EXAMPLES[kind]}\n  pytest")
+    say(f"{good('made')} {strong(called)}  {soft(' '.join(sorted(files)))}\n")
+    go = "" if name == "." else f"  cd {folder}\n"
+    say(f"{go}  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
+    say(f"  cliffracer call {_service(called)}.{_EXAMPLES[kind]}\n  pytest")
 
 
 def rendered(name: str, kind: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ async def numbers() -> AsyncIterator[int]:
         yield number
         await asyncio.sleep(0.05)
 
-@app.rpc
+@app.rpc(deadline="10m")
 async def slow() -> None:
     await asyncio.sleep(60)
 
@@ -98,6 +98,20 @@ def test_a_mistyped_command_is_met_with_what_was_meant(typed, meant, tmp_path):
     done = cliffracer(typed, cwd=tmp_path)
     assert done.code == 2
     assert f"There is no command '{typed}'. Did you mean {meant}?" in done.err
+
+
+def test_what_people_try_first_is_answered(tmp_path):
+    """`help`, `help COMMAND`, `version`."""
+    assert cliffracer("help", cwd=tmp_path) == cliffracer("--help", cwd=tmp_path)
+    assert cliffracer("help", "call", cwd=tmp_path).out.startswith("Usage: cliffracer call ")
+    assert cliffracer("version", cwd=tmp_path).out.startswith("cliffracer 0.")
+
+
+def test_a_module_that_exits_says_why(tmp_path):
+    """`sys.exit("words")` of the user's own is said, and its code is ours."""
+    written(tmp_path, leaves="import sys\nsys.exit('no licence')\n", quits="raise SystemExit(3)\n")
+    assert cliffracer("run", "leaves:app", cwd=tmp_path) == (1, "", "no licence\n")
+    assert cliffracer("run", "quits:app", cwd=tmp_path) == (3, "", "")
 
 
 def test_a_mistyped_option_too(tmp_path):

@@ -69,6 +69,20 @@ def test_a_name_that_is_none_is_wrong_usage(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_there_can_be_filled(tmp_path):
+    """`new .`, where git and a virtual environment are already; the service is called as the folder is."""
+    (folder := tmp_path / "my-shop").mkdir()
+    (folder / ".git").mkdir()
+    (folder / ".venv").mkdir()
+    told = cliffracer("new", ".", cwd=folder)
+    assert (told.code, told.err, "cd " in told.out) == (0, "", False)
+    assert "cliffracer call my_shop.greet name=Ada" in told.out
+    assert 'App("my_shop"' in (folder / "app.py").read_text()
+    assert cliffracer("new", ".", cwd=folder).err == (
+        "Error: This folder is there already, and not empty. Choose another name, or empty it.\n"
+    )
+
+
 def test_nothing_is_overwritten(tmp_path):
     """A folder with something in it is left alone."""
     (tmp_path / "shop").mkdir()

@@ -12,7 +12,10 @@ from cliffracer.cli.commands import completed, do, json_option
 @click.option("--with", "parts", metavar="PARTS", default="", help="Also with these, comma-separated: db, auth.")
 @json_option
 def new(**given: Any) -> None:
-    """Make the folder NAME with a one-file service, its test, pyproject.toml, Dockerfile, .env.example and README.md."""
+    """Make the folder NAME with a one-file service, its test, pyproject.toml, Dockerfile, .env.example and README.md.
+
+    With . as NAME, they are made in this folder, and the service is called as it is.
+    """
     do("new:new", **given)
 
 
