@@ -65,7 +65,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         if type(given) is not self.plain:
             try:
                 given = msgspec.convert(given, self.kind, strict=not isinstance(given, str) or self.plain is str)
-            except (msgspec.ValidationError, ValueError, OverflowError) as error:
+            except (msgspec.ValidationError, ValueError, OverflowError, TypeError, AttributeError) as error:
                 raise misfit(self.name, str(error)) from None
         return given if self.dump is None else self.dump(given)
 

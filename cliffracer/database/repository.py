@@ -17,7 +17,7 @@ from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
 from cliffracer.database.table import Table, table_of
-from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError
+from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError, SetupError
 
 T = TypeVar("T", bound=Model)
 Order = str | Sequence[str] | None
@@ -89,6 +89,8 @@ class Repository(Generic[T]):
     async def upsert(self, row: T, *, on: str | Sequence[str] = "id") -> T:
         """Store a row, or change the one that has the same id (or the same unique fields ``on``), and return what is stored."""
         names = (on,) if isinstance(on, str) else tuple(on)
+        if not names:
+            raise SetupError("upsert(row, on=...) needs the fields by which a row is known: on='id', or a unique one.")
         for name in names:
             if name not in self.table.columns:
                 raise unknown_field(self.table, name)

@@ -236,6 +236,13 @@ async def test_what_is_no_row_is_a_mistake_of_the_service(users):
             await users.create_many(rows)
     with pytest.raises(SetupError, match="A dict was given where a User is stored"):
         await users.create({"name": "x"})
+    with pytest.raises(SetupError, match="needs the fields by which a row is known"):
+        await users.upsert(User(name="x", email="a@x"), on=())
+    for value in (range(3), object(), print, int):
+        with pytest.raises(InvalidInput):
+            await users.update(uuid4(), name=value)
+        with pytest.raises(InvalidInput):
+            await users.find(age=value)
     with pytest.raises(InvalidInput, match="id: cannot be changed"):
         await users.update(uuid4(), id=uuid4())
     assert await users.count() == 0
