@@ -124,6 +124,7 @@ class Repository(Generic[T]):
 
     async def find(
         self,
+        /,
         *,
         order_by: Order = None,
         limit: int | None = None,
@@ -150,28 +151,28 @@ class Repository(Generic[T]):
                 params.append(natural(clause.lower(), number))
         return await self._database.rows(self._sql.rows(sql), params)
 
-    async def first(self, *, order_by: Order = None, **filters: Any) -> T | None:
+    async def first(self, /, *, order_by: Order = None, **filters: Any) -> T | None:
         """Return the first row that meets all filters, or None."""
         found = await self.find(order_by=order_by, limit=1, **filters)
         return found[0] if found else None
 
-    async def exists(self, **filters: Any) -> bool:
+    async def exists(self, /, **filters: Any) -> bool:
         """Say whether any row meets all filters."""
         where = self._where(filters)
         return bool(await self._database.rows(self._sql.any(where.sql), where.params))
 
-    async def count(self, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
+    async def count(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
         """Return how many rows meet all filters."""
         where = self._where(filters, search)
         ((number,),) = await self._database.rows(self._sql.count(where.sql, all_rows=deleted), where.params)
         return int(number)
 
-    async def page(self, *, after: str | None = None, limit: int = 100, order_by: Order = "id", **filters: Any) -> Page[T]:
+    async def page(self, /, *, after: str | None = None, limit: int = 100, order_by: Order = "id", **filters: Any) -> Page[T]:
         """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps."""
         turn = Turn(after, natural("limit", limit, least=1), order_by)
         return await page_of(self._database, self._sql, self._where(filters), turn)
 
-    async def stream(self, *, order_by: Order = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
+    async def stream(self, /, *, order_by: Order = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
         """Yield all rows that meet all filters, ``size`` at a time by a cursor of the server: memory stays flat."""
         where = self._where(filters)
         sorting = ordering(orders(self.table, order_by)) if order_by else ""
@@ -205,7 +206,7 @@ class Repository(Generic[T]):
         sets, params = self._changes(dict(changes))
         return await self._database.run(self._sql.update(sets, where.sql), [*params, *where.params])
 
-    async def delete_many(self, *, forever: bool = False, **filters: Any) -> int:
+    async def delete_many(self, /, *, forever: bool = False, **filters: Any) -> int:
         """Delete all rows that meet all filters and return how many."""
         where = self._some(filters)
         if self.table.soft and not forever:

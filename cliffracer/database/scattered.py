@@ -110,6 +110,7 @@ class ScatteredRepository(Repository[T]):
 
     async def find(
         self,
+        /,
         *,
         order_by: OrderBy = None,
         limit: int | None = None,
@@ -128,15 +129,15 @@ class ScatteredRepository(Repository[T]):
         rows = merged([row for part in found for row in part], orders(self.table, order_by) if order_by else [])
         return rows[offset : None if limit is None else offset + limit]
 
-    async def exists(self, **filters: Any) -> bool:
+    async def exists(self, /, **filters: Any) -> bool:
         """Say whether any row meets all filters."""
         return any(await self._ask(self._places(filters), lambda part: part.exists(**filters)))
 
-    async def count(self, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
+    async def count(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
         """Return how many rows meet all filters."""
         return sum(await self._ask(self._places(filters), lambda part: part.count(search=search, deleted=deleted, **filters)))
 
-    async def page(self, *, after: str | None = None, limit: int = 100, order_by: OrderBy = "id", **filters: Any) -> Page[T]:
+    async def page(self, /, *, after: str | None = None, limit: int = 100, order_by: OrderBy = "id", **filters: Any) -> Page[T]:
         """Return the next ``limit`` rows over all databases, and the cursor to go on with."""
         pages = await self._ask(self._places(filters), lambda part: part.page(after=after, limit=limit, order_by=order_by, **filters))
         sorting = total_order(self.table, order_by)
@@ -144,7 +145,7 @@ class ScatteredRepository(Repository[T]):
         more = len(rows) > limit or any(page.next for page in pages)
         return Page(rows[:limit], sealed(sorting, rows[limit - 1]) if more and limit else None)
 
-    async def stream(self, *, order_by: OrderBy = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
+    async def stream(self, /, *, order_by: OrderBy = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
         """Yield all rows that meet all filters, one database after the other."""
         places = self._places(filters)
         if order_by and len(places) > 1:
@@ -169,7 +170,7 @@ class ScatteredRepository(Repository[T]):
             raise misfit(self._shard.field, "decides where the row is kept and cannot change")
         return sum(await self._ask(self._places(filters), lambda part: part.update_many(changes, **filters)))
 
-    async def delete_many(self, *, forever: bool = False, **filters: Any) -> int:
+    async def delete_many(self, /, *, forever: bool = False, **filters: Any) -> int:
         """Delete all rows that meet all filters and return how many."""
         return sum(await self._ask(self._places(filters), lambda part: part.delete_many(forever=forever, **filters)))
 

@@ -124,9 +124,11 @@ async def test_numbers_out_of_range_are_refused(quiet):
 
 async def test_a_repository_reaches_its_own_table_only(quiet):
     """Fields of other models, and dotted names, are unknown to it."""
-    for name in ("documents.title", "title", "users.name", 'users"."name'):
-        with pytest.raises(InvalidInput):
-            await quiet.repository(User).find(**{name: "x"})
+    users = quiet.repository(User)
+    for name in ("documents.title", "title", "users.name", 'users"."name', "self", "filters", "cls", "model", "table", "_database"):
+        for act in (users.find, users.first, users.exists, users.count, users.page, users.delete_many):
+            with pytest.raises(InvalidInput):
+                await act(**{name: "x"})
 
 
 async def test_suspicious_values_are_logged_without_the_value(url, caplog):
