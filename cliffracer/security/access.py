@@ -43,6 +43,16 @@ class Access(msgspec.Struct, frozen=True):
         return len(self.via)
 
 
+def hooks_of(frozen: Sequence[Frozen]) -> dict[Any, tuple[Any, ...]]:
+    """Return who is told of the calls of each function: of one that several apps share, the hooks of all of them."""
+    found: dict[Any, tuple[Any, ...]] = {}
+    for app in frozen:
+        for declared in app.declared:
+            function = declared.record.function
+            found[function] = tuple(dict.fromkeys((*found.get(function, ()), *app.accesses)))
+    return found
+
+
 async def tell(hooks: Sequence[Any], call: Call, refused: str | None, *, proven: bool) -> None:
     """Tell hooks of a call; one that fails ends it, since nothing may be done that is not written down."""
     context = call.context
@@ -59,7 +69,7 @@ class Witness:
     authority = None
 
     def __init__(self, frozen: Sequence[Frozen]) -> None:
-        self._hooks = {d.record.function: f.accesses for f in frozen for d in f.declared if isinstance(d.record, CALLED) and f.accesses}
+        self._hooks = hooks_of(frozen)
 
     def policy(self, _record: Record) -> None:
         """Nothing is asked of anybody."""
@@ -69,7 +79,7 @@ class Witness:
 
     def surrounds(self, record: Record) -> bool:
         """Say whether a handler's calls are told of."""
-        return isinstance(record, CALLED) and record.function in self._hooks
+        return isinstance(record, CALLED) and bool(self._hooks.get(record.function))
 
     def step(self, record: Record, _signature: Signature, inner: Step) -> Step:
         """Return the way to the handler past the hooks."""

@@ -10,7 +10,7 @@ from cliffracer.declarations import Record, Socket, Value, where
 from cliffracer.errors import Forbidden, Overloaded, SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
-from cliffracer.security.access import CALLED, Step, tell
+from cliffracer.security.access import CALLED, Step, Witness, hooks_of, tell
 from cliffracer.security.authority import Authority, configured
 from cliffracer.security.claims import Claims
 from cliffracer.security.entry import Check, Entry, checked
@@ -73,7 +73,7 @@ class _Guard(NamedTuple):
     """Whether it is asked again, and again, while the handler runs."""
 
 
-def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | None:
+def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | Witness | None:
     """Return what enforces the rules of these apps, None if there are none; `SetupError` lists every handler that was forgotten."""
     records = [d for f in frozen for d in f.declared if isinstance(d.record, CALLED)]
     policies = {d.record.function: policy for d in records if (policy := _policy(d, settings)) is not None}
@@ -81,7 +81,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
     if not configured(settings):
         if guarded or settings.auth_required:
             raise _without_keys(guarded, required=settings.auth_required)
-        return None
+        return Witness(frozen) if any(f.accesses for f in frozen) else None
     forgotten = [d.record.function for d in records if d.record.function not in policies]
     if forgotten:
         raise SetupError(
@@ -94,8 +94,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | N
             f"Tokens are configured, and what is mounted at {', '.join(alone)} has no rule. "
             "Say mount(..., public=True) where the application asks its callers itself."
         )
-    hooks = {d.record.function: f.accesses for f in frozen for d in f.declared}
-    return Enforcement(Authority.of(settings, _claims(frozen)), policies, hooks)
+    return Enforcement(Authority.of(settings, _claims(frozen)), policies, hooks_of(frozen))
 
 
 def _claims(frozen: Sequence[Frozen]) -> Claims | None:

@@ -238,3 +238,26 @@ async def test_what_cannot_be_written_down_is_not_done() -> None:
         reply = await t.http.get("/open")
     assert reply.status_code == 500
     assert "full" not in reply.text
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["a key", "none"])
+async def test_a_function_of_two_apps_is_told_of(key: str | None) -> None:
+    """Whichever of them has the hook, and whichever comes first."""
+    audited, other = App("audited"), App("other")
+    seen: list[str] = []
+
+    @audited.on_access
+    def audit(access: Access) -> None:
+        seen.append(access.service)
+
+    @audited.rpc
+    @other.rpc
+    @public
+    async def shared() -> None: ...
+
+    for apps in ((audited, other), (other, audited)):
+        seen.clear()
+        async with running(*apps, auth_secret_key=key):
+            for name in ("audited", "other"):
+                await audited.call(f"{name}.shared")
+        assert seen == ["audited", "other"]
