@@ -1,7 +1,7 @@
 """Writes gathered into round trips of a chosen size."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from cliffracer.database.model import Model
@@ -35,8 +35,15 @@ class Batch:
 
 @asynccontextmanager
 async def batching(database: Any, size: int) -> AsyncGenerator[Batch, None]:
-    """Gather rows in one transaction; the rest is stored at the end of the block."""
-    async with database.transaction():
+    """Gather rows in one transaction; the rest is stored at the end of the block.
+
+    Of several databases each has one of its own, so that rows may go to all of them: an error undoes all, and only a
+    database that is lost while they are committed, one after the other, leaves a part.
+    """
+    alone = database.joined() is not None or len(database.shards) == 1
+    async with AsyncExitStack() as stack:
+        for each in (database,) if alone else database.shards:
+            await stack.enter_async_context(each.transaction())
         batch = Batch(database, size)
         yield batch
         await batch.flush()

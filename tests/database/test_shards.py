@@ -241,6 +241,28 @@ async def test_event_that_is_delivered_twice_at_once_has_its_effect_once(db):
     assert not await handle(2)  # one that is away is not waited for
 
 
+async def test_batch_goes_to_all_databases_or_to_none(db):
+    """Rows of all tenants are gathered and stored together; an error undoes those of every database."""
+    notes = db.repository(Note)
+    async with db.batch(10) as batch:
+        for number in range(25):
+            await batch.create(Note(tenant=TENANTS[number % 12], number=number))
+    assert await notes.count() == 25
+    assert all([await shard.fetch_value(int, "select count(*) from notes") for shard in db.shards])
+    with pytest.raises(Conflict):
+        async with db.batch(5) as batch:
+            for number in range(12):
+                await batch.create(Note(tenant=TENANTS[number], number=number))
+            for _ in range(2):
+                await batch.create(Note(tenant="t", number=0, text="the same"))
+    assert await notes.count() == 25
+    async with db.transaction():
+        await notes.create(Note(tenant="t", number=0))
+        async with db.batch() as batch:
+            await batch.create(Note(tenant="t", number=1))
+    assert await notes.count(tenant="t") == 2
+
+
 async def test_unsharded_models_and_plain_sql_are_at_home(db):
     """What is not sharded is kept by the first database, inside and outside of transactions."""
     users = db.repository(User)
