@@ -24,17 +24,17 @@ Place = tuple[str, Any, bool]
 
 
 class Exposed(msgspec.Struct):
-    """One method of a route, or a socket."""
+    """One method of a route, a socket, or a folder of files."""
 
     name: str
-    """``GET /users/{user_id}``; of a socket, ``WS /feed``."""
+    """``GET /users/{user_id}``; of a socket, ``WS /feed``; of a folder of files, ``FILES /static``."""
     function: str = ""
     takes: str = "{}"
     """The schema, as text, of an object with ``path[1]``, ``query limit``, ``header x-tenant``, ``cookie theme``, ``body``, ``message``."""
     gives: str = "{}"
     """The schema of the answer, or of what comes through a socket."""
     status: int = 0
-    """Of the answer; 0 of a socket."""
+    """Of the answer; 0 of a socket or files."""
     streams: bool = False
     policy: str = ""
     """Who may, as its own rules say; empty without any."""
@@ -52,7 +52,10 @@ class Exposed(msgspec.Struct):
 
 def exposed(frozen: Frozen) -> list[Exposed]:
     """Return all of an app."""
-    return [one for declared in frozen.declared for one in _of(declared)]
+    return [
+        *(one for declared in frozen.declared for one in _of(declared)),
+        *(Exposed(f"FILES {static.path}") for static in frozen.statics),
+    ]
 
 
 def _of(declared: Declared) -> Iterator[Exposed]:

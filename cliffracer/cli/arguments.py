@@ -175,7 +175,7 @@ def _read(text: str) -> str:
     try:
         return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{text[1:]} cannot be read: {error}") from None
+        raise click.UsageError(f"{text[1:]} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _misfit(value: Any, kinds: frozenset[str], schema: Schema) -> str:

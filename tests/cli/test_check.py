@@ -56,6 +56,8 @@ USERS = """
     @app.delete("/users/{user_id}")
     async def forget(user_id: int) -> None: ...
 
+    app.static("/files", ".")
+
     @app.websocket("/feed")
     async def feed(said: AsyncIterator[str]) -> AsyncIterator[User]:
         yield User(1, "Ada")
@@ -210,6 +212,7 @@ def test_routes_and_sockets_are_compared_as_well(at: Place) -> None:
             '"/users")\nasync def register(name: str, email: str)',
         ),
         method=("@app.delete", "@app.patch"),
+        files=('app.static("/files"', 'app.static("/other"'),
         socket=("feed(said: AsyncIterator[str]) -> AsyncIterator[User]", "feed() -> AsyncIterator[int]"),
     )
     assert code == 1
@@ -226,7 +229,7 @@ def test_routes_and_sockets_are_compared_as_well(at: Place) -> None:
         "problems": ["body.email: may be left out, and is required", "answer: status 200 where 201 was"],
         "affected": [],
     }
-    assert found["users DELETE /users/{user_id}"]["problems"] == ["is gone"]
+    assert found["users DELETE /users/{user_id}"]["problems"] == found["users FILES /files"]["problems"] == ["is gone"]
     assert found["users WS /feed"]["problems"] == ["message: integer where object is expected", "message: is not taken"]
 
 
