@@ -109,6 +109,29 @@ async def test_a_function_on_several_subjects_gets_each_event_once(options: dict
     assert sorted(got) == [0, 1, 2, 3, 5]
 
 
+async def test_a_failure_holds_up_those_of_its_key_only():
+    """With the app's own words, and its clock: ``ordered=True`` there, ``key=`` here."""
+    app, done = App("prices"), []
+    broken = True
+
+    @app.on("price.changed", ordered=True, retry=("1h", "1h"))
+    async def reprice(change: str) -> None:
+        if change == "b1" and broken:
+            raise ValueError("not yet")
+        done.append(change)
+
+    async with running(app) as t:
+        for number in range(4):
+            for key in ("a", "b"):
+                await t.emit("price.changed", f"{key}{number}", key=key)
+        await eventually(lambda: "a3" in done)
+        assert sorted(done) == ["a0", "a1", "a2", "a3", "b0"]
+        broken = False
+        await t.clock.advance("1h")
+        await t.settled()
+    assert [change for change in done if change[0] == "b"] == ["b0", "b1", "b2", "b3"]
+
+
 class Session(msgspec.Struct):
     user: str
 

@@ -75,6 +75,12 @@ async def tick() -> None:
     happened.append("tick")
 
 
+@app.every("3s")
+async def noted() -> None:
+    """Far enough apart to be noted with the server ahead."""
+    happened.append("noted")
+
+
 @app.leader
 async def lead() -> None:
     happened.append("led")

@@ -82,7 +82,7 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
         assert json.loads(await socket.recv()) == "hello"
     wanted = ["fed", ("durable", "z" * 20), ("other", "z" * 20), ("durable", "later"), ("batch", "many"), ("core", "core"),
               ("row", "row"),
-              ("core", "each"), "tick", "led"]  # fmt: skip
+              ("core", "each"), "tick", "noted", "led"]  # fmt: skip
     await eventually(lambda: all(one in happened for one in wanted), within=30)
     await everything.tick()
     authority = one.services[0].assembly.rules.authority
