@@ -17,7 +17,7 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
-from cliffracer.messaging.policy import Policy, RetryOf
+from cliffracer.messaging.policy import UNFINISHED, Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.starts import Starts
@@ -37,6 +37,7 @@ class Consumption:
     """
 
     info: ConsumerInfo | None = None
+    _unfinished = UNFINISHED
     _stream_created = ""
     _loop: asyncio.AbstractEventLoop
     _starts: Starts
@@ -63,8 +64,7 @@ class Consumption:
         ack_wait: float = ACK_WAIT,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.service = service
-        self.function = function
+        self.service, self.function = service, function
         self.name = durable_name(subjects, service, function, group)
         self._jetstream = jetstream
         self._subjects = subjects
@@ -75,7 +75,8 @@ class Consumption:
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
         self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
-        self._policy = Policy(DeadLetters(jetstream, subjects, replicas=replicas), service, function, retry, clock, retry_of)
+        dead = DeadLetters(jetstream, subjects, replicas=replicas)
+        self._policy = Policy(dead, service, function, retry, clock, retry_of, unfinished=self._unfinished)
         self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[Delivery] = []

@@ -108,6 +108,17 @@ class Delivery:
         """Say that it is never to be delivered to this consumer again, although it is not done: park it first."""
         self._settle(TERM)
 
+    @property
+    def delay(self) -> float:
+        """After how many seconds it was asked to come again; 0 where it was not, or at once."""
+        _, _, told = self.settled.partition(b": ")
+        return int(told.rstrip(b"}")) / 1_000_000_000 if told else 0.0
+
+    def empty(self) -> None:
+        """Keep no more of it than what it takes to answer."""
+        self.payload = self.sent = b""
+        self.headers = Headers(None)
+
     def in_progress(self) -> None:
         """Start the consumer's ack wait anew."""
         if not self.settled:

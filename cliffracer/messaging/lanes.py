@@ -28,7 +28,7 @@ class State(Enum):
 class Entry(Generic[T]):
     """One event that is not done."""
 
-    __slots__ = ("before", "begun", "chased", "item", "lane", "place", "slim", "state")
+    __slots__ = ("before", "begun", "chased", "empty", "item", "lane", "place", "size", "slim", "state")
 
     def __init__(self, lane: "Lane[T]", place: Place, item: T) -> None:
         self.lane = lane
@@ -36,7 +36,11 @@ class Entry(Generic[T]):
         self.item = item
         self.state = State.WAITING
         self.slim = False
-        """Whether only its number is kept: it is to come again when it is its turn."""
+        """Whether it waits aside, where it takes none of the room that those of other keys need."""
+        self.size = 0
+        """Bytes that are kept of it while it waits aside."""
+        self.empty = False
+        """Whether none are: it is to come again when it is its turn."""
         self.begun = False
         self.chased = False
         """Whether it was asked for once more, because it did not come again."""
@@ -67,14 +71,14 @@ class Lanes(Generic[T]):
         """What came and is not done."""
         self.running = 0
         self.slim = 0
-        """How many are only numbers."""
+        """How many wait aside."""
 
     def add(self, key: bytes, place: Place, item: T) -> Entry[T]:
         """Put an event into its place; one that comes again keeps the one that it had."""
         entry = self.known.get(place)
         if entry is not None:
-            self.slim -= entry.slim
-            entry.item, entry.slim, entry.chased = item, False, False
+            self.fetch(entry)
+            entry.item, entry.empty, entry.chased = item, False, False
             if entry.state is State.AWAY:
                 entry.state = State.WAITING
         else:
@@ -101,18 +105,23 @@ class Lanes(Generic[T]):
         return None
 
     def thin(self, entry: Entry[T]) -> bool:
-        """Keep only the number of one that waits; say whether that is new."""
+        """Put one that waits aside; say whether that is new."""
         if entry.slim or entry.state is not State.WAITING:
             return False
         entry.slim = True
         self.slim += 1
         return True
 
+    def fetch(self, entry: Entry[T]) -> None:
+        """Take an event back from where it waited aside."""
+        self.slim -= entry.slim
+        entry.slim, entry.size = False, 0
+
     def again(self, entry: Entry[T]) -> None:
         """Note that an event was given back: it comes again, and those of its key wait for it."""
         self._stopped(entry)
-        self.slim -= entry.slim
-        entry.slim, entry.state = False, State.AWAY
+        self.fetch(entry)
+        entry.state = State.AWAY
         self._look(entry.lane)
 
     def done(self, entry: Entry[T]) -> Entry[T] | None:

@@ -15,17 +15,17 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, SetupError
-from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import ACK, TERM, Delivery
 from cliffracer.messaging.lanes import Entry, Lane, Lanes
 from cliffracer.messaging.locks import Lock
 from cliffracer.wire.cloudevents import KEY
-from cliffracer.wire.headers import Headers
 
 LEASE = 10.0  # seconds after which another replica takes over from one that died
 WINDOW = 10_000  # events that may be begun or wait behind failing ones of their keys, before they hold up the others
+REMEMBERED = 50_000  # keys of which is known how far they are
 SLOW = 1.0  # seconds after which those behind an event give way to those of other keys
+ASIDE = 64 * 1024 * 1024  # bytes of events that wait aside; of more, only the numbers are kept, and they come again
 AHEAD = 16  # events that are called back at once when their key gets on
 _TICK = 0.5
 _GRACE = 5.0  # seconds after which an event that should have come again is asked for
@@ -36,6 +36,8 @@ _key = re.compile(rb"\r\n" + KEY.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNO
 class Ordered(Consumption):
     """A function's events in order per key. Those without a key are in order among themselves, as if they had one."""
 
+    _unfinished = 10  # what only waited comes again as well when a replica stops or dies, and is not to be given up for that
+
     def __init__(self, *about: Any, batch: int | None = None, lease: float = LEASE, **options: Any) -> None:
         super().__init__(*about, **options)
         if batch is not None:
@@ -45,12 +47,14 @@ class Ordered(Consumption):
         self._lanes: Lanes[Delivery] = Lanes()
         self._running: dict[Delivery, tuple[Entry[Delivery], float]] = {}  # with when it began
         self._away: dict[Entry[Delivery], float] = {}  # given back, and when it is to have come again
+        self._done: dict[bytes, int] = {}  # the last of each key that is done, of those of late
         self._lock: Lock | None = None
         self._standing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._stream_number = 0
         self._expected = 0  # the number of the next delivery
         self._gaps = 0
+        self._kept = 0  # bytes of what waits aside
         self._missing = 0  # what others had and have not answered
         self.leading = False
         """Whether this replica is the one that takes events."""
@@ -75,7 +79,9 @@ class Ordered(Consumption):
         """Make stream and consumer if they are absent; return when they were made."""
         before = self._stream_created
         made = await super().ensure()
-        self._stream_number += before not in ("", self._stream_created)
+        if before not in ("", self._stream_created):
+            self._stream_number += 1
+            self._done.clear()
         if self.leading:
             self._doubt()
         return made
@@ -89,6 +95,11 @@ class Ordered(Consumption):
                 async with Lock(self._jetstream, self._subjects, lock_of(self.name), ttl=self._lease) as lock:
                     pause = 1.0
                     await self._lead(lock)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closing or task is None:
+                    raise
+                task.uncancel()  # the lock was lost while something else went wrong
             except Exception as error:  # noqa: BLE001 - whatever it is: without us nobody would take these events
                 logger.warning("{name} takes no events in order now: {error!r}", name=self.name, error=error)
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
@@ -97,7 +108,7 @@ class Ordered(Consumption):
     async def _lead(self, lock: Lock) -> None:
         """Take events until the lock is lost; then begin nothing more, and end what runs before another may have it."""
         self._lock, self._lanes, self._expected = lock, Lanes(), 0
-        self._running, self._away = {}, {}
+        self._running, self._away, self._kept = {}, {}, 0
         self.pull = self._pulling()
         try:
             await self.pull.start()
@@ -125,7 +136,13 @@ class Ordered(Consumption):
             return
         found = _key.search(delivery.headers.block or b"")
         key = b"" if found is None else found[1].rstrip()
-        entry = self._lanes.add(key, (self._stream_number, delivery.stream_seq), delivery)
+        if delivery.stream_seq <= self._done.get(key, 0):  # all of its key up to there are done, and the server forgot
+            delivery.ack()
+            return
+        place = self._stream_number, delivery.stream_seq
+        if (before := self._lanes.known.get(place)) is not None:
+            self._kept -= before.size
+        entry = self._lanes.add(key, place, delivery)
         delivery.attempt -= entry.before
         self._away.pop(entry, None)
         if self._full or (entry.lane.stands and entry is not entry.lane.entries[0]):
@@ -137,9 +154,11 @@ class Ordered(Consumption):
         if self._closing or self._lock is None or self._looking is not None or not self._lock.sure:
             return
         while self._lanes.running < self._limit and (entry := self._lanes.next()) is not None:
-            if entry.slim:
+            if entry.empty:
                 self._call_back(entry.lane)
                 continue
+            self._kept -= entry.size
+            self._lanes.fetch(entry)
             entry.begun = True
             self._running[entry.item] = entry, time.monotonic()
             self._spawn(self._one(entry.item))
@@ -155,13 +174,18 @@ class Ordered(Consumption):
             self._over(entry)
         else:
             self._lanes.again(entry)
-            self._away[entry] = time.monotonic() + _delay(delivery) + _GRACE
-            _empty(delivery)
+            self._away[entry] = time.monotonic() + delivery.delay + _GRACE
+            delivery.empty()
             self._stands(entry.lane)
         self._widen()
         self._begin()
 
     def _over(self, entry: Entry[Delivery]) -> None:
+        if entry.place[0] == self._stream_number:
+            self._done.pop(entry.lane.key, None)
+            self._done[entry.lane.key] = entry.place[1]
+            if len(self._done) > REMEMBERED:
+                del self._done[next(iter(self._done))]
         following = self._lanes.done(entry)
         if following is not None and not following.begun:  # it was behind another until now, so this is its first attempt
             following.before += following.item.attempt - 1
@@ -176,15 +200,22 @@ class Ordered(Consumption):
 
     def _thin(self, entry: Entry[Delivery]) -> None:
         if self._lanes.thin(entry):
-            _empty(entry.item)
+            size = len(entry.item.payload) + len(entry.item.headers.block or b"")
+            if self._kept + size <= ASIDE:
+                entry.size = size
+                self._kept += size
+            else:
+                entry.item.empty()
+                entry.empty = True
             self._widen()
 
     def _call_back(self, lane: Lane[Delivery]) -> None:
         """Have those come again of which only the numbers were kept, as far as they are next; that is no attempt."""
         free = self._limit - len(self.pull.held) + self._lanes.slim
         for entry in lane.entries[: max(1, min(AHEAD, free))]:
-            if entry.slim:
+            if entry.empty:
                 self._lanes.again(entry)
+                entry.empty = False
                 entry.before += 1
                 self._away[entry] = time.monotonic() + _GRACE
                 entry.item.nak()
@@ -277,18 +308,6 @@ class Ordered(Consumption):
 def lock_of(consumer: str) -> str:
     """Return the name of the lock of who takes the events of a consumer in order."""
     return f"ordered-{consumer}"
-
-
-def _delay(delivery: Delivery) -> float:
-    """Return after how many seconds it was asked to come again."""
-    _, _, told = delivery.settled.partition(b": ")
-    return int(told.rstrip(b"}")) / NANOSECONDS if told else 0.0
-
-
-def _empty(delivery: Delivery) -> None:
-    """Keep no more of an event than what it takes to answer for it."""
-    delivery.payload = delivery.sent = b""
-    delivery.headers = Headers(None)
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:

@@ -23,7 +23,15 @@ class Policy:
     """Answers the deliveries of one function, by what its handler did: returned, raised, or never came back."""
 
     def __init__(  # noqa: PLR0917 - made in one place
-        self, dead: DeadLetters, service: str, function: str, retry: Sequence[float], clock: Clock, retry_of: RetryOf | None = None
+        self,
+        dead: DeadLetters,
+        service: str,
+        function: str,
+        retry: Sequence[float],
+        clock: Clock,
+        retry_of: RetryOf | None = None,
+        *,
+        unfinished: int = UNFINISHED,
     ) -> None:
         self.counts = Counts()
         self._dead = dead
@@ -31,7 +39,8 @@ class Policy:
         self._function = function
         self._retry = tuple(retry)
         self._retry_of = retry_of
-        self.most = UNFINISHED + 1 + (len(self._retry) if retry_of is None else 0)
+        self._unfinished = unfinished
+        self.most = unfinished + 1 + (len(self._retry) if retry_of is None else 0)
         """Deliveries up to which an event is tried again, whatever became of them; see `exhausted`."""
         self._clock = clock
 
@@ -41,10 +50,10 @@ class Policy:
 
     def exhausted(self, delivery: Delivery) -> bool:
         """Say whether an event is not tried again, whatever became of its deliveries."""
-        return delivery.attempt > len(self.retry(delivery)) + 1 + UNFINISHED
+        return delivery.attempt > len(self.retry(delivery)) + 1 + self._unfinished
 
     async def give_up(self, delivery: Delivery) -> None:
-        """Park an event that was delivered more often than it has attempts, and two more, and never came back."""
+        """Park an event that was delivered more often than it has attempts, and some more, and never came back."""
         await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
 
     def done(self, delivery: Delivery) -> None:

@@ -70,9 +70,12 @@ async def test_events_of_different_keys_are_handled_side_by_side_and_those_of_on
     assert all(numbers == list(range(20)) for numbers in notes.done.values())
 
 
-@pytest.mark.parametrize("limit", [4, 100])
-async def test_a_failing_event_holds_up_its_own_key_only(jetstream: JetStream, subjects: Subjects, limit: int):
-    """However many of its key wait behind it, also more than may be in hand; for them it is no attempt."""
+@pytest.mark.parametrize(("limit", "aside"), [(4, ordered.ASIDE), (4, 0), (100, 0), (4, 500)])
+async def test_a_failing_event_holds_up_its_own_key_only(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch, limit: int, aside: int
+):
+    """However many of its key wait behind it, also more than may be in hand, or kept at all; for them it is no attempt."""
+    monkeypatch.setattr(ordered, "ASIDE", aside)
     failing, notes = True, Notes(lambda key, number, _: ValueError("no") if failing and (key, number) == (b"a", 3) else None)
     async with consuming(jetstream, subjects, notes, ordered=True, retry=(0.2,) * 50, limit=limit) as consumption:
         for number in range(150):
@@ -85,6 +88,7 @@ async def test_a_failing_event_holds_up_its_own_key_only(jetstream: JetStream, s
         failing = False
         await until(lambda: len(notes.done[b"a"]) == 150)
         await until(lambda: not consumption.pull.held)
+        assert (consumption._kept, consumption._lanes.slim, consumption._lanes.known) == (0, 0, {})
     assert all(numbers == list(range(len(numbers))) for numbers in notes.done.values())
     assert {attempt for (key, number), attempt in notes.attempts.items() if (key, number) != (b"a", 3)} == {1}
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
@@ -289,4 +293,4 @@ async def test_order_goes_on_where_the_consumer_or_the_stream_is_made_anew(
         await emit(jetstream, subjects, b"a", *range(5, 10))
         await until(lambda: 9 in notes.done[b"a"])
     first = list(dict.fromkeys(notes.done[b"a"]))
-    assert first == (list(range(10)) if what == "consumer" else [0, 1, *range(5, 10)])  # what waited behind it went, too
+    assert first == (list(range(10)) if what == "consumer" else [0, 1, *range(3, 10)])
