@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cliffracer.cli.output import print_line, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.console.application import opened
+from cliffracer.errors import CliffracerError
 from cliffracer.web.ports import bind
 
 
@@ -23,19 +24,28 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         async with reached(settings) as client, opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door:
+            early = door.restraint.known()
             if as_json:
                 print_line({"address": door.address})
             else:
                 say(f"\n  {strong('console')} {soft(looked_at(settings))}\n\n  {strong(door.address)}\n")
-                if reason := await door.restraint.guess():
-                    say(f"  {soft(f'It only reads: {reason}.')}")
+                _restrained(early)
                 say(f"  {soft('The address is good once, for one browser on this machine. Ctrl-C stops.')}\n")
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, door.address)
+            if not as_json and not early:
+                with contextlib.suppress(CliffracerError):  # the page says what is wrong
+                    _restrained(await door.restraint.reason())
             await stopped.wait()
 
     with contextlib.closing(bound):
         asyncio.run(run())
+
+
+def _restrained(reason: str) -> None:
+    """Say why the console only reads, if it does."""
+    if reason:
+        say(f"  {soft(f'It only reads: {reason}.')}")
 
 
 def _again(*, as_json: bool) -> Callable[[str], None]:

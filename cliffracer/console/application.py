@@ -275,7 +275,7 @@ async def opened(
     mine = settings.changed(http_host="127.0.0.1", http_port=port, trusted_proxies=(), drain=_DRAIN)
     console = Console(client, settings, acts=acts)
     door = Door(console, port, console.restraint, told)
-    async with serving(_Both(door, console), [bound], mine):
+    async with console.restraint.looking(), serving(_Both(door, console), [bound], mine):
         yield door
 
 

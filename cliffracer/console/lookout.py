@@ -42,10 +42,12 @@ class Lookout:
                 self._looked = time.monotonic()
             return self._rows
 
-    async def names_in(self, env: str) -> list[str]:
-        """Return the services that say they run in an environment."""
-        await self.services()
-        return sorted({info.name for info in self._infos.values() if (info.metadata or {}).get("env") == env})
+    async def names_in(self, env: str, *, patience: float | None = None) -> list[str]:
+        """Return the services that say they run in an environment; with ``patience``, asked for that alone, also of those who are slow."""
+        if patience is None:
+            await self.services()
+        infos = self._infos.values() if patience is None else await self._asked_of("INFO", "", Info, patience)
+        return sorted({info.name for info in infos if (info.metadata or {}).get("env") == env})
 
     async def details(self) -> list[Detail]:
         """Return what every replica tells of itself: timers, health, settings."""

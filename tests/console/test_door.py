@@ -1,5 +1,6 @@
 """Who gets into the console, and who does not."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,6 +8,8 @@ import httpx
 import pytest
 
 from cliffracer import App
+from cliffracer.console.application import opened
+from cliffracer.web.ports import bind
 from tests.console.support import OURS, console, entered
 
 app = App("shop")
@@ -112,6 +115,21 @@ async def test_what_was_production_once_stays_so() -> None:
         assert (await http.post("/api/emit", json={"subject": "a", "data": 1})).status_code == 403
         await c.t.up.services[0].drain(1)
         assert (await http.post("/api/emit", json={"subject": "a", "data": 1})).status_code == 403
+
+
+async def test_a_slow_service_of_production_is_waited_for() -> None:
+    """Nothing is done before those who answer late had time to say where they are: whoever is on call looks when services are slow."""
+    async with console(app, env="development") as c:
+        bus, subjects = c.client.link.bus, c.client.link.subjects
+
+        def receive(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+            late = {"name": "late", "id": "1", "version": "1", "metadata": {"env": "production"}}
+            asyncio.get_running_loop().call_later(0.8, bus.publish, reply, json.dumps(late).encode())
+
+        await bus.subscribe(subjects.discovery("INFO", ""), receive)
+        await bus.flush()
+        async with opened(c.client, c.t.settings, bind("127.0.0.1", 0)) as door:
+            assert "it is production for late" in await door.restraint.reason()
 
 
 @pytest.mark.parametrize("at", ["production", "development"])
