@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
@@ -86,6 +87,8 @@ class Prompt(code.InteractiveConsole):
                 awaited(made, self._loop)
         except SystemExit:
             raise
+        except KeyboardInterrupt:
+            self.write("\nKeyboardInterrupt\n")
         except BaseException:  # noqa: BLE001 - a prompt shows whatever was raised, and goes on
             self.showtraceback()
 
@@ -137,8 +140,20 @@ def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
     plain = {"colors": "nocolor"} if os.environ.get("NO_COLOR") else {}
     prompt = embed.InteractiveShellEmbed(user_ns=names, banner1="", exit_msg="", enable_tip=False, confirm_exit=False, **plain)
     prompt.autoawait = True
-    prompt.loop_runner = lambda work: awaited(work, loop)
+    prompt.loop_runner = partial(_awaited_cell, loop=loop)
+    prompt.set_custom_exc((asyncio.CancelledError,), lambda *_, **__: None)  # told when it was given up
     prompt()
+
+
+def _awaited_cell(work: Coroutine[Any, Any, Any], *, loop: asyncio.AbstractEventLoop) -> Any:
+    """Run one input of IPython; one that Ctrl-C gives up has failed, which IPython is told as it tells it itself."""
+    try:
+        return awaited(work, loop)
+    except KeyboardInterrupt as error:
+        say("\nKeyboardInterrupt")
+        result = importlib.import_module("IPython.core.interactiveshell").ExecutionResult(None)
+        result.error_in_exec = error
+        return result
 
 
 def _ipython() -> Any:

@@ -75,7 +75,7 @@ def written(folder: Path, **files: str) -> Path:
     return folder
 
 
-def _interruptible() -> None:
+def interruptible() -> None:
     """Let Ctrl-C reach the program, also where the tests themselves run in the background and ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -89,7 +89,7 @@ class Background:
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*PROGRAM, *arguments], cwd=folder, env=environment(**env), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                preexec_fn=_interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
+                preexec_fn=interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
             )  # fmt: skip
 
     @property

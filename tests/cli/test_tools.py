@@ -3,8 +3,10 @@
 import ast
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from cliffracer.cli.stubs import Module
-from tests.cli.terminal import PROGRAM, Background, Done, cliffracer, environment, written
+from tests.cli.terminal import PATIENCE, PROGRAM, Background, Done, cliffracer, environment, interruptible, written
 from tests.project.places import tool
 from tests.support.nats import free_port
 
@@ -292,6 +294,30 @@ def test_a_command_that_fails_shows_its_own_frames(at):
     done = at("shell", "-c", "1 / 0")
     assert done.code == 1
     assert done.err == 'Error: the command failed:\n  File "<command>", line 1, in <module>\nZeroDivisionError: division by zero\n'
+
+
+@pytest.mark.parametrize("ipython", [True, False])
+def test_ctrl_c_gives_up_what_is_awaited_and_keeps_the_prompt(at, ipython, tmp_path):
+    """Without a traceback."""
+    if not ipython:
+        (tmp_path / "IPython").mkdir()
+        (tmp_path / "IPython" / "__init__.py").write_text("raise ImportError")
+    env = {**environment(**at.env), **({} if ipython else {"PYTHONPATH": str(tmp_path)}), "NO_COLOR": "1", "IPYTHONDIR": str(tmp_path)}
+    with (tmp_path / "out").open("wb") as out, subprocess.Popen(
+        [*PROGRAM, "shell"], cwd=at.folder, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out,
+        preexec_fn=interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
+    ) as prompt:  # fmt: skip
+        prompt.stdin.write(b"import asyncio\nprint('g' + 'o', flush=True); await asyncio.sleep(60)\n")
+        prompt.stdin.flush()
+        until = time.monotonic() + PATIENCE
+        while "go\n" not in (tmp_path / "out").read_text():
+            assert time.monotonic() < until, (tmp_path / "out").read_text()
+            time.sleep(0.05)
+        time.sleep(0.3)  # now it waits
+        prompt.send_signal(signal.SIGINT)
+        prompt.communicate(b"print('st' + 'ill')\n", timeout=PATIENCE)
+    told = (tmp_path / "out").read_text()
+    assert (prompt.returncode, "KeyboardInterrupt" in told, "still" in told, "Traceback" in told) == (0, True, True, False), told
 
 
 @pytest.mark.parametrize("ipython", [True, False])
