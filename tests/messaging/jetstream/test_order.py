@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -269,9 +270,12 @@ async def test_order_per_key_is_kept_whoever_is_killed_or_paused(
         else:
             latest[key] = int(number)
     assert len(late) == len(set(late))
+    so_far = {key: len(numbers) - 1 for key, numbers in workers.handled().items()}
     await asyncio.to_thread(server.restart)
     await task
     await until(lambda: workers.count() == total * len(KEYS), within=60)
+    for key, numbers in workers.handled().items():  # what the server forgot comes again from there on, in order
+        assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(numbers[so_far[key] :]))
     assert {key: list(dict.fromkeys(numbers)) for key, numbers in workers.handled().items()} == {key: list(range(total)) for key in KEYS}
 
 
