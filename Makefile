@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= $(BIN)/cliffracer run examples.shop
-PYTEST_OPTIONS ?=
+PYTEST_OPTIONS ?= -n auto --maxprocesses 4 --dist loadfile
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header
 
