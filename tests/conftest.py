@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.bounded import Bounded
 from tests.support.leaks import Leaks
 from tests.support.unclosed import Unclosed
 
@@ -54,11 +55,12 @@ def _home() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have every test fail that prints or logs a secret, or leaves something open."""
+    """Have every test fail that prints or logs a secret, leaves something open, or does not end."""
     leaks = Leaks()
     config.pluginmanager.register(leaks, "leaks")
     leaks.watch()
     config.pluginmanager.register(Unclosed(), "unclosed")
+    config.pluginmanager.register(Bounded(), "bounded")
 
 
 @pytest.fixture
