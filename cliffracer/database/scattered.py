@@ -11,7 +11,7 @@ from cliffracer.database.model import Model, Shard
 from cliffracer.database.pages import Page, sealed, total_order
 from cliffracer.database.repository import Order as OrderBy
 from cliffracer.database.repository import Repository
-from cliffracer.errors import NotFound, SetupError
+from cliffracer.errors import NotFound, ServiceError, SetupError
 
 T = TypeVar("T", bound=Model)
 R = TypeVar("R")
@@ -157,11 +157,16 @@ class ScatteredRepository(Repository[T]):
     async def create_many(self, rows: Iterable[T]) -> list[T]:
         """Store new rows where they belong: all or none on each database."""
         given = list(rows)
-        parts: dict[int, list[T]] = {}
-        for row in given:
-            parts.setdefault(self._place(getattr(row, self._shard.field)), []).append(row)
-        for place, some in parts.items():
-            await (await self._part(place)).create_many(some)
+        parts: dict[int, list[int]] = {}
+        for index, row in enumerate(given):
+            parts.setdefault(self._place(getattr(row, self._shard.field)), []).append(index)
+        for place, indices in parts.items():
+            try:
+                await (await self._part(place)).create_many([given[index] for index in indices])
+            except ServiceError as error:
+                if "index" in error.details:  # counted among the rows of that database
+                    error.details["index"] = indices[error.details["index"]]
+                raise
         return given
 
     async def update_many(self, changes: Mapping[str, Any], /, **filters: Any) -> int:

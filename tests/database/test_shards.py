@@ -388,3 +388,13 @@ async def test_one_database_serves_a_sharded_model_too(urls):
         made = await notes.create(Note(tenant="a", number=1))
         assert await notes.get(made.id) == made
         assert [row.number for row in (await notes.page(order_by="number")).items] == [1]
+
+
+async def test_row_that_is_refused_is_counted_among_all(db):
+    """Over several databases too the index is that of the row as it was given."""
+    rows = [Note(tenant=TENANTS[number % 12], number=number) for number in range(40)]
+    rows[17].number = 2**63
+    rows[29] = Note(tenant=rows[17].tenant, number=2**63)
+    with pytest.raises(InvalidInput) as caught:
+        await db.repository(Note).create_many(rows)
+    assert caught.value.details["index"] == 17
