@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from cliffracer.database.failures import key_of
+from cliffracer.database.culprit import culprit
 from cliffracer.database.link import Copy, Params, Statement
 from cliffracer.database.names import quoted
 from cliffracer.database.statements import Statements
@@ -80,7 +80,7 @@ async def _insert(store: Store, sql: Statements, rows: Sequence[Any], start: int
         params = [value for values in _parameters(sql, rows) for value in values]
         await store.run(sql.bare(sql.inserting(len(rows))), params)
     except ServiceError as error:
-        index = error.details.get("index", _which(sql, rows, error))
+        index = error.details.get("index", culprit(sql.table, rows, error))
         if index is not None:
             error.details["index"] = start + index
         raise
@@ -99,8 +99,12 @@ async def _copy(store: Store, sql: Statements, rows: Sequence[Any]) -> None:
 
     try:
         await store.copy(Copy(text, types, sql.table), parameters())
-    except InvalidInput as error:
-        error.details.setdefault("index", reached)  # refused on this side, where the server knows no line
+    except ServiceError as error:
+        if "index" not in error.details:  # the server numbers no line when a foreign row is missing: it looks when all lines are read
+            here = isinstance(error, InvalidInput) and getattr(error.__cause__, "sqlstate", None) is None
+            index = reached if here else culprit(sql.table, rows, error)
+            if index is not None:
+                error.details["index"] = index
         raise
     except UNSENDABLE as error:
         made = sql.table.misfit(rows[reached], error)
@@ -115,12 +119,3 @@ def _parameters(sql: Statements, rows: Sequence[Any]) -> Iterator[tuple[Any, ...
         except InvalidInput as error:
             error.details["index"] = index
             raise
-
-
-def _which(sql: Statements, rows: Sequence[Any], error: ServiceError) -> int | None:
-    """Return which row a refusal was about, as far as the server's words and our declarations tell."""
-    fields, values = key_of(error.__cause__)
-    if fields:
-        found = [index for index, row in enumerate(rows) if [str(getattr(row, field, None)) for field in fields] == values]
-        return found[-1] if found else None
-    return next((index for index, row in enumerate(rows) if sql.table.explain(row)), None)

@@ -113,13 +113,13 @@ def _integrity(error: Any, state: str, table: Table[Any] | None, deleting: bool)
     return Conflict(f"{shown} contradicts another row", **_named(fields))
 
 
-def key_of(error: Any) -> tuple[list[str], list[str]]:
-    """Return the fields and values of the key that an integrity error is about, as the server words them."""
+def key_of(error: Any) -> tuple[list[str], str]:
+    """Return the fields of the key that an integrity error is about, and its values as the server words them."""
     diagnostic = getattr(error, "diag", None)
     found = _KEY.search((diagnostic and diagnostic.message_detail) or "")
     if not found:
-        return [], []
-    return _listed(found.group(1)), found.group(2).split(", ")
+        return [], ""
+    return _listed(found.group(1)), found.group(2)
 
 
 def _listed(names: str) -> list[str]:

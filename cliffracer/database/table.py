@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.database.columns import Column, column_of, misfit
+from cliffracer.database.decimals import beyond, limited
 from cliffracer.database.model import Index, Model, References, Search, Unique, tablename_of
 from cliffracer.errors import InvalidInput, SetupError
 
@@ -75,6 +76,11 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
             try:
                 checked = msgspec.convert(msgspec.to_builtins(value, builtin_types=BUILT_IN), column.kind, strict=True)
                 _storable(checked if column.dump is None else column.dump(checked))
+                message = beyond(column, checked)
+                if message:
+                    errors.append({"path": column.name, "message": message})
+            except InvalidInput as error:
+                errors.extend(error.errors)
             except UNSENDABLE as error:
                 errors.append({"path": column.name, "message": str(error)})
         return misfit_all(errors) if errors else None
@@ -102,7 +108,7 @@ def table_of(model: type[T]) -> Table[T]:
     """Return the compiled model; `SetupError` if it cannot be a table."""
     if not (isinstance(model, type) and issubclass(model, Model)):
         raise SetupError(f"{model!r} is not a Model: write class {getattr(model, '__name__', 'Thing')}(Model).")
-    columns = {field.name: column_of(model, field) for field in msgspec.structs.fields(model)}
+    columns = {field.name: limited(column_of(model, field)) for field in msgspec.structs.fields(model)}
     name = tablename_of(model)
     for identifier in (name, *columns):
         _check_name(model, identifier)

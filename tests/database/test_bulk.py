@@ -173,6 +173,16 @@ async def test_many_rows_are_stored_under_row_level_security(secured, users):
     assert await theirs.count() == await users.count() == 3 + 8 + 1200 + 20
 
 
+async def test_key_given_twice_is_named_under_row_level_security(secured):
+    """The server keeps values from whoever is under it; the row with another one's key is still found."""
+    for size in (4, 20):
+        rows = some_of("mine")[:size]
+        rows[3].email = rows[1].email
+        with pytest.raises(Conflict) as caught:
+            await secured.repository(User).create_many(rows)
+        assert caught.value.details["index"] == 3
+
+
 def some_of(status: str) -> list[User]:
     return [User(name="x", email=f"{status}{number}@x", status=status) for number in range(20)]
 

@@ -1,0 +1,77 @@
+"""Which of many rows a refusal was about, where the server does not number them: by its words and by our declarations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cliffracer.database.columns import Column
+from cliffracer.database.failures import key_of
+from cliffracer.database.table import Table
+from cliffracer.errors import Conflict, InvalidInput, ServiceError
+
+BETWEEN = ", "
+"""What stands between the values of a key in the server's words, and may stand in a text as well."""
+
+
+def culprit(table: Table[Any], rows: Sequence[Any], error: ServiceError) -> int | None:
+    """Return the place of the row that was refused; None where nothing tells.
+
+    Of rows that have the same unique key it is the second, and of those that refer to the same missing row the first.
+    """
+    if not isinstance(error, Conflict | InvalidInput):
+        return None
+    fields, said = key_of(error.__cause__)
+    if not fields:
+        named = error.details.get("fields")  # the values are kept from whoever is under row-level security
+        return _again(table, rows, named) if named else next((place for place, row in enumerate(rows) if table.explain(row)), None)
+    columns = [table.columns[field] for field in fields if field in table.columns]
+    if len(columns) < len(fields):
+        return None
+    found = [place for place, row in enumerate(rows) if _is_key(columns, row, said)]
+    return found[1 if isinstance(error, Conflict) and len(found) > 1 else 0] if found else None
+
+
+def _again(table: Table[Any], rows: Sequence[Any], fields: Sequence[str]) -> int | None:
+    """Return the first row that has the key of one before it."""
+    columns = [table.columns[field] for field in fields]
+    seen = set()
+    for place, row in enumerate(rows):
+        key = tuple(_sent(column, row) for column in columns)
+        if key in seen:
+            return place
+        seen.add(key)
+    return None
+
+
+def _sent(column: Column, row: Any) -> Any:
+    value = getattr(row, column.name)
+    return value if value is None or column.dump is None else column.dump(value)
+
+
+def _is_key(columns: Sequence[Column], row: Any, said: str) -> bool:
+    """Say whether a row's values are those that the server wrote: texts as they are, others read as psycopg reads them."""
+    for place, column in enumerate(columns):
+        value, last = _sent(column, row), place == len(columns) - 1
+        if column.sql == "text":
+            shown = value if isinstance(value, str) and said.startswith(value) else None
+        else:
+            shown = said if last else said.partition(BETWEEN)[0]
+            shown = shown if _read(column, shown) == value else None
+        if shown is None:
+            return False
+        said = said[len(shown) :]
+        if not last:
+            if not said.startswith(BETWEEN):
+                return False
+            said = said[len(BETWEEN) :]
+    return not said
+
+
+def _read(column: Column, text: str) -> Any:
+    import psycopg  # noqa: PLC0415 - who opens a database has it; a file of declarations does not import it
+    from psycopg.adapt import Transformer  # noqa: PLC0415 - as above
+
+    loader = Transformer().get_loader(psycopg.adapters.types[column.sql].oid, psycopg.pq.Format.TEXT)
+    try:
+        return loader.load(text.encode())
+    except (psycopg.Error, ValueError, ArithmeticError):
+        return None  # another value than any that a row can have
