@@ -3,7 +3,7 @@
 import enum
 import types
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin
 from uuid import UUID
@@ -28,6 +28,9 @@ SCALARS: dict[Any, str] = {
 }
 JSON = "jsonb"
 _to_json = msgspec.json.Encoder(order="deterministic").encode
+_OPEN = (Any, dict, list, dict[str, Any], list[Any], dict[str, Any] | list[Any])
+"""Types of documents that take whatever JSON can hold."""
+_to_json_by_any_key = msgspec.json.Encoder().encode
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +96,7 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
         metas=metas,
         markers=tuple(extra for extra in extras if isinstance(extra, Unique | Index | References | Search)),
         load=load,
-        dump=_aware(field.name) if bare is datetime else dump,
+        dump=_OF_TIME[bare](field.name) if bare in _OF_TIME else dump,
     )
 
 
@@ -123,6 +126,8 @@ def unwrap(annotation: Any) -> tuple[Any, bool, list[Any]]:
         elif origin in {Union, types.UnionType} and type(None) in get_args(annotation):
             rest = tuple(part for part in get_args(annotation) if part is not type(None))
             annotation, nullable = Union[rest], True  # noqa: UP007 - built from a tuple
+        elif origin is Literal and None in get_args(annotation) and len(get_args(annotation)) > 1:
+            annotation, nullable = Literal[tuple(choice for choice in get_args(annotation) if choice is not None)], True
         else:
             return annotation, nullable, extras
 
@@ -139,7 +144,8 @@ def _kept(bare: Any, where: str) -> _Kept:
     if get_origin(bare) is Literal:
         return _choice_type(get_args(bare), where), None, get_args(bare), None, None
     if _is_document(bare):
-        return JSON, None, (), msgspec.json.Decoder(bare).decode, _document
+        load = msgspec.json.Decoder(bare).decode
+        return JSON, None, (), load, _document if bare in _OPEN else _readable(load)
     raise SetupError(
         f"{where}: {bare!r} cannot be a column. Columns hold {', '.join(kind.__name__ for kind in SCALARS)}, Enum, Literal, "
         "and as jsonb: Struct, dict, list, tuple, set, unions of these."
@@ -178,13 +184,46 @@ def _value_of(member: Any) -> Any:
 
 
 def _document(value: Any) -> str:
-    return _to_json(value).decode()
+    try:
+        return _to_json(value).decode()
+    except TypeError:  # keys that are no text (dates, UUIDs, numbers) have an order of their own
+        return _to_json_by_any_key(value).decode()
+
+
+def _readable(load: Callable[[str], Any]) -> Callable[[Any], str]:
+    """Return what makes a document of a value, and refuses one that could not be read again: no table can."""
+
+    def dump(value: Any) -> str:
+        text = _document(value)
+        load(text)
+        return text
+
+    return dump
 
 
 def _aware(name: str) -> Callable[[datetime], datetime]:
     def checked(value: datetime) -> datetime:
+        if value.tzinfo is UTC:  # nearly every one
+            return value
         if value.tzinfo is None:
             raise misfit(name, "must carry a time zone")
+        if not 1 < value.year < 9999:  # at either end a moment of another zone may have no year in UTC, in which it is read
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                raise misfit(name, "must be within the years 1 to 9999 in UTC") from None
         return value
 
     return checked
+
+
+def _naive(name: str) -> Callable[[time], time]:
+    def checked(value: time) -> time:
+        if value.tzinfo is not None:
+            raise misfit(name, "must have no time zone: a time of day is kept without one")
+        return value
+
+    return checked
+
+
+_OF_TIME: dict[Any, Callable[[str], Callable[[Any], Any]]] = {datetime: _aware, time: _naive}

@@ -1,16 +1,18 @@
 """Rows in and out by a repository."""
 
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated
-from uuid import uuid4
+from typing import Annotated, Literal
+from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Model, Repository
 from cliffracer.database.schema import create_missing
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError
-from tests.database.models import Address, Document, Everything, Order, User, everything
+from tests.database.models import Address, Colour, Document, Everything, Order, User, everything
 
 
 @pytest.fixture
@@ -246,3 +248,71 @@ async def test_what_is_no_row_is_a_mistake_of_the_service(users):
     with pytest.raises(InvalidInput, match="id: cannot be changed"):
         await users.update(uuid4(), id=uuid4())
     assert await users.count() == 0
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_moment_that_has_no_year_in_utc_is_refused(users, moment):
+    """What is stored can be read again: a row that could not would fail every query that meets it."""
+    rows = users._database.repository(Everything)
+    at = datetime.fromisoformat(moment)
+    row = everything(moment=at)
+    for act in (lambda: rows.create(row), lambda: rows.create_many([row] * 9), lambda: rows.find(moment=at)):
+        with pytest.raises(InvalidInput) as caught:
+            await act()
+        assert caught.value.errors[0]["path"] == "moment"
+    for last in (datetime(1, 1, 1, 14, tzinfo=timezone(timedelta(hours=14))), datetime.max.replace(tzinfo=UTC)):
+        made = await rows.create(everything(moment=last))
+        assert (await rows.get(made.id)).moment == last
+
+
+class Keyed(Model):
+    by_id: dict[UUID, int] = msgspec.field(default_factory=dict)
+    by_colour: dict[Colour, str] = msgspec.field(default_factory=dict)
+    by_day: dict[date, list[int]] = msgspec.field(default_factory=dict)
+    by_number: dict[int, Decimal] = msgspec.field(default_factory=dict)
+
+
+@pytest.mark.parametrize("size", [1, 9])
+async def test_keys_of_documents_are_of_any_type(db, size):
+    """A dict whose keys are not text is stored and read as the same dict, by whatever way."""
+    await create_missing(db, [Keyed])
+    rows = db.repository(Keyed)
+    values = {"by_id": {uuid4(): 1}, "by_colour": {Colour.RED: "x"}, "by_day": {date(2024, 2, 29): [1]}, "by_number": {7: Decimal("1.5")}}
+    await rows.create_many([Keyed(**values) for _ in range(size)])
+    made = await rows.create(Keyed(**values))
+    assert await rows.get(made.id) == made
+    assert (await rows.update(made.id, **values)).by_id == values["by_id"]
+    assert await rows.count(by_id=values["by_id"]) == size + 1
+
+
+async def test_document_that_could_not_be_read_again_is_refused(users):
+    """A list or Struct of the wrong kind, from a program's own code, is InvalidInput that names the field."""
+    rows = users._database.repository(Everything)
+    for changes in ({"tags": [1, 2]}, {"address": {"zip": "1"}}, {"places": [Address(city=None)]}):
+        for act in (rows.create, lambda row: rows.create_many([row] * 9)):
+            with pytest.raises(InvalidInput) as caught:
+                await act(everything(**changes))
+            assert caught.value.errors[0]["path"] == next(iter(changes))
+    assert await rows.count() == 0
+
+
+class Shop(Model):
+    opens: time
+    prices: list[float] = msgspec.field(default_factory=list)
+    state: Literal["open", "shut", None] = None  # noqa: PYI061 - as some write it
+
+
+async def test_time_of_day_with_a_zone_is_refused(db):
+    """A column has no place for it, and a time without its zone would be another one."""
+    await create_missing(db, [Shop])
+    shops = db.repository(Shop)
+    with pytest.raises(InvalidInput) as caught:
+        await shops.create(Shop(opens=time(9, tzinfo=UTC)))
+    assert caught.value.errors[0] == {"path": "opens", "message": "must have no time zone: a time of day is kept without one"}
+    with pytest.raises(InvalidInput):
+        await shops.find(opens="09:00:00+05:00")
+    with pytest.raises(InvalidInput):
+        await shops.create(Shop(opens=time(9), prices=[float("inf")]))  # JSON has no such number
+    for state in (None, "shut"):
+        made = await shops.create(Shop(opens=time(9), state=state))
+        assert await shops.get(made.id) == made
