@@ -5,8 +5,10 @@ import inspect
 import logging
 import re
 from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -24,6 +26,7 @@ log = logging.getLogger("cliffracer.database")
 
 _ONLY_PYTHON = re.compile(r"\\[bB]|\(\?P")
 """In a pattern: what PostgreSQL's regular expressions read differently."""
+_LITERALS = (str, int, float, bytes, Decimal, enum.Enum, UUID, date, datetime, time, timedelta)
 NO_ACTION = {"restrict": "RESTRICT", "cascade": "CASCADE", "set null": "SET NULL", "no action": "NO ACTION"}
 
 
@@ -170,6 +173,14 @@ def literal(value: Any) -> str:
         return str(value)
     if isinstance(value, float):
         return repr(value) if value - value == 0 else f"'{value}'::double precision"  # not so for nan and inf
+    return _literal(value)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'::bytea"
+    if isinstance(value, timedelta):
+        return f"'{value.days} days {value.seconds} seconds {value.microseconds} microseconds'::interval"
     return "'" + str(value).replace("'", "''") + "'"
 
 
@@ -182,7 +193,7 @@ def default_of(column: Column) -> str | None:
             return None
         if column.json:
             return f"{literal(msgspec.json.encode(column.default).decode())}::jsonb"
-        return literal(column.default) if isinstance(column.default, str | int | float | Decimal | enum.Enum) else None
+        return literal(column.default) if isinstance(column.default, _LITERALS) else None
     if column.factory in {list, tuple, set, frozenset}:
         return "'[]'::jsonb"
     return "'{}'::jsonb" if column.factory is dict else None

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from msgspec import Meta
@@ -154,6 +155,33 @@ def before() -> type[Model]:
         code: Annotated[str, Unique()] = "x"
 
     return Thing
+
+
+def grown(*, more: bool) -> type[Model]:
+    """Return a model before or after it got fields of many types, each with a default."""
+    values: dict[str, Any] = {
+        "day": date(2024, 2, 29), "key": UUID(int=1), "span": timedelta(days=-1, microseconds=5), "raw": b"\0'\\", "opens": time(9, 30),
+        "moment": datetime(2024, 2, 29, 12, tzinfo=UTC),
+    }  # fmt: skip
+    fields = {name: (type(value), value) for name, value in values.items()} if more else {}
+    kinds = {name: kind for name, (kind, _) in fields.items()}
+    defaults = {name: value for name, (_, value) in fields.items()}
+    return type(Model)("Grown", (Model,), {"__annotations__": {"name": str, **kinds}, "__module__": __name__, **defaults})
+
+
+async def test_new_fields_with_defaults_fit_a_table_that_has_rows(db):
+    """A default of any scalar type is the column's, so that rows that are there get it."""
+    old, new = grown(more=False), grown(more=True)
+    await create_missing(db, [old])
+    row = await db.repository(old).create(old(name="x"))
+    made = await plan(db, [new])
+    assert made.warnings == []
+    db.linting = False
+    for statement in made.statements:
+        await db.execute(statement)
+    found = await db.repository(new).get(row.id)
+    assert found == new(name="x", id=row.id, created_at=row.created_at, updated_at=row.updated_at)
+    assert (await plan(db, [new])).statements == []
 
 
 async def test_plan_of_every_kind_of_change(db, folder):
