@@ -114,6 +114,9 @@ def table_of(model: type[T]) -> Table[T]:
         _check_name(model, identifier)
     if model.__shard__ is not None and model.__shard__.field not in columns:
         raise SetupError(f"{model.__qualname__}: Shard({model.__shard__.field!r}) does not name a field. Fields: {', '.join(columns)}.")
+    for column in columns.values():
+        if column.marked(Search) and column.sql != "text":
+            raise SetupError(f"{model.__qualname__}.{column.name}: Search() looks for words in text, and this is {column.sql}.")
     uniques, indexes = _keys(model, name, columns)
     return Table(
         model=model,
@@ -143,7 +146,7 @@ def short(name: str) -> str:
     if len(name.encode()) <= LONGEST_NAME:
         return name
     digest = sum(byte * 31**place for place, byte in enumerate(name.encode())) % 16**8
-    return f"{name[: LONGEST_NAME - 9]}_{digest:08x}"
+    return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{digest:08x}"
 
 
 def _is(column: Column | None, sql: str, *, nullable: bool) -> bool:
@@ -153,6 +156,8 @@ def _is(column: Column | None, sql: str, *, nullable: bool) -> bool:
 def _check_name(model: type, identifier: str) -> None:
     if not identifier or "\0" in identifier or len(identifier.encode()) > LONGEST_NAME:
         raise SetupError(f"{model.__qualname__}: the name {identifier!r} must have 1 to {LONGEST_NAME} bytes. Choose a shorter one.")
+    if "%" in identifier:
+        raise SetupError(f"{model.__qualname__}: the name {identifier!r} has a %, the sign of parameters in SQL. Choose one without it.")
 
 
 def _keys(model: type[Model], table: str, columns: dict[str, Column]) -> tuple[tuple[Key, ...], tuple[Key, ...]]:

@@ -1,7 +1,7 @@
 """Models as tables."""
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -9,9 +9,10 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Index, Model, References, Search, Unique, create_missing
+from cliffracer.database.difference import plan
 from cliffracer.database.model import tablename_of
 from cliffracer.database.schema import define
-from cliffracer.database.table import model_of, table_of
+from cliffracer.database.table import LONGEST_NAME, model_of, short, table_of
 from cliffracer.errors import Conflict, InvalidInput, SetupError
 from tests.database.models import Document, Everything, Order, User
 
@@ -167,7 +168,17 @@ def test_mistakes_in_declarations_are_told():
     class Twin(Model):
         __tablename__ = "users"
 
-    for model, words in ((Bad, "cannot be a column"), (Mixed, "shorter"), (Lost, "nosuch"), (int, "not a Model")):
+    class Parted(Model):
+        __tablename__ = "100%"
+
+    class Tagged(Model):
+        tags: Annotated[list[str], Search()]
+
+    mistakes = (
+        (Bad, "cannot be a column"), (Mixed, "shorter"), (Lost, "nosuch"), (int, "not a Model"), (Parted, "has a %"),
+        (Tagged, r"Tagged\.tags: Search\(\) looks for words in text, and this is jsonb"),
+    )  # fmt: skip
+    for model, words in mistakes:
         with pytest.raises(SetupError, match=words):
             table_of(model)
     with pytest.raises(SetupError, match="Repository"):
@@ -177,6 +188,24 @@ def test_mistakes_in_declarations_are_told():
 
     with pytest.raises(SetupError, match="__tablename__"):
         with_referenced([User, Twin])
+
+
+async def test_long_names_of_other_alphabets_are_cut_by_bytes(db):
+    """PostgreSQL counts bytes: what a constraint is called here is what it is called there, or errors would name no field."""
+    fields = {"straßenname": Annotated[str, Unique()], "größenordnung_der_anlage": Annotated[int, Meta(ge=0)]}
+    names = {"__annotations__": fields, "__tablename__": "orte_" + "ü" * 20, "größenordnung_der_anlage": 0}
+    place: Any = type(Model)("Place", (Model,), names)
+    assert len(short("é" * 40).encode()) <= LONGEST_NAME
+    await create_missing(db, [place])
+    places = db.repository(place)
+    await places.create(place(straßenname="a"))
+    with pytest.raises(Conflict) as caught:
+        await places.create(place(straßenname="a"))
+    assert caught.value.details["field"] == "straßenname"
+    with pytest.raises(InvalidInput) as refused:
+        await places.create(place(straßenname="b", größenordnung_der_anlage=-1))
+    assert refused.value.errors[0]["path"] == "größenordnung_der_anlage"
+    assert (await plan(db, [place])).statements == []
 
 
 async def test_reference_by_name_and_reserved_words(db):
