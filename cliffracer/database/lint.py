@@ -1,7 +1,8 @@
 """Refuses, outside of production, a query that the calling line puts together from values.
 
 Type checkers do it through `LiteralString`; this is for services that use none. It reads the call in the source, once
-per place: an f-string, ``%``, ``+`` or ``.format`` with anything but text and CONSTANTS is how injections are written.
+per place: an f-string, ``%``, ``+``, ``+=``, ``.format``, ``.join`` or ``.replace`` with anything but text and CONSTANTS is how
+injections are written.
 """
 
 import ast
@@ -13,6 +14,7 @@ from cliffracer.errors import SetupError
 
 _seen: dict[tuple[CodeType, int], str | None] = {}
 MOST = 4096
+_BUILDING = {"format", "join", "replace"}
 
 
 def check_call(frame: FrameType | None, place: int) -> None:
@@ -56,16 +58,20 @@ def _parsed(filename: str) -> ast.Module | None:
 
 
 def _meant(argument: ast.expr, tree: ast.Module, code: CodeType) -> ast.expr:
-    """Return what a local name was last given before, or the argument itself."""
+    """Return what a local name was last given before, with what was then added to it, or the argument itself."""
     if not isinstance(argument, ast.Name):
         return argument
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = [node for node in functions if node.name == code.co_name and _first_line(node) == code.co_firstlineno]
     found: ast.expr = argument
-    for scope in inside:
-        for node in ast.walk(scope):
-            if isinstance(node, ast.Assign) and node.lineno < argument.lineno and _names(node, argument.id):
-                found = node.value
+    given = [node for scope in inside for node in ast.walk(scope) if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)]
+    for node in sorted(given, key=lambda node: node.lineno):
+        if node.lineno >= argument.lineno or not _names(node, argument.id) or node.value is None:
+            continue
+        added = isinstance(node, ast.AugAssign)
+        found = ast.BinOp(found, node.op, node.value) if isinstance(node, ast.AugAssign) else node.value
+        if added and _is_built(found):
+            break  # whatever comes later, this may have been sent
     return found
 
 
@@ -73,8 +79,9 @@ def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-def _names(node: ast.Assign, name: str) -> bool:
-    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+def _names(node: ast.Assign | ast.AnnAssign | ast.AugAssign, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def _is_built(node: ast.expr) -> bool:
@@ -82,8 +89,10 @@ def _is_built(node: ast.expr) -> bool:
         return any(isinstance(part, ast.FormattedValue) and not _is_fixed(part.value) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
         return _is_text(node) and not (_is_fixed(node.left) and _is_fixed(node.right))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
-        return isinstance(node.func.value, ast.Constant) and not all(map(_is_fixed, [*node.args, *(word.value for word in node.keywords)]))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _BUILDING:
+        if not _is_text(node.func.value):  # of psycopg.sql, or nothing that we know
+            return False
+        return _is_built(node.func.value) or not all(map(_is_fixed, [*node.args, *(word.value for word in node.keywords)]))
     return False
 
 
@@ -91,6 +100,8 @@ def _is_text(node: ast.expr) -> bool:
     """Say whether a sum has text in it, so that it cannot be a composition by psycopg.sql."""
     if isinstance(node, ast.BinOp):
         return _is_text(node.left) or _is_text(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _BUILDING:
+        return _is_text(node.func.value)
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
@@ -98,10 +109,15 @@ def _is_fixed(node: ast.expr) -> bool:
     """Say whether a part is text of the source: a literal, or a CONSTANT by its name."""
     if isinstance(node, ast.Constant):
         return True
-    if isinstance(node, ast.Name):
-        return node.id.isupper()
-    if isinstance(node, ast.Attribute):
-        return node.attr.isupper()
+    if isinstance(node, ast.Name | ast.Attribute):
+        return (node.id if isinstance(node, ast.Name) else node.attr).isupper()
     if isinstance(node, ast.BinOp):
-        return _is_fixed(node.left) and _is_fixed(node.right)
-    return isinstance(node, ast.JoinedStr) and not _is_built(node)
+        return _is_fixed(node.left) and (_is_fixed(node.right) or _repeats(node))
+    if isinstance(node, ast.List | ast.Tuple):
+        return all(map(_is_fixed, node.elts))
+    return (isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Call) and _is_text(node))) and not _is_built(node)
+
+
+def _repeats(node: ast.BinOp) -> bool:
+    """Say whether something fixed is taken several times, as in ``["%s"] * len(values)``."""
+    return isinstance(node.op, ast.Mult) and isinstance(node.left, ast.List | ast.Tuple | ast.Constant)

@@ -2,8 +2,10 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+
+import msgspec
 
 from cliffracer.database.columns import misfit
 
@@ -113,10 +115,28 @@ _WALKED = (("stacked statement", _stacked), ("always true", _always_true), ("fun
 
 def watch(mode: Mode, model: str, name: str, value: Any) -> None:
     """Report a value that looks like an attack, by the name of its field and never by itself; or refuse it."""
-    for each in value if isinstance(value, list | tuple) else (value,):
+    for each in _texts(value):
         kind = kind_of(each)
         if kind is None:
             continue
         log.warning("a value for %s.%s looks like SQL injection (%s); it is a parameter and does nothing", model, name[:60], kind)
         if mode == "reject":
             raise misfit(name[:60], "is refused: it looks like an attack on the database")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a value, keys of documents too."""
+    if isinstance(value, str):
+        yield value
+        return
+    waiting, seen = [value], set()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping | list | tuple | set | frozenset | msgspec.Struct) and id(part) not in seen:
+            seen.add(id(part))  # a value that holds itself is refused later
+            if isinstance(part, Mapping):
+                waiting += (*part.keys(), *part.values())
+            else:
+                waiting += msgspec.structs.astuple(part) if isinstance(part, msgspec.Struct) else part

@@ -5,17 +5,19 @@ import time
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from cliffracer.database import Database, create_missing
 from cliffracer.database.lint import check_call
 from cliffracer.database.suspicion import kind_of
 from cliffracer.errors import InvalidInput, SetupError
-from tests.database.models import Document, Everything, User, everything
+from tests.database.models import Address, Document, Everything, User, everything
 from tests.database.payloads import STATEMENTS, TAUTOLOGIES, UNIONS, payloads, public
 
 OURS, PUBLIC = payloads(), public()
 ALL = [*OURS, *PUBLIC]
 TABLE = "users"
+TEXT = "'x'"
 
 
 @pytest.fixture
@@ -159,6 +161,28 @@ async def test_suspicious_values_can_be_refused(url):
         assert await users.count() == 0
 
 
+async def test_suspicious_values_in_documents_can_be_refused(url):
+    """With reject, a document is looked through to its last text and key, in whatever call it comes."""
+    async with Database.open(url) as db:
+        db.suspicious = "reject"
+        await create_missing(db, [Everything])
+        rows = db.repository(Everything)
+        row = await rows.create(everything())
+        bad = {"a": [{"b": "1 UNION SELECT password FROM users"}]}
+        acts = (
+            lambda: rows.create(everything(extra=bad)),
+            lambda: rows.update(row.id, extra=bad),
+            lambda: rows.update(row.id, address=Address("1 UNION SELECT password FROM users")),
+            lambda: rows.update_many({"extra": {"1 UNION SELECT password FROM users": 1}}, number=1),
+            lambda: rows.find(extra=bad),
+            lambda: rows.find(extra__contains=bad),
+        )
+        for act in acts:
+            with pytest.raises(InvalidInput, match="looks like an attack"):
+                await act()
+        assert (await rows.update(row.id, extra={"a": ["harmless", {"b": None}]})).extra == {"a": ["harmless", {"b": None}]}
+
+
 def test_attacks_are_recognised_and_prose_is_not():
     """The patterns see nearly every attack of the corpus, and take no ordinary text for one."""
     attacks = [p for p in OURS if any(part in p for part in (*STATEMENTS, *UNIONS, *TAUTOLOGIES)) and "'" in p]
@@ -204,6 +228,17 @@ async def test_query_put_together_from_values_is_refused(db):
             call()
     with pytest.raises(SetupError):
         db.fetch(built)
+    longer = "select * from users"
+    longer += f" where name = '{name}'"
+    with pytest.raises(SetupError):
+        db.fetch(longer)
+    parts: list[str] = ["select", name]
+    for query in (lambda: db.fetch(" ".join(parts)), lambda: db.fetch("select * from t".replace("t", name))):
+        with pytest.raises(SetupError):
+            query()
+    mended: str = "select {}".replace("{}", name) + " limit 1"
+    with pytest.raises(SetupError):
+        db.fetch(mended)
     async with db.transaction() as transaction:
         with pytest.raises(SetupError):
             transaction.execute(f"select '{name}'")
@@ -219,6 +254,16 @@ async def test_query_of_constants_is_taken(db):
     assert await db.fetch_value("select %s", f"{number}:{number}") == "5:5"
     assert await db.execute("select %s", f"{number}") == 1
     assert await db.fetch_one(str, *("select 'x'",)) == "x"
+    query = "select 3"
+    query += " + %s"
+    assert await db.fetch_value(int, query, number) == 8
+    assert await db.fetch_value(str, " ".join(["select", TEXT])) == "x"  # noqa: FLY002 - as some write it
+    assert await db.fetch_value(int, "select 1 where 1 in (" + ", ".join(["%s"] * 2) + ")", 1, 2) == 1
+    assert await db.fetch_value(int, "select T".replace("T", "9")) == 9
+    composed = sql.SQL("select {}").format(sql.Literal(number))
+    composed += sql.SQL(" + 1")
+    assert await db.fetch_value(int, composed) == 6
+    assert await db.fetch_value(int, sql.SQL(" + ").join([sql.SQL("select 1"), sql.Literal(number)])) == 6
     db.linting = False
     assert await db.fetch_value(int, f"select {number}") == 5
 
