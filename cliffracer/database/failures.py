@@ -37,6 +37,13 @@ def aborted() -> Internal:
     return made
 
 
+def read_only() -> Internal:
+    """Return the error for a change in a transaction that was opened for reading only."""
+    made = Internal("the database refused a statement")
+    made.add_note("The transaction is for reading only (readonly=True, or that of a stream): make changes in another one.")
+    return made
+
+
 def _by_state(error: Any, state: str) -> ServiceError:
     for prefix, kind, message in STATES:
         if state.startswith(prefix):

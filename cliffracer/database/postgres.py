@@ -14,11 +14,11 @@ from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import wait_async
 
 from cliffracer.database.copying import CHUNK, until_done
-from cliffracer.database.failures import aborted, translate
+from cliffracer.database.failures import aborted, read_only, translate
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import SESSION, Session, alters, connect
-from cliffracer.database.table import UNSENDABLE
-from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, Unavailable
+from cliffracer.database.table import UNSENDABLE, Table
+from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -90,7 +90,7 @@ class PostgresLink(Link):
             self._apart.cancel()
             raise
         except psycopg.Error as error:
-            raise translate(error, copy.table) from error
+            raise self._refusal(error, copy.table) from error
         finally:
             if self._apart.done():
                 self._apart = None
@@ -234,9 +234,7 @@ class PostgresLink(Link):
                 self._stale = True
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
-            # Changes are refused by a server that was a primary before a failover: the next connection finds the new one.
-            self._doomed = self._doomed or isinstance(error, errors.ReadOnlySqlTransaction)
-            raise translate(error, statement.table, deleting=statement.deleting) from error
+            raise self._refusal(error, statement.table, deleting=statement.deleting) from error
         except UNSENDABLE as error:
             shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
             raise InvalidInput("a value cannot be sent", errors=shown) from None
@@ -246,6 +244,14 @@ class PostgresLink(Link):
             return cursor
         await self._plainly("DEALLOCATE ALL")
         return await self._execute(statement, params, deadline, again=False)
+
+    def _refusal(self, error: psycopg.Error, table: Table[Any] | None, *, deleting: bool = False) -> ServiceError:
+        if isinstance(error, errors.ReadOnlySqlTransaction):
+            said = [self.session.pgconn.parameter_status(name) for name in (b"in_hot_standby", b"default_transaction_read_only")]
+            if said == [b"off", b"off"]:
+                return read_only()
+            self._doomed = True  # it was a primary before a failover: the next connection finds the new one
+        return translate(error, table, deleting=deleting)
 
     async def _ready(self, deadline: float | None) -> None:
         """Set the limits of the next exchange."""

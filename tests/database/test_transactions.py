@@ -180,3 +180,19 @@ async def test_after_commit_is_called_once_and_only_then(db):
             transaction.after_commit(hear)
             raise ZeroDivisionError
     assert heard == [1]
+
+
+async def test_change_while_only_reading_is_the_services_mistake(db, users):
+    """No other try would help, so it is Internal and says why; the connection is kept."""
+    many = [user(f"u{number}") for number in range(9)]
+    for act in (
+        lambda: users.create(many[0]), lambda: users.create_many(many), lambda: users.delete(many[0].id),
+        lambda: db.execute("update users set name = 'x'"),
+    ):  # fmt: skip
+        with pytest.raises(Internal) as caught:
+            async with db.transaction(readonly=True):
+                await act()
+        assert "readonly=True" in caught.value.__notes__[0]
+        assert not caught.value.retryable
+    assert db.statistics()["lost_total"] == 0
+    assert len(await users.create_many(many)) == 9
