@@ -8,7 +8,7 @@ import msgspec
 
 from cliffracer.database.columns import Column, misfit
 from cliffracer.database.names import quoted
-from cliffracer.database.table import Table
+from cliffracer.database.table import TOO_DEEP, Table
 from cliffracer.errors import InvalidInput
 
 Bind = Callable[[Column, Any], Any]
@@ -72,6 +72,8 @@ IS_NULL, IS_NOT_NULL = "{c} IS NULL", "{c} IS NOT NULL"
 def _document(_column: Column, given: Any) -> Any:
     try:
         return msgspec.json.encode(given).decode()
+    except RecursionError:
+        raise misfit(_column.name, TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise misfit(_column.name, str(error)) from None
 
@@ -111,6 +113,9 @@ def _condition(table: Table[Any], name: str, given: Any) -> tuple[str, Sequence[
         return _compare(column, quoted(name), "eq", given)
     head, *rest = name.split("__")
     column = table.columns.get(head)
+    if column is None:
+        head, _, last = name.rpartition("__")  # a name may end in an underscore
+        column, rest = table.columns.get(head), [last]
     if column is None:
         raise unknown_field(table, name)
     if column.json:
@@ -180,6 +185,8 @@ class Order(msgspec.Struct, frozen=True):
 def orders(table: Table[Any], order_by: str | Sequence[str]) -> list[Order]:
     """Return what ``"-created_at,name"`` or a list of such names means."""
     names = order_by.split(",") if isinstance(order_by, str) else order_by
+    if not isinstance(names, Iterable):
+        raise misfit("order_by", "expected the names of fields")
     found = []
     for given in names:
         if not isinstance(given, str):
@@ -190,6 +197,13 @@ def orders(table: Table[Any], order_by: str | Sequence[str]) -> list[Order]:
             raise unknown_field(table, name.removeprefix("-"))
         found.append(Order(column, name.startswith("-")))
     return found
+
+
+def natural(name: str, number: Any, *, least: int = 0) -> int:
+    """Return a number of rows, or raise `InvalidInput`."""
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number < 2**63:
+        raise misfit(name, f"expected a whole number of at least {least}")
+    return number
 
 
 def unknown_field(table: Table[Any], name: str) -> InvalidInput:

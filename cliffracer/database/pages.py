@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from cliffracer.database.names import quoted
 from cliffracer.database.queries import Queries
 from cliffracer.database.statements import Statements, ordering
 from cliffracer.database.table import Table
+from cliffracer.errors import InvalidInput
 
 T = TypeVar("T")
 
@@ -46,13 +48,6 @@ async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) 
     return Page(items, sealed(sorting, items[-1]) if len(found) > turn.limit else None)
 
 
-def natural(name: str, number: Any, *, least: int = 0) -> int:
-    """Return a number of rows, or raise `InvalidInput`."""
-    if not isinstance(number, int) or isinstance(number, bool) or not least <= number < 2**63:
-        raise misfit(name, f"expected a whole number of at least {least}")
-    return number
-
-
 def total_order(table: Table[Any], order_by: str | Sequence[str] | None) -> list[Order]:
     """Return an order in which no two rows are equal: the id comes last."""
     sorting = orders(table, order_by or "id")
@@ -80,15 +75,20 @@ def _beyond(sorting: list[Order], last: list[Any]) -> tuple[str, list[Any]]:
 
 def sealed(sorting: list[Order], row: Any) -> str:
     """Return the cursor that stands behind a row."""
-    values = [getattr(row, order.column.name) for order in sorting]
+    values = [_written(getattr(row, order.column.name)) for order in sorting]
     return base64.urlsafe_b64encode(msgspec.json.encode(values)).rstrip(b"=").decode()
+
+
+def _written(value: Any) -> Any:
+    """Return a value as JSON keeps it: of numbers that are not finite it would make null."""
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _opened(sorting: list[Order], cursor: Any) -> list[Any]:
     try:
         values = msgspec.json.decode(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}"), type=list[Any])
-        if len(values) != len(sorting):
+        if len(values) != len(sorting) or None in values:
             raise ValueError("made for another order")  # noqa: TRY301 - one message for whatever is wrong with it
         return [order.column.value(value) for order, value in zip(sorting, values, strict=True)]
-    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError, InvalidInput) as error:
         raise misfit("after", "is not a cursor of this query") from error

@@ -10,6 +10,7 @@ from typing import Any, LiteralString, Protocol, TypeVar, overload
 import msgspec
 
 from cliffracer.database.deadlines import deadline_now
+from cliffracer.database.filters import natural
 from cliffracer.database.link import Copy, Link, Params, Statement, as_tuple
 from cliffracer.database.lint import check_call
 from cliffracer.database.rows import factory_of, value_of
@@ -138,10 +139,11 @@ class Queries(ABC):
 
     async def streamed(self, statement: Statement, params: Params, size: int) -> AsyncGenerator[Any, None]:
         """Yield the rows of a statement one by one."""
+        natural("size", size, least=1)
         text = statement.text if isinstance(statement.text, str) else statement.text.as_string(None)
         name = f"cliffracer_{next(_numbers)}"
         declare = msgspec.structs.replace(statement, text=f"DECLARE {name} NO SCROLL CURSOR FOR {text}", factory=as_tuple)
-        fetch = msgspec.structs.replace(statement, text=f"FETCH {int(size)} FROM {name}")
+        fetch = msgspec.structs.replace(statement, text=f"FETCH {size} FROM {name}")
         async with self.held() as link:
             await link.run(declare, params, deadline_now())
             while True:

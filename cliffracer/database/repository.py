@@ -8,15 +8,15 @@ from uuid import UUID
 from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import Column, misfit
-from cliffracer.database.filters import Where, conditions, orders, unknown_field
+from cliffracer.database.filters import Where, conditions, natural, orders, unknown_field
 from cliffracer.database.model import Model, now
 from cliffracer.database.names import quoted
-from cliffracer.database.pages import Page, Turn, natural, page_of
+from cliffracer.database.pages import Page, Turn, page_of
 from cliffracer.database.queries import Queries
 from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
-from cliffracer.database.table import Table, table_of
+from cliffracer.database.table import TOO_DEEP, Table, table_of
 from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError, SetupError
 
 T = TypeVar("T", bound=Model)
@@ -79,7 +79,7 @@ class Repository(Generic[T]):
         sets, params = self._changes(changes)
         condition, more = self._sql.by_id, [key]
         if expected is not None:
-            condition, more = f"{condition} AND {quoted('version')} = %s", [key, expected]
+            condition, more = f"{condition} AND {quoted('version')} = %s", [key, self.table.columns["version"].value(expected)]
         found = await self._database.rows(self._sql.update(sets, condition, returning=True), [*params, *more])
         if not found:
             raise await self._not_updated(key, expected)
@@ -259,8 +259,8 @@ class Repository(Generic[T]):
             column = self.table.columns.get(name)
             if column is None:
                 raise unknown_field(self.table, name)
-            if name == "id":
-                raise misfit(name, "cannot be changed")
+            if name == "id" or (name == "version" and self.table.versioned):
+                raise misfit(name, "cannot be changed" if name == "id" else "counts changes and cannot be set")
             sets.append(f"{quoted(name)} = %s")
             params.append(self._changed(column, value))
         if "updated_at" not in changes:
@@ -273,7 +273,10 @@ class Repository(Generic[T]):
     def _changed(self, column: Column, value: Any) -> Any:
         if value is None and not column.nullable:
             raise misfit(column.name, "is required")
-        return column.value(value)
+        try:
+            return column.value(value)
+        except RecursionError:
+            raise misfit(column.name, TOO_DEEP) from None
 
     def _missing(self, key: Any) -> NotFound:
         return NotFound(f"no {self.model.__name__} {str(key)[:60]}")

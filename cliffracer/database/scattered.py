@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -183,9 +184,15 @@ class ScatteredRepository(Repository[T]):
 def merged(rows: list[T], sorting: list[Order]) -> list[T]:
     """Return rows in the order that one database would give them: empty values last, or first when descending."""
     for order in reversed(sorting):
+        if order.column.json:
+            raise misfit("order_by", f"{order.column.name} cannot order rows of several databases: it is a document")
         rows.sort(key=lambda row, name=order.column.name: _rank(getattr(row, name)), reverse=order.descending)  # type: ignore[misc]  # bound at once
     return rows
 
 
-def _rank(value: Any) -> tuple[bool, Any]:
-    return (True, 0) if value is None else (False, value)
+def _rank(value: Any) -> tuple[int, Any]:
+    if value is None:
+        return 2, 0
+    if isinstance(value, Enum):
+        value = value.value
+    return (1, 0) if value != value else (0, value)  # noqa: PLR0124 - NaN is greater than any number, says PostgreSQL

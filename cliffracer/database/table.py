@@ -16,9 +16,12 @@ from cliffracer.errors import InvalidInput, SetupError
 
 T = TypeVar("T", bound=Model)
 
-UNSENDABLE = (AttributeError, TypeError, ValueError, ArithmeticError, msgspec.MsgspecError)
+UNSENDABLE = (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError)
 """What is raised on the way out when a value has not the type that its field declares."""
 
+TOO_DEEP = "is nested too deeply"
+TAKEN = ("order_by", "limit", "offset", "search", "deleted")
+"""What `find` takes beside filters: a field of such a name could not be filtered by."""
 LONGEST_NAME = 63
 """PostgreSQL cuts longer identifiers off in silence."""
 
@@ -82,7 +85,7 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
             except InvalidInput as error:
                 errors.extend(error.errors)
             except UNSENDABLE as error:
-                errors.append({"path": column.name, "message": str(error)})
+                errors.append({"path": column.name, "message": TOO_DEEP if isinstance(error, RecursionError) else str(error)})
         return misfit_all(errors) if errors else None
 
 
@@ -112,6 +115,8 @@ def table_of(model: type[T]) -> Table[T]:
     name = tablename_of(model)
     for identifier in (name, *columns):
         _check_name(model, identifier)
+    for field in columns:
+        _check_field(model, field)
     if model.__shard__ is not None and model.__shard__.field not in columns:
         raise SetupError(f"{model.__qualname__}: Shard({model.__shard__.field!r}) does not name a field. Fields: {', '.join(columns)}.")
     for column in columns.values():
@@ -158,6 +163,13 @@ def _check_name(model: type, identifier: str) -> None:
         raise SetupError(f"{model.__qualname__}: the name {identifier!r} must have 1 to {LONGEST_NAME} bytes. Choose a shorter one.")
     if "%" in identifier:
         raise SetupError(f"{model.__qualname__}: the name {identifier!r} has a %, the sign of parameters in SQL. Choose one without it.")
+
+
+def _check_field(model: type, field: str) -> None:
+    if field in TAKEN:
+        raise SetupError(f"{model.__qualname__}: {field!r} is an argument of find() and no field. Give it a longer name: {field}_value.")
+    if "__" in field:
+        raise SetupError(f"{model.__qualname__}: {field!r} has two underscores, as find(age__gte=18) has before an operator. Use one.")
 
 
 def _keys(model: type[Model], table: str, columns: dict[str, Column]) -> tuple[tuple[Key, ...], tuple[Key, ...]]:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Annotated
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from cliffracer import App
@@ -21,7 +22,7 @@ from cliffracer.database.templates import cloned
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.stored import Kept
 from cliffracer.testing import running
-from tests.database.models import User
+from tests.database.models import Colour, User
 from tests.database.support import until
 from tests.support.postgres import server
 
@@ -398,3 +399,31 @@ async def test_row_that_is_refused_is_counted_among_all(db):
     with pytest.raises(InvalidInput) as caught:
         await db.repository(Note).create_many(rows)
     assert caught.value.details["index"] == 17
+
+
+class Pot(Model):
+    __tablename__ = "pots"
+    __shard__ = Shard("owner")
+    owner: str
+    colour: Colour
+    weight: float
+    extra: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+async def test_rows_are_merged_by_whatever_orders_them(db):
+    """By an Enum, and by numbers of which some are none, as one database would; by a document is refused."""
+    await create_missing(db, [Pot])
+    pots = db.repository(Pot)
+    weights = [float(text) for text in ("nan", "1", "inf", "-inf", "2", "nan")]
+    await pots.create_many([Pot(owner=f"o{place}", colour=list(Colour)[place % 2], weight=each) for place, each in enumerate(weights)])
+    assert [row.colour for row in await pots.find(order_by="colour")] == [Colour.BLUE] * 3 + [Colour.RED] * 3
+    assert [row.colour for row in (await pots.page(order_by="-colour", limit=4)).items] == [Colour.RED] * 3 + [Colour.BLUE]
+    assert [str(row.weight) for row in await pots.find(order_by="weight")] == ["-inf", "1.0", "2.0", "inf", "nan", "nan"]
+    seen, cursor = [], None
+    for _ in range(6):
+        page = await pots.page(after=cursor, limit=1, order_by="-weight")
+        seen += [str(row.weight) for row in page.items]
+        cursor = page.next
+    assert (seen, cursor) == (["nan", "nan", "inf", "2.0", "1.0", "-inf"], None)
+    with pytest.raises(InvalidInput, match="document"):
+        await pots.find(order_by="extra")
