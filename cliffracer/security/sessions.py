@@ -31,6 +31,20 @@ _WHO = """
     ) found ORDER BY turn LIMIT 1
 """
 """An account, or one that is nobody's and disabled, so that both are the same work."""
+_OPEN = """
+    WITH found AS (
+        SELECT id, username, roles, permissions FROM cliffracer_accounts WHERE id = %s AND password = %s AND NOT disabled FOR SHARE
+    ), opened AS (
+        INSERT INTO cliffracer_sessions (id, account, refresh, expires_at)
+        SELECT %s, id, %s, now() + make_interval(secs => %s) FROM found
+    ) SELECT id, username, roles, permissions FROM found
+"""
+"""A session of an account whose password is the checked one still: who changes the account meanwhile waits for it, or is waited for.
+
+So it is either refused, or there when that one ends all sessions.
+"""
+_TRIES = 3
+"""Times that a password is checked while others change the account, such as its hash to today's parameters."""
 _LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
 
 
@@ -106,32 +120,15 @@ class Sessions:
 
     async def sign_in(self, username: str, password: str, address: str) -> Signed:
         """Return tokens of a new session; `Unauthenticated`, the same for whatever reason, after the same work."""
-        account = await self.authenticate(username, password, address)
-        session, fresh = await self._open(account, self._settings.auth_refresh_ttl)
-        return self._signed(account, session, fresh)
+        return self._signed(*await self._begin(username, password, address, self._settings.auth_refresh_ttl))
 
     async def sign_in_browser(self, username: str, password: str, address: str, lasts: float) -> str:
         """Return the text of a cookie for a new session; `Unauthenticated` as `sign_in`."""
-        account = await self.authenticate(username, password, address)
-        session, _ = await self._open(account, lasts)
+        account, session, _ = await self._begin(username, password, address, lasts)
         rights = {"roles": account.roles, "permissions": account.permissions}
         return self._authority.browsers.begin(
             str(account.id), lasts=lasts, session=session, claims={"username": account.username}, **rights
         )
-
-    async def authenticate(self, username: str, password: str, address: str) -> Account:
-        """Return who has this name and password; `Unauthenticated`, the same for whatever reason, after the same work."""
-        name = normal(username)
-        await self._allow(f"account {name}", PER_ACCOUNT)
-        await self._allow(f"address {address}", PER_ADDRESS)
-        row = await self._db.fetch_one(_WHO, name, NOBODY, self._passwords.nobody)
-        good = await self._passwords.check(password, row["password"])
-        if not good or row["disabled"]:
-            raise Unauthenticated("name or password is wrong")
-        await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
-        if self._passwords.outdated(row.pop("password")):
-            await self._set_password(row["id"], await self._passwords.hash(password))
-        return msgspec.convert(row, Account)
 
     async def refresh(self, token: str) -> Signed:
         """Return new tokens of a session for its refresh token, which is used up; used twice, the session is over for both."""
@@ -180,12 +177,15 @@ class Sessions:
 
     async def set_password(self, account: UUID, old: str, new: str) -> None:
         """Change a password for who knows the old one, and end every session."""
-        known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s", account)
         await self._allow(f"account {account}", PER_ACCOUNT)
-        if not await self._passwords.check(old, known):
-            raise Unauthenticated("name or password is wrong")
-        await self._set_password(account, await self._passwords.hash(new))
-        await self.end_all(account)
+        for _ in range(_TRIES):
+            known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
+            if not await self._passwords.check(old, known):
+                break
+            if await self._replace(account, known, await self._passwords.hash(new)):
+                await self.end_all(account)
+                return
+        raise Unauthenticated("name or password is wrong")
 
     async def ask_reset(self, username: str, address: str) -> ResetAsked:
         """Return what to emit for somebody who forgot a password, whether or not there is such an account."""
@@ -207,11 +207,7 @@ class Sessions:
         known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
         if known is None or _digest(known) != claims.get("was"):
             raise Unauthenticated("the token is not valid", reason="invalid_token")
-        hashed = await self._passwords.hash(password)
-        done = await self._db.execute(
-            "UPDATE cliffracer_accounts SET password = %s WHERE id = %s AND password = %s", hashed, account, known
-        )
-        if not done:  # somebody else used it just now
+        if not await self._replace(account, known, await self._passwords.hash(password)):  # somebody else used it just now
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         await self.end_all(account)
 
@@ -224,17 +220,34 @@ class Sessions:
         )  # fmt: skip
         await self.end_all(found.id)
 
-    async def _set_password(self, account: UUID, hashed: str) -> None:
-        await self._db.execute("UPDATE cliffracer_accounts SET password = %s WHERE id = %s", hashed, account)
+    async def _begin(self, username: str, password: str, address: str, lasts: float) -> tuple[Account, str, str]:
+        """Return who has this name and password, with a new session and what refreshes it; `Unauthenticated`."""
+        name = normal(username)
+        await self._allow(f"account {name}", PER_ACCOUNT)
+        await self._allow(f"address {address}", PER_ADDRESS)
+        for _ in range(_TRIES):
+            row = await self._db.fetch_one(_WHO, name, NOBODY, self._passwords.nobody)
+            account, known = row["id"], row["password"]
+            good = await self._passwords.check(password, known)
+            if not good or row["disabled"]:
+                break
+            session, fresh = secrets.token_hex(16), secrets.token_hex(16)
+            found = await self._db.fetch_one(_OPEN, account, known, session, fresh, lasts)
+            if found is None:  # the account is another since we read it
+                continue
+            await self._db.execute("DELETE FROM cliffracer_sessions WHERE expires_at < now()")
+            await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
+            if self._passwords.outdated(known):
+                await self._replace(account, known, await self._passwords.hash(password))
+            return msgspec.convert(found, Account), session, fresh
+        raise Unauthenticated("name or password is wrong")
 
-    async def _open(self, account: Account, lasts: float) -> tuple[str, str]:
-        session, fresh = secrets.token_hex(16), secrets.token_hex(16)
-        await self._db.execute(
-            "INSERT INTO cliffracer_sessions (id, account, refresh, expires_at) VALUES (%s, %s, %s, now() + make_interval(secs => %s))",
-            session, account.id, fresh, lasts,
-        )  # fmt: skip
-        await self._db.execute("DELETE FROM cliffracer_sessions WHERE expires_at < now()")
-        return session, fresh
+    async def _replace(self, account: UUID, old: str, new: str) -> bool:
+        """Set the hash of a password in place of the one that was looked at; say whether it still was that."""
+        done: int = await self._db.execute(
+            "UPDATE cliffracer_accounts SET password = %s WHERE id = %s AND password = %s AND NOT disabled", new, account, old
+        )
+        return bool(done)
 
     def _signed(self, account: Account, session: str, fresh: str) -> Signed:
         issue = self._authority.tokens.issue

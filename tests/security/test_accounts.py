@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
 from starlette.requests import Request
 
-from cliffracer import Accounts, App, Overloaded, requires
+from cliffracer import Accounts, App, Overloaded, Unauthenticated, requires
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
@@ -147,6 +148,111 @@ async def test_hashes_of_old_parameters_are_made_anew() -> None:
         assert (await db.fetch_value(str, "SELECT password FROM cliffracer_accounts")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 200
         await signed_in(t)
+
+
+def sessions_of(t) -> Sessions:
+    return t.up.services[0].provisions._values[Sessions]
+
+
+def after_the_first_check(sessions: Sessions, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]) -> None:
+    """Let something happen while a sign-in that has checked its password is on its way."""
+    check, due = sessions._passwords.check, [happens]
+
+    async def checked(password: str, known: str | None) -> bool:
+        good = await check(password, known)
+        while due:
+            await due.pop()()
+        return good
+
+    monkeypatch.setattr(sessions._passwords, "check", checked)
+
+
+@pytest.mark.parametrize("way", ["tokens", "cookie"])
+@pytest.mark.parametrize("what", ["changed", "reset", "disabled"])
+async def test_sign_ins_on_their_way_do_not_survive(what: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was signing in by the old password while it was changed, or while the account was disabled, is not signed in."""
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        ada = await sessions.account("ada")
+
+        async def happens() -> None:
+            if what == "changed":
+                await sessions.set_password(ada.id, ADA["password"], "another password")
+            elif what == "reset":
+                await sessions.reset((await sessions.ask_reset("ada", "192.0.2.9")).token or "", "another password")
+            else:
+                await sessions.change("ada", roles=(), permissions=(), disabled=True)
+
+        after_the_first_check(sessions, monkeypatch, happens)
+        name, password, address = "ada", ADA["password"], "192.0.2.7"
+        with pytest.raises(Unauthenticated, match="name or password is wrong"):
+            await (
+                sessions.sign_in(name, password, address) if way == "tokens" else sessions.sign_in_browser(name, password, address, 60.0)
+            )
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
+
+
+async def test_a_sign_in_waits_for_a_change_that_is_not_committed() -> None:
+    """Whoever comes while the password is being changed is told after that, by the new one."""
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        db, hashed = sessions._db, await sessions._passwords.hash("another password")
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
+        async with db.transaction():
+            await db.execute("UPDATE cliffracer_accounts SET password = %s", hashed)
+            signing = asyncio.create_task(sessions.sign_in("ada", ADA["password"], "192.0.2.7"))
+            while not signing.done() and await db.fetch_value(int, waits) == 0:  # noqa: ASYNC110 - it is the server that knows
+                await asyncio.sleep(0.01)
+            assert not signing.done()
+        with pytest.raises(Unauthenticated):
+            await signing
+
+
+async def test_a_sign_in_has_the_roles_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles that are taken away while somebody signs in are not in what that one gets."""
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        after_the_first_check(sessions, monkeypatch, lambda: sessions.change("ada", roles=("guest",), permissions=(), disabled=False))
+        signed = await sessions.sign_in("ada", ADA["password"], "192.0.2.7")
+        me = await t.http.get("/auth/me", headers={"Authorization": f"Bearer {signed.access_token}"})
+        assert me.json()["roles"] == ["guest"]
+
+
+async def test_a_hash_made_anew_brings_no_old_password_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that is changed while the hash of the old one is made anew stays changed."""
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        ada, old = await sessions.account("ada"), ADA["password"]
+        weak = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1).hash(old)
+        await sessions._db.execute("UPDATE cliffracer_accounts SET password = %s", weak)
+        make, due = sessions._passwords.hash, [True]
+
+        async def made(password: str) -> str:
+            if password == old and due:
+                due.clear()
+                await sessions.set_password(ada.id, old, "another password")
+            return await make(password)
+
+        monkeypatch.setattr(sessions._passwords, "hash", made)
+        tokens = await sessions.sign_in("ada", old, "192.0.2.7")
+        assert not due
+        assert (await t.http.get("/auth/me", headers={"Authorization": f"Bearer {tokens.access_token}"})).status_code == 401
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
+        assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 200
+
+
+async def test_sign_ins_at_once_with_an_old_hash() -> None:
+    """Several who sign in at once, of whom one makes the hash anew, all are signed in."""
+    async with running(app) as t:
+        await signed_in(t)
+        weak = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1).hash(ADA["password"])
+        await sessions_of(t)._db.execute("UPDATE cliffracer_accounts SET password = %s", weak)
+        replies = await asyncio.gather(*(t.http.post("/auth/login", json=ADA) for _ in range(5)))
+        assert [reply.status_code for reply in replies] == [200] * 5
 
 
 async def test_many_sign_in_at_once() -> None:
