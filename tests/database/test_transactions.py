@@ -8,7 +8,7 @@ import pytest
 
 from cliffracer.database import Database, current_transaction
 from cliffracer.database.schema import create_missing
-from cliffracer.errors import Conflict, Internal, SetupError, Unavailable
+from cliffracer.errors import Conflict, Internal, SetupError
 from tests.database.models import User
 from tests.database.support import Eye, until
 
@@ -103,11 +103,20 @@ async def test_swallowed_failure_is_not_a_commit(db, users):
     assert await users.count() == 0
 
 
-async def test_readonly_refuses_changes(db, users):
-    """A read-only transaction takes no change."""
-    with pytest.raises(Unavailable):
-        async with db.transaction(readonly=True):
-            await users.create(user("a"))
+async def test_change_while_only_reading_is_the_services_mistake(db, users):
+    """No other try would help, so it is Internal and says why; the connection is kept."""
+    many = [user(f"u{number}") for number in range(9)]
+    for act in (
+        lambda: users.create(many[0]), lambda: users.create_many(many), lambda: users.delete(many[0].id),
+        lambda: db.execute("update users set name = 'x'"),
+    ):  # fmt: skip
+        with pytest.raises(Internal) as caught:
+            async with db.transaction(readonly=True):
+                await act()
+        assert "readonly=True" in caught.value.__notes__[0]
+        assert not caught.value.retryable
+    assert db.statistics()["lost_total"] == 0
+    assert len(await users.create_many(many)) == 9
 
 
 async def test_isolation_reaches_the_server(db):
@@ -180,19 +189,3 @@ async def test_after_commit_is_called_once_and_only_then(db):
             transaction.after_commit(hear)
             raise ZeroDivisionError
     assert heard == [1]
-
-
-async def test_change_while_only_reading_is_the_services_mistake(db, users):
-    """No other try would help, so it is Internal and says why; the connection is kept."""
-    many = [user(f"u{number}") for number in range(9)]
-    for act in (
-        lambda: users.create(many[0]), lambda: users.create_many(many), lambda: users.delete(many[0].id),
-        lambda: db.execute("update users set name = 'x'"),
-    ):  # fmt: skip
-        with pytest.raises(Internal) as caught:
-            async with db.transaction(readonly=True):
-                await act()
-        assert "readonly=True" in caught.value.__notes__[0]
-        assert not caught.value.retryable
-    assert db.statistics()["lost_total"] == 0
-    assert len(await users.create_many(many)) == 9
