@@ -249,7 +249,8 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     if rules is None or rules.authority is None:
         return
     authority, bus = rules.authority, services[0].link.bus
-    authority.publish = await stack.enter_async_context(revoking(bus, services[0].emitter, settings.namespace, authority.revocations.apply))
+    emitter, apply = services[0].emitter, authority.revocations.apply
+    authority.publish = await stack.enter_async_context(revoking(bus, emitter, settings.namespace, apply, within=max(1.0, settings.wait)))
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
     authority.tickets = OnceOnly(services[0].emitter, Credential)

@@ -3,7 +3,7 @@
 Parts of the contract (`cliffracer.messaging.contract`); a backend shows that it does them by the same tests.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from cliffracer.messaging.stores import REQUIRED, Data, Entry, ObjectInfo
@@ -99,8 +99,11 @@ class Values(Protocol[T]):
     async def history(self, key: str) -> list[Entry[T]]:
         """Return what is kept of a key's values and deletions, oldest first."""
 
-    def watch(self, pattern: str = ">") -> AsyncIterator[Entry[T]]:
-        """Yield the present entry of each key, then every change, deletions included, in order."""
+    def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[T]]:
+        """Yield the present entry of each key, then every change, deletions included, in order.
+
+        ``caught_up()`` is called once, when whoever watches has dealt with all that there was.
+        """
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""

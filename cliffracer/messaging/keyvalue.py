@@ -1,6 +1,6 @@
 """`KeyValue`: typed values under keys, with revisions, history and a watch that outlives the server (ADR-8)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -105,11 +105,21 @@ class KeyValue(Generic[T]):
         """Return what is kept of a key's values and deletions, oldest first."""
         return [entry async for entry in self._present(check_key(key), "all")]
 
-    async def watch(self, pattern: str = ">") -> AsyncIterator[Entry[T]]:
-        """Yield the present entry of each key, then every change, deletions included; goes on through restarts of the server."""
+    async def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[T]]:
+        """Yield the present entry of each key, then every change, deletions included; goes on through restarts of the server.
+
+        ``caught_up()`` is called once, when whoever watches has dealt with all that there was.
+        """
         async with await self._reader(pattern, "last_per_subject") as reader:
+            behind = reader.waiting > 0
+            if not behind and caught_up is not None:
+                caught_up()
             async for delivery in reader:
                 yield self._entry(delivery)
+                if behind and not delivery.pending:
+                    behind = False
+                    if caught_up is not None:
+                        caught_up()
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""

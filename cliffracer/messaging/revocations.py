@@ -8,7 +8,7 @@ from time import time
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import CliffracerError, InvalidInput
+from cliffracer.errors import CliffracerError, InvalidInput, SetupError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.duties import Values
@@ -20,6 +20,7 @@ BUCKET = Bucket("revocations")
 SUBJECT = "cliffracer.revoked"
 _LONGEST = 366 * 86_400.0
 _AGAIN = 10.0  # seconds until the bucket is tried again, when there is no JetStream now
+_SOON = 0.5  # while somebody waits for it
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -44,11 +45,14 @@ _decoder: Decoder[Revocation] = Decoder(Revocation)
 
 
 @asynccontextmanager
-async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply) -> AsyncIterator[Publish]:
+async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, within: float | None = None) -> AsyncIterator[Publish]:
     """Apply what anybody revokes while the block runs; gives what revokes for everybody.
 
     It goes over core NATS, which takes a millisecond, and into a bucket, for those that start later or were away. While
     neither can be reached, tokens stay good until they end by themselves: that is why they are short-lived.
+
+    With ``within`` the block begins when all that was revoked before is applied, so that nothing is taken in by a token that is
+    good no more; `Unavailable` if that cannot be read within so many seconds. A server without JetStream has nothing to read.
     """
     subject = f"{Subjects(namespace).prefix}{SUBJECT}"
     store: Values[Revocation] = backend.values(BUCKET, Revocation)
@@ -70,8 +74,11 @@ async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply) -> 
             await store.put(name, made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
 
     subscription = await bus.subscribe(subject, receive)
-    following = asyncio.create_task(_follow(store, apply), name="revocations")
+    known = _Known()
+    following = asyncio.create_task(_follow(bus, store, apply, known), name="revocations")
     try:
+        if within is not None:
+            await known.wait(within)
         yield publish
     finally:
         following.cancel()
@@ -79,12 +86,39 @@ async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply) -> 
         await subscription.close()
 
 
-async def _follow(store: Values[Revocation], apply: Apply) -> None:
+class _Known:
+    """Whether what was revoked before is known here, and why not."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.reason: object = "it takes longer"
+
+    def set(self) -> None:
+        """Say that it is, or that there is nothing to know."""
+        self._event.set()
+
+    async def wait(self, within: float) -> None:
+        """Return when it is; `Unavailable` after some seconds."""
+        try:
+            await asyncio.wait_for(self._event.wait(), within)
+        except TimeoutError:
+            problem = f"which tokens are revoked could not be read from NATS within {within:g} s, so no call can be judged: {self.reason}"
+            raise Unavailable(problem) from None
+
+    def again(self) -> float:
+        """Return the seconds until the bucket is tried again."""
+        return _AGAIN if self._event.is_set() else _SOON
+
+
+async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: _Known) -> None:
     while True:
         try:
-            async for entry in store.watch():
+            async for entry in store.watch(caught_up=known.set):
                 if not entry.deleted and entry.value is not None:
                     apply(entry.value.key, entry.value.until, entry.value.before, entry.value.since)
         except CliffracerError as error:
             logger.debug("earlier revocations cannot be read now: {}", error)
-        await asyncio.sleep(_AGAIN)
+            known.reason = error
+            if isinstance(error, SetupError) and not bus.info.get("jetstream", False):  # nothing is stored, no revocation and no event
+                known.set()
+        await asyncio.sleep(known.again())

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,11 +70,13 @@ class MemoryValues:
     async def history(self, key: str) -> list[Entry[Any]]:
         return [self._made(raw) for raw in self._kept.entries if raw[0] == key]
 
-    async def watch(self, pattern: str = ">") -> AsyncIterator[Entry[Any]]:
+    async def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[Any]]:
         last = {raw[0]: raw for raw in self._kept.entries if matches(pattern, raw[0])}
         seen = self._kept.revision
         for raw in last.values():
             yield self._made(raw)
+        if caught_up is not None:
+            caught_up()
         while True:
             news = [raw for raw in self._kept.entries if raw[2] > seen]
             for raw in news:

@@ -2,10 +2,12 @@
 
 import pytest
 
-from cliffracer import App, Forbidden, Identity, Unauthenticated, provided, public, requires
+from cliffracer import App, Forbidden, Identity, KeyValue, Unauthenticated, Unavailable, provided, public, requires
+from cliffracer.runtime import running as served
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.keys import private_pem
+from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
 inner = App("ledger")
@@ -88,7 +90,52 @@ async def test_revocation_reaches_every_process() -> None:
             assert (await t.http.get("/entry", headers=headers)).status_code == 401
         async with running(App("ledger3"), requiring(), settings=settings) as late:
             fresh = late.up.services[1].assembly.rules.authority
-            await eventually(lambda: len(fresh.revocations) == 1)
+            assert len(fresh.revocations) == 1
+
+
+async def test_a_process_that_starts_knows_what_is_revoked() -> None:
+    """Before it takes anything in: what a revoked token has stored while no process ran is not handled, the next event is."""
+    app, handled = App("vault"), list[str]()
+
+    @app.on("vault.asked", retry=[])
+    @requires
+    async def asked(name: str) -> None:
+        handled.append(name)
+
+    async with running(inner, auth_keys=PEM) as t:
+        settings, theirs, good = t.settings.changed(http_port=0), t.token("ada"), t.token("bob")
+        async with running(app, settings=settings) as first:
+            authority = first.up.services[0].assembly.rules.authority
+            for number in range(50):
+                await authority.revoke(f"some-{number}", 2e10)
+            await authority.revoke(authority.identity(theirs).claims["jti"], 2e10)
+        for token, name in ((theirs, "by a revoked one"), (good, "by a good one")):
+            t.up.services[0].link.token = token
+            await t.emit("vault.asked", name)
+        async with running(app, settings=settings):
+            await eventually(lambda: handled)
+    assert handled == ["by a good one"]
+
+
+async def test_without_what_is_revoked_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it cannot be read no call can be judged, so the start fails in time, and says why."""
+
+    async def unreadable(*_: object, **__: object) -> None:
+        raise Unavailable("no leader")
+
+    async with running(inner, auth_keys=PEM) as t:
+        settings = t.settings.changed(http_port=0, wait=0.1)
+        monkeypatch.setattr(KeyValue, "_reader", unreadable)
+        with pytest.raises(Unavailable, match=r"which tokens are revoked could not be read from NATS within 1 s.*no leader"):
+            async with running(requiring(), settings=settings):
+                pytest.fail("it started")
+
+
+async def test_without_jetstream_nothing_is_stored() -> None:
+    """No revocation and no event: a service with rules starts there."""
+    with NatsServer() as server:
+        async with served(requiring(), Settings(nats_url=server.url, auth_keys=PEM, wait=600.0)):
+            pass
 
 
 async def test_audit() -> None:

@@ -103,6 +103,26 @@ class StoresContract:
         await asyncio.wait([watching])
         assert seen == [("user.ada", 1, False), ("user.ada", 2, False), ("user.bob", 3, False), ("user.ada", None, True)]
 
+    @pytest.mark.parametrize("there", [0, 3])
+    async def test_a_watch_says_when_it_knows_what_was_there(self, backend: Backend, there: int) -> None:
+        """Once, when all of it was dealt with; also where there was nothing."""
+        sessions, seen = sessions_of(backend), list[str]()
+        for number in range(there):
+            await sessions.put(f"user.{number}", Session("Ada", number))
+        at = list[int]()
+
+        async def watch() -> None:
+            async for entry in sessions.watch(caught_up=lambda: at.append(len(seen))):
+                seen.append(entry.key)
+
+        watching = asyncio.create_task(watch())
+        await eventually(lambda: at)
+        await sessions.put("user.bob", Session("Bob"))
+        await eventually(lambda: len(seen) == there + 1)
+        watching.cancel()
+        await asyncio.wait([watching])
+        assert at == [there]
+
     async def test_a_value_is_gone_after_its_time(self, backend: Backend) -> None:
         """One of its own, in whole seconds; others stay."""
         sessions = sessions_of(backend)
