@@ -71,6 +71,10 @@ class Link(ABC):
         """Run statements without parameters, several at once if need be: our own, never a caller's."""
 
     @abstractmethod
+    async def restore(self) -> None:
+        """Take back what foreign statements set for the session; the rest of what they left there goes before another task has it."""
+
+    @abstractmethod
     def listen(self, channel: str) -> AsyncGenerator[str, None]:
         """Yield the payloads of notifications on a channel, until the connection is lost; then it raises."""
 

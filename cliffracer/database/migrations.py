@@ -30,6 +30,8 @@ ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
 _KNOWN = Statement("SELECT name, checksum, applied_at FROM cliffracer_migrations ORDER BY name")
 _TRY = Statement("SELECT pg_try_advisory_lock(%s)")
 _UNLOCK = Statement("SELECT pg_advisory_unlock(%s)")
+_TRANSACTION = Statement("SELECT txid_current()")
+_OUTCOME = Statement("SELECT txid_status(%s)")
 _DONE = Statement("INSERT INTO cliffracer_migrations (name, checksum, seconds) VALUES (%s, %s, %s)")
 
 
@@ -112,12 +114,12 @@ async def _apply_to(database: Any, files: list[Migration], lock_timeout: float) 
 
         await turn(attempt, within=600.0)
         try:
-            await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)
             for migration in _pending(files, await _known(link, create=True)):
+                await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)
                 await _run(link, migration)
                 applied.append(migration.name)
         finally:
-            await link.script("SET lock_timeout TO 0", None)
+            await link.restore()
             await link.rows(_UNLOCK, [LOCK], None)
     return applied
 
@@ -167,18 +169,32 @@ async def _run(link: Link, migration: Migration) -> None:
     log.info("applying %s", migration.name)
     if migration.alone:
         await _one_by_one(link, migration)
+        await link.restore()
         await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
         return
     await link.script("BEGIN", None)
+    ((transaction,),) = await link.rows(_TRANSACTION, None, None)
     try:
         await link.script(migration.text, None)
-        if link.clean():
-            raise SetupError(f"{migration.name}.sql ends its transaction by itself: take COMMIT and ROLLBACK out of it.")
-        await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
-        await link.commit(None)
+        await link.restore()  # or the history would be sought on the search path of a pg_dump
+        ((last,),) = await link.rows(_TRANSACTION, None, None)
+        if last == transaction:
+            await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
+            await link.commit(None)
+            return
     except ServiceError as error:
         await link.rollback(None)
-        raise _failed(migration, error, "nothing of it was kept") from error
+        raise _failed(migration, error, await _left_of(transaction, link)) from error
+    await link.rollback(None)
+    raise SetupError(
+        f"{migration.name}.sql ends its transaction by itself, and {await _left_of(transaction, link)}. Take COMMIT and ROLLBACK out of it."
+    )
+
+
+async def _left_of(transaction: int, link: Link) -> str:
+    """Return what became of the transaction that was opened for a migration: its text may have ended it."""
+    ((outcome,),) = await link.rows(_OUTCOME, [transaction], None)
+    return "what stands before its COMMIT was kept: undo that by hand" if outcome == "committed" else "nothing of it was kept"
 
 
 async def _one_by_one(link: Link, migration: Migration) -> None:

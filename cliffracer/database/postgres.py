@@ -141,6 +141,11 @@ class PostgresLink(Link):
         await self._ready(deadline)
         await self._plainly(text)
 
+    async def restore(self) -> None:
+        """Take back what foreign statements set for the session, in a transaction too; locks and temporary tables stay until `mend`."""
+        self._altered = True
+        await self.script(f"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {SESSION}", None)
+
     async def listen(self, channel: str) -> AsyncGenerator[str, None]:
         """Yield the payloads of notifications on a channel, until the connection is lost; then it raises."""
         try:

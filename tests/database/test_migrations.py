@@ -106,8 +106,51 @@ async def test_without_transaction(db, folder):
 async def test_transaction_is_not_ended_by_a_file(db, folder):
     """A COMMIT inside a file would leave half of it; it is refused."""
     put(folder, "1_t", "create table t (a int); commit;")
-    with pytest.raises(SetupError, match="COMMIT"):
+    with pytest.raises(SetupError, match="what stands before its COMMIT was kept"):
         await apply(db, folder)
+    put(folder, "1_t", "create table u (a int); commit; begin; create table v (a int);")
+    with pytest.raises(SetupError, match="what stands before its COMMIT was kept"):
+        await apply(db, folder)
+    put(folder, "1_t", "create table w (a int); commit; begin; create table x (a int); select 1/0;")
+    with pytest.raises(SetupError, match=r"failed, and what stands before its COMMIT was kept.*division by zero"):
+        await apply(db, folder)
+    put(folder, "1_t", "create table y (a int); rollback; begin; select 1/0;")
+    with pytest.raises(SetupError, match="nothing of it was kept"):
+        await apply(db, folder)
+    there = "select array(select tablename from pg_tables where schemaname = 'public' order by 1)"
+    assert await db.fetch_value(list[str], there) == ["cliffracer_migrations", "t", "u", "w"]
+    put(folder, "1_t", "create table z (a int);")
+    assert await apply(db, folder) == ["1_t"]
+
+
+@pytest.mark.parametrize("mark", ["", "-- cliffracer: no-transaction\n"])
+async def test_what_a_migration_sets_is_gone_after_it(url, folder, mark):
+    """The search path of a pg_dump, a role and time-outs hold for the file that sets them: not for our history, nor for who comes next."""
+    text = f"""{mark}
+        create schema tenant; create role "{url.rpartition("/")[2]}";
+        grant create on schema public to public;
+        set lock_timeout to 0; set application_name to 'left'; set role "{url.rpartition("/")[2]}";
+        select pg_catalog.set_config('search_path', '', false);
+        create table public.dumped (a int); create temporary table passing (a int);
+    """
+    put(folder, "1_dump", text)
+    put(folder, "2_next", "create table next as select current_setting('search_path') as a, current_setting('lock_timeout') as b;")
+    try:
+        async with Database.open(url, smallest=1, largest=1) as db:
+            assert await apply(db, folder, lock_timeout=7.0) == ["1_dump", "2_next"]
+            path = '"$user", public'
+            assert await db.fetch_one(tuple, "select a, b, to_regclass('public.dumped') is null from next") == (path, "7s", False)
+            query = "select current_setting('search_path'), current_setting('lock_timeout'), current_user = session_user"
+            assert await db.fetch_one(tuple, query) == (path, "0", True)
+            assert await db.fetch_value("select to_regclass('passing')") is None
+            assert await db.fetch_value(str, "show application_name") != "left"
+            assert await db.fetch_value(str, "show timezone") == "UTC"
+    finally:
+        async with Database.open(url) as db:
+            db.linting = False
+            await db.execute("drop table if exists public.dumped")
+            await db.execute(f'drop owned by "{url.rpartition("/")[2]}"')
+            await db.execute(f'drop role "{url.rpartition("/")[2]}"')
 
 
 def test_names_are_checked(folder):

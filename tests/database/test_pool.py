@@ -248,7 +248,7 @@ class Stub(Link):
     async def mend(self) -> None:
         raise OSError("lost")
 
-    rows = run = script = copy_in = copy_out = listen = commit = rollback = None  # type: ignore[assignment]  # never called
+    rows = run = script = restore = copy_in = copy_out = listen = commit = rollback = None  # type: ignore[assignment]  # never called
 
 
 async def test_old_and_idle_connections_go():
