@@ -41,7 +41,7 @@ async def open_link(url: str, name: str) -> "PostgresLink":
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_altered", "_apart", "_cursor", "_doomed", "_limit", "_poll", "_stale", "_undo", "session")
+    __slots__ = ("_altered", "_apart", "_cursor", "_doomed", "_limit", "_poll", "_reading", "_stale", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
@@ -52,6 +52,7 @@ class PostgresLink(Link):
         self._stale = False
         self._doomed = False
         self._altered = False
+        self._reading = False
         self._undo: str | None = None
         self._poll = select.poll()
         self._poll.register(session.pgconn.socket, select.POLLIN)
@@ -139,6 +140,8 @@ class PostgresLink(Link):
     async def script(self, text: str, deadline: float | None) -> None:
         """Run our own statements, several at once if need be."""
         await self._ready(deadline)
+        if text.startswith("BEGIN"):
+            self._reading = text.endswith("READ ONLY")
         await self._plainly(text)
 
     async def restore(self) -> None:
@@ -252,8 +255,7 @@ class PostgresLink(Link):
 
     def _refusal(self, error: psycopg.Error, table: Table[Any] | None, *, deleting: bool = False) -> ServiceError:
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            said = [self.session.pgconn.parameter_status(name) for name in (b"in_hot_standby", b"default_transaction_read_only")]
-            if said == [b"off", b"off"]:
+            if self._reading and self.session.pgconn.transaction_status != TransactionStatus.IDLE:
                 return read_only()
             self._doomed = True  # it was a primary before a failover: the next connection finds the new one
         return translate(error, table, deleting=deleting)
