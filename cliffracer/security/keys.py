@@ -13,6 +13,7 @@ from joserfc.jws import JWSRegistry
 
 from cliffracer.errors import SetupError
 from cliffracer.settings import Secret, Settings
+from cliffracer.settings.checks import no_secret
 
 AnyKey = OctKey | RSAKey | ECKey | OKPKey
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
@@ -158,4 +159,6 @@ def _algorithm(key: AnyKey, document: Any) -> str:
         raise _WeakError(f"has {key.raw_value.key_size} bits, {_SHORTEST_RSA} is the least")
     if isinstance(key, OctKey) and len(key.raw_value) < _BYTES[alg]:
         raise _WeakError(f"has {len(key.raw_value)} bytes, {alg} wants {_BYTES[alg]} at least")
+    if isinstance(key, OctKey) and (reason := no_secret(key.raw_value.decode("latin-1")) or no_secret(str(document.get("k", "")))):
+        raise _WeakError(reason)  # the text itself may be the example, encoded or not
     return alg

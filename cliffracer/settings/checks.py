@@ -17,7 +17,9 @@ _EXAMPLE = re.compile(
     r"|^(secret|password|todo|x+|\*+|none|null|default)$",
     re.IGNORECASE,
 )
-_REPEATED = re.compile(r"(.{1,7}?)\1+", re.DOTALL)
+_LONGEST_UNIT = 16
+"""Characters that may be repeated: what is longer is rather a sentence."""
+EXAMPLE = "is the text of an example"
 _SECRETS = ("nats_password", "nats_token", "db_password", "oidc_client_secret")
 
 
@@ -57,23 +59,32 @@ def compare(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[st
     for one, other in (("nats_tls_cert", "nats_tls_key"), ("nats_tls_key", "nats_tls_cert")):
         if values[one] and not values[other]:
             problems.append(f"{told(one)} needs {other} too")
-    if values["auth_secret_key"] is not None and (reason := _weak_key(values["auth_secret_key"])):
+    if values["auth_secret_key"] is not None and (reason := _weak_key(values["auth_secret_key"].reveal())):
         problems.append(f"{told('auth_secret_key')} {reason}; {_CURE}")
     if values["env"] == "production":
-        problems += [f"{told(name)} is the text of an example: set the real one" for name in _SECRETS if _is_example(values[name])]
+        problems += [f"{told(name)} {EXAMPLE}: set the real one" for name in _SECRETS if _is_example(values[name])]
     return problems
 
 
-def _weak_key(key: Secret[str]) -> str:
-    text = key.reveal()
+def _weak_key(text: str) -> str:
     length = len(text.encode())
+    reason = no_secret(text)
+    if reason == EXAMPLE or length >= SHORTEST_KEY:
+        return reason
+    return f"has {length} bytes: a key for HS256 has {SHORTEST_KEY} at least"
+
+
+def no_secret(text: str) -> str:
+    """Return why a text is no secret, however long it is; nothing for one that may be one."""
     if _EXAMPLE.search(text):
-        return "is the text of an example"
-    if length < SHORTEST_KEY:
-        return f"has {length} bytes: a key for HS256 has {SHORTEST_KEY} at least"
-    if _REPEATED.fullmatch(text):
-        return "repeats a few characters"
-    return ""
+        return EXAMPLE
+    return "repeats a few characters" if any(_repeats(text, unit) for unit in range(1, min(_LONGEST_UNIT, len(text) // 2) + 1)) else ""
+
+
+def _repeats(text: str, unit: int) -> bool:
+    """Say whether most characters are those of so many places before; what is drawn by lot has a few of such."""
+    pairs = list(zip(text, text[unit:], strict=False))
+    return sum(before == after for before, after in pairs) * 4 > len(pairs) * 3
 
 
 def _is_example(value: Secret[str] | None) -> bool:

@@ -41,7 +41,7 @@ def test_moving_from_a_secret_to_keys() -> None:
 
 def test_secrets_rotate_in_a_set() -> None:
     """A JWKS may hold shared secrets, too: the first signs."""
-    keys = [{"kty": "oct", "k": b64(text * 32), "kid": text} for text in ("n", "o")]
+    keys = [{"kty": "oct", "k": b64(KEY + text), "kid": text} for text in ("n", "o")]
     old, both = tokens(json.dumps({"keys": keys[1:]})), tokens(json.dumps({"keys": keys}))
     assert both.verify(old.issue("ada", ttl=60))["sub"] == "ada"
     assert unverified(both.issue("ada", ttl=60))[0]["kid"] == "n"
@@ -74,9 +74,9 @@ def test_who_has_public_keys_only_verifies() -> None:
         '{"keys": 7}',
         '{"keys": [7]}',
         json.dumps({"kty": "oct", "k": b64("short")}),
-        json.dumps({"kty": "oct", "k": b64("k" * 32), "alg": "none"}),
-        json.dumps({"kty": "oct", "k": b64("k" * 32), "alg": "HS512"}),
-        json.dumps({"keys": [{"kty": "oct", "k": b64(text * 32), "kid": "same"} for text in "ab"]}),
+        json.dumps({"kty": "oct", "k": b64(KEY), "alg": "none"}),
+        json.dumps({"kty": "oct", "k": b64(KEY), "alg": "HS512"}),
+        json.dumps({"keys": [{"kty": "oct", "k": b64(KEY + text), "kid": "same"} for text in "ab"]}),
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
         "/no/such/file.pem",
     ],
@@ -87,6 +87,17 @@ def test_keys_that_are_refused(keys: str) -> None:
         tokens(keys)
     assert b64("short") not in str(refused.value)
     assert "AAAA" not in str(refused.value)
+
+
+@pytest.mark.parametrize("said", ["please-change-me-please-change-me-1", "a" * 40, "secret" * 8, "password" * 4 + "1"])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_shared_secrets_that_are_none(said: str, encoded: bool) -> None:
+    """A secret in a set is looked at as AUTH_SECRET_KEY is: an example, or a few characters again and again, is refused."""
+    text = b64(said) if encoded else said * 4
+    with pytest.raises(SetupError, match=r"key 1 (is the text of an example|repeats a few characters)") as refused:
+        tokens(json.dumps({"keys": [{"kty": "oct", "k": text, "kid": "one"}]}))
+    assert said not in str(refused.value)
+    assert text not in str(refused.value)
 
 
 def test_weak_rsa_is_refused() -> None:

@@ -1,7 +1,9 @@
 """Settings seen together: derived values, production, weak secrets, copies."""
 
+import random
 import subprocess
 import sys
+from string import ascii_letters, digits
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -88,6 +90,8 @@ def test_a_copy_that_msgspec_made_knows_its_values() -> None:
         ({"auth_secret_key": "short"}, f"auth_secret_key (argument) has 5 bytes: a key for HS256 has 32 at least; {CURE}."),
         ({"auth_secret_key": "z" * 64}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "secret!" * 6}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
+        ({"auth_secret_key": "0123456789abcdef" * 2}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
+        ({"auth_secret_key": "password" * 4 + "1"}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "changeme"}, f"auth_secret_key (argument) is the text of an example; {CURE}."),
         (
             {"auth_secret_key": "please-change-me-in-production-0123456789"},
@@ -105,10 +109,21 @@ def test_settings_that_do_not_go_together(given: dict[str, object], message: str
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("key", ["test-secret-that-is-long-enough-for-hs256", "0123456789abcdef" * 2, "é" * 10 + "abcdefghijkl"])
+@pytest.mark.parametrize(
+    "key", ["test-secret-that-is-long-enough-for-hs256", "of-a-key-that-is-long-of-a-key-that-is-long", "é" * 10 + "abcdefghijkl"]
+)
 def test_a_long_key_is_taken(key: str) -> None:
     """32 bytes that are no example and no repetition of a few characters are a key."""
     assert Settings(auth_secret_key=key).auth_secret_key == Secret(key)
+
+
+@pytest.mark.parametrize("alphabet", ["0123456789", "0123456789abcdef", ascii_letters + digits + "-_"])
+def test_keys_drawn_by_lot_are_taken(alphabet: str) -> None:
+    """Nothing that a generator makes is held for a repetition, of digits, hex or base64."""
+    lots = random.Random(7)
+    for length in (32, 40, 64, 86):
+        for _ in range(100):
+            Settings(auth_secret_key="".join(lots.choices(alphabet, k=length)))
 
 
 def test_example_passwords_do_in_development() -> None:

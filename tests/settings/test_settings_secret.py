@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cliffracer.errors import SetupError
 from cliffracer.settings import Secret, Settings, decode_secret, encode_secret, masked
 
-MARK = "hunter2hunter3hunter4hunter5hunter6"
+MARK = "hunter2-whom-nobody-here-has-ever-met-6"
 SECRETS = (
     "nats_password",
     "nats_token",
