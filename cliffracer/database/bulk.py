@@ -23,7 +23,7 @@ from cliffracer.database.link import Copy, Params, Statement
 from cliffracer.database.names import quoted
 from cliffracer.database.statements import Statements
 from cliffracer.database.table import UNSENDABLE
-from cliffracer.errors import InvalidInput, ServiceError
+from cliffracer.errors import Conflict, InvalidInput, ServiceError
 
 COPY_FROM = 8
 """From so many rows on COPY is cheaper than one INSERT of several rows (psycopg parses an INSERT of more than 50 values anew each time)."""
@@ -49,6 +49,10 @@ class Store(Protocol):
         """Send rows by COPY."""
         ...
 
+    def joined(self) -> object | None:
+        """Return the transaction that a statement would be part of."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Open a transaction, or a savepoint in the one that is open."""
         ...
@@ -65,14 +69,25 @@ async def create_many(store: Store, sql: Statements, rows: Sequence[Any], *, cop
     if not rows:
         return
     if len(rows) < COPY_FROM:
-        await _insert(store, sql, rows)
+        try:
+            await _insert(store, sql, rows)
+        except ServiceError as error:
+            if store.joined() is None:  # an open transaction takes no more statements after it
+                await _try(store, sql, rows, error)
+            raise
     elif copying:
         await _copy(store, sql, rows)
     else:
         size = min(CHUNK, LONGEST // len(sql.table.columns))
         async with store.transaction():
             for start in range(0, len(rows), size):
-                await _insert(store, sql, rows[start : start + size], start)
+                some = rows[start : start + size]
+                try:
+                    async with store.transaction():
+                        await _insert(store, sql, some, start)
+                except ServiceError as error:
+                    await _try(store, sql, some, error, start)
+                    raise
 
 
 async def _insert(store: Store, sql: Statements, rows: Sequence[Any], start: int = 0) -> None:
@@ -84,6 +99,22 @@ async def _insert(store: Store, sql: Statements, rows: Sequence[Any], start: int
         if index is not None:
             error.details["index"] = start + index
         raise
+
+
+async def _try(store: Store, sql: Statements, rows: Sequence[Any], refusal: ServiceError, start: int = 0) -> None:
+    """Find the row of a refusal that does not tell, as under row-level security, by storing one after the other and keeping none."""
+    if "index" in refusal.details or not isinstance(refusal, Conflict | InvalidInput):
+        return
+    place = -1
+    try:
+        async with store.transaction():
+            for values in _parameters(sql, rows):
+                place += 1
+                await store.run(sql.insert, values)
+            raise refusal  # nothing is kept
+    except ServiceError as error:
+        if error is not refusal and type(error) is type(refusal):
+            refusal.details["index"] = start + place
 
 
 async def _copy(store: Store, sql: Statements, rows: Sequence[Any]) -> None:

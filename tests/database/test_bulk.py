@@ -183,6 +183,24 @@ async def test_key_given_twice_is_named_under_row_level_security(secured):
         assert caught.value.details["index"] == 3
 
 
+async def test_key_that_a_hidden_row_has_is_named_under_row_level_security(secured, users):
+    """Neither the server nor the rows tell which one it is: they are tried, and none of them is kept."""
+    await users.create(User(name="x", email="hidden@x", status="another's"))
+    theirs = secured.repository(User)
+    for size, place in ((4, 2), (20, 3), (600, 555)):
+        rows = [User(name="x", email=f"{number}@x", status="mine") for number in range(size)]
+        rows[place].email = "hidden@x"
+        with pytest.raises(Conflict) as caught:
+            await theirs.create_many(rows)
+        assert caught.value.details["index"] == place
+    async with secured.transaction():
+        with pytest.raises(Conflict) as caught:
+            await theirs.create_many(rows)
+        assert caught.value.details["index"] == 555
+        await theirs.create_many(some_of("mine"))
+    assert await theirs.count() == 20
+
+
 def some_of(status: str) -> list[User]:
     return [User(name="x", email=f"{status}{number}@x", status=status) for number in range(20)]
 
