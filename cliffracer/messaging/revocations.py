@@ -18,7 +18,7 @@ from cliffracer.wire.subjects import Subjects
 
 BUCKET = Bucket("revocations")
 SUBJECT = "cliffracer.revoked"
-_LONGEST = 366 * 86_400.0
+_LONGEST = 100 * 366 * 86_400.0  # what nats-server can count
 _AGAIN = 10.0  # seconds until the bucket is tried again, when there is no JetStream now
 _SOON = 0.5  # while somebody waits for it
 

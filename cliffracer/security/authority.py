@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import InvalidInput, SetupError, Unavailable
 from cliffracer.security.browser import Browsers
 from cliffracer.security.claims import Claims
 from cliffracer.security.credentials import Credential, key_of_ticket, new_ticket
@@ -27,6 +27,8 @@ REMEMBERED = 4096
 OWN_LIFE = 300.0
 LATE = 3600.0
 """Seconds after it was due that an event which was put off may be stored: NATS may have been away."""
+BACKLOG = 30 * 86_400.0
+"""Seconds that an event may be put off in somebody's name, and that one may wait in a stream after its token has ended."""
 _SAID_OTHERWISE = frozenset({"roles", "permissions", "scope", "typ"})
 TICKET_LIFE = 30.0
 """Seconds from asking for a ticket to using it."""
@@ -78,8 +80,11 @@ class Authority:
         *,
         secure: bool = False,
         origins: tuple[str, ...] = (),
+        backlog: float = BACKLOG,
     ) -> None:
         self.tokens = tokens
+        self.backlog = backlog
+        """How long events may wait, so how long what is revoked has to be remembered after the tokens have ended."""
         self.issuer = issuer
         """Another whose tokens are good here."""
         self.revocations = Revocations() if revocations is None else revocations
@@ -107,17 +112,19 @@ class Authority:
         """Return who a token is for; `RefusedToken` for one that is not good.
 
         ``stored``: when NATS stored the message that the token came with. It had to be good then: an event may be handled long
-        after it was emitted. A revoked token is refused whenever it comes.
+        after it was emitted, up to ``backlog`` seconds after its token has ended. A revoked token is refused whenever it comes.
         """
         found = self._known.get(token)
         if found is not None and (found[1] > time.time() or stored is not None):
             if self.revocations.holds(found[0].claims):
                 raise RefusedToken("revoked")
-            if found[1] > (stored or 0.0):
+            if found[1] > (stored or 0.0) and (stored is None or found[1] + self.backlog > time.time()):
                 return found[0]
         claims = self._tokens(token).verify(token, now=stored)
         if self.revocations.holds(claims):
             raise RefusedToken("revoked")
+        if stored is not None and float(claims["exp"]) + self.backlog <= time.time():
+            raise RefusedToken("stored too long ago")  # by now nobody remembers whether it was revoked
         return self._remember(token, claims)
 
     def session(self, cookie: str) -> Identity:
@@ -158,7 +165,8 @@ class Authority:
         """Return what goes along with an event that is delivered later, at ``due``: tokens that are shown now end before most of those.
 
         It says the same, is good from then on only, and is revoked with the session or token that it was made of. Without a key of
-        ours that signs, it is the same token.
+        ours that signs, it is the same token. `InvalidInput` for what is due later than a revocation would be remembered, unless it
+        is the service's own, which nobody revokes.
         """
         if not self.signs:
             return token
@@ -169,6 +177,11 @@ class Authority:
         claims = identity.claims
         if float(claims["exp"]) >= due + LATE:
             return token
+        if due > time.time() + self.backlog and all(token != own for own, _ in self._own.values()):
+            raise InvalidInput(
+                f"in the name of {identity.subject} an event can be put off by {self.backlog / 86_400:g} days at most. "
+                "Emit it in the service's own (app.as_service()), or raise AUTH_BACKLOG."
+            )
         named = {name: value for name, value in claims.items() if name not in _SAID_OTHERWISE}
         named["sid"] = claims.get("sid") or claims.get("jti") or ""
         return self.tokens.issue(
@@ -190,7 +203,8 @@ class Authority:
         issuer = Issuer.of(settings, claims)
         foreign = issuer is not None and settings.auth_secret_key is None and settings.auth_keys is None
         tokens = Tokens([], issuer=ISSUER, audience=AUDIENCE) if foreign else tokens_of(settings)
-        made = cls(tokens, issuer=issuer, secure=settings.env == "production", origins=settings.cors_origins)
+        secure = settings.env == "production"
+        made = cls(tokens, issuer=issuer, secure=secure, origins=settings.cors_origins, backlog=settings.auth_backlog)
         if not made.signs and settings.oidc_client_secret is not None:
             made.grant = Grant(OAuth.of(issuer, settings), settings.auth_audience)
         return made
@@ -204,8 +218,11 @@ class Authority:
     async def revoke(self, key: str, until: float, before: float | None = None, *, since: float | None = None) -> None:
         """Refuse a token (``jti``) or session (``sid``) everywhere, from ``since`` on if that is given.
 
-        With ``before`` it is a subject, and all of its tokens that were issued earlier.
+        With ``before`` it is a subject, and all of its tokens that were issued earlier. ``until`` is when the last of these ends;
+        it is remembered for longer, until nothing that was stored with one, or put off, can be handled any more.
         """
+        last = max(until, (since or time.time()) + self.backlog + LATE)  # of those that go with what was put off
+        until = last + self.backlog
         self.revocations.apply(key, until, before, since)
         if self.publish is not None:
             await self.publish(key, until, before, since)

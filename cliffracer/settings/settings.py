@@ -134,6 +134,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """How long access tokens are good for."""
     auth_refresh_ttl: Annotated[float, values.seconds(1, 10 * _YEAR)] = 30 * _DAY
     """How long refresh tokens are."""
+    auth_backlog: Annotated[float, values.seconds(1, _YEAR)] = 30 * _DAY
+    """How long an event of a caller may be put off, or wait in a stream after its token has ended; what is revoked is remembered longer."""
     oidc_issuer: Annotated[str | None, values.address("https", "http")] = None
     """An OpenID Connect issuer, whose tokens are good here: its name, to the letter."""
     oidc_client_id: Text = None

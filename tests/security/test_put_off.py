@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from cliffracer import Access, App, Identity, provided, requires
+from cliffracer import Access, App, Identity, InvalidInput, provided, requires
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.security.authority import LATE, Authority, tokens_of
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
+from cliffracer.wire.headers import Headers
+from cliffracer.wire.subjects import named_within
 from tests.security.corpus import KEY
 from tests.support.keys import private_pem, public_pem
 from tests.support.waiting import eventually
@@ -58,7 +61,7 @@ def test_what_goes_along_is_good_from_then_on_only() -> None:
     """Not before, so that nobody can take it from the stream and use it, not long after, and not once what it was made of is revoked."""
     authority = Authority(tokens_of(Settings(auth_secret_key=KEY)))
     token = authority.tokens.issue("ada", ttl=60, roles=["user"], permissions=["a"])
-    at = time.time() + 30 * 86_400
+    at = time.time() + 29 * 86_400
     later = authority.lasting(token, at)
     with pytest.raises(RefusedToken, match="not valid yet"):
         authority.identity(later)
@@ -71,6 +74,79 @@ def test_what_goes_along_is_good_from_then_on_only() -> None:
     authority.revocations.revoke(authority.identity(token).claims["jti"], at + LATE)
     with pytest.raises(RefusedToken, match="revoked"):
         authority.identity(later, stored=at + 1)
+
+
+async def test_a_revocation_outlives_what_it_revokes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was put off, and lay in a stream, as long as can be is refused to the end, also by a process that starts then."""
+    known: list[tuple[Any, ...]] = []
+
+    async def publish(*said: Any) -> None:
+        known.append(said)
+
+    def started() -> Authority:
+        """Return one that knows what nobody may forget yet."""
+        made = Authority(tokens_of(Settings(auth_secret_key=KEY)), backlog=1000.0)
+        for key, until, before, since in known:
+            if until > clock[0]:
+                made.revocations.apply(key, until, before, since)
+        return made
+
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    authority = started()
+    authority.publish = publish
+    session, due = authority.tokens.issue("ada", ttl=300, claims={"sid": "key:1"}), clock[0] + 1000
+    at_once, later = authority.tokens.issue("ada", ttl=60, claims={"sid": "key:1"}), authority.lasting(session, due)
+    await authority.revoke("key:1", clock[0] + 360)
+    stored = clock[0] + 50
+    for moment in (stored + 500, stored + 1005, due + 1, due + LATE + 999):
+        clock[0] = moment
+        for number in range(256):
+            authority.revocations.revoke(f"some-{moment}-{number}", moment + 1)
+        for one in (authority, started()):
+            with pytest.raises(RefusedToken, match="revoked"):
+                one.identity(later, stored=due + LATE - 1)
+            with pytest.raises(RefusedToken, match="revoked" if moment < stored + 1010 else "revoked|too long ago"):
+                one.identity(at_once, stored=stored)
+    clock[0] = due + LATE + 1001
+    with pytest.raises(RefusedToken, match="stored too long ago"):
+        started().identity(later, stored=due + 1)
+
+
+def test_a_token_remembered_here_is_too_old_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However well it is known, what was stored with it is not its subject's when nobody remembers whether it was revoked."""
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    authority = Authority(tokens_of(Settings(auth_secret_key=KEY)), backlog=1000.0)
+    stored, token = clock[0] + 1, authority.tokens.issue("ada", ttl=60)
+    for _ in range(2):
+        clock[0] = stored + 1000
+        assert authority.identity(token, stored=stored).subject == "ada"
+    clock[0] = stored + 1061
+    with pytest.raises(RefusedToken, match="stored too long ago"):
+        authority.identity(token, stored=stored)
+
+
+def test_nobody_puts_off_for_longer_than_revocations_are_remembered() -> None:
+    """It is said at once, with what to do; the service itself may, whom nobody revokes."""
+    authority = Authority(tokens_of(Settings(auth_secret_key=KEY)))
+    due = time.time() + 31 * 86_400
+    with pytest.raises(InvalidInput, match=r"in the name of ada an event can be put off by 30 days at most\. .*app\.as_service\(\)"):
+        authority.lasting(authority.tokens.issue("ada", ttl=60), due)
+    own = authority.own_token("calendar")
+    assert own is not None
+    assert authority.identity(authority.lasting(own, due), stored=due + 1).subject == "calendar"
+
+
+async def test_the_bucket_keeps_revocations_as_long() -> None:
+    """A process that starts at the last moment is told."""
+    async with running(app, auth_secret_key=KEY, auth_backlog="10d") as t:
+        authority = t.up.services[0].assembly.rules.authority
+        await authority.revoke("key:1", time.time() + 360)
+        bucket = named_within(t.settings.namespace, "revocations")
+        kept = await JetStream(t.up.bus).last_message(f"KV_{bucket}", f"$KV.{bucket}.{b'key:1'.hex()}")
+        assert kept is not None
+        assert int(Headers(kept.hdrs)["Nats-TTL"].removesuffix("s")) >= 20 * 86_400 + LATE
 
 
 def test_nothing_is_made_of_what_is_not_good() -> None:

@@ -23,7 +23,8 @@ ADDED = [
     "nats_replicas",
     "nats_max_message",
     "redis_url",
-]  # a cluster, how large a message may be, a cache
+    "auth_backlog",
+]  # a cluster, how large a message may be, a cache, how long events may wait
 
 READ = [
     ("env", "Production", "production"),
