@@ -1,7 +1,10 @@
 """Which of many rows a refusal was about, where the server does not number them: by its words and by our declarations."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from cliffracer.database.columns import Column
 from cliffracer.database.failures import key_of
@@ -55,7 +58,7 @@ def _is_key(columns: Sequence[Column], row: Any, said: str) -> bool:
             shown = value if isinstance(value, str) and said.startswith(value) else None
         else:
             shown = said if last else said.partition(BETWEEN)[0]
-            shown = shown if _read(column, shown) == value else None
+            shown = shown if _read(column.sql, shown) == (msgspec.json.decode(value) if value and column.json else value) else None
         if shown is None:
             return False
         said = said[len(shown) :]
@@ -66,11 +69,12 @@ def _is_key(columns: Sequence[Column], row: Any, said: str) -> bool:
     return not said
 
 
-def _read(column: Column, text: str) -> Any:
+@lru_cache(maxsize=64)  # a key is compared with that of every row
+def _read(sql: str, text: str) -> Any:
     import psycopg  # noqa: PLC0415 - who opens a database has it; a file of declarations does not import it
     from psycopg.adapt import Transformer  # noqa: PLC0415 - as above
 
-    loader = Transformer().get_loader(psycopg.adapters.types[column.sql].oid, psycopg.pq.Format.TEXT)
+    loader = Transformer().get_loader(psycopg.adapters.types[sql].oid, psycopg.pq.Format.TEXT)
     try:
         return loader.load(text.encode())
     except (psycopg.Error, ValueError, ArithmeticError):

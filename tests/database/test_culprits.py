@@ -9,7 +9,7 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Model, Unique, create_missing
-from cliffracer.errors import InvalidInput, ServiceError
+from cliffracer.errors import Conflict, InvalidInput, ServiceError
 from tests.database.models import Colour, Order, User
 
 SIZES = (4, 20)
@@ -36,6 +36,11 @@ class Paint(Model):
     colour: Annotated[Colour, Unique()]
 
 
+class Route(Model):
+    __tablename__ = "routes"
+    stops: Annotated[list[str], Unique()]
+
+
 class Sum(Model):
     __tablename__ = "sums"
     amount: Annotated[Decimal, Meta(ge=0, lt=10)]
@@ -44,7 +49,7 @@ class Sum(Model):
 
 @pytest.fixture
 async def made(db: Database) -> Database:
-    await create_missing(db, [User, Order, Reading, Paint, Sum])
+    await create_missing(db, [User, Order, Reading, Paint, Route, Sum])
     return db
 
 
@@ -88,6 +93,14 @@ async def test_row_whose_key_is_taken_is_named_whatever_its_types(made, size, fi
 async def test_row_whose_choice_is_taken_is_named(made):
     """An Enum is compared by what is stored of it."""
     assert await refused(made.repository(Paint), [Paint(colour=colour) for colour in (Colour.RED, Colour.BLUE, Colour.RED)]) == 2
+
+
+async def test_row_whose_document_is_taken_is_named_in_a_transaction(made):
+    """A document is compared by what it says; an open transaction takes no other question after the refusal."""
+    with pytest.raises(Conflict) as caught:
+        async with made.transaction():
+            await made.repository(Route).create_many([Route(stops=stops) for stops in (["a", "b"], ["a, b"], ["a", "b"])])
+    assert caught.value.details["index"] == 2
 
 
 @pytest.mark.parametrize("size", SIZES)
