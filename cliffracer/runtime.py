@@ -37,7 +37,6 @@ from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.provisions import key_of
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.resilient import DECORATED
-from cliffracer.security.credentials import Credential
 from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
@@ -253,7 +252,7 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     authority.publish = await stack.enter_async_context(revoking(bus, emitter, settings.namespace, apply, within=max(1.0, settings.wait)))
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
-    authority.tickets = OnceOnly(services[0].emitter, Credential)
+    authority.tickets = OnceOnly(services[0].emitter, str)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
         service.link.prove = authority.ways.onward

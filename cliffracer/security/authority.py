@@ -17,6 +17,7 @@ from cliffracer.security.keys import keys_of
 from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
+from cliffracer.security.sealing import seal, unseal
 from cliffracer.security.tokens import RefusedToken, Tokens, unverified
 from cliffracer.security.ways import Ways
 from cliffracer.settings import Settings
@@ -52,10 +53,10 @@ def tokens_of(settings: Settings) -> Tokens:
 class OnceOnly(Protocol):
     """Keeps what may be taken once."""
 
-    async def put(self, key: str, value: Credential) -> None:
+    async def put(self, key: str, value: str) -> None:
         """Keep a value for a minute."""
 
-    async def take(self, key: str) -> Credential | None:
+    async def take(self, key: str) -> str | None:
         """Return the value that is kept under a key, to the first who asks; None to all others."""
 
 
@@ -141,12 +142,14 @@ class Authority:
         if self.tickets is None:
             raise Unavailable("no tickets can be kept now")
         made = new_ticket()
-        await self.tickets.put(key_of_ticket(made), msgspec.structs.replace(shown, until=time.time() + TICKET_LIFE))
+        lasting = msgspec.structs.replace(shown, until=time.time() + TICKET_LIFE)
+        await self.tickets.put(key_of_ticket(made), seal(made, lasting))
         return made
 
     async def redeem(self, ticket: str) -> Credential:
         """Return what a ticket stands for, to the first who shows it; `RefusedToken`."""
-        found = None if self.tickets is None else await self.tickets.take(key_of_ticket(ticket))
+        sealed = None if self.tickets is None else await self.tickets.take(key_of_ticket(ticket))
+        found = None if sealed is None else unseal(ticket, sealed)
         if found is None or found.until < time.time():
             raise RefusedToken("a ticket that is used, over or unknown")
         return found

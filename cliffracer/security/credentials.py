@@ -12,7 +12,7 @@ _LONGEST = 100
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """An access token, or the cookie of a browser's session."""
+    """An access token or API key, or the cookie of a browser's session."""
 
     kind: Literal["bearer", "session"]
     text: str

@@ -15,6 +15,7 @@ from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import ApiKeys, App, Identity, Tickets, provided, public, requires
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
 from cliffracer.security import keyring as module
 from cliffracer.security.keyring import Keyring, _new
@@ -22,6 +23,7 @@ from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
+from cliffracer.wire.subjects import named_within
 from tests.support.waiting import eventually
 
 app = App("gate")
@@ -85,7 +87,7 @@ async def raw(t: Any, key: str) -> Any:
 
 
 async def test_every_door() -> None:
-    """HTTP by either header, WebSocket by header, subprotocol and ticket, RPC; the next service is shown a token of ours."""
+    """HTTP by either header, WebSocket by header, subprotocol and a ticket that tells no key, RPC; the next service is shown our token."""
     async with running(app, inner) as t:
         key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
         expected = ["key:robot", "key:robot", True]
@@ -98,6 +100,10 @@ async def test_every_door() -> None:
         for options in ({"additional_headers": bearer}, {"additional_headers": header}, {"subprotocols": ["bearer", key]}):
             async with websockets.connect(place, **options) as socket:
                 assert json.loads(await socket.recv()) == "key:robot"
+        bucket = named_within(t.settings.namespace, "tickets")
+        kept = await JetStream(t.up.bus).last_message(f"KV_{bucket}", f"$KV.{bucket}.>")
+        assert kept is not None
+        assert not any(secret.encode() in kept.data for secret in (key, key.split("_")[2], ticket))
         async with websockets.connect(f"{place}?ticket={ticket}") as socket:
             assert json.loads(await socket.recv()) == "key:robot"
         assert (await t.http.get("/open", headers=header)).json() == "key:robot"

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import Accounts, App, Identity, Tickets, provided, public, requires
 from cliffracer.security import browser
-from cliffracer.security.authority import Authority
+from cliffracer.security.authority import Authority, tokens_of
+from cliffracer.security.credentials import Credential, key_of_ticket
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
@@ -274,6 +275,28 @@ async def test_a_ticket_of_a_session_that_is_over() -> None:
         await t.http.post("/auth/logout", headers=mine)
         with pytest.raises(InvalidStatus):
             await websockets.connect(f"{place}?ticket={second}")
+
+
+async def test_what_a_ticket_stands_for_is_sealed_with_it() -> None:
+    """Who may write to the bucket cannot exchange what two tickets stand for, or make something up."""
+    shown, kept = Credential("bearer", "a token"), dict[str, str]()
+
+    class Kept:
+        async def put(self, key: str, value: str) -> None:
+            kept[key] = value
+
+        async def take(self, key: str) -> str | None:
+            return kept.get(key)
+
+    authority = Authority(tokens_of(Settings(auth_secret_key=KEY)))
+    authority.tickets = Kept()
+    first, second = await authority.ticket(shown), await authority.ticket(shown)
+    assert (await authority.redeem(first)).text == "a token"
+    assert "a token" not in "".join(kept.values())
+    for other in (kept[key_of_ticket(second)], '{"kind": "bearer", "text": "x"}', "", "a.b.c.d.e", "é"):
+        kept[key_of_ticket(first)] = other
+        with pytest.raises(RefusedToken, match="something else"):
+            await authority.redeem(first)
 
 
 async def test_protecting_headers() -> None:
