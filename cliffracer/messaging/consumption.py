@@ -79,6 +79,7 @@ class Consumption:
         self._policy = Policy(dead, service, function, retry, clock, retry_of, unfinished=self._unfinished)
         self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again
         self._waiting: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
@@ -132,8 +133,10 @@ class Consumption:
         return Pull(self._jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=self._limit, ack_wait=self._ack_wait)
 
     async def _give_back(self, within: float) -> None:
-        """Finish what is in hand within some seconds, once no more comes; give back the rest."""
+        """Finish what is begun within some seconds, once no more comes; give back the rest, at once what has not begun."""
         self._flush()
+        for task in self._patient:
+            task.cancel()
         while self._starts:  # noqa: ASYNC110 - a turn or two: nothing more comes
             await asyncio.sleep(0)
         if self._tasks:
@@ -285,9 +288,16 @@ class Consumption:
 
     async def _later(self, deliveries: list[Delivery], refused: Overloaded) -> None:
         """Try again what an overloaded handler did not even begin; it stays in hand, so that it counts as no attempt."""
+        task = asyncio.current_task()
+        assert task is not None  # it is one of `_spawn`
+        self._patient.add(task)
         try:
-            await self._policy.patience(refused)
             if not self._closing:
+                await self._policy.patience(refused)
                 self._spawn(self._one(deliveries[0]) if self._batch is None else self._many(deliveries))
-        finally:
-            self._tasks.discard(asyncio.current_task())
+                deliveries = []
+        finally:  # ended meanwhile, so that others have it
+            for delivery in deliveries:
+                delivery.nak()
+            self._patient.discard(task)
+            self._tasks.discard(task)

@@ -228,6 +228,27 @@ async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join:
         await until(lambda: handler.payloads == [b"0"], within=20)
 
 
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"batch": 5}])
+async def test_a_drain_does_not_wait_for_what_an_overloaded_handler_has_not_begun(jetstream: JetStream, subjects: Subjects, options: Any):
+    """However long it is to wait: it is given back, and the others of its replicas go on with it."""
+
+    async def handle(_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise Overloaded("busy", retry_after=3600)
+
+    asked = 0
+    stopping = consuming(jetstream, subjects, handle, **options).consumption
+    await stopping.start()
+    await emit(jetstream, subjects, 1)
+    await until(lambda: asked)
+    async with asyncio.timeout(60):
+        await stopping.drain(3600)
+    handler = Recorder()
+    async with consuming(jetstream, subjects, handler) as consumption:
+        await until(lambda: consumption.counts.handled == 1)
+
+
 def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
     """Order and batches."""
     with pytest.raises(SetupError, match="ordered and batch exclude each other"):
