@@ -48,6 +48,7 @@ class Subscription(msgspec.Struct, frozen=True):
     start: Any = "new"
     once: bool = False
     deadline: float | None = None
+    rate: Any = None
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Socket(msgspec.Struct, frozen=True):
     function: Function
     path: str
     limit: int | None = None
+    rate: Any = None
 
 
 class Timer(msgspec.Struct, frozen=True):

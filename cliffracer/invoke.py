@@ -25,6 +25,7 @@ from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
 from cliffracer.observability.stats import LONG, Stats
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import SMOOTHING, Gate
+from cliffracer.resilience.verdicts import RATE
 
 Deliver = Callable[[Any], Awaitable[None]]
 _ENDED: dict[str, tuple[type[ServiceError], str]] = {
@@ -227,6 +228,8 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
         if context.task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
         return defect(handler, error)
+    if context.kind == "event" and getattr(context, "verdict", None) == RATE:
+        return error  # what has not begun has no failure that the app could answer, and comes again
     for kind in type(error).__mro__:
         mapping = handler.mappings.get(kind)
         if mapping is not None:

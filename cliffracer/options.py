@@ -76,6 +76,13 @@ def rate_of(function: Function, text: str | None) -> Rate | None:
         raise refuse(function, str(error), "Correct it.") from None
 
 
+def unrated(function: Function, rate: Any) -> None:
+    """Raise SetupError for a rate of what nobody calls."""
+    if rate is not None:
+        cure = "Leave it out: its own times say how often it runs."
+        raise refuse(function, f"rate={rate!r} is of calls, and nobody calls a timer or a leader", cure)
+
+
 def check_start(function: Function, start: Any) -> Any:
     if type(start) is int or start in ("new", "all"):
         return start
@@ -98,6 +105,11 @@ def check_delivery(record: Subscription) -> Subscription:
     for one, other, why in _PAIRS:
         if {one, other} <= given:
             raise refuse(record.function, f"{one} and {other} exclude each other: {why}", "Leave one of them out.")
+    if record.rate is not None and record.each:
+        problem = "a rate is of all replicas together, and each=True hands every one its own copy"
+        raise refuse(record.function, problem, "Leave out one or the other.")
+    if record.rate is not None and record.rate.per == "address":
+        raise refuse(record.function, "events come from no address", "Write the rate 'per identity', or of everybody.")
     return record
 
 

@@ -82,14 +82,16 @@ class Routing(Surroundings):
         """Answer DELETE on a path; options as `route`."""
         return self.route(path, methods=("DELETE",), **options)
 
-    def websocket(self, path: str, *, limit: int | None = None) -> Callable[[F], F]:
+    def websocket(self, path: str, *, limit: int | None = None, rate: str | None = None) -> Callable[[F], F]:
         """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
 
-        ``limit`` is how many may be open at once, in each replica.
+        ``limit`` is how many may be open at once, in each replica; ``rate``, as for `rpc`, how often one may be opened: over it
+        the handshake is answered 429, with ``Retry-After``.
         """
 
         def declare(function: F) -> F:
-            self._declare(Socket(function, check_path(function, path, prefixed=self._prefixed), positive(function, "limit", limit)))
+            where_to = check_path(function, path, prefixed=self._prefixed)
+            self._declare(Socket(function, where_to, positive(function, "limit", limit), rate_of(function, rate)))
             return function
 
         return declare

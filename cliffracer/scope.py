@@ -17,6 +17,7 @@ from cliffracer.options import (
     positive,
     rate_of,
     seconds_of,
+    unrated,
     waits_of,
 )
 from cliffracer.routing import Routing
@@ -96,6 +97,7 @@ class Scope(Routing):
         start: Any = "new",
         once: bool = False,
         deadline: float | str | None = None,
+        rate: str | None = None,
     ) -> Callable[[F], F]:
         """Handle events on a subject (``*`` and a final ``>`` allowed), or of a typed `Event`.
 
@@ -105,7 +107,8 @@ class Scope(Routing):
         begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes on where it was. Functions
         with one ``group`` share their events. ``ordered=True`` handles those of one ``key`` in order; ``batch=100`` hands over a
         list, of what came ``within`` seconds; ``once=True`` has an effect in the database exactly once. ``limit`` is how many are
-        in hand at once, in each replica; ``deadline`` how many seconds one may take.
+        in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is how often the function is called, as
+        for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable`` they are dropped. A batch is one call.
         """
 
         def declare(function: F) -> F:
@@ -125,6 +128,7 @@ class Scope(Routing):
                         start=check_start(function, start),
                         once=once,
                         deadline=seconds_of(function, deadline),
+                        rate=rate_of(function, rate),
                     )
                 )
             )
@@ -133,15 +137,22 @@ class Scope(Routing):
         return declare
 
     def every(
-        self, interval: float | str, *, each: bool = False, missed: Literal["once", "skip"] = "once", deadline: float | str | None = None
+        self,
+        interval: float | str,
+        *,
+        each: bool = False,
+        missed: Literal["once", "skip"] = "once",
+        deadline: float | str | None = None,
+        rate: None = None,
     ) -> Callable[[F], F]:
         """Run each ``interval`` (seconds, or ``"1h"``): once per cluster and without overlap, or with ``each`` in every replica.
 
         ``missed``: what was due while no replica was there, or while the function still ran, is made up for ``once``,
-        or left out (``skip``). ``deadline`` is how many seconds one run may take.
+        or left out (``skip``). ``deadline`` is how many seconds one run may take. A ``rate`` is refused: nobody calls a timer.
         """
 
         def declare(function: F) -> F:
+            unrated(function, rate)
             wait = seconds_of(function, interval)
             if not wait:
                 raise refuse(function, "a timer needs an interval over 0", "Write @app.every('30s').")
@@ -158,13 +169,15 @@ class Scope(Routing):
         each: bool = False,
         missed: Literal["once", "skip"] = "once",
         deadline: float | str | None = None,
+        rate: None = None,
     ) -> Callable[[F], F]:
         """Run when a cron expression says (``"0 9 * * MON-FRI"``, six fields with seconds first) in the time zone ``tz``.
 
-        ``each``, ``missed`` and ``deadline`` as for `every`.
+        ``each``, ``missed``, ``deadline`` and ``rate`` as for `every`.
         """
 
         def declare(function: F) -> F:
+            unrated(function, rate)
             try:
                 Cron(expression, tz)
             except ValueError as error:
@@ -178,13 +191,15 @@ class Scope(Routing):
     def leader(self, function: F, /) -> F: ...
     @overload
     def leader(self, /, *, ttl: float | str = 15.0) -> Callable[[F], F]: ...
-    def leader(self, function: Any = None, /, *, ttl: float | str = 15.0) -> Any:
+    def leader(self, function: Any = None, /, *, ttl: float | str = 15.0, rate: None = None) -> Any:
         """Run a function in one replica of the cluster while it runs; when that is gone for ``ttl`` seconds, it begins in another.
 
         It is cancelled when this replica loses the lead. If it returns, its work is done; if it raises, it begins again, here or elsewhere.
+        A ``rate`` is refused: nobody calls it.
         """
 
         def declare(function: F) -> F:
+            unrated(function, rate)
             lease = seconds_of(function, ttl)
             if not lease:
                 raise refuse(function, "a leader needs a ttl over 0", "Write @app.leader(ttl='15s').")

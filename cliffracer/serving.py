@@ -72,7 +72,7 @@ class Service:
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
-        self.assembly.take = Allowances(self.emitter).take
+        self.assembly.take = Allowances(self.emitter, clock.now).take
         self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
         link = Connection if traced is None else partial(TracedConnection, tracing=traced)
         self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.emitter)

@@ -64,7 +64,7 @@ def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any
         rows.append(
             {
                 "app": app.name,
-                **_named(app, record, subjects),
+                **_rated(_named(app, record, subjects), getattr(record, "rate", None)),
                 "policy": _policy(declared, required=required),
                 "function": record.function.__name__,
                 "place": place_of(code) if code is not None else where(record.function),
@@ -88,6 +88,11 @@ def _next(record: Timer) -> datetime:
     """Return when a timer is due next, in its time zone."""
     plan = At(Cron(record.cron, record.tz)) if record.cron is not None else Every(record.every or 1.0)
     return datetime.fromtimestamp(plan.after(time.time()), ZoneInfo(record.tz))
+
+
+def _rated(row: dict[str, str], rate: Any) -> dict[str, str]:
+    """Return a row with how often the function may be called, which is part of its manner."""
+    return row if rate is None else row | {"manner": ", ".join(filter(None, (row["manner"], str(rate)))), "rate": str(rate)}
 
 
 def _named(app: App, record: Any, subjects: Subjects) -> dict[str, str]:

@@ -20,6 +20,7 @@ from cliffracer.messaging.contract import Delivered, PartlyFailedError
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
+from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.starts import Starts
 from cliffracer.wire.cloudevents import attributes
@@ -93,8 +94,7 @@ class EventEndpoint:
                 gate.admit(None)
         except Overloaded as refused:
             self.handler.stats.fail("Overloaded 429")
-            if self.handler.gate.refused % 1000 == 1:
-                logger.bind(subject=self.record.subject, refused=self.handler.gate.refused).warning("events dropped: {}", refused)
+            self._dropped(refused)
             return
         except InvalidInput as wrong:
             self.handler.stats.fail("InvalidInput 400")
@@ -118,9 +118,19 @@ class EventEndpoint:
         try:
             await invoke(self.handler, context, arguments, event)
         except ServiceError as error:
+            if isinstance(error, Overloaded) and getattr(context, "verdict", None) == RATE:
+                self.handler.gate.refused += 1
+                self._dropped(error)
+                return
             logger.bind(subject=self.record.subject, code=error.code).warning(
                 "event lost: {} failed: {}", where(self.record.function), error
             )
+
+    def _dropped(self, refused: Overloaded) -> None:
+        """Say now and then that there are more events than may be handled: a line for each would be one flood for another."""
+        count = self.handler.gate.refused
+        if count % 1000 == 1:
+            logger.bind(subject=self.record.subject, refused=count).warning("events dropped: {}", refused)
 
     # -- JetStream: at least once ----------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ _FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
     ("cliffracer_calls_total", "counter", "Calls that were entered.", lambda handler: handler.stats.calls),
     ("cliffracer_errors_total", "counter", "Calls that failed, refused input included.", lambda handler: handler.stats.errors),
     ("cliffracer_cancelled_total", "counter", "Calls whose caller left first.", lambda handler: handler.stats.cancelled),
-    ("cliffracer_refused_total", "counter", "Calls refused because too many ran.", lambda handler: handler.gate.refused),
+    ("cliffracer_refused_total", "counter", "Calls refused because there were too many.", lambda handler: handler.gate.refused),
     ("cliffracer_in_flight", "gauge", "Calls admitted and not finished.", lambda handler: handler.gate.admitted),
 )
 _OTHER: tuple[tuple[str, str, str, str, str], ...] = (

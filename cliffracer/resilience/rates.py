@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from cliffracer.durations import seconds
+from cliffracer.durations import seconds, worded
 from cliffracer.errors import Overloaded
+from cliffracer.resilience.verdicts import RATE
 
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(\d*(?:\.\d+)?)\s*(ms|s|m|h|d)(?:\s+per\s+(identity|address))?")
+_ONE = frozenset({"1s", "1m", "1h", "1d"})
 Take = Callable[[str, "Rate"], Awaitable[float]]
 """Takes one call from the allowance of a key, which all replicas share; returns 0, or the seconds until there is more."""
 
@@ -32,6 +34,11 @@ class Rate(msgspec.Struct, frozen=True):
             raise ValueError(f"{text!r} is no rate: its time is nothing")
         return cls(int(found[1]), length, found[4])  # type: ignore[arg-type]  # the pattern knows no other
 
+    def __str__(self) -> str:
+        """Return it as it is written."""
+        length = worded(self.seconds)
+        return f"{self.calls}/{length[1:] if length in _ONE else length}{f' per {self.per}' if self.per else ''}"
+
     def whose(self, context: Any, source: Any) -> str:
         """Return whose allowance a call is taken from; a caller whom nobody knows is told by the address, if there is one."""
         if self.per is None:
@@ -43,12 +50,16 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def limited(rate: Rate, name: str, take: Take, inner: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    """Return a step that lets calls through as often as the rate allows; `Overloaded` says when there is more."""
+    """Return a step that lets calls through as often as the rate allows; `Overloaded` says when there is more.
+
+    Its context's ``verdict`` is `RATE` then: it was not let in.
+    """
 
     async def step(call: Any) -> Any:
         wait = await take(f"{name} {rate.whose(call.context, call.source)}", rate)
         if wait > 0:
-            raise Overloaded("called too often", retry_after=round(wait, 3), reason="rate")
+            call.context.verdict = RATE
+            raise Overloaded("called too often", retry_after=round(wait, 3), reason=RATE)
         return await inner(call)
 
     return step

@@ -129,6 +129,24 @@ def test_colours_are_for_terminals(folder, env, colour):
         assert ("\x1b[" in printed) == colour
 
 
+def test_routes_say_how_often(tmp_path):
+    """A rate stands with how a function is called, and by itself as JSON."""
+    source = """from cliffracer import App
+app = App('paced')
+@app.on('paid', rate='10/s')
+@app.rpc(rate='5/10m per identity')
+async def book(amount: int) -> None: ...
+@app.rpc
+async def free() -> None: ...
+"""
+    folder = written(tmp_path, paced=source)
+    printed = cliffracer("routes", "paced:app", cwd=folder).out
+    assert "durable, 10/s" in printed
+    assert "5/10m per identity" in printed
+    rows = json.loads(cliffracer("routes", "paced:app", "--json", cwd=folder).out)
+    assert {row["name"]: row.get("rate") for row in rows} == {"paced.book": "5/10m per identity", "paced.free": None, "paid": "10/s"}
+
+
 def test_pipes_get_no_colours_unless_asked(folder):
     """FORCE_COLOR asks."""
     assert "\x1b[" not in cliffracer("routes", "quiet:app", cwd=folder).out

@@ -1,12 +1,19 @@
 """How often somebody may call, counted by all replicas together."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from loguru import logger
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
-from cliffracer import App, Overloaded, SetupError, public, requires
+from cliffracer import App, Event, Identity, Overloaded, SetupError, provided, public, requires
 from cliffracer.resilience.rates import Rate
 from cliffracer.testing import running
+from tests.support.waiting import eventually
 
 
 def app_named(name: str) -> App:
@@ -38,6 +45,7 @@ def app_named(name: str) -> App:
 def test_words(text: str, rate: Rate) -> None:
     """A rate says how many, in what time, and of whom."""
     assert Rate.read(text) == rate
+    assert str(rate) == text
 
 
 @pytest.mark.parametrize("text", ["", "10", "0/s", "10/x", "10/s per user", "-1/s", "1/0s"])
@@ -82,3 +90,181 @@ async def test_replicas_share() -> None:
 
             found = await asyncio.gather(*(call(one) for one in (t, other) * 60))
     assert 55 <= sum(found) <= 60  # a replica may keep a share that it does not come to use
+
+
+@pytest.mark.parametrize("options", [{}, {"ordered": True}])
+async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
+    """None is lost or parked, and none has used up an attempt, whatever the app makes of errors; the next time has room for more."""
+    app, got = App("paced"), list[int]()
+
+    @app.on("order.placed", retry=(), rate="2/9d", **options)
+    async def bill(order: int) -> None:
+        got.append(order)
+
+    @app.on_error(Exception)
+    def nothing_of_it(error: Exception) -> None:
+        return None
+
+    async with running(app) as t:
+        for number in range(5):
+            await t.emit("order.placed", number)
+        consumption = t.up.services[0]._consumptions[0]
+        for room in (2, 4, 5):
+            left = min(5 - room, 1 if options else 5)  # in order, the first of those that wait is asked about only
+            await eventually(lambda room=room, left=left: len(got) == room and len(consumption._patient) == left)
+            await t.clock.advance("9d")
+        await t.settled()
+        assert (consumption.counts.handled, consumption.counts.failed, consumption.counts.parked) == (5, 0, 0)
+    assert (got if options else sorted(got)) == [0, 1, 2, 3, 4]
+
+
+async def test_replicas_share_the_rate_of_events() -> None:
+    """Whichever takes them, together they handle what the rate says."""
+    got = list[int]()
+
+    def paced() -> App:
+        app = App("paced")
+
+        @app.on("order.placed", rate="3/9d", limit=2)
+        async def bill(order: int) -> None:
+            got.append(order)
+
+        return app
+
+    async with running(paced()) as t, running(paced(), settings=t.settings.changed(http_port=0)) as other:
+        for number in range(12):
+            await t.emit("order.placed", number)
+        waiting = [one.up.services[0]._consumptions[0]._patient for one in (t, other)]
+        await eventually(lambda: [len(patient) for patient in waiting] == [2, 2])
+        assert len(got) == 3
+
+
+async def test_a_batch_is_one_call() -> None:
+    """The rate is of how often the function is called, not of how much it is handed; a batch over it waits as a whole."""
+    app, got = App("paced"), list[list[int]]()
+
+    @app.on("order.placed", retry=(), rate="1/9d", batch=3, within=3600)
+    async def bill(orders: list[int]) -> None:
+        got.append(orders)
+
+    async with running(app) as t:
+        for number in range(6):
+            await t.emit("order.placed", number)
+        consumption = t.up.services[0]._consumptions[0]
+        await eventually(lambda: got and consumption._patient)
+        await t.clock.advance("9d")
+        await t.settled()
+        assert consumption.counts.failed == 0
+    assert got == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_an_attempt_over_the_rate_is_the_first_one_still() -> None:
+    """A handler is told that it has not been tried."""
+    app, attempts = App("counted"), list[int]()
+
+    @app.on("order.placed", rate="1/9d")
+    async def bill(order: int, *, event: Event) -> None:
+        attempts.append(event.attempt)
+
+    async with running(app) as t:
+        await t.emit("order.placed", 1)
+        await t.emit("order.placed", 2)
+        consumption = t.up.services[0]._consumptions[0]
+        await eventually(lambda: attempts and consumption._patient)
+        await t.clock.advance("9d")
+        await t.settled()
+    assert attempts == [1, 1]
+
+
+async def test_events_that_are_not_kept_are_dropped_over_the_rate() -> None:
+    """As when there are too many: they are counted, and said once."""
+    app, got, logged = App("lossy"), list[int](), list[str]()
+    sink = logger.add(logged.append, format="{message}")
+
+    @app.on("place.seen", durable=False, rate="2/9d")
+    async def see(place: int) -> None:
+        got.append(place)
+
+    async with running(app) as t:
+        for number in range(6):
+            await app.emit("place.seen", number, durable=False)
+        handler = t.up.services[0]._events[0].handler
+        await eventually(lambda: handler.stats.errors == 4)
+        assert (handler.gate.refused, handler.stats.last_error) == (4, "Overloaded 429")
+        assert got == [0, 1]
+    logger.remove(sink)
+    assert len([line for line in logged if "events dropped: called too often" in line]) == 1
+    assert not [line for line in logged if "event lost" in line]
+
+
+async def test_events_of_each_identity_have_their_own_allowance() -> None:
+    """One who emits too many holds up his own."""
+    app, got = App("fair"), list[tuple[str, int]]()
+
+    @app.on("order.placed", rate="2/9d per identity")
+    @requires
+    async def bill(order: int, *, identity: Identity = provided) -> None:
+        got.append((identity.subject, order))
+
+    async with running(app) as t:
+        for who in ("ada", "bob"):
+            with t.acting(who):
+                for number in range(3):
+                    await t.emit("order.placed", number)
+        consumption = t.up.services[0]._consumptions[0]
+        await eventually(lambda: len(got) == 4 and len(consumption._patient) == 2)
+    assert sorted(who for who, _ in got) == ["ada", "ada", "bob", "bob"]
+
+
+async def test_opening_sockets_counts() -> None:
+    """The handshake that is one too many is answered 429 and when to come again; the handler is not entered."""
+    app, entered = App("feeds"), list[str]()
+
+    @app.websocket("/feed", rate="2/9d per address")
+    async def feed(said: AsyncIterator[str]) -> AsyncIterator[str]:
+        entered.append("entered")
+        async for text in said:
+            yield text
+
+    async with running(app) as t:
+        url = f"{t.url.replace('http', 'ws')}/feed"
+        async with connect(url) as client:
+            for text in ("one", "two", "three"):  # what is said on it does not count
+                await client.send(text)
+                assert json.loads(await client.recv()) == text
+            async with connect(url):
+                pass
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(url).__aenter__()
+        answer = caught.value.response
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 9 * 86400
+        assert json.loads(answer.body)["title"] == "Overloaded"
+        assert len(entered) == 2
+        await t.clock.advance("9d")
+        async with connect(url) as client:
+            await client.send("again")
+            assert json.loads(await client.recv()) == "again"
+
+
+@pytest.mark.parametrize(
+    ("decorator", "options", "problem"),
+    [
+        ("on", {"each": True, "rate": "1/s"}, "each=True hands every one its own copy"),
+        ("on", {"rate": "1/s per address"}, "events come from no address"),
+        ("on", {"rate": "often"}, "is no rate"),
+        ("every", {"rate": "1/s"}, "nobody calls a timer"),
+        ("cron", {"rate": "1/s"}, "nobody calls a timer"),
+        ("leader", {"rate": "1/s"}, "nobody calls a timer or a leader"),
+        ("websocket", {"rate": "often"}, "is no rate"),
+    ],
+)
+def test_what_no_rate_can_be_of(decorator: str, options: dict[str, Any], problem: str) -> None:
+    """It is refused where it is declared, with the function and what to do."""
+    app = App("wrong")
+    about = {"on": ("order.placed",), "every": ("1h",), "cron": ("* * * * *",), "leader": (), "websocket": ("/feed",)}[decorator]
+
+    async def handler(data: int) -> None: ...
+
+    with pytest.raises(SetupError, match=rf"handler \(.*{problem}"):
+        getattr(app, decorator)(*about, **options)(handler)

@@ -37,7 +37,7 @@ def b(number: int) -> str:
     return str(number)
 
 
-@app.websocket("/feed", limit=5)
+@app.websocket("/feed", limit=5, rate="5/m per address")
 async def feed(said: AsyncIterator[str]) -> AsyncIterator[int]:
     """A socket."""
     async for text in said:
@@ -45,7 +45,7 @@ async def feed(said: AsyncIterator[str]) -> AsyncIterator[int]:
 
 
 @app.on(Placed, retry=(1, 2), ordered=True)
-@app.on("order.changed", once=True)
+@app.on("order.changed", once=True, rate="10/s per identity")
 async def placed(order: Placed) -> None:
     """Two subscriptions."""
 

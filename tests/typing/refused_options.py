@@ -16,6 +16,10 @@ async def b() -> int:
     return 1
 
 
+@app.every("1h", rate="1/s")  # E: Argument "rate" to "every"
+async def c() -> None: ...
+
+
 def script() -> None:
     with connect() as client:
         client.emit("user.created", 1, delya="10m")  # E: Unexpected keyword argument "delya" for "emit"
