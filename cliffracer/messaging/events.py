@@ -159,38 +159,48 @@ class EventEndpoint:
             raise HandlerRefused(error.message) from error  # the function's own, not the payload's: it is tried again
 
     async def handle_batch(self, deliveries: list[Delivered]) -> None:
-        """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest."""
-        good: list[int] = []
-        data: list[Any] = []
+        """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest.
+
+        Nothing is read of those of a caller who may not: they fail together.
+        """
         failures: dict[int, BaseException] = {}
-        for index, delivery in enumerate(deliveries):
-            try:
-                data.append(self._item.decode(delivery.payload))
-                good.append(index)
-            except InvalidInput as error:
-                failures[index] = error
-        values = dict(zip(good, data, strict=True))
-        for some in self._alike(deliveries, good):
+        entry = self.handler.entry
+        for some in self._alike(deliveries):
             context = self._context(deliveries[some[0]].headers.block, deliveries[some[-1]])  # all of them, so as of the latest
+            let_in = entry is None or await entry.decided(context, None)
+            values = self._decoded(deliveries, some, failures) if let_in else {}
+            if let_in and not values:
+                continue
+            good = list(values) if let_in else some
             try:
                 self.handler.gate.admit(None)
-                await invoke(self.handler, context, ([values[index] for index in some],))
+                await invoke(self.handler, context, (list(values.values()),) if let_in else ())
             except Rejected as rejected:
                 failures |= {
-                    some[index]: HandlerRefused(reason, "Rejected") for index, reason in rejected.reasons.items() if 0 <= index < len(some)
+                    good[index]: HandlerRefused(reason, "Rejected") for index, reason in rejected.reasons.items() if 0 <= index < len(good)
                 }
             except ServiceError as error:
-                failures |= dict.fromkeys(some, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
+                failures |= dict.fromkeys(good, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
         if failures:
             raise PartlyFailedError(failures)
 
-    def _alike(self, deliveries: list[Delivered], good: list[int]) -> list[list[int]]:
+    def _decoded(self, deliveries: list[Delivered], some: list[int], failures: dict[int, BaseException]) -> dict[int, Any]:
+        """Return what some of a batch carry, and note which do not decode."""
+        values: dict[int, Any] = {}
+        for index in some:
+            try:
+                values[index] = self._item.decode(deliveries[index].payload)
+            except InvalidInput as error:
+                failures[index] = error
+        return values
+
+    def _alike(self, deliveries: list[Delivered]) -> list[list[int]]:
         """Return the events of a batch, those of one caller together where it matters who that is."""
         if not self.handler.guarded:
-            return [good] if good else []
+            return [list(range(len(deliveries)))]
         callers: dict[str | None, list[int]] = {}
-        for index in good:
-            callers.setdefault(deliveries[index].headers.get(AUTHORIZATION), []).append(index)
+        for index, delivery in enumerate(deliveries):
+            callers.setdefault(delivery.headers.get(AUTHORIZATION), []).append(index)
         return list(callers.values())
 
     @property

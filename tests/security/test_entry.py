@@ -192,6 +192,31 @@ async def test_events() -> None:
     assert set(read) == {7, 8}
 
 
+async def test_batches() -> None:
+    """Of a batch, what nobody and who may not have emitted is not decoded, and fails for that; the rest is handled."""
+    read.clear()
+    app, handled = App("crates"), list[int]()
+
+    @app.on("packed", batch=10, within=0.3, retry=[])
+    @requires("crates:open")
+    async def packed(items: list[Item]) -> None:
+        handled.extend(item.price for item in items)
+
+    async with running(app) as t:
+        for price in (1, "x"):
+            await t.emit("packed", {"price": price})
+        with t.acting("poor"):
+            await t.emit("packed", {"price": 2})
+        with t.acting("rich", permissions=["crates:open"]):
+            for price in (3, "x", 4):
+                await t.emit("packed", {"price": price})
+        await eventually(lambda: len(handled) == 2)
+        await t.settled()
+        told = sorted([letter.error async for letter in t.up.services[0].emitter.dead.ls()])
+    assert sorted(read) == sorted(handled) == [3, 4]
+    assert [error.partition(":")[0] for error in told] == ["Forbidden", "InvalidInput", "Unauthenticated", "Unauthenticated"]
+
+
 async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments that are too large for a message are fetched for who may make the call."""
     fetched: list[str] = []
