@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from cliffracer.errors import Conflict, NotFound, Overloaded, SetupError, Unauthenticated
+from cliffracer.errors import Conflict, InvalidInput, NotFound, Overloaded, SetupError, Unauthenticated
 from cliffracer.events import Event
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
@@ -19,6 +19,7 @@ from cliffracer.settings import Settings
 WINDOW = 300
 """Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
 PER_ACCOUNT, PER_ADDRESS, PER_RESET = 10, 100, 3
+LONGEST_NAME = 256
 _SWEEP = 200
 """Attempts between two times that old ones are removed, on average."""
 RESET = "reset+jwt"
@@ -102,6 +103,8 @@ class Sessions:
     async def create(self, username: str, password: str, roles: tuple[str, ...] = (), permissions: tuple[str, ...] = ()) -> Account:
         """Return a new account; `Conflict` if the name is taken."""
         name = normal(username)
+        if not name:
+            raise _refused_name("it is empty")
         hashed = await self._passwords.hash(password)
         account = Account(uuid4(), name, list(roles), list(permissions))
         made = await self._db.execute(
@@ -272,8 +275,15 @@ class Sessions:
 
 
 def normal(username: str) -> str:
-    """Return a name as it is stored: case and surrounding spaces make no other person."""
-    return username.strip().casefold()[:256]
+    """Return a name as it is stored: case and surrounding spaces make no other person; `InvalidInput` for one that nobody can have."""
+    name = username.strip().casefold()
+    if len(name) > LONGEST_NAME or "\0" in name:
+        raise _refused_name(f"{LONGEST_NAME} characters at most, without NUL")
+    return name
+
+
+def _refused_name(why: str) -> InvalidInput:
+    return InvalidInput("that is no name", errors=[{"path": "username", "message": why}])
 
 
 def _digest(key: str) -> str:

@@ -69,6 +69,19 @@ async def test_reuse_of_a_refresh_token() -> None:
         assert (await t.http.get("/hello", headers=bearer(won[0]))).status_code == 401
 
 
+@pytest.mark.parametrize("name", ["", "  \n", "a" * 257, "a\0b"])
+async def test_names_that_nobody_can_have(name: str) -> None:
+    """Nobody registers as nobody, or under a name that had to be cut to that of somebody else."""
+    async with running(app) as t:
+        longest = {"username": "a" * 256, "password": ADA["password"]}
+        assert (await t.http.post("/auth/register", json=longest)).status_code == 201
+        reply = await t.http.post("/auth/register", json={**ADA, "username": name})
+        assert (reply.status_code, reply.json()["errors"][0]["path"]) == (422, "username")
+        assert (await t.http.post("/auth/login", json={**longest, "username": name})).status_code == (422 if name.strip() else 401)
+        assert (await t.http.post("/auth/login", json=longest)).status_code == 200
+        assert [one.username for one in await sessions_of(t).accounts()] == ["a" * 256]
+
+
 async def test_tokens_are_not_each_other() -> None:
     """A refresh token opens nothing, an access token refreshes nothing."""
     async with running(app) as t:
