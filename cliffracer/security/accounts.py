@@ -127,8 +127,8 @@ def _signed_in(group: Group) -> None:
     async def logout(
         *, request: Request = provided, identity: Identity = provided, sessions: Sessions = provided, authority: Authority = provided
     ) -> Response:
-        """Sign out: all tokens of this session, and its cookie, are refused everywhere within a second."""
-        await sessions.end(str(identity.claims.get("sid", "")))
+        """Sign out: the token, all others of its session, and its cookie, are refused everywhere within a second."""
+        await sessions.end(authority.session_of(identity), identity.claims["exp"])
         response = Response(status_code=204)
         authority.browsers.forget(response, request.url.scheme)
         return response

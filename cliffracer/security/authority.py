@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import InvalidInput, SetupError, Unavailable
+from cliffracer.errors import Forbidden, InvalidInput, SetupError, Unavailable
 from cliffracer.security.browser import Browsers
 from cliffracer.security.claims import Claims
 from cliffracer.security.credentials import Credential, key_of_ticket, new_ticket
@@ -229,6 +229,13 @@ class Authority:
         self.revocations.apply(key, until, before, since)
         if self.publish is not None:
             await self.publish(key, until, before, since)
+
+    def session_of(self, identity: Identity) -> str:
+        """Return what to revoke when somebody signs out; `Forbidden` where nobody signed in here: an API key, a token of an issuer."""
+        claims = identity.claims
+        if claims.get("iss") != self.tokens.issuer or "key" in claims:
+            raise Forbidden("this is no sign-in of ours, so there is nothing to sign out of")
+        return str(claims.get("sid") or claims["jti"])
 
     def good(self, identity: Identity) -> bool:
         """Say whether an identity that we gave out is good still."""

@@ -146,9 +146,7 @@ def _signed_in(group: Group, login_of: BrowserLogin) -> None:
         *, request: Request = provided, identity: Identity = provided, authority: Authority = provided, client: OAuth = provided
     ) -> Response:
         """Sign out: the cookie is refused everywhere within a second."""
-        session = identity.claims.get("sid") or identity.claims.get("jti")
-        if isinstance(session, str):
-            await authority.revoke(session, identity.claims["exp"] + 60)
+        await authority.revoke(authority.session_of(identity), identity.claims["exp"] + 60)
         place = await _way_out(client, login_of.base(request) + login_of.home) if login_of.everywhere else None
         response = RedirectResponse(place or login_of.home, _SEE_OTHER)
         authority.browsers.forget(response, request.url.scheme)

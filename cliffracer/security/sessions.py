@@ -150,14 +150,17 @@ class Sessions:
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         return self._signed(msgspec.convert(found, Account), session, fresh)
 
-    async def end(self, session: str) -> None:
-        """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more."""
+    async def end(self, session: str, shown_until: float = 0.0) -> None:
+        """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more.
+
+        ``shown_until``: when what was shown of it ends, which may be later than what is known of it here.
+        """
         ended = await self._db.fetch_one(
             "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING extract(epoch FROM expires_at)::float AS until", session
         )
         if session:
             short = time.time() + self._settings.auth_access_ttl
-            await self._authority.revoke(session, max(short, ended["until"] if ended is not None else 0.0) + 60)
+            await self._authority.revoke(session, max(short, shown_until, ended["until"] if ended is not None else 0.0) + 60)
 
     async def end_all(self, account: UUID) -> None:
         """End all sessions of an account, such as after its password or its roles changed."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -302,6 +303,17 @@ async def test_identities_without_an_account() -> None:
             reply = await t.http.post("/auth/password", json=body, headers={"Authorization": f"Bearer {t.token(subject)}"})
             assert reply.status_code == status
             assert (await t.http.post("/auth/logout", headers={"Authorization": f"Bearer {t.token(subject)}"})).status_code == 204
+
+
+async def test_signing_out_without_a_session() -> None:
+    """A token that no sign-in gave is itself refused after it signed out, for as long as it would have been good; another one is not."""
+    async with running(app) as t:
+        first, second = (t.token("a-service", ttl="365d") for _ in range(2))
+        assert (await t.http.post("/auth/logout", headers=bearer({"access_token": first}))).status_code == 204
+        assert (await t.http.get("/auth/me", headers=bearer({"access_token": first}))).status_code == 401
+        assert (await t.http.get("/auth/me", headers=bearer({"access_token": second}))).status_code == 200
+        held = t.up.services[0].assembly.rules.authority.revocations._tokens
+        assert max(held.values()) > time.time() + 364 * 86_400
 
 
 async def test_changing_roles() -> None:

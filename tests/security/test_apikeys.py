@@ -14,7 +14,7 @@ import websockets
 from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliffracer import ApiKeys, App, Identity, Tickets, provided, public, requires
+from cliffracer import Accounts, ApiKeys, App, Identity, Tickets, provided, public, requires
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
 from cliffracer.security import keyring as module
@@ -279,3 +279,19 @@ async def test_shown_in_openapi() -> None:
         found = (await t.http.get("/openapi.json")).json()
     assert found["components"]["securitySchemes"]["key"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     assert found["paths"]["/orders"]["get"]["security"] == [{"bearer": ["orders:read"]}, {"key": ["orders:read"]}]
+
+
+@pytest.mark.parametrize("onward", [False, True])
+async def test_keys_do_not_sign_out(onward: bool) -> None:
+    """Whoever has an API key, or a token that was made of it, cannot end it for all others by signing out."""
+    members = App("members")
+    members.use(Accounts())
+    members.use(ApiKeys())
+    async with running(members) as t:
+        keys = t.up.services[0].provisions._values[Keyring]
+        key, _ = await keys.issue("job")
+        shown = {"Authorization": f"Bearer {keys.onward(await keys.exchange(key)) if onward else key}"}
+        reply = await t.http.post("/auth/logout", headers=shown)
+        assert (reply.status_code, "no sign-in of ours" in reply.json()["detail"]) == (403, True)
+        assert (await t.http.get("/auth/me", headers=shown)).status_code == 200
+        assert (await t.http.get("/auth/me", headers={"X-API-Key": key})).status_code == 200

@@ -77,6 +77,15 @@ async def test_sign_in(issuer: FakeIssuer) -> None:
         assert (await t.http.get("/mine")).status_code == 401
 
 
+async def test_tokens_of_the_issuer_do_not_sign_out(issuer: FakeIssuer) -> None:
+    """Who shows a token that the issuer gave has not signed in here: to sign out is the issuer's business, and the token stays good."""
+    async with running(app, **fields(issuer)) as t:
+        shown = {"Authorization": f"Bearer {issuer.token(aud=CLIENT, sid='theirs')}"}
+        assert (await t.http.get("/oidc/me", headers=shown)).status_code == 200
+        assert (await t.http.post("/oidc/logout", headers=shown)).status_code == 403
+        assert (await t.http.get("/oidc/me", headers=shown)).status_code == 200
+
+
 ID_TOKENS: dict[str, dict[str, Any]] = {
     "another issuer": {"iss": "https://accounts.example.org"},
     "no issuer": {"iss": None},
