@@ -97,7 +97,7 @@ class Routing(Surroundings):
         return declare
 
     def static(self, path: str, folder: str | Path) -> None:
-        """Serve the files of a folder under a path, with ETags; hashed names are cached for ever."""
+        """Serve the files of a folder under a path, to everybody, with ETags; hashed names are cached for ever."""
         if not path.startswith("/"):
             raise SetupError(f"static path {path!r} does not begin with /. Write '/{path}'.")
         if not Path(folder).is_dir():

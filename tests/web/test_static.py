@@ -7,7 +7,9 @@ import pytest
 
 from cliffracer import App
 from cliffracer.settings import Settings
+from cliffracer.testing import running
 from cliffracer.web.static import is_hashed, static_url
+from tests.security.corpus import KEY
 
 
 @pytest.fixture
@@ -39,6 +41,20 @@ async def test_files_have_etags(serve: Any, app: App, folder: Path) -> None:
         assert (again.status_code, again.text) == (200, "changed")
         part = await served.http.get("/static/app.js", headers={"Range": "bytes=1-3"})
         assert (part.status_code, part.text) == (206, "han")
+
+
+async def test_files_are_for_everybody(folder: Path) -> None:
+    """A rule for all handlers is none for files: they are not the way to keep anything to somebody."""
+    site = App("site")
+    site.static("/static", folder)
+
+    @site.get("/mine")
+    async def mine() -> str:
+        return "mine"
+
+    async with running(site, auth_required=True, auth_secret_key=KEY) as t:
+        assert (await t.http.get("/static/app.js")).text == "2"
+        assert (await t.http.get("/mine")).status_code == 401
 
 
 async def test_hashed_names_are_kept_for_ever(serve: Any, app: App, folder: Path) -> None:
