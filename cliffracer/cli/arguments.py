@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from cliffracer.cli.output import encodable
 from cliffracer.errors import InvalidInput
 
 Schema = Mapping[str, Any]
@@ -157,8 +158,12 @@ def kind_of(value: Any) -> str:
 
 
 def typed(text: str) -> Any:
-    """Return what was typed, or the text of ``@file``."""
-    return _read(text) if text.startswith("@") else Typed(text)
+    """Return what was typed, or the text of ``@file``; `click.UsageError` for bytes that are no text."""
+    if text.startswith("@"):
+        return _read(text)
+    if encodable(text) != text:
+        raise click.UsageError(f"{encodable(text)} is not UTF-8")
+    return Typed(text)
 
 
 def json_of(text: str, name: str, hint: str = "") -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
-from cliffracer.cli.output import print_json, tell
+from cliffracer.cli.output import encodable, print_json, tell
+from cliffracer.cli.streams import complain, flushed, printing, ready, silence
 from cliffracer.errors import CliffracerError
 
 COMPLETE = "_CLIFFRACER_COMPLETE"
@@ -94,25 +95,56 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code. A mistake of the user's is a message, never a traceback."""
+    """Run the command line and return its exit code. A mistake of the user's is a message, never a traceback.
+
+    Standard output that takes no more (a full disk) is one, too. Characters that it cannot show, in the encoding that it has, are escaped.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    ready()
     try:
-        code = _run(given)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    except click.ClickException as error:
-        print_json({"error": {"type": "UsageError", "message": error.format_message()}}) if "--json" in given else error.show()
-        code = error.exit_code
-    except CliffracerError as error:
-        tell(error, as_json="--json" in given)
-        code = 1
+        code = _told(given)
+        flushed()
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except BrokenPipeError:  # the reader has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit must not fail again
         code = 0
+        silence()
+    except OSError as error:
+        if not printing(error):
+            raise
+        code = 1
+        silence()
+        complain(f"Error: standard output cannot be written: {error.strerror or error}.")
     return code
+
+
+def _told(given: list[str]) -> int:
+    """Run the command, and say what the user got wrong."""
+    as_json = "--json" in given
+    try:
+        return _run(given)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return _misused(error, as_json=as_json)
+    except CliffracerError as error:
+        tell(error, as_json=as_json)
+        return 1
+    except UnicodeEncodeError as error:  # bytes of the command line that are no UTF-8 got to where they cannot go
+        word = next((word for word in given if encodable(word) != word), None)
+        if word is None:
+            raise
+        refused = click.UsageError(f"{encodable(word)} is not UTF-8")
+        refused.__cause__ = error
+        return _misused(refused, as_json=as_json)
+
+
+def _misused(error: click.ClickException, *, as_json: bool) -> int:
+    if as_json:
+        print_json({"error": {"type": "UsageError", "message": encodable(error.format_message())}})
+    else:
+        error.show()
+    return error.exit_code
 
 
 def _run(given: list[str]) -> int:

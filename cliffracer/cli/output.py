@@ -18,6 +18,7 @@ from cliffracer.errors import CliffracerError, InvalidInput, ServiceError, Setup
 
 _NARROWEST = 12  # columns below which a cell says too little
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_ABOVE_ASCII = re.compile(r"[^\x00-\x7f]+")
 _JSON_PARTS = re.compile(
     r'(?P<key>"(?:\\.|[^"\\])*")(?=\s*:)|(?P<text>"(?:\\.|[^"\\])*")|(?P<word>\b(?:true|false|null)\b)|(?P<number>-?\d[\d.eE+-]*)'
 )
@@ -76,13 +77,12 @@ def odd(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    say(_highlighted(_UNSAFE_IN_JSON.sub(_escape, text)))
+    _say_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_line(value: Any) -> None:
     """Print a value as JSON on one line: an item of a stream."""
-    say(_highlighted(_UNSAFE_IN_JSON.sub(_escape, msgspec.json.encode(value).decode())))
+    _say_json(msgspec.json.encode(value).decode())
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -133,6 +133,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def encodable(text: str) -> str:
+    """Return text that goes into UTF-8: what the command line or a file name had of other bytes is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def tell(error: CliffracerError, *, as_json: bool = False) -> None:
     """Print what went wrong: a line on standard error, or as JSON on standard output for the program that asked for it."""
     if as_json:
@@ -146,8 +151,8 @@ def tell(error: CliffracerError, *, as_json: bool = False) -> None:
 def described(error: CliffracerError) -> dict[str, Any]:
     """Return an error as a program reads it."""
     if isinstance(error, ServiceError):
-        return {"type": type(error).__name__, "message": error.message, "code": error.code, "details": error.details}
-    return {"type": type(error).__name__, "message": str(error)}
+        return {"type": type(error).__name__, "message": encodable(error.message), "code": error.code, "details": error.details}
+    return {"type": type(error).__name__, "message": encodable(str(error))}
 
 
 def message_of(error: CliffracerError) -> str:
@@ -193,6 +198,17 @@ def _padded(cell: str, wide: int, *, right: bool) -> str:
     cell = fitted(cell, wide)
     blank = " " * (wide - width(cell))
     return blank + cell if right else cell + blank
+
+
+def _say_json(text: str) -> None:
+    """Print JSON that stays JSON in whatever encoding standard output has."""
+    text = _UNSAFE_IN_JSON.sub(_escape, text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = _ABOVE_ASCII.sub(_escape, text)
+    say(_highlighted(text))
 
 
 def _escape(found: re.Match[str]) -> str:

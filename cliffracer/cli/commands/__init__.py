@@ -14,6 +14,13 @@ env_file_option = click.option(
 )
 
 
+def named(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Return the name of a service that was typed; `click.BadParameter` for what cannot go into a subject."""
+    if all(character.isprintable() and not character.isspace() for character in name):
+        return name
+    raise click.BadParameter(f"{name!r} is no name of a service: it has neither blanks nor control characters, and is UTF-8")
+
+
 def do(place: str, /, **given: Any) -> None:
     """Import ``module:function`` below ``cliffracer.cli`` and call it with what the command line gave."""
     module, _, name = place.partition(":")

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, env_file_option, json_option
+from cliffracer.cli.commands import completed, do, env_file_option, json_option, named
 
 _interval = click.option(
     "--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks."
@@ -13,7 +13,7 @@ _count = click.option("--count", "-n", type=click.IntRange(1), metavar="N", help
 
 
 @click.command(short_help="List the services that run now.")
-@click.argument("name", default="", shell_complete=completed("names"))
+@click.argument("name", default="", callback=named, shell_complete=completed("names"))
 @click.option("--watch", "-w", is_flag=True, help="Look again and again, until Ctrl-C; figures are then since the last look.")
 @_interval
 @_count
@@ -24,7 +24,7 @@ def services(**given: Any) -> None:
 
 
 @click.command(short_help="Watch the services that run now.")
-@click.argument("name", default="", shell_complete=completed("names"))
+@click.argument("name", default="", callback=named, shell_complete=completed("names"))
 @_interval
 @_count
 @json_option

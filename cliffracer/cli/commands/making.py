@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, json_option
+from cliffracer.cli.commands import completed, do, json_option, named
 
 
 @click.command(short_help="Make a folder with a service, its test and its Dockerfile.")
@@ -31,7 +31,7 @@ def docs(**given: Any) -> None:
 
 
 @click.command(short_help="Write a typed client for a running service.")
-@click.argument("service", shell_complete=completed("names"))
+@click.argument("service", callback=named, shell_complete=completed("names"))
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 @json_option
 def client(**given: Any) -> None:
