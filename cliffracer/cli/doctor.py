@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from cliffracer import __version__, embedded, runtime
@@ -125,6 +125,7 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
             state: State = "look" if seconds > _SLOW else "ok"
             place = f"{info.get('version')} at {info.get('host')}:{info.get('port')}"
             yield Finding(state, "NATS", f"{place}, a round trip takes {seconds * 1000:.1f} ms")
+            yield _clock("NATS", await drift.clock(client.link.bus, JetStream(client.link.bus), Subjects(settings.namespace).stream))
             async for finding in _streams(client, settings, apps):
                 yield finding
             infos = await client.directory.ask("INFO", patience=0.3)
@@ -165,14 +166,11 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
 
 
 async def _apart(jetstream: JetStream, subjects: Subjects, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
-    """Say where the server is not as the apps ask for it, or lives in another time."""
+    """Say where the server is not as the apps ask for it."""
     async for wrong, text in drift.streams(jetstream, subjects, settings.nats_replicas):
         yield Finding("wrong" if wrong else "look", "events", text)
     async for text in drift.consumers(jetstream, subjects, apps):
         yield Finding("look", "events", text)
-    ahead = await drift.clock(jetstream, subjects.stream)
-    if ahead is not None and abs(ahead) > drift.SKEW:
-        yield Finding("look", "clock", f"NATS is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine: {_KEEP}")
 
 
 def _kept(stream: StreamInfo, *, production: bool) -> Iterator[Finding]:
@@ -231,12 +229,21 @@ async def _one_database(place: Place) -> AsyncIterator[Finding]:
     database = place.database
     seconds = await _timed(database.fetch_value(int, "select 1"))
     version = await database.fetch_value(str, "show server_version")
-    now = await database.fetch_value(datetime, "select clock_timestamp()")
-    skew = abs((datetime.now(UTC) - now).total_seconds()) if now is not None else 0.0
+    before = drift.now()
+    there = await database.fetch_value(datetime, "select clock_timestamp()")
+    ahead = None if there is None else drift.ahead(before, there, drift.now())
     state: State = "look" if seconds > _SLOW else "ok"
     yield Finding(state, about, f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
-    if skew > drift.SKEW:
-        yield Finding("look", "clock", f"this machine and PostgreSQL differ by {skew:.1f} s: {_KEEP}")
+    yield _clock("PostgreSQL" if isinstance(place, Only) else f"PostgreSQL {place.number}", ahead)
+
+
+def _clock(whose: str, ahead: float | None) -> Finding:
+    """Say whether a server lives in another time."""
+    if ahead is None:
+        return Finding("ok", "clock", f"{whose} does not say what time it is: whether its clock is right cannot be seen from here")
+    if abs(ahead) > drift.SKEW:
+        return Finding("look", "clock", f"{whose} is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine: {_KEEP}")
+    return Finding("ok", "clock", f"{whose} and this machine agree within {drift.SKEW:g} s")
 
 
 def _unset(about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:

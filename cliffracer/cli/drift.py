@@ -1,6 +1,7 @@
 """What `doctor` finds where declarations and servers have grown apart: streams, consumers, clocks, versions of replicas."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,9 @@ import msgspec
 
 from cliffracer.declarations import Subscription
 from cliffracer.durations import worded
-from cliffracer.errors import NotFound, SetupError
+from cliffracer.errors import NotFound, ServiceError, SetupError
 from cliffracer.frozen import Frozen
+from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, widened
 from cliffracer.messaging.directory import Info
 from cliffracer.messaging.jetstream import JetStream
@@ -17,6 +19,7 @@ from cliffracer.messaging.streams import distinct, durable_name, events_stream, 
 from cliffracer.wire.subjects import Subjects
 
 SKEW = 1.0  # seconds that clocks may differ
+_PATIENCE = 2.0  # seconds for a server that may not want to answer
 _TIMES = frozenset({"duplicate_window", "max_age"})
 Drift = tuple[str, str]
 """(about, what is different and what becomes of it)"""
@@ -24,6 +27,14 @@ Drift = tuple[str, str]
 
 class _Stamped(msgspec.Struct):
     ts: datetime | None = None
+
+
+class _Server(msgspec.Struct):
+    time: datetime | None = None
+
+
+class _Reported(msgspec.Struct):
+    server: _Server
 
 
 async def streams(jetstream: JetStream, subjects: Subjects, replicas: int) -> AsyncIterator[tuple[bool, str]]:
@@ -65,15 +76,34 @@ async def consumers(jetstream: JetStream, subjects: Subjects, apps: Sequence[Fro
             yield f"consumer {consumer.name} {both}: its next start changes it"
 
 
-async def clock(jetstream: JetStream, stream: str) -> float | None:
-    """Return by how many seconds the clock of NATS is ahead of ours; None where the server does not say what time it is."""
-    before = datetime.now(UTC)
-    found = await jetstream.ask(f"STREAM.INFO.{stream}", {}, _Stamped)
-    after = datetime.now(UTC)
-    if found.ts is None or found.ts.tzinfo is None:
-        return None
-    ahead = (found.ts - before).total_seconds()
-    return ahead if ahead < 0 else max(0.0, (found.ts - after).total_seconds())
+async def clock(bus: Bus, jetstream: JetStream, stream: str) -> float | None:
+    """Return by how many seconds the clock of NATS is ahead of ours; None where the server does not say what time it is.
+
+    It does when it is asked who we are, which an operator may forbid, and of a stream, which may not be there.
+    """
+    with suppress(ServiceError, msgspec.MsgspecError):
+        before = now()
+        reply = await bus.request(b"$SYS.REQ.USER.INFO", b"", timeout=_PATIENCE)
+        there = msgspec.json.decode(reply.payload, type=_Reported).server.time
+        if there is not None and there.tzinfo is not None:
+            return ahead(before, there, now())
+    with suppress(ServiceError, SetupError):
+        before = now()
+        there = (await jetstream.ask(f"STREAM.INFO.{stream}", {}, _Stamped)).ts
+        if there is not None and there.tzinfo is not None:
+            return ahead(before, there, now())
+    return None
+
+
+def ahead(before: datetime, there: datetime, after: datetime) -> float:
+    """Return by how many seconds a clock is ahead of ours that was read between two looks at ours; 0 where it may be right."""
+    early, late = (there - before).total_seconds(), (there - after).total_seconds()
+    return early if early < 0 else max(0.0, late)
+
+
+def now() -> datetime:
+    """Return what time it is by the clock of this machine."""
+    return datetime.now(UTC)
 
 
 def versions(infos: Sequence[Info]) -> Iterator[str]:

@@ -3,14 +3,27 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cliffracer import App
+import pytest
+
+from cliffracer import App, NotFound
+from cliffracer.cli import doctor, drift
 from cliffracer.cli.doctor import _kept
-from cliffracer.messaging.jetstream import StreamInfo, StreamState
+from cliffracer.client import connect_async
+from cliffracer.database.stock import Stock
+from cliffracer.messaging.jetstream import JetStream, StreamInfo, StreamState
+from cliffracer.settings import Settings
 from cliffracer.testing import running
+from cliffracer.wire.subjects import Subjects
+from tests.support.nats import NatsServer
+from tests.support.postgres import Server
+from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 
 SERVICE = """
 from cliffracer import App
@@ -59,6 +72,57 @@ async def test_what_was_renamed_is_told_with_its_lag(tmp_path: Path):
         f"consumer {prefix}-tidy-timer of shop.tidy-timer {lost}: nothing waits for it",
     ]
     assert any("group='shop-bill' on another function takes them over" in text for text in told)
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set back the clock of this machine, as `doctor` reads it, by so many seconds."""
+
+    def back(seconds: float) -> None:
+        monkeypatch.setattr(drift, "now", lambda: datetime.now(UTC) - timedelta(seconds=seconds))
+
+    return back
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "text"),
+    [
+        (0, "ok", "{} and this machine agree within 1 s"),
+        (90, "look", "{} is 90.0 s ahead of this machine: keep both in step by NTP"),
+        (-90, "look", "{} is 90.0 s behind this machine: keep both in step by NTP"),
+    ],
+)
+async def test_clocks_that_are_apart_are_told(behind: Callable[[float], None], postgres: Server, seconds: int, state: str, text: str):
+    """Of NATS, with a stream of events or before there is one, and of PostgreSQL; and that they agree, where they do."""
+    behind(seconds)
+    async with running(App("early")) as t:
+        subjects = Subjects(t.settings.namespace)
+        async with connect_async(settings=t.settings) as client:
+            with pytest.raises(NotFound):
+                await JetStream(client.link.bus).stream(subjects.stream)
+        assert await clocks(doctor._nats(t.settings, ())) == [(state, text.format("NATS"))]
+        await t.emit("order.placed", 1)
+        assert await clocks(doctor._nats(t.settings, ())) == [(state, text.format("NATS"))]
+    with Stock(postgres.url(), template="template1", prefix="clock") as stock:
+        settings = Settings.load(database_url=stock.take())
+        assert await clocks(doctor._database(settings, ())) == [(state, text.format("PostgreSQL"))]
+
+
+async def test_a_server_that_does_not_say_what_time_it_is_is_not_taken_for_right():
+    """Where an operator forbids to ask, and nothing is stored; JetStream, which is allowed, tells as soon as there is a stream."""
+    config = 'authorization { users: [{ user: a, password: b, permissions: { publish: { deny: ["$SYS.>"] } } }] }'
+    with NatsServer(config, jetstream=True) as server:
+        settings = Settings.load(nats_url=server.url.replace("//", "//a:b@"))
+        unknown = "NATS does not say what time it is: whether its clock is right cannot be seen from here"
+        assert await clocks(doctor._nats(settings, ())) == [("ok", unknown)]
+        async with running(App("early"), settings=settings) as t:
+            await t.emit("order.placed", 1)
+        assert await clocks(doctor._nats(settings, ())) == [("ok", "NATS and this machine agree within 1 s")]
+
+
+async def clocks(findings: AsyncIterator[doctor.Finding]) -> list[tuple[str, str]]:
+    """Return what is said of clocks; a tenth of a second may pass on the way."""
+    return [(f.state, re.sub(r"(89\.9|90\.1) s", "90.0 s", f.text)) async for f in findings if f.about == "clock"]
 
 
 def test_what_may_become_of_acknowledged_events_is_told():
