@@ -7,6 +7,7 @@ import os
 import sys
 import tomllib
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,7 +97,7 @@ def _imported(place: str) -> ModuleType:
     except SetupError as error:
         raise _placed(error) from None
     except Exception as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
-        raise SetupError(trimmed(error)) from None
+        raise SetupError(trimmed(error, _source(place))) from None
 
 
 def _from_path(path: Path) -> ModuleType:
@@ -128,7 +129,7 @@ def _executed(name: str, path: Path) -> ModuleType:
         raise _placed(error) from None
     except Exception as error:  # noqa: BLE001 - as above
         del sys.modules[name]
-        raise SetupError(trimmed(error)) from None
+        raise SetupError(trimmed(error, path)) from None
     return module
 
 
@@ -142,10 +143,32 @@ def _placed(error: SetupError) -> SetupError:
     return SetupError(f"{os.path.relpath(place.filename)}:{place.lineno}: {error}")
 
 
-def trimmed(error: BaseException) -> str:
-    """Return a traceback that begins where the user's own code does, headed by its file."""
+def trimmed(error: BaseException, path: Path | None = None) -> str:
+    """Return a traceback that begins where the user's own code does, headed by its file; ``path`` is what was to be imported."""
     text, file = own_frames(error)
+    if isinstance(error, SyntaxError | ValueError) and "null bytes" in str(error):
+        text += _with_nul(path)
     return f"{Path(file).name if file else 'That module'} cannot be imported:\n{text}"
+
+
+def _with_nul(path: Path | None) -> str:
+    """Return where a NUL byte is, of which Python names neither file nor line: in what was to be imported, or what lies around."""
+    files = [*([path] if path else []), *(file for pattern in _FILES for file in sorted(Path().glob(pattern)))]
+    for file in files:
+        with suppress(OSError):
+            before, nul, _ = file.read_bytes().partition(b"\0")
+            if nul:
+                line = before.count(b"\n") + 1
+                return f"\nLine {line} of {os.path.relpath(file)} holds a NUL byte. Save it as text in UTF-8: UTF-16 has such bytes."
+    return ""
+
+
+def _source(place: str) -> Path | None:
+    """Return the file of a module that cannot be imported, as far as its packages can."""
+    with suppress(Exception):  # what is wrong with a package of it is the error that is told
+        found = importlib.util.find_spec(place)
+        return Path(found.origin) if found and found.origin else None
+    return None
 
 
 def own_frames(error: BaseException) -> tuple[str, str | None]:

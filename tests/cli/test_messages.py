@@ -57,6 +57,16 @@ def test_an_import_string_that_leads_nowhere(folder, target, message):
     assert _run(folder, target) == f"Error: {message}\n"
 
 
+@pytest.mark.parametrize("target", ["nul:app", "nul.py:app", "above:app", "orders/nul.py:app"])
+def test_a_nul_byte_in_a_module_is_told_with_its_line(folder, target):
+    """Also in one that it imports: Python says neither which file nor where."""
+    written(folder, above="import nul\n") if target == "above:app" else None
+    file = "orders/nul.py" if "/" in target else "nul.py"
+    (folder / file).write_bytes(b"from cliffracer import App\napp = App('n\0l')\n")
+    told = f"Line 2 of {file} holds a NUL byte. Save it as text in UTF-8: UTF-16 has such bytes.\n"
+    assert _run(folder, target).endswith(f"null bytes\n{told}")
+
+
 def test_no_app_is_named_and_none_is_found(folder):
     """`cliffracer run` alone says which it could be."""
     done = cliffracer("run", cwd=folder)
