@@ -13,6 +13,7 @@ from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, nobody, s
 from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.durations import worded
+from cliffracer.errors import NotFound
 from cliffracer.settings import Settings
 
 _FIGURES = ("calls", "calls/s", "errors", "p50 ms", "p95 ms", "up for")
@@ -21,7 +22,7 @@ Table = tuple[list[str], list[list[object]]]
 
 
 def services(*, name: str, watch: bool, interval: float, count: int | None, as_json: bool) -> None:
-    """Print who runs, once or again and again."""
+    """Print who runs, once or again and again; `NotFound` where the one that was asked for does not, unless it is waited for."""
     settings = reach_settings()
     if watch:
         tell = _teller(f"{name or 'services'} {looked_at(settings)}", lambda found: _table(found, name), name, as_json=as_json)
@@ -31,7 +32,12 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
     async def ask() -> tuple[list[Row], str]:
         async with reached(settings) as client:
             rows = await look(client, name)
-            return rows, "" if rows or as_json else await nobody(client, name, looked_at(settings))
+            if rows:
+                return rows, ""
+            empty = await nobody(client, name, looked_at(settings))
+            if name:
+                raise NotFound(empty)
+            return rows, empty
 
     found, empty = asyncio.run(ask())
     if as_json:

@@ -295,9 +295,16 @@ def test_services_tells_who_runs_and_how_it_goes(at):
     assert "notes    1.2.3" in at("services").out
     assert at("services").out.split()[:6] == ["service", "version", "replicas", "calls", "calls/s", "errors"]
     assert "refuse" in at("services", "notes").out
-    told = at("services", "note").out
-    assert told.startswith("No service note is running on the embedded NATS of ")
-    assert told.endswith(". Running: notes. Did you mean notes?\n")
+
+
+def test_a_service_that_does_not_run_is_an_error(at):
+    """Who does run is told, and a script sees it by the exit code; all services that run may be none."""
+    done = at("services", "note")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: NotFound: No service note is running on the embedded NATS of ")
+    assert done.err.endswith(". Running: notes. Did you mean notes?\n")
+    done = at("services", "note", "--json")
+    assert (done.code, json.loads(done.out)["error"]["code"]) == (1, 404)
 
 
 def test_a_watched_service_counts_from_look_to_look(at):

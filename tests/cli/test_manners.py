@@ -121,6 +121,20 @@ def test_a_mistyped_option_too(tmp_path):
     assert "--port" in done.err
 
 
+def test_two_documents_at_once_are_refused(folder):
+    """Neither is silently left out."""
+    done = cliffracer("docs", "quiet:app", "--openapi", "--asyncapi", cwd=folder)
+    assert (done.code, done.out) == (2, "")
+    assert "--openapi or --asyncapi: each is a document of its own, so run this once for each" in done.err
+
+
+@pytest.mark.parametrize("command", ["services", "top"])
+def test_help_says_whose_durations_are_shown(folder, command):
+    """Percentiles of several handlers cannot be put together: the slowest tells."""
+    told = " ".join(cliffracer(command, "--help", cwd=folder).out.split())
+    assert "p50 and p95 of a handler are those of its slowest replica, of a service those of its slowest handler." in told
+
+
 @pytest.mark.parametrize(("env", "colour"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colours_are_for_terminals(folder, env, colour):
     """Not where NO_COLOR is set or the terminal has none; errors and tables alike."""

@@ -19,7 +19,11 @@ _count = click.option("--count", "-n", type=click.IntRange(1), metavar="N", help
 @_count
 @json_option
 def services(**given: Any) -> None:
-    """List the services on NATS: replicas, calls a second, share of errors, durations. With NAME, the handlers of that service."""
+    """List the services on NATS: replicas, calls a second, share of errors, durations. With NAME, the handlers of that service.
+
+    p50 and p95 of a handler are those of its slowest replica, of a service those of its slowest handler. Where no NAME runs, the exit
+    code is 1, unless it is watched for.
+    """
     do("services:services", **given)
 
 
@@ -29,7 +33,10 @@ def services(**given: Any) -> None:
 @_count
 @json_option
 def top(**given: Any) -> None:
-    """Show the busiest services, or handlers of NAME, first: calls a second, errors and durations, until Ctrl-C."""
+    """Show the busiest services, or handlers of NAME, first: calls a second, errors and durations, until Ctrl-C.
+
+    p50 and p95 of a handler are those of its slowest replica, of a service those of its slowest handler.
+    """
     do("services:top", **given)
 
 

@@ -21,13 +21,15 @@ def new(**given: Any) -> None:
 
 @click.command(short_help="Write the OpenAPI or AsyncAPI document of apps.")
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
-@click.option("--openapi", "kind", flag_value="openapi", default="openapi", help="OpenAPI 3.1 of their HTTP; what is written by default.")
-@click.option("--asyncapi", "kind", flag_value="asyncapi", help="AsyncAPI 3.0 of their RPC, events and sockets.")
+@click.option("--openapi", "as_openapi", is_flag=True, help="OpenAPI 3.1 of their HTTP; what is written by default.")
+@click.option("--asyncapi", "as_asyncapi", is_flag=True, help="AsyncAPI 3.0 of their RPC, events and sockets.")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
 @json_option
-def docs(**given: Any) -> None:
+def docs(*, as_openapi: bool, as_asyncapi: bool, **given: Any) -> None:
     """Print a document that describes APPS, named as for run. Nothing is connected or started."""
-    do("docs:docs", **given)
+    if as_openapi and as_asyncapi:
+        raise click.UsageError("--openapi or --asyncapi: each is a document of its own, so run this once for each")
+    do("docs:docs", kind="asyncapi" if as_asyncapi else "openapi", **given)
 
 
 @click.command(short_help="Write a typed client for a running service.")
