@@ -42,6 +42,19 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
     assert {page for page in PAGES if not (site / page.replace(".md", ".html")).is_file()} == set()
 
 
+def test_no_page_links_to_one_that_is_not_in_git() -> None:
+    """Whoever reads a page in the repository finds what it links to; what is generated is named by the navigation of the site."""
+    links = re.compile(r"\]\(([^)#:\s]+\.md)[^)]*\)")
+    dead = {
+        f"{page.relative_to(DOCS)}: {link}"
+        for page in DOCS.rglob("*.md")
+        if str(page.relative_to(DOCS)) not in GENERATED
+        for link in links.findall(page.read_text())
+        if str((page.parent / link).resolve().relative_to(DOCS)) in GENERATED or not (page.parent / link).is_file()
+    }
+    assert dead == set()
+
+
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     """Scripts, styles, fonts and pictures are the site's own; links that a reader may follow lead where they like."""
     fetched = re.compile(
