@@ -15,6 +15,7 @@ import msgspec
 from cliffracer.declarations import refuse
 from cliffracer.errors import SetupError
 from cliffracer.markers import Cookie, Header, Query, provided
+from cliffracer.wire.limits import FIELDS, limits_of, translated
 
 MISSING: Any = inspect.Parameter.empty
 _STREAMS = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
@@ -60,7 +61,9 @@ class Signature(msgspec.Struct, frozen=True):
 def arguments_type(name: str, parameters: tuple[Parameter, ...], *, array: bool = False) -> type[msgspec.Struct]:
     """Return the Struct that decodes these parameters; `msgspec.structs.astuple` of it is the argument list."""
     fields: list[Any] = [(p.name, p.annotation) if p.required else (p.name, p.annotation, _default(p.default)) for p in parameters]
-    return msgspec.defstruct(name, fields, kw_only=not array, array_like=array, forbid_unknown_fields=True)
+    limits = limits_of((p.name, p.annotation) for p in parameters)
+    namespace = {FIELDS: limits} if limits else None
+    return msgspec.defstruct(name, fields, namespace=namespace, kw_only=not array, array_like=array, forbid_unknown_fields=True)
 
 
 def _default(value: Any) -> Any:
@@ -82,7 +85,7 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
             raise refuse(function, f"*{parameter.name} cannot be bound", "Name each parameter: the signature is the contract.")
         if parameter.name not in hints:
             raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {parameter.name}: str.")
-        annotation = hints[parameter.name]
+        annotation = translated(hints[parameter.name])
         if parameter.kind is parameter.KEYWORD_ONLY:
             default = MISSING if parameter.default is provided else parameter.default
             needs.append(Parameter(parameter.name, annotation, default))

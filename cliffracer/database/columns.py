@@ -12,6 +12,7 @@ import msgspec
 
 from cliffracer.database.model import Index, References, Search, Unique
 from cliffracer.errors import InvalidInput, SetupError
+from cliffracer.wire.limits import Limits, unfit
 
 SCALARS: dict[Any, str] = {
     bool: "boolean",
@@ -82,7 +83,7 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
     """Return the column of a Struct's field; `SetupError` for a type that cannot be kept."""
     bare, nullable, extras = unwrap(field.type)
     sql, plain, choices, load, dump = _kept(bare, f"{model.__qualname__}.{field.name}")
-    metas = tuple(extra for extra in extras if isinstance(extra, msgspec.Meta))
+    metas = tuple(extra.meta if isinstance(extra, Limits) else extra for extra in extras if isinstance(extra, msgspec.Meta | Limits))
     constraints = tuple(meta for meta in metas if _constrains(meta))
     return Column(
         name=field.name,
@@ -144,7 +145,10 @@ def _kept(bare: Any, where: str) -> _Kept:
     if get_origin(bare) is Literal:
         return _choice_type(get_args(bare), where), None, get_args(bare), None, None
     if _is_document(bare):
-        load = msgspec.json.Decoder(bare).decode
+        try:
+            load = msgspec.json.Decoder(bare).decode
+        except TypeError as error:
+            raise unfit(bare, error, where) from error
         return JSON, None, (), load, _document if bare in _OPEN else _readable(load)
     raise SetupError(
         f"{where}: {bare!r} cannot be a column. Columns hold {', '.join(kind.__name__ for kind in SCALARS)}, Enum, Literal, "

@@ -10,8 +10,9 @@ Nothing here needs PostgreSQL or psycopg: a file of declarations imports quickly
 """
 
 import re
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, dataclass_transform
 from uuid import UUID
@@ -19,6 +20,7 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.database.ids import uuid7
+from cliffracer.wire.limits import FIELDS, Limits, limits_of, translated
 
 OnDelete = Literal["restrict", "cascade", "set null", "no action"]
 
@@ -120,12 +122,30 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _translated(annotation: Any, namespace: dict[str, Any]) -> Any:
+    """Return an annotation with limits on a decimal as we check them; one in quotes stays so if it has none, or names what comes later."""
+    if not isinstance(annotation, str):
+        return translated(annotation)
+    try:
+        meant = eval(annotation, vars(sys.modules[namespace["__module__"]]), namespace)  # noqa: S307 - as msgspec does, of the same source
+    except (NameError, AttributeError, TypeError, SyntaxError, KeyError):
+        return annotation
+    found = translated(meant)
+    return annotation if found is meant else found
+
+
 class ModelMeta(msgspec.StructMeta):
     """Makes every Model keyword-only, which msgspec would not pass on to subclasses."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         """Make the Struct."""
         options.setdefault("kw_only", True)
+        given = namespace.get("__annotations__", {})
+        fields = {field: _translated(annotation, namespace) for field, annotation in given.items()}
+        limits = {field: found for base in reversed(bases) for field, found in getattr(base, FIELDS, {}).items() if field not in fields}
+        limits |= limits_of(fields.items())
+        if limits:
+            namespace |= {"__annotations__": fields, FIELDS: limits}
         return super().__new__(cls, name, bases, namespace, **options)
 
 
@@ -145,6 +165,9 @@ class Model(msgspec.Struct, metaclass=ModelMeta):
     """The table; the class's name in snake_case when it is not given."""
     __indexes__: ClassVar[tuple[Unique | Index, ...]] = ()
     """Keys and indexes over several fields."""
+
+    __limits__: ClassVar[Mapping[str, tuple[Limits, ...]]] = {}
+    """Of decimals: read off the annotations."""
 
     __shard__: ClassVar[Shard | None] = None
     """With several databases (settings: database_urls), what spreads the rows over them; None: all in the first."""

@@ -17,6 +17,7 @@ from cliffracer.web.bodies import too_large as body_too_large
 from cliffracer.web.multiparts import FormLimits, MultipartReader, Pair, text_of, too_large
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.kinds import Object, bare
+from cliffracer.wire.limits import FIELDS, limits_of
 from cliffracer.wire.text import TextDecoder
 from cliffracer.wire.wording import member, unknown
 
@@ -40,7 +41,9 @@ class FormDecoder:
         needed = [(name, kind) for name, kind in plain.items() if name not in self._defaults]
         unset = {name: Union[kind, msgspec.UnsetType] for name, kind in plain.items()}  # noqa: UP007 - made of values
         optional = [(name, kind, msgspec.UNSET) for name, kind in unset.items() if name in self._defaults]
-        self._texts: TextDecoder[msgspec.Struct] = TextDecoder(msgspec.defstruct("Form", [*needed, *optional]))
+        self._texts: TextDecoder[msgspec.Struct] = TextDecoder(
+            msgspec.defstruct("Form", [*needed, *optional], namespace={FIELDS: limits_of(plain.items())})
+        )
         self._plain = frozenset(plain)
         self._names = tuple(fields)
 

@@ -9,6 +9,7 @@ from msgspec import inspect
 from cliffracer.errors import CliffracerError, FieldError, InvalidInput
 from cliffracer.wire.census import Census, keys_in
 from cliffracer.wire.kinds import bare
+from cliffracer.wire.limits import checked, limited, unfit
 from cliffracer.wire.packed import NOT_FINITE, read_msgpack
 from cliffracer.wire.strict import Document, Malformed, nesting, read_json
 from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, Judge, by_json, by_msgpack
@@ -70,10 +71,16 @@ class Decoder(Generic[T]):
         self.kind = kind
         self.limits = limits
         self._hook = hook
-        self._json: Callable[[bytes], T] = msgspec.json.Decoder(kind, dec_hook=hook).decode
+        try:
+            self._json: Callable[[bytes], T] = msgspec.json.Decoder(kind, dec_hook=hook).decode
+        except TypeError as error:
+            raise unfit(kind, error) from error
         self._msgpack: Callable[[bytes], T] = msgspec.msgpack.Decoder(kind, dec_hook=hook).decode
         self._explainers: dict[Any, Explainer] = {}
-        self._census = census = Census(bare(inspect.type_info(kind)), limits.depth)
+        info = bare(inspect.type_info(kind))
+        if limited(kind, info):
+            self._json, self._msgpack = checked(kind, self._json), checked(kind, self._msgpack)
+        self._census = census = Census(info, limits.depth)
         self._least = -1 if census.deep or census.opaque or census.decimals else census.least
         small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
         self._first = 0x80 | census.least if small else -1  # the byte that begins a map of just the keys that must be

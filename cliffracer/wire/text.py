@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from cliffracer.errors import InvalidInput
 from cliffracer.wire.kinds import Object, bare, choices_of
+from cliffracer.wire.limits import limited, look
 from cliffracer.wire.validation import REFUSALS, DecodeHook, Explainer, by_value
 from cliffracer.wire.wording import Number
 
@@ -33,7 +34,7 @@ _LISTS = (inspect.CollectionType, inspect.TupleType)
 class TextDecoder(Generic[T]):
     """Decodes the texts of one object (a Struct, dataclass, TypedDict or dict); `InvalidInput` with all errors."""
 
-    __slots__ = ("_explainer", "_hook", "_readers", "_rest", "kind")
+    __slots__ = ("_explainer", "_hook", "_limited", "_readers", "_rest", "kind")
 
     def __init__(self, kind: Any, *, hook: DecodeHook | None = None) -> None:
         self.kind = kind
@@ -42,6 +43,7 @@ class TextDecoder(Generic[T]):
         self._readers = {field.encode_name: _reader(bare(field.type)) for field in fields}
         self._rest: Reader = _reader(bare(info.value_type)) if isinstance(info, inspect.DictType) else _one
         self._hook = hook
+        self._limited = limited(kind, info)
         self._explainer = Explainer(kind, by_value, hook=hook, quiet=True)
 
     def decode(self, values: Mapping[str, Given]) -> T:
@@ -52,6 +54,8 @@ class TextDecoder(Generic[T]):
             prepared[name] = read(given)
         try:
             found: T = msgspec.convert(prepared, self.kind, str_keys=True, dec_hook=self._hook)
+            if self._limited:
+                look(self.kind, found)
         except REFUSALS:
             errors = self._explainer.explain(prepared)
             raise InvalidInput("the input is not valid", errors=errors or [{"path": "", "message": "is not valid"}]) from None

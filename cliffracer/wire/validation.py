@@ -17,6 +17,7 @@ from msgspec import inspect
 from cliffracer.errors import FieldError
 from cliffracer.wire import wording
 from cliffracer.wire.kinds import CONSTRAINTS, annotation, bare, everything, shallow
+from cliffracer.wire.limits import Beyond, broken_fields, checked, limited
 from cliffracer.wire.strict import TOO_LARGE
 from cliffracer.wire.walk import Findings, Full, Part, parts
 from cliffracer.wire.wording import Number, item, kind_of, member, noun, takes
@@ -60,12 +61,12 @@ class Explainer:
 
     def __init__(self, kind: Any, judge: Judge = by_json, *, hook: DecodeHook | None = None, limit: int = 100, quiet: bool = False) -> None:
         self._info = bare(inspect.type_info(kind))
-        self._judge = judge
+        self._judge = (lambda kind, hook: checked(kind, judge(kind, hook))) if limited(kind, self._info) else judge
         self._hook = hook
         self._limit = limit
         self._quiet = quiet  # every text value is a string, which is not worth saying
         self._decimals = any(isinstance(part, inspect.DecimalType) for part in everything(self._info))
-        self._judges: dict[int, Callable[[Any], object]] = {id(self._info): judge(kind, hook)}
+        self._judges: dict[int, Callable[[Any], object]] = {id(self._info): self._judge(kind, hook)}
 
     def explain(self, value: Any, known: Iterable[FieldError] = (), *, unusual: bool | None = None) -> list[FieldError]:
         """Return why a builtin value does not fit the type, after what is ``known`` already; empty if it does fit.
@@ -111,6 +112,8 @@ class Explainer:
                 self._keys(info, value, path, found)
                 for message in self._broken(info, value):
                     found.add(path, message)
+                for name, message in broken_fields(info, value):
+                    found.add(member(path, name), message)
         if refusal is not None and found.count == before:
             found.add(path, _reason(info, refusal))
 
@@ -177,6 +180,8 @@ class Explainer:
 
 
 def _reason(info: inspect.Type, refusal: Exception) -> str:
+    if isinstance(refusal, Beyond):
+        return f"{refusal.field}: {refusal}" if refusal.field else str(refusal)
     cause = refusal.__cause__
     if type(cause) is ValueError and str(cause):  # the words of a user's own __post_init__ or hook
         return str(cause)
