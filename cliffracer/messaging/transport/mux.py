@@ -1,19 +1,22 @@
 """Requests and inboxes of one connection, all over a single wildcard subscription.
 
-Each reply subject is ``<prefix>.<number>``. A request costs a dict entry and a bare future; deadlines are swept by one timer
-that runs only while something waits (a `wait_for` per request costs more than all the rest of it).
+Each reply subject is ``<prefix>.<token>``; the tokens are random, since whoever is asked sees the prefix, and NATS lets every
+service publish to every inbox: who was asked one thing cannot answer another. A request costs a dict entry and a bare future;
+deadlines are swept by one timer that runs only while something waits (a `wait_for` per request costs more than all the rest of it).
 """
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
-from itertools import count
 from math import inf
 from time import monotonic
 
 from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
 
+_TOKEN = 8  # random bytes of one
+_DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
 _TICK = 0.02  # seconds between two sweeps, at least
 _NOBODY = b"NATS/1.0 503"
 
@@ -21,7 +24,7 @@ _NOBODY = b"NATS/1.0 503"
 class Mux:
     """Matches replies with those who wait for them."""
 
-    __slots__ = ("_bus", "_cut", "_due", "_inboxes", "_loop", "_numbers", "_timer", "_waiting", "prefix", "subject")
+    __slots__ = ("_bus", "_cut", "_due", "_inboxes", "_loop", "_timer", "_tokens", "_waiting", "prefix", "subject")
 
     def __init__(self, bus: Bus, prefix: str) -> None:
         self.subject = f"{prefix}.*"
@@ -29,7 +32,7 @@ class Mux:
         self._cut = len(self.prefix)
         self._bus = bus
         self._loop = asyncio.get_running_loop()
-        self._numbers = count(1)
+        self._tokens: list[bytes] = []
         self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}
         self._inboxes: dict[bytes, Receive] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -54,7 +57,7 @@ class Mux:
         bus = self._bus
         if not bus.open:
             await bus.ready(deadline)
-        token = b"%d" % next(self._numbers)
+        token = (self._tokens or self._drawn()).pop()
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting[token] = (future, deadline, subject)
         try:
@@ -72,9 +75,15 @@ class Mux:
 
     def inbox(self, receive: Receive) -> Inbox:
         """Return a private subject whose messages all go to ``receive``, until it is closed."""
-        token = b"%d" % next(self._numbers)
+        token = (self._tokens or self._drawn()).pop()
         self._inboxes[token] = receive
         return Inbox(self.prefix + token, lambda: self._inboxes.pop(token, None))
+
+    def _drawn(self) -> list[bytes]:
+        """Return new tokens, which nobody can guess."""
+        drawn = os.urandom(_TOKEN * _DRAWN).hex().encode()
+        self._tokens = [drawn[start : start + 2 * _TOKEN] for start in range(0, len(drawn), 2 * _TOKEN)]
+        return self._tokens
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Hand a message on `subject` to whoever waits for it; a late or second reply is dropped."""

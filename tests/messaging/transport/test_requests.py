@@ -215,6 +215,20 @@ async def test_a_private_inbox_prefix(connected: Any, server: NatsServer) -> Non
     assert bus.private_subject().startswith("_INBOX_payments.")
 
 
+async def test_a_reply_subject_says_nothing_of_the_next(bus: Bus) -> None:
+    """Who was asked one thing cannot answer what others are asked: tokens are random, and no two are the same."""
+    asked: list[bytes] = []
+    answers = await bus.subscribe("ask", lambda _, reply, __, payload: (asked.append(reply), bus.publish(reply, payload))[1])
+    await bus.flush()
+    for _ in range(600):
+        await bus.request(b"ask", b"", timeout=20)
+    await answers.close()
+    tokens = {reply.rpartition(b".")[2] for reply in asked}
+    assert len(tokens) == 600
+    assert {len(token) for token in tokens} == {16}
+    assert len({token[:4] for token in tokens}) > 500
+
+
 @pytest.mark.parametrize("prefix", ["events", "_INBOX.a b", "_INBOX>", "", "$JS"])
 async def test_an_inbox_prefix_that_others_would_not_answer(connected: Any, prefix: str) -> None:
     """It is refused before anything connects."""
