@@ -124,7 +124,7 @@ async def _linked(url: str | None, settings: Settings | None, name: str, *, priv
         if given.nats_url is None:
             urls = await in_thread(stack, embedded.servers)
             given = given.changed("embedded", nats_url=urls.nats_url)
-        bus = await connect_bus(given, name=name, inbox_prefix=inbox_prefix(given.namespace, [name]) if private else "_INBOX")
+        bus = await connect_bus(given, name=name, inbox_prefix=inbox_prefix(given.namespace, [name if private else "cliffracer"]))
         stack.push_async_callback(bus.close)
         subjects = Subjects(given.namespace)
         backend = JetStreamBackend(JetStream(bus), subjects)

@@ -6,7 +6,8 @@ import time
 from cliffracer.messaging.bus import Bus
 
 RENEWED = 30.0
-"""Seconds after which both ends of a stream name a new inbox: NATS may let a service answer only so long after it was asked."""
+"""Seconds after which both ends of a stream name a new inbox: where permissions are not ours, NATS may let a service answer
+only so long after it was asked (``allow_responses``)."""
 Message = tuple[bytes | None, bytes]
 """(header block, payload)."""
 

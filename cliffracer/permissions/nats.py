@@ -1,11 +1,13 @@
 """What a process may publish and subscribe to on NATS: an allow list, since all else is denied then.
 
+Replies need no rule of their own (``allow_responses``): by that whoever hears what it publishes itself, such as its own events,
+may publish to whatever it named as the reply subject. Services publish to all inboxes instead, and hear their own.
+
 Streams, buckets and durable consumers are made beforehand (`provision`): whoever may make a stream or a consumer can have
 the server publish for him, or read what is none of his business, and NATS has no permission that is narrower.
 """
 
 from collections.abc import Iterable, Sequence
-from math import ceil
 
 import msgspec
 
@@ -22,8 +24,6 @@ from cliffracer.wire.subjects import inbox_prefix, named_within
 
 DEPLOY = "deploy"
 """The user without limits, who provisions."""
-_STREAMING = 120  # seconds in which NATS lets an end of a stream be answered; both ends name new inboxes long before
-_SLACK = 10  # seconds after its deadline in which a request may still be answered: the server keeps each in mind so long
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -32,10 +32,6 @@ class Permissions(msgspec.Struct, frozen=True):
     user: str
     publish: list[str]
     subscribe: list[str]
-    answers: int
-    """How many messages may answer one request; -1 for any number."""
-    expires: int
-    """Seconds in which they may."""
     notes: list[str]
 
 
@@ -44,14 +40,10 @@ def permissions_of(process: Process) -> Permissions:
     writer = _Writer(process)
     for app in process.apps:
         writer.app(app)
-    streams = any(app.streaming or app.calls for app in process.apps)
-    several = streams or len(process.apps) > 1  # who asks all that there are is answered by each, over one connection
     return Permissions(
         user=process.name,
         publish=sorted(writer.publish),
         subscribe=sorted(writer.subscribe),
-        answers=-1 if several else 1,
-        expires=max(_STREAMING if streams else 1, *(ceil(app.longest) + _SLACK for app in process.apps)),
         notes=[f"{app.name}: {note}" for app in process.apps for note in app.unsaid()],
     )
 
@@ -75,7 +67,6 @@ def configuration(found: Sequence[Permissions]) -> str:
             "      permissions: {",
             *_list("publish", one.publish),
             *_list("subscribe", one.subscribe),
-            f'        allow_responses: {{ max: {one.answers}, expires: "{one.expires}s" }}',
             "      }",
             "    }",
         ]
@@ -88,10 +79,7 @@ def variable(user: str) -> str:
 
 
 def _list(name: str, subjects: Iterable[str]) -> list[str]:
-    listed = [f'          "{_escaped(subject)}"' for subject in subjects]
-    if not listed:  # an empty allow list would allow everything
-        return [f'        {name}: {{ deny: [">"] }}']
-    return [f"        {name}: {{ allow: [", *listed, "        ] }"]
+    return [f"        {name}: {{ allow: [", *(f'          "{_escaped(subject)}"' for subject in subjects), "        ] }"]
 
 
 def _escaped(subject: str) -> str:
@@ -103,7 +91,7 @@ class _Writer:
     """Collects the subjects of one user."""
 
     def __init__(self, process: Process) -> None:
-        self.publish: set[str] = set()
+        self.publish: set[str] = {"_INBOX.>"}  # to answer; the tokens of inboxes are random, so that nobody answers for another
         self.subscribe: set[str] = set()
         self._subjects = process.subjects
         self._namespace = process.subjects.namespace

@@ -77,16 +77,6 @@ class Needs:
         """Whether what it sends goes into a stream."""
         return bool(self.emits or self.calls)
 
-    @property
-    def streaming(self) -> bool:
-        """Whether one of its methods yields."""
-        return any(d.signature is not None and d.signature.streams for _, d in self.rpcs)
-
-    @property
-    def longest(self) -> float:
-        """Seconds that its slowest method may take."""
-        return max((record.deadline or self.settings.deadline for record, _ in self.rpcs), default=self.settings.deadline)
-
     def buckets(self) -> list[tuple[Bucket, Any]]:
         """Return its key-value buckets, each with the type of its values; those that rates need included."""
         found = {bucket.name: (bucket, of) for bucket, of in map(bucket_of, self._of(_KEY_VALUE))}

@@ -132,17 +132,17 @@ def inbox_prefix(namespace: str, services: Iterable[str]) -> str:
     name = named_within(namespace, "-".join(services))
     if len(name) > _LONGEST_INBOX:
         name = f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return f"_INBOX_{name}"
+    return f"_INBOX.{name}"
 
 
-_LONGEST_INBOX = 57  # with what stands before it a name, of 64 characters
+_LONGEST_INBOX = 64  # a name
 _INBOXES = (b"_INBOX.", b"_INBOX_", b"_R_.")
 
 
 def is_inbox(reply: bytes) -> bool:
     """Say whether a reply subject, as received, may be answered: an inbox, and nothing that a caller could aim at.
 
-    ``_INBOX.``, private prefixes like ``_INBOX_payments.``, and what nats-server itself puts in their place on the way between
+    ``_INBOX.``, prefixes of others like ``_INBOX_payments.``, and what nats-server itself puts in their place on the way between
     accounts (``_R_.``) and clusters (``_GR_.<cluster>.<server>.<inbox>``, of which only the inbox is delivered to).
     """
     if reply.startswith(_INBOXES):

@@ -133,9 +133,7 @@ async def test_permissions_in_a_jwt(tmp_path: Path) -> None:
     """The lists that `permissions --json` prints are what a user's JWT holds; the service works with them, and does no more."""
     (process,) = processes([app.freeze()], Settings(), together=False)
     found = permissions_of(process)
-    limits: dict[str, Any] = {
-        "pub": {"allow": found.publish}, "sub": {"allow": found.subscribe}, "resp": {"max": found.answers, "ttl": found.expires * 10**9},
-    }  # fmt: skip
+    limits: dict[str, Any] = {"pub": {"allow": found.publish}, "sub": {"allow": found.subscribe}}
     operator = operators.Operator()
     heard.clear()
     with NatsServer(operator.config, jetstream=True) as server:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
+import nats
 import pytest
 import websockets
 from loguru import logger
@@ -19,6 +20,7 @@ from cliffracer.permissions.provision import provision
 from cliffracer.runtime import Running, running
 from cliffracer.security.authority import tokens_of
 from tests.permissions import everything
+from tests.permissions.escaping import escaped, ways_of
 from tests.permissions.everything import LARGE, app, happened, other
 from tests.security.corpus import KEY
 from tests.support.nats import NatsServer
@@ -93,13 +95,32 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
     assert [line for line in lines if "NATS refuses" in line or "permissions violation" in line.lower()] == []
 
 
+@pytest.mark.parametrize("one", [app, other], ids=["every-thing", "other"])
+async def test_a_reply_subject_opens_nothing(server: NatsServer, one: App) -> None:
+    """Not by discovery, own events, caches, locks, rooms: what it may publish and hear leads nowhere else."""
+    (process,) = processes([one.freeze()], Settings(namespace=NAMESPACE, auth_secret_key=KEY), together=False)
+    found = permissions_of(process)
+    assert len(ways_of(found)) > (5 if one is app else 0)
+    assert await escaped(server, found, ("stage.other.secret", "events.thing", "$JS.API.STREAM.PURGE.stage_EVENTS")) == set()
+
+
+async def test_a_stock_client_is_answered(server: NatsServer, up: tuple[Running, list[str]]) -> None:
+    """Its inboxes are those of every NATS client, or begin with a name beneath ``_INBOX.`` as ours do."""
+    for options in ({}, {"inbox_prefix": "_INBOX.mine"}):
+        client = await nats.connect(server.url, user="deploy", password="deploy-password", **options)
+        reply = await client.request("stage.other.echo", b'{"text":"x"}', timeout=20)
+        assert json.loads(reply.data) == "x"
+        assert (await client.request("stage.$SRV.PING.other", b"", timeout=20)).data
+        await client.close()
+
+
 def test_one_process_for_all() -> None:
     """Services that run together share one user, with what both need and an inbox of their own."""
     given = Settings(namespace=NAMESPACE)
     (process,) = processes([app.freeze(), other.freeze()], given, together=True)
     found = permissions_of(process)
     assert found.user == "every-thing-other"
-    assert "_INBOX_stage_every-thing-other.>" in found.subscribe
+    assert "_INBOX.stage_every-thing-other.>" in found.subscribe
     assert {"stage.other.echo other", "stage.every-thing.known every-thing"} <= set(found.subscribe)
     assert "stage.cliffracer.local.other.*.echo" in found.publish
 
@@ -116,10 +137,13 @@ def test_what_is_not_said_is_noted() -> None:
     assert "# silent: it may do nothing" in configuration([found])
 
 
-def test_an_empty_list_allows_nothing() -> None:
-    """nats-server takes an empty allow list for no limit, so that it is never written."""
+def test_who_says_nothing_may_only_answer() -> None:
+    """No list is ever empty, which nats-server would take for no limit; and none allows what is named as a reply subject."""
     (process,) = processes([App("quiet", calls=[], emits=[], follows=[]).freeze()], Settings(), together=False)
-    assert 'publish: { deny: [">"] }' in configuration([permissions_of(process)])
+    found = permissions_of(process)
+    assert found.publish == ["_INBOX.>"]
+    assert "_INBOX.quiet.>" in found.subscribe
+    assert "allow_responses" not in configuration([found])
 
 
 def test_quotes_stay_in_their_string() -> None:
@@ -136,7 +160,7 @@ def test_quotes_stay_in_their_string() -> None:
 
 @pytest.mark.parametrize("renews", [True, False])
 async def test_a_stream_outlasts_the_time_to_answer(monkeypatch: pytest.MonkeyPatch, renews: bool) -> None:
-    """NATS lets a request be answered only so long; who reads a stream renews that, or a long one would be cut off."""
+    """Permissions of another hand may let a request be answered only so long; who reads a stream renews that, or a long one is cut off."""
     app = App("long", calls=[], emits=[], follows=[])
 
     @app.rpc
@@ -149,8 +173,11 @@ async def test_a_stream_outlasts_the_time_to_answer(monkeypatch: pytest.MonkeyPa
     (process,) = processes([app.freeze()], Settings(), together=False)
     for user in ("long", "deploy"):
         monkeypatch.setenv(variable(user), f"{user}-password")
-    text = configuration([permissions_of(process)]).replace('expires: "120s"', 'expires: "1s"')
-    assert '"1s"' in text
+    replies = 'allow_responses: { max: -1, expires: "1s" }'
+    text = (
+        configuration([permissions_of(process)]).replace('"_INBOX.>"', '"unused"').replace("subscribe:", f"{replies}\n        subscribe:")
+    )
+    assert text.count(replies) == 1
     with NatsServer(text, jetstream=True) as server:
         deploying = Settings(nats_url=server.url, nats_user="deploy", nats_password="deploy-password")
         bus = await connect(deploying, name="deploy")
@@ -166,7 +193,7 @@ async def test_a_stream_outlasts_the_time_to_answer(monkeypatch: pytest.MonkeyPa
 
 
 async def test_apps_in_one_process_all_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks what there is gets an answer of each, although NATS counts the answers of their one connection."""
+    """Who asks what there is gets an answer of each, over their one connection."""
     apps = [App(f"part{number}", calls=[], emits=[], follows=[]) for number in range(3)]
     for one in apps:
 

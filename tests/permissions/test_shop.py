@@ -16,10 +16,12 @@ from loguru import logger
 
 from cliffracer import App, AsyncClient, Forbidden, Settings, SetupError, connect_async
 from cliffracer.database import Database, create_missing
-from cliffracer.permissions.nats import variable
+from cliffracer.permissions.nats import permissions_of, variable
+from cliffracer.permissions.needs import processes
 from cliffracer.runtime import Running, running
 from cliffracer.stored import models_of
 from examples.shop import crowd, drive, inventory, notifications, orders, payments
+from tests.permissions.escaping import escaped, ways_of
 from tests.support.nats import NatsServer
 from tests.support.postgres import Server
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
@@ -137,7 +139,8 @@ PUBLISH = {
     "$O.claims_events.C.x": set(),
     "$SRV.STATS": set(),
     "$SYS.REQ.SERVER.PING": set(),
-    "_INBOX.x.1": set(),
+    "_INBOX.x.1": set(NAMES),
+    "_INBOX.orders.x.1": set(NAMES),
     "_INBOX_orders.x.1": set(),
     "$JS.ACK.EVENTS.notifications-notify.1.1.1.1.0": {"notifications"},
     "$JS.API.INFO": set(),
@@ -168,8 +171,9 @@ SUBSCRIBE = {
     "payments.charge payments": {"payments"},
     "send.inventory.*": {"inventory"},
     "_INBOX.>": set(),
-    "_INBOX_orders.>": {"orders"},
-    "_INBOX_payments.>": {"payments"},
+    "_INBOX.*.>": set(),
+    "_INBOX.orders.>": {"orders"},
+    "_INBOX.payments.>": {"payments"},
     "cliffracer.cancel.*": set(),
     "cliffracer.cancel.payments": {"payments"},
     "cliffracer.local.>": set(),
@@ -191,7 +195,7 @@ async def test_nothing_else_is_allowed(server: NatsServer, user: str) -> None:
         told.append(str(error).lower())
 
     client = await nats.connect(
-        server.url, user=user, password=f"{user}-password", error_cb=refused, inbox_prefix=f"_INBOX_{user}".encode()
+        server.url, user=user, password=f"{user}-password", error_cb=refused, inbox_prefix=f"_INBOX.{user}".encode()
     )
     for subject in PUBLISH:
         await client.publish(subject, b"")
@@ -212,6 +216,16 @@ async def test_nothing_else_is_allowed(server: NatsServer, user: str) -> None:
 def _names(line: str, subject: str) -> bool:
     place, _, queue = subject.lower().partition(" ")
     return f'subscription to "{place}"' in line and (f'using queue "{queue}"' in line) == bool(queue)
+
+
+@pytest.mark.parametrize("app", APPS, ids=NAMES)
+async def test_a_reply_subject_opens_nothing(server: NatsServer, app: App) -> None:
+    """Who hears itself ask, and names as the reply subject what it may not publish, still may not publish it."""
+    (process,) = processes([app.freeze()], Settings(), together=False)
+    found = permissions_of(process)
+    assert f"_INBOX.{app.name}.x" in ways_of(found)
+    assert app is not orders or {"$SRV.INFO", "events.order.changed"} <= set(ways_of(found))
+    assert await escaped(server, found, ("inventory.stock_up", "cliffracer.revoked", "$JS.API.STREAM.PURGE.EVENTS")) == set()
 
 
 async def test_a_call_that_is_not_declared_is_refused_at_once(server: NatsServer) -> None:

@@ -259,7 +259,10 @@ def fits(subject: bytes) -> bool:
 
 
 def check_inbox_prefix(prefix: str) -> str:
-    """Return an inbox prefix of ours; others must recognise our replies as inboxes, so it begins with ``_INBOX``."""
-    if not prefix.startswith("_INBOX"):
-        raise ValueError(f"{prefix[:80]!r} cannot be an inbox prefix: it must begin with _INBOX, as in _INBOX_payments")
-    return check_name(prefix)
+    """Return an inbox prefix of ours: ``_INBOX.<name>``, since permissions let services answer beneath ``_INBOX.`` and nowhere else."""
+    root, dot, name = prefix.partition(".")
+    if root != "_INBOX":
+        raise ValueError(f"{prefix[:80]!r} cannot be an inbox prefix: it must be _INBOX, or begin with _INBOX. as in _INBOX.payments")
+    if dot:
+        check_name(name)
+    return prefix

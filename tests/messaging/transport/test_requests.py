@@ -200,7 +200,7 @@ async def test_an_inbox_is_told_that_nobody_is_there(bus: Bus) -> None:
 
 async def test_a_private_inbox_prefix(connected: Any, server: NatsServer) -> None:
     """Replies go where the permissions of a deployment want them; others still take them for inboxes."""
-    bus = await connected(server.url, inbox_prefix="_INBOX_payments")
+    bus = await connected(server.url, inbox_prefix="_INBOX.payments")
     replies: list[bytes] = []
 
     def answer(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
@@ -210,9 +210,9 @@ async def test_a_private_inbox_prefix(connected: Any, server: NatsServer) -> Non
     await bus.subscribe("ask", answer)
     await bus.flush()
     assert (await bus.request(b"ask", b"x", timeout=20)).payload == b"x"
-    assert replies[0].startswith(b"_INBOX_payments.")
+    assert replies[0].startswith(b"_INBOX.payments.")
     assert bus.is_inbox(replies[0])
-    assert bus.private_subject().startswith("_INBOX_payments.")
+    assert bus.private_subject().startswith("_INBOX.payments.")
 
 
 async def test_a_reply_subject_says_nothing_of_the_next(bus: Bus) -> None:
@@ -229,7 +229,7 @@ async def test_a_reply_subject_says_nothing_of_the_next(bus: Bus) -> None:
     assert len({token[:4] for token in tokens}) > 500
 
 
-@pytest.mark.parametrize("prefix", ["events", "_INBOX.a b", "_INBOX>", "", "$JS"])
+@pytest.mark.parametrize("prefix", ["events", "_INBOX.a b", "_INBOX.a.b", "_INBOX.", "_INBOX>", "_INBOX_payments", "", "$JS"])
 async def test_an_inbox_prefix_that_others_would_not_answer(connected: Any, prefix: str) -> None:
     """It is refused before anything connects."""
     with pytest.raises(ValueError, match=r"inbox prefix|is no name"):
