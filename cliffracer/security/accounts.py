@@ -113,7 +113,7 @@ def _session(group: Group, lasts: float) -> None:
         credentials: Credentials, *, request: Request = provided, sessions: Sessions = provided, authority: Authority = provided
     ) -> Response:
         """Sign in by a cookie, from a page of ours."""
-        if is_foreign(request.headers, authority.origins):
+        if is_foreign(request.headers, authority.origins, secure=authority.browsers.is_secure(request.url.scheme)):
             raise Forbidden("a page of another site may not sign you in", reason="foreign_site")
         text = await sessions.sign_in_browser(credentials.name, credentials.password, address_of(request), lasts)
         response = Response(status_code=204)

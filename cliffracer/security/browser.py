@@ -85,7 +85,7 @@ class Browsers:
 
     def remember(self, response: Any, scheme: str, text: str, lasts: float, name: str = COOKIE) -> None:
         """Have a response (Starlette's) set our cookie; one with ``lasts=0`` takes it away."""
-        secure = self._is_secure(scheme)
+        secure = self.is_secure(scheme)
         response.set_cookie(self._named(name, scheme), text, max_age=int(lasts), path="/", secure=secure, httponly=True, samesite="lax")
         response.headers["Cache-Control"] = "no-store"
 
@@ -93,9 +93,10 @@ class Browsers:
         """Have a response take our cookie away."""
         self.remember(response, scheme, "", 0, name)
 
-    def _is_secure(self, scheme: str) -> bool:
+    def is_secure(self, scheme: str) -> bool:
+        """Say whether a request came over TLS, as far as browsers see it."""
         return self.secure or scheme in {"https", "wss"}
 
     def _named(self, name: str, scheme: str) -> str:
         """Return what a cookie is called: over TLS by a name that no other host and no plain HTTP can set (RFC 6265bis, 4.1.3.2)."""
-        return f"__Host-{name}" if self._is_secure(scheme) else name
+        return f"__Host-{name}" if self.is_secure(scheme) else name

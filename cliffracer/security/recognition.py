@@ -109,6 +109,6 @@ def _cookie(authority: Authority, context: Context, scope: Mapping[str, Any]) ->
     if found is None:
         return None
     changes = context.kind == "websocket" or scope["method"] not in SAFE
-    if changes and is_foreign(headers, authority.origins):
+    if changes and is_foreign(headers, authority.origins, secure=authority.browsers.is_secure(scope["scheme"])):
         raise Forbidden("a page of another site may not do this with your session", reason="foreign_site")
     return found

@@ -8,20 +8,25 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110, 9.2.1)."""
 
 
-def same_origin(origin: str, host: str) -> bool:
-    """Say whether an ``Origin`` is that of the ``Host`` that was asked."""
+def same_origin(origin: str, host: str, *, secure: bool = False) -> bool:
+    """Say whether an ``Origin`` is that of the ``Host`` that was asked; ``secure``: over TLS, so a page that came without is another's.
+
+    Without ``secure`` both are taken: TLS may end at a proxy.
+    """
     try:
         here, there = urlsplit("//" + host), urlsplit(origin)
+        if secure and there.scheme != "https":
+            return False
         return here.hostname is not None and here.hostname == there.hostname and _port(here, there.scheme) == _port(there, there.scheme)
     except ValueError:  # a port that is no number
         return False
 
 
-def is_foreign(headers: Mapping[str, str], origins: Collection[str]) -> bool:
+def is_foreign(headers: Mapping[str, str], origins: Collection[str], *, secure: bool) -> bool:
     """Say whether a request lacks the proof that no page of another site is behind it.
 
     Browsers send ``Origin`` or ``Sec-Fetch-Site`` with whatever may change something, and no page can choose them; a request
-    without both is no browser's, so it has no business with a cookie. ``origins``: other sites that may.
+    without both is no browser's, so it has no business with a cookie. ``origins``: other sites that may. ``secure``: asked over TLS.
     """
     origin = headers.get("Origin", "")
     if origin and origin in origins:
@@ -29,7 +34,7 @@ def is_foreign(headers: Mapping[str, str], origins: Collection[str]) -> bool:
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
         return site not in {"same-origin", "none"}
-    return not (origin and same_origin(origin, headers.get("Host", "")))
+    return not (origin and same_origin(origin, headers.get("Host", ""), secure=secure))
 
 
 def _port(address: Any, scheme: str) -> int:

@@ -154,6 +154,28 @@ async def test_requests_forged_by_other_sites() -> None:
             assert login.status_code == (204 if good else 403), headers
 
 
+async def test_a_page_without_tls_is_another_site() -> None:
+    """Whoever is on the way can make up a page of ours over plain HTTP; of a site over TLS it may neither use nor set the session."""
+    async with running(app, back, trusted_proxies=("127.0.0.1",)) as t:
+        await t.http.post("/auth/register", json=ADA)
+        plain, over_tls = t.url, t.url.replace("http:", "https:")
+        proxied = {"X-Forwarded-Proto": "https"}
+        for origin, status in ((plain, 403), (over_tls, 204)):
+            reply = await t.http.post("/auth/session", json=ADA, headers={**proxied, "Origin": origin})
+            assert reply.status_code == status
+        cookie = reply.headers["set-cookie"].partition(";")[0]
+        t.http.cookies.clear()
+        for origin, status in ((plain, 403), (over_tls, 200)):
+            reply = await t.http.post("/who", headers={**proxied, "Origin": origin, "Cookie": cookie})
+            assert reply.status_code == status
+        place = t.url.replace("http", "ws") + "/feed"
+        with pytest.raises(InvalidStatus) as refused:
+            await websockets.connect(place, origin=plain, additional_headers={**proxied, "Cookie": cookie})
+        assert refused.value.response.status_code == 403
+        async with websockets.connect(place, origin=over_tls, additional_headers={**proxied, "Cookie": cookie}) as client:
+            assert await client.recv()
+
+
 async def test_sockets_by_cookie() -> None:
     """A page of ours opens a socket with its cookie and nobody else's does; it ends with the session."""
     async with running(app, back) as t:
