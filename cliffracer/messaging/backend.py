@@ -66,7 +66,7 @@ class JetStreamBackend(Emitter):
 
     def sends(self, service: str, methods: Mapping[str, Method]) -> Sends:
         """Return a service's one-way calls, not started yet."""
-        return Sends(self._jetstream, self._subjects, service, methods, replicas=self._replicas)
+        return Sends(self._jetstream, self._subjects, service, methods, replicas=self._replicas, clock=self._clock)
 
     def timer(self, service: str, function: str, plan: Plan, run: Run, *, missed: Missed = "once") -> Timer:
         """Return a timer, not started yet."""

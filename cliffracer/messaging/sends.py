@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loguru import logger
 
+from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import RETRY
 from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Subscription
@@ -23,13 +24,23 @@ _LONGEST_PAUSE = 30.0
 class Sends:
     """Hands one-way calls to the methods of a service; the consumer is made when the first was sent, not before."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, service: str, methods: Mapping[str, Method], *, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        subjects: Subjects,
+        service: str,
+        methods: Mapping[str, Method],
+        *,
+        replicas: int = 1,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
         self._service = service
         self._methods = methods
         self._source = sends_of(subjects, service, replicas=replicas)
         self._replicas = replicas
+        self._clock = clock
         self._subscription: Subscription | None = None
         self._starting: asyncio.Task[None] | None = None
         self.consumption: Consumption | None = None
@@ -104,6 +115,7 @@ class Sends:
             source=self._source,
             start="all",
             replicas=self._replicas,
+            clock=self._clock,
         )
         try:
             await consumption.start()

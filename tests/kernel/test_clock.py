@@ -7,6 +7,7 @@ from websockets.asyncio.client import connect
 
 from cliffracer import App, Event
 from cliffracer.testing import running
+from tests.support.waiting import eventually
 
 
 async def test_a_timer_fires_when_the_clock_is_moved():
@@ -37,6 +38,25 @@ async def test_a_timer_fires_when_the_clock_is_moved():
         await t.clock.advance("1d")
         await t.settled()
         assert runs.count("daily") >= 1
+
+
+async def test_a_one_way_call_is_tried_again_when_the_clock_is_moved():
+    """As an event is whose handler failed."""
+    app, tried = App("s"), []
+
+    @app.rpc(retry=["10m"])
+    async def book(amount: int) -> None:
+        tried.append(amount)
+        if len(tried) == 1:
+            raise RuntimeError("not yet")
+
+    async with running(app) as t:
+        await app.service("s").send.book(amount=5)
+        sends = t.up.services[0]._sends
+        await eventually(lambda: sends.consumption is not None and sends.consumption.counts.failed == 1)
+        await t.clock.advance("10m")
+        await t.settled()
+    assert tried == [5, 5]
 
 
 async def test_a_retry_comes_when_the_clock_is_moved():

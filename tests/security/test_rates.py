@@ -139,6 +139,25 @@ async def test_replicas_share_the_rate_of_events() -> None:
         assert len(got) == 3
 
 
+async def test_one_way_calls_over_the_rate_wait() -> None:
+    """As durable events do: nobody is there to be told to come again."""
+    app, got = App("paced"), list[int]()
+
+    @app.rpc(retry=(), rate="1/9d")
+    async def bill(order: int) -> None:
+        got.append(order)
+
+    async with running(app) as t:
+        for number in range(2):
+            await app.service("paced").send.bill(order=number)
+        sends = t.up.services[0]._sends
+        await eventually(lambda: got and sends.consumption._patient)
+        await t.clock.advance("9d")
+        await t.settled()
+        assert (sends.consumption.counts.handled, sends.consumption.counts.parked) == (2, 0)
+    assert sorted(got) == [0, 1]
+
+
 async def test_a_batch_is_one_call() -> None:
     """The rate is of how often the function is called, not of how much it is handed; a batch over it waits as a whole."""
     app, got = App("paced"), list[list[int]]()
