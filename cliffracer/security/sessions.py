@@ -44,6 +44,10 @@ _OPEN = """
 
 So it is either refused, or there when that one ends all sessions.
 """
+_FORGET = """
+    DELETE FROM cliffracer_sessions WHERE id IN (SELECT id FROM cliffracer_sessions WHERE expires_at < now() FOR UPDATE SKIP LOCKED)
+"""
+"""Sessions that are over, but for those that somebody else is ending: two that wait for each other would be in a deadlock."""
 _TRIES = 3
 """Times that a password is checked while others change the account, such as its hash to today's parameters."""
 _LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
@@ -163,7 +167,7 @@ class Sessions:
             await self._authority.revoke(session, max(short, shown_until, ended["until"] if ended is not None else 0.0) + 60)
 
     async def end_all(self, account: UUID) -> None:
-        """End all sessions of an account, such as after its password or its roles changed."""
+        """End all sessions of an account, in the transaction that changes it: if others cannot be told, nothing is changed."""
         for row in await self._db.fetch("SELECT id FROM cliffracer_sessions WHERE account = %s", account):
             await self.end(row["id"])
 
@@ -188,8 +192,7 @@ class Sessions:
             known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
             if not await self._passwords.check(old, known):
                 break
-            if await self._replace(account, known, await self._passwords.hash(new)):
-                await self.end_all(account)
+            if await self._set_password(account, known, await self._passwords.hash(new)):
                 return
         raise Unauthenticated("name or password is wrong")
 
@@ -213,18 +216,18 @@ class Sessions:
         known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
         if known is None or _digest(known) != claims.get("was"):
             raise Unauthenticated("the token is not valid", reason="invalid_token")
-        if not await self._replace(account, known, await self._passwords.hash(password)):  # somebody else used it just now
+        if not await self._set_password(account, known, await self._passwords.hash(password)):  # somebody else used it just now
             raise Unauthenticated("the token is not valid", reason="invalid_token")
-        await self.end_all(account)
 
     async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:
         """Set what an account may do; its sessions end, so that it holds at once."""
         found = await self.account(username)
-        await self._db.execute(
-            "UPDATE cliffracer_accounts SET roles = %s, permissions = %s, disabled = %s WHERE id = %s",
-            list(roles), list(permissions), disabled, found.id,
-        )  # fmt: skip
-        await self.end_all(found.id)
+        async with self._db.transaction():
+            await self._db.execute(
+                "UPDATE cliffracer_accounts SET roles = %s, permissions = %s, disabled = %s WHERE id = %s",
+                list(roles), list(permissions), disabled, found.id,
+            )  # fmt: skip
+            await self.end_all(found.id)
 
     async def _begin(self, username: str, password: str, address: str, lasts: float) -> tuple[Account, str, str]:
         """Return who has this name and password, with a new session and what refreshes it; `Unauthenticated`."""
@@ -241,12 +244,20 @@ class Sessions:
             found = await self._db.fetch_one(_OPEN, account, known, session, fresh, lasts)
             if found is None:  # the account is another since we read it
                 continue
-            await self._db.execute("DELETE FROM cliffracer_sessions WHERE expires_at < now()")
+            await self._db.execute(_FORGET)
             await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
             if self._passwords.outdated(known):
                 await self._replace(account, known, await self._passwords.hash(password))
             return msgspec.convert(found, Account), session, fresh
         raise Unauthenticated("name or password is wrong")
+
+    async def _set_password(self, account: UUID, old: str, new: str) -> bool:
+        """Do as `_replace`, and end every session."""
+        async with self._db.transaction():
+            done = await self._replace(account, old, new)
+            if done:
+                await self.end_all(account)
+        return done
 
     async def _replace(self, account: UUID, old: str, new: str) -> bool:
         """Set the hash of a password in place of the one that was looked at; say whether it still was that."""

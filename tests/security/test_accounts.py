@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.requests import Request
 
-from cliffracer import Accounts, App, Overloaded, Unauthenticated, requires
+from cliffracer import Accounts, App, Overloaded, Unauthenticated, Unavailable, requires
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
@@ -257,6 +257,35 @@ async def test_a_hash_made_anew_brings_no_old_password_back(monkeypatch: pytest.
         assert (await t.http.get("/auth/me", headers={"Authorization": f"Bearer {tokens.access_token}"})).status_code == 401
         assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
         assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["changed", "disabled"])
+async def test_what_cannot_be_told_is_not_changed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no other process can be told that sessions are over, the password and the account stay as they are, to be changed later."""
+    async with running(app) as t:
+        for _ in range(2):
+            await signed_in(t)
+        sessions = sessions_of(t)
+        ada = await sessions.account("ada")
+
+        async def changes() -> None:
+            if what == "changed":
+                await sessions.set_password(ada.id, ADA["password"], "another password")
+            else:
+                await sessions.change("ada", roles=(), permissions=(), disabled=True)
+
+        async def away(*_: object) -> None:
+            raise Unavailable("nobody can be told")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions._authority, "publish", away)
+            with pytest.raises(Unavailable):
+                await changes()
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == 200
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 3
+        await changes()
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == 401
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
 
 
 async def test_sign_ins_at_once_with_an_old_hash() -> None:
