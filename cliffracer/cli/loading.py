@@ -76,7 +76,10 @@ def configured() -> tuple[str, ...]:
 
 
 def _module(place: str, target: str) -> ModuleType:
-    here = str(Path.cwd())
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        raise SetupError("The current folder does not exist any more; change to another one.") from None
     if here not in sys.path:
         sys.path.insert(0, here)
     path = Path(place)

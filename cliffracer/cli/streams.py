@@ -1,4 +1,4 @@
-"""Standard output and error as they are: closed, full, gone, or of an encoding that lacks characters."""
+"""Standard input, output and error as they are: closed, full, gone, or of an encoding that lacks characters."""
 
 import io
 import os
@@ -7,17 +7,19 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType
-from typing import TextIO
+from typing import Literal, TextIO
 
 import click
 
 
 def ready() -> None:
-    """Make both streams take whatever is printed: one that is closed leads nowhere, characters that an encoding lacks are escaped."""
+    """Make the streams usable: one that is closed leads nowhere, input that is has ended; characters that an encoding lacks are escaped."""
+    if sys.stdin is None:
+        sys.stdin = _nowhere("r")
     if sys.stdout is None:
-        sys.stdout = _nowhere()
+        sys.stdout = _nowhere("w")
     if sys.stderr is None:
-        sys.stderr = _nowhere()
+        sys.stderr = _nowhere("w")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -49,5 +51,5 @@ def complain(text: str) -> None:
         sys.stderr.flush()
 
 
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
+def _nowhere(mode: Literal["r", "w"]) -> TextIO:
+    return Path(os.devnull).open(mode, encoding="utf-8")

@@ -94,6 +94,35 @@ def test_output_that_is_closed_is_no_error(snow, command):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("call snow.echo -", 2, "Error: - is no JSON: Input data was truncated"),
+        ("emit flake.fell -", 2, "is no JSON"),
+        ("users add ada", 1, "Error: "),
+        ("servers reset", 130, "[y/N]"),
+    ],
+)
+def test_input_that_is_closed_is_empty(snow, command, code, message):
+    """As `<&-` in a shell, or under a program that gives none."""
+    folder, env = snow
+    line = ["sh", "-c", f"{' '.join(PROGRAM)} {command} <&-"]
+    done = subprocess.run(line, cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path):
+    """Whoever still stands in it can do nothing there."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = ["sh", "-c", f"rmdir {gone}; {' '.join(PROGRAM)} routes snow:app"]
+    env = environment(PYTHONPATH=str(Path.cwd()))
+    done = subprocess.run(line, cwd=gone, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: The current folder does not exist any more; change to another one.\n")
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_a_character_that_the_output_lacks_is_escaped(snow, encoding):
     """JSON stays JSON, for a snowman as for what is no character of 16 bits."""
