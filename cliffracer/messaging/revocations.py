@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import time
 
 import msgspec
@@ -52,7 +52,7 @@ async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, 
     neither can be reached, tokens stay good until they end by themselves: that is why they are short-lived.
 
     With ``within`` the block begins when all that was revoked before is applied, so that nothing is taken in by a token that is
-    good no more; `Unavailable` if that cannot be read within so many seconds. A server without JetStream has nothing to read.
+    good no more; `Unavailable` when none of it comes for so many seconds. A server without JetStream has nothing to read.
     """
     subject = f"{Subjects(namespace).prefix}{SUBJECT}"
     store: Values[Revocation] = backend.values(BUCKET, Revocation)
@@ -91,19 +91,24 @@ class _Known:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self.reason: object = "it takes longer"
+        self.reason: object = "nothing comes"
+        self.read = 0
+        """How many were read: some 20,000 in a second, and there may be a million."""
 
     def set(self) -> None:
         """Say that it is, or that there is nothing to know."""
         self._event.set()
 
     async def wait(self, within: float) -> None:
-        """Return when it is; `Unavailable` after some seconds."""
-        try:
-            await asyncio.wait_for(self._event.wait(), within)
-        except TimeoutError:
+        """Return when it is; `Unavailable` after some seconds in which nothing was read."""
+        before = -1
+        while before < self.read and not self._event.is_set():
+            before = self.read
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._event.wait(), within)
+        if not self._event.is_set():
             problem = f"which tokens are revoked could not be read from NATS within {within:g} s, so no call can be judged: {self.reason}"
-            raise Unavailable(problem) from None
+            raise Unavailable(problem)
 
     def again(self) -> float:
         """Return the seconds until the bucket is tried again."""
@@ -112,8 +117,11 @@ class _Known:
 
 async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: _Known) -> None:
     while True:
+        read = 0
         try:
             async for entry in store.watch(caught_up=known.set):
+                read += 1
+                known.read = max(known.read, read)  # what is read again is no progress
                 if not entry.deleted and entry.value is not None:
                     apply(entry.value.key, entry.value.until, entry.value.before, entry.value.since)
         except CliffracerError as error:

@@ -1,5 +1,9 @@
 """Services that act on their own behalf, their public keys, and revocation in every process."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
 
 from cliffracer import App, Forbidden, Identity, KeyValue, Unauthenticated, Unavailable, provided, public, requires
@@ -129,6 +133,26 @@ async def test_without_what_is_revoked_nothing_starts(monkeypatch: pytest.Monkey
         with pytest.raises(Unavailable, match=r"which tokens are revoked could not be read from NATS within 1 s.*no leader"):
             async with running(requiring(), settings=settings):
                 pytest.fail("it started")
+
+
+async def test_as_long_as_some_come_the_start_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many were revoked, and however slow NATS is: each has come within the time, all of them have not."""
+    watch, applied = KeyValue.watch, list[str]()
+
+    async def slow(self: KeyValue[Any], *args: Any, **options: Any) -> AsyncIterator[Any]:
+        async for entry in watch(self, *args, **options):
+            await asyncio.sleep(0.7)
+            applied.append(entry.key)
+            yield entry
+
+    async with running(inner, auth_keys=PEM) as t:
+        authority = t.up.services[0].assembly.rules.authority
+        for number in range(5):
+            await authority.revoke(f"some-{number}", 2e10)
+        monkeypatch.setattr(KeyValue, "watch", slow)
+        async with running(requiring(), settings=t.settings.changed(http_port=0, wait=3.0)) as late:
+            assert len(late.up.services[0].assembly.rules.authority.revocations) == 5
+    assert len(applied) == 5
 
 
 async def test_without_jetstream_nothing_is_stored() -> None:
