@@ -1,7 +1,7 @@
 """``cliffracer dead``: events that no attempt could handle."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,8 +14,7 @@ from cliffracer.cli.reach import reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
 from cliffracer.messaging.contract import Letters, Parked
-from cliffracer.observability.redact import PRIVATE
-from cliffracer.settings import MASK
+from cliffracer.observability.redact import unsecret
 from cliffracer.wire.headers import checked_token
 
 T = TypeVar("T")
@@ -43,16 +42,11 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         say(soft(f"{len(found)} of {count}"))
 
 
-def _unsecret(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers without what they keep secret: a parked event has the token of who emitted it."""
-    return {name: MASK if name.lower() in PRIVATE else text for name, text in headers.items()}
-
-
 def show(*, number: int, as_json: bool) -> None:
     """Print one."""
     parked = _with_letters(lambda letters: letters.show(number))
     if as_json:
-        print_json({**_described(parked), "headers": _unsecret(parked.headers), "traceback": parked.traceback})
+        print_json({**_described(parked), "headers": unsecret(dict(parked.headers)), "traceback": parked.traceback})
         return
     facts = {
         "event": f"{strong(printable(parked.subject))} {soft(f'number {parked.sequence} of its stream')}",
@@ -69,7 +63,7 @@ def show(*, number: int, as_json: bool) -> None:
         _print_data(parked.payload)
     if parked.headers:
         say(soft("headers"))
-        for name, text in _unsecret(parked.headers).items():
+        for name, text in unsecret(dict(parked.headers)).items():
             say(f"  {name}: {printable(text)}")
     if parked.traceback:
         say(soft("traceback"))

@@ -19,6 +19,7 @@ from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.received import received_from
+from cliffracer.observability.redact import unsecret
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.subjects import check_pattern
 
@@ -74,7 +75,7 @@ async def _events(client: AsyncClient, pattern: str, ago: float | None) -> Async
 
 def _value(payload: bytes) -> Any:
     try:
-        return _DECODER.decode(payload) if payload else None
+        return unsecret(_DECODER.decode(payload)) if payload else None  # such as the token of a new password
     except InvalidInput:
         return payload  # no JSON: shown as it is
 

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from cliffracer.client import AsyncClient
-from cliffracer.console.tailing import unsecret
 from cliffracer.errors import InvalidInput, NotFound
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
+from cliffracer.observability.redact import unsecret
 
 PAGE = 50
 _MOST = 1000

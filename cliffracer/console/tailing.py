@@ -15,8 +15,7 @@ from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.received import received_from
-from cliffracer.observability.redact import PRIVATE
-from cliffracer.settings import MASK
+from cliffracer.observability.redact import unsecret
 from cliffracer.wire.codecs import Decoder
 
 _DECODER: Decoder[Any] = Decoder(Any)
@@ -108,18 +107,13 @@ def _value(payload: bytes, block: bytes | None) -> Any:
 
 
 def shown(event: Received[Any]) -> dict[str, Any]:
-    """Return an event as the browser is given it, without the tokens in its headers."""
+    """Return an event as the browser is given it, without the tokens in its headers and its data."""
     return {
         "subject": event.subject,
-        "data": event.data,
+        "data": unsecret(event.data),
         "id": event.id,
         "time": event.time or datetime.now(UTC),
         "source": event.source,
         "sequence": event.sequence,
         "headers": unsecret(dict(event.headers)),
     }
-
-
-def unsecret(headers: dict[str, str]) -> dict[str, str]:
-    """Return headers without what they keep secret."""
-    return {name: MASK if name.lower() in PRIVATE else text for name, text in headers.items()}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -12,9 +13,10 @@ PRIVATE = frozenset({
     "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "password", "passwd", "secret",
     "token", "access_token", "refresh_token", "id_token", "client_secret", "private_key", "secret_key",
 })  # fmt: skip
-"""Names whose values are never logged, in lower case."""
+"""Names whose values are never logged or shown, in lower case."""
 
 _SHORTEST = 6  # a shorter password is hidden by its name and its type alone, since it is part of other words
+_DEEPEST = 100
 _WORDS = frozenset({"postgres", "password", "secret", "changeme", "cliffracer", "default"})
 _IN_URL = re.compile(r"://(?P<credentials>[^\s]*)@")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s\"'<>,/@:]{0,256}(?::(?!\d{1,5}[/?#])[^\s\"'<>]{0,256})?(?=@)")
@@ -44,6 +46,15 @@ class Redaction:
         if "://" in text and "@" in text:
             text = _CREDENTIALS.sub(MASK, text)
         return text
+
+
+def unsecret(value: Any, depth: int = 0) -> Any:
+    """Return what was read from JSON, or headers, with ``***`` for values under private names, and for what is too deep to look at."""
+    if isinstance(value, dict | list) and depth > _DEEPEST:
+        return MASK
+    if isinstance(value, dict):
+        return {name: MASK if name.lower() in PRIVATE and one is not None else unsecret(one, depth + 1) for name, one in value.items()}
+    return [unsecret(one, depth + 1) for one in value] if isinstance(value, list) else value
 
 
 def _secrets(settings: Settings) -> Iterator[str]:

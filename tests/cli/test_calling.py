@@ -238,6 +238,16 @@ def test_emitting_and_tailing(at):
     assert 'note.written {"title":"Dune","stars":3}' in later.out
 
 
+def test_tail_shows_no_secret(at):
+    """A token in an event, such as that for a new password, is for who sends the mail, not for who looks; as with logs."""
+    at("emit", "accounts.reset_asked", "username=ada", "token=hunter2", 'more:=[{"Password":"hunter2"},1]', "api_key:=null")
+    for form in ([], ["--json"]):
+        done = at("tail", "accounts.>", "--since", "10m", "-n", "1", *form)
+        assert "ada" in done.out
+        assert "hunter2" not in done.out + done.err
+    assert json.loads(done.out)["data"] == {"username": "ada", "token": "***", "more": [{"Password": "***"}, 1], "api_key": None}
+
+
 @pytest.mark.parametrize("data", ["not json", "title=x more", "[1,"])
 def test_data_that_is_none_is_wrong_usage(at, data):
     """Exit code 2 before anything is sent."""

@@ -3,14 +3,17 @@
 import logging
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from cliffracer.console.tailing import shown as shown_in_the_console
+from cliffracer.events import Received
 from cliffracer.observability.lines import LONGEST
 from cliffracer.observability.logs import log
-from cliffracer.observability.redact import Redaction
+from cliffracer.observability.redact import Redaction, unsecret
 from cliffracer.settings import Secret, Settings
 
 MARK = "hunter2/@:é\"'hunter3"
@@ -101,3 +104,17 @@ def test_any_configured_secret_is_hidden(configure, form: str, secret: str) -> N
     lines = configure(log_format=form, nats_password=secret)
     log.bind(value=secret, inside=[secret], shown=repr([secret]), hidden=Secret(secret)).info("got " + secret.replace("{", "{"))
     assert "§§§" not in lines.text()
+
+
+def test_what_is_shown_of_an_event_has_no_secret() -> None:
+    """Neither in its headers nor in its data, and data of any depth harms nobody who looks."""
+    event = Received(
+        {"username": "ada", "token": "hunter2", "more": [{"Secret": 7}]}, subject="a", headers={"Authorization": "x", "b": "c"}
+    )
+    found = shown_in_the_console(event)
+    assert found["data"] == {"username": "ada", "token": "***", "more": [{"Secret": "***"}]}
+    assert found["headers"] == {"Authorization": "***", "b": "c"}
+    deep: object = "hunter2"
+    for _ in range(5_000):
+        deep = [{"a": deep}]
+    assert "hunter2" not in msgspec.json.encode(unsecret(deep)).decode()
