@@ -108,8 +108,8 @@ def test_any_configured_secret_is_hidden(configure, form: str, secret: str) -> N
 
 def test_what_is_shown_of_an_event_has_no_secret() -> None:
     """Neither in its headers nor in its data, and data of any depth harms nobody who looks."""
-    event = Received(
-        {"username": "ada", "token": "hunter2", "more": [{"Secret": 7}]}, subject="a", headers={"Authorization": "x", "b": "c"}
+    event: Received[object] = Received(
+        data={"username": "ada", "token": "hunter2", "more": [{"Secret": 7}]}, subject="a", headers={"Authorization": "x", "b": "c"}
     )
     found = shown_in_the_console(event)
     assert found["data"] == {"username": "ada", "token": "***", "more": [{"Secret": "***"}]}
