@@ -93,7 +93,7 @@ def test_keys_that_are_refused(keys: str) -> None:
 @pytest.mark.parametrize("encoded", [True, False])
 def test_shared_secrets_that_are_none(said: str, encoded: bool) -> None:
     """A secret in a set is looked at as AUTH_SECRET_KEY is: an example, or a few characters again and again, is refused."""
-    text = b64(said) if encoded else said * 4
+    text = b64(said) if encoded else said.rstrip("1") * 4
     with pytest.raises(SetupError, match=r"key 1 (is the text of an example|repeats a few characters)") as refused:
         tokens(json.dumps({"keys": [{"kty": "oct", "k": text, "kid": "one"}]}))
     assert said not in str(refused.value)

@@ -90,7 +90,6 @@ def test_a_copy_that_msgspec_made_knows_its_values() -> None:
         ({"auth_secret_key": "short"}, f"auth_secret_key (argument) has 5 bytes: a key for HS256 has 32 at least; {CURE}."),
         ({"auth_secret_key": "z" * 64}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "secret!" * 6}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
-        ({"auth_secret_key": "0123456789abcdef" * 2}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "password" * 4 + "1"}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "changeme"}, f"auth_secret_key (argument) is the text of an example; {CURE}."),
         (
@@ -110,7 +109,14 @@ def test_settings_that_do_not_go_together(given: dict[str, object], message: str
 
 
 @pytest.mark.parametrize(
-    "key", ["test-secret-that-is-long-enough-for-hs256", "of-a-key-that-is-long-of-a-key-that-is-long", "é" * 10 + "abcdefghijkl"]
+    "key",
+    [
+        "0123456789abcdef" * 2,
+        "k" * 31 + "!",
+        "test-secret-that-is-long-enough-for-hs256",
+        "of-a-key-that-is-long-of-a-key-that-is-long",
+        "é" * 10 + "abcdefghijkl",
+    ],
 )
 def test_a_long_key_is_taken(key: str) -> None:
     """32 bytes that are no example and no repetition of a few characters are a key."""
