@@ -40,7 +40,7 @@ class Issuer:
         self.client = client
         """Who we are there; the audience of ID tokens."""
         self.claims = claims or Claims()
-        self.tokens = Tokens([], issuer=url, audience=audience, foreign=True, mixed=audience == client)
+        self.tokens = Tokens([], issuer=url, audience=audience, foreign=True)
         self.document: Mapping[str, Any] = {}
         """What it says of itself."""
         self.lost: Callable[[], None] = lambda: None

@@ -59,12 +59,11 @@ class FakeIssuer:
         self._thread.join()
         self.server.server_close()
 
-    def token(self, kid: str = "one", *, typed: str | None = None, **claims: Any) -> str:
-        """Return an access token, or any other, signed with one of the keys; ``typed`` is what its header says."""
+    def token(self, kid: str = "one", **claims: Any) -> str:
+        """Return an access token, or any other, signed with one of the keys."""
         now = int(time.time())
         made = {"iss": self.url, "aud": "shop", "sub": "ada", "iat": now, "exp": now + self.lasts, "scope": "a b", **claims}
-        header = {"alg": "RS256", "kid": kid} | ({} if typed is None else {"typ": typed})
-        return jwt.encode(header, {k: v for k, v in made.items() if v is not None}, self.keys[kid])
+        return jwt.encode({"alg": "RS256", "kid": kid}, {k: v for k, v in made.items() if v is not None}, self.keys[kid])
 
     def discovery(self) -> dict[str, Any]:
         places = {name: f"{self.url}/{name.split('_')[0]}" for name in ("authorization_endpoint", "token_endpoint", "end_session_endpoint")}
