@@ -70,8 +70,7 @@ class Consumption:
         self._subjects = subjects
         self._handle = handle
         self._start = start
-        self._batch = batch
-        self._within = within
+        self._batch, self._within = batch, within
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
         self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
