@@ -15,7 +15,7 @@ from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
 from cliffracer.calling import Link, Service, emission, own
-from cliffracer.checking import Declared, check_duplicates, complete
+from cliffracer.checking import Declared, check_duplicates, check_reached, complete
 from cliffracer.database.model import Model
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
@@ -252,6 +252,7 @@ class App(Scope):
         scopes = [(self, ""), *_nested(self, "")]
         declared = tuple(_placed(d, prefix) for scope, prefix in scopes for d in scope.declared)
         check_duplicates([d.record for d in declared])
+        check_reached(self.name, [d.record for d in declared])
         frozen = Frozen(
             name=self.name,
             version=self.version,

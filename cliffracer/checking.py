@@ -9,6 +9,7 @@ import msgspec
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read
+from cliffracer.wire.subjects import TAKEN
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -30,6 +31,13 @@ def complete(record: Record, signature: Signature) -> Declared:
     if isinstance(record, Timer | Leader):
         check_none(signature, "a timer" if isinstance(record, Timer) else "a leader")
     return Declared(record, signature)
+
+
+def check_reached(name: str, records: list[Record]) -> None:
+    """Raise `SetupError` if the methods of a service of this name would stand where other things are."""
+    if name in TAKEN and (methods := [record for record in records if isinstance(record, Rpc)]):
+        problem = f"nobody would reach a method of an app called {name!r}: subjects that begin so are our own"
+        raise refuse(methods[0].function, problem, "Give the app another name.")
 
 
 def check_duplicates(records: list[Record]) -> None:

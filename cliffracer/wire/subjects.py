@@ -43,6 +43,10 @@ def check_token(token: str) -> str:
     raise ValueError(f"{token[:80]!r} cannot be one token of a subject: no blanks, control characters, dots or wildcards")
 
 
+TAKEN = frozenset({"events", "send", "cliffracer", "_INBOX"})
+"""First parts of subjects that have a meaning of their own: methods of a service of that name would not be reached."""
+
+
 def check_name(name: str) -> str:
     """Return a service, method, durable or stream name (ADR-6, ADR-32: letters, digits, ``_`` and ``-``); ValueError otherwise."""
     if _NAME.fullmatch(name):

@@ -125,6 +125,23 @@ def test_what_nothing_provides_is_refused_when_the_app_freezes(app):
         app.freeze()
 
 
+@pytest.mark.parametrize("name", ["events", "send", "cliffracer", "_INBOX"])
+def test_an_app_whose_methods_nobody_would_reach_is_refused(name):
+    """The first part of our own subjects is no name for methods; for an app that has none it is."""
+    taken = App(name)
+
+    @taken.on("user.created")
+    async def hears(data: int) -> None: ...
+
+    taken.freeze()
+
+    @taken.rpc
+    async def answers() -> None: ...
+
+    with pytest.raises(SetupError, match=rf"answers.*nobody would reach a method of an app called '{name}'.*Give the app another name"):
+        taken.freeze()
+
+
 def test_a_provider_may_be_declared_after_its_use(app):
     """The order of declarations does not matter."""
 
