@@ -226,9 +226,9 @@ class Authority:
         """
         last = max(until, (since or time.time()) + self.backlog + LATE)  # of those that go with what was put off
         until = last + self.backlog
-        self.revocations.apply(key, until, before, since)
         if self.publish is not None:
             await self.publish(key, until, before, since)
+        self.revocations.apply(key, until, before, since)  # what nobody else could be told is not refused here alone: it is told again
 
     def session_of(self, identity: Identity) -> str:
         """Return what to revoke when somebody signs out; `Forbidden` where nobody signed in here: an API key, a token of an issuer."""

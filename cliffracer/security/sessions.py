@@ -157,14 +157,16 @@ class Sessions:
     async def end(self, session: str, shown_until: float = 0.0) -> None:
         """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more.
 
-        ``shown_until``: when what was shown of it ends, which may be later than what is known of it here.
+        ``shown_until``: when what was shown of it ends, which may be later than what is known of it here. If others cannot be told
+        (`Unavailable`), it is not ended.
         """
-        ended = await self._db.fetch_one(
-            "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING extract(epoch FROM expires_at)::float AS until", session
-        )
-        if session:
-            short = time.time() + self._settings.auth_access_ttl
-            await self._authority.revoke(session, max(short, shown_until, ended["until"] if ended is not None else 0.0) + 60)
+        async with self._db.transaction():
+            ended = await self._db.fetch_one(
+                "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING extract(epoch FROM expires_at)::float AS until", session
+            )
+            if session:
+                short = time.time() + self._settings.auth_access_ttl
+                await self._authority.revoke(session, max(short, shown_until, ended["until"] if ended is not None else 0.0) + 60)
 
     async def end_all(self, account: UUID) -> None:
         """End all sessions of an account, in the transaction that changes it: if others cannot be told, nothing is changed."""

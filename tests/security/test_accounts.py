@@ -288,6 +288,26 @@ async def test_what_cannot_be_told_is_not_changed(what: str, monkeypatch: pytest
         assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
 
 
+async def test_who_cannot_be_signed_out_everywhere_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no other process can be told, signing out fails and the session stays, to be ended later: half an end would be none."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        sessions = sessions_of(t)
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+
+        async def away(*_: object) -> None:
+            raise Unavailable("nobody can be told")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions._authority, "publish", away)
+            assert (await t.http.post("/auth/logout", headers=bearer)).status_code == 503
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 1
+        assert (await t.http.get("/auth/me", headers=bearer)).status_code == 200
+        assert (await t.http.post("/auth/logout", headers=bearer)).status_code == 204
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
+        assert (await t.http.get("/auth/me", headers=bearer)).status_code == 401
+
+
 async def test_sign_ins_at_once_with_an_old_hash() -> None:
     """Several who sign in at once, of whom one makes the hash anew, all are signed in."""
     async with running(app) as t:
