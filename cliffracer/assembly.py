@@ -104,7 +104,7 @@ class Assembly:
             constants=wants.constants,
             mappings=self._mappings,
             run=self._way(record, signature, wants),
-            call=self.threads.calling(record.function) if signature.kind == "sync" else None,
+            call=partial(self.threads.run, record.function) if signature.kind == "sync" else None,
             calls=self.calls,
             spans=self.spans,
             guarded=self.rules is not None and self.rules.policy(record) is not None,
@@ -116,7 +116,7 @@ class Assembly:
         named = self.provisions.wants(signature, "hook").constants
         before = owner.set(self.frozen.name)
         try:
-            return await (function(**named) if signature.kind == "async" else self.threads.run(function, (), named))
+            return await (function(**named) if signature.kind == "async" else self.threads.run(function, **named))
         finally:
             owner.reset(before)
 
@@ -186,7 +186,7 @@ async def _run(signature: Signature, threads: Threads, call: Call, named: dict[s
     if signature.kind == "async":
         return await function(*call.arguments, **named)
     if signature.kind == "sync":
-        return await threads.run(function, call.arguments, named)
+        return await threads.run(function, *call.arguments, **named)
     items = function(*call.arguments, **named)
     if signature.kind == "sync_stream":
         items = threads.items(items)

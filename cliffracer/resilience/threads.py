@@ -129,35 +129,26 @@ class Threads:
         self._watched = False
         self._told = False
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Awaitable[Any]:
+    def run(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Awaitable[Any]:
         """Have a function run in a thread, where the context variables of the call are; await what it returns.
 
         When the call is ended, its caller is answered at once; the thread goes on until the function returns.
         """
-        return self.calling(function)(*arguments, **named)
-
-    def calling(self, function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        """Return what is called in place of a function, to have it `run`."""
-        put = self._todo.put
-
-        def call(*arguments: Any, **named: Any) -> Awaitable[Any]:
-            handed = Handed(self._loop or self._begin(), function, arguments, named)
-            put(handed)
-            if not self._watched:
-                self._watch()
-            return handed
-
-        return call
+        handed = Handed(self._loop or self._begin(), function, arguments, named)
+        self._todo.put(handed)
+        if not self._watched:
+            self._watch()
+        return handed
 
     async def items(self, iterator: Iterator[Any]) -> AsyncGenerator[Any, None]:
         """Yield the items of a plain generator, each step in a thread."""
         try:
-            while (item := await self.run(next, (iterator, _END), {})) is not _END:
+            while (item := await self.run(next, iterator, _END)) is not _END:
                 yield item
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
-                await self.run(close, (), {})
+                await self.run(close)
 
     def close(self) -> None:
         """End the threads; one that still runs a function ends with it."""

@@ -287,12 +287,12 @@ async def test_a_call_that_waits_for_a_thread_stays_the_same_task(starts: Starts
     async def work() -> None:
         task = asyncio.current_task()
         variable.set("mine")
-        seen.append(await threads.run(variable.get, (), {}))
+        seen.append(await threads.run(variable.get))
         seen.append(variable.get())
         with pytest.raises(ValueError, match="invalid literal"):
-            await threads.run(int, ("x",), {})
+            await threads.run(int, "x")
         await asyncio.sleep(0)
-        seen.append(await threads.run(len, ("abc",), {}))
+        seen.append(await threads.run(len, "abc"))
         seen.append(asyncio.current_task() is task)
 
     starts.add(work())
@@ -314,10 +314,10 @@ async def test_a_call_that_waits_for_a_thread_can_be_ended(starts: Starts, threa
     async def work() -> None:
         try:
             async with asyncio.timeout(0.01 if how == "timeout" else None):
-                await threads.run(blocks, (), {})
+                await threads.run(blocks)
         except (TimeoutError, asyncio.CancelledError) as error:
             seen.append(type(error))
-        seen.append(await threads.run(len, ("abc",), {}))
+        seen.append(await threads.run(len, "abc"))
 
     starts.add(work(), None, held)
     await eventually(lambda: bool(held))
@@ -339,7 +339,7 @@ async def test_a_task_kept_from_a_call_that_waits_for_a_thread_can_be_awaited(st
     async def work() -> None:
         if when == "from inside":
             kept.append(asyncio.current_task())
-        await threads.run(release.wait, (10,), {})
+        await threads.run(release.wait, 10)
 
     held: set[asyncio.Task[None]] = set()
     starts.add(work(), None, held)
@@ -353,11 +353,11 @@ async def test_a_task_kept_from_a_call_that_waits_for_a_thread_can_be_awaited(st
 
 async def test_what_a_thread_does_can_be_gathered(threads: Threads):
     """It is a future to asyncio: results and errors come in order, and who waits no longer is told so."""
-    found = await asyncio.gather(threads.run(len, ("abc",), {}), threads.run(int, ("x",), {}), return_exceptions=True)
+    found = await asyncio.gather(threads.run(len, "abc"), threads.run(int, "x"), return_exceptions=True)
     assert found[0] == 3
     assert isinstance(found[1], ValueError)
     release = threading.Event()
-    waiting = asyncio.ensure_future(threads.run(release.wait, (10,), {}))
+    waiting = asyncio.ensure_future(threads.run(release.wait, 10))
     assert waiting.cancel()
     assert not waiting.cancel()
     release.set()

@@ -21,7 +21,7 @@ async def threads():
 
 async def test_a_function_runs_in_a_thread_and_its_result_comes_back(threads):
     """Arguments go in, the result comes out, and the loop's thread is another."""
-    result = await threads.run(lambda a, b: (a + b, threading.current_thread().name), (1,), {"b": 2})
+    result = await threads.run(lambda a, b: (a + b, threading.current_thread().name), 1, b=2)
     assert result[0] == 3
     assert result[1].startswith("handler_")
 
@@ -34,8 +34,8 @@ async def test_whatever_a_function_raises_is_raised_where_it_is_awaited(threads,
         raise error
 
     with pytest.raises(RuntimeError if isinstance(error, StopIteration) else type(error)):
-        await threads.run(fails, (), {})
-    assert await threads.run(len, ("abc",), {}) == 3
+        await threads.run(fails)
+    assert await threads.run(len, "abc") == 3
 
 
 async def test_context_variables_go_along_and_do_not_come_back(threads):
@@ -47,7 +47,7 @@ async def test_context_variables_go_along_and_do_not_come_back(threads):
         return before
 
     seen.set("caller")
-    assert await asyncio.gather(*(threads.run(sets, (str(n),), {}) for n in range(50))) == ["caller"] * 50
+    assert await asyncio.gather(*(threads.run(sets, str(n)) for n in range(50))) == ["caller"] * 50
     assert seen.get() == "caller"
 
 
@@ -65,7 +65,7 @@ async def test_blocking_functions_get_more_threads_up_to_a_bound(threads):
         with lock:
             at_once -= 1
 
-    await asyncio.gather(*(threads.run(blocks, (), {}) for _ in range(100)))
+    await asyncio.gather(*(threads.run(blocks) for _ in range(100)))
     assert 8 < most <= MAX_THREADS
 
 
@@ -78,7 +78,7 @@ async def test_a_cancelled_call_is_answered_at_once_and_the_thread_goes_on(threa
         ended.set()
 
     async def call():
-        await threads.run(blocks, (), {})
+        await threads.run(blocks)
 
     task = asyncio.create_task(call())
     await asyncio.sleep(0.02)
@@ -88,13 +88,13 @@ async def test_a_cancelled_call_is_answered_at_once_and_the_thread_goes_on(threa
     assert not ended.is_set()
     release.set()
     assert await asyncio.to_thread(ended.wait, 5)
-    assert await threads.run(len, ("abc",), {}) == 3
+    assert await threads.run(len, "abc") == 3
 
 
 async def test_closing_ends_the_threads():
     """No thread is left after the pool was closed."""
     threads = Threads()
-    await threads.run(len, ("abc",), {})
+    await threads.run(len, "abc")
     mine = [t for t in threading.enumerate() if t.name.startswith("handler_")]
     threads.close()
     for thread in mine:
