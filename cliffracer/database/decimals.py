@@ -7,32 +7,23 @@ from typing import Any
 import msgspec
 
 from cliffracer.database.columns import Column, misfit
-
-_LIMITS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
-    ("gt", ">", lambda value, limit: value > limit),
-    ("ge", ">=", lambda value, limit: value >= limit),
-    ("lt", "<", lambda value, limit: value < limit),
-    ("le", "<=", lambda value, limit: value <= limit),
-)
+from cliffracer.wire.limits import NAMES, Limits
 
 
 def limited(column: Column) -> Column:
     """Return the column; one of Decimals with limits refuses NaN, which PostgreSQL takes for greater than any number."""
-    if column.plain is not Decimal or not _limits(column):
-        return column
-    return msgspec.structs.replace(column, dump=_number(column.name))
+    return msgspec.structs.replace(column, dump=_number(column.name)) if _limits(column) else column
 
 
 def beyond(column: Column, value: Any) -> str | None:
     """Return which limit of its field a Decimal is beyond, in words; None if it is within all of them."""
+    return next((message for limits in _limits(column) for message in limits.broken(value, finite=False)), None)
+
+
+def _limits(column: Column) -> list[Limits]:
     if column.plain is not Decimal:
-        return None
-    return next((f"Expected `decimal` {sign} {limit}" for sign, limit, within in _limits(column) if not within(value, limit)), None)
-
-
-def _limits(column: Column) -> list[tuple[str, Decimal, Callable[[Any, Any], bool]]]:
-    given = [(sign, getattr(meta, name), within) for meta in column.metas for name, sign, within in _LIMITS]
-    return [(sign, Decimal(str(limit)), within) for sign, limit, within in given if limit is not None]
+        return []
+    return [Limits(meta) for meta in column.metas if any(getattr(meta, name) is not None for name in NAMES)]
 
 
 def _number(name: str) -> Callable[[Any], Any]:

@@ -20,7 +20,7 @@ from cliffracer.wire.wording import Number, broken
 
 FIELDS = "__limits__"
 """Where a class has the limits of its fields, by their names."""
-_NAMES = ("ge", "gt", "le", "lt", "multiple_of")
+NAMES = ("ge", "gt", "le", "lt", "multiple_of")
 _WORDS = ("title", "description", "examples", "extra_json_schema", "extra")
 _WIDE = Context(prec=2000)
 _TESTS: dict[str, Callable[[Decimal, Decimal], bool]] = {
@@ -37,11 +37,11 @@ class Limits(msgspec.Struct, frozen=True):
 
     meta: msgspec.Meta
 
-    def broken(self, value: Decimal) -> Iterator[str]:
-        """Yield what the limits ask for that a value does not give."""
-        for name in _NAMES:
+    def broken(self, value: Decimal, *, finite: bool = True) -> Iterator[str]:
+        """Yield what the limits ask for that a value does not give; all of them, of one that is not finite and has to be."""
+        for name in NAMES:
             limit = getattr(self.meta, name)
-            if limit is not None and not _holds(name, value, limit):
+            if limit is not None and ((finite and not value.is_finite()) or not _holds(name, value, limit)):
                 yield broken(inspect.DecimalType(), name, limit)
 
 
@@ -146,7 +146,7 @@ def _apart(extra: Any) -> list[Any]:
     """Return a Meta as its limits and its words."""
     if not isinstance(extra, msgspec.Meta):
         return [extra]
-    limits = {name: limit for name in _NAMES if (limit := getattr(extra, name)) is not None}
+    limits = {name: limit for name in NAMES if (limit := getattr(extra, name)) is not None}
     if not limits:
         return [extra]
     words = {name: word for name in _WORDS if (word := getattr(extra, name)) is not None}
@@ -172,8 +172,8 @@ def _messages(value: Any, limits: tuple[Limits, ...]) -> Iterator[str]:
 
 def _holds(name: str, value: Decimal, limit: float) -> bool:
     try:
-        return value.is_finite() and _TESTS[name](value, Decimal(str(limit)))
-    except InvalidOperation:  # more digits than anybody divides
+        return _TESTS[name](value, Decimal(str(limit)))
+    except InvalidOperation:  # NaN, an infinity that is divided, or more digits than anybody divides
         return False
 
 

@@ -43,7 +43,7 @@ class Route(Model):
 
 class Sum(Model):
     __tablename__ = "sums"
-    amount: Annotated[Decimal, Meta(ge=0, lt=10)]
+    amount: Annotated[Decimal, Meta(ge=0, lt=10, multiple_of=0.01)]
     optional: Annotated[Decimal, Meta(ge=0)] | None = None
 
 
@@ -110,6 +110,17 @@ async def test_row_with_an_amount_beyond_its_limits_is_named(made, size, wrong):
     rows = [Sum(amount=Decimal(1)) for _ in range(size)]
     rows[2].amount = wrong
     assert await refused(made.repository(Sum), rows) == 2
+
+
+@pytest.mark.parametrize("wrong", [Decimal(-1), Decimal(10), Decimal("0.005"), Decimal("Infinity")])
+async def test_row_with_an_amount_beyond_its_limits_is_named_in_a_transaction(made, wrong):
+    """There the rows cannot be tried one by one: ours is the same rule as that of the check, for an infinite amount too."""
+    rows = [Sum(amount=Decimal(1), optional=Decimal("Infinity")) for _ in range(4)]
+    rows[2].amount = wrong
+    with pytest.raises(InvalidInput) as caught:
+        async with made.transaction():
+            await made.repository(Sum).create_many(rows)
+    assert caught.value.details["index"] == 2
 
 
 @pytest.mark.parametrize("size", SIZES)
