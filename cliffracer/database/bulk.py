@@ -14,13 +14,13 @@ seven columns (``python -m benchmarks.database`` measures it again):
 Where PostgreSQL refuses COPY, which is under row-level security, several statements in one transaction take its place.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cliffracer.database.culprit import culprit
-from cliffracer.database.link import Copy, Params, Statement
+from cliffracer.database.link import Copy, Statement
 from cliffracer.database.names import quoted
+from cliffracer.database.queries import Queries
 from cliffracer.database.statements import Statements
 from cliffracer.database.table import UNSENDABLE
 from cliffracer.errors import Conflict, InvalidInput, ServiceError
@@ -34,37 +34,13 @@ NO_COPY = "0A000"
 _SECURED = Statement("SELECT row_security_active(%s::regclass)")
 
 
-class Store(Protocol):
-    """Where rows go: a database or a transaction."""
-
-    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
-        """Run one statement and return its rows."""
-        ...
-
-    async def run(self, statement: Statement, params: Params = None) -> int:
-        """Run one statement."""
-        ...
-
-    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
-        """Send rows by COPY."""
-        ...
-
-    def joined(self) -> object | None:
-        """Return the transaction that a statement would be part of."""
-        ...
-
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction, or a savepoint in the one that is open."""
-        ...
-
-
-async def secured(store: Store, sql: Statements) -> bool:
+async def secured(store: Queries, sql: Statements) -> bool:
     """Say whether row-level security is in force for us on a table: COPY is refused then."""
     ((found,),) = await store.rows(_SECURED, [sql.name])
     return bool(found)
 
 
-async def create_many(store: Store, sql: Statements, rows: Sequence[Any], *, copying: bool) -> None:
+async def create_many(store: Queries, sql: Statements, rows: Sequence[Any], *, copying: bool) -> None:
     """Store rows; an error carries the ``index`` of the row that was refused. COPY is used for many if it may be."""
     if not rows:
         return
@@ -90,7 +66,7 @@ async def create_many(store: Store, sql: Statements, rows: Sequence[Any], *, cop
                     raise
 
 
-async def _insert(store: Store, sql: Statements, rows: Sequence[Any], start: int = 0) -> None:
+async def _insert(store: Queries, sql: Statements, rows: Sequence[Any], start: int = 0) -> None:
     try:
         params = [value for values in _parameters(sql, rows) for value in values]
         await store.run(sql.bare(sql.inserting(len(rows))), params)
@@ -101,7 +77,7 @@ async def _insert(store: Store, sql: Statements, rows: Sequence[Any], start: int
         raise
 
 
-async def _try(store: Store, sql: Statements, rows: Sequence[Any], refusal: ServiceError, start: int = 0) -> None:
+async def _try(store: Queries, sql: Statements, rows: Sequence[Any], refusal: ServiceError, start: int = 0) -> None:
     """Find the row of a refusal that does not tell, as under row-level security, by storing one after the other and keeping none."""
     if "index" in refusal.details or not isinstance(refusal, Conflict | InvalidInput):
         return
@@ -117,7 +93,7 @@ async def _try(store: Store, sql: Statements, rows: Sequence[Any], refusal: Serv
             refusal.details["index"] = start + place
 
 
-async def _copy(store: Store, sql: Statements, rows: Sequence[Any]) -> None:
+async def _copy(store: Queries, sql: Statements, rows: Sequence[Any]) -> None:
     types = tuple(column.sql for column in sql.table.columns.values())
     text = f"COPY {quoted(sql.table.name)} ({sql.columns}) FROM STDIN (FORMAT binary)"
     reached = -1
