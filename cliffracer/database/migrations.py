@@ -173,12 +173,11 @@ async def _run(link: Link, migration: Migration) -> None:
         await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
         return
     await link.script("BEGIN", None)
-    ((transaction,),) = await link.rows(_TRANSACTION, None, None)
+    transaction = await _transaction(link)
     try:
         await link.script(migration.text, None)
         await link.restore()  # or the history would be sought on the search path of a pg_dump
-        ((last,),) = await link.rows(_TRANSACTION, None, None)
-        if last == transaction:
+        if await _transaction(link) == transaction:
             await link.run(_DONE, [migration.name, migration.checksum, monotonic() - began], None)
             await link.commit(None)
             return
@@ -189,6 +188,12 @@ async def _run(link: Link, migration: Migration) -> None:
     raise SetupError(
         f"{migration.name}.sql ends its transaction by itself, and {await _left_of(transaction, link)}. Take COMMIT and ROLLBACK out of it."
     )
+
+
+async def _transaction(link: Link) -> int:
+    """Return the number of the transaction that is open; of each statement's own, another one each time, if none is."""
+    ((number,),) = await link.rows(_TRANSACTION, None, None)
+    return int(number)
 
 
 async def _left_of(transaction: int, link: Link) -> str:
@@ -203,8 +208,14 @@ async def _one_by_one(link: Link, migration: Migration) -> None:
         try:
             await link.script(part, None)
         except ServiceError as error:
-            kept = f"its first {place} of {len(parts)} statements were kept; make them repeatable (IF NOT EXISTS) before the next try"
-            raise _failed(migration, error, kept) from error
+            kept = f"its first {place} of {len(parts)} statements were kept"
+            if link.broken():
+                await link.rollback(None)
+                kept = "the statements before its last BEGIN were kept"
+            raise _failed(migration, error, f"{kept}; make them repeatable (IF NOT EXISTS) before the next try") from error
+    if await _transaction(link) == await _transaction(link):
+        await link.rollback(None)
+        raise SetupError(f"{migration.name}.sql begins a transaction and does not end it: what stands after its last BEGIN was not kept.")
 
 
 def _failed(migration: Migration, error: ServiceError, kept: str) -> SetupError:

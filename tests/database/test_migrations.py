@@ -103,6 +103,19 @@ async def test_without_transaction(db, folder):
     assert await apply(db, folder) == ["2_i"]
 
 
+async def test_transactions_in_a_file_without_one(db, folder):
+    """It may have its own; one that fails, or is not ended, is undone and told, and the file is not taken for applied."""
+    mark = "-- cliffracer: no-transaction\ncreate table if not exists a (a int); begin; create table b (a int);"
+    for rest, words in (("select 1/0; commit;", r"before its last BEGIN were kept; .*division by zero"), ("", "does not end it")):
+        put(folder, "1_t", f"{mark} {rest}")
+        with pytest.raises(SetupError, match=words):
+            await apply(db, folder)
+        assert [entry.state for entry in await status(db, folder)] == ["pending"]
+        assert await db.fetch_one(tuple, "select to_regclass('a') is null, to_regclass('b') is null") == (False, True)
+    put(folder, "1_t", f"{mark} commit;")
+    assert await apply(db, folder) == ["1_t"]
+
+
 async def test_transaction_is_not_ended_by_a_file(db, folder):
     """A COMMIT inside a file would leave half of it; it is refused."""
     put(folder, "1_t", "create table t (a int); commit;")
