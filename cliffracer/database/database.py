@@ -193,7 +193,7 @@ class Database(Queries):
 
     async def inbox_once(self, consumer: str, event_id: str) -> bool:
         """Say whether this task's transaction is the first to handle an event; its mark is kept with the transaction."""
-        return await outbox.first_time(innermost(self), consumer, event_id)
+        return await outbox.first_time(self.joined(), consumer, event_id)
 
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outbox now."""

@@ -254,11 +254,6 @@ class ShardedDatabase(Database):
         async with (await self._home()).held() as link:
             yield link
 
-    async def inbox_once(self, consumer: str, event_id: str) -> bool:
-        """Say whether this task's transaction is the first to handle an event."""
-        transaction = self.joined()
-        return await outbox.first_time(transaction, consumer, event_id)
-
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outboxes now."""
         for shard in self._shards:
