@@ -34,12 +34,12 @@ def culprit(table: Table[Any], rows: Sequence[Any], error: ServiceError) -> int 
 
 
 def _again(table: Table[Any], rows: Sequence[Any], fields: Sequence[str]) -> int | None:
-    """Return the first row that has the key of one before it."""
+    """Return the first row that has the key of one before it; empty values are equal to none."""
     columns = [table.columns[field] for field in fields]
     seen = set()
     for place, row in enumerate(rows):
         key = tuple(_sent(column, row) for column in columns)
-        if key in seen:
+        if key in seen and None not in key:
             return place
         seen.add(key)
     return None

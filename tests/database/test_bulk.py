@@ -183,6 +183,16 @@ async def test_key_given_twice_is_named_under_row_level_security(secured):
         assert caught.value.details["index"] == 3
 
 
+async def test_empty_key_is_not_taken_for_one_given_twice_under_row_level_security(secured, users, db):
+    """Rows without a value contradict nobody: of those that are refused with them, the one that does is named."""
+    await db.execute("alter table users add constraint users_age_key unique (age)")
+    rows = some_of("mine")[:5]
+    rows[2].age = rows[4].age = 7
+    with pytest.raises(Conflict) as caught:
+        await secured.repository(User).create_many(rows)
+    assert caught.value.details["index"] == 4
+
+
 async def test_key_that_a_hidden_row_has_is_named_under_row_level_security(secured, users):
     """Neither the server nor the rows tell which one it is: they are tried, and none of them is kept."""
     await users.create(User(name="x", email="hidden@x", status="another's"))
