@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cliffracer.database import outbox
 from cliffracer.database.database import Database
+from cliffracer.database.failures import aborted
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.model import Model
 from cliffracer.database.options import Options
@@ -71,8 +72,8 @@ class ShardedTransaction(Transaction):
         try:
             for act in ahead:
                 await act(innermost(bound.database) or bound)
-        except Exception as error:
-            self.failed = error
+        except BaseException as error:  # a time-out around the first row, too: what was not done yet would be missing
+            self.failed = error if isinstance(error, Exception) else aborted()
             raise
         return bound
 

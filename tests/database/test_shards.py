@@ -19,7 +19,7 @@ from cliffracer.database.outbox import lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.table import table_of
 from cliffracer.database.templates import cloned
-from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.stored import Kept
 from cliffracer.testing import running
 from tests.database.models import Colour, User
@@ -219,6 +219,26 @@ async def test_what_is_around_and_before_the_first_row_goes_with_it(db):
         await transaction.emit("alone", b"", {}, "alone")
     assert await db.shards[0].fetch(str, "select event_id from cliffracer_inbox") == ["of nothing"]
     assert await db.shards[0].fetch(str, "select message_id from cliffracer_outbox") == ["alone"]
+
+
+async def test_first_row_that_is_given_up_keeps_nothing(db):
+    """A time-out that falls between the savepoints, events and marks before a row leaves no transaction with some of them."""
+    limit = asyncio.timeout(None)
+
+    async def slow(_: object) -> None:
+        limit.reschedule(0.0)
+        await asyncio.sleep(60)
+
+    with pytest.raises(Internal, match="rolled back"):
+        async with db.transaction() as transaction:
+            await transaction.emit("first", b"", {}, "first")
+            await transaction._when_bound(slow)
+            await transaction.emit("second", b"", {}, "second")
+            with contextlib.suppress(TimeoutError):
+                async with limit:
+                    await db.repository(Note).create(Note(tenant="t", number=1))
+    for shard in db.shards:
+        assert await shard.fetch_value(int, "select count(*) from cliffracer_outbox") == 0
 
 
 async def test_event_that_is_delivered_twice_at_once_has_its_effect_once(db):
