@@ -48,8 +48,8 @@ _decoder: Decoder[Revocation] = Decoder(Revocation)
 async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, within: float | None = None) -> AsyncIterator[Publish]:
     """Apply what anybody revokes while the block runs; gives what revokes for everybody.
 
-    It goes over core NATS, which takes a millisecond, and into a bucket, for those that start later or were away. While
-    neither can be reached, tokens stay good until they end by themselves: that is why they are short-lived.
+    It goes into a bucket, for those that start later or were away, and then over core NATS, which takes a millisecond. While
+    the bucket cannot be written, tokens stay good until they end by themselves: that is why they are short-lived.
 
     With ``within`` the block begins when all that was revoked before is applied, so that nothing is taken in by a token that is
     good no more; `Unavailable` when none of it comes for so many seconds. A server without JetStream has nothing to read.
@@ -66,12 +66,11 @@ async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, 
 
     async def publish(key: str, until: float, before: float | None, since: float | None) -> None:
         made = Revocation(key, until, before, since)
-        apply(key, until, before, since)
-        bus.publish(subject.encode(), encode(made))
         name = key.encode().hex()
         known = await store.entry(name)
         if known is None or known.value is None or made.adds(known.value):
             await store.put(name, made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
+        bus.publish(subject.encode(), encode(made))  # last, and heard here too: what cannot be kept is refused nowhere
 
     subscription = await bus.subscribe(subject, receive)
     known = _Known()

@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.requests import Request
 
-from cliffracer import Accounts, App, Overloaded, Unauthenticated, Unavailable, requires
+from cliffracer import Accounts, App, KeyValue, Overloaded, Unauthenticated, Unavailable, requires
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
@@ -295,11 +295,11 @@ async def test_who_cannot_be_signed_out_everywhere_is_told_so(monkeypatch: pytes
         sessions = sessions_of(t)
         bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
 
-        async def away(*_: object) -> None:
+        async def away(*_: object, **__: object) -> None:
             raise Unavailable("nobody can be told")
 
         with monkeypatch.context() as patch:
-            patch.setattr(sessions._authority, "publish", away)
+            patch.setattr(KeyValue, "put", away)
             assert (await t.http.post("/auth/logout", headers=bearer)).status_code == 503
         assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 1
         assert (await t.http.get("/auth/me", headers=bearer)).status_code == 200
