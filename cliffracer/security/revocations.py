@@ -4,6 +4,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+_FEW = 256
+"""How many are kept whether or not they are over."""
+
 
 class Revocations:
     """Single tokens by ``jti``, sessions by ``sid``, now or from a moment on, and all of a subject that were issued before one.
@@ -15,6 +18,7 @@ class Revocations:
         self._tokens: dict[str, float] = {}
         self._later: dict[str, tuple[float, float]] = {}
         self._subjects: dict[str, tuple[float, float]] = {}
+        self._many = _FEW
 
     def apply(self, key: str, until: float, before: float | None, since: float | None = None) -> None:
         """Take in what was revoked, here or elsewhere: a token or session, from ``since`` on, or with ``before`` a subject."""
@@ -55,10 +59,11 @@ class Revocations:
         return len(self._tokens) + len(self._later) + len(self._subjects)
 
     def _forget(self) -> None:
+        """Forget what is over, whenever there is twice as much as was left the last time: each is looked at a few times in all."""
+        if len(self) < self._many:
+            return
         now = time.time()
-        if len(self._tokens) % 256 == 0:  # now and then, all at once
-            self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
-        if len(self._later) % 256 == 0:
-            self._later = {session: found for session, found in self._later.items() if found[1] > now}
-        if len(self._subjects) % 256 == 0:
-            self._subjects = {subject: found for subject, found in self._subjects.items() if found[1] > now}
+        self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
+        self._later = {session: found for session, found in self._later.items() if found[1] > now}
+        self._subjects = {subject: found for subject, found in self._subjects.items() if found[1] > now}
+        self._many = max(_FEW, 2 * len(self))

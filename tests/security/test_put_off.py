@@ -8,6 +8,7 @@ import pytest
 from cliffracer import Access, App, Identity, InvalidInput, provided, requires
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.security.authority import LATE, Authority, tokens_of
+from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
@@ -111,6 +112,22 @@ async def test_a_revocation_outlives_what_it_revokes(monkeypatch: pytest.MonkeyP
     clock[0] = due + LATE + 1001
     with pytest.raises(RefusedToken, match="stored too long ago"):
         started().identity(later, stored=due + 1)
+
+
+def test_what_is_over_is_forgotten_and_seldom_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that starts takes in a long list without looking it through again and again; of one that is over little stays."""
+    clock, looks = [1000.0], list[float]()
+    monkeypatch.setattr(time, "time", lambda: looks.append(clock[0]) or clock[0])
+    known = Revocations()
+    for number in range(10_000):
+        known.apply(f"long-{number}", 2000.0, None)
+    assert (len(known), len(looks) < 10) == (10_000, True)
+    clock[0] = 3000.0
+    for number in range(30_000):
+        clock[0] += 0.001
+        known.apply(f"brief-{number}", clock[0] + 1.0, None)
+    assert len(known) < 5_000
+    assert all(known.holds({"jti": f"brief-{number}", "sub": "ada", "iat": 0}) for number in range(29_001, 30_000))
 
 
 def test_a_token_remembered_here_is_too_old_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
