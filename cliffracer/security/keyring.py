@@ -4,6 +4,7 @@ A key is ``cr_<id>_<secret><checksum>``. The secret has 256 random bits, so that
 refuses what was mistyped or guessed before the database is asked.
 """
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -14,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import resources
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -71,6 +73,7 @@ class Keyring:
         self._authority = authority
         self._known: dict[str, tuple[Identity, float]] = {}
         self._tokens: dict[str, tuple[Identity, str, float]] = {}
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._strange: deque[float] = deque(maxlen=STRANGE)
 
     async def issue(
@@ -125,10 +128,14 @@ class Keyring:
         if hashed is None:
             raise RefusedToken("no API key")
         found = self._known.get(hashed)
-        if found is None:
-            found = await self._first(_id_of(text), hashed, now)
-        elif found[1] <= now:
-            found = await self._fetch(_id_of(text), hashed, now)
+        if found is None or found[1] <= now:
+            lock = self._asking.setdefault(hashed, asyncio.Lock())
+            async with lock:  # one asks for all who come with it at once
+                found = self._known.get(hashed)
+                if found is None:
+                    found = await self._first(_id_of(text), hashed, now)
+                elif found[1] <= now:
+                    found = await self._fetch(_id_of(text), hashed, now)
         if self._authority.revocations.holds(found[0].claims):
             raise RefusedToken("revoked")
         return found[0]

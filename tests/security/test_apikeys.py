@@ -171,6 +171,29 @@ async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.Mo
         assert (await t.http.get("/orders", headers={"X-API-Key": second})).status_code == 200
 
 
+async def test_the_database_is_asked_once_for_all_who_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many with one key, which was not seen here or is to be asked for again, are let in by one look-up; a bad one lets nobody in."""
+    async with running(app, inner) as t:
+        ring, asked = ring_of(t), list[str]()
+        key, _ = await ring.issue("robot", permissions=["orders:read"])
+        fetch, now = ring._fetch, time.time()
+
+        async def counted(id: str, hashed: str, now: float) -> Any:
+            asked.append(id)
+            return await fetch(id, hashed, now)
+
+        monkeypatch.setattr(ring, "_fetch", counted)
+        monkeypatch.setattr(module.time, "time", lambda: now)
+        for turn in (1, 2):
+            found = await asyncio.gather(*(ring.exchange(key) for _ in range(2 * module.STRANGE)))
+            assert {one.subject for one in found} == {"key:robot"}
+            assert len(asked) == turn
+            now += module.FRESH
+        bad = _new(asked[0])[0]
+        refused = await asyncio.gather(*(ring.exchange(bad) for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in refused] == [RefusedToken] * 3
+
+
 async def test_rotation() -> None:
     """The new secret has the same rights; the old one goes on for the overlap, or not at all."""
     async with running(app, inner) as t:
