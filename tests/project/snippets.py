@@ -8,12 +8,14 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
 - ```` ```python needs=flask ```` is another framework's: it has to be Python, and to run where the package is installed.
 - ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
   command above them must print; `...` stands for anything. A command that prints `Error:` has to fail.
-- A command that is `cliffracer run`, and that need not fail, is the reader's other terminal: it keeps running until the document
-  ends, and the next block waits for its ready line.
+- ```` ```sh needs=openssl ```` is run where that program is.
+- A command that is `cliffracer run` or `cliffracer console`, and that need not fail, is the reader's other terminal: it keeps
+  running until the document ends, and the next block waits until it says that it is there.
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
 - ```` ```sh stops ```` comes after Ctrl-C in every other terminal.
-- ```` ```sh norun ```` is shown, not run: for what a test may not do, such as installing.
+- ```` ```sh norun ```` is shown, not run: for what a test may not do (install, write where the reader's shell begins), or has not
+  (Docker, an issuer, a production). Each stands with its reason in `NOT_RUN` of test_documents.py; every other command runs.
 
 Ports 8000 and 8001 become free ones, so that documents can name them; curl has a stand-in where there is none.
 """
@@ -22,6 +24,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +40,9 @@ from markdown_it import MarkdownIt
 from tests.project.places import BIN
 from tests.support.nats import free_port
 
-READY = re.compile(r"\bready\b", re.IGNORECASE)
+SHELLS = ("sh", "bash", "console", "shell")
+SERVERS = ("cliffracer run", "cliffracer console")
+READY = re.compile(r"\bready\b|Ctrl-C stops", re.IGNORECASE)
 PATIENCE = 30.0
 
 
@@ -144,7 +149,7 @@ class Session:
             saved = self.folder / f"snippet_{snippet.line}.py"
             saved.write_text(self._ours(snippet.text))
             self._finish([str(self.python), str(saved)], None, f"the Python block at line {snippet.line}")
-        elif snippet.language in ("sh", "bash", "console", "shell"):
+        elif snippet.language in SHELLS and _runs(snippet):
             self.check()
             if "stops" in snippet.options:
                 self.stop()
@@ -174,9 +179,9 @@ class Session:
             _await_ready(server, self._reloading, f"running anew after {name} changed", seen)
 
     def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
-        """Run one shell command to its end, or start it as a server when it is `cliffracer run`."""
+        """Run one shell command to its end, or start it as a server when it is one of `SERVERS`."""
         command = self._ours(command)
-        if command.startswith("cliffracer run") and not fails:
+        if command.startswith(SERVERS) and not fails:
             self._serve(command)
         else:
             self._finish(["bash", "-euo", "pipefail", "-c", command], output, f"line {line}: {command}", fails=fails)
@@ -224,9 +229,10 @@ def _stand_ins(folder: Path) -> Path:
 
 
 def _runs(snippet: Snippet) -> bool:
-    """Say whether a block can be run here: it is ours, or the package that it needs is installed."""
+    """Say whether a block can be run here: it is ours, or the packages or programs that it needs are installed."""
     needed = snippet.options.get("needs")
-    return needed is None or all(importlib.util.find_spec(name) is not None for name in needed.split(","))
+    found = shutil.which if snippet.language in SHELLS else importlib.util.find_spec
+    return needed is None or all(found(name) is not None for name in needed.split(","))
 
 
 def _count_ready(log: Path | None) -> int:

@@ -6,9 +6,25 @@ from pathlib import Path
 import pytest
 
 from tests.project.places import ROOT
-from tests.project.snippets import Session, fits, follow
+from tests.project.snippets import Session, fits, follow, snippets
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in (ast.get_docstring(ast.parse(path.read_text())) or ""))
+DOCUMENTS = {
+    **{str(page.relative_to(ROOT)): page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))},
+    **{str(path.relative_to(ROOT)): ast.get_docstring(ast.parse(path.read_text())) or "" for path in EXAMPLES},
+}
+NOT_RUN = {
+    ("README.md", 'pip install "cliffracer[dev]" pytest'): "installs",
+    ("docs/index.md", 'pip install "cliffracer[dev]"'): "installs",
+    ("docs/tutorial/1-service.md", 'pip install "cliffracer[dev]" pytest'): "installs, into an environment that the reader's shell enters",
+    ("docs/tutorial/5-ready.md", "docker compose up"): "Docker",
+    ("docs/how-to/command-line.md", "cliffracer completion bash >> ~/.bashrc"): "writes where the reader's shell begins",
+    ("docs/deployment.md", "cliffracer check shop:app --against nats://nats.production:4222"): "asks a production",
+    ("docs/identity.md", "OIDC_ISSUER=https://id.example.org/realms/shop AUTH_AUDIENCE=shop cliffracer run shop:app"): "an issuer",
+    ("docs/identity.md", "cliffracer call shop.orders --login ada --client-id shop-cli"): "an issuer, and somebody who signs in there",
+    ("docs/permissions.md", "nats-server -c nats-server.conf -js"): "the reader's own NATS, and its configuration",
+}
+"""What is shown and not run, by the last command of its block: the one that cannot be run here, and why."""
 SAMPLE = """
 ```python file=words.py
 def shout(text: str) -> str:
@@ -40,9 +56,18 @@ ada
 from no_such_framework import app
 ```
 
+```sh needs=no_such_program
+no_such_program
+```
+
+```sh needs=cat
+echo grace >> data/names.txt
+```
+
 ```sh
 $ cat data/names.txt
 ada
+grace
 $ echo Error: over there; exit 1
 Error: over there
 ```
@@ -95,6 +120,13 @@ def test_curl_has_a_stand_in(tmp_path: Path) -> None:
     with Session(tmp_path) as session:
         session.command('python -c \'import os; print(os.environ["PATH"].split(":")[-1])\'', "...programs")
         session.command(f"{tmp_path}/.programs/curl -s http://127.0.0.1:9/", "curl: (7) ...refused", fails=True)
+
+
+def test_what_is_shown_and_not_run_has_its_reason() -> None:
+    """Every block that no test runs is named in `NOT_RUN`; another one has to be argued there."""
+    blocks = [(name, snippet) for name, document in DOCUMENTS.items() for snippet in snippets(document) if "norun" in snippet.options]
+    last = [(name, snippet.commands()[-1][0].partition("  ")[0].rpartition("=... ")[2]) for name, snippet in blocks]
+    assert sorted(last) == sorted(NOT_RUN)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))

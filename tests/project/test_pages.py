@@ -12,6 +12,7 @@ import pytest
 from playwright.async_api import expect
 
 import cliffracer
+from cliffracer import embedded
 from tests.project.places import BIN, ROOT
 from tests.project.snippets import Session, follow, snippets
 from tests.support.browser import browsing
@@ -103,16 +104,20 @@ def test_the_first_page_leads_everywhere() -> None:
     assert PAGES - rest - {"index.md"} - links == set()
 
 
-def test_what_the_other_pages_show_works(tmp_path: Path) -> None:
-    """Each in a folder of its own: files are saved and imported, commands and scripts run; then the tests that they show, together."""
+def test_what_the_other_pages_show_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a folder and on servers of its own: files are imported, commands and scripts run; then the tests that they show, together."""
     wrong = []
     for page in OTHERS:
         folder = tmp_path / page.relative_to(DOCS).with_suffix("")
         folder.mkdir(parents=True)
-        try:
-            follow(page.read_text(), folder=folder)
-        except AssertionError as error:
-            wrong.append(f"{page.relative_to(ROOT)}: {error}")
+        with monkeypatch.context() as alone:
+            alone.delenv("CLIFFRACER_HOME")
+            try:
+                follow(page.read_text(), folder=folder)
+            except AssertionError as error:
+                wrong.append(f"{page.relative_to(ROOT)}: {error}")
+            finally:
+                embedded.stop(folder)
     with Session(tmp_path) as session:
         session.command("pytest -q -p no:cacheprovider")
     assert not wrong, "\n\n".join(wrong)
