@@ -147,7 +147,8 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
 
 
 _BEGINS = re.compile(
-    r"\s*(set\s+(?!local\b|constraints\b|transaction\b)|reset\b|listen\b|prepare\b|load\b|create\s+((global|local)\s+)?temp)",
+    r"(\s+|--[^\n]*|/\*(?s:.*?)\*/)*+"  # comments stand before it, too
+    r"(set\s+(?!local\b|constraints\b|transaction\b)|reset\b|listen\b|prepare\b|load\b|create\s+((global|local)\s+)?temp)",
     re.IGNORECASE,
 )
 _HOLDS = re.compile(

@@ -273,6 +273,7 @@ async def test_create_many_says_which_row(db, size):
         "set statement_timeout to 1",
         " SET application_name TO 'somebody'",
         "set role pg_monitor",
+        "-- who asks\n/* and\nwhy */ set role pg_monitor",
         "create temp table left_over (a int)",
         "select set_config('application_name', 'somebody', false)",
         "select pg_advisory_lock(7)",
