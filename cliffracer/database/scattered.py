@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cliffracer.database.columns import misfit
-from cliffracer.database.filters import Order, orders
+from cliffracer.database.filters import Order, natural, orders
 from cliffracer.database.model import Model, Shard
 from cliffracer.database.pages import Page, sealed, total_order
 from cliffracer.database.repository import Order as OrderBy
@@ -125,7 +125,8 @@ class ScatteredRepository(Repository[T]):
         if len(places) == 1:
             part = await self._part(places[0])
             return await part.find(order_by=order_by, limit=limit, offset=offset, search=search, deleted=deleted, **filters)
-        most = None if limit is None else limit + offset
+        offset = natural("offset", offset or 0)
+        most = None if limit is None else natural("limit", limit) + offset
         found = await self._ask(places, lambda part: part.find(order_by=order_by, limit=most, search=search, deleted=deleted, **filters))
         rows = merged([row for part in found for row in part], orders(self.table, order_by) if order_by else [])
         return rows[offset : None if limit is None else offset + limit]

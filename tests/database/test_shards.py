@@ -421,6 +421,14 @@ async def test_row_that_is_refused_is_counted_among_all(db):
     assert caught.value.details["index"] == 17
 
 
+@pytest.mark.parametrize("wrong", [{"limit": "5"}, {"limit": 5, "offset": -3}, {"offset": -1}, {"offset": 1.5}])
+async def test_rows_of_several_databases_are_counted_by_whole_numbers(db, wrong):
+    """As over one, anything else is InvalidInput that names which."""
+    with pytest.raises(InvalidInput) as caught:
+        await db.repository(Note).find(**wrong)
+    assert caught.value.errors[0]["path"] == list(wrong)[-1]
+
+
 class Pot(Model):
     __tablename__ = "pots"
     __shard__ = Shard("owner")
