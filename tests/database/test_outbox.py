@@ -188,14 +188,15 @@ async def test_relay_outlives_what_nobody_thought_of(outbox, monkeypatch):
 
 async def test_only_one_relay_works_at_a_time(outbox):
     """While a relay is publishing, another one finds nothing to do."""
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(*_: object) -> None:
+        begun.set()
         await gate.wait()
 
     await emit(outbox, "1")
     first = asyncio.create_task(Relay(outbox, slow).pass_once())
-    await until(lambda: outbox.fetch_value(int, "select count(*) from pg_locks where locktype = 'advisory'"))
+    await until(begun.is_set)
     other = Stream()
     assert await Relay(outbox, other.publish).pass_once() == 0
     gate.set()
