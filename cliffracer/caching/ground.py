@@ -11,6 +11,8 @@ from cliffracer.caching.entries import Entry, Marks
 from cliffracer.caching.keys import Key, Unkeyable
 from cliffracer.caching.memory import Memory
 from cliffracer.declarations import where
+from cliffracer.errors import DeadlineExceeded
+from cliffracer.resilience.verdicts import replaceable
 
 JITTER = 0.1  # an answer lives up to a tenth shorter: what was made together must not have to be made again together
 AGAIN: Any = object()
@@ -66,6 +68,16 @@ class Ground:
             return None, False
         return entry.payload, now < entry.until
 
+    def made(self, cached: Cached, result: Any) -> Any:
+        """Return what a new answer is to those who wait for it: the bytes that are kept, None, or `OWN`."""
+        payload = cached.encoded(result)
+        if payload is not None:
+            return None if result is None else payload
+        if result is not None:
+            what = type(result).__name__
+            self.tell(f"{where(cached.function)} returned a {what} that does not come back as it was: it is not kept")
+        return OWN
+
     def entry(self, cached: Cached, payload: bytes, marks: Marks) -> Entry:
         """Return an answer as it is kept."""
         life = cached.ttl * (1 - JITTER * random())  # noqa: S311 - spreads the ends, keeps no secret
@@ -76,6 +88,14 @@ class Ground:
         if line not in self._told and len(self._told) < 1000:
             self._told.add(line)
             logger.warning(line)
+
+
+def failed(cached: Cached, error: Exception, stale: bytes | None) -> Any:
+    """Return what a failed making comes to, for its caller and for those who wait: the old answer, an error, or `AGAIN`."""
+    if stale is not None and replaceable(error):
+        cached.stales += 1
+        return stale
+    return AGAIN if isinstance(error, DeadlineExceeded) else error
 
 
 def given(cached: Cached, outcome: Any) -> Any:

@@ -9,14 +9,13 @@ from loguru import logger
 
 from cliffracer.caching.cached import Cached
 from cliffracer.caching.entries import Entry, Marks, Store
-from cliffracer.caching.ground import AGAIN, OWN, Ground, given
+from cliffracer.caching.ground import AGAIN, OWN, Ground, failed, given
 from cliffracer.caching.keys import Key
 from cliffracer.caching.outage import Away, Reached
 from cliffracer.caching.plainly import Plainly
 from cliffracer.context import current
 from cliffracer.declarations import where
-from cliffracer.errors import DeadlineExceeded, Unavailable
-from cliffracer.resilience.verdicts import replaceable
+from cliffracer.errors import Unavailable
 
 T = TypeVar("T")
 LEASE = 5.0  # seconds that another replica is waited for that makes the same answer
@@ -97,12 +96,10 @@ class Answers:
             cached.misses += 1
             result, outcome = await self._made(cached, key, marks, make, stale)
             return result  # noqa: TRY300 - an else would read worse
-        except Exception as error:
-            if stale is not None and replaceable(error):
-                cached.stales += 1
-                outcome = stale
-                return cached.decoded(stale)
-            outcome = AGAIN if isinstance(error, DeadlineExceeded) else error
+        except Exception as error:  # whatever the function raises: those who wait get it, too
+            outcome = failed(cached, error, stale)
+            if isinstance(outcome, bytes):
+                return cached.decoded(outcome)
             raise
         finally:
             del self._flights[key.answer]
@@ -131,16 +128,10 @@ class Answers:
                 return cached.decoded(payload), payload
         try:
             result = await make()
-            payload = cached.encoded(result)
-            if result is None:
-                return None, None if payload is not None else OWN
-            if payload is None:
-                what = type(result).__name__
-                self._ground.tell(f"{where(cached.function)} returned a {what} that does not come back as it was: it is not kept")
-                return result, OWN
-            if marks is not None:
-                await self._keep(cached, store, key, self._ground.entry(cached, payload, marks))
-            return result, payload
+            outcome = self._ground.made(cached, result)
+            if isinstance(outcome, bytes) and marks is not None:
+                await self._keep(cached, store, key, self._ground.entry(cached, outcome, marks))
+            return result, outcome
         finally:
             if ours:
                 self._begin(store.release(key.answer))

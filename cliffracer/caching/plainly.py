@@ -8,11 +8,10 @@ from typing import Any
 
 from cliffracer.caching.cached import Cached
 from cliffracer.caching.entries import Marks
-from cliffracer.caching.ground import AGAIN, OWN, Ground, given
+from cliffracer.caching.ground import AGAIN, OWN, Ground, failed, given
 from cliffracer.caching.keys import Key
 from cliffracer.context import current
 from cliffracer.errors import DeadlineExceeded
-from cliffracer.resilience.verdicts import replaceable
 
 
 class Plainly:
@@ -57,17 +56,14 @@ class Plainly:
         cached.misses += 1
         try:
             result = make()
-            payload = cached.encoded(result)
-            if result is not None and payload is not None:
-                self._ground.memory.put(key.answer, self._ground.entry(cached, payload, marks))
-            outcome = OWN if payload is None else None if result is None else payload
-            return result  # noqa: TRY300 - the same
-        except Exception as error:
-            if stale is not None and replaceable(error):
-                cached.stales += 1
-                outcome = stale
-                return cached.decoded(stale)
-            outcome = AGAIN if isinstance(error, DeadlineExceeded) else error
+            outcome = self._ground.made(cached, result)
+            if isinstance(outcome, bytes):
+                self._ground.memory.put(key.answer, self._ground.entry(cached, outcome, marks))
+            return result  # noqa: TRY300 - an else would read worse
+        except Exception as error:  # whatever the function raises: those who wait get it, too
+            outcome = failed(cached, error, stale)
+            if isinstance(outcome, bytes):
+                return cached.decoded(outcome)
             raise
         finally:
             with self._lock:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from loguru import logger
 
 from cliffracer import (
     App,
@@ -160,6 +161,34 @@ async def test_a_plain_function_in_threads() -> None:
         assert await asyncio.gather(*calls) == ["a"] * 8
         assert slow("a") == "a"
     assert len(made) == 1
+
+
+async def test_a_plain_function_has_the_same_rules() -> None:
+    """The old answer does where a new one fails, but for NotFound and its like; what would come back otherwise is not kept, and told."""
+    app, made, said = App("rates"), [], []
+    failures: list[Exception] = []
+
+    @app.cached(ttl="30s", stale="1h")
+    def rate(currency: str) -> Any:
+        made.append(currency)
+        if failures:
+            raise failures.pop(0)
+        return {"EUR": 1.0, "none": None, "pair": (1, 2)}[currency]
+
+    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+    try:
+        async with running(app) as t:
+            for currency in ("EUR", "none", "pair"):
+                assert rate(currency) == rate(currency)
+            assert made == ["EUR", "none", "none", "pair", "pair"]
+            await t.clock.advance("31s")
+            failures += [Unavailable("the bank is closed"), NotFound("no EUR any more")]
+            assert rate("EUR") == 1.0
+            with pytest.raises(NotFound):
+                rate("EUR")
+    finally:
+        logger.remove(sink)
+    assert [line.partition(") ")[2] for line in said] == ["returned a tuple that does not come back as it was: it is not kept"]
 
 
 async def test_tags_and_calls_are_forgotten() -> None:
