@@ -184,11 +184,12 @@ class Answers:
     async def _forget(self, tags: list[str]) -> None:
         self.memory.drop(tags)
         try:
-            for store in self.stores.values():
-                await store.tell(tags)
+            told = await asyncio.gather(*(store.tell(tags) for store in self.stores.values()), return_exceptions=True)
         finally:
             if self.say is not None:
                 self.say(tags)
+        for error in filter(None, told):  # one that is away keeps none of the others from being told
+            raise error
 
     async def close(self) -> None:
         """Finish what was begun beside calls."""

@@ -127,6 +127,27 @@ async def test_without_redis_answers_are_made(monkeypatch: pytest.MonkeyPatch) -
             assert shop.made == ["a"] * 5
 
 
+async def test_a_store_that_is_away_keeps_no_other_from_forgetting() -> None:
+    """Who forgets is told that one store could not be, and what is kept in the other is good no more all the same."""
+    app, made = App("shop"), []
+
+    @app.cached(ttl="30s", store="redis", tags="prices")
+    async def away() -> int: ...
+
+    @app.cached(ttl="30s", store="nats", tags="prices")
+    async def price() -> int:
+        made.append(1)
+        return len(made)
+
+    with RedisServer() as server:
+        async with running(app, redis_url=server.url):
+            server.kill()
+            for expected in range(1, 4):
+                assert await price() == await price() == expected
+                with pytest.raises(Unavailable, match="what is kept in redis could not be forgotten"):
+                    await app.cache.forget(tag="prices")
+
+
 async def test_without_nats_answers_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same of NATS, whose outage ends nothing else of a handler that came over HTTP."""
     monkeypatch.setattr(outage, "REST", 0.05)
