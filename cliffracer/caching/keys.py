@@ -82,7 +82,7 @@ def _known(identity: Any) -> tuple[Any, ...]:
     claims = {name: value for name, value in identity.claims.items() if name not in _OF_ONE_TOKEN}
     try:
         made = msgspec.msgpack.encode(claims, order="deterministic")
-    except Exception as error:
+    except Exception as error:  # such as a number beyond 64 bits
         raise Unkeyable("the claims of an identity cannot be part of a key") from error
     return ("identity", identity.subject, sorted(identity.roles), sorted(identity.permissions), made)
 
