@@ -13,7 +13,7 @@ from cliffracer.wire.subjects import check_name
 def merged(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what goes over the wire; of a function, positional and named arguments may mix, as in any call of it."""
     if args and kwargs and not isinstance(target, str):
-        named = dict(zip((p.name for p in read(target).accepts), args, strict=False))
+        named = dict(zip((p.name for p in read(_declared(target)).accepts), args, strict=False))
         twice = sorted(named.keys() & kwargs.keys())
         if twice or len(named) < len(args):
             raise TypeError(f"{where(target)} got {f'two values for {twice[0]}' if twice else 'too many arguments'}")
@@ -28,22 +28,28 @@ def address_of(target: Any) -> tuple[str, str, Any]:
         if not dot:
             raise ValueError(f"{target!r} names no method: write 'service.method'")
         return check_name(service), check_name(method), Any
-    inside = target
-    while inside not in ADDRESSES and (wrapped := getattr(inside, "__wrapped__", None)) is not None:
-        inside = wrapped  # a decorator of the user's, or of ours, stands above @app.rpc
+    inside = _declared(target)
     places = [(name, method) for scope, method in ADDRESSES.get(inside, ()) for name in _services(scope)]
     if not places:
         raise SetupError(f"{where(target)} is no RPC. Put @app.rpc on it, or call by name: app.call('service.method', ...).")
     if len(set(places)) > 1:
         shown = ", ".join(f"{service}.{method}" for service, method in places)
         raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
-    return *places[0], read(target).returns
+    return *places[0], read(inside).returns
 
 
 def called(target: Any) -> str:
     """Return ``service.method`` of a call's target."""
     service, method, _ = address_of(target)
     return f"{service}.{method}"
+
+
+def _declared(target: Any) -> Any:
+    """Return the function that was declared: a decorator of the user's, or of ours, may stand above ``@app.rpc``."""
+    inside = target
+    while inside not in ADDRESSES and (wrapped := getattr(inside, "__wrapped__", None)) is not None:
+        inside = wrapped
+    return inside
 
 
 def _services(scope: Scope) -> list[str]:

@@ -18,6 +18,7 @@ from cliffracer.markers import Cookie, Header, Query, provided
 from cliffracer.wire.limits import FIELDS, limits_of, translated
 
 MISSING: Any = inspect.Parameter.empty
+_READ = "__cliffracer_signature__"
 _STREAMS = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
 Kind = Literal["async", "sync", "stream", "sync_stream"]
 
@@ -76,8 +77,21 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 
 def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
-    """Return the signature of a handler; `SetupError` for one that cannot be bound, `NameError` for a name not defined yet."""
-    hints = _hints(function, names or {})
+    """Return the signature of a handler; `SetupError` for one that cannot be bound, `NameError` for a name not defined yet.
+
+    A function keeps it: ``names``, those of where it is declared, are at hand only then.
+    """
+    if not isinstance(function, types.FunctionType):
+        return _signature(function, names or {})
+    known = function.__dict__.get(_READ)
+    if known is None or known.function is not function:  # `functools.wraps` has copied another's
+        known = function.__dict__[_READ] = _signature(function, names or {})
+    found: Signature = known
+    return found
+
+
+def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
+    hints = _hints(function, names)
     accepts: list[Parameter] = []
     needs: list[Parameter] = []
     for parameter in inspect.signature(function).parameters.values():

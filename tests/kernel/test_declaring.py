@@ -8,6 +8,7 @@ import pytest
 
 from cliffracer import Accounts, App, Context, Event, Group, Header, Query, SetupError, provided
 from cliffracer.declarations import Route, Rpc
+from cliffracer.testing import running
 
 
 class Item(msgspec.Struct):
@@ -223,6 +224,31 @@ def test_an_annotation_may_name_a_class_that_is_defined_later(app):
     text = "@app.rpc\nasync def f(a: 'Later') -> 'Later': ...\nimport msgspec\nclass Later(msgspec.Struct):\n    x: int\n"
     exec(compile(text, "later.py", "exec"), names)
     assert app.freeze().declared[0].signature.accepts[0].annotation is names["Later"]
+
+
+async def test_an_annotation_may_name_a_class_of_where_its_function_is_declared(app):
+    """Written as text, and never used inside: of an RPC that is called by its function, of a provider and of a hook."""
+
+    class Local(msgspec.Struct):
+        value: int
+
+    made, begun = Local(7), []
+
+    @app.provide
+    def local() -> "Local":
+        return made
+
+    @app.on_startup
+    async def begin(*, local: "Local"):
+        begun.append(local)
+
+    @app.rpc
+    async def get(*, local: "Local" = provided) -> "Local":
+        return local
+
+    async with running(app):
+        assert await app.call(get) == made
+    assert begun == [made]
 
 
 def test_an_annotation_that_is_never_defined_is_refused(app):
