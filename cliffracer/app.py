@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from cliffracer import declarations
 from cliffracer.addresses import address_of, called, merged
 from cliffracer.bounds import Said, Use
 from cliffracer.caching.cache import Cache
@@ -29,7 +28,7 @@ from cliffracer.resilience.policies import Breaker, Retry
 from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
-from cliffracer.signature import read
+from cliffracer.signature import settled
 from cliffracer.wire.subjects import check_name, check_pattern
 
 if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
@@ -305,12 +304,7 @@ def _placed(declared: Declared, prefix: str) -> Declared:
     signature = declared.signature
     record = declared.record
     if signature is None:
-        try:
-            signature = read(record.function)
-        except NameError as error:
-            raise declarations.refuse(
-                record.function, f"an annotation cannot be read: {error}", "Import or define it in that module."
-            ) from None
+        signature = settled(record.function)
         declared = complete(record, signature)
     if isinstance(record, Route | Socket) and (prefix or not record.path):
         moved = msgspec.structs.replace(record, path=prefix + record.path or "/")

@@ -90,6 +90,14 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
     return found
 
 
+def settled(function: Callable[..., Any]) -> Signature:
+    """Return the signature of a handler now that all is defined; `SetupError` for a name that never is."""
+    try:
+        return read(function)
+    except NameError as error:
+        raise refuse(function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
+
+
 def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
     hints = _hints(function, names)
     accepts: list[Parameter] = []

@@ -13,7 +13,7 @@ from cliffracer.context import Context, current
 from cliffracer.declarations import Route, Rpc, refuse, surround
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
-from cliffracer.signature import MISSING, Signature, read
+from cliffracer.signature import MISSING, Signature, settled
 
 F = TypeVar("F", bound=Callable[..., Any])
 StoreName = Literal["memory", "nats", "redis"]
@@ -70,10 +70,7 @@ class Cached:
     def signature(self) -> Signature:
         """What it takes and returns, checked; `SetupError` for an annotation that is never defined."""
         if self._signature is None:
-            try:
-                self.signature = read(self.function)
-            except NameError as error:
-                raise refuse(self.function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
+            self.signature = settled(self.function)
         assert self._signature is not None  # as it was set
         return self._signature
 
