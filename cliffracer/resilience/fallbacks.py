@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from cliffracer.errors import ServiceError
 from cliffracer.resilience.guard import Guard, told
 from cliffracer.resilience.verdicts import replaceable
 
@@ -27,7 +28,7 @@ class Fallback:
         if not replaceable(error):
             return False
         self._guard.fallbacks += 1
-        ours = hasattr(error, "details")
+        ours = isinstance(error, ServiceError)
         defect = None if ours else error
         told("debug" if ours else "error", "{} failed; its fallback answers", what, failure=defect, error=type(error).__name__)
         return True

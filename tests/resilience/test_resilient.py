@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from loguru import logger
 
 from cliffracer import (
     App,
@@ -121,6 +122,22 @@ async def test_a_fallback_stands_in_for_failures_only() -> None:
     with pytest.raises(SetupError):
         await ask("e")
     assert await ask("f") == "f"
+
+
+async def test_a_fallback_hides_no_defect() -> None:
+    """What it stands in for is in the log as an error with its traceback, whatever attributes it has; failures of services are not."""
+
+    class Grumpy(Exception):
+        details = "of a library"
+
+    said = []
+    sink = logger.add(lambda message: said.append(message.record), level="INFO")
+    ask = resilient(fallback="nobody")(lambda value, ask=Failing(Grumpy(), Unavailable("down")): ask(value))
+    try:
+        assert [ask("a"), ask("a")] == ["nobody", "nobody"]
+    finally:
+        logger.remove(sink)
+    assert [(record["level"].name, record["exception"].type) for record in said] == [("ERROR", Grumpy)]
 
 
 async def test_a_breaker_of_a_function() -> None:
