@@ -21,7 +21,7 @@ _generic_msgpack = msgspec.msgpack.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 _pack_into = msgspec.msgpack.Encoder().encode_into
-_scratch = bytearray()
+_scratch = bytearray()  # for what is short: it never gives back what room it once had
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
@@ -99,9 +99,10 @@ class Decoder(Generic[T]):
             certain = self._least if self._count is None else self._count(value)
             if colons != certain:
                 self._look(data, value, colons, certain)
-        if self._integers and (len(data) < _SHORT or _LONG in data.translate(_ZEROS)):
+        if self._integers and ((short := len(data) < _SHORT) or _LONG in data.translate(_ZEROS)):
             try:  # what `_fits` does, for those that do
-                fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else _pack_into(value, _scratch) is None
+                room = _scratch if short else bytearray()
+                fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else _pack_into(value, room) is None
             except (OverflowError, TypeError):
                 fits = self._fits(data, value)
             if not fits:

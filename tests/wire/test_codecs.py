@@ -6,6 +6,7 @@ import decimal
 import enum
 import json
 import threading
+import tracemalloc
 import uuid
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
@@ -464,3 +465,15 @@ def test_a_huge_integer_cannot_be_sent_as_messagepack() -> None:
     """It has 64 bits there; JSON has no limit, but we take none back."""
     with pytest.raises(Unencodable):
         encode_msgpack(2**64)
+
+
+def test_a_large_document_leaves_no_room_taken() -> None:
+    """What it took to look at the integers of one is given back."""
+    decode = Decoder(dict[str, int | str]).decode
+    document = b'{"a": 1234567890123456789, "b": "' + b"x" * 2_000_000 + b'"}'
+    tracemalloc.start()
+    try:
+        assert decode(document)["a"] == 1234567890123456789
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
