@@ -69,19 +69,19 @@ class Entry:
         """Say the same, whoever has to be asked, within the time of the call."""
         if not self.waits:
             return self.decide(context, scope)
-        before = current.set(context)
+        before, limit = current.set(context), asyncio.timeout(context.remaining())
         try:
-            async with asyncio.timeout(context.remaining()):
+            async with limit:
                 identity = await recognised(self._authority, context, scope)
                 if self._judge(context, identity) and self._checks:
                     await checked(self._checks, context, {})
         except RefusedToken as refused:
             return self._bad(context, refused)
-        except TimeoutError:
-            return _refuse(context, DeadlineExceeded("the time for this call is over"))
         except ServiceError as refused:
             return _refuse(context, refused)
         except Exception as failed:  # noqa: BLE001 - a check is the user's code; it is raised again where the call is invoked
+            if isinstance(failed, TimeoutError) and limit.expired():
+                return _refuse(context, DeadlineExceeded("the time for this call is over"))
             context.verdict = Failed(failed)
         finally:
             current.reset(before)

@@ -34,6 +34,8 @@ def of_somebody(identity: Any) -> bool:
     looked.append(identity.subject)
     if identity.subject == "broken":
         raise LookupError("the check's own")
+    if identity.subject == "slow":
+        raise TimeoutError("of what the check asked, which had less time than the call")
     return identity.subject != "bob"
 
 
@@ -164,7 +166,7 @@ async def test_a_refused_body_does_not_end_the_connection() -> None:
 async def test_checks() -> None:
     """A check that needs no argument comes before the input is read, one that does comes after; what a check raises is mapped as ever."""
     async with running(shop()) as t:
-        for subject, price, status in (("bob", 1, 403), ("ada", 1, 200), ("ada", 20, 403), ("broken", 1, 404)):
+        for subject, price, status in (("bob", 1, 403), ("ada", 1, 200), ("ada", 20, 403), ("broken", 1, 404), ("slow", 1, 500)):
             read.clear()
             looked.clear()
             body, token = {"price": price}, t.token(subject)
