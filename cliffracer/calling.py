@@ -128,7 +128,7 @@ def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
 def own(link: Link, name: str) -> Iterator[None]:
     """Make calls and events of the block those of the service ``name`` itself, also within a call that somebody made."""
     context = current.get() or Context(name, "", "script")
-    before = current.set(context.acting(link.own_token()))
+    before = current.set(context.acting(link.own_token))
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -17,6 +17,8 @@ _WAY = re.compile(r"[A-Za-z0-9_-]{1,64}(?:,[A-Za-z0-9_-]{1,64}){0,31}")
 _OUTSIDE = frozenset({"http", "websocket"})
 STORED = "cliffracer.stored"
 """Where a context's store has when NATS stored the message that is handled, in seconds since 1970."""
+OWN = "cliffracer.own"
+"""Where the store of a context in which a service acts as itself has what gives its token: a token ends, a block may go on."""
 _prefix = os.urandom(8).hex()
 _numbers = count(1)
 _spans = count(int.from_bytes(os.urandom(7)) + 1)  # 64 bits: no two processes are likely to meet
@@ -189,11 +191,12 @@ class Context:
             return None
         return max(0.0, self.deadline - time.monotonic())
 
-    def acting(self, token: str | None) -> "Context":
-        """Return the same call with another to call on behalf of; its caller's identity stays behind."""
+    def acting(self, own: Callable[[], str | None]) -> "Context":
+        """Return the same call with another to call on behalf of, by the tokens that ``own`` gives; its caller's identity stays behind."""
         self.onward()  # both are one call, so one parent of what they call
         made = Context(self.service, self.handler, self.kind, self.correlation_id, self.deadline, self.headers, self.traceparent)
-        made.token = token
+        made.token = own()
+        made.store()[OWN] = own
         made.sent = self.sent
         return made
 

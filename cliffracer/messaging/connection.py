@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.calling import Emission
-from cliffracer.context import Context, current, new_id, new_ids
+from cliffracer.context import OWN, Context, current, new_id, new_ids
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply
@@ -241,6 +241,8 @@ class Connection:
     def _identified(self, context: Context | None, due: float | None = None) -> tuple[str | None, str | None]:
         """Return whose call it is and which way it came; ``due`` is when it goes on, if not now."""
         token = self.token if context is None else context.token
+        if context is not None and context.state is not None and OWN in context.state:
+            token = context.token = context.state[OWN]()
         if due is not None and token is not None and self.lasting is not None:
             token = self.lasting(token, due)
         if context is None:

@@ -8,6 +8,7 @@ import pytest
 
 from cliffracer import App, Forbidden, Identity, KeyValue, Unauthenticated, Unavailable, provided, public, requires
 from cliffracer.runtime import running as served
+from cliffracer.security import authority as authorities
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.keys import private_pem
@@ -40,6 +41,25 @@ async def test_as_service() -> None:
     async with running(outer, inner, auth_keys=PEM) as t:
         with t.acting("ada"):
             assert await t.call("buy") == [["ada"], ["shop", "service"], ["ada"]]
+
+
+async def test_a_block_outlives_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that goes on as itself, as a task of it may for days, calls and emits by a token that is good."""
+    monkeypatch.setattr(authorities, "OWN_LIFE", 2.0)
+    front, heard = App("front"), list[str]()
+
+    @front.on("front.went")
+    @requires
+    async def went(*, identity: Identity = provided) -> None:
+        heard.append(identity.subject)
+
+    async with running(inner, front, auth_keys=PEM):
+        with front.as_service():
+            for _ in range(2):
+                assert await front.call("ledger.entry") == ["front", "service"]
+                await asyncio.sleep(2.1)
+            await front.emit("front.went", None)
+            await eventually(lambda: heard == ["front"])
 
 
 async def test_hooks_act_as_the_service() -> None:
