@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from cliffracer.settings import MASK, Secret, Settings
+from cliffracer.settings.secret import NEXT_URL
 
 PRIVATE = frozenset({
     "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key", "apikey", "password", "passwd", "secret",
@@ -18,7 +19,7 @@ PRIVATE = frozenset({
 _SHORTEST = 6  # a shorter password is hidden by its name and its type alone, since it is part of other words
 _DEEPEST = 100
 _WORDS = frozenset({"postgres", "password", "secret", "changeme", "cliffracer", "default"})
-_IN_URL = re.compile(r"://(?P<credentials>[^\s]*)@")
+_IN_URL = re.compile(r"(?:.*?://)?(?P<credentials>[^\s]*)@")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s\"'<>,/@:]{0,256}(?::(?!\d{1,5}[/?#])[^\s\"'<>]{0,256})?(?=@)")
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _API_KEY = re.compile(r"cr_[0-9a-f]{16}_[0-9a-f]{72}")
@@ -65,9 +66,9 @@ def _secrets(settings: Settings) -> Iterator[str]:
                 revealed = one.reveal()
                 if isinstance(revealed, str) and not _is_path(revealed):
                     yield revealed
-            elif isinstance(one, str):
-                for url in one.split(","):
-                    if credentials := _IN_URL.search(url):
+            elif isinstance(one, str) and ("://" in one or name == "nats_url"):  # whose servers may do without a scheme
+                for url in (*NEXT_URL.split(one), *one.split(",")):  # a comma is between servers, or in a password
+                    if credentials := _IN_URL.match(url):
                         user, colon, password = credentials["credentials"].partition(":")
                         yield password if colon else user
 

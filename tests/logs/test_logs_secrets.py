@@ -70,6 +70,21 @@ def test_what_looks_like_a_secret_is_hidden(text: str, shown: str) -> None:
     assert Redaction(Settings())(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("name", "urls", "passwords"),
+    [
+        ("database_url", "postgres://u:swordfish,marlin@h,i/x", ["swordfish,marlin"]),
+        ("database_urls", "postgres://u:swordfish,marlin@h/x,postgres://u:mackerel@i/y", ["swordfish,marlin", "mackerel"]),
+        ("nats_url", "nats://u:swordfish@h,v:marlin@i,tls://mackerel@j", ["swordfish", "marlin", "mackerel"]),
+        ("nats_url", "u:swordfish@h:4222", ["swordfish"]),
+    ],
+)
+def test_passwords_of_several_urls_are_hidden_by_themselves(name: str, urls: str, passwords: list[str]) -> None:
+    """Where no URL is around them: also one with a comma in it, and that of a server whose scheme is left out."""
+    redacted = Redaction(Settings(**{name: urls}))
+    assert [redacted(password) for password in passwords] == ["***"] * len(passwords)
+
+
 def test_words_are_no_secrets() -> None:
     """A development password that is a word, or too short, is not replaced wherever the word stands; nor is a path."""
     redacted = Redaction(Settings(db_host="h", db_password="postgres", nats_password="abc", nats_creds="/run/secrets/nats.creds"))
