@@ -45,14 +45,14 @@ def event_subject(function: Function, subject: str | type[Event]) -> str:
 def checked(function: Function, check: Callable[[str], str], text: str) -> str:
     try:
         return check(text)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise refuse(function, str(error), "Correct it.") from None
 
 
 def seconds_of(function: Function, value: float | str | None) -> float | None:
     try:
         return None if value is None else seconds(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise refuse(function, str(error), "Correct it.") from None
 
 
@@ -64,14 +64,21 @@ def waits_of(function: Function, retry: Any) -> tuple[float, ...]:
 
 
 def positive(function: Function, name: str, value: int | None) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise refuse(function, f"{name}={value!r} is no whole number", "Use 1 or more, or leave it out.")
     if value is not None and value < 1:
         raise refuse(function, f"{name}={value} lets nothing through", "Use 1 or more, or leave it out.")
     return value
 
 
+def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
+    """Return names that were given; a text alone is one name, not those of its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def rate_of(function: Function, text: str | None) -> Rate | None:
     try:
-        return None if text is None else Rate.read(text)
+        return None if text is None else Rate.read(str(text))
     except ValueError as error:
         raise refuse(function, str(error), "Correct it.") from None
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Unpack
 from cliffracer.checking import Declared, check_duplicates, complete, readable
 from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, refuse
 from cliffracer.errors import SetupError
-from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
+from cliffracer.options import RouteOptions, names_of, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
 
@@ -42,11 +42,11 @@ class Routing(Surroundings):
 
         ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
         """
-        names = tuple(method.upper() for method in methods)
+        names = tuple(method.upper() for method in names_of(methods))
 
         def declare(function: F) -> F:
-            if status is not None and not 200 <= status <= 599:
-                raise refuse(function, f"status {status} is no HTTP status", "Use 200 to 599.")
+            if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
+                raise refuse(function, f"status {status!r} is no HTTP status", "Use 200 to 599.")
             record = Route(
                 function,
                 check_path(function, path, prefixed=self._prefixed),
@@ -54,7 +54,7 @@ class Routing(Surroundings):
                 status,
                 seconds_of(function, deadline),
                 positive(function, "limit", limit),
-                tuple(tags),
+                names_of(tags),
                 rate_of(function, rate),
             )
             self._declare(record)

@@ -14,6 +14,7 @@ from cliffracer.options import (
     check_start,
     checked,
     event_subject,
+    names_of,
     positive,
     rate_of,
     seconds_of,
@@ -233,7 +234,7 @@ class Group(Scope):
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
         """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
         super().__init__(name)
-        self.emits = tuple(emits)
+        self.emits = names_of(emits)
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise SetupError(f"group {name!r}: prefix {prefix!r} must begin with / and not end with it, as in '/admin'.")
         self.prefix = prefix

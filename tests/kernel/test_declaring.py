@@ -101,6 +101,11 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.on('a', limit=0)\nasync def f(a: int): ...", "lets nothing through"),
         ("@app.rpc(name='a.b')\nasync def f(): ...", "is no name"),
         ("@app.rpc(deadline='soon')\nasync def f(): ...", "no length of time"),
+        ("@app.rpc(deadline=[1])\nasync def f(): ...", "must be a string or a real number, not 'list'"),
+        ("@app.rpc(name=7)\nasync def f(): ...", "expected string"),
+        ("@app.rpc(limit='10')\nasync def f(): ...", "limit='10' is no whole number"),
+        ("@app.rpc(rate=10)\nasync def f(): ...", "'10' is no rate: write '10/s'"),
+        ("@app.get('/x', status='200')\nasync def f(): ...", "status '200' is no HTTP status"),
         ("@app.every('0s')\nasync def f(): ...", "interval over 0"),
         ("@app.every('1s')\nasync def f(a: int): ...", "has no caller"),
         ("@app.provide\ndef f(): ...", "no return annotation"),
@@ -114,6 +119,16 @@ def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     with pytest.raises(SetupError, match=text) as caught:
         exec(compile(declare, "users.py", "exec"), names)
     assert str(caught.value).startswith("f (users.py:")
+
+
+def test_a_text_alone_is_one_name(app):
+    """Where several methods or tags may be given, or events of a group, one need not be put into a list."""
+
+    @app.route("/x", methods="get", tags="users")
+    async def f() -> None: ...
+
+    record = app.freeze().declared[0].record
+    assert (record.methods, record.tags, Group("g", emits="user.created").emits) == (("GET",), ("users",), ("user.created",))
 
 
 def test_what_nothing_provides_is_refused_when_the_app_freezes(app):
