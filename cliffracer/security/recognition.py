@@ -22,12 +22,7 @@ Scope = Mapping[str, Any] | None
 def recognise(authority: Authority, context: Context, scope: Scope) -> Identity | None:
     """Return who calls; None for a call that shows nothing, `RefusedToken` for what is not good, `Forbidden` for a forged request."""
     token = bearer(context.headers, context.kind)
-    if token is not None:
-        return _bearing(authority, context, token)
-    if scope is None:
-        return None
-    cookie = _cookie(authority, context, scope)
-    return None if cookie is None else _session(authority, context, cookie)
+    return _browsing(authority, context, scope) if token is None else _bearing(authority, context, token)
 
 
 async def recognised(authority: Authority, context: Context, scope: Scope) -> Identity | None:
@@ -42,7 +37,7 @@ async def recognised(authority: Authority, context: Context, scope: Scope) -> Id
     if authority.keyring is not None and (key := api_key(context.headers, context.kind, token)) is not None:
         return await _by_key(authority, context, key)
     if token is None:
-        return recognise(authority, context, scope)
+        return _browsing(authority, context, scope)
     if issuer is None:
         return _bearing(authority, context, token)
     if issuer.stale:
@@ -87,6 +82,11 @@ async def _by_key(authority: Authority, context: Context, key: str) -> Identity:
     context.token = authority.keyring.onward(identity)
     context.store()[_KEY] = True
     return identity
+
+
+def _browsing(authority: Authority, context: Context, scope: Scope) -> Identity | None:
+    cookie = None if scope is None else _cookie(authority, context, scope)
+    return None if cookie is None else _session(authority, context, cookie)
 
 
 def _session(authority: Authority, context: Context, cookie: str) -> Identity:
