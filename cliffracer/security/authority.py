@@ -13,7 +13,7 @@ from cliffracer.security.claims import Claims
 from cliffracer.security.credentials import Credential, key_of_ticket, new_ticket
 from cliffracer.security.grants import Grant
 from cliffracer.security.identity import Identity, identity_of
-from cliffracer.security.keys import keys_of
+from cliffracer.security.keys import keys_of, signer
 from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.revocations import Revocations
@@ -194,7 +194,7 @@ class Authority:
     @property
     def signs(self) -> bool:
         """Say whether a key of ours makes tokens, rather than verifying another's only."""
-        return any(key.signs for key in self.tokens.keys)
+        return signer(self.tokens.keys) is not None
 
     def jwks(self) -> list[dict[str, Any]]:
         """Return the public halves of our keys, for others who verify our tokens."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cliffracer.security.identity import Identity, identity_of
+from cliffracer.security.keys import signer
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken, Tokens
 from cliffracer.wire.cookies import SESSION as COOKIE
@@ -65,7 +66,7 @@ class Browsers:
 
         It ends with the session, too.
         """
-        if not any(key.signs for key in self._tokens.keys):
+        if signer(self._tokens.keys) is None:
             return None
         session, now = identity.claims["sid"], time.time()
         known = self._onward.get(session)

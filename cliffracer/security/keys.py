@@ -3,6 +3,7 @@
 import hashlib
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def _text(given: Secret[str]) -> str:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         problem = f"a file that cannot be read ({error.strerror})" if isinstance(error, OSError) else "no file"
         raise SetupError(f"auth_keys names {problem}. Give PEM keys, a JWKS, or the path of a file with them.") from None
+
+
+def signer(keys: Iterable[Key]) -> Key | None:
+    """Return the key that makes tokens, the first that can; None where all of them only verify another's."""
+    return next((key for key in keys if key.signs), None)
 
 
 def read_keys(text: str, name: str) -> list[Key]:

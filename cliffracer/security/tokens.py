@@ -16,7 +16,7 @@ from typing import Any, Literal
 from joserfc.errors import JoseError
 
 from cliffracer.errors import SetupError
-from cliffracer.security.keys import Key
+from cliffracer.security.keys import Key, signer
 
 ACCESS = "at+jwt"
 REFRESH = "rt+jwt"
@@ -69,7 +69,7 @@ class Tokens:
         since: float | None = None,
     ) -> str:
         """Return a token signed by the first key that signs, good for ``ttl`` seconds from now or ``since``; `SetupError` if none does."""
-        key = next((key for key in self.keys if key.signs), None)
+        key = signer(self.keys)
         if key is None:
             raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
         if not subject or len(subject) > _TEXT:

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 
 from cliffracer.context import STORED, Context
 from cliffracer.security.credentials import bearer
-from cliffracer.security.keys import Key
+from cliffracer.security.keys import Key, signer
 
 LIFE = 900.0
 """Seconds that a signature is good, so that it can be used again: at half of that another is made."""
@@ -43,7 +43,7 @@ class Ways:
         way = context.way()
         if way is None or (context.said_way() is not None and not self.proven(context)):
             return way
-        key = next((key for key in self._keys if key.signs), None)
+        key = signer(self._keys)
         if key is None:
             return way
         now = time.time()
