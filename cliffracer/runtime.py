@@ -267,7 +267,7 @@ def _identity(call: Call) -> Any:
 
 def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
     """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
-    asked = settings.auth_required or any((settings.auth_secret_key, settings.auth_keys, settings.oidc_issuer))
+    asked = settings.auth_required or settings.recognises
     if not asked and all(policy_of(d.record.function) is None and not _identifies(d.signature) for f in frozen for d in f.declared):
         return importlib.import_module("cliffracer.security.access").Witness(frozen) if any(f.accesses for f in frozen) else None
     return importlib.import_module("cliffracer.security.enforcement").enforcement(frozen, settings)  # cryptography is slow to import

@@ -28,7 +28,7 @@ def _doors(settings: Settings) -> Iterator[str]:
     """Yield who may come in."""
     if settings.docs:
         yield "docs are served in production: everybody sees what can be called (CLIFFRACER_DOCS=false)"
-    if settings.auth_secret_key is None and settings.auth_keys is None and settings.oidc_issuer is None:
+    if not settings.recognises:
         yield "no AUTH_ setting: whoever reaches NATS or the port may call everything"
     elif not settings.auth_required:
         yield "AUTH_REQUIRED is off: handlers without @requires are for everybody"

@@ -97,8 +97,7 @@ class Needs:
     @property
     def ruled(self) -> bool:
         """Whether it asks who calls, so that it has to know which tokens are revoked."""
-        settings = self.settings
-        if settings.auth_required or any((settings.auth_secret_key, settings.auth_keys, settings.oidc_issuer)):
+        if self.settings.auth_required or self.settings.recognises:
             return True
         return any(policy_of(d.record.function) is not None for d in self.frozen.declared) or bool(self._of(_IDENTITY))
 

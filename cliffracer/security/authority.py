@@ -37,11 +37,6 @@ PLACE = "cliffracer.security.authority.Authority"
 _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
 
-def configured(settings: Settings) -> bool:
-    """Say whether these settings say whose tokens are good."""
-    return settings.auth_secret_key is not None or settings.auth_keys is not None or settings.oidc_issuer is not None
-
-
 def tokens_of(settings: Settings) -> Tokens:
     """Return what issues and verifies the tokens of these settings."""
     keys = keys_of(settings)

@@ -11,7 +11,7 @@ from cliffracer.errors import Forbidden, Overloaded, SetupError, Unauthenticated
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Call
 from cliffracer.security.access import CALLED, Step, Witness, hooks_of, tell
-from cliffracer.security.authority import Authority, configured
+from cliffracer.security.authority import Authority
 from cliffracer.security.claims import Claims
 from cliffracer.security.entry import Check, Entry, checked
 from cliffracer.security.guards import Policy, checks_of, effective
@@ -78,7 +78,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | W
     records = [d for f in frozen for d in f.declared if isinstance(d.record, CALLED)]
     policies = {d.record.function: policy for d in records if (policy := _policy(d, settings)) is not None}
     guarded = [d.record.function for d in records if d.record.function in policies and not policies[d.record.function].public]
-    if not configured(settings):
+    if not settings.recognises:
         if guarded or settings.auth_required:
             raise _without_keys(guarded, required=settings.auth_required)
         return Witness(frozen) if any(f.accesses for f in frozen) else None

@@ -212,6 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The addresses of all databases: of several (``database_urls``), of one, or none."""
         return self.database_urls or (() if self.database_url is None else (self.database_url,))
 
+    @property
+    def recognises(self) -> bool:
+        """Whether they say whose tokens are good: by keys of ours, an issuer, or both."""
+        return self.auth_secret_key is not None or self.auth_keys is not None or self.oidc_issuer is not None
+
     def require_servers(self, *, nats: bool = True, database: bool = False) -> None:
         """Refuse production without the URLs of these servers, since the embedded ones are for development."""
         needed = {"nats_url": nats, "database_url": database and not self.database_urls}
