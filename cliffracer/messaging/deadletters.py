@@ -189,7 +189,7 @@ class DeadLetters:
             attempts=_number(facts.get("Attempts", "")),
             stream=facts.get("Stream", self.subjects.stream),
             sequence=_number(facts.get("Sequence", "")),
-            parked=datetime.fromisoformat(_shortened(stored.time)),
+            parked=datetime.fromisoformat(stored.time),
             headers=headers,
             payload=stored.data,
             claim=moved or headers.get(CLAIM, ""),
@@ -251,9 +251,3 @@ def _as_subject(text: str) -> str:
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _shortened(time: str) -> str:
-    """Return an RFC 3339 time with nanoseconds as one with microseconds."""
-    whole, _, fraction = time.rstrip("Z").partition(".")
-    return f"{whole}.{fraction[:6]:0<6}+00:00"

@@ -150,10 +150,12 @@ class KeyValue(Generic[T]):
         if status_of(reply.block) == 404:
             return None
         headers = Headers(reply.block)
-        return self._made(key, headers, reply.payload, int(headers["Nats-Sequence"]), _time(headers["Nats-Time-Stamp"]))
+        return self._made(key, headers, reply.payload, int(headers["Nats-Sequence"]), datetime.fromisoformat(headers["Nats-Time-Stamp"]))
 
     def _stored(self, key: str, stored: Any) -> Entry[T] | None:
-        return None if stored is None else self._made(key, Headers(stored.hdrs), stored.data, stored.seq, _time(stored.time))
+        if stored is None:
+            return None
+        return self._made(key, Headers(stored.hdrs), stored.data, stored.seq, datetime.fromisoformat(stored.time))
 
     def _made(self, key: str, headers: Headers, payload: bytes, revision: int, time: datetime) -> Entry[T]:
         if OPERATION in headers or "Nats-Marker-Reason" in headers:
@@ -189,8 +191,3 @@ class KeyValue(Generic[T]):
         if self._jetstream.version < TTL:
             raise SetupError("a ttl of single keys needs nats-server 2.11. Give the bucket one: Bucket('sessions', ttl='1h').")
         return {"Nats-TTL": f"{max(1, round(seconds(ttl)))}s"}
-
-
-def _time(text: str) -> datetime:
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import datetime
 
 import msgspec
 import pytest
@@ -10,7 +11,6 @@ from cliffracer.clock import Clock
 from cliffracer.cron import Cron
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.keyvalue import _time
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.streams import timer_subject, timers_stream
 from cliffracer.messaging.timers import Timer
@@ -110,7 +110,7 @@ async def test_a_time_is_due_by_the_clock_of_the_server(jetstream: JetStream, jo
     await until(lambda: runs.times)
     tick = await jetstream.last_message("TIMERS", timer_subject(subjects, "reports-purge-timer"))
     assert tick is not None
-    assert _time(tick.time).timestamp() >= msgspec.json.decode(tick.data)["due"]
+    assert datetime.fromisoformat(tick.time).timestamp() >= msgspec.json.decode(tick.data)["due"]
     await asyncio.gather(*(timer.drain(2) for timer in timers))
     assert len(runs.times) == 1
 
