@@ -123,8 +123,7 @@ class RpcEndpoint:
             return
         if reply:
             self._running[reply] = context
-        answer = self.answer(context, arguments, reply, msgpack, window)
-        self._starts.add(answer, context)
+        self._starts.add(self.answer(context, arguments, reply, msgpack, window), context)
 
     def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
         """Begin a call about whose caller somebody has to be asked, or who is refused: nothing of its input was read."""
@@ -201,8 +200,7 @@ class RpcEndpoint:
         except Unencodable as error:
             self._fail(reply, self._unencodable(error))
         finally:
-            if reply:
-                del self._running[reply]
+            self._running.pop(reply, None)  # absent without a reply, and where another call with the same one has ended
 
     async def _stream(self, context: Context, arguments: tuple[Any, ...], chunks: Chunks) -> None:
         try:

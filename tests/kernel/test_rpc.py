@@ -361,6 +361,22 @@ async def test_a_reply_goes_to_an_inbox_only(t):
     assert heard == []
 
 
+async def test_two_calls_may_have_one_reply_subject(shared):
+    """Each gets its reply, as a peer wants it that gathers them in one inbox, and neither ends with an error."""
+    t, shelf = shared
+    replies, errors = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: errors.append(about))
+    inbox = t.up.bus.inbox(lambda _, __, ___, payload: replies.append(payload))
+    subject = t.up.services[0].subjects.rpc("store", "narrow").encode()
+    for _ in range(2):
+        t.up.bus.publish(subject, b"{}", None, inbox.subject)
+    await until(lambda: t.up.services[0]._rpc.busy == 2)
+    shelf.let.set()
+    await until(lambda: len(replies) == 2)
+    await until(lambda: not t.up.services[0].busy)
+    assert (replies, errors) == ([b'"through"'] * 2, [])
+
+
 async def test_a_reply_repeats_no_request_header(t):
     """A token in the request's headers does not come back."""
     subject = t.up.services[0].subjects.rpc("store", "put").encode()
