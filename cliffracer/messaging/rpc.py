@@ -107,7 +107,7 @@ class RpcEndpoint:
             until = None if seconds == inf else monotonic() + seconds
             context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
         if (entry := handler.entry) is not None and (entry.waits or not entry.decide(context, None)):
-            self._enter(context, payload, reply, msgpack, window)
+            self._enter(context, payload, reply, msgpack, window, asks=entry.waits)
             return
         try:
             if msgpack or payload[:1] != b"{":
@@ -125,8 +125,8 @@ class RpcEndpoint:
             self._running[reply] = context
         self._starts.add(self.answer(context, arguments, reply, msgpack, window), context)
 
-    def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
-        """Begin a call about whose caller somebody has to be asked, or who is refused: nothing of its input was read."""
+    def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int, *, asks: bool) -> None:
+        """Begin a call about whose caller somebody has to be asked (``asks``), or who is refused: nothing of its input was read."""
         try:
             self._gate.admit(context.remaining())
         except Overloaded as full:
@@ -134,18 +134,21 @@ class RpcEndpoint:
             return
         if reply:
             self._running[reply] = context
-        self._starts.add(self._entered(context, payload, reply, msgpack, window), held=self._held)
+        if asks:
+            self._starts.add(self._entered(context, payload, reply, msgpack, window), held=self._held)
+        else:
+            self._starts.add(self.answer(context, (), reply, msgpack, window), context)
 
     async def _entered(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
-        """Answer such a call, or refuse it."""
+        """Ask, then answer the call, or refuse it."""
         entry, arguments = self._handler.entry, ()
         begun = False
         try:
-            if entry is not None and (context.verdict is None if hasattr(context, "verdict") else await entry.decided(context, None)):
+            if entry is not None and await entry.decided(context, None):
                 arguments = self._arguments(payload, msgpack=msgpack)
             begun = True
             await self.answer(context, arguments, reply, msgpack, window)
-        except Exception as refused:
+        except Exception as refused:  # as in `receive`; what `answer` raises is nobody's to refuse
             if begun:
                 raise
             self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused))
@@ -174,7 +177,7 @@ class RpcEndpoint:
             if handler.entry is not None:
                 context = handler.context(timeout=read_call(block)[0], block=block)
                 if not await handler.entry.decided(context, None):
-                    self._enter(context, b"", reply, msgpack=False, window=0)
+                    self._enter(context, b"", reply, msgpack=False, window=0, asks=False)
                     return
             self.receive(b"", reply, block, await self._large.redeem(block) or b" ")
         except ServiceError as error:
