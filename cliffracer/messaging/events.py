@@ -208,10 +208,10 @@ class EventEndpoint:
         """How many events of core NATS are being handled."""
         return 0 if self.record.durable else self.handler.gate.admitted
 
-    def _context(self, block: bytes | None, delivery: Delivered | None = None) -> Context:
-        handler = self.handler
-        context = handler.context(block=block)
-        if delivery is not None and handler.guarded:
+    def _context(self, block: bytes | None, delivery: Delivered) -> Context:
+        """Return the context of a delivery; where it matters who calls, also when that was."""
+        context = self.handler.context(block=block)
+        if self.handler.guarded:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context
 
