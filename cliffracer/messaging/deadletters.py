@@ -20,7 +20,7 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
-from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers
+from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers, number_from
 from cliffracer.wire.subjects import Subjects, matches, named_within
 
 DEAD = "Cliffracer-Dead-"
@@ -186,9 +186,9 @@ class DeadLetters:
             consumer=facts.get("Consumer", ""),
             error=facts.get("Error", ""),
             traceback=_unquoted(facts.get("Traceback", "")),
-            attempts=_number(facts.get("Attempts", "")),
+            attempts=number_from(facts.get("Attempts")),
             stream=facts.get("Stream", self.subjects.stream),
-            sequence=_number(facts.get("Sequence", "")),
+            sequence=number_from(facts.get("Sequence")),
             parked=datetime.fromisoformat(stored.time),
             headers=headers,
             payload=stored.data,
@@ -247,7 +247,3 @@ def _as_subject(text: str) -> str:
     """Return the subject, made fit to publish to if it was not."""
     tokens = [re.sub(r"[\x00-\x20\x7f*>\\]", "_", token) or "_" for token in text.split(".")]
     return ".".join(tokens)[:800].rstrip(".")
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0

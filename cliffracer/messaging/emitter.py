@@ -15,7 +15,7 @@ from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
 from cliffracer.wire.cloudevents import ID
-from cliffracer.wire.headers import MESSAGE_ID, Headers
+from cliffracer.wire.headers import MESSAGE_ID, Headers, number_from
 from cliffracer.wire.subjects import Subjects, as_token
 
 
@@ -103,11 +103,11 @@ class Emitter:
             return
         async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=True) as reader:
             async for note in reader.present():
-                schedule, size = read_schedule(note.headers), note.headers.get("Nats-Msg-Size", "0")
+                schedule, size = read_schedule(note.headers), number_from(note.headers.get("Nats-Msg-Size"))
                 if schedule is None:
                     continue
                 due, target = schedule
-                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=int(size))
+                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=size)
 
     def _note(self, event_id: str) -> str:
         """Return the subject of a delayed event."""

@@ -116,6 +116,11 @@ def timeout_from(value: str | None) -> float | None:
     return int(value) / 1000
 
 
+def number_from(value: str | None) -> int:
+    """Return the whole number that a header holds; 0 if absent or none of 20 digits at most: anybody may write anything there."""
+    return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 20 else 0
+
+
 def traceparent_from(value: str | None) -> str | None:
     """Return a W3C trace context if it is well-formed, else None."""
     return value if value is not None and _TRACE.fullmatch(value) else None

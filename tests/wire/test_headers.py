@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cliffracer.wire.headers import MAX_HEADERS, Headers, correlation_from, encode_headers, status_of, timeout_from, traceparent_from
+from cliffracer.wire.headers import (
+    MAX_HEADERS,
+    Headers,
+    correlation_from,
+    encode_headers,
+    number_from,
+    status_of,
+    timeout_from,
+    traceparent_from,
+)
 
 names = st.text(st.sampled_from("abcXYZ019!#$%&'*+-.^_`|~"), min_size=1, max_size=12)
 values = st.text(
@@ -128,6 +137,13 @@ def test_a_timeout_is_in_whole_milliseconds(text: str, seconds: float) -> None:
 def test_other_timeouts_count_as_absent(text: str | None) -> None:
     """A peer's nonsense never raises and never becomes a deadline."""
     assert timeout_from(text) is None
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "1.5", "x", " 1", "²", "٣", "1" * 21, "1" * 5000])
+def test_what_is_no_number_counts_as_none(text: str | None) -> None:
+    """A listing does not end at a message whose headers somebody made up."""
+    assert number_from(text) == 0
+    assert number_from("18446744073709551615") == 2**64 - 1
 
 
 def test_a_trace_context_is_that_of_w3c_or_none() -> None:

@@ -12,7 +12,8 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
-from cliffracer.messaging.streams import events_stream
+from cliffracer.messaging.schedules import scheduled
+from cliffracer.messaging.streams import due_subject, events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.headers import encode_headers
@@ -173,7 +174,10 @@ async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects:
     async with consuming(jetstream, subjects, handler):
         await emit_later(emitter, "order 7.*", 1.5, b"cancelled")
         await jetstream.store("cliffracer.later.stranger", b"", encode_headers({"Nats-Msg-Id": "x"}))  # not by us, and never due
-        assert [(event.id, event.subject) async for event in emitter.delayed()] == [("order 7.*", "user.created")]
+        odd = {"Nats-Msg-Id": "y", "Nats-Msg-Size": "x", **scheduled(time.time() + 60, due_subject(subjects, "a.b"))}
+        await jetstream.store("cliffracer.later.odd", b"", encode_headers(odd))  # with a size that the server does not mean
+        found = [(event.id, event.subject, event.size) async for event in emitter.delayed()]
+        assert found == [("order 7.*", "user.created", 9), ("", "a.b", 0)]
         assert await emitter.cancel("order 7.*") is True
         assert await emitter.cancel("order 7.*") is False
         await emit_later(emitter, "e2", 1.6, b"kept")
