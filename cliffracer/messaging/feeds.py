@@ -227,7 +227,7 @@ class Feeds:
                 subscription = await hear(self._bus, self._subjects, pattern, feed.receive)
                 try:
                     await self._bus.flush()
-                except BaseException:
+                except BaseException:  # away, or the reader left: the next one begins anew
                     await subscription.close()
                     raise
                 feed.subscription = subscription

@@ -72,7 +72,7 @@ class Publisher:
         try:
             async with asyncio.timeout(timeout):
                 await place
-        except BaseException as error:
+        except BaseException as error:  # too late, or cancelled: the place is not lost
             if place.done() and not place.cancelled():
                 self._pass_on()  # it was given at the same moment: the next in line has it
             if isinstance(error, TimeoutError):

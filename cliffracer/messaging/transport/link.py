@@ -96,7 +96,7 @@ class Link:
             await self._attach(client)
             self.client = client
             await self._confirm()
-        except BaseException:
+        except BaseException:  # failed or cancelled: not one socket is left behind
             self._abandon(client)
             raise
         finally:
