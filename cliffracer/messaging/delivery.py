@@ -1,4 +1,4 @@
-"""One message as a consumer delivers it, with what its ack subject says (``$JS.ACK``, ADR-15), and the four answers to it."""
+"""One message as a consumer delivers it, with what its ack subject says (``$JS.ACK``, ADR-15), and the answers to it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ ACK = b"+ACK"
 TERM = b"+TERM"
 PROGRESS = b"+WPI"
 
-Answer = Callable[["Delivery", bytes, bool], None]
-"""``answer(delivery, words, final)``: sends the words to the consumer; final: the message is no longer in hand."""
+Answer = Callable[["Delivery", bytes], None]
+"""``answer(delivery, words)``: sends the words to the consumer; the message is no longer in hand."""
 
 
 class Delivery:
@@ -98,7 +98,7 @@ class Delivery:
         """Say that it is done: it is never delivered to this consumer again."""
         if not self.settled:
             self.settled = ACK
-            self._answer(self, ACK, True)
+            self._answer(self, ACK)
 
     def nak(self, delay: float = 0.0) -> None:
         """Give it back, to be delivered again after ``delay`` seconds."""
@@ -119,15 +119,10 @@ class Delivery:
         self.payload = self.sent = b""
         self.headers = Headers(None)
 
-    def in_progress(self) -> None:
-        """Start the consumer's ack wait anew."""
-        if not self.settled:
-            self._answer(self, PROGRESS, False)
-
     def _settle(self, words: bytes) -> None:
         if not self.settled:
             self.settled = words
-            self._answer(self, words, True)
+            self._answer(self, words)
 
     def __repr__(self) -> str:
         return f"<Delivery {self.subject} {self.stream}:{self.stream_seq} attempt {self.attempt}>"

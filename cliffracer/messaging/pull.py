@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -176,25 +177,20 @@ class Pull:
         else:  # 409: deleted, another leader, server shuts down, too many requests; 503: there is no such consumer now
             self._gone = True
 
-    def _answer(self, delivery: Delivery, words: bytes, final: bool) -> None:
+    def _answer(self, delivery: Delivery, words: bytes) -> None:
+        self.held.pop(delivery.key, None)
         if self._silent:
-            self.held.pop(delivery.key, None)
             self._ask()
             return
-        deadline = None
-        if not final:
-            deadline = time.monotonic() + 1
-        else:
-            self.held.pop(delivery.key, None)
-            if words is ACK or words is TERM:
-                self._finished[delivery.key] = delivery.reply
-                if len(self._finished) > self._remembered:
-                    del self._finished[next(iter(self._finished))]
+        if words is ACK or words is TERM:
+            self._finished[delivery.key] = delivery.reply
+            if len(self._finished) > self._remembered:
+                del self._finished[next(iter(self._finished))]
         try:
-            self.bus.publish(delivery.reply, words, deadline=deadline, answers=True)
+            self.bus.publish(delivery.reply, words, answers=True)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
             logger.debug("the answer to {delivery} is lost", delivery=delivery)
-        if final and (not self._asked or len(self.held) + self._asked <= self._few):
+        if not self._asked or len(self.held) + self._asked <= self._few:
             self._ask()
 
     # -- watching
@@ -241,5 +237,6 @@ class Pull:
         """Tell the consumer that what is in hand is being worked on, three times per ack wait."""
         if not self._silent:
             for delivery in list(self.held.values()):
-                self._answer(delivery, PROGRESS, False)
+                with suppress(Unavailable):  # away for long: it comes again, and its key says that it is in hand
+                    self.bus.publish(delivery.reply, PROGRESS, deadline=time.monotonic() + 1, answers=True)
         self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)
