@@ -60,7 +60,6 @@ class ConsumerConfig(msgspec.Struct, kw_only=True, frozen=True):
     ack_wait: int = 30 * NANOSECONDS
     max_deliver: int = -1
     max_ack_pending: int = 65_536
-    max_waiting: int | None = None
     inactive_threshold: int | None = None
     headers_only: bool | None = None
     mem_storage: bool | None = None

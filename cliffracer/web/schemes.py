@@ -35,7 +35,7 @@ class Schemes:
             return {}
         found: dict[str, Any] = {"bearer": self._bearer()}
         if self._issuer is not None:
-            found["oidc"] = self._oidc("access tokens of this issuer, as Authorization: Bearer")
+            found["oidc"] = self._oidc()
         if self._cookie:
             found["session"] = {"type": "apiKey", "in": "cookie", "name": self._host + SESSION, "description": "the session of a browser"}
         if self._keys:
@@ -58,10 +58,14 @@ class Schemes:
         described = {"description": "a JWT, or an API key"} if self._keys else {}
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", **described}
 
-    def _oidc(self, words: str) -> dict[str, Any]:
+    def _oidc(self) -> dict[str, Any]:
         assert self._issuer is not None  # asked only then
         place = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
-        return {"type": "openIdConnect", "openIdConnectUrl": place, "description": words}
+        return {
+            "type": "openIdConnect",
+            "openIdConnectUrl": place,
+            "description": "access tokens of this issuer, as Authorization: Bearer",
+        }
 
 
 def policy_of(assembly: Assembly, record: Record) -> Any:
