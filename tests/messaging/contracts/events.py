@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,26 +12,8 @@ from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
 from cliffracer.messaging.contract import Backend, Consuming, Delivered
 from cliffracer.wire.cloudevents import event_headers
+from tests.messaging.notes import Notes
 from tests.support.waiting import eventually
-
-
-class Notes:
-    """A handler that notes what it is given; ``fail`` decides what it raises."""
-
-    def __init__(self, fail: Callable[[Delivered], BaseException | None] = lambda _: None) -> None:
-        self.seen: list[tuple[str, bytes, int]] = []
-        self._fail = fail
-
-    async def __call__(self, delivery: Delivered) -> None:
-        self.seen.append((delivery.subject, delivery.payload, delivery.attempt))
-        error = self._fail(delivery)
-        if error is not None:
-            raise error
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """What was handled, in order."""
-        return [payload for _, payload, _ in self.seen]
 
 
 @asynccontextmanager

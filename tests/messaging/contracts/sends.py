@@ -8,7 +8,7 @@ from cliffracer.errors import InvalidInput
 from cliffracer.messaging.contract import Backend, Method
 from cliffracer.messaging.duties import Sending
 from cliffracer.wire.cloudevents import event_headers
-from tests.messaging.contracts.events import Notes
+from tests.messaging.notes import Notes
 from tests.support.waiting import eventually
 
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.ordered import Ordered
@@ -21,25 +20,6 @@ async def until(condition: Callable[[], Any], *, within: float = 30.0) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"it did not come true within {within} s")
-
-
-class Recorder:
-    """A handler that notes what it is given; ``fail`` decides what it raises."""
-
-    def __init__(self, fail: Callable[[Delivery], BaseException | None] = lambda _: None) -> None:
-        self.seen: list[tuple[str, bytes, int]] = []
-        self._fail = fail
-
-    async def __call__(self, delivery: Delivery) -> None:
-        self.seen.append((delivery.subject, delivery.payload, delivery.attempt))
-        error = self._fail(delivery)
-        if error is not None:
-            raise error
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """What was handled, in order."""
-        return [payload for _, payload, _ in self.seen]
 
 
 def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:

@@ -12,7 +12,8 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, consuming, until
+from tests.messaging.jetstream.support import consuming, until
+from tests.messaging.notes import Notes
 
 pytestmark = pytest.mark.both_transports
 
@@ -25,7 +26,7 @@ async def emit(jetstream: JetStream, subjects: Subjects, payload: bytes, event_i
 @pytest.mark.parametrize("size", [1_020_000, 1_048_576, 5_000_001])
 async def test_a_large_event_arrives_whole(jetstream: JetStream, subjects: Subjects, size: int):
     """Around and over the limit of one message."""
-    payload, handler = os.urandom(size), Recorder()
+    payload, handler = os.urandom(size), Notes()
     async with consuming(jetstream, subjects, handler):
         await emit(jetstream, subjects, payload)
         await until(lambda: handler.seen)
@@ -57,7 +58,7 @@ async def test_a_duplicate_leaves_no_payload_behind(jetstream: JetStream, subjec
 async def test_a_large_event_is_parked_and_replayed(jetstream: JetStream, subjects: Subjects):
     """Its payload stays where it is, and is claimed again."""
     payload, broken = os.urandom(2_000_000), True
-    handler = Recorder(lambda _: ValueError("no") if broken else None)
+    handler = Notes(lambda _: ValueError("no") if broken else None)
     dead = DeadLetters(jetstream, subjects)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, payload)
@@ -72,7 +73,7 @@ async def test_a_large_event_is_parked_and_replayed(jetstream: JetStream, subjec
 async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: JetStream, subjects: Subjects):
     """There is no room for what went wrong beside it, so its payload goes to the object store, and away with the letter."""
     payload, broken = os.urandom(jetstream.bus.max_payload - 300), True
-    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: ValueError("no") if broken else None)
+    dead, handler = DeadLetters(jetstream, subjects), Notes(lambda _: ValueError("no") if broken else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await jetstream.store("events.user.created", payload)
         await until(lambda: consumption.counts.parked == 1)
@@ -90,7 +91,7 @@ async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: 
 async def test_a_parked_large_event_can_be_shown_and_edited(jetstream: JetStream, subjects: Subjects):
     """What is shown is the payload, not the reference; what is put in its place may be small, or large again."""
     payloads, broken = [os.urandom(2_000_000), b"small", os.urandom(3_000_000)], True
-    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: ValueError("no") if broken else None)
+    dead, handler = DeadLetters(jetstream, subjects), Notes(lambda _: ValueError("no") if broken else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, payloads[0])
         for number, payload in enumerate(payloads[1:], 2):

@@ -21,7 +21,8 @@ from cliffracer.messaging.stores import Bucket
 from cliffracer.messaging.streams import events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, until
+from tests.messaging.jetstream.support import until
+from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer, free_port
 
 
@@ -77,7 +78,7 @@ async def leader_of(jetstream: JetStream) -> int:
 
 async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list[NatsServer], jetstream: JetStream):
     """Publishing resumes within seconds, every acknowledged event is stored once, and every one of them is handled."""
-    subjects, handler = Subjects(), Recorder()
+    subjects, handler = Subjects(), Notes()
     publisher = Publisher(jetstream)
     total, sent, longest = 4000, 0, 0.0
 
@@ -124,7 +125,7 @@ async def test_all_that_is_stored_is_kept_by_as_many_servers_as_the_setting_says
 
 async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetstream: JetStream):
     """The server that the client is connected to dies; its consumer goes on at another, without help."""
-    handler = Recorder()
+    handler = Notes()
     consumption = Consumption(jetstream, Subjects(), "users", "welcome", "user.created", handler)
     await consumption.start()
     for number in range(2):

@@ -11,7 +11,8 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.notes import Notes
 
 pytestmark = pytest.mark.both_transports
 
@@ -22,7 +23,7 @@ async def parked(jetstream: JetStream, subjects: Subjects) -> list[Parked]:
 
 async def test_an_event_is_handled_and_acknowledged(jetstream: JetStream, subjects: Subjects):
     """What is published reaches the function once, and its consumer has nothing left."""
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
         await until(lambda: handler.seen)
@@ -34,7 +35,7 @@ async def test_an_event_is_handled_and_acknowledged(jetstream: JetStream, subjec
 
 async def test_events_emitted_while_the_service_is_down_are_handled_after_it_starts(jetstream: JetStream, subjects: Subjects):
     """A function that has subscribed once gets what was emitted while none of its replicas ran."""
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler):
         pass
     for number in range(10):
@@ -46,7 +47,7 @@ async def test_events_emitted_while_the_service_is_down_are_handled_after_it_sta
 
 async def test_a_failure_is_delivered_again_after_the_time_declared(jetstream: JetStream, subjects: Subjects):
     """An exception makes the event come back, with a higher attempt, until the function succeeds."""
-    handler = Recorder(lambda delivery: ValueError("not yet") if delivery.attempt < 3 else None)
+    handler = Notes(lambda delivery: ValueError("not yet") if delivery.attempt < 3 else None)
     async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)):
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
         await until(lambda: len(handler.seen) == 3)
@@ -56,7 +57,7 @@ async def test_a_failure_is_delivered_again_after_the_time_declared(jetstream: J
 
 async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jetstream: JetStream, subjects: Subjects):
     """The dead letter has subject, headers, payload, attempts, error, traceback, service and function."""
-    handler = Recorder(lambda _: ValueError("no such user"))
+    handler = Notes(lambda _: ValueError("no such user"))
     async with consuming(jetstream, subjects, handler, retry=(0.05,)) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"payload", {"X-Correlation-ID": "c1"}, message_id="m1")
         await until(lambda: consumption.counts.parked == 1)
@@ -70,7 +71,7 @@ async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jets
 
 async def test_poison_is_parked_at_once(jetstream: JetStream, subjects: Subjects):
     """Input that cannot be decoded is tried once only, and the events around it are handled."""
-    handler = Recorder(lambda delivery: InvalidInput("no") if delivery.payload == b"500" else None)
+    handler = Notes(lambda delivery: InvalidInput("no") if delivery.payload == b"500" else None)
     publish = publisher(jetstream, subjects).publish
     async with consuming(jetstream, subjects, handler, retry=(60,)):
         for number in range(1000):
@@ -82,7 +83,7 @@ async def test_poison_is_parked_at_once(jetstream: JetStream, subjects: Subjects
 
 async def test_two_replicas_share_the_events(join: Join, subjects: Subjects):
     """Each event goes to one of the replicas."""
-    handlers = [Recorder(), Recorder()]
+    handlers = [Notes(), Notes()]
     first, second = [JetStream(await join()) for _ in handlers]
     async with consuming(first, subjects, handlers[0], limit=2), consuming(second, subjects, handlers[1], limit=2):
         for number in range(200):
@@ -94,7 +95,7 @@ async def test_two_replicas_share_the_events(join: Join, subjects: Subjects):
 
 async def test_functions_with_overlapping_patterns_each_get_an_event_once(jetstream: JetStream, subjects: Subjects):
     """Every subscribing function is its own consumer."""
-    one, other = Recorder(), Recorder()
+    one, other = Notes(), Notes()
     async with (
         consuming(jetstream, subjects, one, "user.*", "audit"),
         consuming(jetstream, subjects, other, ["user.created", "user.>"], "welcome"),
@@ -127,8 +128,8 @@ async def test_no_more_than_the_limit_are_in_flight(jetstream: JetStream, subjec
 async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstream: JetStream, subjects: Subjects):
     """Others that subscribe to the event do not see it again, and the letter is gone."""
     broken = True
-    failing = Recorder(lambda _: ValueError("broken") if broken else None)
-    other = Recorder()
+    failing = Notes(lambda _: ValueError("broken") if broken else None)
+    other = Notes()
     dead = DeadLetters(jetstream, subjects)
     async with consuming(jetstream, subjects, failing, retry=()), consuming(jetstream, subjects, other, "user.>", "audit"):
         await publisher(jetstream, subjects).publish("events.user.created", b"old", {"X-Correlation-ID": "c1"})

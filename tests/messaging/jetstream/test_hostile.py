@@ -6,7 +6,8 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, consuming, until
+from tests.messaging.jetstream.support import consuming, until
+from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
 
 
@@ -29,7 +30,7 @@ async def test_hostile_stored_messages_are_parked(jetstream: JetStream, subjects
     peer = Connection()
     await connect(server.url, peer)
     readable = 2 if isinstance(jetstream.bus, StockBus) else len(hostile)
-    handler = Recorder(lambda _: InvalidInput("poison"))
+    handler = Notes(lambda _: InvalidInput("poison"))
     async with consuming(jetstream, subjects, handler, "user.*") as consumption:
         peer.transport.write(b"".join(hostile))
         await until(lambda: consumption.counts.parked == readable)

@@ -17,7 +17,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.streams import distinct
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.notes import Notes
 
 
 async def emit(jetstream: JetStream, subjects: Subjects, count: int, first: int = 0) -> None:
@@ -59,7 +60,7 @@ async def test_ordered_events_keep_their_order_through_failures_and_replicas(joi
 
 async def test_without_order_a_failed_event_does_not_hold_up_the_others(jetstream: JetStream, subjects: Subjects):
     """It comes after those behind it."""
-    handler = Recorder(lambda delivery: ValueError("once") if delivery.payload == b"0" and delivery.attempt == 1 else None)
+    handler = Notes(lambda delivery: ValueError("once") if delivery.payload == b"0" and delivery.attempt == 1 else None)
     async with consuming(jetstream, subjects, handler, retry=(1.5,)) as consumption:
         await emit(jetstream, subjects, 5)
         await until(lambda: consumption.counts.handled == 5)
@@ -127,7 +128,7 @@ async def test_a_batch_that_raises_fails_whole(jetstream: JetStream, subjects: S
 async def test_a_new_function_starts_where_it_says(jetstream: JetStream, subjects: Subjects, start: object, expected: list[int]):
     """At everything there is, at what comes, at a sequence, or some time ago."""
     await emit(jetstream, subjects, 5)
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler, start=start):
         await emit(jetstream, subjects, 1, first=5)
         await until(lambda: len(handler.seen) == len(expected))
@@ -139,7 +140,7 @@ async def test_a_new_function_starts_at_a_time(jetstream: JetStream, subjects: S
     """As a datetime or as text: with what was stored at that moment or later."""
     await emit(jetstream, subjects, 3)
     stored = await jetstream.message("EVENTS", 3)
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler, start=shown(parsed(stored.time))):
         await emit(jetstream, subjects, 1, first=3)
         await until(lambda: len(handler.seen) == 2)
@@ -148,7 +149,7 @@ async def test_a_new_function_starts_at_a_time(jetstream: JetStream, subjects: S
 
 async def test_a_consumer_keeps_its_place_whatever_start_says_later(jetstream: JetStream, subjects: Subjects):
     """Another start in the code is for functions that are new."""
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler):
         await emit(jetstream, subjects, 3)
         await until(lambda: len(handler.seen) == 3)
@@ -160,11 +161,11 @@ async def test_a_consumer_keeps_its_place_whatever_start_says_later(jetstream: J
 
 async def test_a_group_of_another_service_with_other_subjects_is_a_set_up_error(jetstream: JetStream, subjects: Subjects):
     """Both would have one consumer, and each start would take the other's events away; on the same subjects they share them."""
-    async with consuming(jetstream, subjects, Recorder(), "user.created", group="mail"):
-        other = Consumption(jetstream, subjects, "shop", "mail", "order.placed", Recorder(), group="mail")
+    async with consuming(jetstream, subjects, Notes(), "user.created", group="mail"):
+        other = Consumption(jetstream, subjects, "shop", "mail", "order.placed", Notes(), group="mail")
         with pytest.raises(SetupError, match=r"Consumer mail is that of users\.welcome, on .*; shop\.mail wants .*another group"):
             await other.start()
-        same = Consumption(jetstream, subjects, "shop", "mail", "user.created", Recorder(), group="mail")
+        same = Consumption(jetstream, subjects, "shop", "mail", "user.created", Notes(), group="mail")
         await same.start()
         await same.drain()
 
@@ -172,12 +173,12 @@ async def test_a_group_of_another_service_with_other_subjects_is_a_set_up_error(
 async def test_a_start_that_cannot_be_read_is_a_set_up_error(jetstream: JetStream, subjects: Subjects):
     """The message shows the forms there are."""
     with pytest.raises(SetupError, match="new, all, a sequence, a time"):
-        await consuming(jetstream, subjects, Recorder(), start="yesterday").consumption.start()
+        await consuming(jetstream, subjects, Notes(), start="yesterday").consumption.start()
 
 
 async def test_functions_of_one_group_share_the_events(jetstream: JetStream, subjects: Subjects):
     """The group is the consumer; what its members are called does not matter."""
-    one, other = Recorder(), Recorder()
+    one, other = Notes(), Notes()
     async with (
         consuming(jetstream, subjects, one, function="a", group="mail", limit=1),
         consuming(jetstream, subjects, other, function="b", group="mail", limit=1),
@@ -189,7 +190,7 @@ async def test_functions_of_one_group_share_the_events(jetstream: JetStream, sub
 
 async def test_an_overloaded_handler_gets_the_event_again_and_never_parks_it_for_that(jetstream: JetStream, subjects: Subjects):
     """Nothing was tried, so nothing has failed, however often; the event stays in hand and is delivered once."""
-    handler = Recorder(lambda _: Overloaded("busy", retry_after=0.01) if len(handler.seen) < 10 else None)
+    handler = Notes(lambda _: Overloaded("busy", retry_after=0.01) if len(handler.seen) < 10 else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, 1)
         await until(lambda: consumption.counts.handled == 1)
@@ -217,7 +218,7 @@ async def test_an_overloaded_batch_comes_again_and_the_rest_of_it_is_done(jetstr
 
 async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join: Join, subjects: Subjects):
     """At once, to a replica that has room."""
-    stuck, handler = Recorder(lambda _: Overloaded("busy", retry_after=60)), Recorder()
+    stuck, handler = Notes(lambda _: Overloaded("busy", retry_after=60)), Notes()
     first, second = JetStream(await join()), JetStream(await join())
     stopping = consuming(first, subjects, stuck).consumption
     await stopping.start()
@@ -244,7 +245,7 @@ async def test_a_drain_does_not_wait_for_what_an_overloaded_handler_has_not_begu
     await until(lambda: asked)
     async with asyncio.timeout(60):
         await stopping.drain(3600)
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler) as consumption:
         await until(lambda: consumption.counts.handled == 1)
 
@@ -252,7 +253,7 @@ async def test_a_drain_does_not_wait_for_what_an_overloaded_handler_has_not_begu
 def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
     """Order and batches."""
     with pytest.raises(SetupError, match="ordered and batch exclude each other"):
-        consuming(jetstream, subjects, Recorder(), ordered=True, batch=10)
+        consuming(jetstream, subjects, Notes(), ordered=True, batch=10)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,15 @@
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.orphans import orphans
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.notes import Notes
 
 
 async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetStream, subjects: Subjects):
     """Those of functions that are there, and of other services, are none."""
     assert await orphans(jetstream, "EVENTS", {"users": set()}) == []
     for function in ("welcome", "greet"):
-        async with consuming(jetstream, subjects, Recorder(), function=function):
+        async with consuming(jetstream, subjects, Notes(), function=function):
             pass
     await publisher(jetstream, subjects).publish("events.user.created", b"1")
     [orphan] = await orphans(jetstream, "EVENTS", {"users": {"users-greet"}})
@@ -21,9 +22,9 @@ async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetSt
 
 async def test_a_function_takes_over_from_an_orphan_by_its_group(jetstream: JetStream, subjects: Subjects):
     """It gets what waits, under its new name."""
-    async with consuming(jetstream, subjects, Recorder(), function="welcome"):
+    async with consuming(jetstream, subjects, Notes(), function="welcome"):
         pass
     await publisher(jetstream, subjects).publish("events.user.created", b"1")
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler, function="users-welcome", group="users-welcome"):
         await until(lambda: handler.payloads == [b"1"])

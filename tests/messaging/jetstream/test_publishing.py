@@ -19,7 +19,8 @@ from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
 
 
@@ -142,7 +143,7 @@ async def emit_later(emitter: Emitter, event_id: str, seconds: float, payload: b
 
 async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjects: Subjects):
     """It is handled like any other, under its own subject, and not before."""
-    handler, came = Recorder(), []
+    handler, came = Notes(), []
 
     async def handle(delivery) -> None:
         came.append(time.time())
@@ -160,7 +161,7 @@ async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjec
 
 async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, subjects: Subjects, server: NatsServer):
     """The schedule is the server's, on disk."""
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler):
         await emit_later(Emitter(jetstream, subjects), "e1", 1.0, b"later")
         await asyncio.to_thread(server.restart)
@@ -170,7 +171,7 @@ async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, su
 
 async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects: Subjects):
     """Cancelled by its id, whatever is in that; a second time there is nothing to cancel."""
-    handler, emitter = Recorder(), Emitter(jetstream, subjects)
+    handler, emitter = Notes(), Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await emit_later(emitter, "order 7.*", 1.5, b"cancelled")
         await jetstream.store("cliffracer.later.stranger", b"", encode_headers({"Nats-Msg-Id": "x"}))  # not by us, and never due
@@ -187,7 +188,7 @@ async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects:
 
 async def test_one_id_is_delayed_once(jetstream: JetStream, subjects: Subjects):
     """Emitting a pending id again replaces the event."""
-    handler, emitter = Recorder(), Emitter(jetstream, subjects)
+    handler, emitter = Notes(), Emitter(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await emit_later(emitter, "e1", 1.2, b"first")
         await emit_later(emitter, "e1", 1.4, b"second")

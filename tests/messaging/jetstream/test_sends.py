@@ -11,7 +11,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.sends import Sends
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import Recorder, until
+from tests.messaging.jetstream.support import until
+from tests.messaging.notes import Notes
 
 
 async def send(jetstream: JetStream, subjects: Subjects, payload: bytes) -> None:
@@ -20,7 +21,7 @@ async def send(jetstream: JetStream, subjects: Subjects, payload: bytes) -> None
 
 async def test_a_service_that_could_not_begin_begins_later(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
     """By itself: what is stored already is not to wait for the next call that somebody sends."""
-    begin, tries, handler = Consumption.start, 0, Recorder()
+    begin, tries, handler = Consumption.start, 0, Notes()
 
     async def late(consumption: Consumption) -> None:
         nonlocal tries
@@ -48,7 +49,7 @@ async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
         raise Unavailable("an election")
 
     monkeypatch.setattr(Consumption, "start", never)
-    sends = Sends(jetstream, subjects, "payments", {"charge": Method(Recorder())})
+    sends = Sends(jetstream, subjects, "payments", {"charge": Method(Notes())})
     await sends.start()
     await send(jetstream, subjects, b"1")
     await until(lambda: sends._starting is not None)
@@ -58,7 +59,7 @@ async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
 
 async def test_each_method_is_tried_as_often_as_it_says(jetstream: JetStream, subjects: Subjects):
     """Then its call is parked, under its name."""
-    charge, refund = Recorder(lambda _: ValueError("no")), Recorder(lambda _: ValueError("never"))
+    charge, refund = Notes(lambda _: ValueError("no")), Notes(lambda _: ValueError("never"))
     sends = Sends(jetstream, subjects, "payments", {"charge": Method(charge, (0.05, 0.05, 0.05, 0.05)), "refund": Method(refund, ())})
     await sends.start()
     for method in ("charge", "refund"):

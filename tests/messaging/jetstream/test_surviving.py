@@ -10,13 +10,14 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import Recorder, consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
 
 
 async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream: JetStream, subjects: Subjects, server: NatsServer):
     """Through three kills while publishing and consuming, every event is handled; a repeated publish is no second event."""
-    handler = Recorder()
+    handler = Notes()
     publish = publisher(jetstream, subjects)
     total, sent = 3000, 0
 
@@ -38,7 +39,7 @@ async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream:
 
 async def test_a_consumer_resumes_after_the_server_was_away(jetstream: JetStream, subjects: Subjects, server: NatsServer):
     """An idle consumer that saw the server die and come back gets the next event."""
-    handler = Recorder()
+    handler = Notes()
     async with consuming(jetstream, subjects, handler):
         for number in range(3):
             await asyncio.to_thread(server.restart)
@@ -48,7 +49,7 @@ async def test_a_consumer_resumes_after_the_server_was_away(jetstream: JetStream
 
 async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStream, subjects: Subjects):
     """Events emitted between the deletion and the new consumer are handled too."""
-    handler = Recorder()
+    handler = Notes()
     publish = publisher(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await publish.publish("events.user.created", b"1")
@@ -60,7 +61,7 @@ async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStrea
 
 async def test_a_deleted_stream_is_made_again(jetstream: JetStream, subjects: Subjects):
     """Publishers and consumers both find their way back to a stream of the same name."""
-    handler = Recorder()
+    handler = Notes()
     publish = publisher(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await publish.publish("events.user.created", b"1")
@@ -95,7 +96,7 @@ async def test_a_drain_gives_back_what_it_could_not_finish(join: Join, subjects:
         started.set()
         await asyncio.Event().wait()
 
-    handler = Recorder()
+    handler = Notes()
     first, second = JetStream(await join()), JetStream(await join())
     stopping = consuming(first, subjects, endless).consumption
     await stopping.start()
@@ -109,7 +110,7 @@ async def test_a_drain_gives_back_what_it_could_not_finish(join: Join, subjects:
 
 async def test_a_drain_under_load_loses_nothing_and_repeats_nothing(join: Join, subjects: Subjects):
     """Replicas that stop and start while events flow handle each event exactly once."""
-    handler = Recorder()
+    handler = Notes()
     publish = publisher(JetStream(await join()), subjects)
     total, sent = 2000, 0
 
@@ -187,7 +188,7 @@ async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subject
     await publisher(jetstream, subjects).publish("events.user.created", b"1")
     await until(lambda: stopping.pull.held)
     await stopping.drain(0)
-    handler = Recorder(lambda _: ValueError("no"))
+    handler = Notes(lambda _: ValueError("no"))
     async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)) as consumption:
         await until(lambda: consumption.counts.parked == 1)
     assert [attempt for _, _, attempt in handler.seen] == [2, 3]
@@ -196,7 +197,7 @@ async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subject
 async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
     """The original is only answered for good once its copy is stored."""
     monkeypatch.setattr("cliffracer.messaging.policy.PARK_AGAIN", 0.1)
-    dead, handler = DeadLetters(jetstream, subjects), Recorder(lambda _: InvalidInput("poison"))
+    dead, handler = DeadLetters(jetstream, subjects), Notes(lambda _: InvalidInput("poison"))
     await dead.ensure()
     config = (await jetstream.stream("DEAD")).config
     await jetstream.ask("STREAM.UPDATE.DEAD", {**config, "max_bytes": 1}, StreamInfo)
