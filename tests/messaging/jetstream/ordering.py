@@ -5,40 +5,26 @@ python -m tests.messaging.jetstream.ordering URL FILE
 
 import asyncio
 import os
-import signal
 import sys
 
-from cliffracer.messaging.bus import connect
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.ordered import Ordered
-from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.worker import Note, consume
 
 
-async def main(url: str, file: str) -> None:
-    """Consume until told to stop."""
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def in_order(jetstream: JetStream, note: Note) -> Ordered:
+    """Return the consumer."""
 
     async def handle(delivery: Delivery) -> None:
         await asyncio.sleep(0.002)
         if int(delivery.payload.split()[1]) % 50 == 7 and delivery.attempt == 1:
             raise ValueError("at first")
-        os.write(notes, b"%s %d\n" % (delivery.payload, os.getpid()))
+        note(b"%s %d" % (delivery.payload, os.getpid()))
 
-    bus = await connect(Settings(nats_url=url, wait=20.0), name="worker")
-    consumption = Ordered(
-        JetStream(bus), Subjects(), "users", "welcome", "user.created", handle, retry=(0.2,) * 20, ack_wait=3.0, lease=1.5
-    )  # fmt: skip
-    await consumption.start()
-    os.write(notes, b"ready\n")
-    await stopped.wait()
-    await consumption.drain(10)
-    await bus.close()
-    os.close(notes)
+    return Ordered(jetstream, Subjects(), "users", "welcome", "user.created", handle, retry=(0.2,) * 20, ack_wait=3.0, lease=1.5)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(consume(sys.argv[1], sys.argv[2], in_order))

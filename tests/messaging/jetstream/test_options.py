@@ -26,11 +26,6 @@ async def emit(jetstream: JetStream, subjects: Subjects, count: int, first: int 
         await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number)
 
 
-def parsed(time: str) -> datetime:
-    whole, _, fraction = time.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")
-
-
 async def parked(jetstream: JetStream, subjects: Subjects) -> list[bytes]:
     return [letter.payload async for letter in DeadLetters(jetstream, subjects).ls()]
 
@@ -141,7 +136,7 @@ async def test_a_new_function_starts_at_a_time(jetstream: JetStream, subjects: S
     await emit(jetstream, subjects, 3)
     stored = await jetstream.message("EVENTS", 3)
     handler = Notes()
-    async with consuming(jetstream, subjects, handler, start=shown(parsed(stored.time))):
+    async with consuming(jetstream, subjects, handler, start=shown(datetime.fromisoformat(stored.time))):
         await emit(jetstream, subjects, 1, first=3)
         await until(lambda: len(handler.seen) == 2)
     assert handler.payloads == [b"2", b"3"]

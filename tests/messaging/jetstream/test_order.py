@@ -1,11 +1,9 @@
 """Order per key: what is kept through failures, poison, replicas that stop, are killed or paused, and deliveries that went elsewhere."""
 
 import asyncio
-import contextlib
 import itertools
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +17,10 @@ from cliffracer.messaging.delivery import ACK, Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.processes import Processes
 from tests.messaging.jetstream.support import consuming, publisher, until
 from tests.support.nats import NatsServer
 
-ROOT = Path(__file__).parents[3]
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
 
 
@@ -185,30 +183,22 @@ async def test_what_somebody_else_answered_or_removed_is_not_waited_for_for_ever
         await until(lambda: notes.done[b"a"] == [1, 2])
 
 
-class Workers:
-    """Consumers in order as processes that note what they handled."""
+class Workers(Processes):
+    """Consumers in order, which note key, number and who they are."""
 
     def __init__(self, url: str, notes: Path) -> None:
-        self.notes = notes
-        self.running: list[subprocess.Popen[bytes]] = []
-        self._command = [sys.executable, "-m", "tests.messaging.jetstream.ordering", url, str(notes)]
-        self._started = 0
-
-    async def start(self) -> None:
-        self._started += 1
-        self.running.append(await asyncio.to_thread(subprocess.Popen, self._command, cwd=ROOT))
-        await until(lambda: self.notes.exists() and self.notes.read_bytes().count(b"ready") >= self._started, within=60)
+        super().__init__("ordering", url, notes)
 
     def handled(self) -> dict[bytes, list[int]]:
         """Return the numbers of each key as they were handled, by whichever process."""
         found: dict[bytes, list[int]] = defaultdict(list)
-        for line in self.lines():
-            found[line[0]].append(int(line[1]))
+        for key, number, _ in self.facts():
+            found[key].append(int(number))
         return found
 
-    def lines(self) -> list[list[bytes]]:
-        lines = [line.split() for line in self.notes.read_bytes().split(b"\n")[:-1]]
-        return [line for line in lines if len(line) == 3]
+    def facts(self) -> list[list[bytes]]:
+        """Return key, number and process of each event, as they were handled."""
+        return [words for line in self.lines() if len(words := line.split()) == 3]
 
     def count(self) -> int:
         """Return how many events were handled."""
@@ -216,16 +206,8 @@ class Workers:
 
     def at_work(self) -> subprocess.Popen[bytes]:
         """Return the process that handled the latest."""
-        pid = int(self.lines()[-1][2])
+        pid = int(self.facts()[-1][2])
         return next(process for process in self.running if process.pid == pid)
-
-    def close(self) -> None:
-        for process in self.running:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in self.running:
-            process.wait(30)
 
 
 @pytest.fixture
@@ -258,12 +240,12 @@ async def test_order_per_key_is_kept_whoever_is_killed_or_paused(
     paused = workers.at_work()
     paused.send_signal(signal.SIGSTOP)
     await until(lambda: workers.at_work() is not paused, within=60)
-    before = len(workers.lines())
+    before = len(workers.facts())
     paused.send_signal(signal.SIGCONT)
     await until(lambda: workers.count() >= 700, within=60)
     latest: dict[bytes, int] = {}
     late: list[bytes] = []
-    for place, (key, number, pid) in enumerate(workers.lines()):
+    for place, (key, number, pid) in enumerate(workers.facts()):
         if int(number) < latest.get(key, -1):  # the one that a paused replica was at goes on where it was
             assert (int(pid), place >= before) == (paused.pid, True)
             late.append(key)

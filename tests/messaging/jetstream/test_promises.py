@@ -1,10 +1,8 @@
 """The promises about durable events, kept by real processes that are killed while they work."""
 
 import asyncio
-import contextlib
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,49 +12,28 @@ import pytest
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
+from tests.messaging.jetstream.processes import Processes
 from tests.messaging.jetstream.support import publisher, until
 from tests.support.nats import NatsServer
 from tests.support.sizes import sized
 
-ROOT = Path(__file__).parents[3]
 
-
-class Workers:
-    """Consumer processes that note what they handled."""
+class Workers(Processes):
+    """Consumers that note the number of each event."""
 
     def __init__(self, url: str, notes: Path, milliseconds: float = 0) -> None:
-        self.notes = notes
-        self._command = [sys.executable, "-m", "tests.messaging.jetstream.worker", url, str(notes), str(milliseconds)]
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._started = 0
-
-    async def start(self) -> subprocess.Popen[bytes]:
-        """Start one and return it once it consumes."""
-        self._started += 1
-        process = await asyncio.to_thread(subprocess.Popen, self._command, cwd=ROOT)
-        self.processes.append(process)
-        await until(lambda: self.notes.exists() and self.notes.read_bytes().count(b"ready") >= self._started, within=60)
-        return process
+        super().__init__("worker", url, notes, milliseconds)
 
     async def replace(self, process: subprocess.Popen[bytes], number: signal.Signals) -> subprocess.Popen[bytes]:
         """End one by a signal, wait for its end, and start another."""
         process.send_signal(number)
         await asyncio.to_thread(process.wait, 30)
-        self.processes.remove(process)
+        self.running.remove(process)
         return await self.start()
 
     def handled(self) -> Counter[int]:
         """Return how often each event was handled."""
-        lines = self.notes.read_bytes().split(b"\n")
-        return Counter(int(line) for line in lines[:-1] if line.isdigit())
-
-    def close(self) -> None:
-        """End all."""
-        for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        for process in self.processes:
-            process.wait(30)
+        return Counter(int(line) for line in self.lines() if line.isdigit())
 
 
 @pytest.fixture
