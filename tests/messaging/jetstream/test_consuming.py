@@ -1,13 +1,10 @@
 """Durable events from publish to ack, retry and parking, on a real server."""
 
-import asyncio
-
 import pytest
 
 from cliffracer.errors import InvalidInput
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters
-from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -104,25 +101,6 @@ async def test_functions_with_overlapping_patterns_each_get_an_event_once(jetstr
         await publisher(jetstream, subjects).publish("events.order.placed", b"2")
         await until(lambda: one.seen and other.seen)
     assert (one.payloads, other.payloads) == ([b"1"], [b"1"])
-
-
-async def test_no_more_than_the_limit_are_in_flight(jetstream: JetStream, subjects: Subjects):
-    """The server is asked only for what there is room for."""
-    running, most, done = 0, 0, 0
-
-    async def handle(_: Delivery) -> None:
-        nonlocal running, most, done
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.01)
-        running -= 1
-        done += 1
-
-    publish = publisher(jetstream, subjects)
-    async with consuming(jetstream, subjects, handle, limit=5):
-        await asyncio.gather(*(publish.publish("events.user.created", b"") for _ in range(100)))
-        await until(lambda: done == 100)
-    assert most == 5
 
 
 async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstream: JetStream, subjects: Subjects):
