@@ -21,8 +21,6 @@ from cliffracer.wire.subjects import Subjects
 SKEW = 1.0  # seconds that clocks may differ
 _PATIENCE = 2.0  # seconds for a server that may not want to answer
 _TIMES = frozenset({"duplicate_window", "max_age"})
-Drift = tuple[str, str]
-"""(about, what is different and what becomes of it)"""
 
 
 class _Stamped(msgspec.Struct):

@@ -130,7 +130,7 @@ def _executed(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SetupError as error:
         raise _placed(error) from None
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - whatever the user's own file raises is shown as theirs
         del sys.modules[name]
         raise SetupError(trimmed(error, path)) from None
     return module

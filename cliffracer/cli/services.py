@@ -128,10 +128,6 @@ def _table(found: list[Row], name: str) -> Table:
     return [*(["replica"] if several else []), "", "handler", *_FIGURES], rows
 
 
-def _told(part: Row) -> list[str]:
-    return [soft(printable(part["kind"])), printable(part["name"])]
-
-
 def _figures(row: Row) -> list[object]:
     uptime = int(row["uptime_s"])
     age = worded(uptime if uptime < 3600 else uptime // 60 * 60)
