@@ -74,7 +74,7 @@ def _kubernetes(folder: Path, *more: str, **env: str) -> dict[str, dict]:
 def test_kubernetes_accepts_the_manifests(farm):
     """Each document fits the schema of its kind, strictly; secrets are referred to only."""
     found = _kubernetes(farm)
-    assert list(found) == ["ConfigMap", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"][1:]
+    assert list(found) == ["Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
     pod = found["Deployment"]["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] > 15
     assert [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable] == ["NATS_URL", "DATABASE_URL"]
