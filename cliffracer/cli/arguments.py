@@ -17,6 +17,25 @@ _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(
 _ANYTHING = frozenset(_NAMES.values())
 
 
+class _Published(msgspec.Struct, rename="camel"):
+    """What is read of a JSON Schema, in the shapes that it is read in."""
+
+    ref: str = msgspec.field(name="$ref", default="")
+    defs: dict[str, "_Published"] = msgspec.field(name="$defs", default_factory=dict)
+    properties: dict[str, "_Published"] = {}
+    required: list[str] = []
+    any_of: list["_Published"] = []
+    one_of: list["_Published"] = []
+    enum: list[Any] = []
+    type: str | list[str] = ""
+    items: "_Published | bool" = True
+    prefix_items: list["_Published"] = []
+    additional_properties: "_Published | bool" = True
+    format: str = ""
+    content_encoding: str = ""
+    description: str = ""
+
+
 class Typed:
     """What was typed after ``name=``: what it means depends on what the method takes."""
 
@@ -106,6 +125,16 @@ def _placed(target: str, positional: list[Any], named: Mapping[str, Any], order:
     return {**dict(zip(order, positional, strict=False)), **named}
 
 
+def schema_of(text: str | None) -> dict[str, Any] | None:
+    """Return a schema that is published as text; None for none, or one of another shape: anybody on NATS may have answered."""
+    try:
+        msgspec.json.decode(text or "", type=_Published)
+        found: dict[str, Any] = msgspec.json.decode(text or "")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return found
+
+
 def order_of(described: Mapping[str, str]) -> list[str] | None:
     """Return the arguments of a method as they stand in its function; None if it does not publish that: others than ours need not."""
     published = described.get("parameters")
@@ -128,12 +157,14 @@ def unfitted(value: Any) -> Any:
     return value.read() if isinstance(value, Typed) else value
 
 
-def kinds_of(schema: Schema, root: Schema) -> frozenset[str]:
+def kinds_of(schema: Schema, root: Schema, above: tuple[Schema, ...] = ()) -> frozenset[str]:
     """Return the JSON types that a schema lets through, as far as that can be told without a value."""
     schema = resolved(schema, root)
+    if any(schema is one for one in above):  # it leads back to itself
+        return frozenset()
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            return frozenset[str]().union(*(kinds_of(one, root) for one in schema[word]))
+            return frozenset[str]().union(*(kinds_of(one, root, (*above, schema)) for one in schema[word])) or _ANYTHING
     if "enum" in schema:
         return frozenset(kind_of(one) for one in schema["enum"])
     if "const" in schema:
@@ -143,13 +174,12 @@ def kinds_of(schema: Schema, root: Schema) -> frozenset[str]:
 
 
 def resolved(schema: Schema, root: Schema) -> Schema:
-    """Return what a ``$ref`` to ``$defs`` stands for."""
+    """Return what a ``$ref`` to ``$defs`` stands for; of one that leads nowhere, a schema that lets everything through."""
     for _ in range(8):
-        reference = schema.get("$ref", "")
-        if not reference.startswith("#/$defs/"):
+        if "$ref" not in schema:
             return schema
-        schema = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
-    return schema
+        schema = root.get("$defs", {}).get(schema["$ref"].removeprefix("#/$defs/"), {})
+    return {}
 
 
 def kind_of(value: Any) -> str:

@@ -5,9 +5,8 @@ import re
 from typing import Any
 
 import click
-import msgspec
 
-from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, unfitted
+from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, schema_of, unfitted
 from cliffracer.cli.login import Login, token_of
 from cliffracer.cli.output import good, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
@@ -68,7 +67,7 @@ async def prepared(
     service, _, method = target.partition(".")
     known = (await client.directory.schemas(service, method)).get(method, {})
     streams = "streams" in known or "parameters" not in known  # who does not publish the one does not publish the other
-    schema = msgspec.json.decode(known["request_schema"]) if "request_schema" in known else None
+    schema = schema_of(known.get("request_schema"))
     given = named if schema is None or not positional else by_name(target, positional, named, schema, order_of(known))
     if schema is not None and given is not None:
         return [], fitted(target, given, schema), streams

@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
-import msgspec
 from click.shell_completion import get_completion_class
 from loguru import logger
 
 from cliffracer import embedded
-from cliffracer.cli.arguments import order_of, resolved
+from cliffracer.cli.arguments import order_of, resolved, schema_of
 from cliffracer.cli.loading import visible_apps
 from cliffracer.cli.main import COMPLETE, cli
 from cliffracer.cli.output import print_json
@@ -65,7 +64,7 @@ def arguments(context: click.Context, typed: str) -> list[str]:
 
     async def ask(client: AsyncClient) -> list[str]:
         known = (await client.directory.schemas(service, method, timeout=0.5)).get(method, {})
-        schema = msgspec.json.decode(known.get("request_schema", "{}"))
+        schema = schema_of(known.get("request_schema")) or {}
         properties = resolved(schema, schema).get("properties", {})
         name, sign, value = last.partition("=")
         if sign:

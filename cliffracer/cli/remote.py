@@ -7,9 +7,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-import msgspec
-
-from cliffracer.cli.arguments import kinds_of, order_of, resolved
+from cliffracer.cli.arguments import kinds_of, order_of, resolved, schema_of
 from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Info
 
@@ -94,9 +92,9 @@ class Methods:
 def signature_of(described: Mapping[str, str]) -> inspect.Signature | None:
     """Return the signature of a method as ``help`` and a prompt's completion know it; None if it does not publish enough."""
     order = order_of(described)
-    with suppress(msgspec.MsgspecError, ValueError, TypeError, AttributeError):  # anybody on NATS may have answered
-        if order is not None:
-            schema = msgspec.json.decode(described.get("request_schema", "{}"))
+    schema = schema_of(described.get("request_schema", "{}"))
+    with suppress(ValueError):  # a name that is none in Python
+        if order is not None and schema is not None:
             return inspect.Signature([_parameter(name, schema) for name in order])
     return None
 

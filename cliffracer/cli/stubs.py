@@ -4,18 +4,19 @@ import asyncio
 import json
 import keyword
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from cliffracer import __version__
-from cliffracer.cli.arguments import order_of
+from cliffracer.cli.arguments import order_of, resolved, schema_of
 from cliffracer.cli.look import nobody
-from cliffracer.cli.output import hand_over, print_json
+from cliffracer.cli.output import hand_over, print_json, printable
 from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.errors import SetupError
 
-Schema = dict[str, Any]
+Schema = Mapping[str, Any]
 _WIDE = 120
 _PLAIN = {"integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 _FORMATS = {
@@ -43,7 +44,10 @@ def client(*, service: str, output: str | None, as_json: bool = False) -> None:
             return (infos[0].version if infos else ""), schemas
 
     version, schemas = asyncio.run(ask())
-    text = Module(service, version, schemas).text()
+    try:
+        text = Module(service, version, schemas).text()
+    except RecursionError:
+        raise SetupError(f"A schema of {service} leads back to itself without an end.") from None
     if output is not None or not as_json:
         hand_over(text, output, as_json=as_json)
         return
@@ -55,7 +59,7 @@ def _value(key: str, text: str) -> Any:
     """Return what is published of a method as JSON has it."""
     if key == "parameters":
         return [name for name in text.split(",") if name]
-    return json.loads(text) if key.endswith("_schema") or key == "streams" else text
+    return json.loads(text) if key.endswith("_schema") else text == "true" if key == "streams" else text
 
 
 class Taken(NamedTuple):
@@ -87,7 +91,7 @@ class Module:
     def text(self) -> str:
         """Return the module."""
         texts = sorted(self._schemas.items())
-        methods = [(name, one, json.loads(one["request_schema"]), json.loads(one["response_schema"])) for name, one in texts]
+        methods = [(name, one, self._published(name, one, "request"), self._published(name, one, "response")) for name, one in texts]
         taken = [
             Taken(name, *self._parameters(request, order_of(one)), "streams" in one, one.get("summary", ""))
             for name, one, request, _ in methods
@@ -102,6 +106,12 @@ class Module:
         carried = [_CALLER + (_STREAMS if streams else ""), _CALL, *([_STREAM] if streams else [])]
         return f"{head}\n\n" + "\n\n\n".join([imported, *carried, *self._types.values(), self._class(body)]) + "\n"
 
+    def _published(self, method: str, told: dict[str, str], kind: str) -> Schema:
+        schema = schema_of(told.get(f"{kind}_schema"))
+        if schema is None:
+            raise SetupError(f"{self._service} publishes no {kind} schema of {printable(method)} that can be read.")
+        return schema
+
     def _imported(self) -> str:
         modules: dict[str, list[str]] = {}
         for module, name in sorted(self._imports):
@@ -115,7 +125,7 @@ class Module:
 
     def _parameters(self, request: Schema, order: list[str] | None) -> tuple[list[str], str]:
         """Return the parameters of a method, and the dict that sends them; by name only where their order is not known."""
-        whole = _resolved(request, request)
+        whole = resolved(request, request)
         fields = _ordered(whole)
         if order is not None:
             fields.sort(key=lambda field: order.index(field[0]) if field[0] in order else len(order))
@@ -151,7 +161,7 @@ class Module:
     def _kind(self, schema: Schema, root: Schema) -> str:
         """Return the annotation for a schema; a class is written for an object with properties."""
         if "$ref" in schema:
-            return self._named(schema["$ref"].rpartition("/")[2], _resolved(schema, root), root)
+            return self._named(schema["$ref"].rpartition("/")[2], resolved(schema, root), root)
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 return " | ".join(dict.fromkeys(self._kind(one, root) for one in schema[word]))
@@ -167,7 +177,8 @@ class Module:
         if kind == "array":
             if "prefixItems" in schema:
                 return f"tuple[{', '.join(self._kind(one, root) for one in schema['prefixItems']) or '()'}]"
-            return f"list[{self._kind(schema.get('items') or {}, root)}]"
+            items = schema.get("items")
+            return f"list[{self._kind(items if isinstance(items, dict) else {}, root)}]"
         if kind == "object":
             values = schema.get("additionalProperties")
             return f"dict[str, {self._kind(values, root) if isinstance(values, dict) else 'Any'}]"
@@ -219,12 +230,6 @@ _STREAM = """async def _stream(caller: Caller, target: str, arguments: dict[str,
     given = {name: value for name, value in arguments.items() if value is not msgspec.UNSET}
     async for item in caller.stream(target, **given):
         yield read(item)"""
-
-
-def _resolved(schema: Schema, root: Schema) -> Schema:
-    reference = schema.get("$ref", "")
-    found: Schema = root.get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
-    return found
 
 
 def _ordered(schema: Schema) -> list[tuple[str, Schema, bool]]:

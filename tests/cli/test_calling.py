@@ -1,10 +1,13 @@
 """`call`, `emit`, `tail`, `services`, `top`, `dead` and `bench` against a service that runs."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import nats
 import pytest
 
 from tests.cli.terminal import Background, Done, cliffracer, written
@@ -167,6 +170,34 @@ def test_what_only_the_service_can_tell_comes_from_it(at):
     done = at("call", "notes.keep", 'note={"title": 1, "stars": "x"}')
     assert done.err.startswith("Error: the input is not valid:\n  note.title: ")
     assert "\n  note.stars: " in done.err
+
+
+ODD = {
+    "text": "{nope",
+    "names": '{"properties": [1]}',
+    "ring": '{"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}}',
+}
+
+
+async def _answer(payload, message):
+    await message.respond(payload)
+
+
+async def test_an_odd_schema_is_as_good_as_none(tmp_path):
+    """Anybody on NATS may publish one: the call goes as it was typed, and that no client can be written is told in one line."""
+    with NatsServer() as server:
+        stranger = await nats.connect(server.url)
+        for name, schema in ODD.items():
+            described = {"endpoints": {"m": {"request_schema": schema, "response_schema": "{}"}}}
+            await stranger.subscribe(f"$SRV.SCHEMA.{name}", cb=partial(_answer, json.dumps(described).encode()))
+            await stranger.subscribe(f"{name}.m", cb=partial(_answer, b"1"))
+        await stranger.flush()
+        for name in ODD:
+            done = await asyncio.to_thread(cliffracer, "call", f"{name}.m", "a=1", cwd=tmp_path, NATS_URL=server.url)
+            assert done == (0, "1\n", "")
+            done = await asyncio.to_thread(cliffracer, "client", name, cwd=tmp_path, NATS_URL=server.url)
+            assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+        await stranger.close()
 
 
 def test_errors_keep_their_class(at):
