@@ -96,19 +96,20 @@ class Keyring:
     async def rotate(self, id: str, *, overlap: float = 0.0) -> str:
         """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` seconds later.
 
-        `NotFound` if there is no such key, or it is revoked.
+        `NotFound` if there is no such key, or it is revoked. If others cannot be told (`Unavailable`), the old one stays as it was.
         """
         text, _, hashed = _new(id)
-        old = await self._db.fetch_one(
-            "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
-            "FROM cliffracer_api_keys o WHERE o.id = k.id AND k.id = %s AND k.revoked_at IS NULL "
-            "RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
-            hashed, overlap, id,
-        )  # fmt: skip
-        if old is None:
-            raise NotFound(f"there is no key {id}, or it is revoked")
-        await self._end(id, old["previous"])
-        await self._end(id, old["hash"], since=old["ends"] if overlap > 0 else None)
+        async with self._db.transaction():
+            old = await self._db.fetch_one(
+                "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
+                "FROM cliffracer_api_keys o WHERE o.id = k.id AND k.id = %s AND k.revoked_at IS NULL "
+                "RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
+                hashed, overlap, id,
+            )  # fmt: skip
+            if old is None:
+                raise NotFound(f"there is no key {id}, or it is revoked")
+            await self._end(id, old["previous"])
+            await self._end(id, old["hash"], since=old["ends"] if overlap > 0 else None)
         return text
 
     async def revoke(self, id: str) -> None:

@@ -14,7 +14,7 @@ import websockets
 from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliffracer import Accounts, ApiKeys, App, Identity, Tickets, provided, public, requires
+from cliffracer import Accounts, ApiKeys, App, Identity, KeyValue, Tickets, Unavailable, provided, public, requires
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
 from cliffracer.security import keyring as module
@@ -213,6 +213,25 @@ async def test_rotation() -> None:
         assert await good(third)
         await asyncio.sleep(1.6)
         assert [await good(key) for key in (third, fourth)] == [False, True]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 60.0])
+async def test_a_rotation_that_nobody_can_be_told_of_is_none(overlap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new secret would be known to nobody, so the old one goes on, and its rotation can be tried again."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("no leader")
+
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        first, made = await ring.issue("robot")
+        with monkeypatch.context() as patch:
+            patch.setattr(KeyValue, "put", away)
+            with pytest.raises(Unavailable):
+                await ring.rotate(made.id, overlap=overlap)
+        assert (await ring.exchange(first)).subject == "key:robot"
+        second = await ring.rotate(made.id, overlap=60)
+        assert {(await ring.exchange(key)).subject for key in (first, second)} == {"key:robot"}
 
 
 async def test_an_overlap_ends_everywhere_at_once() -> None:
