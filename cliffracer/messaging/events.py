@@ -22,7 +22,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
-from cliffracer.starts import Starts
+from cliffracer.starts import Held, Starts
 from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import AUTHORIZATION
@@ -51,7 +51,7 @@ class EventEndpoint:
         self._loop = asyncio.get_running_loop()
         self._starts = Starts(self._loop, handler.watch)
         self._large = Claims(JetStream(bus), subjects.namespace)
-        self._claims: set[asyncio.Task[None] | None] = set()
+        self._held: Held = set()
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
 
@@ -80,12 +80,10 @@ class EventEndpoint:
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         """Start handling one event; runs in the read loop."""
-        if not payload and is_claim(block):
-            self._claims.add(self._loop.create_task(self._claimed(subject, block)))
-            return
         handler = self.handler
         context, entry, gate = handler.context(block=block), handler.entry, handler.gate
-        let_in = entry is None or entry.waits or entry.decide(context, None)  # whom others have to be asked about is asked about later
+        asks = (entry is not None and entry.waits) or (not payload and is_claim(block))
+        let_in = not asks and (entry is None or entry.decide(context, None))
         try:
             arguments = (self._decoder.decode(payload),) if self._decoder is not None and let_in else ()
             if gate.admitted < gate.limit:
@@ -97,22 +95,40 @@ class EventEndpoint:
             self._dropped(refused)
             return
         except InvalidInput as wrong:
-            self.handler.stats.fail("InvalidInput 400")
-            logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
-                "event dropped: it does not fit {}", where(self.record.function)
-            )
+            self._unfit(wrong)
+            return
+        if asks:
+            self._starts.add(self._asked(context, subject, block, payload), held=self._held)
             return
         event = None if handler.run is None else self._arrival(subject, block, arguments)
         self._starts.add(self._answer(context, arguments, event), context)
 
-    async def _claimed(self, subject: bytes, block: bytes | None) -> None:
-        """Fetch the payload that an event stands for, and start handling it."""
+    async def _asked(self, context: Context, subject: bytes, block: bytes | None, payload: bytes) -> None:
+        """Handle an event about whose caller somebody has to be asked, or whose payload is to be fetched: of whom it is comes first."""
+        entry = self.handler.entry
+        arguments: tuple[Any, ...] = ()
+        begun = False
         try:
-            self.receive(subject, b"", block, await self._large.redeem(block) or b" ")
+            if entry is None or await entry.decided(context, None):
+                if not payload and is_claim(block):
+                    payload = await self._large.redeem(block)
+                arguments = (self._decoder.decode(payload),) if self._decoder is not None else ()
+            begun = True
+            await self._answer(context, arguments, self._arrival(subject, block, arguments))
+        except InvalidInput as wrong:
+            self._unfit(wrong)
         except ServiceError as error:
             logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {}", error)
         finally:
-            self._claims.discard(asyncio.current_task())
+            if not begun:
+                self.handler.gate.leave(0.0, entered=False)
+            self._held.discard(asyncio.current_task())
+
+    def _unfit(self, wrong: InvalidInput) -> None:
+        self.handler.stats.fail("InvalidInput 400")
+        logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
+            "event dropped: it does not fit {}", where(self.record.function)
+        )
 
     async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
         try:

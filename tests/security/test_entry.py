@@ -133,17 +133,32 @@ async def test_our_own_tokens() -> None:
         await all_doors(t, t.token("poor"), t.token("rich", permissions=["shop:buy"]))
 
 
+async def all_events(t: Any, poor: str, good: str) -> None:
+    """Emit an event that is not stored, as nobody, and with too little and enough."""
+    read.clear()
+    for token, price in ((None, 11), (poor, 12), (good, "x"), (good, 13)):
+        t.up.services[0].link.token = token
+        await t.emit("bought.core", {"price": price}, durable=False)
+    t.up.services[0].link.token = None
+    await eventually(lambda: 13 in read)
+    await t.settled()
+    assert read == [13]
+    assert t.up.services[0].assembly.handlers[0][1].gate.admitted == 0
+
+
 async def test_where_somebody_has_to_be_asked() -> None:
     """The same where the issuer's keys have to be fetched first, and where API keys are taken."""
     with FakeIssuer() as fake:
         async with running(shop(), auth_secret_key=None, oidc_issuer=fake.url, auth_audience="shop") as t:
             await all_doors(t, fake.token(), fake.token(scope="shop:buy"))
+            await all_events(t, fake.token(), fake.token(scope="shop:buy"))
     async with running(shop(keys=True)) as t:
         from cliffracer.security.keyring import Keyring
 
         ring = t.up.services[0].provisions._values[Keyring]
         (poor, _), (rich, _) = await ring.issue("poor"), await ring.issue("rich", permissions=["shop:buy"])
         await all_doors(t, poor, rich)
+        await all_events(t, poor, rich)
 
 
 async def test_a_refused_body_does_not_end_the_connection() -> None:
@@ -220,7 +235,7 @@ async def test_batches() -> None:
 
 
 async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arguments that are too large for a message are fetched for who may make the call."""
+    """What is too large for a message is fetched for who may make the call; of an event, where it is not to be handled for sure."""
     fetched: list[str] = []
     redeem = Claims.redeem_name
 
@@ -229,12 +244,17 @@ async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch
         return await redeem(claims, name)
 
     monkeypatch.setattr(Claims, "redeem_name", counted)
-    app = App("large")
+    app, heard = App("large"), list[int]()
 
     @app.rpc
     @requires("large:take")
     async def take(text: str) -> int:
         return len(text)
+
+    @app.on("large.told", durable=False)
+    @requires("large:take")
+    async def told(text: str) -> None:
+        heard.append(len(text))
 
     async with running(app) as t:
         text = "x" * (t.up.bus.max_payload + 1)
@@ -242,7 +262,11 @@ async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch
             await t.call("take", text=text)
         with t.acting("poor"), pytest.raises(Forbidden):
             await t.call("take", text=text)
+        await t.emit("large.told", text)
+        await t.settled()
         assert fetched == []
         with t.acting("rich", permissions=["large:take"]):
             assert await t.call("take", text=text) == len(text)
-        assert len(fetched) == 1
+            await t.emit("large.told", text)
+        await eventually(lambda: heard == [len(text)])
+        assert len(fetched) == 2
