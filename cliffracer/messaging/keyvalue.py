@@ -147,10 +147,11 @@ class KeyValue(Generic[T]):
                 raise
             await self.ensure()  # then there was nothing, or an election
             return self._stored(key, await self._jetstream.last_message(self._stream, subject))
-        if status_of(reply.block) == 404:
+        block = reply.block or b""
+        if status_of(block) == 404:
             return None
-        headers = Headers(reply.block)
-        return self._made(key, headers, reply.payload, int(headers["Nats-Sequence"]), datetime.fromisoformat(headers["Nats-Time-Stamp"]))
+        revision, time = _told(block, b"Nats-Sequence"), _told(block, b"Nats-Time-Stamp")
+        return self._made(key, Headers(block), reply.payload, int(revision), datetime.fromisoformat(time))
 
     def _stored(self, key: str, stored: Any) -> Entry[T] | None:
         if stored is None:
@@ -191,3 +192,8 @@ class KeyValue(Generic[T]):
         if self._jetstream.version < TTL:
             raise SetupError("a ttl of single keys needs nats-server 2.11. Give the bucket one: Bucket('sessions', ttl='1h').")
         return {"Nats-TTL": f"{max(1, round(seconds(ttl)))}s"}
+
+
+def _told(block: bytes, name: bytes) -> str:
+    """Return what the server says of a message: its headers come last, and whoever wrote the message may have given it others so named."""
+    return block.rpartition(b"\n%b: " % name)[2].partition(b"\r\n")[0].decode()

@@ -10,6 +10,7 @@ from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
+from cliffracer.wire.headers import encode_headers
 from tests.messaging.jetstream.support import until
 from tests.support.nats import NatsServer
 
@@ -190,6 +191,18 @@ def test_a_bucket_is_named_by_its_type_or_a_marker():
     assert bucket_of(Annotated[KeyValue[dict[str, int]], Bucket("counts", ttl="1h")]) == (Bucket("counts", ttl="1h"), dict[str, int])
     with pytest.raises(SetupError, match="Write Annotated"):
         bucket_of(KeyValue[dict[str, int]])
+
+
+async def test_what_a_writer_says_of_itself_is_not_taken_for_the_servers(jetstream: JetStream, sessions: KeyValue[Session]):
+    """Headers of the names that the server uses forge no revision and no time, and end no look-up."""
+    await sessions.put("ada", Session("Ada"))
+    for number in ("x", "1"):
+        forged = {"Nats-Sequence": number, "Nats-Time-Stamp": "never", "Nats-Msg-Id": number}
+        await jetstream.store("$KV.sessions.ada", b'{"user":"Eve"}', encode_headers(forged))
+    entry = await sessions.entry("ada")
+    assert entry is not None
+    assert (entry.value, entry.revision) == (Session("Eve"), 3)
+    assert await sessions.update("ada", Session("Ada"), entry.revision) == 4
 
 
 @pytest.mark.parametrize("pattern", ["", "a b", "a..b", "a\r\nPUB x 0"])
