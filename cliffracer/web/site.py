@@ -156,11 +156,6 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     return Site(table, endless, assemblies, settings)
 
 
-def needs_http(assemblies: Sequence[Assembly]) -> bool:
-    """Say whether any app has something to serve over HTTP."""
-    return any(a.frozen.statics or a.frozen.mounts or a.frozen.of(Route) or a.frozen.of(Socket) for a in assemblies)
-
-
 def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
     seen: dict[tuple[str, str], Route] = {}
     gets: list[tuple[str, RouteEndpoint]] = []
