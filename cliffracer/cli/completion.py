@@ -110,7 +110,7 @@ def _asked(ask: Callable[[AsyncClient], Awaitable[list[Any]]]) -> list[Any]:
     try:
         settings = Settings.load(wait=0.0)
         if settings.nats_url is None:
-            running = next((s.url for s in embedded.status() if s.kind == "nats" and s.running), None)
+            running = embedded.running("nats")
             if running is None:
                 return []
             settings = settings.changed("embedded", nats_url=running)

@@ -113,7 +113,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     if settings.nats_url is None:
-        running = next((s.url for s in embedded.status() if s.kind == "nats" and s.running), None)
+        running = embedded.running("nats")
         if running is None:
             yield _unset("NATS", "NATS_URL", binaries.nats_server, settings)
             return
@@ -209,7 +209,7 @@ def _consumers(subjects: Subjects, apps: Sequence[Frozen]) -> dict[str, dict[str
 async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     needed = any(runtime.needs_database(app) for app in apps)
     if not settings.databases:
-        running = next((s.url for s in embedded.status() if s.kind == "postgres" and s.running), None)
+        running = embedded.running("postgres")
         if running is None:
             if needed:
                 yield _unset("database", "DATABASE_URL", binaries.postgres, settings)

@@ -29,6 +29,11 @@ def status(folder: Path | None = None) -> list[Status]:
     return [_status(kind, place) for kind, place in _places(folder)]
 
 
+def running(kind: str) -> str | None:
+    """Return where the server of this project is that runs; None if it does not. Nothing is started."""
+    return next((found.url for found in status() if found.kind == kind and found.running), None)
+
+
 def stop(folder: Path | None = None) -> None:
     """End the servers now instead of after the grace; SetupError if somebody uses them."""
     for kind, place in _places(folder):
