@@ -90,8 +90,6 @@ class RpcEndpoint:
         if reply and not reply.startswith(_INBOX):
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
             return
-        if not payload and self._fetches(reply, block):
-            return
         handler, gate, seconds = self._handler, self._gate, self._seconds
         if block is None:
             msgpack, window = False, 0
@@ -106,6 +104,9 @@ class RpcEndpoint:
                 seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
             context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
+        if not payload and is_claim(block):
+            self._enter(context, payload, reply, msgpack, window, asks=True)
+            return
         if (entry := handler.entry) is not None and (entry.waits or not entry.decide(context, None)):
             self._enter(context, payload, reply, msgpack, window, asks=entry.waits)
             return
@@ -126,7 +127,7 @@ class RpcEndpoint:
         self._starts.add(self.answer(context, arguments, reply, msgpack, window), context)
 
     def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int, *, asks: bool) -> None:
-        """Begin a call about whose caller somebody has to be asked (``asks``), or who is refused: nothing of its input was read."""
+        """Begin a call about whose caller, or for whose arguments, somebody has to be asked (``asks``), or that is refused unread."""
         try:
             self._gate.admit(context.remaining())
         except Overloaded as full:
@@ -140,11 +141,13 @@ class RpcEndpoint:
             self._starts.add(self.answer(context, (), reply, msgpack, window), context)
 
     async def _entered(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int) -> None:
-        """Ask, then answer the call, or refuse it."""
+        """Ask, fetch the arguments if the request only stands for them, then answer the call, or refuse it."""
         entry, arguments = self._handler.entry, ()
         begun = False
         try:
-            if entry is not None and await entry.decided(context, None):
+            if entry is None or await entry.decided(context, None):
+                if not payload and is_claim(context.block):
+                    payload = await self._large.redeem(context.block)
                 arguments = self._arguments(payload, msgpack=msgpack)
             begun = True
             await self.answer(context, arguments, reply, msgpack, window)
@@ -162,28 +165,6 @@ class RpcEndpoint:
         self.stats.refused += 1
         self.stats.fail(f"{type(error).__name__} {error.code}")
         self._fail(reply, error)
-
-    def _fetches(self, reply: bytes, block: bytes | None) -> bool:
-        """Say whether a request only stands for its arguments; then they are being fetched, and it starts with them."""
-        if not is_claim(block):
-            return False
-        self._held.add(self._loop.create_task(self._claimed(reply, block)))
-        return True
-
-    async def _claimed(self, reply: bytes, block: bytes | None) -> None:
-        """Fetch the arguments that a request stands for, and start the call; nothing is fetched for who may not make it."""
-        handler = self._handler
-        try:
-            if handler.entry is not None:
-                context = handler.context(timeout=read_call(block)[0], block=block)
-                if not await handler.entry.decided(context, None):
-                    self._enter(context, b"", reply, msgpack=False, window=0, asks=False)
-                    return
-            self.receive(b"", reply, block, await self._large.redeem(block) or b" ")
-        except ServiceError as error:
-            self._fail(reply, error)
-        finally:
-            self._held.discard(asyncio.current_task())
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""

@@ -235,7 +235,7 @@ async def test_batches() -> None:
 
 
 async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is too large for a message is fetched for who may make the call; of an event, where it is not to be handled for sure."""
+    """What is too large for a message is fetched for who may make the call, which is decided once, or whose event is not a stored one."""
     fetched: list[str] = []
     redeem = Claims.redeem_name
 
@@ -248,6 +248,7 @@ async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch
 
     @app.rpc
     @requires("large:take")
+    @requires(check=of_somebody)
     async def take(text: str) -> int:
         return len(text)
 
@@ -265,8 +266,10 @@ async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch
         await t.emit("large.told", text)
         await t.settled()
         assert fetched == []
+        looked.clear()
         with t.acting("rich", permissions=["large:take"]):
             assert await t.call("take", text=text) == len(text)
+            assert looked == ["rich"]
             await t.emit("large.told", text)
         await eventually(lambda: heard == [len(text)])
         assert len(fetched) == 2
