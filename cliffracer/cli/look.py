@@ -27,7 +27,7 @@ async def nobody(client: AsyncClient, name: str, where: str, what: str = "is run
     """Return what to say where no service of that name answers: who does, and who was perhaps meant."""
     infos: list[Info] = await client.directory.ask("INFO", patience=_PATIENCE) if name else []
     names = sorted({printable(info.name) for info in infos})
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = [] if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.6)  # it may run, and lack what was asked for
     text = f"No service {name} {what} {where}." if name else f"No service {what} {where}. Start one: cliffracer run"
     running, meant = f" Running: {', '.join(names)}." if names else "", f" Did you mean {near[0]}?" if near else ""
     return f"{text}{running}{meant}"

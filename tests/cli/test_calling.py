@@ -191,7 +191,12 @@ async def test_an_odd_schema_is_as_good_as_none(tmp_path):
             described = {"endpoints": {"m": {"request_schema": schema, "response_schema": "{}"}}}
             await stranger.subscribe(f"$SRV.SCHEMA.{name}", cb=partial(_answer, json.dumps(described).encode()))
             await stranger.subscribe(f"{name}.m", cb=partial(_answer, b"1"))
+        told = {"type": "io.nats.micro.v1.info_response", "name": "plain", "id": "1", "version": "1.0.0", "endpoints": []}
+        for subject in ("$SRV.INFO", "$SRV.INFO.plain"):
+            await stranger.subscribe(subject, cb=partial(_answer, json.dumps(told).encode()))
         await stranger.flush()
+        done = await asyncio.to_thread(cliffracer, "client", "plain", cwd=tmp_path, NATS_URL=server.url)
+        assert done.err.endswith(" (NATS_URL, environment). Running: plain.\n")
         for name in ODD:
             done = await asyncio.to_thread(cliffracer, "call", f"{name}.m", "a=1", cwd=tmp_path, NATS_URL=server.url)
             assert done == (0, "1\n", "")
