@@ -163,11 +163,6 @@ class FormDecoder:
             values.update((name, value) for name, value in given_or_not if value is not msgspec.UNSET)
 
 
-async def read_form(request: Request, fields: Mapping[str, Any], limits: FormLimits | None = None) -> dict[str, Any]:
-    """Return the values of a form by the types of its fields: see `FormDecoder.read`, which costs less when held."""
-    return await FormDecoder(fields, limits=limits).read(request)
-
-
 async def close_files(values: Mapping[str, Any]) -> None:
     """Close the files among the values of a form; what was spooled to disk is gone then."""
     await _close(_files_in(values))

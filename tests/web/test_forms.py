@@ -27,7 +27,7 @@ from starlette.routing import Route
 from cliffracer.errors import InvalidInput, TooLarge
 from cliffracer.web.answers import Refused
 from cliffracer.web.bodies import Disconnected
-from cliffracer.web.forms import FormDecoder, FormLimits, read_form
+from cliffracer.web.forms import FormDecoder, FormLimits
 
 URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
 MULTIPART = {"content-type": "multipart/form-data; boundary=XX"}
@@ -349,7 +349,7 @@ async def test_a_cancelled_request_leaves_no_file() -> None:
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"multipart/form-data; boundary=XX")]}
-    reading = asyncio.create_task(read_form(Request(scope, receive), {"file": UploadFile}))
+    reading = asyncio.create_task(FormDecoder({"file": UploadFile}).read(Request(scope, receive)))
     await waiting.wait()
     await asyncio.sleep(0)
     reading.cancel()
