@@ -8,7 +8,7 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.errors import CliffracerError, Internal, Overloaded
+from cliffracer.errors import CliffracerError, DeadlineExceeded, Internal, Overloaded, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
@@ -253,8 +253,10 @@ class Consumption:
             for delivery in [d for d in batch if d.attempt > self._policy.most and self._policy.exhausted(d)]:
                 batch.remove(delivery)
                 await self._policy.give_up(delivery)
-            if batch:
-                await self._judged(batch)
+            lost = await self._fetch(batch)
+            if whole := [delivery for delivery in batch if delivery not in lost]:
+                await self._judged(whole)
+            await asyncio.gather(*(self._policy.failed(delivery, error) for delivery, error in lost.items()))
         except asyncio.CancelledError:
             for delivery in batch:
                 delivery.nak()
@@ -262,13 +264,23 @@ class Consumption:
         finally:
             self._tasks.discard(asyncio.current_task())
 
+    async def _fetch(self, batch: list[Delivery]) -> dict[Delivery, Exception]:
+        """Fetch the payloads that are kept elsewhere; return those that were not to be had, and why: they fail alone."""
+        lost: dict[Delivery, Exception] = {}
+        elsewhere = [delivery for delivery in batch if not delivery.payload and is_claim(delivery.headers.block)]
+        for place, delivery in enumerate(elsewhere):
+            try:
+                delivery.payload = await self._claims.redeem(delivery.headers.block)
+            except (Unavailable, DeadlineExceeded) as error:  # each of the others would keep the rest waiting as long
+                return lost | dict.fromkeys(elsewhere[place:], error)
+            except Exception as error:  # noqa: BLE001 - as for a single event
+                lost[delivery] = error
+        return lost
+
     async def _judged(self, batch: list[Delivery]) -> None:
         """Handle a batch and answer each of it; those that are not named in what was raised are done."""
         failures: dict[int, BaseException] = {}
         try:
-            for delivery in batch:
-                if not delivery.payload and is_claim(delivery.headers.block):
-                    delivery.payload = await self._claims.redeem(delivery.headers.block)
             await self._handle(batch)
         except Rejected as error:
             failures = dict.fromkeys(error.reasons, error)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cliffracer.errors import NotFound, TooLarge
+from cliffracer.errors import DeadlineExceeded, NotFound, TooLarge
 from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -45,6 +45,45 @@ async def test_large_events_come_in_batches_too(jetstream: JetStream, subjects: 
             await emit(jetstream, subjects, payload, f"e{number}")
         await until(lambda: len(got) == 3)
     assert got == payloads
+
+
+async def test_an_event_whose_payload_is_gone_fails_alone(jetstream: JetStream, subjects: Subjects):
+    """Those of its batch are handled, once; it is tried again and parked."""
+    got: list[bytes] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        got.extend(delivery.payload for delivery in deliveries)
+
+    for number, payload in enumerate([b"one", bytes(2_000_000), b"two"]):
+        await emit(jetstream, subjects, payload, f"e{number}")
+    await jetstream.delete_stream("OBJ_claims_events")
+    async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=(0.05,)) as consumption:
+        await until(lambda: consumption.counts.parked == 1)
+    assert (got, consumption.counts.handled, consumption.counts.failed) == ([b"one", b"two"], 2, 2)
+    [letter] = [letter async for letter in DeadLetters(jetstream, subjects).ls()]
+    assert (letter.attempts, letter.error.partition(" ")[0]) == (2, "NotFound:")
+
+
+async def test_the_rest_of_a_batch_waits_for_one_fetch_that_nobody_answers(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """Not for one after another: with the store of payloads away each takes as long as a request may."""
+    got: list[bytes] = []
+    asked: list[bytes | None] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        got.extend(delivery.payload for delivery in deliveries)
+
+    async def redeem(self: Claims, block: bytes | None) -> bytes:  # a store that is away while the events are not takes a cluster
+        asked.append(block)
+        raise DeadlineExceeded("JetStream did not answer in time")
+
+    for number, payload in enumerate([bytes(2_000_000), b"small", bytes(2_000_000)]):
+        await emit(jetstream, subjects, payload, f"e{number}")
+    monkeypatch.setattr(Claims, "redeem", redeem)
+    async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=()) as consumption:
+        await until(lambda: consumption.counts.parked == 2)
+    assert (got, consumption.counts.handled, len(asked)) == ([b"small"], 1, 1)
 
 
 async def test_a_duplicate_leaves_no_payload_behind(jetstream: JetStream, subjects: Subjects):
