@@ -7,10 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import Internal, InvalidInput, NotFound
+from cliffracer.errors import CliffracerError, Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
@@ -21,6 +22,7 @@ from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
 WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
+SILENCE = 2.0  # seconds without a chunk after which is asked whether they are still there
 _SHA = "SHA-256="
 
 
@@ -77,18 +79,24 @@ class ObjectStore:
         return info
 
     async def get(self, name: str) -> AsyncIterator[bytes]:
-        """Yield an object's bytes, chunk by chunk; `NotFound`. A digest that does not fit is `Internal`, raised after the last chunk."""
+        """Yield an object's bytes, chunk by chunk; `NotFound`. A digest that does not fit is `Internal`, raised after the last chunk.
+
+        One that is removed, or replaced, while it is read is `NotFound`, or `Conflict`: its chunks go with it.
+        """
         info = await self.info(name)
         if not info.chunks:
             return
         digest, size, count = hashlib.sha256(), 0, 0
         async with Reader(self._jetstream, self._stream, [f"{self._chunks}{info.nuid}"], limit=WINDOW) as reader:
-            async for delivery in reader:
-                digest.update(delivery.payload)
-                size, count = size + len(delivery.payload), count + 1
-                yield delivery.payload
-                if count >= info.chunks:
-                    break
+            while count < info.chunks:
+                try:
+                    chunk = (await reader.next(SILENCE)).payload
+                except TimeoutError:
+                    await self._check(info)
+                    continue
+                digest.update(chunk)
+                size, count = size + len(chunk), count + 1
+                yield chunk
         if size != info.size or _shown(digest) != info.digest.rstrip("="):
             raise Internal(f"{self.bucket}/{name} is damaged: {size} of {info.size} bytes read, or the digest does not fit")
 
@@ -137,6 +145,23 @@ class ObjectStore:
             return None
         info = None if stored is None else msgspec.json.decode(stored.data, type=ObjectInfo)
         return None if info is None or info.deleted else info
+
+    async def _check(self, info: ObjectInfo) -> None:
+        """Raise where chunks of an object are gone: whoever reads it would wait for them for ever."""
+        subject = f"{self._chunks}{info.nuid}"
+        try:
+            counts = (await self._jetstream.stream(self._stream, subjects=subject)).state.subjects or {}
+        except NotFound:  # the bucket is gone
+            counts = {}
+        except CliffracerError as error:  # the reader goes on when the server is back
+            logger.debug("no news of {bucket}/{name}: {error}", bucket=self.bucket, name=info.name, error=error)
+            return
+        there = counts.get(subject, 0)
+        if there >= info.chunks:
+            return
+        if (await self.info(info.name)).nuid != info.nuid:
+            raise Conflict(f"{self.bucket}/{info.name} was replaced while it was read: read it again")
+        raise Internal(f"{self.bucket}/{info.name} is damaged: {there} of {info.chunks} chunks are there")
 
     async def _note(self, info: ObjectInfo) -> None:
         await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})

@@ -68,12 +68,17 @@ class Reader:
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         while True:
-            while self._arrived:
-                delivery = self._arrived.popleft()
-                delivery.ack()  # makes room for another
-                yield delivery
+            yield await self.next()
+
+    async def next(self, within: float | None = None) -> Delivery:
+        """Return the next message; `TimeoutError` where none comes within some seconds, after which it may be asked for again."""
+        while not self._arrived:
             self._wake.clear()
-            await self._wake.wait()
+            async with asyncio.timeout(within):
+                await self._wake.wait()
+        delivery = self._arrived.popleft()
+        delivery.ack()  # makes room for another
+        return delivery
 
     async def present(self) -> AsyncIterator[Delivery]:
         """Yield what there was when reading began, and end."""

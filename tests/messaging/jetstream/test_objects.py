@@ -3,12 +3,12 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from cliffracer.errors import Internal, InvalidInput, NotFound
+from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import CHUNK, ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -16,6 +16,7 @@ from tests.support.nats import NatsServer
 from tests.support.sizes import sized
 
 MIB = 1024 * 1024
+Change = Callable[[ObjectStore], Awaitable[object]]
 
 
 @pytest.fixture
@@ -93,6 +94,38 @@ async def test_a_damaged_object_is_noticed(files: ObjectStore, jetstream: JetStr
     await jetstream.purge("OBJ_files", filter=subject)
     await jetstream.store(subject, b"evil")
     with pytest.raises(Internal, match="files/a is damaged"):
+        await files.read("a")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        (lambda files: files.put("a", b"new"), Conflict, "files/a was replaced while it was read"),
+        (lambda files: files.delete("a"), NotFound, "files has no a"),
+        (lambda files: files.destroy(), NotFound, "files has no a"),
+    ],
+)
+async def test_what_is_replaced_or_removed_is_not_waited_for(files: ObjectStore, change: Change, error: type[Exception], said: str):
+    """Its chunks go with it: whoever was in the middle of it hears of that."""
+
+    async def read() -> None:
+        async for chunk in files.get("a"):
+            got.append(chunk)
+            if len(got) == 1:
+                await change(files)
+
+    got: list[bytes] = []
+    await files.put("a", os.urandom(60 * CHUNK))
+    with pytest.raises(error, match=said):
+        await read()
+    assert 0 < len(got) < 60
+
+
+async def test_what_is_gone_of_an_object_is_not_waited_for(files: ObjectStore, jetstream: JetStream):
+    """As where the chunks are older than the bucket keeps anything, and what names them is not yet."""
+    info = await files.put("a", b"x")
+    await jetstream.purge("OBJ_files", filter=f"$O.files.C.{info.nuid}")
+    with pytest.raises(Internal, match="files/a is damaged: 0 of 1 chunks are there"):
         await files.read("a")
 
 
