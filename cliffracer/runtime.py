@@ -249,7 +249,8 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
         return
     authority, bus = rules.authority, services[0].link.bus
     emitter, apply = services[0].emitter, authority.revocations.apply
-    authority.publish = await stack.enter_async_context(revoking(bus, emitter, settings.namespace, apply, within=max(1.0, settings.wait)))
+    revoked = revoking(bus, emitter, settings.namespace, apply, within=max(1.0, settings.wait))
+    authority.publish, authority.revoked = await stack.enter_async_context(revoked)
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
     authority.tickets = OnceOnly(services[0].emitter, str)

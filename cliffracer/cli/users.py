@@ -84,8 +84,7 @@ async def opened(stack: AsyncExitStack) -> tuple[Database, Authority, Settings]:
         settings = settings.changed("embedded", database_url=urls.database_url)
     db = await stack.enter_async_context(Database.open(settings, name="users", wait=settings.wait))
     authority = Authority.of(settings)
-    publish = await stack.enter_async_context(
+    authority.publish, _ = await stack.enter_async_context(
         revoking(client.link.bus, client.link.backend, settings.namespace, authority.revocations.apply)
     )
-    authority.publish = publish
     return db, authority, settings

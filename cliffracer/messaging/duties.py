@@ -102,7 +102,7 @@ class Values(Protocol[T]):
     def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[T]]:
         """Yield the present entry of each key, then every change, deletions included, in order.
 
-        ``caught_up()`` is called once, when whoever watches has dealt with all that there was.
+        ``caught_up()`` is called when whoever watches has dealt with all that there was; after an outage again.
         """
 
     async def destroy(self) -> None:

@@ -108,18 +108,11 @@ class KeyValue(Generic[T]):
     async def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[T]]:
         """Yield the present entry of each key, then every change, deletions included; goes on through restarts of the server.
 
-        ``caught_up()`` is called once, when whoever watches has dealt with all that there was.
+        ``caught_up()`` is called when whoever watches has dealt with all that there was; after an outage again.
         """
-        async with await self._reader(pattern, "last_per_subject") as reader:
-            behind = reader.waiting > 0
-            if not behind and caught_up is not None:
-                caught_up()
+        async with await self._reader(pattern, "last_per_subject", caught_up=caught_up) as reader:
             async for delivery in reader:
                 yield self._entry(delivery)
-                if behind and not delivery.pending:
-                    behind = False
-                    if caught_up is not None:
-                        caught_up()
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""
@@ -173,13 +166,13 @@ class KeyValue(Generic[T]):
             return Entry(key, None, delivery.stream_seq, delivery.stored, deleted=gone)
         return self._made(key, delivery.headers, delivery.payload, delivery.stream_seq, delivery.stored)
 
-    async def _reader(self, pattern: str, policy: str, *, headers_only: bool = False) -> Reader:
+    async def _reader(self, pattern: str, policy: str, **options: Any) -> Reader:
         try:
             check_pattern(pattern)
         except ValueError as error:
             raise InvalidInput(str(error)) from None
         await self.ensure()
-        return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, headers_only=headers_only)
+        return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, **options)
 
     async def _present(self, pattern: str, policy: str, *, headers_only: bool = False) -> AsyncIterator[Entry[T]]:
         async with await self._reader(pattern, policy, headers_only=headers_only) as reader:

@@ -6,7 +6,7 @@ numbering, or the loss of the consumer, begins it anew after the last message re
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -24,7 +24,8 @@ class Reader:
     """Yields the messages of some subjects in order, for ever; inside its ``async with`` block.
 
     ``begin`` holds the consumer's fields of where to start (``deliver_policy`` and what belongs to it). ``waiting`` says how many
-    there were to begin with. At most ``limit`` messages are held.
+    there were to begin with. At most ``limit`` messages are held. ``caught_up()`` is called when whoever reads has dealt with all that
+    there was when reading began, or began anew: over each connection once at least.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Reader:
         headers_only: bool = False,
         limit: int = 256,
         heartbeat: float = 1.0,
+        caught_up: Callable[[], None] | None = None,
     ) -> None:
         self.waiting = 0
         self._jetstream = jetstream
@@ -49,6 +51,9 @@ class Reader:
         self._last = 0  # sequence of the last message read
         self._expected = 1  # in the consumer's numbering
         self._arrived: deque[Delivery] = deque()
+        self._caught_up = caught_up
+        self._behind = True  # some of what there was has not arrived yet
+        self._connection: dict[str, Any] | None = None  # the INFO of the one that reading began over, until `caught_up` is called
         self._wake = asyncio.Event()
         self._pull = Pull(
             jetstream.bus, stream, self._name, take=self._take, ensure=self._ensure, limit=limit, heartbeat=heartbeat, silent=True
@@ -73,6 +78,10 @@ class Reader:
     async def next(self, within: float | None = None) -> Delivery:
         """Return the next message; `TimeoutError` where none comes within some seconds, after which it may be asked for again."""
         while not self._arrived:
+            if not self._behind and self._connection is self._jetstream.bus.info:
+                self._connection = None
+                if self._caught_up is not None:
+                    self._caught_up()
             self._wake.clear()
             async with asyncio.timeout(within):
                 await self._wake.wait()
@@ -98,10 +107,12 @@ class Reader:
             return
         self._expected += 1
         self._last = delivery.stream_seq
+        self._behind = self._behind and delivery.pending > 0
         self._arrived.append(delivery)
         self._wake.set()
 
     async def _ensure(self) -> str:
+        connection = self._jetstream.bus.info
         created = (await self._jetstream.stream(self._stream)).created
         if self._created and created != self._created:  # another stream of the same name
             self._last, self._begin = 0, {"deliver_policy": "all"}
@@ -127,4 +138,6 @@ class Reader:
         if not self._created:
             self.waiting = info.num_pending
         self._created = created
+        self._connection, self._behind = connection, info.num_pending > 0
+        self._wake.set()
         return created

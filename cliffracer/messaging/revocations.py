@@ -45,14 +45,17 @@ _decoder: Decoder[Revocation] = Decoder(Revocation)
 
 
 @asynccontextmanager
-async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, within: float | None = None) -> AsyncIterator[Publish]:
-    """Apply what anybody revokes while the block runs; gives what revokes for everybody.
+async def revoking(
+    bus: Bus, backend: Backend, namespace: str, apply: Apply, *, within: float | None = None
+) -> AsyncIterator[tuple[Publish, "Known"]]:
+    """Apply what anybody revokes while the block runs; gives what revokes for everybody, and what is known of it here.
 
     It goes into a bucket, for those that start later or were away, and then over core NATS, which takes a millisecond. While
     the bucket cannot be written, tokens stay good until they end by themselves: that is why they are short-lived.
 
     With ``within`` the block begins when all that was revoked before is applied, so that nothing is taken in by a token that is
     good no more; `Unavailable` when none of it comes for so many seconds. A server without JetStream has nothing to read.
+    After an outage `Known.wait` is for what is stored: of what came meanwhile over core NATS nothing was heard.
     """
     subject = f"{Subjects(namespace).prefix}{SUBJECT}"
     store: Values[Revocation] = backend.values(BUCKET, Revocation)
@@ -73,48 +76,58 @@ async def revoking(bus: Bus, backend: Backend, namespace: str, apply: Apply, *, 
         bus.publish(subject.encode(), encode(made))  # last, and heard here too: what cannot be kept is refused nowhere
 
     subscription = await bus.subscribe(subject, receive)
-    known = _Known()
+    known = Known(bus, within or 0.0)
     following = asyncio.create_task(_follow(bus, store, apply, known), name="revocations")
     try:
         if within is not None:
-            await known.wait(within)
-        yield publish
+            await known.wait()
+        yield publish, known
     finally:
         following.cancel()
         await asyncio.wait([following])
         await subscription.close()
 
 
-class _Known:
-    """Whether what was revoked before is known here, and why not."""
+class Known:
+    """Whether what was revoked before is known here, as of the present connection to NATS, and why not."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus, within: float) -> None:
+        self._bus = bus
+        self._within = within
+        self._connection: object = None  # the INFO of the one over which all was read
         self._event = asyncio.Event()
         self.reason: object = "nothing comes"
         self.read = 0
         """How many were read: some 20,000 in a second, and there may be a million."""
 
+    @property
+    def behind(self) -> bool:
+        """Say whether it is not."""
+        return self._connection is not self._bus.info
+
     def set(self) -> None:
         """Say that it is, or that there is nothing to know."""
+        self._connection = self._bus.info
         self._event.set()
 
-    async def wait(self, within: float) -> None:
+    async def wait(self) -> None:
         """Return when it is; `Unavailable` after some seconds in which nothing was read."""
         before = -1
-        while before < self.read and not self._event.is_set():
+        while before < self.read and self.behind:
             before = self.read
+            self._event.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._event.wait(), within)
-        if not self._event.is_set():
-            problem = f"which tokens are revoked could not be read from NATS within {within:g} s, so no call can be judged: {self.reason}"
-            raise Unavailable(problem)
+                await asyncio.wait_for(self._event.wait(), self._within)
+        if self.behind:
+            within = f"within {self._within:g} s"
+            raise Unavailable(f"which tokens are revoked could not be read from NATS {within}, so no call can be judged: {self.reason}")
 
     def again(self) -> float:
         """Return the seconds until the bucket is tried again."""
-        return _AGAIN if self._event.is_set() else _SOON
+        return _SOON if self.behind else _AGAIN
 
 
-async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: _Known) -> None:
+async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: Known) -> None:
     while True:
         read = 0
         try:

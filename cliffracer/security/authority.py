@@ -65,6 +65,17 @@ class Keys(Protocol):
         """Return a token to call others with, if one can be made."""
 
 
+class Revoked(Protocol):
+    """What others have revoked."""
+
+    @property
+    def behind(self) -> bool:
+        """Say whether some of it may not be known here, since NATS was away."""
+
+    async def wait(self) -> None:
+        """Return when it is known; `Unavailable` when none of it comes."""
+
+
 class Authority:
     """Turns tokens into identities for all handlers of a process."""
 
@@ -103,6 +114,8 @@ class Authority:
         self._told: dict[str, float] = {}
         self.publish: Callable[[str, float, float | None, float | None], Awaitable[None]] | None = None
         """Tells every other process what is revoked; set while one runs."""
+        self.revoked: Revoked | None = None
+        """Follows what they revoke; set while one runs."""
 
     def identity(self, token: str, *, stored: float | None = None) -> Identity:
         """Return who a token is for; `RefusedToken` for one that is not good.

@@ -67,7 +67,8 @@ class Entry:
 
     async def decided(self, context: Context, scope: Scope) -> bool:
         """Say the same, whoever has to be asked, within the time of the call."""
-        if not self.waits:
+        revoked = self._authority.revoked
+        if not self.waits and (revoked is None or not revoked.behind):
             return self.decide(context, scope)
         before, limit = current.set(context), asyncio.timeout(context.remaining())
         try:

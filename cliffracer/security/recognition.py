@@ -26,7 +26,13 @@ def recognise(authority: Authority, context: Context, scope: Scope) -> Identity 
 
 
 async def recognised(authority: Authority, context: Context, scope: Scope) -> Identity | None:
-    """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key."""
+    """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key.
+
+    What was stored while NATS was away is judged when all is known that was revoked meanwhile.
+    """
+    revoked = authority.revoked
+    if revoked is not None and revoked.behind and _stored(context) is not None:
+        await revoked.wait()
     issuer = authority.issuer
     token = bearer(context.headers, context.kind)
     if token is None and context.kind == "websocket" and scope is not None and is_ticket(ticket := _ticket(scope)):
@@ -68,11 +74,15 @@ def renew(authority: Authority, context: Context) -> None:
 
 
 def _bearing(authority: Authority, context: Context, token: str) -> Identity:
-    stored = None if context.state is None else context.state.get(STORED)
-    identity = authority.identity(token, stored=stored)
+    identity = authority.identity(token, stored=_stored(context))
     context.identity = identity
     context.token = token
     return identity
+
+
+def _stored(context: Context) -> float | None:
+    """Return when NATS stored the message that is judged; None of what is not from a stream."""
+    return None if context.state is None else context.state.get(STORED)
 
 
 async def _by_key(authority: Authority, context: Context, key: str) -> Identity:

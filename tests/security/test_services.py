@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from cliffracer import App, Forbidden, Identity, KeyValue, Unauthenticated, Unavailable, provided, public, requires
+from cliffracer.messaging.reading import Reader
 from cliffracer.runtime import running as served
 from cliffracer.security import authority as authorities
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.keys import private_pem
 from tests.support.nats import NatsServer
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 inner = App("ledger")
@@ -137,6 +140,36 @@ async def test_a_process_that_starts_knows_what_is_revoked() -> None:
             t.up.services[0].link.token = token
             await t.emit("vault.asked", name)
         async with running(app, settings=settings):
+            await eventually(lambda: handled)
+    assert handled == ["by a good one"]
+
+
+async def test_a_process_that_comes_back_knows_what_is_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it handles what was stored while NATS was away from it, however slowly that comes: of a revoked token nothing is done."""
+    app, handled, begin = App("vault"), list[str](), Reader._ensure
+
+    @app.on("vault.asked", retry=[])
+    @requires
+    async def asked(name: str) -> None:
+        handled.append(name)
+
+    async def anew_slowly(self: Reader) -> str:
+        await asyncio.sleep(1.0 if self._created else 0.0)
+        return await begin(self)
+
+    monkeypatch.setattr(Reader, "_ensure", anew_slowly)
+    async with running(inner, auth_keys=PEM) as t, Proxy(urlsplit(t.settings.nats_url).port or 0) as proxy:
+        theirs, good = t.token("ada"), t.token("bob")
+        through = t.settings.nats_url.replace(f":{proxy.target}", f":{proxy.port}")
+        async with running(app, settings=t.settings.changed(http_port=0, nats_url=through)) as away:
+            proxy.refuse()
+            await eventually(lambda: not away.up.bus.connected)
+            authority = t.up.services[0].assembly.rules.authority
+            await authority.revoke(authority.identity(theirs).claims["jti"], 2e10)
+            for token, name in ((theirs, "by a revoked one"), (good, "by a good one")):
+                t.up.services[0].link.token = token
+                await t.emit("vault.asked", name)
+            proxy.heal()
             await eventually(lambda: handled)
     assert handled == ["by a good one"]
 
