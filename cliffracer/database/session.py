@@ -147,15 +147,15 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
 
 
 _BEGINS = re.compile(
-    r"(\s+|--[^\n]*|/\*(?s:.*?)\*/)*+"  # comments stand before it, too
-    r"(set\s+(?!local\b|constraints\b|transaction\b)|reset\b|listen\b|prepare\b|load\b|create\s+((global|local)\s+)?temp)",
+    r"(\s+|--[^\n]*|/\*(?s:.*?)\*/)*+"  # comments stand before it, too; what a DO block does is for PostgreSQL to read
+    r"(set\s+(?!local\b|constraints\b|transaction\b)|do\b|reset\b|listen\b|prepare\b|load\b|create\s+((global|local)\s+)?temp)",
     re.IGNORECASE,
 )
 _HOLDS = re.compile(
     r"\bset_config\s*\(.*\bfalse\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(|\bwith\s+hold\b",
     re.IGNORECASE | re.DOTALL,
 )
-_TAGS = frozenset({"SET", "RESET", "LISTEN", "PREPARE", "LOAD"})
+_TAGS = frozenset({"SET", "DO", "RESET", "LISTEN", "PREPARE", "LOAD"})
 
 
 def alters(text: Any, tag: str | None) -> bool:

@@ -274,6 +274,7 @@ async def test_create_many_says_which_row(db, size):
         " SET application_name TO 'somebody'",
         "set role pg_monitor",
         "-- who asks\n/* and\nwhy */ set role pg_monitor",
+        "do $$ begin if true then set role pg_monitor; end if; end $$",
         "create temp table left_over (a int)",
         "select set_config('application_name', 'somebody', false)",
         "select pg_advisory_lock(7)",
