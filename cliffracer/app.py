@@ -24,7 +24,7 @@ from cliffracer.frozen import Frozen
 from cliffracer.provisions import check_provided
 from cliffracer.resilience.fallbacks import NONE
 from cliffracer.resilience.guard import Guards
-from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.policies import Breaker, Retry, length
 from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
@@ -100,7 +100,8 @@ class App(Scope):
         """
         self._proxies[name] = None
         between = guarded(self.guards, name, retry, breaker, fallback)
-        return Service(name, self.link, timeout=None if timeout is None else seconds(timeout), allow=self._may.call, between=between)
+        patience = None if timeout is None else length(f"service({name!r}, timeout=...)", timeout)
+        return Service(name, self.link, timeout=patience, allow=self._may.call, between=between)
 
     @overload
     async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...

@@ -20,7 +20,6 @@ from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.app import App
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
-from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.backend import JetStreamBackend
@@ -29,6 +28,7 @@ from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.directory import Directory, Info
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.resilience.guard import Guards
+from cliffracer.resilience.policies import length
 from cliffracer.resilience.proxies import ServiceOptions, guarded
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import Headers, checked_token
@@ -67,7 +67,8 @@ class AsyncClient:
     def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> Service:
         """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
         between = guarded(self._guards, name, **options)
-        return Service(name, lambda: self._link, timeout=self._timeout if timeout is None else seconds(timeout), between=between)
+        patience = self._timeout if timeout is None else length(f"service({name!r}, timeout=...)", timeout)
+        return Service(name, lambda: self._link, timeout=patience, between=between)
 
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
@@ -101,9 +102,10 @@ async def connect_async(
     ``url``: where NATS is, else ``NATS_URL`` or the embedded server of this folder; ``settings``: all of them, read already.
     ``token``: who calls, as ``cliffracer token issue`` prints it.
     """
+    patience = None if timeout is None else length("connect(timeout=...)", timeout)
     async with _linked(url, settings, "script") as link:
         link.token = checked_token(token)
-        yield AsyncClient(link, None if timeout is None else seconds(timeout))
+        yield AsyncClient(link, patience)
 
 
 @asynccontextmanager

@@ -82,7 +82,12 @@ class Breaker(msgspec.Struct, frozen=True):
 
 def _lengths(policy: Any, *names: str) -> None:
     for name in names:
-        try:
-            msgspec.structs.force_setattr(policy, name, seconds(getattr(policy, name)))
-        except (TypeError, ValueError) as error:
-            raise SetupError(f"{type(policy).__name__}({name}=...): {error}.") from None
+        msgspec.structs.force_setattr(policy, name, length(f"{type(policy).__name__}({name}=...)", getattr(policy, name)))
+
+
+def length(option: str, value: Any) -> float:
+    """Return a length of time in seconds; `SetupError`, which names the option, for one that cannot be read."""
+    try:
+        return seconds(value)
+    except (TypeError, ValueError) as error:
+        raise SetupError(f"{option}: {error}.") from None

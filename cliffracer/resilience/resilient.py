@@ -9,11 +9,10 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from cliffracer.declarations import refuse, surround
-from cliffracer.durations import seconds
 from cliffracer.errors import DeadlineExceeded, SetupError
 from cliffracer.resilience.fallbacks import NONE, Fallback
 from cliffracer.resilience.guard import Guard, Guards, until_of
-from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.policies import Breaker, Retry, length
 from cliffracer.resilience.proxies import tried
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +36,7 @@ def resilient(
     """
     if callable(retry) or (retry is None and breaker is None and timeout is None and fallback is NONE):
         raise SetupError("resilient() does nothing. Write @resilient(retry=Retry()), breaker=Breaker(), timeout=... or fallback=...")
-    patience = _seconds(timeout)
+    patience = None if timeout is None else length("resilient(timeout=...)", timeout)
 
     def guarded(function: F) -> F:
         inner = inspect.unwrap(function)
@@ -54,13 +53,6 @@ def resilient(
         return wrapped
 
     return guarded
-
-
-def _seconds(timeout: Any) -> float | None:
-    try:
-        return None if timeout is None else seconds(timeout)
-    except (TypeError, ValueError) as error:
-        raise SetupError(f"resilient(timeout=...): {error}.") from None
 
 
 def _asynchronous(

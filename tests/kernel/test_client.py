@@ -131,6 +131,15 @@ async def test_an_app_that_is_connected_calls_and_serves_nothing(t):
         await other.call("shelf.get", item=5)
 
 
+async def test_a_timeout_that_cannot_be_read_is_a_set_up_error():
+    """It says which one, also where an app asks another service."""
+    with pytest.raises(SetupError, match=r"connect\(timeout=...\): 'soon' is no length of time"):
+        async with connect_async(timeout="soon"):
+            pass
+    with pytest.raises(SetupError, match=r"service\('shelf', timeout=...\): 'soon' is no length of time"):
+        App("script").service("shelf", timeout="soon")
+
+
 async def test_a_server_that_is_not_there_is_named():
     """The error of a connection names the address."""
     with pytest.raises(Unavailable, match=r"nats://127\.0\.0\.1:1"):
