@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from cliffracer.calling import Emission
+from cliffracer.declarations import names_of
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_name, check_pattern, matches
@@ -56,7 +57,8 @@ class Said:
         self._app = app
         self._address = address
         self._more = more
-        self._given = {"calls": calls, "emits": emits, "follows": follows, "uses": uses}
+        given = {"calls": calls, "emits": emits, "follows": follows, "uses": uses}
+        self._given = {kind: None if what is None else names_of(what) for kind, what in given.items()}
         self._bounds: Bounds | None = None
         self._emitted: set[str] = set()
         self.call = None if calls is None else self._call

@@ -2,7 +2,7 @@
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import CodeType
 from typing import Any, Literal
@@ -190,6 +190,11 @@ def place_of(code: CodeType) -> str:
 def refuse(function: Any, problem: str, cure: str) -> SetupError:
     """Return the error for a mistake in a declaration: where, what, and what to do."""
     return SetupError(f"{where(function)}: {problem}. {cure}")
+
+
+def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
+    """Return names that were given; a text alone is one, not those of its letters, and so is a class or function."""
+    return (given,) if isinstance(given, str) or callable(given) else tuple(given)
 
 
 def failed_at_start(function: Any, error: BaseException) -> SetupError:

@@ -71,11 +71,6 @@ def positive(function: Function, name: str, value: int | None) -> int | None:
     return value
 
 
-def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Return names that were given; a text alone is one name, not those of its letters."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
 def rate_of(function: Function, text: str | None) -> Rate | None:
     try:
         return None if text is None else Rate.read(str(text))

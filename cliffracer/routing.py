@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cliffracer.checking import Declared, check_duplicates, complete, readable
-from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, refuse
+from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, names_of, refuse
 from cliffracer.errors import SetupError
-from cliffracer.options import RouteOptions, names_of, positive, rate_of, seconds_of
+from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
 from cliffracer.surroundings import Surroundings
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.cron import Cron
-from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, refuse
+from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -14,7 +14,6 @@ from cliffracer.options import (
     check_start,
     checked,
     event_subject,
-    names_of,
     positive,
     rate_of,
     seconds_of,

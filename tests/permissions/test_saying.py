@@ -115,6 +115,16 @@ def test_bad_words(said: dict[str, Any], message: str) -> None:
         App("orders", **said).freeze()
 
 
+def test_one_alone_needs_no_list() -> None:
+    """A text is not taken for its letters, and what can be read only once is read once."""
+    said = App("orders", calls="inventory", emits=Placed, follows="order.*", uses=(word for word in ("locks",))).freeze()  # type: ignore[arg-type]  # a class is no iterable
+    alone = App("orders", calls=reserve).freeze()  # type: ignore[arg-type]  # nor is a function
+    assert (said.bounds.calls, said.bounds.emits, said.bounds.follows, said.bounds.uses) == (
+        ("inventory.*",), ("order.placed",), ("order.*",), ("locks",),
+    )  # fmt: skip
+    assert alone.bounds.calls == ("inventory.reserve",)
+
+
 async def test_what_a_running_app_was_seen_to_do() -> None:
     """The command prints what an app that says nothing would have to say."""
     async with running(orders(), inventory) as t:
