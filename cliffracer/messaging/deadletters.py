@@ -49,21 +49,20 @@ class DeadLetters:
         )
         await ensure_stream(self.jetstream, config, namespace=self.subjects.namespace)
 
-    async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> None:
-        """Return once a copy of the message is stored, with what went wrong; only then may the original be answered."""
+    async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> int:
+        """Return its number once a copy of the message is stored, with what went wrong; only then may the original be answered."""
         facts = self._facts(delivery, cause(error), service, function)
         subject = f"{self.prefix}{delivery.consumer}.{_as_subject(self.subjects.event_name(delivery.subject))}"
         short = {name: value for name, value in facts.items() if name != f"{DEAD}Traceback"}
         for kept in (facts, short):
             with suppress(TooLarge):
-                await self._publisher.publish_block(subject, delivery.sent, _joined(delivery.headers.block, kept), timeout=timeout)
-                return
+                block = _joined(delivery.headers.block, kept)
+                return (await self._publisher.publish_block(subject, delivery.sent, block, timeout=timeout)).seq
         claim = await self._claims.stash(delivery.sent)
         for original in (delivery.headers.block, None):  # with the headers that it had, unless those are what is too large
             with suppress(TooLarge):
                 block = _joined(original, {**short, f"{DEAD}Claim": claim})
-                await self._publisher.publish_block(subject, b"", block, timeout=timeout)
-                return
+                return (await self._publisher.publish_block(subject, b"", block, timeout=timeout)).seq
         await self._claims.forget(claim)
         raise TooLarge(f"{delivery!r} cannot be parked: its subject is too long")
 
@@ -78,7 +77,7 @@ class DeadLetters:
             "Attempts": str(delivery.attempt),
             "Sequence": str(delivery.stream_seq),
             "Stream": delivery.stream,
-            "Error": _one_line(_named(error), _ERROR),
+            "Error": in_one_line(error),
             "Traceback": _quoted(_trace(error)),
         }
         once = f"{delivery.stream}:{delivery.consumer}:{delivery.stream_seq}:{delivery.timestamp}"
@@ -212,8 +211,9 @@ def _trace(error: BaseException) -> str:
     return text if len(text) <= _TRACE else f"…{text[-_TRACE:]}"  # the end says what happened
 
 
-def _one_line(text: str, limit: int) -> str:
-    return "".join(c if c.isprintable() else " " for c in text[:limit]).encode("utf-8", "replace").decode()
+def in_one_line(error: BaseException) -> str:
+    """Return class and message of an error, as a dead letter and the log have it."""
+    return "".join(c if c.isprintable() else " " for c in _named(error)[:_ERROR]).encode("utf-8", "replace").decode()
 
 
 def _quoted(text: str) -> str:

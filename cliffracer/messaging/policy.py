@@ -7,7 +7,7 @@ from loguru import logger
 from cliffracer.clock import Clock
 from cliffracer.errors import CliffracerError, Forbidden, Internal, InvalidInput, Overloaded, Unauthenticated
 from cliffracer.messaging.contract import Counts
-from cliffracer.messaging.deadletters import DeadLetters, cause
+from cliffracer.messaging.deadletters import DeadLetters, cause, in_one_line
 from cliffracer.messaging.delivery import Delivery
 
 RetryOf = Callable[[Delivery], Sequence[float]]
@@ -87,7 +87,7 @@ class Policy:
 
     async def _park(self, delivery: Delivery, error: BaseException) -> None:
         try:
-            await self._dead.park(delivery, error, service=self._service, function=self._function)
+            number = await self._dead.park(delivery, error, service=self._service, function=self._function)
         except CliffracerError as problem:
             logger.error(
                 "{subject} ({stream}:{sequence}) could not be parked and is tried again: {problem}",
@@ -96,10 +96,11 @@ class Policy:
             delivery.nak(PARK_AGAIN)
             return
         self.counts.parked += 1
-        refused = isinstance(error, Unauthenticated | Forbidden)  # anybody may send such: no traceback for each
+        refused = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
         logger.opt(exception=None if refused else error).error(
-            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: parked",
+            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: parked{error}; "
+            "see: cliffracer dead show {number}",
             service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
-            attempt=delivery.attempt,
+            attempt=delivery.attempt, error=f", {in_one_line(error)}" if refused else "", number=number,
         )  # fmt: skip
         delivery.term()

@@ -5,6 +5,7 @@ import contextlib
 
 import msgspec
 import pytest
+from loguru import logger
 
 from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
 from cliffracer.messaging.deadletters import DeadLetters
@@ -126,20 +127,26 @@ async def test_a_failing_handler_is_tried_again_and_then_parked():
 
 
 async def test_poison_is_parked_at_once_and_not_handled():
-    """An event that does not decode never enters the handler and is not lost."""
-    app, got = App("s"), []
+    """An event that does not decode never enters the handler and is not lost; the log says why, and how to look, without a traceback."""
+    app, got, lines = App("s"), [], []
 
     @app.on("user.created")
     async def handle(user: User) -> None:
         got.append(user)
 
     async with running(app) as t:
+        sink = logger.add(lines.append, level="ERROR")
         await t.emit("user.created", {"nome": 1})
         await t.emit("user.created", {"name": "Ada"})
         await t.settled()
+        logger.remove(sink)
         service = t.up.services[0]
-        assert await DeadLetters(service.jetstream, service.subjects).count() == 1
+        [letter] = [parked async for parked in DeadLetters(service.jetstream, service.subjects).ls()]
     assert got == [User("Ada")]
+    assert letter.error == "InvalidInput: the input is not valid: name: is required"
+    [line] = lines
+    assert line.strip().endswith(f" after attempt 1: parked, {letter.error}; see: cliffracer dead show {letter.id}")
+    assert "Traceback" not in line
 
 
 async def test_each_replica_gets_its_copy_and_a_shared_one_goes_to_one():
