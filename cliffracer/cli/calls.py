@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, schema_of, unfitted
+from cliffracer.cli.loading import start_one
 from cliffracer.cli.login import Login, token_of
 from cliffracer.cli.output import good, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
@@ -98,7 +99,7 @@ def emit(
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
     async def run() -> str:
-        async with reached(settings, token=token) as client:
+        async with reached(settings, token=token, starts=True) as client:
             try:
                 return await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:
@@ -150,4 +151,4 @@ def _with_place(error: Unavailable, settings: Settings) -> Unavailable:
     if not error.message.endswith("No service is running."):
         return error
     told = error.message.removesuffix("No service is running.")
-    return Unavailable(f"{told}No service is running {looked_at(settings)}. Start one: cliffracer run")
+    return Unavailable(f"{told}No service is running {looked_at(settings)}. {start_one()}")

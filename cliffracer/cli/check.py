@@ -3,13 +3,17 @@
 import asyncio
 from collections import Counter
 
+import click
+
 from cliffracer.cli.breaking import Called, Finding, findings
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft, strong
-from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
+from cliffracer.cli.reach import looked, looked_at, permitted, reach_settings
 from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract, declared
 from cliffracer.messaging.directory import Stats
+from cliffracer.settings import masked
+from cliffracer.settings.values import nats_servers
 
 _PATIENCE = 0.5
 _MARKS = {"breaks": bad("breaks"), "look": odd("look  "), "ok": good("ok    ")}
@@ -19,13 +23,9 @@ _ORDER = ("breaks", "look", "ok")
 def check(*, apps: tuple[str, ...], against: str | None, as_json: bool) -> None:
     """Print the findings; exit code 1 if somebody who is there would break."""
     new = [declared(app.freeze()) for app in load_apps(apps)]
-    settings = reach_settings() if against is None else reach_settings(against)
-
-    async def ask() -> tuple[list[Contract], Called]:
-        async with reached(settings) as client:
-            return await _asked(client)
-
-    live, called = asyncio.run(ask())
+    settings = reach_settings(_address(against))
+    nobody: tuple[list[Contract], Called] = ([], {})
+    live, called = asyncio.run(looked(settings, _asked, nobody))
     found = [finding for one in new for finding in findings(one, live, called)]
     found.sort(key=lambda finding: _ORDER.index(finding.state))
     if as_json:
@@ -36,6 +36,14 @@ def check(*, apps: tuple[str, ...], against: str | None, as_json: bool) -> None:
         for finding in found:
             _print(finding)
     raise SystemExit(1 if any(finding.state == "breaks" for finding in found) else 0)
+
+
+def _address(against: str | None) -> str | None:
+    """Return where NATS is, as it was given; `click.UsageError` for what is no address of one."""
+    try:
+        return against if against is None else nats_servers(against)
+    except ValueError as error:
+        raise click.UsageError(f"--against is {masked(against or '')!r}: {error}, that of the NATS where they run") from None
 
 
 async def _asked(client: AsyncClient) -> tuple[list[Contract], Called]:

@@ -23,7 +23,10 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        async with reached(settings) as client, opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door:
+        async with (
+            reached(settings, starts=True) as client,
+            opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door,
+        ):
             early = door.restraint.known()
             if as_json:
                 print_line({"address": door.address})

@@ -10,7 +10,7 @@ import msgspec
 
 from cliffracer.cli.arguments import json_of
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, printable, say, soft, strong
-from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.cli.reach import looked, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
 from cliffracer.messaging.contract import Letters, Parked
@@ -27,7 +27,8 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         found = await _chosen(letters, {"subject": subject, "function": function, "service": service}, limit)
         return found, await letters.count()
 
-    found, count = _with_letters(look)
+    nothing: tuple[list[Parked], int] = ([], 0)
+    found, count = asyncio.run(looked(reach_settings(), lambda client: look(client.link.backend.dead), nothing))
     if as_json:
         print_json([_described(parked) for parked in found])
         return

@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from cliffracer.cli.output import good, print_json, print_table, printable, say, strong, tell
-from cliffracer.cli.reach import reach_settings, reached
+from cliffracer.cli.reach import looked, reach_settings, reached
+from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
 from cliffracer.messaging.contract import Delayed
@@ -21,11 +22,11 @@ def ls(*, pattern: str, as_json: bool) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
-    async def run() -> list[Delayed]:
-        async with reached(reach_settings()) as client:
-            return [event async for event in client.link.backend.delayed() if matches(pattern, event.subject)]
+    async def ask(client: AsyncClient) -> list[Delayed]:
+        return [event async for event in client.link.backend.delayed() if matches(pattern, event.subject)]
 
-    found = sorted(asyncio.run(run()), key=lambda event: event.due)
+    nothing: list[Delayed] = []
+    found = sorted(asyncio.run(looked(reach_settings(), ask, nothing)), key=lambda event: event.due)
     if as_json:
         print_json(msgspec.to_builtins(found))
         return

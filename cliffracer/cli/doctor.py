@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from cliffracer import __version__, embedded, runtime
 from cliffracer.cli import drift, hazards
-from cliffracer.cli.loading import guessed, load_apps
+from cliffracer.cli.loading import guessed, load_apps, with_app
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
@@ -37,16 +37,16 @@ _INDENT = 17  # columns before a finding
 _SLOW = 0.05  # seconds for a round trip
 _MANY = 1000  # events that may wait for a function
 _KEEP = "keep both in step by NTP"
-_NOT_YET = "and the embedded server does not run: `cliffracer run` starts it"
 _EXTRAS = {
-    "uvloop": "a faster event loop",
-    "httpx": 't.http in tests: pip install "cliffracer[dev]"',
-    "httpx2": 'sign-in by an issuer: pip install "cliffracer[oidc]"',
-    "watchfiles": 'run --reload: pip install "cliffracer[dev]"',
-    "opentelemetry": 'traces: pip install "cliffracer[otel]"',
-    "redis": 'answers cached in Redis: pip install "cliffracer[redis]"',
-    "IPython": "a better prompt in `cliffracer shell`",
+    "uvloop": ("uvloop", "faster event loop"),
+    "httpx": ("cliffracer[dev]", "t.http in tests"),
+    "httpx2": ("cliffracer[oidc]", "sign-in by an issuer"),
+    "watchfiles": ("cliffracer[dev]", "run --reload"),
+    "opentelemetry": ("cliffracer[otel]", "traces"),
+    "redis": ("cliffracer[redis]", "answers cached in Redis"),
+    "IPython": ("ipython", "better prompt in `cliffracer shell`"),
 }
+"""Modules that need not be there: what installs each, and what it gives."""
 
 
 class Finding(NamedTuple):
@@ -97,9 +97,9 @@ def _versions() -> Iterator[Finding]:
     yield Finding("ok", "versions", f"cliffracer {__version__}, {python}")
     parts = ("nats-py", "starlette", "uvicorn", "msgspec", "psycopg", "joserfc")
     yield Finding("ok", "packages", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in parts if _installed(name)))
-    for name, use in _EXTRAS.items():
-        if importlib.util.find_spec(name) is None:
-            yield Finding("ok", "extra", f"{name} is not installed; it would give {use}")
+    for module, (package, use) in _EXTRAS.items():
+        if importlib.util.find_spec(module) is None:
+            yield Finding("ok", "extra", f'without {package} there is no {use}: pip install "{package}"')
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
     if settings.nats_url is None:
         running = embedded.running("nats")
         if running is None:
-            yield _unset("NATS", "NATS_URL", binaries.nats_server, settings)
+            yield _unset("nats", "NATS", "NATS_URL", binaries.nats_server, settings)
             return
         settings = settings.changed("embedded", nats_url=running)
     try:
@@ -212,7 +212,7 @@ async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator
         running = embedded.running("postgres")
         if running is None:
             if needed:
-                yield _unset("database", "DATABASE_URL", binaries.postgres, settings)
+                yield _unset("postgres", "database", "DATABASE_URL", binaries.postgres, settings)
             return
         settings = settings.changed("embedded", database_url=running)
     try:
@@ -246,7 +246,7 @@ def _clock(whose: str, ahead: float | None) -> Finding:
     return Finding("ok", "clock", f"{whose} and this machine agree within {drift.SKEW:g} s")
 
 
-def _unset(about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:
+def _unset(kind: str, about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:
     """Say what becomes of a server that is not set: in development it is embedded, where that is installed."""
     if settings.env == "production":
         return Finding("wrong", about, f"{variable} is not set: in production no server is embedded")
@@ -254,7 +254,12 @@ def _unset(about: str, variable: str, program: Callable[[], object], settings: S
         program()
     except CliffracerError as error:
         return Finding("wrong", about, str(error))
-    return Finding("ok", about, f"{variable} is not set, {_NOT_YET}")
+    run = f"`{with_app('cliffracer run')}`"
+    if not embedded.known(kind):
+        return Finding(
+            "ok", about, f"{variable} is not set, and nothing has run in {embedded.locate(None).parent} yet: {run} starts a server"
+        )
+    return Finding("ok", about, f"{variable} is not set, and the embedded server does not run: {run} starts it")
 
 
 async def _timed(work: Awaitable[Any]) -> float:

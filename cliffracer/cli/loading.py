@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import tomllib
 import traceback
@@ -11,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import click
 
 from cliffracer.app import App
 from cliffracer.errors import SetupError
@@ -21,15 +24,23 @@ _FILES = ("*.py", "*/*.py", "src/*/*.py")
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
     """Return the apps; without targets those that the project's settings name, or that of ``app.py`` or ``main.py``."""
-    found = targets or guessed()
-    if not found:
-        raise SetupError(f"Which app? Name it, as in `cliffracer run users:app`. {_visible()}")
+    found = named(targets)
     try:
         return list(dict.fromkeys(app for target in found for app in load(target)))
     except SetupError as error:
         if targets or found != configured():
             raise
         raise SetupError(f"{error}\nNo app was named, and the settings of this project say app = {', '.join(found)}.") from None
+
+
+def named(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the apps that are meant; where none is named or found, `SetupError` with the command that names one."""
+    if found := targets or guessed():
+        return found
+    visible = visible_apps()
+    if len(visible) == 1:
+        raise SetupError(f"Which app? Name it: {_typed(visible[0])}")
+    raise SetupError(f"Which app? Name it, as in `{_typed(visible[0] if visible else 'users:app')}`. {_visible()}")
 
 
 def load(target: str) -> list[App]:
@@ -73,6 +84,30 @@ def configured() -> tuple[str, ...]:
         if named:
             return named
     return ()
+
+
+def with_app(command: str) -> str:
+    """Return a command as it can be typed here: with its app, where that is not found by itself."""
+    with suppress(SetupError):  # who types it is told what is wrong with the project's file
+        if not guessed() and (visible := visible_apps()):
+            others = f" (or {', '.join(visible[1:])})" if visible[1:] else ""
+            return f"{command} {shlex.quote(visible[0])}{others}"
+    return command
+
+
+def start_one() -> str:
+    """Return what to do where no service runs."""
+    with suppress(SetupError):
+        if not guessed() and not visible_apps():
+            return "Start one, where its app is: cliffracer run"
+    return f"Start one: {with_app('cliffracer run')}"
+
+
+def _typed(app: str) -> str:
+    """Return the command that was typed, with this app."""
+    context = click.get_current_context(silent=True)
+    given = (context and context.find_root().obj) or ("run",)
+    return shlex.join(["cliffracer", *given, app])
 
 
 def _module(place: str, target: str) -> ModuleType:

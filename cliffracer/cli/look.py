@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cliffracer.cli.loading import start_one
 from cliffracer.cli.output import printable
 from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
@@ -28,7 +29,7 @@ async def nobody(client: AsyncClient, name: str, where: str, what: str = "is run
     infos: list[Info] = await client.directory.ask("INFO", patience=_PATIENCE) if name else []
     names = sorted({printable(info.name) for info in infos})
     near = [] if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.6)  # it may run, and lack what was asked for
-    text = f"No service {name} {what} {where}." if name else f"No service {what} {where}. Start one: cliffracer run"
+    text = f"No service {name} {what} {where}." if name else f"No service {what} {where}. {start_one()}"
     running, meant = f" Running: {', '.join(names)}." if names else "", f" Did you mean {near[0]}?" if near else ""
     return f"{text}{running}{meant}"
 

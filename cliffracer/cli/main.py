@@ -155,7 +155,7 @@ def _run(given: list[str]) -> int:
     if given[:1] in (["help"], ["version"]):  # what people try first
         given = [*given[1:], f"--{given[0]}"]
     try:
-        with cli.make_context("cliffracer", given) as context:
+        with cli.make_context("cliffracer", given, obj=tuple(given)) as context:  # so that a mistake can be told with what was typed
             cli.invoke(context)
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -6,8 +6,9 @@ import msgspec
 
 from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import hand_over, hand_over_json, odd, print_json, print_table, say, soft
-from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
+from cliffracer.cli.reach import looked, looked_at, permitted, reach_settings, reached
 from cliffracer.cli.yaml import yaml
+from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract
 from cliffracer.permissions import nats, network, provision, sql
 from cliffracer.permissions.needs import Process, processes
@@ -41,13 +42,13 @@ def _print_seen(apps: tuple[str, ...], *, as_json: bool) -> None:
     names = [app.name for app in load_apps(apps)]
     settings = reach_settings()
 
-    async def ask() -> list[Contract]:
-        async with reached(settings) as client:
-            found: list[Contract] = await client.directory.ask("CONTRACT", patience=_PATIENCE, kind=Contract)
-            permitted(client, "$SRV.CONTRACT")
-            return found
+    async def ask(client: AsyncClient) -> list[Contract]:
+        found: list[Contract] = await client.directory.ask("CONTRACT", patience=_PATIENCE, kind=Contract)
+        permitted(client, "$SRV.CONTRACT")
+        return found
 
-    live = asyncio.run(ask())
+    nobody: list[Contract] = []
+    live = asyncio.run(looked(settings, ask, nobody))
     rows = []
     for name in names:
         replicas = [one for one in live if one.name == name]
@@ -86,7 +87,7 @@ def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
     needs = [process.apps[0] for process in processes([app.freeze() for app in load_apps(apps)], settings, together=False)]
 
     async def run() -> list[provision.Provided]:
-        async with reached(settings) as client:
+        async with reached(settings, starts=True) as client:
             return await provision.provision(client.link.bus, needs)
 
     found = asyncio.run(run())

@@ -1,19 +1,22 @@
 """How commands reach NATS: the settings' server or the embedded one of this folder, without waiting long for it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from typing import TypeVar
 
 import click
 from loguru import logger
 
 from cliffracer import embedded
+from cliffracer.cli.loading import start_one
 from cliffracer.cli.output import printable
 from cliffracer.client import AsyncClient, connect_async
-from cliffracer.errors import Forbidden
+from cliffracer.errors import Forbidden, Unavailable
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import checked_token
 
+T = TypeVar("T")
 _PATIENCE = 1.0  # seconds: who types a command wants to be told soon
 _CONNECTING = "cliffracer.messaging.transport.link"
 
@@ -30,14 +33,19 @@ def reach_settings(url: str | None = None) -> Settings:
 
 @asynccontextmanager
 async def reached(
-    settings: Settings | None = None, *, timeout: float | str | None = None, token: str | None = None
+    settings: Settings | None = None, *, timeout: float | str | None = None, token: str | None = None, starts: bool = False
 ) -> AsyncIterator[AsyncClient]:
-    """Connect while the block runs; ``token`` is the identity that calls have."""
+    """Connect while the block runs; ``token`` is the identity that calls have.
+
+    Unless it ``starts`` them, there is nothing to be looked at where no embedded servers ever were: `Unavailable` says so.
+    """
     try:
         checked_token(token)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     given = settings or reach_settings()
+    if not starts and never_ran(given):
+        raise Unavailable(f"No service is running {looked_at(given)}. {start_one()}")
     logger.disable(_CONNECTING)  # what it would say, the error says that follows
     try:
         async with connect_async(settings=given, timeout=timeout, token=token) as client:
@@ -45,6 +53,19 @@ async def reached(
             yield client
     finally:
         logger.enable(_CONNECTING)
+
+
+async def looked(settings: Settings, ask: Callable[[AsyncClient], Awaitable[T]], nothing: T) -> T:
+    """Return what ``ask`` finds; ``nothing`` where nothing ever ran, and no server is started to find that."""
+    if never_ran(settings):
+        return nothing
+    async with reached(settings) as client:
+        return await ask(client)
+
+
+def never_ran(settings: Settings) -> bool:
+    """Say whether services would be on an embedded server that was never started."""
+    return settings.nats_url is None and not embedded.known("nats")
 
 
 def permitted(client: AsyncClient, *asked: str) -> None:
@@ -57,6 +78,8 @@ def permitted(client: AsyncClient, *asked: str) -> None:
 
 def looked_at(settings: Settings) -> str:
     """Return where services were looked for: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
+    if never_ran(settings):
+        return f"here: nothing has run in {embedded.locate(None).parent} yet"
     if settings.nats_url is None or settings.origin("nats_url").place == "embedded":
         return f"on the embedded NATS of {embedded.locate(None)}"
     origin = settings.origin("nats_url")

@@ -17,7 +17,7 @@ from cliffracer import runtime
 from cliffracer.cli.age import age
 from cliffracer.cli.banner import banner, headline
 from cliffracer.cli.children import Parent, Ready
-from cliffracer.cli.loading import load_apps
+from cliffracer.cli.loading import load_apps, named
 from cliffracer.cli.output import say
 from cliffracer.cli.reach import with_servers
 from cliffracer.cli.reloading import reloading
@@ -49,6 +49,7 @@ def run(
     tell = tell_ready_as_json if as_json else tell_ready
     parent = Parent.found()
     if parent is None and (reload or workers):
+        named(apps)  # else a child says so, and the parent waits for a change that helps nobody
         options = {"--host": host, "--port": port, "--env-file": env_file}
         arguments = [*apps, *(text for name, value in options.items() if value is not None for text in (name, str(value)))]
         arguments += ["--json"] if as_json else []

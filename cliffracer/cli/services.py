@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from cliffracer.cli.loading import start_one
 from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, nobody, since
 from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, printable, say, soft, strong
-from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reach import looked, looked_at, reach_settings, reached
+from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
 from cliffracer.settings import Settings
@@ -29,17 +31,14 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         _again(settings, name, interval, count, tell)
         return
 
-    async def ask() -> tuple[list[Row], str]:
-        async with reached(settings) as client:
-            rows = await look(client, name)
-            if rows:
-                return rows, ""
-            empty = await nobody(client, name, looked_at(settings))
-            if name:
-                raise NotFound(empty)
-            return rows, empty
+    async def ask(client: AsyncClient) -> tuple[list[Row], str]:
+        rows = await look(client, name)
+        return rows, "" if rows else await nobody(client, name, looked_at(settings))
 
-    found, empty = asyncio.run(ask())
+    nothing: tuple[list[Row], str] = ([], f"No service{f' {name}' if name else ''} is running {looked_at(settings)}. {start_one()}")
+    found, empty = asyncio.run(looked(settings, ask, nothing))
+    if name and not found:
+        raise NotFound(empty)
     if as_json:
         print_json([_public(row) for row in found])
         return

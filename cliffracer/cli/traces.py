@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from cliffracer.cli.output import bad, fitted, fitted_table, good, print_json, printable, say, soft, strong, width
-from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
+from cliffracer.cli.reach import looked, looked_at, permitted, reach_settings
 from cliffracer.client import AsyncClient
 from cliffracer.errors import NotFound
 from cliffracer.messaging.directory import Remembered
@@ -30,12 +30,8 @@ def trace(*, wanted: str, count: int, as_json: bool) -> None:
     if wanted and len(wanted) < _SHORTEST:
         raise click.UsageError(f"{wanted} is too short for an id: give {_SHORTEST} characters of it at least")
     settings = reach_settings()
-
-    async def ask() -> tuple[list[Span], int]:
-        async with reached(settings) as client:
-            return await gathered(client, wanted)
-
-    spans, asked = asyncio.run(ask())
+    nothing: tuple[list[Span], int] = ([], 0)
+    spans, asked = asyncio.run(looked(settings, lambda client: gathered(client, wanted), nothing))
     if not wanted:
         _list(spans, count, f"No call is remembered {looked_at(settings)}.", as_json=as_json)
         return

@@ -78,7 +78,7 @@ async def opened(stack: AsyncExitStack) -> tuple[Database, Authority, Settings]:
     """Return the database of the settings, what revokes everywhere, and the settings; the stack closes them."""
     settings = reach_settings()
     settings.require_servers(database=True)
-    client = await stack.enter_async_context(reached(settings))
+    client = await stack.enter_async_context(reached(settings, starts=True))
     if not settings.databases:
         urls = await in_thread(stack, lambda: embedded.servers(nats=False, database=True))
         settings = settings.changed("embedded", database_url=urls.database_url)

@@ -34,6 +34,11 @@ def running(kind: str) -> str | None:
     return next((found.url for found in status() if found.kind == kind and found.running), None)
 
 
+def known(kind: str) -> bool:
+    """Say whether the server of this project was ever started."""
+    return any(found == kind for found, _ in _places(None))
+
+
 def stop(folder: Path | None = None) -> None:
     """End the servers now instead of after the grace; SetupError if somebody uses them."""
     for kind, place in _places(folder):

@@ -241,7 +241,7 @@ def test_nothing_runs(at):
     """Then it is said where was looked, and what starts a service."""
     done = cliffracer("call", "notes.write", cwd=at.folder, CLIFFRACER_NAMESPACE=f"nobody{free_port()}")
     assert done.err.startswith("Error: Unavailable: No service answers notes.write. No service is running on the embedded NATS of ")
-    assert done.err.endswith(". Start one: cliffracer run\n")
+    assert done.err.endswith(". Start one: cliffracer run notes:app\n")
 
 
 @pytest.mark.parametrize("target", ["notes", "notes.", ".write", "no tes.write", "notes.wr*te", "notes.a.b"])

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from cliffracer import embedded
 from cliffracer.cli.main import COMMANDS, cli
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
@@ -209,7 +210,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder, command):
 def test_ctrl_c_ends_it_without_a_traceback(folder, command, says):
     """SIGINT is how people stop these."""
     env = {"CLIFFRACER_NAMESPACE": f"quiet{free_port()}"}
-    with Background(folder, *command, **env) as running:
+    with embedded.servers(), Background(folder, *command, **env) as running:  # tail starts none
         running.says(says)
         assert running.end(signal.SIGINT) in {0, 130}
         assert "Traceback" not in running.text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from cliffracer import embedded
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
 from cliffracer.web.ports import bind
@@ -74,6 +75,84 @@ def test_no_app_is_named_and_none_is_found(folder):
         1,
         "Error: Which app? Name it, as in `cliffracer run users:app`. Apps I can see: users:app, orders/main.py:app.\n",
     )
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "run --reload --port 0", "db plan --name first", "docs --openapi", "deploy docker", "check", "permissions --seen"]
+)
+def test_no_app_is_named_and_one_is_found(tmp_path, command):
+    """The command that was typed is said whole: it can be copied."""
+    written(tmp_path, users=GOOD)
+    done = cliffracer(*command.split(), cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path))
+    assert (done.code, done.err) == (1, f"Error: Which app? Name it: cliffracer {command} users:app\n")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["users.py"]
+
+
+LOOKS = {
+    ("services",): 0,
+    ("services", "users"): 1,
+    ("call", "users.get_user", "user_id=1"): 1,
+    ("tail",): 1,
+    ("top",): 1,
+    ("trace",): 0,
+    ("bench", "users.get_user"): 1,
+    ("client", "users"): 1,
+    ("permissions", "users:app", "--seen"): 0,
+    ("check", "users:app"): 0,
+    ("doctor",): 0,
+    ("dead", "ls"): 0,
+    ("delayed",): 0,
+}
+"""What only looks, and how it ends where there is nothing."""
+
+
+@pytest.mark.parametrize("command", LOOKS, ids=" ".join)
+def test_a_look_starts_nothing_where_nothing_ever_ran(tmp_path, command):
+    """It says so, and what starts a service; a list is empty. No server is started, and no folder made."""
+    written(tmp_path, users=GOOD)
+    done = cliffracer(*command, cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path))
+    assert done.code == LOOKS[command]
+    if command not in {("dead", "ls"), ("delayed",)}:
+        assert f"nothing has run in {tmp_path} yet" in done.out + done.err
+    assert not (tmp_path / ".cliffracer").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "apps", "start"),
+    [
+        ("services", (), "cliffracer run"),
+        ("services", ("users",), "cliffracer run users:app"),
+        ("call users.get_user", ("users", "orders"), "cliffracer run orders:app (or users:app)"),
+        ("doctor", ("users",), "cliffracer run users:app"),
+        ("services", ("users", "app"), "cliffracer run"),
+    ],
+)
+def test_what_starts_a_service_can_be_typed_as_it_is_said(tmp_path, command, apps, start):
+    """With the app that is there, where it would not be found by itself."""
+    written(tmp_path, **dict.fromkeys(apps, GOOD))
+    done = cliffracer(*command.split(), cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path))
+    said = f"`{start}` starts" if command == "doctor" else f". Start one{'' if apps else ', where its app is'}: {start}\n"
+    assert said in done.out + done.err
+
+
+def test_emit_starts_what_stores_it(tmp_path):
+    """In a folder where nothing ever ran as well: a subscriber of later may ask for what was stored."""
+    try:
+        assert (
+            cliffracer("emit", "user.created", "1", cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path)).out == "emitted user.created and stored\n"
+        )
+        event = json.loads(cliffracer("tail", "--since", "1h", "-n", "1", "--json", cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path)).out)
+        assert (event["subject"], event["data"]) == ("user.created", 1)
+    finally:
+        embedded.stop(tmp_path)
+
+
+@pytest.mark.parametrize(("url", "shown"), [("http://127.0.0.1:8000", None), ("http://ada:hunter2@h", "http://ada:***@h"), (" ", None)])
+def test_against_takes_the_address_of_nats(folder, url, shown):
+    """Another is wrong usage of that option, and its password is not repeated."""
+    done = cliffracer("check", "users:app", "--against", url, cwd=folder)
+    assert (done.code, f"Error: --against is {shown or url!r}: a URL " in done.err) == (2, True)
+    assert "NATS_URL" in cliffracer("check", "--help", cwd=folder).out
 
 
 def test_no_app_is_named_in_an_empty_folder(tmp_path):

@@ -65,7 +65,7 @@ def health(**given: Any) -> None:
 
 @click.command(short_help="Say whom the apps as they stand here would break.")
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
-@click.option("--against", metavar="URL", help="The NATS where they are to run; that of the settings if not given.")
+@click.option("--against", metavar="NATS_URL", help="The NATS where they are to run; that of the settings if not given.")
 @json_option
 def check(**given: Any) -> None:
     """Compare APPS, named as for run, with what runs: methods, HTTP routes, sockets and events with those who use them.
