@@ -210,6 +210,11 @@ class Context:
         return f"<Context {self.kind} {self.service}.{self.handler} {self.known_id or '-'}>"
 
 
+def stored_at(context: Context) -> float | None:
+    """Return when NATS stored the message that is handled, in seconds since 1970; None of what is not from a stream."""
+    return None if context.state is None else context.state.get(STORED)
+
+
 owner: ContextVar[str] = ContextVar("cliffracer_owner", default="")
 """The service whose hooks, and tasks that they began, run here outside any call: logs of several apps in one process tell them apart."""
 current: ContextVar[Context | None] = ContextVar("cliffracer_context", default=None)

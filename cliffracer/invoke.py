@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from loguru import logger
 
-from cliffracer.context import Context, current, new_id
+from cliffracer.context import Context, current, new_id, stored_at
 from cliffracer.declarations import where
 from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Rejected
@@ -214,6 +214,10 @@ def _count(handler: Handler, context: Context, began: float, seconds: float, out
         handler.calls.record(context, seconds * 1000, outcome)
 
 
+def _over_rate(context: Context) -> bool:
+    return getattr(context, "verdict", None) == RATE
+
+
 def _ended(context: Context) -> ServiceError:
     kind, text = _ENDED[context.ended or "deadline"]
     return kind(text)
@@ -228,8 +232,8 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
         if context.task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
         return defect(handler, error)
-    if context.kind == "event" and getattr(context, "verdict", None) == RATE:
-        return error  # what has not begun has no failure that the app could answer, and comes again
+    if _over_rate(context) and (context.kind == "event" or stored_at(context) is not None):
+        return error  # what has not begun has no failure that the app could answer, and nobody waits for an answer
     for kind in type(error).__mro__:
         mapping = handler.mappings.get(kind)
         if mapping is not None:

@@ -153,7 +153,7 @@ class EventEndpoint:
     async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
         block, handler, event = delivery.headers.block, self.handler, None
-        context = handler.context(block=block) if not handler.guarded else self._context(block, delivery)
+        context = handler.context(block=block) if handler.run is None else self._context(block, delivery)
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         if handler.run is not None:  # else nobody asks what arrived but its payload
@@ -225,9 +225,9 @@ class EventEndpoint:
         return 0 if self.record.durable else self.handler.gate.admitted
 
     def _context(self, block: bytes | None, delivery: Delivered) -> Context:
-        """Return the context of a delivery; where it matters who calls, also when that was."""
+        """Return the context of a delivery, and in it when that was stored, if there is anything that may ask."""
         context = self.handler.context(block=block)
-        if self.handler.guarded:
+        if self.handler.run is not None:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context
 

@@ -202,7 +202,7 @@ class RpcEndpoint:
         _, msgpack, _ = read_call(delivery.headers.block)
         handler = self._handler
         context = handler.context(headers=delivery.headers, block=delivery.headers.block)
-        if handler.guarded:
+        if handler.run is not None:  # else nobody asks
             context.store()[STORED] = delivery.timestamp / 1e9
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()

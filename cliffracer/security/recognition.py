@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from cliffracer.context import STORED, Context
+from cliffracer.context import Context, stored_at
 from cliffracer.errors import Forbidden, Unavailable
 from cliffracer.security.authority import Authority
 from cliffracer.security.credentials import Credential, api_key, bearer, is_ticket
@@ -31,7 +31,7 @@ async def recognised(authority: Authority, context: Context, scope: Scope) -> Id
     What was stored while NATS was away is judged when all is known that was revoked meanwhile.
     """
     revoked = authority.revoked
-    if revoked is not None and revoked.behind and _stored(context) is not None:
+    if revoked is not None and revoked.behind and stored_at(context) is not None:
         await revoked.wait()
     issuer = authority.issuer
     token = bearer(context.headers, context.kind)
@@ -74,15 +74,10 @@ def renew(authority: Authority, context: Context) -> None:
 
 
 def _bearing(authority: Authority, context: Context, token: str) -> Identity:
-    identity = authority.identity(token, stored=_stored(context))
+    identity = authority.identity(token, stored=stored_at(context))
     context.identity = identity
     context.token = token
     return identity
-
-
-def _stored(context: Context) -> float | None:
-    """Return when NATS stored the message that is judged; None of what is not from a stream."""
-    return None if context.state is None else context.state.get(STORED)
 
 
 async def _by_key(authority: Authority, context: Context, key: str) -> Identity:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from joserfc.errors import JoseError
 
-from cliffracer.context import STORED, Context
+from cliffracer.context import Context, stored_at
 from cliffracer.security.credentials import bearer
 from cliffracer.security.keys import Key, signer
 
@@ -61,7 +61,7 @@ class Ways:
         if said is None or len(said) > _LONGEST:
             return False
         token = bearer(context.headers, context.kind)
-        stored = None if context.state is None else context.state.get(STORED)
+        stored = stored_at(context)
         until = self._verified.get((said, token))
         if until is None:
             until = self._end_of(said, token) if context.via else 0.0

@@ -140,12 +140,16 @@ async def test_replicas_share_the_rate_of_events() -> None:
 
 
 async def test_one_way_calls_over_the_rate_wait() -> None:
-    """As durable events do: nobody is there to be told to come again."""
+    """As durable events do, whatever the app makes of errors: nobody is there to be told to come again."""
     app, got = App("paced"), list[int]()
 
     @app.rpc(retry=(), rate="1/9d")
     async def bill(order: int) -> None:
         got.append(order)
+
+    @app.on_error(Exception)
+    def nothing_of_it(error: Exception) -> None:
+        return None
 
     async with running(app) as t:
         for number in range(2):
