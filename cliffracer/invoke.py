@@ -33,6 +33,8 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
     "cancelled": (Cancelled, "the caller gave up"),
     "stopping": (Unavailable, "the service is stopping; try again"),
 }
+_WAITS = ""
+"""The outcome of what is stored and over its rate: it has not begun, and comes again."""
 _OURS = f"{Path(__file__).parent}{sep}"
 
 
@@ -183,8 +185,7 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
         answer = await _translate(handler, context, error)
         if not isinstance(answer, ServiceError):
             return answer
-        outcome = type(answer).__name__
-        handler.stats.fail(f"{outcome} {answer.code}")
+        outcome = _failed(handler, context, answer)
         if answer is error:
             raise
         raise answer from error
@@ -203,6 +204,8 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
 
 def _count(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
     """Note a call that has ended where figures, traces and the log of calls are read from."""
+    if outcome is _WAITS:
+        return
     stats = handler.stats
     stats.calls += 1
     stats.seconds += seconds
@@ -212,6 +215,16 @@ def _count(handler: Handler, context: Context, began: float, seconds: float, out
         note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
     if handler.calls is not None:
         handler.calls.record(context, seconds * 1000, outcome)
+
+
+def _failed(handler: Handler, context: Context, answer: ServiceError) -> str:
+    """Count a failure; return the outcome of the call."""
+    if _over_rate(context) and stored_at(context) is not None:
+        handler.gate.refused += 1
+        return _WAITS
+    outcome = type(answer).__name__
+    handler.stats.fail(f"{outcome} {answer.code}")
+    return outcome
 
 
 def _over_rate(context: Context) -> bool:

@@ -94,7 +94,7 @@ async def test_replicas_share() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"ordered": True}])
 async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
-    """None is lost or parked, and none has used up an attempt, whatever the app makes of errors; the next time has room for more."""
+    """None is lost, parked or counted as failed, nor has used up an attempt, whatever the app makes of errors; then there is room again."""
     app, got = App("paced"), list[int]()
 
     @app.on("order.placed", retry=(), rate="2/9d", **options)
@@ -115,6 +115,9 @@ async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
             await t.clock.advance("9d")
         await t.settled()
         assert (consumption.counts.handled, consumption.counts.failed, consumption.counts.parked) == (5, 0, 0)
+        handler = t.up.services[0]._events[0].handler
+        assert (handler.stats.calls, handler.stats.errors) == (5, 0)
+        assert handler.gate.refused > 0
     assert (got if options else sorted(got)) == [0, 1, 2, 3, 4]
 
 
@@ -159,6 +162,7 @@ async def test_one_way_calls_over_the_rate_wait() -> None:
         await t.clock.advance("9d")
         await t.settled()
         assert (sends.consumption.counts.handled, sends.consumption.counts.parked) == (2, 0)
+        assert t.up.services[0]._rpc.endpoints[0].stats.errors == 0
     assert sorted(got) == [0, 1]
 
 
