@@ -53,10 +53,6 @@ class Rooms:
         here = self._rooms.setdefault(room, _Room())
         key = object()
         here.members[key] = receive
-        async with here.door:
-            if here.subscription is None:
-                here.subscription = await self._bus.subscribe(self._subject(room), here.receive)
-                await self._bus.flush()
 
         async def leave() -> None:
             del here.members[key]
@@ -64,9 +60,17 @@ class Rooms:
                 if not here.members and here.subscription is not None:
                     subscription, here.subscription = here.subscription, None
                     await subscription.close()
-            if not here.members:
-                self._rooms.pop(room, None)
+            if not here.members and self._rooms.get(room) is here:
+                del self._rooms[room]
 
+        try:
+            async with here.door:
+                if here.subscription is None:
+                    here.subscription = await self._bus.subscribe(self._subject(room), here.receive)
+                    await self._bus.flush()
+        except BaseException:  # away, or cancelled: who asked has nothing by which to leave
+            await leave()
+            raise
         return leave
 
     def _subject(self, room: str) -> str:

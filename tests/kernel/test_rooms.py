@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from cliffracer import App, SetupError
+from cliffracer import App, SetupError, Unavailable
 from cliffracer.backlog import MOST, MOST_BYTES, PATIENCE, Backlog
 from cliffracer.members import QUEUE, Member
 from cliffracer.messaging.fanout import BEHIND, SLICE, Fanout
@@ -89,6 +89,28 @@ async def test_who_left_gets_nothing_and_leaves_nothing():
             await client.recv()
             assert list(rooms._rooms) == ["room:7"]
         await eventually(lambda: not rooms._rooms)
+
+
+async def test_who_could_not_enter_is_not_in_the_room(monkeypatch: pytest.MonkeyPatch):
+    """NATS was away at that moment: what is said later is not sent to a socket that is gone, and nothing of it is kept."""
+    gone: list[bytes] = []
+    there: list[bytes] = []
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("NATS is away", reason="away")
+
+    async with running(make()) as t:
+        rooms = t.up.services[0].link.rooms
+        with monkeypatch.context() as patched:
+            patched.setattr(type(t.up.bus), "flush", away)
+            with pytest.raises(Unavailable):
+                await rooms.enter("7", gone.append)
+        assert rooms._rooms == {}
+        leave = await rooms.enter("7", there.append)
+        rooms.say("7", b"1")
+        await eventually(lambda: there)
+        await leave()
+    assert (gone, there) == ([], [b"1"])
 
 
 class Client:
