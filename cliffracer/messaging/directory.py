@@ -10,6 +10,7 @@ import msgspec
 
 from cliffracer.errors import ServiceError, Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.jetstream import NO_JSON
 from cliffracer.observability.spans import Span
 from cliffracer.wire.subjects import Subjects
 
@@ -114,7 +115,7 @@ class Directory:
             if block is None or not block.startswith(b"NATS/1.0 503"):
                 try:
                     answers.append(decoder.decode(answer))
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                except NO_JSON:
                     return  # somebody's odd answer is no reason to miss the others
             came.set()
 
@@ -179,7 +180,7 @@ class Directory:
         try:
             reply = await self._bus.request(subject, method.encode(), timeout=timeout)
             return msgspec.json.decode(reply.payload, type=_Schemas).endpoints
-        except (ServiceError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (ServiceError, *NO_JSON):
             return {}
 
     async def nobody(self, service: str, method: str) -> Unavailable:

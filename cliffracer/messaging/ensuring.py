@@ -21,7 +21,7 @@ from cliffracer.messaging.configurations import (
     check_echo,
     widened,
 )
-from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
+from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo, read_stored
 from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import named_within, within
 
@@ -156,7 +156,7 @@ async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
 async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Configuration) -> tuple[int, Configuration]:
     """Return (revision, everybody's wishes) once ours are among them; `Conflict` if somebody else was faster."""
     present = await jetstream.last_message(home, subject)
-    known: Configuration = msgspec.json.decode(present.data) if present else {}
+    known = (read_stored(present.data, Configuration) if present else None) or {}
     revision = present.seq if present else 0
     wishes = widened("Stream", {**body, **known}, body, STREAM_RULES)
     if wishes == known:

@@ -121,7 +121,8 @@ class _Names(msgspec.Struct):
     streams: list[str] | None = None
 
 
-_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading JSON of anybody's may raise."""
 _error_of = msgspec.json.Decoder(_Answer)
 _ack_of = msgspec.json.Decoder(PubAck)
 
@@ -156,11 +157,19 @@ def _stranger(about: str, payload: bytes) -> Internal:
     return Internal(f"{about}: it was not JetStream that answered {payload[:60]!r}: who else subscribes there, and replies?")
 
 
+def read_stored(data: bytes, kind: type[T]) -> T | None:
+    """Return what a stored message says; None where that is nothing of the kind: who may write there may write anything."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except NO_JSON:
+        return None
+
+
 def read_ack(payload: bytes, subject: str) -> PubAck:
     """Return what a stream says about a message on a subject; its refusal is raised."""
     try:
         ack = _ack_of.decode(payload)
-    except _NO_JSON:
+    except NO_JSON:
         raise _stranger(f"publish to {subject}", payload) from None
     if ack.error is not None:
         raise typed(ack.error, f"publish to {subject}")
@@ -197,7 +206,7 @@ class JetStream:
             failure = _error_of.decode(reply.payload).error
             if failure is None:
                 return msgspec.json.decode(reply.payload, type=kind)
-        except _NO_JSON:
+        except NO_JSON:
             raise _stranger(verb, reply.payload) from None
         raise typed(failure, verb)
 

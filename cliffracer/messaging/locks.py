@@ -19,7 +19,7 @@ from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, read_stored
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects, as_token
 
@@ -145,7 +145,7 @@ class Lock:
 
     async def _read(self) -> tuple[int, _Record]:
         stored = await self._jetstream.last_message(self._stream, self._subject)
-        return (0, _Record()) if stored is None else (stored.seq, msgspec.json.decode(stored.data, type=_Record))
+        return (0, _Record()) if stored is None else (stored.seq, read_stored(stored.data, _Record) or _Record())
 
     async def _write(self, record: _Record) -> None:
         """Write the record if it has not changed; what counts for our ttl is when we began to."""

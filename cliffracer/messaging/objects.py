@@ -14,7 +14,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream
-from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
+from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
@@ -115,8 +115,8 @@ class ObjectStore:
         """Return what is known of all objects."""
         await self.ensure()
         async with Reader(self._jetstream, self._stream, [f"{self._metas}>"], {"deliver_policy": "last_per_subject"}) as reader:
-            found = [msgspec.json.decode(delivery.payload, type=ObjectInfo) async for delivery in reader.present()]
-        return [info for info in found if not info.deleted]
+            found = [read_stored(delivery.payload, ObjectInfo) async for delivery in reader.present()]
+        return [info for info in found if info is not None and not info.deleted]
 
     async def delete(self, name: str) -> None:
         """Remove an object; `NotFound` if it is not there."""
@@ -143,7 +143,7 @@ class ObjectStore:
             stored = await self._jetstream.last_message(self._stream, self._meta(name))
         except NotFound:  # the bucket was never used
             return None
-        info = None if stored is None else msgspec.json.decode(stored.data, type=ObjectInfo)
+        info = None if stored is None else read_stored(stored.data, ObjectInfo)
         return None if info is None or info.deleted else info
 
     async def _check(self, info: ObjectInfo) -> None:

@@ -18,7 +18,7 @@ from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, Setu
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, read_stored
 from cliffracer.messaging.plans import Missed, Plan, Run, attempt
 from cliffracer.messaging.schedules import keeps_schedules, scheduled
 from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, timer_subject, timers_stream
@@ -126,8 +126,8 @@ class Timer:
         now = self._clock.now()
         last = await self._jetstream.last_message(self._source.stream.name, self._subject)
         if last is not None and self._missed == "once":
-            due = self._plan.until(now)
-            if due > msgspec.json.decode(last.data, type=_Tick).due:
+            due, tick = self._plan.until(now), read_stored(last.data, _Tick)
+            if tick is None or due > tick.due:
                 return due
         return self._plan.after(now)
 
