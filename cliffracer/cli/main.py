@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
+from cliffracer.cli.early import importing
 from cliffracer.cli.output import encodable, print_json, tell
 from cliffracer.cli.streams import complain, flushed, printing, ready, silence
 from cliffracer.errors import CliffracerError
@@ -67,7 +68,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"cliffracer.cli.commands.{COMMANDS[cmd_name][0]}")
+        with importing():
+            module = importlib.import_module(f"cliffracer.cli.commands.{COMMANDS[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name)
         return found
 

@@ -33,6 +33,14 @@ async def ponder(number: int) -> None:
     print("pondering", flush=True)
     await asyncio.sleep(60)
 """
+LOST = """
+import os, signal, time, weakref
+class Lock: pass
+lock = Lock()
+kept = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
+del lock
+time.sleep(20)
+"""
 SERVICE = "from cliffracer import App\napp = App('quiet')\n@app.rpc\nasync def echo(text: str) -> str: return text\n"
 
 
@@ -222,6 +230,22 @@ def test_ctrl_c_in_the_first_moment_prints_nothing(folder):
     (folder / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n")
     with Background(folder, "run", "quiet:app", PYTHONPATH=str(folder)) as running:
         assert (running.process.wait(20), running.text) == (130, "")
+
+
+@pytest.mark.parametrize("imported", ["click", "nats"])
+def test_ctrl_c_in_the_first_moment_is_not_lost(folder, imported):
+    """In a callback of Python's import system the exception would be printed and forgotten: when it comes to parse, and to work."""
+    (folder / f"{imported}.py").write_text(LOST)
+    with Background(folder, "run", "quiet:app", PYTHONPATH=str(folder)) as running:
+        assert (running.process.wait(20), running.text) == (130, "")
+
+
+def test_ctrl_c_that_is_ignored_stays_so(folder):
+    """What `nohup` and scripts start in the background is not ended by it, in no moment."""
+    (folder / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('goes on')\nos._exit(7)\n")
+    command, env = ["sh", "-c", 'trap "" INT; exec "$@"', "-", *PROGRAM, "run"], environment(PYTHONPATH=str(folder))
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "goes on\n", "")
 
 
 def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from cliffracer.cli.early import importing
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -24,7 +26,9 @@ def named(_context: click.Context, _parameter: click.Parameter, name: str) -> st
 def do(place: str, /, **given: Any) -> None:
     """Import ``module:function`` below ``cliffracer.cli`` and call it with what the command line gave."""
     module, _, name = place.partition(":")
-    getattr(importlib.import_module(f"cliffracer.cli.{module}"), name)(**given)
+    with importing():
+        work = getattr(importlib.import_module(f"cliffracer.cli.{module}"), name)
+    work(**given)
 
 
 def completed(name: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
