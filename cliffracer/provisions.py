@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import msgspec
+
 from cliffracer.declarations import Provider, refuse
 from cliffracer.signature import Parameter, Signature, bare, dotted, read, shown
 
@@ -49,13 +51,36 @@ def is_provided(annotation: Any, providers: Iterable[Provider]) -> bool:
     return built_in(annotation) is not None or any(p.provides == key_of(annotation) for p in providers)
 
 
+def check_given(signature: Signature, providers: Iterable[Provider] = ()) -> None:
+    """Raise `SetupError` for a parameter that is the caller's by its place, and of a type that only the app can give."""
+    made = [p.provides for p in providers]
+    moved = [p for p in signature.accepts if built_in(p.annotation) or (key_of(p.annotation) in made and _is_no_data(p.annotation))]
+    if not moved:
+        return
+    key = key_of(moved[0].annotation)
+    kind = (get_origin(key) or key).__name__
+    kept = [p.name for p in signature.accepts if p not in moved]
+    order = ", ".join([*kept, "*", *(p.name for p in (*moved, *signature.needs))])
+    raise refuse(
+        signature.function,
+        f"{moved[0].name} is {'an' if kind[0] in 'AEIO' else 'a'} {kind}, which the app gives, not the caller",
+        f"Put it after a *: {signature.function.__name__}({order}).",
+    )
+
+
 def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:
-    """Raise `SetupError` for the first keyword-only parameter that nothing provides."""
+    """Raise `SetupError` for the first keyword-only parameter that nothing provides, or for one before the * that is provided."""
     wanted = [*signatures, *(read(function) for function in others)]
     for signature in wanted:
+        check_given(signature, providers)
         for parameter in signature.needs:
             if parameter.required and not is_provided(parameter.annotation, providers):
                 raise _unknown(signature, parameter, providers)
+
+
+def _is_no_data(annotation: Any) -> bool:
+    """Say whether no JSON becomes a value of this type."""
+    return isinstance(msgspec.inspect.type_info(key_of(annotation)), msgspec.inspect.CustomType)
 
 
 def _unknown(signature: Signature, parameter: Parameter, providers: tuple[Provider, ...]) -> Exception:

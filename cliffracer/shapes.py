@@ -1,5 +1,6 @@
 """Where the arguments of an HTTP or WebSocket handler come from: path, query, headers, cookies, body or form."""
 
+import difflib
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import get_args, get_origin
@@ -123,9 +124,17 @@ def _check_named(signature: Signature, path: str, names: list[str]) -> None:
     for name in names:
         if name in accepted:
             continue
-        given = (
-            f"{name} is keyword-only there; put it before the *."
-            if any(p.name == name for p in signature.needs)
-            else f"Add {name}: str to it."
-        )
-        raise refuse(signature.function, f"path {path!r} has {{{name}}}, but no such argument", given)
+        raise refuse(signature.function, f"path {path!r} has {{{name}}}, but no such argument", _cure(signature, name, names))
+
+
+def _cure(signature: Signature, name: str, names: list[str]) -> str:
+    if any(p.name == name for p in signature.needs):
+        return f"{name} is keyword-only there; put it before the *."
+    others = [p.name for p in signature.accepts if p.name not in names and p.marker is None]
+    near = difflib.get_close_matches(name, others, n=1) or [other for other in others if {name, other}.intersection(_parts(name, other))]
+    return f"Did you mean {{{near[0]}}}? Otherwise add {name}: str to it." if near else f"Add {name}: str to it."
+
+
+def _parts(*names: str) -> set[str]:
+    """Return what the names are made of, as ``user`` and ``id`` of ``user_id``."""
+    return {part for name in names if "_" in name for part in name.split("_")}

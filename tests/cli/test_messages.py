@@ -220,6 +220,26 @@ def test_two_routes_of_one_path(folder):
     assert shown == ("Error: two (twice.py:5): route GET /u/{b} is declared already, by one (twice.py:3). Rename or remove one of them.\n")
 
 
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (
+            "@app.rpc\nasync def find(name: str, users: Repository[User]) -> User: ...",
+            "find (odd.py:6): users is a Repository, which the app gives, not the caller. Put it after a *: find(name, *, users).",
+        ),
+        (
+            "@app.get('/users/{id}')\nasync def find(user_id: int) -> int: ...",
+            "find (odd.py:6): path '/users/{id}' has {id}, but no such argument. Did you mean {user_id}? Otherwise add id: str to it.",
+        ),
+    ],
+)
+def test_parameters_that_nobody_could_give(folder, handler, message):
+    """What is provided but stands before the star; a path whose parameter has another name."""
+    head = "from cliffracer import App, Model, Repository\napp = App('odd')\nclass User(Model):\n    name: str\n\n"
+    (folder / "odd.py").write_text(head + handler)
+    assert _run(folder, "odd:app") == f"Error: {message}\n"
+
+
 def test_a_port_in_use_names_the_port_and_who_holds_it(folder):
     """Before anything else is started, since it is the commonest mistake."""
     with socket.socket() as taken, (folder / "users.py").open("a") as file:

@@ -6,7 +6,8 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from cliffracer import Accounts, App, Context, Event, Group, Header, Query, SetupError, provided
+import cliffracer
+from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, provided
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
 
@@ -17,6 +18,10 @@ class Item(msgspec.Struct):
 
 class Mailer:
     pass
+
+
+class User(Model):
+    name: str
 
 
 @pytest.fixture
@@ -111,14 +116,47 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.provide\ndef f(): ...", "no return annotation"),
         ("@app.provide\ndef f(a: int) -> Mailer: ...", "has no caller"),
         ("@app.rpc\nasync def f(a: int = provided): ...", r"Put it after a \*"),
+        ("@app.rpc\nasync def f(a: int, b: Repository[User], *, c: Database): ...", r"b is a Repository, .* after a \*: f\(a, \*, b, c\)"),
+        ("@app.get('/x')\nasync def f(who: Identity | None = None): ...", "who is an Identity, which the app gives, not the caller"),
+        ("@app.on('a')\nasync def f(event: Event): ...", r"event is an Event, .* f\(\*, event\)"),
+        ("@app.every('1s')\nasync def f(store: KeyValue[int]): ...", "store is a KeyValue"),
+        ("@app.get('/users/{id}')\nasync def f(user_id: int): ...", r"Did you mean \{user_id\}\? Otherwise add id: str to it"),
+        ("@app.get('/{user}/{nme}')\nasync def f(user: int, name: str): ...", r"Did you mean \{name\}\?"),
+        ("@app.get('/x/{y}')\nasync def f(other: int): ...", r"no such argument\. Add y: str to it"),
     ],
 )
 def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     """Each mistake names the function, the file and line, and what is wrong."""
-    names = {"app": app, "Item": Item, "Mailer": Mailer, "provided": provided}
+    provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue")}
+    names = {**provided_types, "app": app, "Item": Item, "Mailer": Mailer, "User": User, "provided": provided}
     with pytest.raises(SetupError, match=text) as caught:
         exec(compile(declare, "users.py", "exec"), names)
     assert str(caught.value).startswith("f (users.py:")
+
+
+def test_what_is_provided_is_refused_before_the_star(app):
+    """No caller can send what a provider of the app makes; a type that JSON has may be both."""
+
+    @app.rpc
+    async def f(a: int, mailer: Mailer) -> None: ...
+
+    @app.rpc
+    async def g(item: Item) -> None: ...
+
+    app.freeze()
+
+    @app.provide
+    def item() -> Item:
+        return Item()
+
+    app.freeze()
+
+    @app.provide
+    def mailer() -> Mailer:
+        return Mailer()
+
+    with pytest.raises(SetupError, match=r"mailer is a Mailer, which the app gives.* after a \*: f\(a, \*, mailer\)"):
+        app.freeze()
 
 
 def test_a_text_alone_is_one_name(app):
