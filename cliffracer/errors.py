@@ -153,6 +153,10 @@ class Internal(ServiceError):
 
     code = status = 500
     title = "Internal Error"
+    said: str = ""
+    """What the log says of it beside its text: the words of a server that refused something. Never sent."""
+    statement: str = ""
+    """The SQL of it, without the values of parameters, for the log as well."""
 
     @property
     def error_id(self) -> str | None:

@@ -251,7 +251,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
         mapping = handler.mappings.get(kind)
         if mapping is not None:
             return await _mapped(handler, mapping, error)
-    if isinstance(error, ServiceError) and error.details.get("reason") != NOT_PERMITTED:  # then the service may not, not its caller
+    if isinstance(error, ServiceError) and not _is_defect(error):
         return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _broke_off(handler, error) else error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
         raise error
@@ -284,13 +284,22 @@ async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseExce
         answer = mapping(error)
         return await answer if asyncio.iscoroutine(answer) else answer
     except ServiceError as mapped:
-        return _uncertain(mapped)
+        return defect(handler, mapped) if _is_defect(mapped) else _uncertain(mapped)
     except Exception as broken:  # noqa: BLE001 - a mapping that fails must still end in a reply
         return defect(handler, broken)
+
+
+def _is_defect(error: ServiceError) -> bool:
+    """Say whether an error is this service's own, not its caller's; one with an id is in a log, that of the service that it came from."""
+    return (isinstance(error, Internal) and error.error_id is None) or error.details.get("reason") == NOT_PERMITTED
 
 
 def defect(handler: Handler, error: BaseException) -> Internal:
     """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log."""
     error_id = new_id()
-    logger.opt(exception=error).bind(error_id=error_id, error=type(error).__name__).error("{} failed", where(handler.function))
+    facts, said = {"error_id": error_id, "error": type(error).__name__}, ""
+    if isinstance(error, Internal):
+        said = f": {error.said or error.message}"
+        facts |= {"statement": error.statement} if error.statement else {}
+    logger.opt(exception=error).bind(**facts).error("{} failed{}", where(handler.function), said)
     return Internal(error_id=error_id)

@@ -22,6 +22,7 @@ from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall
 from cliffracer.settings import Settings
 from cliffracer.signature import bare, dotted, read
+from cliffracer.targets import command
 from cliffracer.wire.headers import MESSAGE_ID
 
 M = TypeVar("M", bound=Model)
@@ -139,7 +140,7 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
         if settings.env == "production":
             await remind(database)
         else:
-            await prepare(database, models_of(frozen), _purpose(settings))
+            await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
         keeping = Kept(database)
         health.add("database", keeping.answers)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():

@@ -41,9 +41,8 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
         if models and not any(FOLDER.glob("*.sql")):
             say(soft(_BEGIN))
         return
-    say(made.text().rstrip())
-    for warning in made.warnings:
-        say(f"{odd('Look at this:')} {warning}", err=True)
+    for line in made.text().splitlines():
+        say(odd(line) if line.startswith("-- WARNING") else line)
     if path is not None:
         say(f"\n{good('written')} {path}  {soft('read it, then: cliffracer db apply')}")
 

@@ -24,18 +24,20 @@ Purpose = Literal["test", "embedded", "development"]
 """Whose database it is: one test's, a developer's own, or one that others may use as well."""
 
 
-async def prepare(database: Any, models: Iterable[type[Model]], purpose: Purpose, folder: Path = FOLDER) -> None:
+async def prepare(
+    database: Any, models: Iterable[type[Model]], purpose: Purpose, folder: Path = FOLDER, *, planning: str = "cliffracer db plan"
+) -> None:
     """Apply pending migrations of the folder, make missing tables, and bring those of an embedded database up to their Models.
 
     Elsewhere, and where migrations are in use, a difference is told; where another tool keeps its own, nothing of the
-    Models is touched. A change that would lose something is never made, only told.
+    Models is touched. A change that would lose something is never made, only told, with the command that does the ``planning``.
     """
     given = list(models)
     if is_ours(folder) and not any([await foreign_owner_of(shard) for shard in database.shards]):
         await apply(database, folder)
     await create_missing(database, given, whoever=purpose == "test")
     for shard in database.shards if given and purpose != "test" else ():
-        await _change(shard, given, allowed=purpose == "embedded")
+        await _change(shard, given, planning, allowed=purpose == "embedded")
 
 
 async def remind(database: Any, folder: Path = FOLDER) -> None:
@@ -66,7 +68,7 @@ def is_ours(folder: Path) -> bool:
     return bool(names) and all(NAME.fullmatch(name) for name in names)
 
 
-async def _change(database: Any, models: list[type[Model]], *, allowed: bool) -> None:
+async def _change(database: Any, models: list[type[Model]], planning: str, *, allowed: bool) -> None:
     if await foreign_owner_of(database) is not None:
         return
     allowed = allowed and not await exists(database, HISTORY)
@@ -85,11 +87,18 @@ async def _change(database: Any, models: list[type[Model]], *, allowed: bool) ->
     try:
         await turn(attempt)
     except ServiceError as error:
-        log.warning("tables cannot be changed to what their Models say: %s. %s", error.__cause__ or error, " ".join(made.warnings))
+        log.warning("tables cannot be changed to what their Models say: %s", error.__cause__ or error)
+        _warn(made)
         return
     if not made.statements:
         return
     if not allowed or made.loses:
-        log.warning("the Models and the tables differ; `cliffracer db plan` writes the migration. %s", " ".join(made.warnings))
+        log.warning("the Models and the tables differ; `%s` writes the migration", planning)
+        _warn(made)
     else:
         log.info("changed tables to what their Models say: %s", "; ".join(made.statements))
+
+
+def _warn(made: Plan) -> None:
+    for warning in made.warnings:
+        log.warning("%s", warning)

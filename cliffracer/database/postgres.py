@@ -17,7 +17,8 @@ from cliffracer.database.copying import CHUNK, until_done
 from cliffracer.database.failures import aborted, read_only, translate
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import SESSION, Session, alters, connect
-from cliffracer.database.table import UNSENDABLE, Table
+from cliffracer.database.table import UNSENDABLE
+from cliffracer.database.telling import told
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -70,9 +71,9 @@ class PostgresLink(Link):
                 "A row holds what the Struct does not allow: it was written under another version of it, or by hand; or a query gives "
                 "another type than the one that it is asked for."
             )
-            raise made from error
+            raise told(made, statement.text) from error
         except psycopg.Error as error:
-            raise translate(error, statement.table) from error
+            raise told(translate(error, statement.table), statement.text) from error
         if len(found) > KEPT_ROWS:
             self._cursor = self.session.cursor(binary=True)
         return found
@@ -91,7 +92,7 @@ class PostgresLink(Link):
             self._apart.cancel()
             raise
         except psycopg.Error as error:
-            raise self._refusal(error, copy.table) from error
+            raise self._refusal(error, copy) from error
         finally:
             if self._apart.done():
                 self._apart = None
@@ -119,7 +120,7 @@ class PostgresLink(Link):
                 yield chunk
             reading.result()
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise told(translate(error), statement.text) from error
         finally:
             if reading.done():
                 self._apart = None
@@ -237,12 +238,12 @@ class PostgresLink(Link):
             await cursor.execute(statement.text, params, prepare=prepare)
         except errors.FeatureNotSupported as error:
             if "cached plan" not in str(error):
-                raise translate(error, statement.table) from error
+                raise told(translate(error, statement.table), statement.text) from error
             if not again or self.broken():
                 self._stale = True
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
-            raise self._refusal(error, statement.table, deleting=statement.deleting) from error
+            raise self._refusal(error, statement, deleting=statement.deleting) from error
         except UNSENDABLE as error:
             shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
             raise InvalidInput("a value cannot be sent", errors=shown) from None
@@ -253,12 +254,12 @@ class PostgresLink(Link):
         await self._plainly("DEALLOCATE ALL")
         return await self._execute(statement, params, deadline, again=False)
 
-    def _refusal(self, error: psycopg.Error, table: Table[Any] | None, *, deleting: bool = False) -> ServiceError:
+    def _refusal(self, error: psycopg.Error, sent: Statement | Copy, *, deleting: bool = False) -> ServiceError:
         if isinstance(error, errors.ReadOnlySqlTransaction):
             if self._reading and self.session.pgconn.transaction_status != TransactionStatus.IDLE:
                 return read_only()
             self._doomed = True  # it was a primary before a failover: the next connection finds the new one
-        return translate(error, table, deleting=deleting)
+        return told(translate(error, sent.table, deleting=deleting), sent.text)
 
     async def _ready(self, deadline: float | None) -> None:
         """Set the limits of the next exchange."""
@@ -288,7 +289,7 @@ class PostgresLink(Link):
         try:
             await self.session.execute(text.encode())
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise told(translate(error), text) from error
 
     async def _finish(self) -> None:
         """See what was left unfinished to its end: cancelled in the server, if that still helps."""

@@ -198,7 +198,9 @@ class DeadLetters:
 
 def cause(error: BaseException) -> BaseException:
     """Return what really happened, where only an `Internal` was let out of the call."""
-    return error.__cause__ if isinstance(error, Internal) and error.__cause__ is not None else error
+    while isinstance(error, Internal) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _named(error: BaseException) -> str:

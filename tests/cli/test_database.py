@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from contextlib import ExitStack
 
 import click
@@ -15,7 +16,7 @@ from cliffracer.database.own import OUTBOX, TABLES
 from cliffracer.database.session import parsed, place_of
 from cliffracer.database.stock import Stock
 from cliffracer.settings import Settings
-from tests.cli.terminal import cliffracer, written
+from tests.cli.terminal import Background, cliffracer, written
 from tests.support.nats import free_port
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 
@@ -67,6 +68,30 @@ def test_migrations_are_planned_applied_and_listed(db, tmp_path):
         file.write("-- edited\n")
     assert (db("status").code, db("apply").code) == (1, 1)
     assert "0001_first_things.sql was changed after it was applied" in db("apply").err
+
+
+def test_a_renamed_field_is_told_by_line_and_what_it_breaks_with_the_command_that_mends_it(db, tmp_path):
+    """The terminal of `run --reload` has a line per warning, and of a refused statement all; its caller an id; a plan warns once."""
+    home = {"CLIFFRACER_HOME": str(tmp_path), "CLIFFRACER_LOG_FORMAT": "human"}
+    app = tmp_path / "app.py"
+    with Background(tmp_path, "run", "app:app", "--reload", **home) as run:
+        run.says("ready: things")
+        assert cliffracer("call", "things.make", "name=one", cwd=tmp_path, **home).code == 0
+        app.write_text(app.read_text().replace("name: str\n", "label: str\n", 1).replace("Thing(name=", "Thing(label="))
+        run.says("ready in")
+        warnings = [line.partition("WARNING  cliffracer.database ")[2] for line in run.text.splitlines() if "WARNING" in line]
+        assert warnings[0] == "the Models and the tables differ; `cliffracer db plan app:app` writes the migration"
+        assert len(warnings) > 2
+        assert warnings[1].startswith("thing.label is required")
+        told = cliffracer("call", "things.make", "name=two", cwd=tmp_path, **home).err
+        (error_id,) = re.findall(r"^Error: Internal \(error id (\w+): see the log of the service\)$", told, re.MULTILINE)
+        (line,) = [line for line in run.text.splitlines() if error_id in line]
+        assert 'make (app.py:8) failed: column "label" of relation "thing" does not exist; see cliffracer db plan app:app' in line
+        assert r'statement="INSERT INTO \"thing\" (\"id\", ' in line
+        assert run.end() == 0
+    planned = db("plan", "--dry-run")
+    assert planned.out.count("thing.label is required") == 1
+    assert planned.err == ""
 
 
 def test_psql_opens_on_the_same_database(db, tmp_path):

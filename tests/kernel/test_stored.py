@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from loguru import logger
+from psycopg import sql
 
 from cliffracer import App, Conflict, Database, Event, Internal, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
 from cliffracer.testing import running
@@ -105,6 +107,38 @@ async def test_a_repository_of_the_app_works_while_it_runs():
         assert await users.count() == 1
     with pytest.raises(SetupError, match="is not running"):
         await users.count()
+
+
+async def test_what_is_refused_is_whole_in_the_log_and_not_at_the_caller():
+    """The log has an id, the statement and the server's words, but no values, also none composed into it; the caller the id alone."""
+    app, logged = App("s"), []
+
+    @app.rpc
+    async def wrong(mail: str, *, db: Database, users: Repository[User]) -> int:
+        return await db.fetch_value(int, "select count(*) from users where mail = %s", mail) or 0
+
+    @app.get("/composed")
+    async def composed(*, db: Database) -> int:
+        text = sql.SQL("select 1 from {} where name = {}").format(sql.Identifier("nobodys"), "private")
+        return await db.fetch_value(int, text) or 0
+
+    async with running(app) as t:
+        watching = logger.add(lambda line: logged.append(line.record), level="ERROR")
+        try:
+            with pytest.raises(Internal) as caught:
+                await t.call("wrong", mail="private")
+            answer = (await t.http.get("/composed")).json()
+        finally:
+            logger.remove(watching)
+    assert (str(caught.value), set(caught.value.details)) == ("Internal Error", {"error_id"})
+    assert answer["detail"] == "Internal Error"
+    first, second = logged
+    assert [line["extra"]["error_id"] for line in logged] == [caught.value.error_id, answer["error_id"]]
+    assert first["message"].endswith(' failed: column "mail" does not exist; see cliffracer db plan')
+    assert first["extra"]["statement"] == "select count(*) from users where mail = %s"
+    assert second["message"].endswith(' failed: relation "nobodys" does not exist; see cliffracer db plan')
+    assert second["extra"]["statement"] == 'select 1 from "nobodys" where name = …'
+    assert "private" not in f"{first['extra']} {first['message']} {second['extra']} {second['message']}"
 
 
 async def test_two_tests_have_databases_of_their_own():
