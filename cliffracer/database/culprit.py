@@ -18,19 +18,31 @@ BETWEEN = ", "
 def culprit(table: Table[Any], rows: Sequence[Any], error: ServiceError) -> int | None:
     """Return the place of the row that was refused; None where nothing tells.
 
-    Of rows that have the same unique key it is the second, and of those that refer to the same missing row the first.
+    Of rows that have the same unique key it is the second, and of those that refer to the same missing row the first. Which of them
+    meet the condition of a key that has one, only the server knows.
     """
     if not isinstance(error, Conflict | InvalidInput):
         return None
     fields, said = key_of(error.__cause__)
+    conditional = _conditional(table, error)
     if not fields:
         named = error.details.get("fields")  # the values are kept from whoever is under row-level security
-        return _again(table, rows, named) if named else next((place for place, row in enumerate(rows) if table.explain(row)), None)
+        if not named:
+            return next((place for place, row in enumerate(rows) if table.explain(row)), None)
+        return None if conditional else _again(table, rows, named)
     columns = [table.columns[field] for field in fields if field in table.columns]
     if len(columns) < len(fields):
         return None
     found = [place for place, row in enumerate(rows) if _is_key(columns, row, said)]
-    return found[1 if isinstance(error, Conflict) and len(found) > 1 else 0] if found else None
+    if not found or (conditional and len(found) > 1):
+        return None
+    return found[1 if isinstance(error, Conflict) and len(found) > 1 else 0]
+
+
+def _conditional(table: Table[Any], error: ServiceError) -> bool:
+    """Say whether a refusal is by a unique key that only rows of some condition must differ in."""
+    diagnostic = getattr(error.__cause__, "diag", None)
+    return diagnostic is not None and any(key.where is not None and key.name == diagnostic.constraint_name for key in table.uniques)
 
 
 def _again(table: Table[Any], rows: Sequence[Any], fields: Sequence[str]) -> int | None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from cliffracer.database import Database, create_missing
+from cliffracer.database import Database, Unique, create_missing
 from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, ServiceError
 from tests.database.models import Document, User
 from tests.database.support import calling, until
@@ -191,6 +191,21 @@ async def test_empty_key_is_not_taken_for_one_given_twice_under_row_level_securi
     with pytest.raises(Conflict) as caught:
         await secured.repository(User).create_many(rows)
     assert caught.value.details["index"] == 4
+
+
+async def test_row_that_need_not_differ_is_not_named_under_row_level_security(secured, users, db):
+    """Of a key with a condition the server tells neither values nor whom it holds for; the row that contradicts another is still found."""
+
+    class Called(User):
+        __tablename__ = "users"
+        __indexes__ = (Unique("name", where="age IS NULL"),)
+
+    await db.execute("create unique index users_name_key on users (name) where age is null")
+    for size in (4, 20):
+        rows = [Called(name=f"{max(3, n)}", email=f"{n}@x", status="mine", age=7 if n < 2 else None) for n in range(size)]
+        with pytest.raises(Conflict) as caught:
+            await secured.repository(Called).create_many(rows)
+        assert caught.value.details["index"] == 3
 
 
 async def test_key_that_a_hidden_row_has_is_named_under_row_level_security(secured, users):

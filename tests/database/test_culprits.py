@@ -41,6 +41,13 @@ class Route(Model):
     stops: Annotated[list[str], Unique()]
 
 
+class Seat(Model):
+    __tablename__ = "seats"
+    __indexes__ = (Unique("number", where="NOT given_up"),)
+    number: int
+    given_up: bool = False
+
+
 class Sum(Model):
     __tablename__ = "sums"
     amount: Annotated[Decimal, Meta(ge=0, lt=10, multiple_of=0.01)]
@@ -49,7 +56,7 @@ class Sum(Model):
 
 @pytest.fixture
 async def made(db: Database) -> Database:
-    await create_missing(db, [User, Order, Reading, Paint, Route, Sum])
+    await create_missing(db, [User, Order, Reading, Paint, Route, Seat, Sum])
     return db
 
 
@@ -101,6 +108,19 @@ async def test_row_whose_document_is_taken_is_named_in_a_transaction(made):
         async with made.transaction():
             await made.repository(Route).create_many([Route(stops=stops) for stops in (["a", "b"], ["a, b"], ["a", "b"])])
     assert caught.value.details["index"] == 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_row_that_need_not_differ_is_not_named(made, size):
+    """Of rows with one key those that do not meet its condition contradict nobody; where only the server can tell, none is named."""
+    seats = [Seat(number=number, given_up=number < 2) for number in range(size)]
+    for place in (1, 2, 3):
+        seats[place].number = 0
+    assert await refused(made.repository(Seat), seats) == 3
+    with pytest.raises(Conflict) as caught:
+        async with made.transaction():
+            await made.repository(Seat).create_many(seats[:4])
+    assert "index" not in caught.value.details
 
 
 @pytest.mark.parametrize("size", SIZES)
