@@ -90,7 +90,7 @@ def fitted(target: str, named: Mapping[str, Any], schema: Schema) -> dict[str, A
             problems.append({"path": name, "message": wrong})
     problems += [{"path": name, "message": "is required"} for name in whole.get("required", ()) if name not in named]
     if problems:
-        raise InvalidInput(f"{target} does not take these arguments", errors=problems)
+        raise InvalidInput(f"{target} {'does not take these arguments' if named else 'needs arguments'}", errors=problems)
     return found
 
 

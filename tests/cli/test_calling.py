@@ -146,6 +146,7 @@ def test_every_argument_that_does_not_fit_is_told_before_anything_is_sent(at):
         '  kind: expected one of "plain", "rich", got string "odd"\n'
         "  title: is required\n"
     )
+    assert at("call", "notes.write").err == "Error: notes.write needs arguments:\n  title: is required\n"  # nothing was given to refuse
     assert at.json("services", "notes", "--json")[0]["calls"] == before
 
 
