@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import json_of
-from cliffracer.cli.output import bad, good, odd, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import looked, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
@@ -151,15 +151,19 @@ def _each(
         return done, failed
 
     found, failed = _with_letters(work)
-    said = f"{len(found)} {soft(' '.join(map(str, found[:20])))}".rstrip()
     if as_json:
         print_json({"would_be" if dry_run else done: found, **({"failed": failed} if failed else {})})
     else:
-        say(f"would be {done}: {said}" if dry_run else f"{good(done)} {said}")
-        for number, problem in failed.items():
-            say(f"{bad('not')} {number}: {printable(problem)}")
+        _print_done(found, failed, done, dry_run=dry_run)
     if failed:
         raise SystemExit(1)
+
+
+def _print_done(found: list[int], failed: dict[int, str], done: str, *, dry_run: bool) -> None:
+    if found or not failed:
+        say(f"would be {done}: {numbered(found)}" if dry_run else f"{good(done)} {numbered(found)}")
+    for number, problem in failed.items():
+        say(f"{bad(f'number {number} was not {done}:')} {printable(problem)}")
 
 
 async def _chosen(letters: Letters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:

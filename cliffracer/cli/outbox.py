@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from cliffracer.cli.migrations import with_database
-from cliffracer.cli.output import bad, good, print_json, print_table, say, soft, strong
+from cliffracer.cli.output import bad, good, numbered, print_json, print_table, say, soft, strong
 from cliffracer.database import Database
 from cliffracer.database import outbox as kept
 from cliffracer.database.own import OUTBOX
@@ -87,15 +87,14 @@ def _print_json(found: Found, done: str) -> None:
 
 
 def _print(found: Found, done: str, *, dry_run: bool) -> None:
-    shown = f"{len(found.done)} {soft(' '.join(map(str, found.done[:20])))}".rstrip()
     if dry_run:
-        say(f"would be {done}: {shown}")
+        say(f"would be {done}: {numbered(found.done)}")
     elif done == "released" and found.done:
-        say(f"{good('released')} {len(found.done)}: running services publish them")
-    elif done == "discarded":
-        say(f"{good('discarded')} {shown}")
+        say(f"{good('released')} {numbered(found.done)}: running services publish them")
+    elif done == "discarded" and (found.done or not found.failed):
+        say(f"{good('discarded')} {numbered(found.done)}")
     for number, problem in found.failed.items():
-        say(f"{bad('not')} {number}: {problem}")
+        say(f"{bad(f'number {number} was not {done}:')} {problem}")
     lag = found.lag
     waiting = f"{lag.pending} wait to be published" + (f", the oldest for {lag.oldest:.1f} s" if lag.pending else "")
     say(f"{waiting}; {len(found.parked)} cannot be published as they are")

@@ -128,6 +128,13 @@ def hanging(text: str, indent: int, *, err: bool = False) -> str:
     return textwrap.fill(text, room - indent, break_long_words=False, break_on_hyphens=False).replace("\n", f"\n{' ' * indent}")
 
 
+def numbered(numbers: Sequence[int]) -> str:
+    """Return how many events were meant, and the first twenty by number: ``2 events (numbers 4, 7)``."""
+    shown = ", ".join(map(str, numbers[:20])) + (", …" if len(numbers) > 20 else "")
+    told = f" ({'number' if len(numbers) == 1 else 'numbers'} {shown})" if numbers else ""
+    return f"{len(numbers)} {'event' if len(numbers) == 1 else 'events'}{soft(told)}"
+
+
 def printable(text: str) -> str:
     """Return text from elsewhere that moves no cursor: control characters are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

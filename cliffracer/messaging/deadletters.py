@@ -140,7 +140,7 @@ class DeadLetters:
         try:
             await self.jetstream.delete_message(self.stream, number)
         except NotFound:
-            raise NotFound(f"no dead letter {number}") from None
+            raise NotFound(f"there is no dead letter {number}") from None
         if parked.ours:
             with suppress(NotFound):
                 await self._claims.forget(parked.claim)
@@ -170,7 +170,7 @@ class DeadLetters:
         try:
             return await self.jetstream.message(self.stream, number)
         except NotFound:
-            raise NotFound(f"no dead letter {number}") from None
+            raise NotFound(f"there is no dead letter {number}") from None
 
     def _parked(self, stored: Stored) -> Parked:
         headers = _readable(stored.hdrs)

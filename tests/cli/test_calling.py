@@ -325,9 +325,14 @@ def test_what_could_not_be_handled_is_listed_shown_and_discarded(at):
     at.log.says("gave up on", times=2)
     (again,) = at.json("dead", "ls", "--json", "--function", "index")
     assert again["id"] != letter["id"]
-    assert at("dead", "discard", "--all").code == 0
+    assert at("dead", "discard", "--all", "--dry-run").out == f"would be discarded: 1 event (number {again['id']})\n"
+    done = at("dead", "discard", f"{again['id']}", "999")
+    told = f"discarded 1 event (number {again['id']})\nnumber 999 was not discarded: there is no dead letter 999\n"
+    assert (done.code, done.out) == (1, told)
+    assert at("dead", "replay", "999").out == "number 999 was not replayed: there is no dead letter 999\n"
+    assert at("dead", "discard", "--all").out == "discarded 0 events\n"
     assert at.json("dead", "ls", "--json") == []
-    assert at("dead", "show", "999").err == "Error: NotFound: no dead letter 999\n"
+    assert at("dead", "show", "999").err == "Error: NotFound: there is no dead letter 999\n"
 
 
 def test_services_tells_who_runs_and_how_it_goes(at):

@@ -73,7 +73,7 @@ async def test_a_dead_one_way_call_is_filed_under_its_method_and_replayed():
         assert await command(t.settings, "ls", "--subject", "send.other.*") == []
         number = letter["id"]
         told = await command(t.settings, "replay", str(number), str(number + 7), "--data", '{"amount": 10}', fails=True)
-        assert told == {"replayed": [number], "failed": {str(number + 7): f"no dead letter {number + 7}"}}
+        assert told == {"replayed": [number], "failed": {str(number + 7): f"there is no dead letter {number + 7}"}}
         await eventually(lambda: charged == [10])
         assert await command(t.settings, "ls") == []
 

@@ -285,7 +285,7 @@ class MemoryLetters:
 
     async def show(self, number: int) -> Parked:
         if number not in self._letters:
-            raise NotFound(f"no dead letter {number}")
+            raise NotFound(f"there is no dead letter {number}")
         return self._letters[number]
 
     async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
