@@ -165,6 +165,8 @@ def described(error: CliffracerError) -> dict[str, Any]:
 def message_of(error: CliffracerError) -> str:
     """Return what to show for an error: its class where that says something, its message, every field that was refused."""
     if isinstance(error, InvalidInput) and error.errors:
+        if str(error) == error.message:
+            return error.message  # it has the one reason in it
         head = error.message if error.message.endswith(":") else f"{error.message}:"
         return "\n".join([head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)])
     if isinstance(error, ServiceError) and not error.message.startswith("Cannot reach "):

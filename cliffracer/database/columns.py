@@ -64,14 +64,17 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
     def value(self, given: Any) -> Any:
         """Return what is sent for a value that came from a caller; `InvalidInput` when it does not fit the field."""
-        if given is None:
-            return None
-        if type(given) is not self.plain:
-            try:
-                given = msgspec.convert(given, self.kind, strict=not isinstance(given, str) or self.plain is str)
-            except (msgspec.ValidationError, ValueError, OverflowError, TypeError, AttributeError) as error:
-                raise misfit(self.name, str(error)) from None
-        return given if self.dump is None else self.dump(given)
+        given = self.typed(given)
+        return given if self.dump is None or given is None else self.dump(given)
+
+    def typed(self, given: Any) -> Any:
+        """Return a value that came from a caller as the field's type, or None; `InvalidInput` when it does not fit the field."""
+        if given is None or type(given) is self.plain:
+            return given
+        try:
+            return msgspec.convert(given, self.kind, strict=not isinstance(given, str) or self.plain is str)
+        except (msgspec.ValidationError, ValueError, OverflowError, TypeError, AttributeError) as error:
+            raise misfit(self.name, str(error)) from None
 
 
 def misfit(path: str, message: str) -> InvalidInput:

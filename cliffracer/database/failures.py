@@ -15,6 +15,8 @@ from cliffracer.errors import (
 )
 
 _LINE = re.compile(r"COPY .*, line (\d+)")
+CHECK = "23514"
+"""The SQLSTATE of a row that a check of its table refused. It does not say what is allowed; the model does (`Table.explain`)."""
 _KEY = re.compile(r"\(([^)]*)\)=\((.*)\)", re.DOTALL)
 
 
@@ -115,7 +117,7 @@ def _integrity(error: Any, state: str, table: Table[Any] | None, deleting: bool)
         return _misfit(fields, "refers to something that does not exist")
     if state == "23502":
         return _misfit([diagnostic.column_name or ""], "is required")
-    if state == "23514":
+    if state == CHECK:
         return _misfit(fields, "is outside of what is allowed")
     return Conflict(f"{shown} contradicts another row", **_named(fields))
 
@@ -153,4 +155,5 @@ def _named(fields: list[str]) -> dict[str, Any]:
 
 def _misfit(fields: list[str], message: str) -> InvalidInput:
     errors = [{"path": field, "message": message} for field in fields or [""]]
-    return InvalidInput(f"{', '.join(fields) or 'a value'} {message}", errors=errors)
+    shown = f"{fields[0]}:" if len(fields) == 1 else ", ".join(fields) or "a value"
+    return InvalidInput(f"{shown} {message}", errors=errors)

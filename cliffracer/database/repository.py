@@ -8,6 +8,7 @@ from uuid import UUID
 from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import Column, misfit
+from cliffracer.database.failures import CHECK
 from cliffracer.database.filters import Where, conditions, natural, orders, unknown_field
 from cliffracer.database.model import Model, now
 from cliffracer.database.names import quoted
@@ -53,7 +54,7 @@ class Repository(Generic[T]):
         try:
             await self._database.run(self._sql.insert, self._values(row))
         except InvalidInput as error:
-            raise self._explained(error, row) from error
+            raise self._explained(error, self.table.explain(row)) from error.__cause__
         return row
 
     async def get(self, id: UUID | str) -> T:
@@ -80,7 +81,10 @@ class Repository(Generic[T]):
         condition, more = self._sql.by_id, [key]
         if expected is not None:
             condition, more = f"{condition} AND {quoted('version')} = %s", [key, self.table.columns["version"].value(expected)]
-        found = await self._database.rows(self._sql.update(sets, condition, returning=True), [*params, *more])
+        try:
+            found = await self._database.rows(self._sql.update(sets, condition, returning=True), [*params, *more])
+        except InvalidInput as error:
+            raise self._explained(error, self._wrong(changes)) from error.__cause__
         if not found:
             raise await self._not_updated(key, expected)
         row: T = found[0]
@@ -97,7 +101,7 @@ class Repository(Generic[T]):
         try:
             found = await self._database.rows(self._sql.rows(self._sql.upserting(names)), self._values(row))
         except InvalidInput as error:
-            raise self._explained(error, row) from error
+            raise self._explained(error, self.table.explain(row)) from error.__cause__
         stored: T = found[0]
         return stored
 
@@ -194,6 +198,13 @@ class Repository(Generic[T]):
             self._secured = await secured(self._database, self._sql)
         try:
             await create_many(self._database, self._sql, given, copying=not self._secured)
+        except InvalidInput as error:
+            index = error.details.get("index")
+            if index is None:
+                raise
+            made = self._explained(error, self.table.explain(given[index]))
+            made.details["index"] = index
+            raise made from error.__cause__
         except ServiceError as error:
             if getattr(error.__cause__, "sqlstate", None) == NO_COPY:
                 self._secured = None  # it was turned on meanwhile
@@ -204,7 +215,10 @@ class Repository(Generic[T]):
         """Change the same fields of all rows that meet all filters and return how many: ``update_many({"status": "x"}, age__lt=18)``."""
         where = self._some(filters)
         sets, params = self._changes(dict(changes))
-        return await self._database.run(self._sql.update(sets, where.sql), [*params, *where.params])
+        try:
+            return await self._database.run(self._sql.update(sets, where.sql), [*params, *where.params])
+        except InvalidInput as error:
+            raise self._explained(error, self._wrong(changes)) from error.__cause__
 
     async def delete_many(self, /, *, forever: bool = False, **filters: Any) -> int:
         """Delete all rows that meet all filters and return how many."""
@@ -215,9 +229,13 @@ class Repository(Generic[T]):
 
     # -- pieces ----------------------------------------------------------------------------------------------------
 
-    def _explained(self, error: InvalidInput, row: T) -> InvalidInput:
-        """Return the error that names the fields, where the server did not."""
-        return error if error.errors and error.errors[0]["path"] else self.table.explain(row) or error
+    def _explained(self, error: InvalidInput, found: InvalidInput | None) -> InvalidInput:
+        """Return what was found to be wrong, where the server did not name the field, or named the first of some by its check."""
+        known = error.errors and error.errors[0]["path"] and getattr(error.__cause__, "sqlstate", None) != CHECK
+        return error if known or found is None else found
+
+    def _wrong(self, changes: Mapping[str, Any]) -> InvalidInput | None:
+        return self.table.explained({name: self.table.columns[name].typed(value) for name, value in changes.items()})
 
     def in_transaction(self) -> bool:
         """Say whether this task's calls join a transaction now."""

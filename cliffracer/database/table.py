@@ -1,7 +1,7 @@
 """A Model compiled: its columns, keys and the two functions that turn a row into a Struct and back."""
 
 import keyword
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar, get_args, get_origin
@@ -12,7 +12,8 @@ import msgspec
 from cliffracer.database.columns import Column, column_of, misfit
 from cliffracer.database.decimals import beyond, limited
 from cliffracer.database.model import Index, Model, References, Search, Unique, tablename_of
-from cliffracer.errors import InvalidInput, SetupError
+from cliffracer.errors import FieldError, InvalidInput, SetupError
+from cliffracer.wire.validation import Explainer, by_value
 
 T = TypeVar("T", bound=Model)
 
@@ -69,34 +70,43 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
 
     def explain(self, row: T) -> InvalidInput | None:
         """Return `InvalidInput` naming every field whose value does not fit the declaration; None if all do."""
-        errors = []
-        for column in self.columns.values():
-            value = getattr(row, column.name)
-            if value is None:
-                if not column.nullable:
-                    errors.append({"path": column.name, "message": "is required"})
-                continue
-            try:
-                checked = msgspec.convert(msgspec.to_builtins(value, builtin_types=BUILT_IN), column.kind, strict=True)
-                _storable(checked if column.dump is None else column.dump(checked))
-                message = beyond(column, checked)
-                if message:
-                    errors.append({"path": column.name, "message": message})
-            except InvalidInput as error:
-                errors.extend(error.errors)
-            except UNSENDABLE as error:
-                errors.append({"path": column.name, "message": TOO_DEEP if isinstance(error, RecursionError) else str(error)})
-        return misfit_all(errors) if errors else None
+        return self.explained({name: getattr(row, name) for name in self.columns})
+
+    def explained(self, values: Mapping[str, Any]) -> InvalidInput | None:
+        """Return the same for values of some fields."""
+        errors = [error for name, value in values.items() for error in _errors_of(self.columns[name], value)]
+        if len(errors) > 1:
+            return InvalidInput("the input is not valid", errors=errors)
+        return misfit(errors[0].path, errors[0].message) if errors else None
 
 
 BUILT_IN = (bytes, datetime, UUID)
 
 
-def misfit_all(errors: list[dict[str, str]]) -> InvalidInput:
-    """Return one `InvalidInput` for several fields."""
-    made = misfit(errors[0]["path"], errors[0]["message"])
-    made.details["errors"] = errors
-    return made
+def _errors_of(column: Column, value: Any) -> list[FieldError]:
+    """Return why a value does not fit its column; nothing if it does."""
+    if value is None:
+        return [] if column.nullable else [FieldError(column.name, "is required")]
+    given: Any = None
+    try:
+        given = msgspec.to_builtins(value, builtin_types=BUILT_IN)
+        checked = msgspec.convert(given, column.kind, strict=True)
+        _storable(checked if column.dump is None else column.dump(checked))
+    except InvalidInput as error:
+        return [FieldError(**entry) for entry in error.errors]
+    except RecursionError:
+        return [FieldError(column.name, TOO_DEEP)]
+    except UNSENDABLE as error:
+        return _refusals(column, given, error)
+    message = beyond(column, checked)
+    return [FieldError(column.name, message)] if message else []
+
+
+def _refusals(column: Column, given: Any, error: Exception) -> list[FieldError]:
+    """Return every reason why a value, as builtin types, was refused with this error, in the words that a caller's input gets."""
+    found = Explainer(column.kind, by_value).explain(given) if isinstance(error, msgspec.ValidationError) else []
+    reasons = [f"{reason.path}: {reason.message}" if reason.path else reason.message for reason in found] or [str(error)]
+    return [FieldError(column.name, reason) for reason in reasons]
 
 
 def _storable(value: Any) -> None:

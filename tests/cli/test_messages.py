@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from cliffracer import embedded
-from cliffracer.errors import SetupError
+from cliffracer.cli.output import message_of
+from cliffracer.errors import InvalidInput, SetupError
 from cliffracer.settings import Settings
 from cliffracer.web.ports import bind
 from cliffracer.web.server import serving
@@ -195,6 +196,14 @@ def test_a_syntax_error_shows_the_place(folder):
     shown = _run(folder, "syntax:app")
     assert shown.startswith('Error: syntax.py cannot be imported:\n  File "syntax.py", line 2\n')
     assert shown.endswith("SyntaxError: '(' was never closed\n")
+
+
+def test_a_refused_field_is_told_once():
+    """A message that is the one reason is not said again below itself; others stand above their reasons."""
+    one = InvalidInput("email: must match pattern @", errors=[{"path": "email", "message": "must match pattern @"}])
+    assert message_of(one) == "email: must match pattern @"
+    assert message_of(InvalidInput("no", errors=[{"path": "", "message": "no"}])) == "no"
+    assert message_of(InvalidInput("odd", errors=one.errors)) == "odd:\n  email: must match pattern @"
 
 
 @pytest.mark.parametrize(

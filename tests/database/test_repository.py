@@ -219,7 +219,7 @@ class Priced(Model):
 
 
 async def test_constraint_that_only_the_database_knows(db):
-    """A price that may not be negative is looked for as text, changed, and refused by its name."""
+    """A price that may not be negative is looked for as text, changed, and refused by its name and limit."""
     await create_missing(db, [Priced])
     priced = db.repository(Priced)
     made = await priced.create(Priced(price=Decimal("1.10")))
@@ -228,7 +228,33 @@ async def test_constraint_that_only_the_database_knows(db):
     for act in (lambda: priced.create(Priced(price=Decimal(-1))), lambda: priced.update(made.id, price=-1)):
         with pytest.raises(InvalidInput) as caught:
             await act()
-        assert caught.value.errors == [{"path": "price", "message": "is outside of what is allowed"}]
+        assert caught.value.errors == [{"path": "price", "message": "must be at least 0"}]
+
+
+async def test_what_a_check_refuses_is_told_with_every_limit_that_was_broken(users):
+    """However it was to be stored: the server names one field only, and not what that allows."""
+    both = [{"path": "name", "message": "must have at least 1 character"}, {"path": "email", "message": "must match pattern @"}]
+    kept = await users.create(User(name="Ada", email="ada@x"))
+    wrong = User(name="", email="nope")
+    for act in (
+        lambda: users.create(wrong), lambda: users.upsert(wrong), lambda: users.create_many([User(name="b", email="b@x"), wrong]),
+        lambda: users.update(kept.id, name="", email="nope"), lambda: users.update_many({"name": "", "email": "nope"}, name="Ada"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput) as caught:
+            await act()
+        assert (caught.value.message, caught.value.errors) == ("the input is not valid", both)
+        assert caught.value.__cause__.diag.constraint_name in {"users_name_check", "users_email_check"}
+    with pytest.raises(InvalidInput) as caught:
+        await users.create(User(name="b", email="nope"))
+    assert str(caught.value) == caught.value.message == "email: must match pattern @"
+
+
+async def test_check_that_the_model_does_not_know_is_told_by_its_field(users):
+    """What somebody else has added to the table: where its name says which field, and no more."""
+    await users._database.execute("alter table users add constraint users_name_check1 check (name <> 'secret')")
+    with pytest.raises(InvalidInput) as caught:
+        await users.create(User(name="secret", email="a@x"))
+    assert str(caught.value) == "name: is outside of what is allowed"
 
 
 async def test_what_is_no_row_is_a_mistake_of_the_service(users):
