@@ -55,6 +55,7 @@ lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml --output-file requirements/base.txt
 	$(LOCK) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
 	$(LOCK) --upgrade --group tls --output-file requirements/tls.txt
+	$(LOCK) --constraint requirements/dev.txt --upgrade --group nameko --output-file requirements/nameko.txt
 	$(LOCK) --constraint requirements/dev.txt pyproject.toml $(EXTRAS) --group test --group lint --group build --group bench \
 		--output-file requirements/bench.txt
 
@@ -63,7 +64,7 @@ lock: .venv/.dev.stamp ## Choose new versions for requirements/*.txt
 	@$(PYTHON) requirements/install.py $*
 
 # Never fails: what it cannot get is said, and the tests that need it say so again. It tries anew until it has all.
-.venv/.tools.stamp: .venv/.dev.stamp requirements/tools.py requirements/tls.txt requirements/node/package-lock.json
+.venv/.tools.stamp: .venv/.dev.stamp requirements/tools.py requirements/tls.txt requirements/nameko.txt requirements/node/package-lock.json
 	@$(BIN)/python requirements/tools.py
 
 python:

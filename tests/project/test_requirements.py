@@ -21,8 +21,8 @@ def _pins(lock: Path) -> dict[str, str]:
 
 
 def test_there_is_a_lock_for_each_use() -> None:
-    """Running, building, developing, comparing and testing TLS have one lock file each."""
-    assert [lock.stem for lock in LOCKS] == ["base", "bench", "build", "dev", "tls"]
+    """Running, building, developing and comparing have one lock file each, and so has what tests of TLS and of Nameko's guide need."""
+    assert [lock.stem for lock in LOCKS] == ["base", "bench", "build", "dev", "nameko", "tls"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -55,6 +55,8 @@ def test_locks_agree_with_each_other() -> None:
         ("dev", PROJECT["dependency-groups"]["test"]),
         ("dev", [*PROJECT["dependency-groups"]["lint"], *PROJECT["dependency-groups"]["build"]]),
         ("bench", PROJECT["dependency-groups"]["bench"]),
+        ("nameko", PROJECT["dependency-groups"]["nameko"]),
+        ("tls", PROJECT["dependency-groups"]["tls"]),
     ],
 )
 def test_locks_are_not_older_than_pyproject(lock: str, wanted: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `make test` gets where it can: a browser, packages of npm, a PostgreSQL with TLS; skips with the reason where it could not."""
+"""What `make test` gets where it can: browser, npm packages, PostgreSQL with TLS, Nameko; skips with the reason where it could not."""
 
 import json
 import os
@@ -64,6 +64,11 @@ def postgres_with_tls() -> Path:
     if spec is None or not spec.origin:
         pytest.skip(_reason("No PostgreSQL with TLS"))
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def nameko() -> Path:
+    """Return the folder to import it from; skips, with what the set-up said, where it is not there."""
+    return tools.NAMEKO if (tools.NAMEKO / "nameko").is_dir() else pytest.skip(_reason("No Nameko"))
 
 
 def _reason(begin: str) -> str:
