@@ -1,18 +1,20 @@
 """``cliffracer db``: migrations, planned from the Models and applied in order."""
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from cliffracer.cli.loading import load_apps
+from cliffracer.cli.loading import load_apps, with_app
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
 from cliffracer.database.migrations import FOLDER
 from cliffracer.database.places import Only, Place, places
+from cliffracer.database.schema import foreign_owner_of
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.stored import models_of
@@ -21,8 +23,9 @@ T = TypeVar("T")
 _STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad}
 _NOTHING = "The database has what the Models have: there is nothing to plan."
 _NOTHING_ANYWHERE = "All databases have what the Models have: there is nothing to plan."
+_NO_FILES = f"There are no migrations in {FOLDER}/. "
 _ALIKE = "bring them to the same state first, by cliffracer db apply, or by hand in cliffracer db psql --shard N."
-_BEGIN = "`run` made these tables by itself. To have migrations make them, plan against an empty database: cliffracer servers reset"
+_FILLED = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND left(tablename, 11) <> 'cliffracer_')"
 
 
 def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> None:
@@ -39,7 +42,7 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
     if not made.statements:
         say(soft(_NOTHING if len(found) == 1 else _NOTHING_ANYWHERE))
         if models and not any(FOLDER.glob("*.sql")):
-            say(soft(_BEGIN))
+            say(soft(_begin(shlex.join(["cliffracer", "db", "plan", *apps]), filled=True)))
         return
     for line in made.text().splitlines():
         say(odd(line) if line.startswith("-- WARNING") else line)
@@ -72,12 +75,13 @@ def apply(*, as_json: bool) -> None:
         each = [{**_facts(place), "applied": names} for place, names in found]
         print_json({"applied": every, **({"databases": each} if len(found) > 1 else {})})
     elif not every:
-        say(soft("Nothing is pending."))
+        say(soft("Nothing is pending." if any(FOLDER.glob("*.sql")) else _NO_FILES + _begin(with_app("cliffracer db plan"), filled=False)))
 
 
 def status(*, as_json: bool) -> None:
     """Print every migration; exit code 1 if one contradicts what was applied."""
-    found = [(place, entry) for place, entries in with_each(lambda each: migrations.status(each, FOLDER)) for entry in entries]
+    looked = with_each(_looked)
+    found = [(place, entry) for place, (entries, _) in looked for entry in entries]
     several = any(not isinstance(place, Only) for place, _ in found)
     if as_json:
         print_json([{**(_facts(place) if several else {}), **msgspec.structs.asdict(entry)} for place, entry in found])
@@ -92,8 +96,23 @@ def status(*, as_json: bool) -> None:
             for place, entry in found
         ]
         headings = [*(["database"] if several else []), "migration", "state", "applied"]
-        print_table(headings, rows, empty=f"There are no migrations in {FOLDER}/. The first: cliffracer db plan")
+        begin = _begin(with_app("cliffracer db plan"), filled=any(filled for _, (_, filled) in looked))
+        print_table(headings, rows, empty=_NO_FILES + begin)
     raise SystemExit(1 if any(entry.state in {"edited", "missing"} for _, entry in found) else 0)
+
+
+async def _looked(database: Database) -> tuple[list[migrations.Entry], bool]:
+    """Return what is known of the migrations; of a database without, also whether it has tables, so that the first finds nothing to do."""
+    entries = await migrations.status(database, FOLDER)
+    return entries, not entries and await foreign_owner_of(database) is None and await database.fetch_value(bool, _FILLED) is True
+
+
+def _begin(plan: str, *, filled: bool) -> str:
+    """Return how the first migration comes about, in a database that may have what it would make."""
+    if not filled:
+        return f"The first: {plan}"
+    empty = "DATABASE_URL of one" if Settings.load().databases else "cliffracer servers reset"
+    return f"`run` made the tables that are there. To have migrations make them, plan against an empty database: {empty}, then {plan}"
 
 
 def _facts(place: Place) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def db(tmp_path):
 
 def test_migrations_are_planned_applied_and_listed(db, tmp_path):
     """The first creates the tables, the next changes them, and a file that was changed afterwards is refused."""
-    assert db("status").out == "There are no migrations in migrations/. The first: cliffracer db plan\n"
+    assert db("status").out == db("apply").out == "There are no migrations in migrations/. The first: cliffracer db plan\n"
     assert 'CREATE TABLE "thing"' in db("plan", "--dry-run").out
     assert not (tmp_path / "migrations").exists()
     planned = db("plan", "--name", "first things").out
@@ -92,6 +92,22 @@ def test_a_renamed_field_is_told_by_line_and_what_it_breaks_with_the_command_tha
     planned = db("plan", "--dry-run")
     assert planned.out.count("thing.label is required") == 1
     assert planned.err == ""
+
+
+def test_the_first_migration_of_tables_that_run_made(db, tmp_path):
+    """What leads to it is said by `status`, as it can be typed, and again by `plan`; and it does."""
+    (tmp_path / "app.py").rename(tmp_path / "kept.py")
+    none = "There are no migrations in migrations/. "
+    assert db("status").out == f"{none}The first: cliffracer db plan kept:app\n"
+    with Background(tmp_path, "run", "kept:app", CLIFFRACER_HOME=str(tmp_path)) as run:
+        run.says("ready: ")
+        run.end()
+    begin = "`run` made the tables that are there. To have migrations make them, plan against an empty database: "
+    path = "cliffracer servers reset, then cliffracer db plan kept:app\n"
+    assert db("status").out == none + begin + path
+    assert db("plan", "kept:app").out == f"The database has what the Models have: there is nothing to plan.\n{begin}{path}"
+    assert cliffracer("servers", "reset", "-y", cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path)).code == 0
+    assert "written migrations/0001_" in db("plan", "kept:app").out
 
 
 def test_psql_opens_on_the_same_database(db, tmp_path):
