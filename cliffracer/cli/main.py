@@ -11,7 +11,7 @@ from click.shell_completion import shell_complete
 from cliffracer.cli.early import importing
 from cliffracer.cli.output import encodable, print_json, tell
 from cliffracer.cli.streams import complain, flushed, printing, ready, silence
-from cliffracer.errors import CliffracerError
+from cliffracer.errors import CliffracerError, SetupError
 
 COMPLETE = "_CLIFFRACER_COMPLETE"
 """Set by the shell that asks how a word goes on."""
@@ -127,6 +127,12 @@ def _told(given: list[str]) -> int:
         return _run(given)
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.Abort as error:
+        complain("")  # the line of the prompt that was left
+        if not isinstance(error.__context__, EOFError):
+            raise
+        tell(SetupError("Aborted: nothing was typed."), as_json=as_json)
+        return 1
     except click.ClickException as error:
         return _misused(error, as_json=as_json)
     except CliffracerError as error:

@@ -9,6 +9,7 @@ import click
 
 from cliffracer import embedded
 from cliffracer.cli.output import good, print_json, print_table, printable, say, soft, strong
+from cliffracer.errors import SetupError
 
 _NAMES = {"nats": "NATS", "postgres": "PostgreSQL"}
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^@/]*(?=@)")
@@ -61,8 +62,9 @@ def stop(*, as_json: bool) -> None:
 
 def reset(*, yes: bool, as_json: bool) -> None:
     """Forget what they stored."""
-    if not yes:
-        click.confirm(f"Forget all streams and tables in {embedded.locate(None)}?", abort=True, err=True)
+    embedded.refuse_if_used()  # before anybody is asked in vain
+    if not yes and not click.confirm(f"Forget all streams and tables in {embedded.locate(None)}?", err=True):
+        raise SetupError("Aborted: nothing was forgotten.")
     embedded.reset()
     print_json({"reset": True}) if as_json else say(good("forgotten"))
 

@@ -12,6 +12,7 @@ from cliffracer.embedded.folder import locate
 from cliffracer.errors import SetupError
 
 KINDS = ("nats", "postgres")
+_SHOWN = 4  # programs that are named where more use a server
 
 
 class Status(NamedTuple):
@@ -43,6 +44,12 @@ def stop(folder: Path | None = None) -> None:
     """End the servers now instead of after the grace; SetupError if somebody uses them."""
     for kind, place in _places(folder):
         os.close(_alone(kind, place))
+
+
+def refuse_if_used(folder: Path | None = None) -> None:
+    """SetupError that says who uses the servers, if anybody does; what is there stays as it is."""
+    for kind, place in _places(folder):
+        os.close(_unused(kind, place))
 
 
 def reset(folder: Path | None = None) -> None:
@@ -78,9 +85,7 @@ def _status(kind: str, place: Path) -> Status:
 
 def _alone(kind: str, place: Path) -> int:
     """Return the users' lock, exclusively, once the server has ended; nobody can come while it is held."""
-    users = locks.wait(place / "users.lock", exclusive=True, seconds=1.0)
-    if users is None:
-        raise SetupError(f"The embedded {kind} in {place.parent} is in use; end the programs that use it first.")
+    users = _unused(kind, place)
     try:
         (place / "stop").touch()
         supervisor = locks.wait(place / "supervisor.lock", exclusive=True, seconds=30.0)
@@ -94,3 +99,21 @@ def _alone(kind: str, place: Path) -> int:
         raise
     os.close(users)
     raise SetupError(f"The supervisor of the embedded {kind} in {place.parent} does not end; see {place / 'supervisor.log'}")
+
+
+def _unused(kind: str, place: Path) -> int:
+    """Return the users' lock, exclusively; SetupError says who uses the server."""
+    users = locks.wait(place / "users.lock", exclusive=True, seconds=1.0)
+    if users is not None:
+        return users
+    found = [_named(pid) for pid in locks.holders(place / "users.lock")]
+    by = f" by {', '.join(found[:_SHOWN])}{f' and {len(found) - _SHOWN} more' if found[_SHOWN:] else ''}" if found else ""
+    whom = "it" if len(found) == 1 else "them" if found else "the programs that use it"
+    raise SetupError(f"The embedded {kind} in {place.parent} is in use{by}; end {whom} first.")
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"{Path(f'/proc/{pid}/comm').read_text().strip()} (pid {pid})"
+    except OSError:  # no /proc here, or it has just ended
+        return f"pid {pid}"

@@ -1,6 +1,7 @@
 """How every command behaves: quick and readable help, colours on terminals only, quiet ends, exit codes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -296,12 +297,19 @@ def test_the_servers_of_a_folder(folder):
     with Background(folder, "servers", "up", "--no-database", **home) as up:
         up.says("export NATS_URL=nats://")
         assert "running" in cliffracer("servers", "status", cwd=folder, **home).out
-        done = cliffracer("servers", "stop", cwd=folder, **home)
-        assert (done.code, "is in use" in done.err) == (1, True)
+        holder = re.escape(f"(pid {up.process.pid}); end it first.") if sys.platform == "linux" else ".* first."
+        for command in ("stop", "reset"):  # without a question first
+            done = cliffracer("servers", command, cwd=folder, **home)
+            assert (done.code, done.out) == (1, "")
+            assert re.fullmatch(rf"Error: The embedded nats in {folder}/.cliffracer is in use by .+ {holder}\n", done.err), done.err
         assert up.end(signal.SIGINT) == 0
     assert cliffracer("servers", "stop", cwd=folder, **home).out == "stopped\n"
     assert "stopped" in cliffracer("servers", "status", cwd=folder, **home).out
     assert "nats" in cliffracer("servers", "logs", cwd=folder, **home).out
     assert json.loads(cliffracer("servers", "logs", "nats", "--json", cwd=folder, **home).out)[0]["lines"]
-    assert cliffracer("servers", "reset", cwd=folder, stdin="n\n", **home).code == 130
-    assert cliffracer("servers", "reset", "--yes", cwd=folder, **home).out == "forgotten\n"
+    question = f"Forget all streams and tables in {folder}/.cliffracer? [y/N]: "
+    done = cliffracer("servers", "reset", cwd=folder, stdin="n\n", **home)
+    assert done == (1, "", f"{question}Error: Aborted: nothing was forgotten.\n")
+    done = cliffracer("servers", "reset", cwd=folder, stdin="", **home)  # Ctrl-D
+    assert done == (1, "", f"{question}\nError: Aborted: nothing was typed.\n")
+    assert cliffracer("servers", "reset", "-y", cwd=folder, **home).out == "forgotten\n"

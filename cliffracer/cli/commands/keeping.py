@@ -35,7 +35,7 @@ def servers_stop(**given: Any) -> None:
 
 
 @servers.command("reset", short_help="Forget everything that they stored.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
 def servers_reset(**given: Any) -> None:
     """Stop the servers and forget everything that they stored: all streams and all tables."""
