@@ -52,7 +52,7 @@ def new(*, name: str, parts: str, as_json: bool = False) -> None:
     if as_json:
         print_json({"made": str(folder), "service": _service(called), "files": sorted(files)})
         return
-    say(f"{good('made')} {strong(called)}  {soft(' '.join(sorted(files)))}\n")
+    say("\n".join([f"{good('made')} {strong(called)}", *(soft(f"  {path}") for path in sorted(files)), ""]))
     go = "" if name == "." else f"  cd {folder}\n"
     say(f"{go}  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
     say(f"  cliffracer call {_service(called)}.{_EXAMPLES[kind]}\n  pytest")

@@ -137,3 +137,12 @@ def test_what_may_become_of_acknowledged_events_is_told():
         "EVENTS drops old events when it is full, handled or not",
         "EVENTS drops events after 1h, handled or not",
     ]
+
+
+def test_an_extra_that_is_not_installed_is_named_as_it_is_installed(monkeypatch: pytest.MonkeyPatch):
+    """Not by the module that is looked for, whose name says nothing to who reads it."""
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name in {"httpx2", "IPython"} else name)
+    assert [finding.text for finding in doctor._versions() if finding.about == "extra"] == [
+        'without cliffracer[oidc] there is no sign-in by an issuer: pip install "cliffracer[oidc]"',
+        'without ipython there is no better prompt in `cliffracer shell`: pip install "ipython"',
+    ]

@@ -52,8 +52,10 @@ def test_a_token_is_issued_with_the_key_that_was_made(tmp_path):
 
 
 def test_the_files_are_what_tools_expect(tmp_path):
-    """pyproject.toml is TOML that names the app; the Dockerfile installs this version and runs as nobody."""
-    cliffracer("new", "shop", "--with", "db", cwd=tmp_path)
+    """Each is named on its line; pyproject.toml is TOML that names the app; the Dockerfile installs this version and runs as nobody."""
+    made = cliffracer("new", "shop", "--with", "db", cwd=tmp_path).out
+    files = sorted(path.name for path in (tmp_path / "shop").iterdir())
+    assert made.startswith("\n  ".join(["made shop", *files]) + "\n\n")
     project = tomllib.loads((tmp_path / "shop" / "pyproject.toml").read_text())
     assert project["tool"]["cliffracer"]["app"] == "app:app"
     dockerfile = (tmp_path / "shop" / "Dockerfile").read_text()

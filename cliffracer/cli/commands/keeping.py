@@ -107,7 +107,10 @@ def dead_show(**given: Any) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @json_option
 def dead_replay(**given: Any) -> None:
-    """Hand events to the function that failed, and to no other, again; NUMBERS are those of ls."""
+    """Hand events to the function that failed, and to no other, again; NUMBERS are those of ls.
+
+    What fails again is parked again, under a new number.
+    """
     do("dead:replay", **given)
 
 
