@@ -271,12 +271,20 @@ def _broke_off(handler: Handler, error: BaseException) -> bool:
     One that raises an error of its own accord means what that says: nothing was done.
     """
     step, code = error.__traceback__, getattr(unwrap(handler.function), "__code__", None)
-    begun = within = False
+    begun = False
     while step is not None:
         begun = begun or step.tb_frame.f_code is code
+        step = step.tb_next
+    return begun and (_is_ours(error) or error.__context__ is not None)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Say whether an error was raised in this package, not by somebody who uses it."""
+    step, within = error.__traceback__, False
+    while step is not None:
         within = step.tb_frame.f_code.co_filename.startswith(_OURS)
         step = step.tb_next
-    return begun and (within or error.__context__ is not None)
+    return within
 
 
 async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:
@@ -295,11 +303,17 @@ def _is_defect(error: ServiceError) -> bool:
 
 
 def defect(handler: Handler, error: BaseException) -> Internal:
-    """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log."""
+    """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log.
+
+    Of an `Internal` that the user raises the words stay, which were meant for somebody.
+    """
     error_id = new_id()
     facts, said = {"error_id": error_id, "error": type(error).__name__}, ""
     if isinstance(error, Internal):
         said = f": {error.said or error.message}"
         facts |= {"statement": error.statement} if error.statement else {}
     logger.opt(exception=error).bind(**facts).error("{} failed{}", where(handler.function), said)
+    if isinstance(error, Internal) and not _is_ours(error):
+        error.details["error_id"] = error_id
+        return error
     return Internal(error_id=error_id)
