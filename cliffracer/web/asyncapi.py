@@ -15,8 +15,7 @@ from cliffracer.declarations import Record, Rpc, Socket, Subscription
 from cliffracer.settings import Settings
 from cliffracer.shapes import PATH_PARAMETER, external_name
 from cliffracer.signature import Parameter, yielded
-from cliffracer.web.answers import JSON, correlation_of, send_body
-from cliffracer.web.describing import Schemas, default, words
+from cliffracer.web.describing import Schemas, default, info, words
 from cliffracer.web.schemes import Schemes, policy_of
 from cliffracer.wire.subjects import Subjects
 
@@ -58,38 +57,20 @@ class Fault(msgspec.Struct):
     details: dict[str, Any]
 
 
-class AsyncApi:
-    """``/asyncapi.json``: made when it is first asked for."""
-
-    def __init__(self, assemblies: Sequence[Assembly], settings: Settings) -> None:
-        self._assemblies = assemblies
-        self._settings = settings
-        self._body: bytes | None = None
-
-    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
-        """Answer one request."""
-        self._body = self._body or msgspec.json.encode(document(self._assemblies, self._settings))
-        await send_body(send, 200, self._body, [JSON], correlation_of(scope))
-
-
 def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -> dict[str, Any]:
     """Return the document of the RPC, events and sockets of these apps."""
-    first = assemblies[0].frozen
     schemes = Schemes(assemblies, settings).asyncapi()
     writer = _Writer(Subjects("" if settings is None else settings.namespace), schemes)
     for assembly in assemblies:
         for declared in assembly.frozen.declared:
             writer.add(assembly, declared)
-    info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
-    if first.description and len(assemblies) == 1:
-        info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.schemas.components(), "messages": writer.messages}
     if schemes:
         components["securitySchemes"] = schemes
     used = {channel["servers"][0]["$ref"].rpartition("/")[2] for channel in writer.channels.values()}
     return {
         "asyncapi": "3.0.0",
-        "info": info,
+        "info": info(assemblies),
         "defaultContentType": "application/json",
         "servers": {name: server for name, server in _SERVERS.items() if name in used},
         "channels": writer.channels,

@@ -1,15 +1,31 @@
-"""What OpenAPI and AsyncAPI say alike: schemas of types, filled in when all their names are known, and the words of a function."""
+"""What OpenAPI and AsyncAPI say and do alike: how they are answered, schemas of types, filled in when all their names are known, words."""
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from cliffracer.assembly import Assembly
 from cliffracer.declarations import Function
 from cliffracer.signature import Parameter
+from cliffracer.web.answers import JSON, correlation_of, send_body
 from cliffracer.wire.schema import schemas
 
 _TEMPLATE = "#/components/schemas/{name}"
+
+
+class Document:
+    """A document in JSON that never changes while the process runs: made when it is first asked for."""
+
+    def __init__(self, made: Callable[[], Any]) -> None:
+        self._made = made
+        self._body: bytes | None = None
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
+        """Answer one request."""
+        self._body = self._body or msgspec.json.encode(self._made())
+        await send_body(send, 200, self._body, [JSON], correlation_of(scope))
 
 
 class Schemas:
@@ -31,6 +47,13 @@ class Schemas:
         for place, schema in zip(self._open, found, strict=True):
             place.update({**schema, **place})
         return components
+
+
+def info(assemblies: Sequence[Assembly]) -> dict[str, str]:
+    """Return what is said of these apps together: their names and the version, of one alone also what it is for."""
+    first = assemblies[0].frozen
+    told = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
+    return told | ({"description": first.description} if first.description and len(assemblies) == 1 else {})
 
 
 def words(function: Function) -> dict[str, str]:

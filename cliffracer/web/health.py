@@ -27,17 +27,6 @@ class Live:
         await send_body(send, 200, self._body, [JSON, NO_STORE], correlation_of(scope))
 
 
-class Fixed:
-    """A document that never changes while the process runs."""
-
-    def __init__(self, document: Any) -> None:
-        self._body = msgspec.json.encode(document)
-
-    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
-        """Answer one request."""
-        await send_body(send, 200, self._body, [JSON], correlation_of(scope))
-
-
 class Ready:
     """``/health/ready``: 200 if work may be sent here, else 503 with the reasons."""
 

@@ -12,8 +12,8 @@ from cliffracer.declarations import Route
 from cliffracer.settings import Settings
 from cliffracer.shapes import PATH_PARAMETER, Shape, external_name, is_upload
 from cliffracer.signature import Parameter, Signature, arguments_type, bare
-from cliffracer.web.answers import JSON, correlation_of, phrase, send_body
-from cliffracer.web.describing import Schemas, default, words
+from cliffracer.web.answers import phrase
+from cliffracer.web.describing import Schemas, default, info, words
 from cliffracer.web.queries import spread_of
 from cliffracer.web.schemes import Schemes, policy_of
 
@@ -36,24 +36,9 @@ class Problem(msgspec.Struct):
     """Of an input that was refused: every reason, each with its path."""
 
 
-class OpenApi:
-    """``/openapi.json``: made when it is first asked for."""
-
-    def __init__(self, assemblies: Sequence[Assembly], settings: Settings) -> None:
-        self._assemblies = assemblies
-        self._settings = settings
-        self._body: bytes | None = None
-
-    async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
-        """Answer one request."""
-        self._body = self._body or msgspec.json.encode(document(self._assemblies, self._settings))
-        await send_body(send, 200, self._body, [JSON], correlation_of(scope))
-
-
 def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -> dict[str, Any]:
     """Return the document of all routes of these apps."""
     schemes = Schemes(assemblies, settings).openapi()
-    first = assemblies[0].frozen
     writer = _Writer()
     paths: dict[str, dict[str, Any]] = {}
     for assembly in assemblies:
@@ -64,13 +49,10 @@ def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -
                     tags = record.tags or (assembly.frozen.name,)
                     operation = writer.operation(record, declared, method, tags) | _asked(policy_of(assembly, record), schemes)
                     paths.setdefault(path, {}).setdefault(method.lower(), operation)
-    info = {"title": ", ".join(a.frozen.name for a in assemblies), "version": first.version}
-    if first.description and len(assemblies) == 1:
-        info["description"] = first.description
     components: dict[str, Any] = {"schemas": writer.components()}
     if schemes:
         components["securitySchemes"] = schemes
-    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
+    return {"openapi": "3.1.0", "info": info(assemblies), "paths": paths, "components": components}
 
 
 def _asked(policy: Any, schemes: Mapping[str, Any]) -> dict[str, Any]:

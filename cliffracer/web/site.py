@@ -1,6 +1,7 @@
 """All that one port serves: the routes, sockets and files of one app or several, and the pages about the service itself."""
 
 from collections.abc import MutableMapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,16 +16,15 @@ from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim
-from cliffracer.web import docs
+from cliffracer.web import asyncapi, docs, openapi
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
-from cliffracer.web.asyncapi import AsyncApi
 from cliffracer.web.cors import Cors
+from cliffracer.web.describing import Document
 from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
-from cliffracer.web.health import Detailed, Fixed, Live, Metrics, Ready
+from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.line import Patience
 from cliffracer.web.mounts import Mounted
-from cliffracer.web.openapi import OpenApi
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.web.sockets import SocketEndpoint, refuse_socket
 from cliffracer.web.static import Files
@@ -137,7 +137,8 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
-        pages |= {"/openapi.json": OpenApi(assemblies, settings), "/asyncapi.json": AsyncApi(assemblies, settings)}
+        for name, written in (("openapi", openapi), ("asyncapi", asyncapi)):
+            pages[f"/{name}.json"] = Document(partial(written.document, assemblies, settings))
         if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
             pages |= docs.pages(settings)
             for path, bridge in docs.bridges(assemblies, settings).items():
@@ -147,7 +148,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     rules = assemblies[0].rules if assemblies else None
     keys = [] if rules is None or rules.authority is None else rules.authority.jwks()
     if keys:
-        pages["/.well-known/jwks.json"] = Fixed({"keys": keys})
+        pages["/.well-known/jwks.json"] = Document(lambda: {"keys": keys})
     for path, page in pages.items():
         if not (table.has("GET", path) or _kept(assemblies, path)):  # a service may have a page of its own there
             table.add("GET", path, page)
