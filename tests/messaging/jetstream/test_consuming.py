@@ -30,18 +30,6 @@ async def test_an_event_is_handled_and_acknowledged(jetstream: JetStream, subjec
     assert consumption.counts.handled == 1
 
 
-async def test_events_emitted_while_the_service_is_down_are_handled_after_it_starts(jetstream: JetStream, subjects: Subjects):
-    """A function that has subscribed once gets what was emitted while none of its replicas ran."""
-    handler = Notes()
-    async with consuming(jetstream, subjects, handler):
-        pass
-    for number in range(10):
-        await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number)
-    async with consuming(jetstream, subjects, handler):
-        await until(lambda: len(handler.seen) == 10)
-    assert handler.payloads == [b"%d" % number for number in range(10)]
-
-
 async def test_a_failure_is_delivered_again_after_the_time_declared(jetstream: JetStream, subjects: Subjects):
     """An exception makes the event come back, with a higher attempt, until the function succeeds."""
     handler = Notes(lambda delivery: ValueError("not yet") if delivery.attempt < 3 else None)
@@ -88,19 +76,6 @@ async def test_two_replicas_share_the_events(join: Join, subjects: Subjects):
         await until(lambda: sum(len(handler.seen) for handler in handlers) >= 200)
     assert sorted(handlers[0].payloads + handlers[1].payloads) == sorted(b"%d" % number for number in range(200))
     assert all(handler.seen for handler in handlers)
-
-
-async def test_functions_with_overlapping_patterns_each_get_an_event_once(jetstream: JetStream, subjects: Subjects):
-    """Every subscribing function is its own consumer."""
-    one, other = Notes(), Notes()
-    async with (
-        consuming(jetstream, subjects, one, "user.*", "audit"),
-        consuming(jetstream, subjects, other, ["user.created", "user.>"], "welcome"),
-    ):
-        await publisher(jetstream, subjects).publish("events.user.created", b"1")
-        await publisher(jetstream, subjects).publish("events.order.placed", b"2")
-        await until(lambda: one.seen and other.seen)
-    assert (one.payloads, other.payloads) == ([b"1"], [b"1"])
 
 
 async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstream: JetStream, subjects: Subjects):
