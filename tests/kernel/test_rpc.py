@@ -24,6 +24,7 @@ from cliffracer import (
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.headers import Headers
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
 
@@ -153,14 +154,6 @@ async def shared():
         yield t, shelf
 
 
-async def until(condition, within=30.0):
-    """Wait for something that comes soon, without saying when."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        await asyncio.sleep(0.005)
-
-
 async def test_arguments_by_name_and_by_position(t):
     """A call carries an object or an array; both reach the same parameters."""
     store = t.app.service("store")
@@ -238,7 +231,7 @@ async def test_a_caller_that_gives_up_cancels_the_handler(shared):
     call = asyncio.create_task(t.call("wait", seconds=30))
     await shelf.entered.wait()
     call.cancel()
-    await until(lambda: shelf.ended == ["cancelled"])
+    await eventually(lambda: shelf.ended == ["cancelled"])
     assert call.cancelled() or call.cancelling()
 
 
@@ -247,7 +240,7 @@ async def test_a_deadline_ends_the_call_on_both_sides(shared):
     t, shelf = shared
     with pytest.raises(DeadlineExceeded):
         await t.app.service("store", timeout=1.0).wait(seconds=30)
-    await until(lambda: shelf.ended == ["cancelled"])
+    await eventually(lambda: shelf.ended == ["cancelled"])
 
 
 async def test_a_handler_may_have_a_deadline_of_its_own(t):
@@ -280,7 +273,7 @@ async def test_beyond_limit_and_queue_calls_are_refused_at_once(shared):
     """A handler with limit 2 queues twenty calls and refuses the rest with `Overloaded`."""
     t, shelf = shared
     calls = [asyncio.create_task(t.call("narrow")) for _ in range(40)]
-    await until(lambda: sum(call.done() for call in calls) == 18)
+    await eventually(lambda: sum(call.done() for call in calls) == 18)
     refused = [call.exception() for call in calls if call.done()]
     assert {type(error) for error in refused} == {Overloaded}
     assert refused[0].retry_after > 0
@@ -303,7 +296,7 @@ async def test_leaving_a_stream_early_closes_the_generator(shared):
         if number == 3:
             break
     await stream.aclose()
-    await until(lambda: shelf.ended[-1:] == ["closed"])
+    await eventually(lambda: shelf.ended[-1:] == ["closed"])
     assert len(shelf.ended) < 100
 
 
@@ -370,10 +363,10 @@ async def test_two_calls_may_have_one_reply_subject(shared):
     subject = t.up.services[0].subjects.rpc("store", "narrow").encode()
     for _ in range(2):
         t.up.bus.publish(subject, b"{}", None, inbox.subject)
-    await until(lambda: t.up.services[0]._rpc.busy == 2)
+    await eventually(lambda: t.up.services[0]._rpc.busy == 2)
     shelf.let.set()
-    await until(lambda: len(replies) == 2)
-    await until(lambda: not t.up.services[0].busy)
+    await eventually(lambda: len(replies) == 2)
+    await eventually(lambda: not t.up.services[0].busy)
     assert (replies, errors) == ([b'"through"'] * 2, [])
 
 
@@ -474,10 +467,10 @@ async def test_a_stream_whose_reader_is_gone_ends(shared):
     inbox = reader.inbox(lambda _s, reply, _b, _p: got.append(reply))
     subject = t.up.services[0].subjects.rpc("store", "count").encode()
     reader.publish(subject, b'{"upto":100000}', write_call("a", None, None, window=4), inbox.subject)
-    await until(lambda: len(got) == 4)
+    await eventually(lambda: len(got) == 4)
     await reader.close()
     t.up.bus.publish(got[0], b"10")  # room for more, which nobody takes
-    await until(lambda: shelf.ended[-1:] == ["closed"])
+    await eventually(lambda: shelf.ended[-1:] == ["closed"])
     assert len(shelf.ended) < 50
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.messaging.jetstream.support import until
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +26,7 @@ class Processes:
         self._started += 1
         process = await asyncio.to_thread(subprocess.Popen, self._command, cwd=ROOT)
         self.running.append(process)
-        await until(lambda: self.notes.exists() and self.notes.read_bytes().count(b"ready") >= self._started, within=60)
+        await eventually(lambda: self.notes.exists() and self.notes.read_bytes().count(b"ready") >= self._started, within=60)
         return process
 
     def lines(self) -> list[bytes]:

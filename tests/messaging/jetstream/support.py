@@ -1,6 +1,5 @@
-"""Short ways to publish, to consume and to wait."""
+"""Short ways to publish and to consume."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,15 +10,6 @@ from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
 from cliffracer.wire.subjects import Subjects
-
-
-async def until(condition: Callable[[], Any], *, within: float = 30.0) -> None:
-    """Return once the condition holds; fail after some seconds."""
-    for _ in range(int(within / 0.02)):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it did not come true within {within} s")
 
 
 def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:

@@ -12,8 +12,9 @@ from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import consuming, until
+from tests.messaging.jetstream.support import consuming
 from tests.messaging.notes import Notes
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
 
@@ -29,7 +30,7 @@ async def test_a_large_event_arrives_whole(jetstream: JetStream, subjects: Subje
     payload, handler = os.urandom(size), Notes()
     async with consuming(jetstream, subjects, handler):
         await emit(jetstream, subjects, payload)
-        await until(lambda: handler.seen)
+        await eventually(lambda: handler.seen)
     assert handler.payloads == [payload]
 
 
@@ -43,7 +44,7 @@ async def test_large_events_come_in_batches_too(jetstream: JetStream, subjects: 
     async with consuming(jetstream, subjects, handle, batch=10):
         for number, payload in enumerate(payloads):
             await emit(jetstream, subjects, payload, f"e{number}")
-        await until(lambda: len(got) == 3)
+        await eventually(lambda: len(got) == 3)
     assert got == payloads
 
 
@@ -58,7 +59,7 @@ async def test_an_event_whose_payload_is_gone_fails_alone(jetstream: JetStream, 
         await emit(jetstream, subjects, payload, f"e{number}")
     await jetstream.delete_stream("OBJ_claims_events")
     async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=(0.05,)) as consumption:
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
     assert (got, consumption.counts.handled, consumption.counts.failed) == ([b"one", b"two"], 2, 2)
     [letter] = [letter async for letter in DeadLetters(jetstream, subjects).ls()]
     assert (letter.attempts, letter.error.partition(" ")[0]) == (2, "NotFound:")
@@ -82,7 +83,7 @@ async def test_the_rest_of_a_batch_waits_for_one_fetch_that_nobody_answers(
         await emit(jetstream, subjects, payload, f"e{number}")
     monkeypatch.setattr(Claims, "redeem", redeem)
     async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=()) as consumption:
-        await until(lambda: consumption.counts.parked == 2)
+        await eventually(lambda: consumption.counts.parked == 2)
     assert (got, consumption.counts.handled, len(asked)) == ([b"small"], 1, 1)
 
 
@@ -101,11 +102,11 @@ async def test_a_large_event_is_parked_and_replayed(jetstream: JetStream, subjec
     dead = DeadLetters(jetstream, subjects)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, payload)
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
         broken = False
         [letter] = [letter async for letter in dead.ls()]
         await dead.replay(letter.id)
-        await until(lambda: len(handler.seen) == 2)
+        await eventually(lambda: len(handler.seen) == 2)
     assert handler.payloads == [payload, payload]
 
 
@@ -115,13 +116,13 @@ async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: 
     dead, handler = DeadLetters(jetstream, subjects), Notes(lambda _: ValueError("no") if broken else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await jetstream.store("events.user.created", payload)
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
         [letter] = [letter async for letter in dead.ls()]
         assert (letter.ours, letter.payload) == (True, b"")
         assert (await dead.show(letter.id)).payload == payload
         broken = False
         await dead.replay(letter.id)
-        await until(lambda: len(handler.seen) == 2)
+        await eventually(lambda: len(handler.seen) == 2)
     assert handler.payloads == [payload, payload]
     with pytest.raises(NotFound):
         await Claims(jetstream, subjects.namespace).redeem_name(letter.claim)
@@ -134,12 +135,12 @@ async def test_a_parked_large_event_can_be_shown_and_edited(jetstream: JetStream
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, payloads[0])
         for number, payload in enumerate(payloads[1:], 2):
-            await until(lambda number=number: consumption.counts.parked == number - 1)
+            await eventually(lambda number=number: consumption.counts.parked == number - 1)
             [letter] = [letter async for letter in dead.ls()]
             assert (await dead.show(letter.id)).payload == payloads[number - 2]
             broken = number < 3
             await dead.replay(letter.id, payload=payload)
-        await until(lambda: len(handler.seen) == 3)
+        await eventually(lambda: len(handler.seen) == 3)
     assert handler.payloads == payloads
 
 

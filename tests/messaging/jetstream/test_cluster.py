@@ -21,9 +21,9 @@ from cliffracer.messaging.stores import Bucket
 from cliffracer.messaging.streams import events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import until
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer, free_port
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ async def test_leaders_killed_under_load_lose_nothing_acknowledged(cluster: list
     await consumption.start()
     lanes = [asyncio.create_task(emit(lane)) for lane in range(32)]
     for share in (0.3, 0.6):
-        await until(lambda share=share: sent > share * total, within=60)
+        await eventually(lambda share=share: sent > share * total, within=60)
         await whole(jetstream)
         number = await leader_of(jetstream)
         await asyncio.to_thread(cluster[number].kill)
-        await until(lambda share=share: sent > (share + 0.15) * total, within=60)
+        await eventually(lambda share=share: sent > (share + 0.15) * total, within=60)
         await asyncio.to_thread(cluster[number].start)
     await asyncio.gather(*lanes)
-    await until(lambda: len(set(handler.payloads)) == total, within=60)
+    await eventually(lambda: len(set(handler.payloads)) == total, within=60)
     await consumption.drain(5)
     assert (await jetstream.stream("EVENTS")).state.messages == total
     assert longest < 30
@@ -133,6 +133,6 @@ async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetst
         mine = next(server for server in cluster if server.port == jetstream.bus.info["port"])
         await asyncio.to_thread(mine.kill)
         await Publisher(jetstream).publish("events.user.created", b"%d" % number, timeout=60)
-        await until(lambda number=number: len(set(handler.payloads)) == number + 1, within=40)
+        await eventually(lambda number=number: len(set(handler.payloads)) == number + 1, within=40)
         await asyncio.to_thread(mine.start)
     await consumption.drain(5)

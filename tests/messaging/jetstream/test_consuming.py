@@ -8,8 +8,9 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
 
@@ -23,7 +24,7 @@ async def test_an_event_is_handled_and_acknowledged(jetstream: JetStream, subjec
     handler = Notes()
     async with consuming(jetstream, subjects, handler) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
-        await until(lambda: handler.seen)
+        await eventually(lambda: handler.seen)
     info = await jetstream.consumer("EVENTS", "users-welcome")
     assert handler.seen == [("events.user.created", b"1", 1)]
     assert (info.num_ack_pending, info.num_pending) == (0, 0)
@@ -35,7 +36,7 @@ async def test_a_failure_is_delivered_again_after_the_time_declared(jetstream: J
     handler = Notes(lambda delivery: ValueError("not yet") if delivery.attempt < 3 else None)
     async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)):
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
-        await until(lambda: len(handler.seen) == 3)
+        await eventually(lambda: len(handler.seen) == 3)
     assert [attempt for _, _, attempt in handler.seen] == [1, 2, 3]
     assert await parked(jetstream, subjects) == []
 
@@ -45,7 +46,7 @@ async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jets
     handler = Notes(lambda _: ValueError("no such user"))
     async with consuming(jetstream, subjects, handler, retry=(0.05,)) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"payload", {"X-Correlation-ID": "c1"}, message_id="m1")
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
     [letter] = await parked(jetstream, subjects)
     assert (letter.subject, letter.service, letter.function, letter.attempts) == ("user.created", "users", "welcome", 2)
     assert (letter.payload, letter.headers, letter.error) == (b"payload", {"X-Correlation-ID": "c1"}, "ValueError: no such user")
@@ -61,7 +62,7 @@ async def test_poison_is_parked_at_once(jetstream: JetStream, subjects: Subjects
     async with consuming(jetstream, subjects, handler, retry=(60,)):
         for number in range(1000):
             await publish("events.user.created", b"%d" % number)
-        await until(lambda: len(handler.seen) >= 1000)
+        await eventually(lambda: len(handler.seen) >= 1000)
     assert sorted(handler.payloads) == sorted(b"%d" % number for number in range(1000))
     assert [letter.payload for letter in await parked(jetstream, subjects)] == [b"500"]
 
@@ -73,7 +74,7 @@ async def test_two_replicas_share_the_events(join: Join, subjects: Subjects):
     async with consuming(first, subjects, handlers[0], limit=2), consuming(second, subjects, handlers[1], limit=2):
         for number in range(200):
             await publisher(first, subjects).publish("events.user.created", b"%d" % number)
-        await until(lambda: sum(len(handler.seen) for handler in handlers) >= 200)
+        await eventually(lambda: sum(len(handler.seen) for handler in handlers) >= 200)
     assert sorted(handlers[0].payloads + handlers[1].payloads) == sorted(b"%d" % number for number in range(200))
     assert all(handler.seen for handler in handlers)
 
@@ -86,13 +87,13 @@ async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstr
     dead = DeadLetters(jetstream, subjects)
     async with consuming(jetstream, subjects, failing, retry=()), consuming(jetstream, subjects, other, "user.>", "audit"):
         await publisher(jetstream, subjects).publish("events.user.created", b"old", {"X-Correlation-ID": "c1"})
-        await until(lambda: failing.seen and other.seen)
+        await eventually(lambda: failing.seen and other.seen)
         letters: list[Parked] = []
         while not letters:
             letters = await parked(jetstream, subjects)
         broken = False
         await dead.replay(letters[0].id, payload=b"new")
-        await until(lambda: len(failing.seen) == 2)
+        await eventually(lambda: len(failing.seen) == 2)
     assert failing.seen[1] == ("events.user.created", b"new", 1)
     assert other.payloads == [b"old"]
     assert await parked(jetstream, subjects) == []

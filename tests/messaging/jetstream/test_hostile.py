@@ -15,9 +15,10 @@ from cliffracer.messaging.streams import events_stream, timer_subject, timers_st
 from cliffracer.messaging.timers import Timer
 from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import consuming, until
+from tests.messaging.jetstream.support import consuming
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 async def test_hostile_stored_messages_are_parked(jetstream: JetStream, subjects: Subjects, server: NatsServer):
@@ -42,7 +43,7 @@ async def test_hostile_stored_messages_are_parked(jetstream: JetStream, subjects
     handler = Notes(lambda _: InvalidInput("poison"))
     async with consuming(jetstream, subjects, handler, "user.*") as consumption:
         peer.transport.write(b"".join(hostile))
-        await until(lambda: consumption.counts.parked == readable)
+        await eventually(lambda: consumption.counts.parked == readable)
     assert len([letter async for letter in DeadLetters(jetstream, subjects).ls()]) == readable
     peer.transport.close()
 

@@ -11,8 +11,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
 from cliffracer.wire.headers import encode_headers
-from tests.messaging.jetstream.support import until
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 class Session(msgspec.Struct):
@@ -145,15 +145,15 @@ async def test_a_watch_sees_what_is_there_and_every_change(sessions: KeyValue[Se
             seen.append(entry)  # noqa: PERF401 - it has no end
 
     watching = asyncio.create_task(watch())
-    await until(lambda: len(seen) == 1)
+    await eventually(lambda: len(seen) == 1)
     await sessions.put("eve", Session("Eve"))
-    await until(lambda: len(seen) == 2)
+    await eventually(lambda: len(seen) == 2)
     for number in range(3):
         await asyncio.to_thread(server.restart)
         await sessions.put("ada", Session("Ada", number))
-        await until(lambda number=number: len(seen) == 3 + number)
+        await eventually(lambda number=number: len(seen) == 3 + number)
     await sessions.delete("eve")
-    await until(lambda: len(seen) == 6)
+    await eventually(lambda: len(seen) == 6)
     watching.cancel()
     await asyncio.wait([watching])
     assert [(entry.key, entry.value.visits if entry.value else None) for entry in seen] == [

@@ -10,8 +10,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.locks import Leader, Lock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import until
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 async def test_one_holds_a_lock_at_a_time_and_tokens_rise(join: Join, subjects: Subjects):
@@ -135,10 +135,10 @@ async def test_a_leader_runs_in_one_replica_and_moves_when_it_stops(join: Join, 
     leaders = [leader(number, JetStream(await join())) for number in range(3)]
     for one in leaders:
         await one.start()
-    await until(lambda: running)
+    await eventually(lambda: running)
     first = running[0]
     await leaders[first].drain(1)
-    await until(lambda: running and running[0] != first)
+    await eventually(lambda: running and running[0] != first)
     assert len(running) == 1
     for one in leaders:
         await one.drain(1)
@@ -162,10 +162,10 @@ async def test_another_leads_when_the_leader_dies(join: Join, subjects: Subjects
     dying = await join()
     first, second = leader("first", JetStream(dying)), leader("second", JetStream(await join()))
     await first.start()
-    await until(lambda: running)
+    await eventually(lambda: running)
     await second.start()
     await dying.close()
-    await until(lambda: "second begins" in running)
+    await eventually(lambda: "second begins" in running)
     await first.drain(1)
     await second.drain(1)
     assert running == ["first begins", "first ends", "second begins", "second ends"]
@@ -182,5 +182,5 @@ async def test_a_leader_that_fails_is_begun_again(jetstream: JetStream, subjects
 
     one = Leader(jetstream, subjects, "feed", lead, ttl=2)
     await one.start()
-    await until(lambda: runs == 2)
+    await eventually(lambda: runs == 2)
     await one.drain(1)

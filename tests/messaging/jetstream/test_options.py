@@ -17,8 +17,9 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.streams import distinct
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
+from tests.support.waiting import eventually
 
 
 async def emit(jetstream: JetStream, subjects: Subjects, count: int, first: int = 0) -> None:
@@ -48,7 +49,7 @@ async def test_ordered_events_keep_their_order_through_failures_and_replicas(joi
         consuming(second, subjects, handle, ordered=True, retry=(0.1,)),
     ):
         await emit(first, subjects, 1000)
-        await until(lambda: len(done) == 999)
+        await eventually(lambda: len(done) == 999)
     assert done == [b"%d" % number for number in range(1000) if number != 700]
     assert await parked(first, subjects) == [b"700"]
 
@@ -58,7 +59,7 @@ async def test_without_order_a_failed_event_does_not_hold_up_the_others(jetstrea
     handler = Notes(lambda delivery: ValueError("once") if delivery.payload == b"0" and delivery.attempt == 1 else None)
     async with consuming(jetstream, subjects, handler, retry=(1.5,)) as consumption:
         await emit(jetstream, subjects, 5)
-        await until(lambda: consumption.counts.handled == 5)
+        await eventually(lambda: consumption.counts.handled == 5)
     assert (handler.payloads[0], handler.payloads[-1]) == (b"0", b"0")
 
 
@@ -73,7 +74,7 @@ async def test_a_batch_is_handled_as_a_list(jetstream: JetStream, subjects: Subj
         pass
     await emit(jetstream, subjects, 25)
     async with consuming(jetstream, subjects, handle, batch=10, within=1.0) as consumption:
-        await until(lambda: consumption.counts.handled == 25)
+        await eventually(lambda: consumption.counts.handled == 25)
     assert [len(batch) for batch in batches] == [10, 10, 5]
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
 
@@ -95,7 +96,7 @@ async def test_part_of_a_batch_can_be_rejected(jetstream: JetStream, subjects: S
 
     async with consuming(jetstream, subjects, handle, batch=10, retry=(0.1,)) as consumption:
         await emit(jetstream, subjects, 10)
-        await until(lambda: consumption.counts.parked == 2 and consumption.counts.handled == 8)
+        await eventually(lambda: consumption.counts.parked == 2 and consumption.counts.handled == 8)
     assert sorted(seen) == sorted([*(b"%d" % number for number in range(10)), b"3"])
     assert sorted(await parked(jetstream, subjects)) == [b"3", b"5"]
 
@@ -112,7 +113,7 @@ async def test_a_batch_that_raises_fails_whole(jetstream: JetStream, subjects: S
 
     await emit(jetstream, subjects, 5)
     async with consuming(jetstream, subjects, handle, start="all", batch=5, within=1.0, retry=(0.1,)) as consumption:
-        await until(lambda: consumption.counts.handled == 5)
+        await eventually(lambda: consumption.counts.handled == 5)
     assert (consumption.counts.failed, calls) == (5, 2)
 
 
@@ -126,7 +127,7 @@ async def test_a_new_function_starts_where_it_says(jetstream: JetStream, subject
     handler = Notes()
     async with consuming(jetstream, subjects, handler, start=start):
         await emit(jetstream, subjects, 1, first=5)
-        await until(lambda: len(handler.seen) == len(expected))
+        await eventually(lambda: len(handler.seen) == len(expected))
     assert handler.payloads == [b"%d" % number for number in expected]
 
 
@@ -138,7 +139,7 @@ async def test_a_new_function_starts_at_a_time(jetstream: JetStream, subjects: S
     handler = Notes()
     async with consuming(jetstream, subjects, handler, start=shown(datetime.fromisoformat(stored.time))):
         await emit(jetstream, subjects, 1, first=3)
-        await until(lambda: len(handler.seen) == 2)
+        await eventually(lambda: len(handler.seen) == 2)
     assert handler.payloads == [b"2", b"3"]
 
 
@@ -147,10 +148,10 @@ async def test_a_consumer_keeps_its_place_whatever_start_says_later(jetstream: J
     handler = Notes()
     async with consuming(jetstream, subjects, handler):
         await emit(jetstream, subjects, 3)
-        await until(lambda: len(handler.seen) == 3)
+        await eventually(lambda: len(handler.seen) == 3)
     async with consuming(jetstream, subjects, handler, start="all"):
         await emit(jetstream, subjects, 1, first=3)
-        await until(lambda: len(handler.seen) == 4)
+        await eventually(lambda: len(handler.seen) == 4)
     assert handler.payloads == [b"0", b"1", b"2", b"3"]
 
 
@@ -179,7 +180,7 @@ async def test_functions_of_one_group_share_the_events(jetstream: JetStream, sub
         consuming(jetstream, subjects, other, function="b", group="mail", limit=1),
     ):
         await emit(jetstream, subjects, 50)
-        await until(lambda: len(one.seen) + len(other.seen) == 50)
+        await eventually(lambda: len(one.seen) + len(other.seen) == 50)
     assert sorted(one.payloads + other.payloads) == sorted(b"%d" % number for number in range(50))
 
 
@@ -188,7 +189,7 @@ async def test_an_overloaded_handler_gets_the_event_again_and_never_parks_it_for
     handler = Notes(lambda _: Overloaded("busy", retry_after=0.01) if len(handler.seen) < 10 else None)
     async with consuming(jetstream, subjects, handler, retry=()) as consumption:
         await emit(jetstream, subjects, 1)
-        await until(lambda: consumption.counts.handled == 1)
+        await eventually(lambda: consumption.counts.handled == 1)
     assert handler.seen == [("events.user.created", b"0", 1)] * 10
     assert await parked(jetstream, subjects) == []
 
@@ -206,7 +207,7 @@ async def test_an_overloaded_batch_comes_again_and_the_rest_of_it_is_done(jetstr
 
     await emit(jetstream, subjects, 5)
     async with consuming(jetstream, subjects, handle, start="all", retry=(), batch=5, within=1.0) as consumption:
-        await until(lambda: consumption.counts.handled == 5)
+        await eventually(lambda: consumption.counts.handled == 5)
     assert seen == [[b"0", b"1", b"2", b"3", b"4"], *[[b"0", b"1"]] * 7]
     assert await parked(jetstream, subjects) == []
 
@@ -218,10 +219,10 @@ async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join:
     stopping = consuming(first, subjects, stuck).consumption
     await stopping.start()
     await emit(first, subjects, 1)
-    await until(lambda: stuck.seen)
+    await eventually(lambda: stuck.seen)
     await stopping.drain(0.1)
     async with consuming(second, subjects, handler):
-        await until(lambda: handler.payloads == [b"0"], within=20)
+        await eventually(lambda: handler.payloads == [b"0"], within=20)
 
 
 @pytest.mark.parametrize("options", [{}, {"ordered": True}, {"batch": 5}])
@@ -237,12 +238,12 @@ async def test_a_drain_does_not_wait_for_what_an_overloaded_handler_has_not_begu
     stopping = consuming(jetstream, subjects, handle, **options).consumption
     await stopping.start()
     await emit(jetstream, subjects, 1)
-    await until(lambda: asked)
+    await eventually(lambda: asked)
     async with asyncio.timeout(60):
         await stopping.drain(3600)
     handler = Notes()
     async with consuming(jetstream, subjects, handler) as consumption:
-        await until(lambda: consumption.counts.handled == 1)
+        await eventually(lambda: consumption.counts.handled == 1)
 
 
 def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
@@ -282,7 +283,7 @@ async def test_a_function_whose_patterns_overlap_gets_each_event_once_and_no_oth
         for subject in ("user.created", "user.renamed", "order.created", "order.placed", "order.deleted", "user.deleted", "user.mail.sent"):
             await publisher(jetstream, subjects).publish(f"events.{subject}", subject.encode())
         await publisher(jetstream, subjects).publish("cliffracer.replay.users-welcome.order.created", b"again")
-        await until(lambda: len(got) == 6)
+        await eventually(lambda: len(got) == 6)
         async with asyncio.timeout(30):
             while await consumption.waiting():  # noqa: ASYNC110 - it is the server that knows
                 await asyncio.sleep(0.01)

@@ -18,8 +18,9 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.processes import Processes
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
 
@@ -62,10 +63,10 @@ async def test_events_of_different_keys_are_handled_side_by_side_and_those_of_on
         for number in range(20):
             for key in (b"a", b"b", b""):
                 await emit(jetstream, subjects, key, number)
-        await until(lambda: len(notes.done[b"b"]) == 20 and len(notes.done[b"none"]) == 20)
+        await eventually(lambda: len(notes.done[b"b"]) == 20 and len(notes.done[b"none"]) == 20)
         assert notes.done[b"a"] == []
         first.set()
-        await until(lambda: len(notes.done[b"a"]) == 20)
+        await eventually(lambda: len(notes.done[b"a"]) == 20)
     assert all(numbers == list(range(20)) for numbers in notes.done.values())
 
 
@@ -82,11 +83,11 @@ async def test_a_failing_event_holds_up_its_own_key_only(
         for number in range(40):
             await emit(jetstream, subjects, b"b", number)
             await emit(jetstream, subjects, b"c", number)
-        await until(lambda: len(notes.done[b"b"]) == 40 and len(notes.done[b"c"]) == 40)
+        await eventually(lambda: len(notes.done[b"b"]) == 40 and len(notes.done[b"c"]) == 40)
         assert notes.done[b"a"] == [0, 1, 2]
         failing = False
-        await until(lambda: len(notes.done[b"a"]) == 150)
-        await until(lambda: not consumption.pull.held)
+        await eventually(lambda: len(notes.done[b"a"]) == 150)
+        await eventually(lambda: not consumption.pull.held)
         assert (consumption._kept, consumption._lanes.slim, consumption._lanes.known) == (0, 0, {})
     assert all(numbers == list(range(len(numbers))) for numbers in notes.done.values())
     assert {attempt for (key, number), attempt in notes.attempts.items() if (key, number) != (b"a", 3)} == {1}
@@ -105,7 +106,7 @@ async def test_poison_and_what_fails_for_good_are_parked_and_their_keys_go_on(je
         for number in range(20):
             for key in KEYS:
                 await emit(jetstream, subjects, key, number)
-        await until(lambda: consumption.counts.handled == 98 and consumption.counts.parked == 2)
+        await eventually(lambda: consumption.counts.handled == 98 and consumption.counts.parked == 2)
     assert notes.done[b"a"] == [n for n in range(20) if n != 5]
     assert notes.done[b"b"] == [n for n in range(20) if n != 6]
     assert all(notes.done[key] == list(range(20)) for key in KEYS[2:])
@@ -125,17 +126,17 @@ async def test_another_replica_goes_on_at_once_where_one_stops(join: Join, subje
 
     stopping = consuming(first, subjects, handle, ordered=True).consumption
     await stopping.start()
-    await until(lambda: stopping.leading)
+    await eventually(lambda: stopping.leading)
     async with consuming(second, subjects, other, ordered=True):
         for number in range(50):
             await emit(first, subjects, b"a", number)
-        await until(lambda: len(one.done[b"a"]) == 5)
+        await eventually(lambda: len(one.done[b"a"]) == 5)
         assert other.done == {}
         draining = asyncio.create_task(stopping.drain(5.0))
         await asyncio.sleep(0.1)
         block.set()
         await draining
-        await until(lambda: len(other.done[b"a"]) == 45, within=8)
+        await eventually(lambda: len(other.done[b"a"]) == 45, within=8)
     assert one.done[b"a"] + other.done[b"a"] == list(range(50))
 
 
@@ -150,16 +151,16 @@ async def test_nothing_is_begun_while_an_earlier_event_may_be_elsewhere(jetstrea
 
     async with consuming(jetstream, subjects, handle, ordered=True, limit=1, ack_wait=2.0) as consumption:
         await emit(jetstream, subjects, b"a", 0)
-        await until(lambda: notes.done[b"a"] == [0])  # and has no room for another
+        await eventually(lambda: notes.done[b"a"] == [0])  # and has no room for another
         await emit(jetstream, subjects, b"a", 1, 2)
         await thief.subscribe("thief", lambda *message: stolen.append(message[3]))
         thief.publish(b"$JS.API.CONSUMER.MSG.NEXT.EVENTS.users-welcome", b'{"batch":1,"expires":5000000000}', None, b"thief")
-        await until(lambda: stolen == [b"a 1"])
+        await eventually(lambda: stolen == [b"a 1"])
         block.set()
-        await until(lambda: any(delivery.payload == b"a 2" for delivery in consumption.pull.held.values()))
+        await eventually(lambda: any(delivery.payload == b"a 2" for delivery in consumption.pull.held.values()))
         await asyncio.sleep(0.3)
         assert notes.done[b"a"] == [0]
-        await until(lambda: len(notes.done[b"a"]) == 3)
+        await eventually(lambda: len(notes.done[b"a"]) == 3)
     assert notes.done[b"a"] == [0, 1, 2]
 
 
@@ -178,9 +179,9 @@ async def test_what_somebody_else_answered_or_removed_is_not_waited_for_for_ever
     notes = Notes(lambda key, number, _: ValueError("once") if (key, number) == (b"a", 0) else None)
     async with consuming(jetstream, subjects, handle, ordered=True, retry=(1.0,) * 5):
         await emit(jetstream, subjects, b"a", 0, 1, 2)
-        await until(lambda: replies)
+        await eventually(lambda: replies)
         jetstream.bus.publish(replies[0], ACK)
-        await until(lambda: notes.done[b"a"] == [1, 2])
+        await eventually(lambda: notes.done[b"a"] == [1, 2])
 
 
 class Workers(Processes):
@@ -231,18 +232,18 @@ async def test_order_per_key_is_kept_whoever_is_killed_or_paused(
                 await emit(jetstream, subjects, key, number)
 
     task = asyncio.create_task(emitting())
-    await until(lambda: workers.count() >= 100, within=60)
+    await eventually(lambda: workers.count() >= 100, within=60)
     workers.at_work().terminate()
-    await until(lambda: workers.count() >= 300, within=60)
+    await eventually(lambda: workers.count() >= 300, within=60)
     workers.at_work().kill()
     await workers.start()
-    await until(lambda: workers.count() >= 500, within=60)
+    await eventually(lambda: workers.count() >= 500, within=60)
     paused = workers.at_work()
     paused.send_signal(signal.SIGSTOP)
-    await until(lambda: workers.at_work() is not paused, within=60)
+    await eventually(lambda: workers.at_work() is not paused, within=60)
     before = len(workers.facts())
     paused.send_signal(signal.SIGCONT)
-    await until(lambda: workers.count() >= 700, within=60)
+    await eventually(lambda: workers.count() >= 700, within=60)
     latest: dict[bytes, int] = {}
     late: list[bytes] = []
     for place, (key, number, pid) in enumerate(workers.facts()):
@@ -255,7 +256,7 @@ async def test_order_per_key_is_kept_whoever_is_killed_or_paused(
     so_far = {key: len(numbers) - 1 for key, numbers in workers.handled().items()}
     await asyncio.to_thread(server.restart)
     await task
-    await until(lambda: workers.count() == total * len(KEYS), within=60)
+    await eventually(lambda: workers.count() == total * len(KEYS), within=60)
     for key, numbers in workers.handled().items():  # what the server forgot comes again from there on, in order
         assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(numbers[so_far[key] :]))
     assert {key: list(dict.fromkeys(numbers)) for key, numbers in workers.handled().items()} == {key: list(range(total)) for key in KEYS}
@@ -270,13 +271,13 @@ async def test_order_goes_on_where_the_consumer_or_the_stream_is_made_anew(
     notes = Notes(lambda key, number, attempt: ValueError("once") if (key, number, attempt) == (b"a", 2, 1) else None)
     async with consuming(jetstream, subjects, notes, ordered=True, retry=(1.0,)) as consumption:
         await emit(jetstream, subjects, b"a", *range(5))
-        await until(lambda: consumption.counts.failed == 1)
+        await eventually(lambda: consumption.counts.failed == 1)
         if what == "consumer":
             await jetstream.delete_consumer("EVENTS", "users-welcome")
         else:
             await jetstream.delete_stream("EVENTS")
-        await until(lambda: consumption.pull.resets > 0)
+        await eventually(lambda: consumption.pull.resets > 0)
         await emit(jetstream, subjects, b"a", *range(5, 10))
-        await until(lambda: 9 in notes.done[b"a"])
+        await eventually(lambda: 9 in notes.done[b"a"])
     first = list(dict.fromkeys(notes.done[b"a"]))
     assert first == (list(range(10)) if what == "consumer" else [0, 1, *range(3, 10)])

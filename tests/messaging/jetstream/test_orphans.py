@@ -3,8 +3,9 @@
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.orphans import orphans
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
+from tests.support.waiting import eventually
 
 
 async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetStream, subjects: Subjects):
@@ -27,4 +28,4 @@ async def test_a_function_takes_over_from_an_orphan_by_its_group(jetstream: JetS
     await publisher(jetstream, subjects).publish("events.user.created", b"1")
     handler = Notes()
     async with consuming(jetstream, subjects, handler, function="users-welcome", group="users-welcome"):
-        await until(lambda: handler.payloads == [b"1"])
+        await eventually(lambda: handler.payloads == [b"1"])

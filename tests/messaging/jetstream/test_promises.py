@@ -13,9 +13,10 @@ from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.processes import Processes
-from tests.messaging.jetstream.support import publisher, until
+from tests.messaging.jetstream.support import publisher
 from tests.support.nats import NatsServer
 from tests.support.sizes import sized
+from tests.support.waiting import eventually
 
 
 class Workers(Processes):
@@ -75,13 +76,13 @@ async def test_every_event_is_handled_whoever_is_killed(jetstream: JetStream, su
         ("worker", 0.8),
     ]
     for victim, share in victims:
-        await until(lambda share=share: emitting.done() or len(workers.handled()) >= share * total, within=120)
+        await eventually(lambda share=share: emitting.done() or len(workers.handled()) >= share * total, within=120)
         if victim == "server":
             await asyncio.to_thread(server.restart)
         else:
             running[0] = await workers.replace(running[0], signal.SIGKILL)
     acknowledged = await emitting
-    await until(lambda: set(workers.handled()) >= acknowledged, within=120)
+    await eventually(lambda: set(workers.handled()) >= acknowledged, within=120)
     repeated = sum(count - 1 for count in workers.handled().values())
     assert len(acknowledged) == total
     assert repeated < total  # a killed server forgets the acks of its last moments: the longer, the busier the machine
@@ -94,10 +95,10 @@ async def test_stopping_consumers_in_order_repeats_nothing(jetstream: JetStream,
         running = [await workers.start() for _ in range(2)]
         emitting = asyncio.create_task(emit(jetstream, subjects, range(total)))
         for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.85):
-            await until(lambda share=share: len(workers.handled()) >= share * total, within=60)
+            await eventually(lambda share=share: len(workers.handled()) >= share * total, within=60)
             running.append(await workers.replace(running.pop(0), signal.SIGTERM))
         acknowledged = await emitting
-        await until(lambda: len(workers.handled()) == total, within=60)
+        await eventually(lambda: len(workers.handled()) == total, within=60)
     finally:
         workers.close()
     assert len(acknowledged) == total
@@ -116,7 +117,7 @@ async def test_an_event_of_a_killed_replica_goes_to_another(jetstream: JetStream
         victim.kill()
         victim.wait(10)
         await fast.start()
-        await until(lambda: fast.handled() == {1: 1}, within=15)
+        await eventually(lambda: fast.handled() == {1: 1}, within=15)
     finally:
         slow.close()
         fast.close()
@@ -146,7 +147,7 @@ async def test_a_flood_is_taken_at_the_pace_of_the_handler(jetstream: JetStream,
         assert most - before < 16 * 1024 * 1024
         await quick.start()
         notes = slow.notes, quick.notes
-        await until(lambda: sum(file.read_bytes().count(b"\n") for file in notes) >= seconds * pace + 2, within=sized(60, 600))
+        await eventually(lambda: sum(file.read_bytes().count(b"\n") for file in notes) >= seconds * pace + 2, within=sized(60, 600))
         assert slow.handled() | quick.handled() == Counter(range(seconds * pace))
         assert resident() - before < 16 * 1024 * 1024
     finally:

@@ -19,9 +19,10 @@ from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 async def test_one_message_id_is_stored_once(jetstream: JetStream, subjects: Subjects):
@@ -64,7 +65,7 @@ async def test_while_nats_is_away_a_publish_waits_and_then_is_unavailable(jetstr
     publish = publisher(jetstream, subjects).publish
     await publish("events.a", b"1")
     await asyncio.to_thread(server.kill)
-    await until(lambda: not jetstream.bus.connected)
+    await eventually(lambda: not jetstream.bus.connected)
     results = await asyncio.gather(*(publish("events.a", b"2", timeout=0.3) for _ in range(100)), return_exceptions=True)
     assert {type(result) for result in results} == {Unavailable}
     await asyncio.to_thread(server.start)
@@ -89,7 +90,7 @@ async def test_a_hung_server_does_not_outlive_the_deadline(jetstream: JetStream,
     server.pause()
     assert server.process is not None
     stat = Path(f"/proc/{server.process.pid}/stat")
-    await until(lambda: stat.read_text().split()[2] == "T")
+    await eventually(lambda: stat.read_text().split()[2] == "T")
     try:
         async with asyncio.timeout(30):
             with pytest.raises(DeadlineExceeded, match="no stream confirmed it"):
@@ -154,7 +155,7 @@ async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjec
         due = time.time() + 1.5
         await emitter.store_later("events.user.created", b"later", event_headers("e1", "user.created", "test"), at=due, event_id="e1")
         await emitter.store("events.user.created", b"now", event_headers("e2", "user.created", "test"))
-        await until(lambda: len(came) == 2)
+        await eventually(lambda: len(came) == 2)
     assert handler.payloads == [b"now", b"later"]
     assert came[1] >= due - 0.05
 
@@ -165,7 +166,7 @@ async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, su
     async with consuming(jetstream, subjects, handler):
         await emit_later(Emitter(jetstream, subjects), "e1", 1.0, b"later")
         await asyncio.to_thread(server.restart)
-        await until(lambda: handler.seen, within=30)
+        await eventually(lambda: handler.seen, within=30)
     assert handler.payloads == [b"later"]
 
 
@@ -182,7 +183,7 @@ async def test_a_delayed_event_can_be_taken_back(jetstream: JetStream, subjects:
         assert await emitter.cancel("order 7.*") is True
         assert await emitter.cancel("order 7.*") is False
         await emit_later(emitter, "e2", 1.6, b"kept")
-        await until(lambda: handler.seen)
+        await eventually(lambda: handler.seen)
     assert handler.payloads == [b"kept"]
 
 
@@ -193,7 +194,7 @@ async def test_one_id_is_delayed_once(jetstream: JetStream, subjects: Subjects):
         await emit_later(emitter, "e1", 1.2, b"first")
         await emit_later(emitter, "e1", 1.4, b"second")
         await emit_later(emitter, "e2", 1.6, b"third")
-        await until(lambda: len(handler.seen) == 2)
+        await eventually(lambda: len(handler.seen) == 2)
     assert handler.payloads == [b"second", b"third"]
 
 
@@ -209,7 +210,7 @@ async def test_those_who_wait_for_a_place_give_up_in_time(jetstream: JetStream, 
     narrow = Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects)), limit=2)
     await narrow.publish("events.a", b"0")
     await asyncio.to_thread(server.kill)
-    await until(lambda: not jetstream.bus.connected)
+    await eventually(lambda: not jetstream.bus.connected)
     tasks = [asyncio.create_task(narrow.publish("events.a", b"1", timeout=0.3)) for _ in range(6)]
     await asyncio.sleep(0)
     tasks[5].cancel()

@@ -11,8 +11,8 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.sends import Sends
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
-from tests.messaging.jetstream.support import until
 from tests.messaging.notes import Notes
+from tests.support.waiting import eventually
 
 
 async def send(jetstream: JetStream, subjects: Subjects, payload: bytes) -> None:
@@ -35,7 +35,7 @@ async def test_a_service_that_could_not_begin_begins_later(jetstream: JetStream,
     sends = Sends(jetstream, subjects, "payments", {"charge": Method(handler)})
     await sends.start()
     await send(jetstream, subjects, b"1")
-    await until(lambda: handler.payloads == [b"1"])
+    await eventually(lambda: handler.payloads == [b"1"])
     await sends.drain(1)
     assert tries == 3
 
@@ -52,7 +52,7 @@ async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
     sends = Sends(jetstream, subjects, "payments", {"charge": Method(Notes())})
     await sends.start()
     await send(jetstream, subjects, b"1")
-    await until(lambda: sends._starting is not None)
+    await eventually(lambda: sends._starting is not None)
     await sends.drain(1)
     assert (sends._starting, sends.consumption, await sends.stored()) == (None, None, 1)
 
@@ -64,7 +64,7 @@ async def test_each_method_is_tried_as_often_as_it_says(jetstream: JetStream, su
     await sends.start()
     for method in ("charge", "refund"):
         await Emitter(jetstream, subjects).store(f"send.payments.{method}", b"1", event_headers(method, f"payments.{method}", "test"))
-    await until(lambda: sends.consumption is not None and sends.consumption.counts.parked == 2)
+    await eventually(lambda: sends.consumption is not None and sends.consumption.counts.parked == 2)
     await sends.drain(1)
     assert (len(charge.seen), len(refund.seen)) == (5, 1)
     letters = {letter.function: letter.attempts async for letter in DeadLetters(jetstream, subjects).ls()}

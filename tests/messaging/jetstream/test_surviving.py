@@ -10,9 +10,10 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import consuming, publisher, until
+from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream: JetStream, subjects: Subjects, server: NatsServer):
@@ -30,10 +31,10 @@ async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream:
     async with consuming(jetstream, subjects, handler):
         lanes = [asyncio.create_task(emit(lane)) for lane in range(16)]
         for share in (0.2, 0.5, 0.8):
-            await until(lambda share=share: sent > share * total, within=60)
+            await eventually(lambda share=share: sent > share * total, within=60)
             await asyncio.to_thread(server.restart)
         await asyncio.gather(*lanes)
-        await until(lambda: len(set(handler.payloads)) == total, within=60)
+        await eventually(lambda: len(set(handler.payloads)) == total, within=60)
     assert (await jetstream.stream("EVENTS")).state.messages == total
 
 
@@ -44,7 +45,7 @@ async def test_a_consumer_resumes_after_the_server_was_away(jetstream: JetStream
         for number in range(3):
             await asyncio.to_thread(server.restart)
             await publisher(jetstream, subjects).publish("events.user.created", b"%d" % number, timeout=20)
-            await until(lambda number=number: len(handler.seen) == number + 1)
+            await eventually(lambda number=number: len(handler.seen) == number + 1)
 
 
 async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStream, subjects: Subjects):
@@ -53,10 +54,10 @@ async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStrea
     publish = publisher(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await publish.publish("events.user.created", b"1")
-        await until(lambda: handler.seen)
+        await eventually(lambda: handler.seen)
         await jetstream.delete_consumer("EVENTS", "users-welcome")
         await publish.publish("events.user.created", b"2")
-        await until(lambda: b"2" in handler.payloads)
+        await eventually(lambda: b"2" in handler.payloads)
 
 
 async def test_a_deleted_stream_is_made_again(jetstream: JetStream, subjects: Subjects):
@@ -65,11 +66,11 @@ async def test_a_deleted_stream_is_made_again(jetstream: JetStream, subjects: Su
     publish = publisher(jetstream, subjects)
     async with consuming(jetstream, subjects, handler):
         await publish.publish("events.user.created", b"1")
-        await until(lambda: handler.seen)
+        await eventually(lambda: handler.seen)
         await jetstream.delete_stream("EVENTS")
         for number in range(2, 5):
             await publish.publish("events.user.created", b"%d" % number)
-        await until(lambda: set(handler.payloads) == {b"1", b"2", b"3", b"4"})
+        await eventually(lambda: set(handler.payloads) == {b"1", b"2", b"3", b"4"})
 
 
 async def test_a_long_handler_is_not_run_twice(join: Join, subjects: Subjects):
@@ -84,7 +85,7 @@ async def test_a_long_handler_is_not_run_twice(join: Join, subjects: Subjects):
     first, second = JetStream(await join()), JetStream(await join())
     async with consuming(first, subjects, slow, ack_wait=0.6) as one, consuming(second, subjects, slow, ack_wait=0.6) as other:
         await publisher(first, subjects).publish("events.user.created", b"1")
-        await until(lambda: one.counts.handled + other.counts.handled == 1)
+        await eventually(lambda: one.counts.handled + other.counts.handled == 1)
     assert runs == 1
 
 
@@ -104,7 +105,7 @@ async def test_a_drain_gives_back_what_it_could_not_finish(join: Join, subjects:
     await started.wait()
     await stopping.drain(0.1)
     async with consuming(second, subjects, handler):
-        await until(lambda: handler.seen, within=20)
+        await eventually(lambda: handler.seen, within=20)
     assert handler.seen == [("events.user.created", b"1", 2)]
 
 
@@ -130,9 +131,9 @@ async def test_a_drain_under_load_loses_nothing_and_repeats_nothing(join: Join, 
         for _ in range(5):
             async with consuming(streams[1], subjects, work):
                 seen = len(handler.seen)
-                await until(lambda seen=seen: len(handler.seen) > seen + 100 or len(handler.seen) == total)
+                await eventually(lambda seen=seen: len(handler.seen) > seen + 100 or len(handler.seen) == total)
         await emitting
-        await until(lambda: len(set(handler.payloads)) == total)
+        await eventually(lambda: len(set(handler.payloads)) == total)
     assert len(handler.seen) == total
 
 
@@ -149,11 +150,11 @@ async def test_an_event_that_nobody_finishes_is_parked(join: Join, subjects: Sub
         await consumption.start()
         if not attempts:
             await publisher(stuck, subjects).publish("events.user.created", b"killer")
-        await until(lambda consumption=consumption: consumption.pull.held)
+        await eventually(lambda consumption=consumption: consumption.pull.held)
         attempts.append(next(iter(consumption.pull.held.values())).attempt)
         await consumption.drain(0)
     async with consuming(stuck, subjects, hangs, retry=(), ack_wait=1.0) as consumption:
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
     assert attempts == [1, 2, 3]
 
 
@@ -168,11 +169,11 @@ async def test_what_a_replica_remembers_to_have_done_is_acknowledged_again_and_n
     acked: list[bytes] = []
     async with consuming(jetstream, subjects, handle) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
-        await until(lambda: consumption.counts.handled == 1)
+        await eventually(lambda: consumption.counts.handled == 1)
         await other.subscribe(replies[0].decode(), lambda _subject, _reply, _block, payload: acked.append(payload))
         await other.flush()
         consumption.pull._receive(b"events.user.created", replies[0], None, b"1")  # no client may send what only the server does
-        await until(lambda: acked == [b"+ACK"])
+        await eventually(lambda: acked == [b"+ACK"])
     assert len(replies) == 1
 
 
@@ -186,11 +187,11 @@ async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subject
     stopping = consuming(jetstream, subjects, hangs).consumption
     await stopping.start()
     await publisher(jetstream, subjects).publish("events.user.created", b"1")
-    await until(lambda: stopping.pull.held)
+    await eventually(lambda: stopping.pull.held)
     await stopping.drain(0)
     handler = Notes(lambda _: ValueError("no"))
     async with consuming(jetstream, subjects, handler, retry=(0.05, 0.05)) as consumption:
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
     assert [attempt for _, _, attempt in handler.seen] == [2, 3]
 
 
@@ -203,8 +204,8 @@ async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: 
     await jetstream.ask("STREAM.UPDATE.DEAD", {**config, "max_bytes": 1}, StreamInfo)
     async with consuming(jetstream, subjects, handler, retry=(60,)) as consumption:
         await publisher(jetstream, subjects).publish("events.user.created", b"1")
-        await until(lambda: len(handler.seen) >= 2)
+        await eventually(lambda: len(handler.seen) >= 2)
         assert consumption.counts.parked == 0
         await jetstream.ask("STREAM.UPDATE.DEAD", config, StreamInfo)
-        await until(lambda: consumption.counts.parked == 1)
+        await eventually(lambda: consumption.counts.parked == 1)
     assert [letter.payload async for letter in dead.ls()] == [b"1"]

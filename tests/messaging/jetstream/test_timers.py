@@ -17,8 +17,8 @@ from cliffracer.messaging.timers import Timer
 from cliffracer.testing.clock import MovableClock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import until
 from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 
 class Runs:
@@ -49,8 +49,8 @@ async def test_a_timer_runs_once_per_cluster(join: Join, subjects: Subjects):
     for hour in range(5):
         for clock in clocks:
             clock.advance(3600.0)
-        await until(lambda hour=hour: len(runs.times) > hour)
-    await until(lambda: not any(timer.publishing for timer in timers))
+        await eventually(lambda hour=hour: len(runs.times) > hour)
+    await eventually(lambda: not any(timer.publishing for timer in timers))
     await asyncio.gather(*(timer.drain(2) for timer in timers))
     assert len(runs.times) == 5
 
@@ -60,7 +60,7 @@ async def test_a_timer_does_not_overlap_with_itself(join: Join, subjects: Subjec
     runs = Runs(takes=0.5)
     timers = [Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.2), runs) for _ in range(2)]
     await asyncio.gather(*(timer.start() for timer in timers))
-    await until(lambda: len(runs.times) >= 3)
+    await eventually(lambda: len(runs.times) >= 3)
     await asyncio.gather(*(timer.drain(2) for timer in timers))
     assert runs.most == 1
 
@@ -70,11 +70,11 @@ async def test_another_replica_takes_over_within_the_lease(join: Join, subjects:
     stuck, runs = Runs(takes=60), Runs()
     holder = Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.3), stuck, lease=1.0)
     await holder.start()
-    await until(lambda: stuck.times)
+    await eventually(lambda: stuck.times)
     await holder.consumption.pull.close()  # it extends its lease no more, as if it were dead
     other = Timer(JetStream(await join()), subjects, "reports", "purge", Every(0.3), runs, lease=1.0)
     await other.start()
-    await until(lambda: len(runs.times) >= 2)
+    await eventually(lambda: len(runs.times) >= 2)
     await other.drain(1)
     await holder.drain(0)
 
@@ -107,7 +107,7 @@ async def test_a_time_is_due_by_the_clock_of_the_server(jetstream: JetStream, jo
     runs, plan = Runs(), Rarely(time.time() + 2)
     timers = [Timer(JetStream(await join()), subjects, "reports", "purge", plan, runs, clock=Ahead(by)) for by in (1.2, -1.2)]
     await asyncio.gather(*(timer.start() for timer in timers))
-    await until(lambda: runs.times)
+    await eventually(lambda: runs.times)
     tick = await jetstream.last_message("TIMERS", timer_subject(subjects, "reports-purge-timer"))
     assert tick is not None
     assert datetime.fromisoformat(tick.time).timestamp() >= msgspec.json.decode(tick.data)["due"]
@@ -128,7 +128,7 @@ async def test_a_time_that_comes_while_no_replica_is_there_is_kept_by_the_server
         await asyncio.sleep(0.01)
     back = [Timer(jetstream, subjects, "reports", "purge", plan, runs) for _ in range(2)]
     await asyncio.gather(*(timer.start() for timer in back))
-    await until(lambda: runs.times)
+    await eventually(lambda: runs.times)
     await asyncio.gather(*(timer.drain(1) for timer in back))
     assert (len(never.times), len(runs.times)) == (0, 1)
 
@@ -139,14 +139,14 @@ async def test_a_server_without_schedules_is_told_when_it_is_due(jetstream: JetS
     runs = Runs()
     timer = Timer(jetstream, subjects, "reports", "purge", Every(2.0), runs)
     await timer.start()
-    await until(lambda: runs.times)
+    await eventually(lambda: runs.times)
     await timer.drain(1)
     config = (await jetstream.stream("TIMERS")).config
     assert (config["discard"], config.get("allow_msg_schedules")) == ("new", None)
     monkeypatch.undo()
     again = Timer(jetstream, subjects, "reports", "purge", Every(2.0), runs)
     await again.start()
-    await until(lambda: len(runs.times) == 2)
+    await eventually(lambda: len(runs.times) == 2)
     await again.drain(1)
 
 
@@ -158,7 +158,7 @@ async def test_what_was_missed_is_made_up_for_once(jetstream: JetStream, subject
         count = len(runs.times)
         timer = Timer(jetstream, subjects, "reports", "purge", plan, runs, clock=_from(clock))
         await timer.start()
-        await until(lambda count=count: len(runs.times) == count + 1)
+        await eventually(lambda count=count: len(runs.times) == count + 1)
         await timer.drain(1)
 
 
@@ -182,7 +182,7 @@ async def test_what_was_missed_may_be_left_out(jetstream: JetStream, subjects: S
             await jetstream.bus.flush()
         assert len(runs.times) == before  # yesterday's, which was missed, is left out
         clock.advance(3600)
-        await until(lambda before=before: len(runs.times) == before + 1)
+        await eventually(lambda before=before: len(runs.times) == before + 1)
         await timer.drain(1)
 
 
@@ -191,10 +191,10 @@ async def test_a_timer_goes_on_after_the_server_was_killed(jetstream: JetStream,
     runs = Runs()
     timer = Timer(jetstream, subjects, "reports", "purge", Every(0.3), runs)
     await timer.start()
-    await until(lambda: runs.times)
+    await eventually(lambda: runs.times)
     await asyncio.to_thread(server.restart)
     count = len(runs.times)
-    await until(lambda: len(runs.times) >= count + 2)
+    await eventually(lambda: len(runs.times) >= count + 2)
     await timer.drain(1)
 
 
@@ -209,7 +209,7 @@ async def test_a_timer_that_fails_runs_again_next_time(jetstream: JetStream, sub
 
     timer = Timer(jetstream, subjects, "reports", "purge", Every(0.2), fails)
     await timer.start()
-    await until(lambda: runs >= 3)
+    await eventually(lambda: runs >= 3)
     await timer.drain(1)
     assert "DEAD" not in await jetstream.stream_names()
 
@@ -219,7 +219,7 @@ async def test_a_timer_of_each_replica_needs_no_server():
     runs = Runs(takes=0.15)
     timer = LocalTimer("purge", Every(0.1), runs)
     await timer.start()
-    await until(lambda: len(runs.times) >= 3)
+    await eventually(lambda: len(runs.times) >= 3)
     await timer.drain(1)
     assert (runs.most, runs.together) == (1, 0)
 
