@@ -22,9 +22,10 @@ def answers(url: str, query: str) -> Any:
             while cursor.nextset():
                 found.append(_answer(cursor))
     except psycopg.Error as error:
-        if not error.sqlstate:  # no answer to the query
+        if isinstance(error, psycopg.OperationalError) and not error.sqlstate:  # no answer to the query
             raise SetupError(f"Cannot reach PostgreSQL at {place_of(parsed(url))} ({reason(error)}).") from None
-        raise SetupError(f"PostgreSQL says: {' '.join(str(error).split())}") from None
+        said = "PostgreSQL says" if error.sqlstate else "Its answer cannot be told as JSON"  # psycopg's words, such as of infinite times
+        raise SetupError(f"{said}: {' '.join(str(error).split())}") from None
     return found[0] if len(found) == 1 else found
 
 

@@ -114,6 +114,8 @@ def test_psql_opens_on_the_same_database(db, tmp_path):
     """Its arguments and standard input are passed on, its exit code is ours, and a password is in no command line."""
     assert db("psql", "-Atc", "select 6 * 7").out == "42\n"
     assert db("psql", "-c", "select nosuch").code == 1
+    infinite = json.loads(db("psql", "--json", "-c", "select 'infinity'::timestamp").out)
+    assert infinite["error"]["message"].startswith("Its answer cannot be told as JSON: timestamp too large")
     assert db("psql", "--shard", "2").err.endswith("Error: --shard 2: the settings name 1 database, counted from 0\n")
     options, environment = _address(parsed("postgresql://ada:pw@h:5/shop?sslmode=require&keepalives_idle=7"))
     assert (options, environment["PGPASSWORD"], environment["PGSSLMODE"]) == (["--dbname", "keepalives_idle=7"], "pw", "require")
