@@ -33,6 +33,14 @@ class _Published(msgspec.Struct, rename="camel"):
     additional_properties: "_Published | bool" = True
     format: str = ""
     content_encoding: str = ""
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    exclusive_minimum: int | float | None = None
+    exclusive_maximum: int | float | None = None
+    min_length: int | float | None = None
+    max_length: int | float | None = None
+    min_items: int | float | None = None
+    max_items: int | float | None = None
     description: str = ""
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
+from cliffracer.cli.arguments import schema_of
 from cliffracer.contract import Contract
 from cliffracer.exposed import TEXTS, Exposed
 from cliffracer.wire.compatible import Misfit, misfits
@@ -61,8 +60,8 @@ def _method(old: Mapping[str, str], new: Mapping[str, str] | None) -> tuple[list
         ], notes
     if old.get("schema_hash") == new.get("schema_hash") or "request_schema" not in old:
         return [], notes
-    request = misfits(_read(old["request_schema"]), _read(new["request_schema"]))
-    response = misfits(_read(new["response_schema"]), _read(old["response_schema"]), answer=True)
+    request = _misfits(old["request_schema"], new["request_schema"])
+    response = _misfits(new["response_schema"], old.get("response_schema"), answer=True)
     problems = [*(_told("argument", one) for one in request), *(_told("reply", one) for one in response)]
     return problems, notes
 
@@ -83,11 +82,11 @@ def _exposed(new: Contract, replicas: Sequence[Contract], called: Called) -> Ite
 def _route(old: Exposed, new: Exposed | None) -> tuple[list[str], list[str]]:
     if new is None:
         return ["is gone"], []
-    takes = misfits(_read(old.takes), _texts(_read(new.takes)))
-    gives = misfits(_read(new.gives), _read(old.gives), answer=True)
+    takes = _misfits(old.takes, new.takes, texts=True)
+    gives = _misfits(new.gives, old.gives, answer=True)
     socket = old.kind == "websocket"
     problems = [*(_told("", one) for one in takes), *(_told("message" if socket else "answer", one) for one in gives)]
-    if "message" in _read(old.takes).get("properties", {}) and "message" not in _read(new.takes).get("properties", {}):
+    if "message" in _properties(old.takes) and "message" not in _properties(new.takes):
         problems.append("message: is not taken")
     if old.status != new.status:
         problems.append(f"answer: status {new.status} where {old.status} was")
@@ -130,24 +129,29 @@ def _events(new: Contract, live: Sequence[Contract]) -> Iterator[Finding]:
         for other in others:
             for heard in other.hears:
                 if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
-                    problems = [_told("", one) for one in misfits(_read(schema), _read(heard.schema))]
+                    problems = [_told("", one) for one in _misfits(schema, heard.schema)]
                     who = f"{other.name}.{heard.function}"
                     yield Finding("breaks" if problems else "ok", f"event {subject}", problems, [who])
     for heard in new.hears:
         for other in others:
             for subject, schema in sorted(other.emits.items()):
                 if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
-                    problems = [_told("", one) for one in misfits(_read(schema), _read(heard.schema), answer=False)]
+                    problems = [_told("", one) for one in _misfits(schema, heard.schema)]
                     what = f"{new.name}.{heard.function} on {subject}"
                     yield Finding("breaks" if problems else "ok", what, problems, [f"{other.name}, which emits it"])
 
 
-def _read(text: str) -> dict[str, Any]:
-    try:
-        found: Any = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return {}  # somebody's odd schema: nothing can be told
-    return found if isinstance(found, dict) else {}
+def _misfits(written: str | None, read: str | None, *, answer: bool = False, texts: bool = False) -> list[Misfit]:
+    """Return the misfits of schemas that are published as text; none where one is odd, which may be anybody's: nothing can be told."""
+    one, other = schema_of(written), schema_of(read)
+    if one is None or other is None:
+        return []
+    return misfits(one, _texts(other) if texts else other, answer=answer)
+
+
+def _properties(text: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (schema_of(text) or {}).get("properties", {})
+    return found
 
 
 def _told(where: str, misfit: Misfit) -> str:

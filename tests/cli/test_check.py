@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cliffracer.cli.breaking import findings
+from cliffracer.contract import Contract, Heard
+from cliffracer.exposed import Exposed
 from tests.cli.terminal import Background, cliffracer, written
 from tests.support.nats import free_port
 
@@ -270,3 +273,30 @@ def test_a_strangers_answers_move_no_cursor_and_end_no_command(at: Place) -> Non
             assert done.code in {0, 1}, command
             assert "evil" in done.out + done.err or command == ("services", "users"), command
             assert "\x1b[2J" not in done.out + done.err, command
+
+
+GOOD = '{"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]}'
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"$ref": 5}',
+        '{"$ref": "#/$defs/a", "$defs": [1]}',
+        '{"type": 5}',
+        '{"anyOf": [1]}',
+        '{"enum": 5}',
+        '{"properties": [1]}',
+        '{"type": "object", "properties": {"a": 5}}',
+        '{"type": "object", "properties": {"a": {"type": "integer", "minimum": "x"}}, "required": ["a"]}',
+    ],
+)
+def test_of_an_odd_schema_nothing_is_told(odd: str) -> None:
+    """Whoever is on NATS can publish one under the name of a service, or leave one out: it ends no comparison, and breaks nobody."""
+    schemas = {"request_schema": GOOD, "response_schema": GOOD}
+    new = Contract("users", endpoints={"get": schemas, "put": schemas}, exposed=[Exposed("GET /", "", GOOD, GOOD)])
+    new.hears, new.emits = [Heard("made.*", "made", GOOD)], {"user.made": GOOD}
+    told = {"request_schema": odd, "schema_hash": "another"}
+    old = Contract("users", endpoints={"get": {**told, "response_schema": odd}, "put": told}, exposed=[Exposed("GET /", "", odd, odd)])
+    other = Contract("shop", hears=[Heard("user.*", "welcome", odd)], emits={"made.up": odd}, calls=["users.get"])
+    assert [one.state for one in findings(new, [old, other], {})] == ["ok"] * 5
