@@ -1,8 +1,9 @@
 """One process that runs others of ``cliffracer run``, and the line between them.
 
-The line is a socket. Down it goes one word, stop, or its end when the parent is gone; up comes one message, once everything
-is bound and connected, and with it the listening sockets: the parent keeps them for the next child, so that no client is refused
-in between. A child is in its parent's process group: Ctrl-C reaches it by itself, and being told to stop as well is no second signal.
+The line is a socket. Down it goes one word, stop, or its end when the parent is gone; up comes one message: once everything
+is bound and connected, and with it the listening sockets, which the parent keeps for the next child, so that no client is refused
+in between; or why nothing will be. A child is in its parent's process group: Ctrl-C reaches it by itself, and being told to stop
+as well is no second signal.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 import msgspec
@@ -22,7 +24,7 @@ _LONGEST = 1_000_000
 _MOST_SOCKETS = 16
 
 
-class Ready(msgspec.Struct):
+class Ready(msgspec.Struct, tag=True):
     """What a process says of itself once it serves."""
 
     names: str
@@ -32,6 +34,12 @@ class Ready(msgspec.Struct):
     """What is served where, for people."""
     embedded: list[str]
     """The settings that name embedded servers."""
+
+
+class Failed(msgspec.Struct, tag=True):
+    """What a process says that will not serve."""
+
+    trouble: str
 
 
 class Parent:
@@ -57,10 +65,17 @@ class Parent:
 
     def ready(self, told: Ready, sockets: Sequence[socket.socket]) -> None:
         """Tell the parent that we serve, and give it the sockets."""
-        numbers = [each.fileno() for each in sockets]
+        self._say(told, sockets)
+
+    def failed(self, trouble: str) -> None:
+        """Tell the parent why we do not serve, unless it is gone."""
+        with suppress(OSError):
+            self._say(Failed(trouble), ())
+
+    def _say(self, told: Ready | Failed, sockets: Sequence[socket.socket]) -> None:
         message = msgspec.json.encode(told)
         self._line.setblocking(True)
-        socket.send_fds(self._line, [len(message).to_bytes(4)], numbers)
+        socket.send_fds(self._line, [len(message).to_bytes(4)], [each.fileno() for each in sockets])
         self._line.sendall(message)
 
 
@@ -70,7 +85,9 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
         self.process = process
         self.ready: asyncio.Future[tuple[Ready, list[socket.socket]] | None] = asyncio.get_running_loop().create_future()
-        """What it said, and its listening sockets; None if it ended before."""
+        """What it said, and its listening sockets; None if it ended, or will, without serving."""
+        self.trouble = ""
+        """Why it does not serve, if it said so."""
         self._line = line
         self._heard = b""
         self._sockets: list[socket.socket] = []
@@ -131,8 +148,11 @@ class Child:
         if part and (len(self._heard) < 4 or len(self._heard) < size):
             return
         asyncio.get_running_loop().remove_reader(self._line)
+        told = msgspec.json.decode(self._heard[4:], type=Ready | Failed) if part else Failed("")
+        if isinstance(told, Failed):
+            self.trouble = told.trouble
         if not self.ready.done():
-            self.ready.set_result((msgspec.json.decode(self._heard[4:], type=Ready), self._sockets) if part else None)
+            self.ready.set_result((told, self._sockets) if isinstance(told, Ready) else None)
 
 
 def _inherited(number: str) -> socket.socket:

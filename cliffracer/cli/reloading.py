@@ -14,6 +14,7 @@ from typing import Any
 from cliffracer import embedded
 from cliffracer.cli.children import Child, Ready
 from cliffracer.cli.output import bad, good, odd, printable, say, soft
+from cliffracer.cli.standin import standing_in
 from cliffracer.client import in_thread
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
@@ -52,6 +53,8 @@ class Reload:
         self._sockets: list[socket.socket] = []
         self._kept: list[str] = []
         self._began = 0.0
+        self._changing = asyncio.Lock()
+        self._instead = AsyncExitStack()
 
     def stop(self) -> None:
         """Let it finish what it accepted; the second time, end it at once."""
@@ -75,6 +78,7 @@ class Reload:
             watching.cancel()
             if self._child is not None:
                 await self._child.ended(self._patience + 1.0)
+            await self._instead.aclose()
             for each in self._sockets:
                 each.close()
 
@@ -88,16 +92,17 @@ class Reload:
         await self._start()
 
     async def _start(self) -> None:
-        if self.stopped.is_set():
-            return
+        async with self._changing:
+            await self._instead.aclose()
+            if not self.stopped.is_set():
+                await self._started()
+
+    async def _started(self) -> None:
         first, self._began = not self._sockets and not self._kept, time.monotonic()
         child = self._child = await Child.start(self._arguments, self._sockets, reloads=True)
         told = await child.ready
         if told is None:
-            self._child = None
-            code = await child.ended()
-            if not self.stopped.is_set():
-                say(odd(f"It ended with exit code {code}: waiting for the next change."), err=True)
+            await self._gone(child)
             return
         ready, sockets = told
         self._sockets, old = sockets or self._sockets, self._sockets if sockets else []
@@ -122,9 +127,20 @@ class Reload:
         while True:
             child = self._child
             if child is not None and child.process.returncode is not None and child.ready.done() and not self.stopped.is_set():
-                self._child = None
-                say(odd(f"It ended with exit code {await child.ended()}: waiting for the next change."), err=True)
+                async with self._changing:
+                    if self._child is child:
+                        await self._gone(child)
             await asyncio.sleep(0.2)
+
+    async def _gone(self, child: Child) -> None:
+        """Say that nothing serves any more, to the terminal and to whoever asks meanwhile."""
+        self._child = None
+        ended = f"It ended with exit code {await child.ended()}"
+        if self.stopped.is_set():
+            return
+        say(odd(f"{ended}: waiting for the next change."), err=True)
+        trouble = child.trouble or f"{ended}; see what it printed."
+        await self._instead.enter_async_context(standing_in(self._sockets, trouble))
 
 
 def _broken(files: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ from cliffracer.cli.output import say
 from cliffracer.cli.reach import with_servers
 from cliffracer.cli.reloading import reloading
 from cliffracer.cli.workers import working
-from cliffracer.errors import SetupError
+from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.frozen import Frozen
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
@@ -55,7 +55,12 @@ def run(
         arguments += ["--json"] if as_json else []
         asyncio.run(reloading(arguments, settings, tell) if reload else working(arguments, settings, workers or 1, tell))
     else:
-        _serve(apps, settings, parent, tell)
+        try:
+            _serve(apps, settings, parent, tell)
+        except CliffracerError as error:
+            if parent is not None and settings.env == "development":
+                parent.failed(str(error))
+            raise
 
 
 def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tell: Callable[[Ready], None]) -> None:

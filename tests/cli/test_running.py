@@ -1,5 +1,6 @@
 """`cliffracer run` beyond one process: what it finds by itself, --reload, --workers."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -64,6 +66,15 @@ def _get(port, path):
         return json.loads(answer.read())
 
 
+def _refused(port, path):
+    """Return the status of a refusal, and the last line of what is the matter."""
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=b"x" * 200_000)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked, timeout=20)
+    with caught.value as answer:
+        return answer.code, json.loads(answer.read())["detail"].splitlines()[-1]
+
+
 def _until(port, path, wanted, within=60.0):
     until = time.monotonic() + within
     while (found := _get(port, path)) != wanted:
@@ -95,7 +106,7 @@ def test_files_of_a_package_are_imported_as_such(tmp_path):
 
 
 def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folder):
-    """A change is served; a syntax error changes nothing; a module that fails waits for the next save; Ctrl-C ends it quietly.
+    """A change is served; a syntax error changes nothing; a module that fails is told to clients, too; Ctrl-C ends it quietly.
 
     So it is with several apps, each of which heads its own lines.
     """
@@ -115,11 +126,18 @@ def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folde
         (folder / "app.py").write_text(good + "import no_such_module\n")
         run.says("ModuleNotFoundError: No module named 'no_such_module'")
         run.says("waiting for the next change", times=2)
+        for _ in range(2):  # nobody hangs, nor is anybody's connection reset
+            assert _refused(port, "/word") == (503, "ModuleNotFoundError: No module named 'no_such_module'")
+        assert "no_such_module" in cliffracer("health", "--port", str(port), cwd=folder).err
         (folder / "app.py").write_text(good.replace('"one"', '"three"'))
         run.says("ready in", times=2)
         _until(port, "/word", "three")
         assert _get(port, "/aside") == "inside"
         run.says("aside.told one line")
+        with contextlib.suppress(OSError):
+            _get(port, "/die")
+        run.says("It ended with exit code 3: waiting for the next change")
+        assert _refused(port, "/word") == (503, "It ended with exit code 3; see what it printed.")
         assert run.end(signal.SIGINT) == 0
         assert "Traceback (most recent" not in run.text
 
