@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from cliffracer.cli.arguments import by_name, fitted, json_of, order_of, parse, schema_of, unfitted
+from cliffracer.cli.following import unfollowed
 from cliffracer.cli.loading import start_one
 from cliffracer.cli.login import Login, token_of
-from cliffracer.cli.output import good, print_json, print_line, printable, say, soft
+from cliffracer.cli.output import good, odd, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
 from cliffracer.cli.traces import print_trace
 from cliffracer.client import AsyncClient
@@ -98,19 +99,22 @@ def emit(
     token = token_of(settings, token, Login(login, login_url, client_id, login_scope))
     options: dict[str, Any] = {"durable": not core, "id": event_id, "key": key, "delay": delay}
 
-    async def run() -> str:
+    async def run() -> None:
         async with reached(settings, token=token, starts=True) as client:
             try:
-                return await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
+                made = await client.emit(subject, value, **{name: option for name, option in options.items() if option is not None})
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
+            if as_json:
+                print_json({"emitted": subject, "id": made, "durable": not core})
+                return
+            late = f"and due in {delay}; to take it back: cliffracer cancel {printable(made)}"
+            kept = f"{'to whoever listens now' if core else 'and stored'}, id {printable(made)}"
+            say(f"{good('emitted')} {subject} {soft(late if delay else kept)}")
+            if remark := await unfollowed(client, subject):
+                say(odd(printable(remark)), err=True)
 
-    made = asyncio.run(run())
-    if as_json:
-        print_json({"emitted": subject, "id": made, "durable": not core})
-    else:
-        late = f"and due in {delay}; to take it back: cliffracer cancel {printable(made)}"
-        say(f"{good('emitted')} {subject} {soft(late if delay else 'to whoever listens now' if core else 'and stored')}")
+    asyncio.run(run())
 
 
 def checked_target(target: str) -> None:

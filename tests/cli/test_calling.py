@@ -62,6 +62,9 @@ SERVICE = """
     async def index(note: Note) -> None:
         if note.title == "bad":
             raise ValueError("cannot index that")
+
+    @app.on("note.seen", durable=False)
+    async def see(note: Note) -> None: ...
 """
 
 
@@ -265,7 +268,9 @@ def test_emitting_and_tailing(at):
     live = threading.Thread(target=lambda: seen.append(at("tail", "note.*", "-n", "1", "--json")))
     live.start()
     while not seen:
-        assert at("emit", "note.written", "title=Dune", "stars:=3").out == "emitted note.written and stored\n"
+        told = at("emit", "note.written", "title=Dune", "stars:=3")
+        assert told.out.startswith("emitted note.written and stored, id ")
+        assert told.err == ""
         live.join(0.2)
     event = json.loads(seen[0].out)
     assert (event["subject"], event["data"]) == ("note.written", {"title": "Dune", "stars": 3})
@@ -291,6 +296,22 @@ def test_data_that_is_none_is_wrong_usage(at, data):
     done = at("emit", "note.written", *data.split())
     assert done.code == 2
     assert "Error: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("subject", "remark"),
+    [
+        ("note.writen", "No function follows note.writen. Did you mean note.written?\n"),
+        ("note.seeen", "No function follows note.seeen. Did you mean note.seen?\n"),
+        ("order.placed", "No function follows order.placed.\n"),
+        ("note.seen", ""),
+    ],
+)
+def test_an_event_that_no_function_follows_is_remarked_on(at, subject, remark):
+    """With what was perhaps meant, durable or not; it is emitted all the same, for whoever asks for it later."""
+    done = at("emit", subject, "title=x")
+    assert (done.code, done.err) == (0, remark)
+    assert done.out.startswith(f"emitted {subject} and stored, id ")
 
 
 def test_a_delayed_event_is_listed_and_taken_back(at):
