@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from cliffracer.cli.output import odd, print_line, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import seconds
-from cliffracer.errors import InvalidInput, NotFound, SetupError
+from cliffracer.errors import CliffracerError, InvalidInput, NotFound, SetupError
 from cliffracer.events import Received
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
@@ -23,6 +23,7 @@ from cliffracer.observability.redact import unsecret
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.subjects import check_pattern
 
+_SOON = 2.0  # seconds for an answer on which a remark depends
 _DECODER: Decoder[Any] = Decoder(Any)
 
 
@@ -39,7 +40,7 @@ def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -
         left = count
         async with reached(settings) as client, aclosing(_events(client, pattern, ago)) as events:
             if not as_json:
-                say(soft(f"events {pattern} {looked_at(settings)}; Ctrl-C stops"), err=True)
+                say(soft(f"events {pattern} {looked_at(settings)}; Ctrl-C stops{await _narrow(client, pattern)}"), err=True)
             async for event in events:
                 _print(event, as_json=as_json)
                 left = None if left is None else left - 1
@@ -47,6 +48,17 @@ def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -
                     return
 
     asyncio.run(run())
+
+
+async def _narrow(client: AsyncClient, pattern: str) -> str:
+    """Return a remark on a pattern without a wildcard where events below it were stored, or which looks as if there were some."""
+    if "*" in pattern or pattern.endswith(">"):
+        return ""
+    subjects, below = client.link.subjects, 0
+    with suppress(CliffracerError):  # nothing was ever stored, or that may not be asked
+        info = await JetStream(client.link.bus, timeout=_SOON).stream(subjects.stream, subjects=subjects.event(f"{pattern}.>"))
+        below = sum((info.state.subjects or {}).values())
+    return "" if "." in pattern and not below else f"\nonly {pattern} itself: '{pattern}.>' has what is below it"
 
 
 async def _events(client: AsyncClient, pattern: str, ago: float | None) -> AsyncGenerator[Received[Any], None]:

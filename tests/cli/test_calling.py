@@ -298,6 +298,19 @@ def test_data_that_is_none_is_wrong_usage(at, data):
     assert "Error: " in done.err
 
 
+def test_a_tail_of_one_subject_says_that_it_is_only_that_one(at):
+    """Where there is something below it, or looks as if there were: who means all of it would wait in silence."""
+    at("emit", "note.written.late", "title=x"), at("emit", "note", "title=x")
+    for pattern, remark in (
+        ("note", "\nonly note itself: 'note.>' has what is below it\n"),
+        ("note.written", "\nonly note.written itself: 'note.written.>' has what is below it\n"),
+        ("note.written.late", "; Ctrl-C stops\n"),
+        ("note.>", "; Ctrl-C stops\n"),
+    ):
+        assert at("tail", pattern, "--since", "10m", "-n", "1").err.endswith(remark)
+    assert at("tail", "note", "--since", "10m", "-n", "1", "--json").err == ""
+
+
 @pytest.mark.parametrize(
     ("subject", "remark"),
     [
