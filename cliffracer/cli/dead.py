@@ -161,7 +161,8 @@ def _each(
 
 def _print_done(found: list[int], failed: dict[int, str], done: str, *, dry_run: bool) -> None:
     if found or not failed:
-        say(f"would be {done}: {numbered(found)}" if dry_run else f"{good(done)} {numbered(found)}")
+        again = soft("  what fails again is parked under a new number") if done == "replayed" and found else ""
+        say(f"would be {done}: {numbered(found)}" if dry_run else f"{good(done)} {numbered(found)}{again}")
     for number, problem in failed.items():
         say(f"{bad(f'number {number} was not {done}:')} {printable(problem)}")
 

@@ -98,9 +98,9 @@ class Policy:
         self.counts.parked += 1
         refused = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
         logger.opt(exception=None if refused else error).error(
-            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: parked{error}; "
-            "see: cliffracer dead show {number}",
+            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: "
+            f"{'{error}; ' if refused else ''}parked, see: cliffracer dead show {{number}}",
             service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
-            attempt=delivery.attempt, error=f", {in_one_line(error)}" if refused else "", number=number,
+            attempt=delivery.attempt, error=in_one_line(cause(error)), number=number,
         )  # fmt: skip
         delivery.term()

@@ -355,7 +355,8 @@ def test_what_could_not_be_handled_is_listed_shown_and_discarded(at):
     assert '"title": "bad"' in shown
     assert "ValueError: cannot index that" in shown.splitlines()[-1]
     assert at("dead", "replay").code == 2
-    assert at.json("dead", "replay", str(letter["id"]), "--json")
+    told = f"replayed 1 event (number {letter['id']})  what fails again is parked under a new number\n"
+    assert at("dead", "replay", str(letter["id"])).out == told
     at.log.says("gave up on", times=2)
     (again,) = at.json("dead", "ls", "--json", "--function", "index")
     assert again["id"] != letter["id"]

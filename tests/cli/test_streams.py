@@ -100,12 +100,14 @@ def test_output_that_is_closed_is_no_error(snow, command):
         ("call snow.echo -", 2, "Error: - is no JSON: Input data was truncated"),
         ("emit flake.fell -", 2, "is no JSON"),
         ("users add ada", 1, "Error: "),
-        ("servers reset", 130, "[y/N]"),
+        ("servers reset", 1, "[y/N]: \nError: Aborted: nothing was typed."),
     ],
 )
 def test_input_that_is_closed_is_empty(snow, command, code, message):
     """As `<&-` in a shell, or under a program that gives none."""
     folder, env = snow
+    if command == "servers reset":
+        env = {"CLIFFRACER_HOME": str(folder)}  # nobody uses the servers of that one, so it asks
     line = ["sh", "-c", f"{' '.join(PROGRAM)} {command} <&-"]
     done = subprocess.run(line, cwd=folder, env=environment(**env), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == code

@@ -145,7 +145,7 @@ async def test_poison_is_parked_at_once_and_not_handled():
     assert got == [User("Ada")]
     assert letter.error == "InvalidInput: the input is not valid: name: is required"
     [line] = lines
-    assert line.strip().endswith(f" after attempt 1: parked, {letter.error}; see: cliffracer dead show {letter.id}")
+    assert line.strip().endswith(f" after attempt 1: {letter.error}; parked, see: cliffracer dead show {letter.id}")
     assert "Traceback" not in line
 
 
