@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import json_of
-from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong, tame
 from cliffracer.cli.reach import looked, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
@@ -33,7 +33,7 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         print_json([_described(parked) for parked in found])
         return
     rows = [
-        [p.id, strong(printable(p.subject)), f"{p.service}.{p.function}", p.attempts, _ago(p.parked), bad(printable(p.error))]
+        [p.id, strong(printable(p.subject)), printable(f"{p.service}.{p.function}"), p.attempts, _ago(p.parked), bad(printable(p.error))]
         for p in found
     ]
     print_table(
@@ -51,7 +51,7 @@ def show(*, number: int, as_json: bool) -> None:
         return
     facts = {
         "event": f"{strong(printable(parked.subject))} {soft(f'number {parked.sequence} of its stream')}",
-        "function": f"{parked.service}.{parked.function}",
+        "function": printable(f"{parked.service}.{parked.function}"),
         "attempts": f"{parked.attempts}, the last {_ago(parked.parked)} ago",
         "error": bad(printable(parked.error)),
     }
@@ -59,13 +59,13 @@ def show(*, number: int, as_json: bool) -> None:
         say(f"{soft(name.ljust(10))}{text}")
     say(soft("data"))
     if parked.claim and not parked.payload:
-        say(odd(f"  its payload was in the object store, as {parked.claim} in the bucket claims_events, and is gone"))
+        say(odd(f"  its payload was in the object store, as {printable(parked.claim)} in the bucket claims_events, and is gone"))
     else:
         _print_data(parked.payload)
     if parked.headers:
         say(soft("headers"))
         for name, text in unsecret(dict(parked.headers)).items():
-            say(f"  {name}: {printable(text)}")
+            say(f"  {printable(f'{name}: {text}')}")
     if parked.traceback:
         say(soft("traceback"))
         say("\n".join(f"  {printable(line)}" for line in parked.traceback.rstrip().splitlines()))
@@ -200,7 +200,7 @@ def _decoded(payload: bytes) -> Any:
 
 def _print_data(payload: bytes) -> None:
     data = _decoded(payload)
-    text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    text = tame(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
     say("\n".join(f"  {line}" for line in text.splitlines()))
 
 

@@ -140,6 +140,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def tame(text: str) -> str:
+    """Return JSON that moves no cursor: what may stand in it as it is, and would, is escaped."""
+    return _UNSAFE_IN_JSON.sub(_escape, text)
+
+
 def encodable(text: str) -> str:
     """Return text that goes into UTF-8: what the command line or a file name had of other bytes is escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
@@ -166,11 +171,12 @@ def message_of(error: CliffracerError) -> str:
     """Return what to show for an error: its class where that says something, its message, every field that was refused."""
     if isinstance(error, InvalidInput) and error.errors:
         if str(error) == error.message:
-            return error.message  # it has the one reason in it
+            return printable(error.message)  # it has the one reason in it
         head = error.message if error.message.endswith(":") else f"{error.message}:"
-        return "\n".join([head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)])
+        return "\n".join(map(printable, [head, *(f"  {entry['path'] or '(all)'}: {entry['message']}" for entry in error.errors)]))
     if isinstance(error, ServiceError) and not error.message.startswith("Cannot reach "):
-        more = f" (error id {error.details['error_id']}: see the log of the service)" if error.details.get("error_id") else ""
+        named = printable(str(error.details.get("error_id") or ""))
+        more = f" (error id {named}: see the log of the service)" if named else ""
         told = "" if error.message == error.title else f": {printable(error.message)}"
         return f"{type(error).__name__}{told}{more}"
     return printable(str(error)) if isinstance(error, ServiceError) else str(error)
@@ -211,7 +217,7 @@ def _padded(cell: str, wide: int, *, right: bool) -> str:
 
 def _say_json(text: str) -> None:
     """Print JSON that stays JSON in whatever encoding standard output has."""
-    text = _UNSAFE_IN_JSON.sub(_escape, text)
+    text = tame(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

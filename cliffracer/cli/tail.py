@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from cliffracer.cli.output import odd, print_line, printable, say, soft, strong
+from cliffracer.cli.output import odd, print_line, printable, say, soft, strong, tame
 from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import seconds
@@ -99,7 +99,7 @@ def _print(event: Received[Any], *, as_json: bool) -> None:
         print_line({**fields, "correlation_id": correlation, "sequence": event.sequence})
         return
     when = f"{event.time.astimezone():%H:%M:%S}" if event.time else "--:--:--"
-    data = odd(repr(event.data)) if isinstance(event.data, bytes) else msgspec.json.encode(event.data).decode()
+    data = odd(repr(event.data)) if isinstance(event.data, bytes) else tame(msgspec.json.encode(event.data).decode())
     say(f"{soft(when)} {strong(printable(event.subject))} {data} {soft(printable(f'{event.source} {correlation}'.strip()))}")
 
 

@@ -278,6 +278,8 @@ def test_emitting_and_tailing(at):
     assert event["correlation_id"]
     later = at("tail", "note.>", "--since", "10m", "-n", "1")
     assert 'note.written {"title":"Dune","stars":3}' in later.out
+    assert at("emit", "screen.cleared", "title=\x9b2J").code == 0
+    assert r'screen.cleared {"title":"\u009b2J"}' in at("tail", "screen.>", "--since", "10m", "-n", "1").out
 
 
 def test_tail_shows_no_secret(at):

@@ -11,7 +11,7 @@ import uvloop
 
 from cliffracer import embedded
 from cliffracer.cli.output import message_of
-from cliffracer.errors import InvalidInput, SetupError
+from cliffracer.errors import Internal, InvalidInput, SetupError
 from cliffracer.settings import Settings
 from cliffracer.web.ports import bind
 from cliffracer.web.server import serving
@@ -203,6 +203,14 @@ def test_a_refused_field_is_told_once():
     assert message_of(one) == "email: must match pattern @"
     assert message_of(InvalidInput("no", errors=[{"path": "", "message": "no"}])) == "no"
     assert message_of(InvalidInput("odd", errors=one.errors)) == "odd:\n  email: must match pattern @"
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b2J", "\u202e"])
+def test_an_error_of_elsewhere_moves_no_cursor(evil):
+    """Whoever answers a call on NATS has its message, its reasons and its id printed on a terminal."""
+    one = InvalidInput(evil, errors=[{"path": evil, "message": evil}])
+    for error in (one, InvalidInput(evil, errors=[{"path": "", "message": evil}]), Internal(evil, error_id=evil)):
+        assert all(line.isprintable() for line in message_of(error).splitlines())
 
 
 @pytest.mark.parametrize(
