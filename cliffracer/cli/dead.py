@@ -30,7 +30,7 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
     nothing: tuple[list[Parked], int] = ([], 0)
     found, count = asyncio.run(looked(reach_settings(), lambda client: look(client.link.backend.dead), nothing))
     if as_json:
-        print_json([_described(parked) for parked in found])
+        print_json([{**_described(parked), "data": unsecret(_decoded(parked.payload))} for parked in found])
         return
     rows = [
         [p.id, strong(printable(p.subject)), printable(f"{p.service}.{p.function}"), p.attempts, _ago(p.parked), bad(printable(p.error))]
@@ -47,7 +47,8 @@ def show(*, number: int, as_json: bool) -> None:
     """Print one."""
     parked = _with_letters(lambda letters: letters.show(number))
     if as_json:
-        print_json({**_described(parked), "headers": unsecret(dict(parked.headers)), "traceback": parked.traceback})
+        whole = {"data": _decoded(parked.payload), "headers": unsecret(dict(parked.headers)), "traceback": parked.traceback}
+        print_json({**_described(parked), **whole})
         return
     facts = {
         "event": f"{strong(printable(parked.subject))} {soft(f'number {parked.sequence} of its stream')}",
@@ -187,8 +188,7 @@ def _with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:
 
 
 def _described(parked: Parked) -> dict[str, Any]:
-    fields = {name: getattr(parked, name) for name in ("id", "subject", "service", "function", "error", "attempts", "sequence", "parked")}
-    return {**fields, "data": _decoded(parked.payload)}
+    return {name: getattr(parked, name) for name in ("id", "subject", "service", "function", "error", "attempts", "sequence", "parked")}
 
 
 def _decoded(payload: bytes) -> Any:
