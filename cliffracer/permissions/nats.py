@@ -52,7 +52,8 @@ def configuration(found: Sequence[Permissions]) -> str:
     """Return the users as nats-server reads them; passwords are variables of its environment."""
     lines = [
         "# Who may do what on NATS, written by `cliffracer permissions` from what the services declare.",
-        '# In nats-server.conf: include "permissions.conf". The passwords are environment variables of nats-server.',
+        '# In nats-server.conf: include "permissions.conf". The passwords are environment variables of nats-server,',
+        """# each in quotes of its own, since it is read like a value here: NATS_PASSWORD_DEPLOY='"..."' nats-server -c nats-server.conf""",
         "authorization {",
         "  users = [",
         "    # Without limits, for `cliffracer provision` and other tools of yours.",

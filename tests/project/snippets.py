@@ -9,15 +9,16 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
 - ```` ```sh ```` is run line by line by bash. In a block with `$ ` prompts, the lines without one are what the
   command above them must print; `...` stands for anything. A command that prints `Error:` has to fail.
 - ```` ```sh needs=openssl ```` is run where that program is.
-- A command that is `cliffracer run` or `cliffracer console`, and that need not fail, is the reader's other terminal: it keeps
-  running until the document ends, and the next block waits until it says that it is there.
+- A command that is `cliffracer run`, `cliffracer console` or `nats-server`, and that need not fail, is the reader's other terminal:
+  it keeps running until the document ends, and the next block waits until it says that it is there.
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
 - ```` ```sh stops ```` comes after Ctrl-C in every other terminal.
-- ```` ```sh norun ```` is shown, not run: for what a test may not do (install, write where the reader's shell begins), or has not
-  (Docker, an issuer, a production). Each stands with its reason in `NOT_RUN` of test_documents.py; every other command runs.
+- ```` ```sh norun ```` is shown, not run: for what a test may not do (install), or has not (Docker). Each stands with its reason
+  in `NOT_RUN` of test_documents.py; every other command runs.
 
-Ports 8000 and 8001 become free ones, so that documents can name them; curl has a stand-in where there is none.
+Ports 4222, 8000 and 8001 become free ones, so that documents can name them; servers that only an example has become those of a test
+(`stand_ins`), `~` is a folder of the reader's own, and curl has a stand-in where there is none.
 """
 
 import importlib.util
@@ -29,10 +30,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from markdown_it import MarkdownIt
@@ -41,7 +42,7 @@ from tests.project.places import BIN
 from tests.support.nats import free_port
 
 SHELLS = ("sh", "bash", "console", "shell")
-SERVERS = ("cliffracer run", "cliffracer console")
+SERVER = re.compile(r"(\w+=\S+ )*(cliffracer (run|console)|nats-server)\b")
 READY = re.compile(r"\bready\b|Ctrl-C stops", re.IGNORECASE)
 PATIENCE = 30.0
 
@@ -83,12 +84,14 @@ def snippets(document: str) -> Iterator[Snippet]:
             yield Snippet(language, token.content, (token.map or [0])[0] + 1, {name: value for name, _, value in pairs})
 
 
-def follow(*documents: str, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
+def follow(
+    *documents: str, folder: Path, path: Path | None = None, programs: Path = BIN, stand_ins: Mapping[str, str] | None = None
+) -> None:
     """Do everything that documents say, in one folder; ``path`` is where Python finds what they take for granted.
 
-    ``programs`` is the folder of the environment's ``python`` and ``cliffracer``.
+    ``programs`` is the folder of the environment's ``python`` and ``cliffracer``; ``stand_ins`` are URLs for those that documents have.
     """
-    with Session(folder, path, programs) as session:
+    with Session(folder, path, programs, stand_ins or {}) as session:
         for document in documents:
             for snippet in snippets(document):
                 session.run(snippet)
@@ -98,14 +101,18 @@ def follow(*documents: str, folder: Path, path: Path | None = None, programs: Pa
 class Session:
     """A reader at work: a folder, an environment, and the servers left running in other terminals."""
 
-    def __init__(self, folder: Path, path: Path | None = None, programs: Path = BIN) -> None:
+    def __init__(
+        self, folder: Path, path: Path | None = None, programs: Path = BIN, stand_ins: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.folder = folder
-        self.ports = {"8000": str(free_port()), "8001": str(free_port())}
+        self.ports = {port: str(free_port()) for port in ("4222", "8000", "8001")}
+        self.stand_ins = stand_ins
         self.python = programs / "python"
-        found = os.pathsep.join([str(programs), os.environ["PATH"], str(_stand_ins(folder))])
+        found = os.pathsep.join([str(programs), os.environ["PATH"], str(_programs(folder))])
         self.environment = {
             **os.environ,
             "PATH": found,
+            "HOME": str(_home(folder)),
             "PYTHONPATH": str(path or folder),
             "HTTP_PORT": self.ports["8000"],
             "PYTHONUNBUFFERED": "1",
@@ -179,20 +186,22 @@ class Session:
             _await_ready(server, self._reloading, f"running anew after {name} changed", seen)
 
     def command(self, command: str, output: str | None = None, *, line: int = 0, fails: bool = False) -> None:
-        """Run one shell command to its end, or start it as a server when it is one of `SERVERS`."""
+        """Run one shell command to its end, or start it as a server when it is a `SERVER`."""
         command = self._ours(command)
-        if command.startswith(SERVERS) and not fails:
+        if SERVER.match(command) and not fails:
             self._serve(command)
         else:
             self._finish(["bash", "-euo", "pipefail", "-c", command], output, f"line {line}: {command}", fails=fails)
 
     def _ours(self, text: str) -> str:
-        return re.sub(r"\b800[01]\b", lambda found: self.ports[found[0]], text)
+        for theirs, ours in self.stand_ins.items():
+            text = text.replace(theirs, ours)
+        return re.sub(r"\b(4222|800[01])\b", lambda found: self.ports[found[0]], text)
 
     def _serve(self, command: str) -> None:
         log = self.folder / f"server-{len(self._servers)}.log"
         with log.open("wb") as out:
-            arguments = ["bash", "-c", f"exec {command}"]
+            arguments = ["bash", "-c", f"exec env {command}"]
             server = subprocess.Popen(arguments, cwd=self.folder, env=self._environment(), stdout=out, stderr=subprocess.STDOUT)
         try:
             _await_ready(server, log, command)
@@ -218,7 +227,13 @@ class Session:
         assert output is None or fits(output, printed), f"{name} printed\n{printed}\nand not\n{output}{logs}"
 
 
-def _stand_ins(folder: Path) -> Path:
+def _home(folder: Path) -> Path:
+    home = folder / ".home"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def _programs(folder: Path) -> Path:
     """Return a folder of programs that readers have and a bare machine may lack: curl."""
     programs = folder / ".programs"
     programs.mkdir(exist_ok=True)

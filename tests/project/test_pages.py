@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import expect
@@ -16,6 +17,8 @@ from cliffracer import embedded
 from tests.project.places import BIN, ROOT
 from tests.project.snippets import Session, follow, snippets
 from tests.support.browser import browsing
+from tests.support.issuer import CLIENT, FakeIssuer
+from tests.support.nats import NatsServer
 
 DOCS = ROOT / "docs"
 GENERATED = {"reference/commands.md", "reference/more.md", "reference/settings.md"}
@@ -104,7 +107,33 @@ def test_the_first_page_leads_everywhere() -> None:
     assert PAGES - rest - {"index.md"} - links == set()
 
 
-def test_what_the_other_pages_show_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stand_ins() -> Iterator[dict[str, str]]:
+    """Return what stands in for the servers that a reader has and no test: an issuer where everybody signs in, and a production."""
+    with Issuer() as issuer, NatsServer(jetstream=True) as production:
+        yield {"https://id.example.org/realms/shop": issuer.url, "nats://nats.production:4222": production.url}
+
+
+class Issuer(FakeIssuer):
+    """Where the client of the page may ask, and somebody signs in as soon as it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.document = {"device_authorization_endpoint": f"{self.url}/device"}
+
+    def token(self, kid: str = "one", **claims: Any) -> str:
+        """Return one of somebody who may."""
+        return super().token(kid, **{"groups": ["shop-admins"], **claims})
+
+    def device(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return the answer to the terminal, when it is approved already."""
+        assert form["client_id"] == "shop-cli"
+        answer = super().device({**form, "client_id": CLIENT})
+        self.devices[answer[1]["user_code"]]["approved"] = True
+        return answer
+
+
+def test_what_the_other_pages_show_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: dict[str, str]) -> None:
     """Each in a folder and on servers of its own: files are imported, commands and scripts run; then the tests that they show, together."""
     wrong = []
     for page in OTHERS:
@@ -113,7 +142,7 @@ def test_what_the_other_pages_show_works(tmp_path: Path, monkeypatch: pytest.Mon
         with monkeypatch.context() as alone:
             alone.delenv("CLIFFRACER_HOME")
             try:
-                follow(page.read_text(), folder=folder)
+                follow(page.read_text(), folder=folder, stand_ins=stand_ins)
             except AssertionError as error:
                 wrong.append(f"{page.relative_to(ROOT)}: {error}")
             finally:
