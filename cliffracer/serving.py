@@ -1,7 +1,7 @@
 """One app on the wire: its endpoints on the bus, from subscribed to drained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -121,7 +121,7 @@ class Service:
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         self._leaders = [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
         self.assembly.consumers = self._consumptions
-        await asyncio.gather(*(consumption.start() for consumption in self._consumptions))
+        await _started(self._consumptions)
         heard: dict[Any, list[str]] = {}
         for endpoint in self._events:
             if not endpoint.record.durable:
@@ -133,7 +133,7 @@ class Service:
             methods = {endpoint.record.name: Method(endpoint.handle, endpoint.record.retry) for endpoint in self._rpc.endpoints}
             self._sends = self.emitter.sends(self.frozen.name, methods)
             await self._sends.start()
-        await asyncio.gather(*(each.start() for each in self._lasting))
+        await _started(self._lasting)
         self._discovery = self._described()
         await self._discovery.start()
 
@@ -296,6 +296,17 @@ _LASTING = frozenset({"leader", "websocket"})
 
 def _none() -> None:
     return None
+
+
+async def _started(parts: Iterable[Consumption | Lasting]) -> None:
+    """Start them side by side; where one cannot, none of the others goes on to start behind the back of who then stops them."""
+    starting = [asyncio.ensure_future(part.start()) for part in parts]
+    try:
+        await asyncio.gather(*starting)
+    finally:
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
 
 
 async def _run(handler: Handler) -> None:

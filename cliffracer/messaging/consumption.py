@@ -39,8 +39,6 @@ class Consumption:
     info: ConsumerInfo | None = None
     _unfinished = UNFINISHED
     _stream_created = ""
-    _loop: asyncio.AbstractEventLoop
-    _starts: Starts
 
     def __init__(  # noqa: PLR0917 - what it is about by position, how by name
         self,
@@ -66,14 +64,14 @@ class Consumption:
     ) -> None:
         self.service, self.function = service, function
         self.name = durable_name(subjects, service, function, group)
-        self._jetstream = jetstream
-        self._subjects = subjects
-        self._handle = handle
-        self._start = start
+        self._jetstream, self._subjects = jetstream, subjects
+        self._handle, self._start = handle, start
         self._batch, self._within = batch, within
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
         self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
+        self._loop = asyncio.get_running_loop()
+        self._starts = Starts(self._loop)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._policy = Policy(dead, service, function, retry, clock, retry_of, unfinished=self._unfinished)
         self._claims = Claims(jetstream, subjects.namespace)
@@ -110,7 +108,6 @@ class Consumption:
 
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""
-        self._prepare()
         await self.pull.start()
         self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
 
@@ -122,10 +119,6 @@ class Consumption:
             self._polling.cancel()
             await asyncio.wait([self._polling])
         await self._give_back(within)
-
-    def _prepare(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._starts = Starts(self._loop)
 
     def _pulling(self) -> Pull:
         take = self._take if self._batch is None else self._gather
@@ -202,7 +195,7 @@ class Consumption:
         if len(self._waiting) >= (self._batch or 1):
             self._flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._within, self._flush)
+            self._timer = self._loop.call_later(self._within, self._flush)
 
     def _flush(self) -> None:
         if self._timer is not None:

@@ -61,7 +61,6 @@ class Ordered(Consumption):
 
     async def start(self) -> None:
         """Return once the stream and the consumer are there; events are asked for when no other replica does."""
-        self._prepare()
         await self.ensure()
         self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
         self._standing = self._loop.create_task(self._stand(), name=f"order of {self.name}")

@@ -39,6 +39,33 @@ async def test_a_bad_cron_expression_is_a_set_up_error():
         async def nightly() -> None: ...
 
 
+async def test_a_start_that_fails_says_why_and_leaves_nothing_behind():
+    """Whatever else was about to start: timers that had not begun, consumers that were at it."""
+    mail, other = App("mail"), App("other")
+
+    @mail.on("user.created", group="mails")
+    async def welcome(_: int) -> None: ...
+
+    @other.on("order.placed", group="mails")
+    async def confirm(_: int) -> None: ...
+
+    @other.on("order.placed")
+    async def count(_: int) -> None: ...
+
+    @other.on("order.placed", ordered=True)
+    async def sum_up(_: int) -> None: ...
+
+    @other.every("1h")
+    async def purge() -> None: ...
+
+    async with running(mail) as t:
+        before = asyncio.all_tasks()
+        with pytest.raises(SetupError, match=r"is that of mail\.mails"):
+            async with running(other, settings=t.settings):
+                pass
+        await eventually(lambda: asyncio.all_tasks() <= before)
+
+
 async def test_a_one_way_call_is_handled():
     """The caller goes on at once; the method runs as if it had been called."""
     app, charged = App("payments"), []

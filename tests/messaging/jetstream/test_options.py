@@ -246,7 +246,7 @@ async def test_a_drain_does_not_wait_for_what_an_overloaded_handler_has_not_begu
         await eventually(lambda: consumption.counts.handled == 1)
 
 
-def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
+async def test_what_cannot_work_together_is_a_set_up_error(subjects: Subjects, jetstream: JetStream):
     """Order and batches."""
     with pytest.raises(SetupError, match="ordered and batch exclude each other"):
         consuming(jetstream, subjects, Notes(), ordered=True, batch=10)
