@@ -176,7 +176,7 @@ def _methods(infos: list[Info], stats: list[Stats], schemas: dict[str, dict[str,
     found: dict[str, Row] = {}
     for endpoint in (endpoint for info in infos for endpoint in info.endpoints):
         told = {**(endpoint.metadata or {}), **schemas.get(endpoint.name, {})}
-        given = {"request": _json(told.get("request_schema")), "response": _json(told.get("response_schema"))}
+        given: Row = {"request": _schema(told.get("request_schema")), "response": _schema(told.get("response_schema"))}
         row = {"name": endpoint.name, "subject": endpoint.subject, "policy": told.get("policy", ""), **given}
         found.setdefault(endpoint.name, {**row, "calls": 0, "errors": 0, "last_error": "", "p50_ms": 0.0, "p95_ms": 0.0})
     for one in (one for replica in stats for one in replica.endpoints):
@@ -204,8 +204,10 @@ def _handlers(details: list[Detail]) -> list[Handled]:
     return list(found.values())
 
 
-def _json(text: str | None) -> Any:
+def _schema(text: str | None) -> dict[str, Any] | None:
+    """Return a schema that is published as text; None for none: anybody on NATS may have answered."""
     try:
-        return None if text is None else msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        found = msgspec.json.decode(text or "null")
+    except (msgspec.DecodeError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None

@@ -126,6 +126,8 @@ async def test_a_slow_health_check_hides_nothing() -> None:
 async def test_rubbish_from_a_peer_hides_nobody() -> None:
     """Somebody who answers discovery with nonsense of every kind is left out, and everybody else is shown."""
     rubbish = [b"", b"[]", b"{", b"\xff\xfe", b'{"name": 5}', b'{"handlers": [{"kind": 1}]}', b'{"spans": [1]}', b"[" * 3000]
+    odd = [{"name": f"odd{n}", "metadata": {"request_schema": text}} for n, text in enumerate(("[" * 3000, "5", "no"))]
+    rubbish.append(json.dumps({"name": "back", "id": "odd", "metadata": {"cliffracer": "1"}, "endpoints": odd}).encode())
     async with console(front, back, quiet) as c, entered(c) as http:
         bus, subjects = c.client.link.bus, c.client.link.subjects
 
@@ -141,7 +143,9 @@ async def test_rubbish_from_a_peer_hides_nobody() -> None:
             assert {row["name"] for row in (await anext(looks))["services"]} >= {"front", "back", "quiet"}
         for path in ("/api/services/back", "/api/details", "/api/edges", "/api/traces"):
             assert (await http.get(path)).status_code == 200, path
-        assert (await http.get("/api/services/back")).json()["ours"] is True
+        found = (await http.get("/api/services/back")).json()
+        assert found["ours"] is True
+        assert [bool(method["request"]) for method in sorted(found["methods"], key=lambda one: one["name"])] == [False] * 3 + [True]
 
 
 async def test_what_nats_lacks_is_said() -> None:
