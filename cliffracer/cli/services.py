@@ -35,8 +35,10 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         rows = await look(client, name)
         return rows, "" if rows else await nobody(client, name, looked_at(settings))
 
-    nothing: tuple[list[Row], str] = ([], f"No service{f' {name}' if name else ''} is running {looked_at(settings)}. {start_one()}")
+    nothing: tuple[list[Row], str] = ([], "")
     found, empty = asyncio.run(looked(settings, ask, nothing))
+    if not found and not empty:
+        empty = f"No service{f' {name}' if name else ''} is running {looked_at(settings)}. {start_one()}"
     if name and not found:
         raise NotFound(empty)
     if as_json:
