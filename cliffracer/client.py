@@ -20,7 +20,7 @@ from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.app import App
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
-from cliffracer.errors import ServiceError
+from cliffracer.errors import CliffracerError, ServiceError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect as connect_bus
@@ -134,7 +134,18 @@ async def _linked(url: str | None, settings: Settings | None, name: str, *, priv
         def store(emission: Emission, subject: str, payload: bytes, headers: Headers) -> Awaitable[object]:
             return stored_by(backend, emission, subject, payload, headers, timeout=given.deadline)
 
-        yield Connection(bus, subjects, name=name, deadline=given.deadline, store=store, backend=backend)
+        link = Connection(bus, subjects, name=name, deadline=given.deadline, store=store, backend=backend)
+        link.directory.place = place_of(given)
+        yield link
+
+
+def place_of(settings: Settings) -> str:
+    """Return which NATS settings lead to, without its password: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
+    origin = settings.origin("nats_url")
+    if settings.nats_url is None or origin.place == "embedded":
+        return f"on the embedded NATS of {embedded.locate(None)}"
+    shown = next(s.value for s in settings.sources() if s.name == "nats_url")
+    return f"on {shown} ({origin.key or 'nats_url'}, {origin.place})"
 
 
 async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:
@@ -279,6 +290,9 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
     except KeyboardInterrupt:
         future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
         raise
+    except CliffracerError as error:
+        # The way that it took in here would be most of what a script prints, and says nothing to its reader.
+        raise error.with_traceback(None)  # noqa: B904 - the same one
 
 
 def _items(loop: asyncio.AbstractEventLoop, items: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from loguru import logger
 from cliffracer import embedded
 from cliffracer.cli.loading import start_one
 from cliffracer.cli.output import printable
-from cliffracer.client import AsyncClient, connect_async
+from cliffracer.client import AsyncClient, connect_async, place_of
 from cliffracer.errors import Forbidden, Unavailable
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
@@ -80,11 +80,7 @@ def looked_at(settings: Settings) -> str:
     """Return where services were looked for: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
     if never_ran(settings):
         return f"here: nothing has run in {embedded.locate(None).parent} yet"
-    if settings.nats_url is None or settings.origin("nats_url").place == "embedded":
-        return f"on the embedded NATS of {embedded.locate(None)}"
-    origin = settings.origin("nats_url")
-    shown = next(s.value for s in settings.sources() if s.name == "nats_url")
-    return f"on {shown} ({origin.key or 'nats_url'}, {origin.place})"
+    return place_of(settings)
 
 
 def with_servers(settings: Settings, stack: ExitStack, *, nats: bool = True, database: bool = False) -> Settings:

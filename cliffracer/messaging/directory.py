@@ -84,6 +84,8 @@ class Directory:
     """Asks the services on the bus who they are, and words the error for a call that nobody answers."""
 
     def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self.place = ""
+        """Which NATS this is, as in ``on nats://host:4222 (NATS_URL, environment)``: for a script, which may have meant another one."""
         self._bus = bus
         self._subjects = subjects
         self._lock = asyncio.Lock()
@@ -189,7 +191,10 @@ class Directory:
             infos = await self.known()
         except ServiceError:
             infos = []
-        return Unavailable(nobody_answers(service, method, infos))
+        error = Unavailable(nobody_answers(service, method, infos))
+        if self.place:
+            error.add_note(f"That was {self.place}.")  # no part of the message, which a caller of the script's may get
+        return error
 
 
 def nobody_answers(service: str, method: str, infos: list[Info]) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 import cliffracer
 from cliffracer import App, Breaker, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
+from cliffracer.client import place_of
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -162,6 +163,27 @@ def test_a_script_needs_no_server_of_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "No service answers nobody.home" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_the_traceback_of_a_script_is_its_own(tmp_path):
+    """Where it called, what came of it, and on which NATS: nothing of the way that the error took in here."""
+    (tmp_path / "ask.py").write_text("import cliffracer\nwith cliffracer.connect() as c:\n    c.nobody.home()\n")
+    done = subprocess.run([sys.executable, "ask.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    *frames, error, place = done.stderr.splitlines()
+    assert error == "cliffracer.errors.Unavailable: No service answers nobody.home. No service is running."
+    assert place.startswith("That was on the embedded NATS of ")
+    assert [line.split('"')[1].rpartition("/")[2] for line in frames if line.startswith("  File ")] == ["ask.py", "client.py", "client.py"]
+
+
+async def test_where_nobody_answered_is_no_part_of_the_message(t):
+    """It goes on to whoever called the one who called: a note, for a traceback, has the address, without its password."""
+    async with connect_async(t.settings.nats_url) as c:
+        with pytest.raises(Unavailable) as caught:
+            await c.nobody.home()
+    assert "nats://" not in caught.value.message
+    (note,) = caught.value.__notes__
+    assert note.startswith("That was on nats://")
+    assert place_of(Settings.load(nats_url="nats://ada:pw@host:4222")) == "on nats://ada:***@host:4222 (nats_url, argument)"
 
 
 def test_importing_is_light():
