@@ -43,6 +43,8 @@ from cliffracer.settings import Settings
 from cliffracer.signature import Signature, bare, dotted, read
 from cliffracer.wire.subjects import Subjects, inbox_prefix
 
+_UNSAID = 1.5  # seconds of a stop that nobody wonders about: clients of HTTP are given one of them to leave
+_STOPPING = "stopping: accepted work is finished first, within {:g} s; a second signal ends it at once"
 _IDENTITY = "cliffracer.security.identity.Identity"
 
 
@@ -177,11 +179,16 @@ async def serve(
 async def _serve(
     apps: Sequence[App], settings: Settings, sockets: Sequence[socket.socket] | None, stopped: asyncio.Event, ready: Any
 ) -> None:
-    async with running(apps, settings, sockets=sockets) as up:
-        if ready is not None:
-            ready(up)
-        await stopped.wait()
-        logger.info("stopping: finishing accepted work, {} s at most", settings.drain)
+    telling: asyncio.TimerHandle | None = None
+    try:
+        async with running(apps, settings, sockets=sockets) as up:
+            if ready is not None:
+                ready(up)
+            await stopped.wait()
+            telling = asyncio.get_running_loop().call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain))
+    finally:
+        if telling is not None:
+            telling.cancel()
 
 
 def _stop(stopped: asyncio.Event) -> None:

@@ -92,7 +92,7 @@ class _Commands(click.Group):
 def cli() -> None:
     """One file, one service: RPC, durable events, HTTP and WebSockets.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C; run, which stops in order, has done what it should: 0.
     """
 
 

@@ -56,6 +56,17 @@ ASIDE = """
 """
 
 
+SLOW = """
+import asyncio
+
+@app.get("/slow")
+async def slow() -> str:
+    print("slow has begun")
+    await asyncio.sleep(3)
+    return "slow"
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     return written(tmp_path, app=SERVICE, aside=ASIDE)
@@ -199,6 +210,23 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         for pid in seen:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
+
+
+def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
+    """A call that is accepted is finished first; whoever stopped it sees why it is still there."""
+    port = free_port()
+    (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW)
+    env = {"CLIFFRACER_NAMESPACE": f"slow{port}", "CLIFFRACER_DRAIN": "20"}
+    with Background(folder, "run", "--port", str(port), **env) as run:
+        run.says("ready: web")
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
+        asking.start()
+        run.says("slow has begun")
+        assert run.end(signal.SIGINT) == 0
+        asking.join()
+        assert answers == ["slow"]
+        assert "stopping: accepted work is finished first, within 20 s; a second signal ends it at once" in run.text
 
 
 def test_workers_that_cannot_start_end_the_command(folder):
