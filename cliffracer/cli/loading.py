@@ -17,6 +17,7 @@ import click
 
 from cliffracer.app import App
 from cliffracer.errors import SetupError
+from cliffracer.observability.meant import suggested
 
 GUESSES = ("app.py", "main.py")
 _FILES = ("*.py", "*/*.py", "src/*/*.py")
@@ -214,7 +215,7 @@ def own_frames(error: BaseException) -> tuple[str, str | None]:
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent.parent
     shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
-    text = "".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip()
+    text = suggested("".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip(), error)
     file = shown[0].filename if shown else getattr(error, "filename", None)
     return text.replace(f"{Path.cwd()}/", ""), file
 

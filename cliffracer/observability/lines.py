@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.context import current, owner
+from cliffracer.observability.meant import suggested
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.settings import MASK, Secret
 
@@ -213,8 +214,8 @@ def _cleaned(value: Any, clean: Clean) -> Any:
 
 def _traceback(exception: Any, clean: Clean) -> str:
     kind, value, trace = exception
-    rows = traceback.format_exception(kind, value, trace)
-    return _cut(clean(_text("".join(rows))), _LONGEST_TRACE)
+    text = suggested("".join(traceback.format_exception(kind, value, trace)), value)
+    return _cut(clean(_text(text)), _LONGEST_TRACE)
 
 
 def _word(value: Any) -> str:

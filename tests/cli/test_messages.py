@@ -189,6 +189,21 @@ def test_a_mistake_inside_the_users_module_shows_their_frames_only(folder):
     assert "cliffracer/" not in shown
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("app = App('typo')\n@app.rcp\ndef f() -> int: ...", "AttributeError: 'App' object has no attribute 'rcp'. Did you mean: 'rpc'?"),
+        ("from cliffracer import Repositry", "/__init__.py). Did you mean: 'Repository'?"),
+        ("def f():\n    names = 1\n    return nmes\nf()", "NameError: name 'nmes' is not defined. Did you mean: 'names'?"),
+        ("app = App('typo')\napp.nothing_like_it_at_all", "AttributeError: 'App' object has no attribute 'nothing_like_it_at_all'"),
+    ],
+)
+def test_a_mistyped_name_is_told_with_the_one_that_was_meant(folder, code, message):
+    """On every version of Python, whose own traceback module guesses only from 3.12 on."""
+    (folder / "typo.py").write_text(f"from cliffracer import App\n{code}\n")
+    assert _run(folder, "typo:app").endswith(f"{message}\n")
+
+
 def test_a_syntax_error_shows_the_place(folder):
     """File, line and caret, as Python would."""
     written(folder, syntax="from cliffracer import App\napp = App('x'\n")

@@ -178,6 +178,25 @@ def test_an_exception_is_one_field(lines) -> None:
     assert mine not in line["exception"]["traceback"]
 
 
+class Sly:
+    names = 1
+
+    def __dir__(self) -> list[str]:
+        raise AssertionError("its own words are not asked for")
+
+
+def test_a_mistyped_name_in_a_traceback_is_told_with_the_one_that_was_meant(lines) -> None:
+    """As Python tells it of what nobody catches; an object's own `__dir__`, which may be slow, is not called."""
+    for wrong in ("nmes", "_unlike_any"):
+        try:
+            getattr(Sly(), wrong)
+        except AttributeError as error:
+            log.opt(exception=error).error("went wrong")
+    first, second = lines.all()
+    assert first["exception"]["traceback"].rstrip().endswith("'Sly' object has no attribute 'nmes'. Did you mean: 'names'?")
+    assert "Did you mean" not in second["exception"]["traceback"]
+
+
 class Mute(Exception):
     """An error whose text fails."""
 
