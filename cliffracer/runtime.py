@@ -9,7 +9,7 @@ import importlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -179,16 +179,12 @@ async def serve(
 async def _serve(
     apps: Sequence[App], settings: Settings, sockets: Sequence[socket.socket] | None, stopped: asyncio.Event, ready: Any
 ) -> None:
-    telling: asyncio.TimerHandle | None = None
-    try:
+    with ExitStack() as said:
         async with running(apps, settings, sockets=sockets) as up:
             if ready is not None:
                 ready(up)
             await stopped.wait()
-            telling = asyncio.get_running_loop().call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain))
-    finally:
-        if telling is not None:
-            telling.cancel()
+            said.callback(asyncio.get_running_loop().call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain)).cancel)
 
 
 def _stop(stopped: asyncio.Event) -> None:
