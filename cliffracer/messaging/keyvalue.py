@@ -9,7 +9,7 @@ from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unav
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
@@ -121,9 +121,9 @@ class KeyValue(Generic[T]):
         except NotFound:
             return
 
-    async def ensure(self) -> None:
-        """Make the bucket if it is absent."""
-        await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
+    async def ensure(self) -> StreamInfo:
+        """Make the bucket if it is absent; return its stream."""
+        return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
 
     async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
         ack = await self._publisher.publish(f"{self._prefix}{check_key(key)}", payload, headers)
@@ -171,8 +171,8 @@ class KeyValue(Generic[T]):
             check_pattern(pattern)
         except ValueError as error:
             raise InvalidInput(str(error)) from None
-        await self.ensure()
-        return Reader(self._jetstream, self._stream, [f"{self._prefix}{pattern}"], {"deliver_policy": policy}, **options)
+        filters, begin = [f"{self._prefix}{pattern}"], {"deliver_policy": policy}
+        return Reader(self._jetstream, self._stream, filters, begin, ensure=self.ensure, **options)
 
     async def _present(self, pattern: str, policy: str, *, headers_only: bool = False) -> AsyncIterator[Entry[T]]:
         async with await self._reader(pattern, policy, headers_only=headers_only) as reader:

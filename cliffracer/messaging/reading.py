@@ -6,15 +6,16 @@ numbering, or the loss of the consumer, begins it anew after the last message re
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, NotFound
 from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.delivery import Delivery
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.pull import Pull
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
@@ -25,7 +26,7 @@ class Reader:
 
     ``begin`` holds the consumer's fields of where to start (``deliver_policy`` and what belongs to it). ``waiting`` says how many
     there were to begin with. At most ``limit`` messages are held. ``caught_up()`` is called when whoever reads has dealt with all that
-    there was when reading began, or began anew: over each connection once at least.
+    there was when reading began, or began anew: over each connection once at least. ``ensure()`` makes the stream where it is not there.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Reader:
         limit: int = 256,
         heartbeat: float = 1.0,
         caught_up: Callable[[], None] | None = None,
+        ensure: Callable[[], Awaitable[StreamInfo]] | None = None,
     ) -> None:
         self.waiting = 0
         self._jetstream = jetstream
@@ -52,6 +54,7 @@ class Reader:
         self._expected = 1  # in the consumer's numbering
         self._arrived: deque[Delivery] = deque()
         self._caught_up = caught_up
+        self._made = ensure or partial(jetstream.stream, stream)
         self._behind = True  # some of what there was has not arrived yet
         self._connection: dict[str, Any] | None = None  # the INFO of the one that reading began over, until `caught_up` is called
         self._wake = asyncio.Event()
@@ -113,7 +116,7 @@ class Reader:
 
     async def _ensure(self) -> str:
         connection = self._jetstream.bus.info
-        created = (await self._jetstream.stream(self._stream)).created
+        created = (await self._made()).created
         if self._created and created != self._created:  # another stream of the same name
             self._last, self._begin = 0, {"deliver_policy": "all"}
         elif self._created:

@@ -1,6 +1,7 @@
 """Services that act on their own behalf, their public keys, and revocation in every process."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,9 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from cliffracer import App, Forbidden, Identity, KeyValue, Unauthenticated, Unavailable, provided, public, requires
+from cliffracer.client import connect_async
 from cliffracer.messaging.reading import Reader
 from cliffracer.runtime import running as served
 from cliffracer.security import authority as authorities
+from cliffracer.security.authority import tokens_of
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.support.keys import private_pem
@@ -172,6 +175,28 @@ async def test_a_process_that_comes_back_knows_what_is_revoked(monkeypatch: pyte
             proxy.heal()
             await eventually(lambda: handled)
     assert handled == ["by a good one"]
+
+
+async def test_a_server_that_lost_all_it_stored_has_nothing_revoked() -> None:
+    """The bucket is made again, as the stream of events is, and what is stored from then on is handled."""
+    app, handled = App("vault"), list[str]()
+
+    @app.on("vault.asked", retry=[])
+    @requires
+    async def asked(name: str) -> None:
+        handled.append(name)
+
+    with NatsServer(jetstream=True) as server:
+        settings = Settings(nats_url=server.url, auth_keys=PEM, wait=5.0)
+        async with served(app, settings) as up, connect_async(settings=settings, token=tokens_of(settings).issue("ada", ttl=300)) as client:
+            await client.emit("vault.asked", "before")
+            await eventually(lambda: handled)
+            server.kill()
+            shutil.rmtree(server.folder / "jetstream")
+            server.start()
+            await eventually(lambda: up.bus.connected)
+            await client.emit("vault.asked", "after")
+            await eventually(lambda: handled == ["before", "after"])
 
 
 async def test_without_what_is_revoked_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
