@@ -140,7 +140,7 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
     session.adapters.register_dumper(None, BinaryDocument)
     try:
         await session.execute(SESSION)
-    except BaseException:
+    except BaseException:  # cancelled, too: not one socket is left behind
         session.pgconn.finish()
         raise
     return session

@@ -32,7 +32,7 @@ class Mounted:
 
         try:
             await self._application(inside, receive, watched)
-        except Exception as error:
+        except Exception as error:  # an application of somebody else's may raise anything
             if begun or scope["type"] != "http":
                 raise
             error_id = new_id()

@@ -65,7 +65,7 @@ class Link:
                 raise SetupError(f"NATS at {self._dialer.label} refuses us ({error}); check the NATS_ settings.") from error
             except (SetupError, Unfit):
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever it is, it may pass
                 failure = f"Cannot reach NATS at {self._dialer.label} ({reason(error)})"
                 left = until - time.monotonic()
                 if left <= 0:
