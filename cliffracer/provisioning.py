@@ -53,7 +53,6 @@ class Provisions:
         self._providers = {p.provides: p for p in providers}
         self._built_in = built_in
         self._values: dict[Any, Any] = dict(overrides)
-        self._overridden = frozenset(overrides)
         self._making: list[Provider] = []
 
     async def open(self, stack: AsyncExitStack) -> None:
