@@ -16,13 +16,12 @@ from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.publishing import Publisher
-from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.reading import SILENCE, Reader
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
 from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
 WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
-SILENCE = 2.0  # seconds without a chunk after which is asked whether they are still there
 _SHA = "SHA-256="
 
 

@@ -19,6 +19,8 @@ from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.pull import Pull
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
+SILENCE = 2.0  # seconds without a message after which is asked whether those that are waited for are still there
+_NO_STREAM = 10059
 
 
 class Reader:
@@ -93,15 +95,29 @@ class Reader:
         return delivery
 
     async def present(self) -> AsyncIterator[Delivery]:
-        """Yield what there was when reading began, and end."""
+        """Yield what there was when reading began, as far as it is not removed meanwhile, and end."""
         left = self.waiting
-        if not left:
-            return
-        async for delivery in self:
+        while left > 0:
+            try:
+                delivery = await self.next(SILENCE)
+            except TimeoutError:
+                if await self._is_over():
+                    return
+                continue
             left -= 1
             yield delivery
-            if left <= 0 or not delivery.pending:
+            if not delivery.pending:
                 return
+
+    async def _is_over(self) -> bool:
+        """Say whether nothing more comes of what there was."""
+        try:
+            info = await self._jetstream.consumer(self._stream, self._name)
+        except NotFound as gone:
+            return gone.details.get("err_code") == _NO_STREAM  # a consumer alone is made again
+        except CliffracerError:  # the pull loop sees to that
+            return False
+        return not info.num_pending and info.delivered.consumer_seq < self._expected
 
     def _take(self, delivery: Delivery) -> None:
         if delivery.consumer_seq != self._expected:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from cliffracer.errors import InvalidInput
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -14,6 +15,18 @@ from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
+
+
+@pytest.mark.parametrize("how", ["purged", "deleted"])
+async def test_what_is_removed_while_it_is_looked_at_is_not_waited_for(jetstream: JetStream, subjects: Subjects, how: str):
+    """Whoever looks at all that is stored comes to an end, however many there were."""
+    publish, seen = publisher(jetstream, subjects), 0
+    await asyncio.gather(*(publish.publish("events.user.created", b"%d" % number) for number in range(1000)))
+    async for _ in JetStreamBackend(jetstream, subjects).stored(["user.*"]):
+        seen += 1
+        if seen == 1:
+            await (jetstream.purge("EVENTS") if how == "purged" else jetstream.delete_stream("EVENTS"))
+    assert 0 < seen < 1000
 
 
 async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream: JetStream, subjects: Subjects, server: NatsServer):
