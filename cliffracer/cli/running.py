@@ -21,6 +21,7 @@ from cliffracer.cli.loading import load_apps, named
 from cliffracer.cli.output import say
 from cliffracer.cli.reach import with_servers
 from cliffracer.cli.reloading import reloading
+from cliffracer.cli.replicas import tell_replicas
 from cliffracer.cli.workers import working
 from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.frozen import Frozen
@@ -75,7 +76,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
         settings = with_servers(settings, stack, database=needs)
 
         async def serving() -> None:
-            stopped = asyncio.Event()
+            stopped, tasks = asyncio.Event(), set[asyncio.Task[None]]()
             if parent is not None:
                 asyncio.get_running_loop().add_reader(parent, stopped.set)  # told to stop, or orphaned
 
@@ -85,6 +86,8 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
                 gc.freeze()  # what is there now stays: collections need not look at it again
                 told = _told(up)
                 tell(told) if parent is None else parent.ready(told, up.sockets)
+                if settings.env == "development" and (parent is None or parent.reloads):
+                    tasks.add(asyncio.create_task(tell_replicas(up)))
 
             await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stopped=stopped)
 

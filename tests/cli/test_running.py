@@ -181,12 +181,14 @@ def test_no_request_is_refused_while_it_reloads(folder):
 
 
 def test_reload_takes_the_next_port_if_the_wanted_one_is_taken(folder):
-    """And says so; without --reload it is an error."""
+    """And says so; without --reload it is an error. Who starts a service twice is told that."""
     port = free_port()
     with Background(folder, "run", "--port", str(port)) as first, Background(folder, "run", "--reload", "--port", str(port)) as second:
         first.says("ready: web")
         second.says(f"Port {port} on 127.0.0.1 is in use")
         second.says("ready: web")
+        second.says("web runs 2 times now: its replicas share calls and events; cliffracer services web")
+        assert "2 times" not in first.text
         assert f"http://127.0.0.1:{port + 1}" in second.text or f"Trying {port + 2}" in second.text
         assert (second.end(), first.end()) == (0, 0)
 
