@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from cliffracer.errors import SetupError
+from cliffracer.errors import Internal, SetupError
 
 Function = Callable[..., Any]
 RETRY: tuple[float, ...] = (1, 5, 30, 120)
@@ -202,5 +202,6 @@ def failed_at_start(function: Any, error: BaseException) -> SetupError:
     own = Path(__file__).parent
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not Path(frame.filename).is_relative_to(own)]
     lines = "".join(traceback.format_list([f for f in frames if "contextlib" not in f.filename][-4:])).rstrip()
-    told = f"{where(function)} failed at start: {type(error).__name__}: {error}"
+    said = f"{error.said}\n  {error.statement}" if isinstance(error, Internal) and error.said else f"{type(error).__name__}: {error}"
+    told = f"{where(function)} failed at start: {said}"
     return SetupError(f"{told}\n{lines}" if lines else told)

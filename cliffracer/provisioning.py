@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.declarations import Function, Provider, Value, failed_at_start, refuse, where
-from cliffracer.errors import CliffracerError, SetupError, Unauthenticated
+from cliffracer.errors import CliffracerError, Internal, SetupError, Unauthenticated
 from cliffracer.invoke import Call
 from cliffracer.provisions import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
@@ -140,9 +140,9 @@ async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitSta
     manager = _lifetime(function, named)
     try:
         value = await manager.__aenter__()
-    except CliffracerError:
-        raise
     except Exception as error:
+        if isinstance(error, CliffracerError) and not isinstance(error, Internal):
+            raise
         raise failed_at_start(function, error) from error
     stack.push_async_callback(manager.__aexit__, None, None, None)
     return value

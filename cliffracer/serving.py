@@ -17,7 +17,7 @@ from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Route, Rpc, Subscription, failed_at_start
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
-from cliffracer.errors import CliffracerError
+from cliffracer.errors import CliffracerError, Internal
 from cliffracer.frozen import Frozen
 from cliffracer.invoke import Handler, invoke
 from cliffracer.keeping import keeping
@@ -106,9 +106,9 @@ class Service:
         for hook in self.frozen.startup:
             try:
                 await self.assembly.hook(hook, read(hook))
-            except CliffracerError:
-                raise
             except Exception as error:
+                if isinstance(error, CliffracerError) and not isinstance(error, Internal):
+                    raise
                 raise failed_at_start(hook, error) from error
 
     async def subscribe(self) -> None:

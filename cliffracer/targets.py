@@ -11,19 +11,22 @@ from cliffracer.context import current, owner
 
 
 def command(words: str, names: Iterable[str] = ()) -> str:
-    """Return ``cliffracer db plan users:app``: a command with the apps of these names, or of the call that runs here, as far as known."""
+    """Return ``cliffracer db plan users:app``: a command with the apps of these names, or that of what runs here, as far as known."""
     context = current.get()
-    wanted = list(names) or [(context.service if context else "") or owner.get() or ""]
-    return " ".join(["cliffracer", words, *(found for name in wanted if (found := _target(name)))])
+    mine = context.service if context else owner.get()
+    apps = _apps()
+    wanted = list(names) or ([mine] if mine else list(apps) if len(apps) == 1 else [])
+    return " ".join(["cliffracer", words, *(apps[name] for name in wanted if name in apps)])
 
 
-def _target(name: str) -> str:
-    """Return ``users:app`` or ``orders/main.py:app``; empty if no module holds an app of this name."""
+def _apps() -> dict[str, str]:
+    """Return the apps that modules hold, by name, as ``users:app`` or ``orders/main.py:app``."""
+    found: dict[str, str] = {}
     for module in list(sys.modules.values()):  # in order of import: the one that was named comes before what it imports from
         for key, value in list(getattr(module, "__dict__", {}).items()):
-            if issubclass(type(value), App) and value.name == name:
-                return f"{_place(module)}:{key}"
-    return ""
+            if issubclass(type(value), App):
+                found.setdefault(value.name, f"{_place(module)}:{key}")
+    return found
 
 
 def _place(module: ModuleType) -> str:

@@ -71,7 +71,7 @@ class Reload:
         try:
             while (batch := await coming) is not None:
                 files = sorted({_relative(path) for _, path in batch})
-                if not _broken(files):
+                if not _broken(files, runs=self._child is not None):
                     await self._anew(files)
                 coming = asyncio.ensure_future(anext(changes, None))
         finally:
@@ -143,8 +143,8 @@ class Reload:
         await self._instead.enter_async_context(standing_in(self._sockets, trouble))
 
 
-def _broken(files: Sequence[str]) -> bool:
-    """Say whether a changed file is no Python, and show where: what runs keeps running."""
+def _broken(files: Sequence[str], *, runs: bool) -> bool:
+    """Say whether a changed file is no Python, and show where: what runs, if anything does, keeps running."""
     for name in files:
         if not name.endswith(".py") or not Path(name).is_file():
             continue
@@ -153,7 +153,7 @@ def _broken(files: Sequence[str]) -> bool:
         except (SyntaxError, ValueError) as error:
             line = (getattr(error, "text", None) or "").rstrip()
             say(f"{bad('Error:')} {name}:{getattr(error, 'lineno', 0) or 0}: {error.args[0]}\n    {printable(line.strip())}", err=True)
-            say(odd("What ran before still runs: waiting for the next change."), err=True)
+            say(odd(f"{'What ran before still runs: w' if runs else 'W'}aiting for the next change."), err=True)
             return True
     return False
 

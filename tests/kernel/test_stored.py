@@ -22,6 +22,10 @@ class User(Model):
     email: Annotated[str, Unique()]
 
 
+class Mailer:
+    """What a provider makes."""
+
+
 def make() -> App:
     app = App("users")
 
@@ -134,11 +138,30 @@ async def test_what_is_refused_is_whole_in_the_log_and_not_at_the_caller():
     assert answer["detail"] == "Internal Error"
     first, second = logged
     assert [line["extra"]["error_id"] for line in logged] == [caught.value.error_id, answer["error_id"]]
-    assert first["message"].endswith(' failed: column "mail" does not exist; see cliffracer db plan')
+    assert ' failed: column "mail" does not exist; see cliffracer db plan' in first["message"]
     assert first["extra"]["statement"] == "select count(*) from users where mail = %s"
-    assert second["message"].endswith(' failed: relation "nobodys" does not exist; see cliffracer db plan')
+    assert ' failed: relation "nobodys" does not exist; see cliffracer db plan' in second["message"]
     assert second["extra"]["statement"] == 'select 1 from "nobodys" where name = …'
     assert "private" not in f"{first['extra']} {first['message']} {second['extra']} {second['message']}"
+
+
+@pytest.mark.parametrize("what", ["provider", "hook"])
+async def test_a_statement_that_is_refused_at_start_is_told_with_the_servers_words(what):
+    """A provider or a hook that asks for what is not there ends the start as one with any other mistake does."""
+    app = App("s")
+
+    async def broken(*, db: Database) -> Mailer:
+        await db.execute("select mail from nobodys where name = %s", "private")
+        return Mailer()
+
+    app.provide(broken) if what == "provider" else app.on_startup(broken)
+    with pytest.raises(SetupError) as caught:
+        async with running(app):
+            pass
+    told = str(caught.value)
+    assert ' failed at start: relation "nobodys" does not exist; see cliffracer db plan' in told
+    assert "\n  select mail from nobodys where name = %s\n" in told
+    assert 'await db.execute("select mail' in told
 
 
 async def test_two_tests_have_databases_of_their_own():
