@@ -99,12 +99,12 @@ class Keyring:
         `NotFound` if there is no such key, or it is revoked. If others cannot be told (`Unavailable`), the old one stays as it was.
         """
         text, _, hashed = _new(id)
-        async with self._db.transaction():
+        async with self._db.transaction():  # locked before it is read: of two at once the second replaces what the first made
             old = await self._db.fetch_one(
+                "WITH o AS (SELECT id, hash, previous FROM cliffracer_api_keys WHERE id = %s AND revoked_at IS NULL FOR UPDATE) "
                 "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
-                "FROM cliffracer_api_keys o WHERE o.id = k.id AND k.id = %s AND k.revoked_at IS NULL "
-                "RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
-                hashed, overlap, id,
+                "FROM o WHERE o.id = k.id RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
+                id, hashed, overlap,
             )  # fmt: skip
             if old is None:
                 raise NotFound(f"there is no key {id}, or it is revoked")

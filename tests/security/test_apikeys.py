@@ -215,6 +215,16 @@ async def test_rotation() -> None:
         assert [await good(key) for key in (third, fourth)] == [False, True]
 
 
+async def test_rotations_at_once_follow_each_other() -> None:
+    """Both new secrets are good, of which one was replaced by the other, and is for its overlap; the old one was replaced twice."""
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        first, made = await ring.issue("robot", permissions=["orders:read"])
+        keys = [first, *await asyncio.gather(*(ring.rotate(made.id, overlap=60) for _ in range(2)))]
+        found = [(await t.http.get("/orders", headers={"X-API-Key": key})).status_code for key in keys]
+        assert found == [401, 200, 200]
+
+
 @pytest.mark.parametrize("overlap", [0.0, 60.0])
 async def test_a_rotation_that_nobody_can_be_told_of_is_none(overlap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new secret would be known to nobody, so the old one goes on, and its rotation can be tried again."""
