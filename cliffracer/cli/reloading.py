@@ -21,7 +21,7 @@ from cliffracer.settings import Settings
 
 WATCHED = {".py", ".toml", ".sql", ".env"}
 _UNWATCHED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"}
-_PATIENCE = 5.0  # seconds for what is accepted to finish; who saves a file does not wait longer
+PATIENCE = 5.0  # seconds for what is accepted to finish; who saves a file does not wait longer
 
 
 async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable[[Ready, str], None]) -> None:
@@ -31,7 +31,7 @@ async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable
     except ImportError:
         raise SetupError('--reload needs cliffracer[dev]: pip install "cliffracer[dev]".') from None
     async with AsyncExitStack() as stack:
-        watch = Reload(arguments, min(settings.drain, _PATIENCE), tell, stack)
+        watch = Reload(arguments, min(settings.drain, PATIENCE), tell, stack)
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, watch.stop)
@@ -88,7 +88,7 @@ class Reload:
         child, self._child = self._child, None
         if child is not None:
             child.stop()
-            await child.ended(self._patience)
+            await child.ended(self._patience + 1.0)
         await self._start()
 
     async def _start(self) -> None:

@@ -20,7 +20,7 @@ from cliffracer.cli.children import Parent, Ready
 from cliffracer.cli.loading import load_apps, named
 from cliffracer.cli.output import say
 from cliffracer.cli.reach import with_servers
-from cliffracer.cli.reloading import reloading
+from cliffracer.cli.reloading import PATIENCE, reloading
 from cliffracer.cli.replicas import tell_replicas
 from cliffracer.cli.workers import working
 from cliffracer.errors import CliffracerError, SetupError
@@ -56,6 +56,8 @@ def run(
         arguments += ["--json"] if as_json else []
         asyncio.run(reloading(arguments, settings, tell) if reload else working(arguments, settings, workers or 1, tell))
     else:
+        if parent is not None and parent.reloads:
+            settings = settings.changed(drain=min(settings.drain, PATIENCE))
         try:
             _serve(apps, settings, parent, tell)
         except CliffracerError as error:
