@@ -52,13 +52,6 @@ async def test_create_refuses_a_key_that_is_there(sessions: KeyValue[Session]):
     assert (await sessions.get("ada")).user == "Ada again"
 
 
-async def test_one_of_many_creators_wins(sessions: KeyValue[Session]):
-    """Whatever the timing."""
-    results = await asyncio.gather(*(sessions.create("ada", Session(f"{number}")) for number in range(20)), return_exceptions=True)
-    assert sum(isinstance(result, int) for result in results) == 1
-    assert sum(isinstance(result, Conflict) for result in results) == 19
-
-
 async def test_updates_compare_revisions(sessions: KeyValue[Session]):
     """A stale one is a conflict; counting by many loses nothing."""
     revision = await sessions.put("ada", Session("Ada"))
@@ -78,18 +71,6 @@ async def test_updates_compare_revisions(sessions: KeyValue[Session]):
 
     await asyncio.gather(*(visit() for _ in range(10)))
     assert (await sessions.get("ada")).visits == 11
-
-
-async def test_a_deleted_key_is_gone_and_has_a_history(sessions: KeyValue[Session]):
-    """A purged one has none."""
-    for visits in range(3):
-        await sessions.put("ada", Session("Ada", visits))
-    await sessions.delete("ada")
-    with pytest.raises(NotFound):
-        await sessions.get("ada")
-    assert [entry.value.visits if entry.value else None for entry in await sessions.history("ada")] == [0, 1, 2, None]
-    await sessions.purge("ada")
-    assert [entry.deleted for entry in await sessions.history("ada")] == [True]
 
 
 async def test_keys_are_listed_by_pattern(sessions: KeyValue[Session]):

@@ -33,16 +33,6 @@ async def test_one_holds_a_lock_at_a_time_and_tokens_rise(join: Join, subjects: 
     assert tokens == sorted(set(tokens))
 
 
-async def test_any_name_is_that_of_a_lock(jetstream: JetStream, subjects: Subjects):
-    """Each its own; an empty or a huge one, and a ttl that nobody could renew within, are refused."""
-    async with Lock(jetstream, subjects, "user:7", ttl=20), Lock(jetstream, subjects, "user:8 *.>", ttl=20):
-        with pytest.raises(Unavailable, match="lock user:7 is held"):
-            await Lock(jetstream, subjects, "user:7", ttl=20, wait=0.1).acquire()
-    for name, ttl in (("", 20), ("x" * 257, 20), ("job", 0)):
-        with pytest.raises(ValueError, match=r"is no (name of a lock|time to hold)"):
-            Lock(jetstream, subjects, name, ttl=ttl)
-
-
 async def test_a_lock_of_a_dead_holder_is_taken_over(join: Join, subjects: Subjects):
     """After its ttl, and not before."""
     dead = Lock(JetStream(await join()), subjects, "job", ttl=0.6)
@@ -107,15 +97,6 @@ async def test_a_short_restart_of_the_server_costs_no_lock(jetstream: JetStream,
         await asyncio.to_thread(server.restart)
     async with Lock(jetstream, subjects, "job", ttl=6) as lock:
         assert lock.token > token
-
-
-async def test_an_error_in_the_block_releases_the_lock(jetstream: JetStream, subjects: Subjects):
-    """And is raised as it is."""
-    with pytest.raises(ValueError, match="mine"):
-        async with Lock(jetstream, subjects, "job", ttl=60):
-            raise ValueError("mine")
-    async with asyncio.timeout(30), Lock(jetstream, subjects, "job", ttl=60):
-        pass
 
 
 async def test_a_leader_runs_in_one_replica_and_moves_when_it_stops(join: Join, subjects: Subjects):
