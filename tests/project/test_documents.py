@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.places import ROOT
-from tests.project.snippets import Session, fits, follow, snippets
+from tests.project.snippets import SHELLS, Session, fits, follow, snippets
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in (ast.get_docstring(ast.parse(path.read_text())) or ""))
 DOCUMENTS = {
@@ -129,6 +129,17 @@ def test_what_is_shown_and_not_run_has_its_reason() -> None:
     blocks = [(name, snippet) for name, document in DOCUMENTS.items() for snippet in snippets(document) if "norun" in snippet.options]
     last = [(name, snippet.commands()[-1][0].partition("  ")[0]) for name, snippet in blocks]
     assert sorted(last) == sorted(NOT_RUN)
+
+
+def test_nothing_is_shown_that_the_runner_passes_over() -> None:
+    """Every other block is Python, commands, or a file that is saved and then used."""
+    passed = [
+        (name, snippet.line, snippet.language)
+        for name, document in DOCUMENTS.items()
+        for snippet in snippets(document)
+        if snippet.language not in {"python", *SHELLS} and not snippet.file and "norun" not in snippet.options
+    ]
+    assert passed == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
