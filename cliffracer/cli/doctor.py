@@ -42,8 +42,8 @@ _EXTRAS = {
     "httpx": ("cliffracer[dev]", "t.http in tests"),
     "httpx2": ("cliffracer[oidc]", "sign-in by an issuer"),
     "watchfiles": ("cliffracer[dev]", "run --reload"),
-    "opentelemetry": ("cliffracer[otel]", "traces"),
-    "redis": ("cliffracer[redis]", "answers cached in Redis"),
+    "opentelemetry": ("cliffracer[otel]", "export of traces"),
+    "redis": ("cliffracer[redis]", "cache in Redis"),
     "IPython": ("ipython", "better prompt in `cliffracer shell`"),
 }
 """Modules that need not be there: what installs each, and what it gives."""
