@@ -1,5 +1,6 @@
 """The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from cliffracer.events import Event
 from cliffracer.wire.subjects import check_literal, check_name
 
 _KEPT = 1000  # methods that a proxy remembers
+_LATEST = 2**63 / 1e9  # POSIX time up to which nats-server, in nanoseconds, can count
 
 
 class Emission(msgspec.Struct, frozen=True):
@@ -64,9 +66,10 @@ def emission(
         raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
     if (delay is not None or at is not None) and not durable:
         raise ValueError("a delayed event is durable: leave out durable=False")
-    return Emission(
-        check_literal(subject), data, durable, id, key, None if delay is None else seconds(delay), None if at is None else at.timestamp()
-    )
+    wait, due = None if delay is None else seconds(delay), None if at is None else at.timestamp()
+    if max(time.time() + (wait or 0.0), due or 0.0) > _LATEST:
+        raise ValueError("an event can be put off until 2262 at most: nats-server counts no further, and would deliver it at once")
+    return Emission(check_literal(subject), data, durable, id, key, wait, due)
 
 
 class Link(Protocol):

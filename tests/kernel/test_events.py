@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -287,6 +288,14 @@ async def test_a_delayed_event_comes_later():
                 break
             await asyncio.sleep(0.02)
     assert got == [1, 2]
+
+
+async def test_an_event_that_is_never_due_is_refused():
+    """Times beyond those that the server counts are the past to it: it would be delivered at once."""
+    async with running(App("s")) as t:
+        for option in ({"delay": "200000d"}, {"delay": 9e15}, {"at": datetime.max.replace(tzinfo=UTC)}):
+            with pytest.raises(ValueError, match="until 2262 at most"):
+                await t.emit("later", 1, **option)
 
 
 @pytest.mark.parametrize("subject", ["a b", "a.*", "", "a\r\nPUB x 0", "a..b", "é\u2028x x", ">"])
