@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -41,7 +42,12 @@ def moment(value: str | datetime | timedelta) -> datetime:
     if isinstance(value, str):
         with suppress(ValueError):  # then it is a length of time
             return datetime.fromisoformat(value).astimezone(UTC)
-    return datetime.now(UTC) - timedelta(seconds=seconds(value))
+    return ago(value)
+
+
+def ago(value: float | str | timedelta) -> datetime:
+    """Return the moment that is so long ago, or 1970: there is nothing older. ValueError for a length of time that cannot be read."""
+    return datetime.fromtimestamp(max(0.0, time.time() - seconds(value)), UTC)
 
 
 def worded(value: float) -> str:

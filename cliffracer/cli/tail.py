@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ import msgspec
 from cliffracer.cli.output import odd, print_line, printable, say, soft, strong, tame
 from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
 from cliffracer.client import AsyncClient
-from cliffracer.durations import seconds
+from cliffracer.durations import ago
 from cliffracer.errors import CliffracerError, InvalidInput, NotFound, SetupError
 from cliffracer.events import Received
 from cliffracer.messaging.hearing import hear
@@ -32,13 +32,13 @@ def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -
     settings = reach_settings()
     try:
         check_pattern(pattern)
-        ago = None if since is None else seconds(since)
+        begin = None if since is None else ago(since)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
     async def run() -> None:
         left = count
-        async with reached(settings) as client, aclosing(_events(client, pattern, ago)) as events:
+        async with reached(settings) as client, aclosing(_events(client, pattern, begin)) as events:
             if not as_json:
                 say(soft(f"events {pattern} {looked_at(settings)}; Ctrl-C stops{await _narrow(client, pattern)}"), err=True)
             async for event in events:
@@ -61,9 +61,9 @@ async def _narrow(client: AsyncClient, pattern: str) -> str:
     return "" if "." in pattern and not below else f"\nonly {pattern} itself: '{pattern}.>' has what is below it"
 
 
-async def _events(client: AsyncClient, pattern: str, ago: float | None) -> AsyncGenerator[Received[Any], None]:
-    """Yield what is stored since then, and what comes; without ``ago`` what comes, stored or not."""
-    if ago is None:
+async def _events(client: AsyncClient, pattern: str, since: datetime | None) -> AsyncGenerator[Received[Any], None]:
+    """Yield what is stored since then, and what comes; without ``since`` what comes, stored or not."""
+    if since is None:
         arrived: asyncio.Queue[Received[Any]] = asyncio.Queue()
 
         def receive(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -75,7 +75,7 @@ async def _events(client: AsyncClient, pattern: str, ago: float | None) -> Async
         while True:
             yield await arrived.get()
     jetstream, subjects = JetStream(client.link.bus), client.link.subjects
-    begin = {"deliver_policy": "by_start_time", "opt_start_time": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()}
+    begin = {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat()}
     try:
         await jetstream.stream(subjects.stream)
     except NotFound:

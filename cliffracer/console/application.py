@@ -24,7 +24,7 @@ from cliffracer.console.restraint import Restraint
 from cliffracer.console.storage import Filters, Storage
 from cliffracer.console.tailing import check_stored, tailed
 from cliffracer.detail import shown
-from cliffracer.durations import seconds
+from cliffracer.durations import ago
 from cliffracer.errors import CliffracerError, InvalidInput, ServiceError, Unavailable
 from cliffracer.settings import Settings
 from cliffracer.web.answers import NOSNIFF, Refused, problem
@@ -155,12 +155,12 @@ class Console:
         try:
             pattern = check_pattern(request.query_params.get("pattern", ">"))
             since = request.query_params.get("since")
-            ago = seconds(since) if since else None
+            begin = ago(since) if since else None
         except ValueError as error:
             raise InvalidInput(str(error)) from None
-        if ago is not None:
+        if begin is not None:
             await check_stored(self._client)
-        return self._stream(tailed(self._client, pattern, ago))
+        return self._stream(tailed(self._client, pattern, begin))
 
     async def _streams(self, _request: Request) -> Response:
         return _json(await self._storage.streams())

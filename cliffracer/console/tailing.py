@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from cliffracer.client import AsyncClient
@@ -25,8 +25,8 @@ _PAUSE = 0.1  # seconds between two batches: an eye sees no more
 _SHOWN = 20_000  # characters of one event's data
 
 
-async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield batches, ``{"events": [...], "missed": n}``; with ``ago`` those that were stored in the last seconds come first."""
+async def tailed(client: AsyncClient, pattern: str, since: datetime | None) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield batches, ``{"events": [...], "missed": n}``; with ``since`` those that were stored from then on come first."""
     waiting: deque[dict[str, Any]] = deque()
     wake = asyncio.Event()
     missed = 0
@@ -41,10 +41,10 @@ async def tailed(client: AsyncClient, pattern: str, ago: float | None) -> AsyncG
         wake.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        if ago is None:
+        if since is None:
             await _live(client, pattern, take, stack)
         else:
-            reading = asyncio.create_task(_stored(client, pattern, ago, take))
+            reading = asyncio.create_task(_stored(client, pattern, since, take))
             reading.add_done_callback(lambda _: wake.set())
             stack.push_async_callback(_ended, reading)
         while True:
@@ -70,9 +70,9 @@ async def _live(client: AsyncClient, pattern: str, take: Any, stack: contextlib.
     await client.link.bus.flush()
 
 
-async def _stored(client: AsyncClient, pattern: str, ago: float, take: Any) -> None:
+async def _stored(client: AsyncClient, pattern: str, since: datetime, take: Any) -> None:
     subjects = client.link.subjects
-    begin = {"deliver_policy": "by_start_time", "opt_start_time": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()}
+    begin = {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat()}
     async with Reader(JetStream(client.link.bus), subjects.stream, [subjects.event(pattern)], begin) as reader:
         async for found in reader:
             take(

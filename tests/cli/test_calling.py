@@ -276,8 +276,8 @@ def test_emitting_and_tailing(at):
     assert (event["subject"], event["data"]) == ("note.written", {"title": "Dune", "stars": 3})
     assert event["id"]
     assert event["correlation_id"]
-    later = at("tail", "note.>", "--since", "10m", "-n", "1")
-    assert 'note.written {"title":"Dune","stars":3}' in later.out
+    for since in ("10m", "99999999999999d"):
+        assert 'note.written {"title":"Dune","stars":3}' in at("tail", "note.>", "--since", since, "-n", "1").out
     assert at("emit", "screen.cleared", "title=\x9b2J").code == 0
     assert r'screen.cleared {"title":"\u009b2J"}' in at("tail", "screen.>", "--since", "10m", "-n", "1").out
 
