@@ -76,6 +76,8 @@ async def connect(
 def cure_of(settings: Any) -> str:
     """Return what to do about a server that does not answer: where its URL comes from, and what there is instead."""
     origin = settings.origin("nats_url") if hasattr(settings, "origin") else None
+    if origin is not None and origin.place == "argument":
+        return "start one there, or give the address of another."
     if origin is None or not origin.key:
         return CURE
     place = "the environment" if origin.place == "environment" else origin.place

@@ -253,7 +253,8 @@ def test_where_nobody_runs_nothing_can_break(at: Place) -> None:
     done = cliffracer("check", "users:app", cwd=at.folder, CLIFFRACER_NAMESPACE=f"nobody{free_port()}")
     assert (done.code, done.out.partition(" on ")[0]) == (0, "users 1.0.0 against nobody")
     url = f"nats://127.0.0.1:{free_port()}"
-    assert cliffracer("check", "users:app", "--against", url, cwd=at.folder).err.startswith(f"Error: Cannot reach NATS at {url}")
+    done = cliffracer("check", "users:app", "--against", url, cwd=at.folder)
+    assert done.err.startswith(f"Error: Cannot reach NATS at {url} (connection refused); start one there, or give the address of another.")
 
 
 def test_a_strangers_answers_move_no_cursor_and_end_no_command(at: Place) -> None:
