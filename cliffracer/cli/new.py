@@ -65,7 +65,8 @@ def rendered(name: str, kind: str) -> dict[str, str]:
         "service": _service(name),
         "version": __version__,
         "example": _EXAMPLES[kind],
-        "variables": " and ".join(["`NATS_URL`", *_needed(kind)]),
+        "variables": _needed(kind),
+        "tables": " Its tables are made by migrations there: `cliffracer db plan`, then `cliffracer db apply`." if "db" in kind else "",
     }
     places = {**_SHARED, "app.py": f"{kind}/app.py.txt", "test_app.py": f"{kind}/test_app.py.txt"}
     files = {path: Template(image.template(place)).substitute(words) for path, place in places.items()}
@@ -78,8 +79,10 @@ def rendered(name: str, kind: str) -> dict[str, str]:
     return files
 
 
-def _needed(kind: str) -> list[str]:
-    return [*(["`DATABASE_URL`"] if "db" in kind else []), *(["`AUTH_SECRET_KEY`"] if "auth" in kind else [])]
+def _needed(kind: str) -> str:
+    """Return the settings that production needs, as a sentence has them."""
+    *most, last = ["`NATS_URL`", *(["`DATABASE_URL`"] if "db" in kind else []), *(["`AUTH_SECRET_KEY`"] if "auth" in kind else [])]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _kind(parts: str) -> str:

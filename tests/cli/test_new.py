@@ -61,7 +61,20 @@ def test_the_files_are_what_tools_expect(tmp_path):
     dockerfile = (tmp_path / "shop" / "Dockerfile").read_text()
     assert "USER 10001:10001" in dockerfile
     assert "ENV PATH=/opt/app/bin:$PATH" in dockerfile
-    assert "`NATS_URL` and `DATABASE_URL`" in (tmp_path / "shop" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("parts", "needed"),
+    [
+        ((), "with `NATS_URL` set.\n"),
+        (("--with", "db"), "with `NATS_URL` and `DATABASE_URL` set. Its tables are made by migrations there: "),
+        (("--with", "db,auth"), "with `NATS_URL`, `DATABASE_URL` and `AUTH_SECRET_KEY` set. Its tables are made by migrations there: "),
+    ],
+)
+def test_its_readme_says_what_production_needs(tmp_path, parts, needed):
+    """The settings, and the tables, which nothing makes by itself there."""
+    cliffracer("new", "shop", *parts, cwd=tmp_path)
+    assert needed in (tmp_path / "shop" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["1shop", "my shop", "-x", "../a b", "é"])
