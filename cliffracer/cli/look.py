@@ -107,7 +107,6 @@ def _row(info: Info, stats: Stats) -> Row:
 
 
 def _part(kind: str, name: str, subject: str, figures: Figures, uptime: float) -> Row:
-    data = figures.data if isinstance(figures.data, dict) else {}
     return {
         "kind": kind,
         "name": name,
@@ -115,8 +114,8 @@ def _part(kind: str, name: str, subject: str, figures: Figures, uptime: float) -
         "calls": figures.num_requests,
         "errors": figures.num_errors,
         **_rates(figures.num_requests, figures.num_errors, uptime),
-        "p50_ms": data.get("p50_ms", 0.0),
-        "p95_ms": data.get("p95_ms", 0.0),
+        "p50_ms": figures.ms("p50_ms"),
+        "p95_ms": figures.ms("p95_ms"),
     }
 
 

@@ -141,12 +141,8 @@ def _total(figures: Iterable[Figures], field: str) -> int:
 
 
 def _slowest(figures: Iterable[Figures], field: str) -> float:
-    """Return the slowest method's figure: micro services of others have none."""
-    return max((_number(one.data.get(field)) for one in figures if isinstance(one.data, dict)), default=0.0)
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+    """Return the slowest method's figure."""
+    return max((one.ms(field) for one in figures), default=0.0)
 
 
 def _events(info: Info) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import difflib
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,8 @@ IDEMPOTENT = "idempotent"
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
 _MOST = 1000  # services that are remembered
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_SLOWEST = 1e12  # milliseconds that are a duration
 LONGEST = 10.0  # seconds: somebody who answers again and again is no reason to wait for ever
 
 
@@ -46,14 +48,19 @@ class Figures(msgspec.Struct):
     """The figures of one method, as STATS tells."""
 
     name: str = ""
-    num_requests: int = 0
-    num_errors: int = 0
+    num_requests: _Count = 0
+    num_errors: _Count = 0
     last_error: str = ""
     processing_time: int = 0
     average_processing_time: int = 0
     data: Any = None
     kind: str = "rpc"
     """Of handlers that are no endpoints of RPC: ``http``, ``event``, ``websocket``, ``timer``, ``leader``."""
+
+    def ms(self, name: str) -> float:
+        """Return one of the durations in ``data``, such as ``p95_ms``; 0 for none: services of others have other data, or odd ones."""
+        found = self.data.get(name) if isinstance(self.data, dict) else None
+        return float(found) if isinstance(found, int | float) and 0 <= found < _SLOWEST else 0.0
 
 
 class Stats(msgspec.Struct):

@@ -98,15 +98,19 @@ STRANGER = r"""
         {"subject": "user.*", "function": EVIL, "schema": '{"required": ["x"]}'},
     ]
     ANSWERS = {
-        "INFO": {"name": EVIL, "id": EVIL, "version": EVIL, "description": EVIL, "endpoints": [{"name": EVIL}]},
-        "STATS": {"name": EVIL, "id": EVIL, "started": "never", "endpoints": [{"name": EVIL, "num_requests": 10**15}]},
+        "INFO": {"name": EVIL, "id": EVIL, "version": EVIL, "description": EVIL, "endpoints": [{"name": EVIL}, {"name": "other"}]},
+        "STATS": {"name": EVIL, "id": EVIL, "started": "never", "endpoints": [
+            {"name": EVIL, "num_requests": 10**15, "data": {"p50_ms": EVIL}}, {"name": "other", "data": {"p50_ms": 1.5, "p95_ms": 10**400}},
+        ]},
         "TRACE": {"name": EVIL, "spans": [{**SPAN, "began": 1e300}, {**SPAN, "began": 1.7e9}, {**SPAN, "began": -1e300}]},
         "CONTRACT": {"name": EVIL, "version": EVIL, "calls": ["users.ban", EVIL], "hears": HEARS, "emits": {EVIL: "[]"}},
     }
 
+    TOO_MANY = {**ANSWERS["STATS"], "endpoints": [{"name": EVIL, "num_requests": 10**400}]}
+
     async def answer(app):
         bus, subjects = app.link().bus, app.link().subjects
-        for verb, told in ANSWERS.items():
+        for verb, told in [*ANSWERS.items(), ("STATS", TOO_MANY)]:
             for name in ("", ".users"):
                 said = json.dumps(told).encode()
                 await bus.subscribe(subjects.discovery(verb) + name, lambda _s, reply, _b, _p, said=said: bus.publish(reply, said))
