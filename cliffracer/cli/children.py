@@ -20,6 +20,7 @@ import msgspec
 LINE = "_CLIFFRACER_LINE"
 SOCKETS = "_CLIFFRACER_SOCKETS"
 RELOADS = "_CLIFFRACER_RELOADS"
+PATIENCE = 5.0  # seconds for what is accepted to finish in one that reloads; who saves a file does not wait longer
 _LONGEST = 1_000_000
 _MOST_SOCKETS = 16
 

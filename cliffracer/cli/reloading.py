@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cliffracer import embedded
-from cliffracer.cli.children import Child, Ready
+from cliffracer.cli.children import PATIENCE, Child, Ready
 from cliffracer.cli.output import bad, good, odd, printable, say, soft
 from cliffracer.cli.standin import standing_in
 from cliffracer.client import in_thread
@@ -21,7 +21,6 @@ from cliffracer.settings import Settings
 
 WATCHED = {".py", ".toml", ".sql", ".env"}
 _UNWATCHED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv"}
-PATIENCE = 5.0  # seconds for what is accepted to finish; who saves a file does not wait longer
 
 
 async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable[[Ready, str], None]) -> None:

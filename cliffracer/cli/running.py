@@ -6,7 +6,7 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,13 +16,11 @@ import msgspec
 from cliffracer import runtime
 from cliffracer.cli.age import age
 from cliffracer.cli.banner import banner, headline
-from cliffracer.cli.children import Parent, Ready
+from cliffracer.cli.children import PATIENCE, Parent, Ready
 from cliffracer.cli.loading import load_apps, named
 from cliffracer.cli.output import say
 from cliffracer.cli.reach import with_servers
-from cliffracer.cli.reloading import PATIENCE, reloading
 from cliffracer.cli.replicas import tell_replicas
-from cliffracer.cli.workers import working
 from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.frozen import Frozen
 from cliffracer.observability import logs
@@ -54,7 +52,7 @@ def run(
         options = {"--host": host, "--port": port, "--env-file": env_file}
         arguments = [*apps, *(text for name, value in options.items() if value is not None for text in (name, str(value)))]
         arguments += ["--json"] if as_json else []
-        asyncio.run(reloading(arguments, settings, tell) if reload else working(arguments, settings, workers or 1, tell))
+        asyncio.run(_several(arguments, settings, workers, tell))
     else:
         if parent is not None and parent.reloads:
             settings = settings.changed(drain=min(settings.drain, PATIENCE))
@@ -64,6 +62,19 @@ def run(
             if parent is not None and settings.env == "development":
                 parent.failed(str(error))
             raise
+
+
+def _several(
+    arguments: list[str], settings: Settings, workers: int | None, tell: Callable[[Ready, str], None]
+) -> Coroutine[Any, Any, None]:
+    """Return what serves in other processes: some workers, or one that is replaced at each change. One process alone needs neither."""
+    if workers:
+        from cliffracer.cli.workers import working  # noqa: PLC0415 - as said above
+
+        return working(arguments, settings, workers, tell)
+    from cliffracer.cli.reloading import reloading  # noqa: PLC0415 - the same
+
+    return reloading(arguments, settings, tell)
 
 
 def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tell: Callable[[Ready], None]) -> None:

@@ -16,7 +16,6 @@ from cliffracer.invoke import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim
-from cliffracer.web import asyncapi, docs, openapi
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
 from cliffracer.web.cors import Cors
 from cliffracer.web.describing import Document
@@ -137,12 +136,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     _add_routes(table, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
-        for name, written in (("openapi", openapi), ("asyncapi", asyncapi)):
-            pages[f"/{name}.json"] = Document(partial(written.document, assemblies, settings))
-        if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
-            pages |= docs.pages(settings)
-            for path, bridge in docs.bridges(assemblies, settings).items():
-                table.add("POST", path, bridge)
+        pages |= _described(table, assemblies, settings)
     if settings.metrics:
         pages["/metrics"] = Metrics(health, handlers, assemblies)
     rules = assemblies[0].rules if assemblies else None
@@ -155,6 +149,21 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
             table.add("HEAD", path, page)
     table.compile()
     return Site(table, endless, assemblies, settings)
+
+
+def _described(table: Table, assemblies: Sequence[Assembly], settings: Settings) -> dict[str, Any]:
+    """Return the pages that say what is served here, by path, and add the routes by which one of them tries it."""
+    from cliffracer.web import asyncapi, docs, openapi  # noqa: PLC0415 - in production nobody is told, and half a megabyte can stay out
+
+    pages: dict[str, Any] = {
+        f"/{name}.json": Document(partial(written.document, assemblies, settings))
+        for name, written in (("openapi", openapi), ("asyncapi", asyncapi))
+    }
+    if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
+        pages |= docs.pages(settings)
+        for path, bridge in docs.bridges(assemblies, settings).items():
+            table.add("POST", path, bridge)
+    return pages
 
 
 def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
