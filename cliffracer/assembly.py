@@ -13,7 +13,7 @@ from cliffracer.checking import Declared
 from cliffracer.context import owner
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded
 from cliffracer.frozen import Frozen
-from cliffracer.invoke import Call, Deliver, Handler
+from cliffracer.handler import Call, Deliver, Handler
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans

@@ -12,7 +12,7 @@ from cliffracer.assembly import KINDS, Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Leader, Record, Route, Rpc, Socket, Subscription, Timer, place_of
 from cliffracer.durations import worded
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 

@@ -7,12 +7,12 @@ mapping and figures live here and nowhere else.
 
 import asyncio
 from asyncio import CancelledError, current_task
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from inspect import unwrap
 from os import sep
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from loguru import logger
 
@@ -20,14 +20,12 @@ from cliffracer.context import Context, current, new_id, stored_at
 from cliffracer.declarations import where
 from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Rejected
-from cliffracer.observability.calls import CallLog
-from cliffracer.observability.spans import FORGETFUL, SLOW, Spans
-from cliffracer.observability.stats import LONG, Stats
-from cliffracer.resilience.deadlines import Watch
-from cliffracer.resilience.gate import SMOOTHING, Gate
+from cliffracer.handler import Call, Deliver, Handler
+from cliffracer.observability.spans import SLOW
+from cliffracer.observability.stats import LONG
+from cliffracer.resilience.gate import SMOOTHING
 from cliffracer.resilience.verdicts import RATE
 
-Deliver = Callable[[Any], Awaitable[None]]
 _ENDED: dict[str, tuple[type[ServiceError], str]] = {
     "deadline": (DeadlineExceeded, "the time for this call is over"),
     "cancelled": (Cancelled, "the caller gave up"),
@@ -36,121 +34,6 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
 _WAITS = ""
 """The outcome of what is stored and over its rate: it has not begun, and comes again."""
 _OURS = f"{Path(__file__).parent}{sep}"
-
-
-class Entry(Protocol):
-    """Decides whether a call is let in, before a transport reads its input; ``scope`` is ASGI's, None of a message.
-
-    After a refusal the call is invoked without arguments, and fails as ``context.verdict`` says.
-    """
-
-    @property
-    def waits(self) -> bool:
-        """Whether `decided` has to be asked, since somebody else may have to be."""
-
-    def decide(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
-        """Say whether a call is let in."""
-
-    async def decided(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
-        """Say whether a call is let in."""
-
-
-class Call:
-    """One call on its way through middleware and providers."""
-
-    __slots__ = ("arguments", "cache", "context", "deliver", "handler", "source")
-
-    def __init__(self, handler: "Handler", context: Context, arguments: tuple[Any, ...], source: Any, deliver: Deliver | None) -> None:
-        self.handler = handler
-        self.context = context
-        self.arguments = arguments
-        self.source = source
-        """What the transport received: a Request, a WebSocket, a Received event; None for an RPC."""
-        self.deliver = deliver
-        """Takes each item of a handler that streams."""
-        self.cache: dict[Any, Any] | None = None
-
-
-class Handler:
-    """A declared function with all that its calls need, resolved once at start."""
-
-    __slots__ = (
-        "call",
-        "calls",
-        "constants",
-        "deadline",
-        "entry",
-        "function",
-        "gate",
-        "guarded",
-        "kind",
-        "mappings",
-        "name",
-        "run",
-        "service",
-        "spans",
-        "stats",
-        "watch",
-    )
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        service: str,
-        name: str,
-        kind: str,
-        gate: Gate,
-        watch: Watch,
-        deadline: float | None,
-        constants: dict[str, Any] | None = None,
-        mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
-        run: Callable[[Call], Awaitable[Any]] | None = None,
-        call: Callable[..., Awaitable[Any]] | None = None,
-        calls: CallLog | None = None,
-        guarded: bool = False,
-        entry: Entry | None = None,
-        spans: Spans = FORGETFUL,
-    ) -> None:
-        self.spans = spans
-        """Remembers the last calls, for whoever asks how a trace went."""
-        self.guarded = guarded
-        """Whether it matters who calls; its way asks."""
-        self.entry = entry
-        """What is asked before input is read; None where everybody may call."""
-        self.calls = calls
-        """Notes the share of calls that ``settings.log_calls`` asks for; None when that is none."""
-        self.function = function
-        self.service = service
-        self.name = name
-        self.kind = kind
-        self.gate = gate
-        self.watch = watch
-        self.deadline = deadline
-        """Seconds that a call may take at most."""
-        self.constants = constants or {}
-        """Provided arguments that are the same for every call."""
-        self.mappings = mappings or {}
-        self.run = run
-        """The way through middleware and per-call providers; None if the function can be called at once."""
-        self.call = call or function
-        """The function as what it returns can be awaited; a plain one in a thread."""
-        self.stats = Stats()
-
-    def context(
-        self,
-        *,
-        timeout: float | None = None,
-        correlation_id: str | None = None,
-        traceparent: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        block: bytes | None = None,
-    ) -> Context:
-        """Return the context of a new call; its time is the caller's ``timeout`` or the handler's own, whichever is shorter."""
-        mine = self.deadline
-        seconds = mine if timeout is None or (mine is not None and mine < timeout) else timeout
-        until = None if seconds is None else monotonic() + seconds
-        return Context(self.service, self.name, self.kind, correlation_id, until, headers, traceparent, block)
 
 
 async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call

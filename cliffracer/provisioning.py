@@ -9,7 +9,7 @@ import msgspec
 
 from cliffracer.declarations import Function, Provider, Value, failed_at_start, refuse, where
 from cliffracer.errors import CliffracerError, Internal, SetupError, Unauthenticated
-from cliffracer.invoke import Call
+from cliffracer.handler import Call
 from cliffracer.provisions import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
 

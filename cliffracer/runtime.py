@@ -20,7 +20,7 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
-from cliffracer.invoke import Call
+from cliffracer.handler import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus, connect

@@ -19,7 +19,8 @@ from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError, Internal
 from cliffracer.frozen import Frozen
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.keeping import keeping
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus

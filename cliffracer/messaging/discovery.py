@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.errors import Unavailable
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.rpc import RpcEndpoint
 from cliffracer.observability.spans import Spans

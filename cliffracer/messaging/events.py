@@ -13,7 +13,8 @@ from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.contract import Delivered, PartlyFailedError

@@ -5,7 +5,7 @@ from math import inf
 
 from cliffracer.context import Context, new_id
 from cliffracer.declarations import Rpc
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.jetstream import JetStream

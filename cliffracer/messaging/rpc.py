@@ -11,7 +11,8 @@ from msgspec.structs import astuple
 from cliffracer.context import STORED, Context, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
-from cliffracer.invoke import Handler, defect, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import defect, invoke
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim

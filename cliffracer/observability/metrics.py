@@ -16,7 +16,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class Measured(Protocol):
-    """What is asked of a handler: `cliffracer.invoke.Handler` has it all."""
+    """What is asked of a handler: `cliffracer.handler.Handler` has it all."""
 
     service: str
     name: str

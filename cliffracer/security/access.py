@@ -8,7 +8,7 @@ import msgspec
 
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
 from cliffracer.frozen import Frozen
-from cliffracer.invoke import Call
+from cliffracer.handler import Call
 from cliffracer.security.identity import Identity
 from cliffracer.signature import Signature
 

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from cliffracer.context import Context, new_id
 from cliffracer.declarations import where
 from cliffracer.errors import Internal, ServiceError
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.web.answers import CORRELATION, Refused
 from cliffracer.wire.codecs import Unencodable
 from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.assembly import Assembly
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.observability.health import Finding, Health
 from cliffracer.observability.metrics import Rates, Target, exposition
 from cliffracer.resilience.resilient import DECORATED

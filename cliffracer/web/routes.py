@@ -13,7 +13,8 @@ from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Route
 from cliffracer.errors import Cancelled
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body

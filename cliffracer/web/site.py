@@ -12,7 +12,7 @@ from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route, Socket, refuse, where
 from cliffracer.errors import FieldError, InvalidInput, NotFound, SetupError
-from cliffracer.invoke import Handler
+from cliffracer.handler import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
 from cliffracer.shapes import claim

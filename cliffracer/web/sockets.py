@@ -18,7 +18,8 @@ from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Socket
 from cliffracer.errors import Forbidden, InvalidInput, ServiceError
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.rooms import SOCKET
 from cliffracer.signature import bare, dotted
 from cliffracer.web.answers import Refused, correlation_of, problem

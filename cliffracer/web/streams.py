@@ -14,7 +14,8 @@ from typing import Any
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route
 from cliffracer.errors import ServiceError
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, send_body
 from cliffracer.web.calls import CALL, context_of, presentable
 from cliffracer.web.endless import Endless

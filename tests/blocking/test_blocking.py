@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from cliffracer.invoke import Handler, invoke
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.incident import Incident
 from cliffracer.resilience.deadlines import Watch
