@@ -48,4 +48,4 @@ async def tables(rounds: int, calls: int) -> list[Table]:
 
 
 def _context() -> Context:
-    return Context("order_service", "place", "rpc", correlation_id=new_id(), traceparent=TRACE)
+    return Context("order_service", "place", "rpc", found_id=new_id(), found_trace=TRACE)

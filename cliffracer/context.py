@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
+import msgspec
+
 from cliffracer.wire.calls import read_trace, read_way
 from cliffracer.wire.headers import VIA, Headers
 
@@ -49,75 +51,46 @@ def new_ids() -> tuple[str, str]:
     return f"{_prefix}{number}", f"00-{_prefix}{number}-{next(_spans):016x}-01"
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One call: provided to a handler that asks for `Context`, and to logs through `current`.
 
     A context belongs to one call; nothing in it is shared with another.
     """
 
-    __slots__ = (
-        "_headers",
-        "block",
-        "deadline",
-        "ended",
-        "found_id",
-        "found_trace",
-        "handler",
-        "identity",
-        "kind",
-        "sent",
-        "service",
-        "state",
-        "task",
-        "token",
-        "verdict",
-    )
-
-    verdict: Any
-    """Whether the caller is let in, once that was decided: None, or what is raised instead. Not set before, so that it costs no call."""
-
-    def __init__(  # noqa: PLR0917 - transports make one per call, and keywords cost a third of it
-        self,
-        service: str = "",
-        handler: str = "",
-        kind: str = "",
-        correlation_id: str | None = None,
-        deadline: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        traceparent: str | None = None,
-        block: bytes | None = None,
-    ) -> None:
-        self.service = service
-        self.handler = handler
-        self.kind = kind
-        """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
-        self.found_id = correlation_id
-        self.found_trace = traceparent
-        """What `known_id` and `traceparent` are as far as somebody has asked: see ``block``."""
-        self.deadline = deadline
-        """When the call must be over, by `time.monotonic`; None: never."""
-        self._headers = headers
-        self.block = block
-        """The header block of the NATS message that is handled, as it came: read when somebody asks for something in it."""
-        self.sent: str | None = None
-        """The trace context that went along with what this call called: this call is the parent in it; None while it called nothing."""
-        self.identity: Any = None
-        """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
-        self.token: str | None = None
-        """The token that says so, which goes along with calls and events of this call."""
-        self.ended: str | None = None
-        """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
-        self.task: Any = None
-        """The task that the call runs in, while it runs: what is cancelled to end it."""
-        self.state: dict[Any, Any] | None = None
-        """Room for middleware; None until `store` is first used."""
+    service: str = ""
+    handler: str = ""
+    kind: str = ""
+    """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
+    found_id: str | None = None
+    found_trace: str | None = None
+    """What `known_id` and `traceparent` are as far as somebody has asked: see ``block``."""
+    deadline: float | None = None
+    """When the call must be over, by `time.monotonic`; None: never."""
+    block: bytes | None = None
+    """The header block of the NATS message that is handled, as it came: read when somebody asks for something in it."""
+    given: Mapping[str, str] | None = None
+    """`headers` as far as there are any but those of ``block``."""
+    sent: str | None = None
+    """The trace context that went along with what this call called: this call is the parent in it; None while it called nothing."""
+    identity: Any = None
+    """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
+    token: str | None = None
+    """The token that says so, which goes along with calls and events of this call."""
+    ended: str | None = None
+    """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
+    task: Any = None
+    """The task that the call runs in, while it runs: what is cancelled to end it."""
+    state: dict[Any, Any] | None = None
+    """Room for middleware; None until `store` is first used."""
+    verdict: Any = msgspec.UNSET
+    """Whether the caller is let in, once that was decided: None, or what is raised instead. UNSET before."""
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers that came with the message or request, names as sent; look-up ignores case."""
-        if self._headers is None:
-            self._headers = _EMPTY if self.block is None else Headers(self.block)
-        return self._headers
+        if self.given is None:
+            self.given = _EMPTY if self.block is None else Headers(self.block)
+        return self.given
 
     @property
     def known_id(self) -> str | None:
@@ -174,7 +147,7 @@ class Context:
             return None
         if self.block is not None:
             return read_way(self.block)
-        return None if self._headers is None else self._headers.get(VIA)
+        return None if self.given is None else self.given.get(VIA)
 
     def way(self) -> str | None:
         """Return what goes along to whom this call calls: the services that it came through, and this one; None outside of any."""
@@ -194,7 +167,7 @@ class Context:
     def acting(self, own: Callable[[], str | None]) -> "Context":
         """Return the same call with another to call on behalf of, by the tokens that ``own`` gives; its caller's identity stays behind."""
         self.onward()  # both are one call, so one parent of what they call
-        made = Context(self.service, self.handler, self.kind, self.correlation_id, self.deadline, self.headers, self.traceparent)
+        made = Context(self.service, self.handler, self.kind, self.correlation_id, self.traceparent, self.deadline, None, self.headers)
         made.token = own()
         made.store()[OWN] = own
         made.sent = self.sent

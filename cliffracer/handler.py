@@ -126,4 +126,4 @@ class Handler:
         mine = self.deadline
         seconds = mine if timeout is None or (mine is not None and mine < timeout) else timeout
         until = None if seconds is None else monotonic() + seconds
-        return Context(self.service, self.name, self.kind, correlation_id, until, headers, traceparent, block)
+        return Context(self.service, self.name, self.kind, correlation_id, traceparent, until, block, headers)

@@ -44,13 +44,12 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
     The call must have been admitted, and run in a task of its own: its context stays the task's.
     """
     current.set(context)
-    gate, entered, outcome, began = handler.gate, False, "ok", monotonic()
-    if context.task is None:  # else `Starts` has it looked after if it waits
-        context.task = current_task()
-        handler.watch.look_after(context)
+    watch, gate, entered, began = handler.watch, handler.gate, False, monotonic()
+    if watch.begun is not context:  # else `Starts` has it looked after if it waits
+        watch.look_after(context, current_task())
     try:
         if context.ended is not None or (context.deadline is not None and context.deadline <= began):
-            raise _ended(context)  # noqa: TRY301 - as every failure it is counted below
+            raise _ended(context)  # noqa: TRY301 - it fails as if its function had
         if gate.free > 0 and not gate.waiting:
             gate.free -= 1
         else:
@@ -63,36 +62,50 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
             result = await handler.run(Call(handler, context, arguments, source, deliver))
         if context.ended is not None:  # it was told to stop and returned all the same
             raise _ended(context)  # noqa: TRY301 - the same
-        return result  # noqa: TRY300 - an else would read worse
-    except BaseException as error:  # the one place where a user's failure becomes one of ours
-        answer = await _translate(handler, context, error)
-        if not isinstance(answer, ServiceError):
-            return answer
-        outcome = _failed(handler, context, answer)
-        if answer is error:
-            raise
-        raise answer from error
-    finally:
-        context.task = None  # or context, task and frame would hold each other
-        handler.watch.running.discard(context)
-        seconds = monotonic() - began
-        if entered and not gate.waiting:  # `Gate.leave`, written out for most calls
-            gate.admitted -= 1
-            gate.free += 1
-            gate.average += (seconds - gate.average) * SMOOTHING
-        else:
-            gate.leave(seconds, entered=entered)
-        _count(handler, context, began, seconds, outcome)
-
-
-def _count(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
-    """Note a call that has ended where figures, traces and the log of calls are read from."""
-    if outcome is _WAITS:
-        return
+    except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes one of ours
+        return await _failed(handler, context, error, began, entered=entered)
+    if context.task is None:  # it never waited
+        watch.begun = None
+    else:
+        watch.leave(context)
+    seconds = monotonic() - began
+    if gate.waiting:
+        gate.leave(seconds, entered=True)
+    else:  # the same, written out for most calls, as the rest of what `_failed` does
+        gate.admitted -= 1
+        gate.free += 1
+        gate.average += (seconds - gate.average) * SMOOTHING
     stats = handler.stats
     stats.calls += 1
     stats.seconds += seconds
     stats.buckets[int(seconds * 1e6).bit_length() if seconds < LONG else -1] += 1
+    if context.block is not None or context.found_trace is not None or context.found_id is not None or handler.calls is not None:
+        _note(handler, context, began, seconds, "ok")
+    return result
+
+
+async def _failed(handler: Handler, context: Context, error: BaseException, began: float, *, entered: bool) -> Any:
+    """Return what the app's error mapping answers to a failure, or raise the `ServiceError` that it is; end the call either way."""
+    outcome = "ok"
+    try:
+        answer = await _translate(handler, context, error)
+        if not isinstance(answer, ServiceError):
+            return answer
+        outcome = _count(handler, context, answer)
+        if answer is error:
+            raise answer
+        raise answer from error
+    finally:
+        seconds = monotonic() - began
+        handler.watch.leave(context)
+        handler.gate.leave(seconds, entered=entered)
+        if outcome is not _WAITS:
+            handler.stats.note(seconds)
+            _note(handler, context, began, seconds, outcome)
+
+
+def _note(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
+    """Note a call that has ended where traces and the log of calls are read from."""
     if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
         note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
         note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
@@ -100,7 +113,7 @@ def _count(handler: Handler, context: Context, began: float, seconds: float, out
         handler.calls.record(context, seconds * 1000, outcome)
 
 
-def _failed(handler: Handler, context: Context, answer: ServiceError) -> str:
+def _count(handler: Handler, context: Context, answer: ServiceError) -> str:
     """Count a failure; return the outcome of the call."""
     if _over_rate(context) and stored_at(context) is not None:
         handler.gate.refused += 1
@@ -111,7 +124,7 @@ def _failed(handler: Handler, context: Context, answer: ServiceError) -> str:
 
 
 def _over_rate(context: Context) -> bool:
-    return getattr(context, "verdict", None) == RATE
+    return bool(context.verdict == RATE)
 
 
 def _ended(context: Context) -> ServiceError:
@@ -122,10 +135,12 @@ def _ended(context: Context) -> ServiceError:
 async def _translate(handler: Handler, context: Context, error: BaseException) -> Any:
     """Return the `ServiceError` that an exception becomes, or what the app's error mapping answers instead."""
     if context.ended is not None:
-        context.task.uncancel()  # the watch cancelled it once, to get here
+        if context.task is not None:  # else it was over before it began
+            context.task.uncancel()  # the watch cancelled it once, to get here
         return error if isinstance(error, ServiceError) else _uncertain(_ended(context))
     if isinstance(error, CancelledError):
-        if context.task.cancelling():
+        task = context.task or current_task()
+        if task is not None and task.cancelling():
             raise error  # somebody outside ends this task: not ours to answer
         return defect(handler, error)
     if _over_rate(context) and (context.kind == "event" or stored_at(context) is not None):

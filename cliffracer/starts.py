@@ -72,10 +72,15 @@ class Starts:
 
     if sys.version_info >= (3, 12):
 
-        def _begin(self, work: Work, _context: Context | None, held: Held | None) -> None:
+        def _begin(self, work: Work, context: Context | None, held: Held | None) -> None:
+            watch = self._watch
+            if context is not None and watch is not None:
+                watch.begun = context
             task = asyncio.Task(work, loop=self._loop, eager_start=True)
-            if held is not None and not task.done():
-                held.add(task)
+            if not task.done():
+                self._look_after(context, task)
+                if held is not None:
+                    held.add(task)
 
     else:
 
@@ -87,8 +92,8 @@ class Starts:
                 task = _new(Begun)
                 task.work = work
                 task.variables = copy_context()
-                if context is not None:
-                    context.task = task
+                if context is not None and self._watch is not None:
+                    self._watch.begun = context
             over = True
             _enter_task(self._loop, task)
             try:
@@ -116,10 +121,16 @@ class Starts:
             else:
                 self._tasks = TASKS
                 task.join().waited = waited
-            if context is not None and context.task is not None and self._watch is not None:  # else only its answer waits
-                self._watch.look_after(context)
+            self._look_after(context, task)
             if held is not None:
                 held.add(task)
+
+    def _look_after(self, context: Context | None, task: "asyncio.Task[None]") -> None:
+        """Have a call watched that waits after its first step; if it is over, only its answer does."""
+        watch = self._watch
+        if watch is not None and context is not None and watch.begun is context:
+            watch.begun = None
+            watch.look_after(context, task)
 
     def _turn(self) -> None:
         """Begin all that had to wait for this turn."""

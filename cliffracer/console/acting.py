@@ -93,7 +93,7 @@ class Acting:
 
     def _begin(self, token: str, seconds: float) -> Context:
         """Make what follows in this task one call of whoever has the token."""
-        context = Context("console", "", "script", None, time.monotonic() + seconds, traceparent=new_trace())
+        context = Context("console", "", "script", None, new_trace(), time.monotonic() + seconds)
         context.token = _check(checked_token, "token", token.strip()) if token.strip() else None
         current.set(context)
         return context

@@ -135,7 +135,7 @@ class EventEndpoint:
         try:
             await invoke(self.handler, context, arguments, event)
         except ServiceError as error:
-            if isinstance(error, Overloaded) and getattr(context, "verdict", None) == RATE:
+            if isinstance(error, Overloaded) and context.verdict == RATE:
                 self.handler.gate.refused += 1
                 self._dropped(error)
                 return

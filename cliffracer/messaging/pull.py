@@ -187,7 +187,7 @@ class Pull:
             if len(self._finished) > self._remembered:
                 del self._finished[next(iter(self._finished))]
         try:
-            self.bus.publish(delivery.reply, words, answers=True)
+            self.bus.answer(delivery.reply, words)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
             logger.debug("the answer to {delivery} is lost", delivery=delivery)
         if not self._asked or len(self.held) + self._asked <= self._few:
@@ -238,5 +238,5 @@ class Pull:
         if not self._silent:
             for delivery in list(self.held.values()):
                 with suppress(Unavailable):  # away for long: it comes again, and its key says that it is in hand
-                    self.bus.publish(delivery.reply, PROGRESS, deadline=time.monotonic() + 1, answers=True)
+                    self.bus.answer(delivery.reply, PROGRESS, None, time.monotonic() + 1)
         self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)

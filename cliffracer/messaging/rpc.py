@@ -24,6 +24,7 @@ from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault
 
 _INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
+_OBJECT = ord("{")
 _MAP_MSGPACK = 0x80
 
 
@@ -96,7 +97,7 @@ class RpcEndpoint:
             msgpack, window = False, 0
             if self._streams:
                 seconds = min(seconds, self._patience)
-            context = Context(handler.service, handler.name, "rpc", None, None if seconds == inf else monotonic() + seconds)
+            context = Context(handler.service, handler.name, "rpc", None, None, None if seconds == inf else monotonic() + seconds)
         else:
             timeout, msgpack, window = read_call(block)
             if timeout is not None and timeout < seconds:
@@ -104,7 +105,7 @@ class RpcEndpoint:
             if not window and self._streams:
                 seconds = min(seconds, self._patience)
             until = None if seconds == inf else monotonic() + seconds
-            context = Context(handler.service, handler.name, "rpc", None, until, None, None, block)
+            context = Context(handler.service, handler.name, "rpc", None, None, until, block)
         if not payload and is_claim(block):
             self._enter(context, payload, reply, msgpack, window, asks=True)
             return
@@ -112,7 +113,7 @@ class RpcEndpoint:
             self._enter(context, payload, reply, msgpack, window, asks=entry.waits)
             return
         try:
-            if msgpack or payload[:1] != b"{":
+            if msgpack or not payload or payload[0] != _OBJECT:
                 arguments = self._arguments(payload, msgpack=msgpack)
             else:
                 arguments = astuple(self._named.decode(payload))
@@ -179,7 +180,7 @@ class RpcEndpoint:
             body, block = (encode_msgpack(result), MSGPACK_REPLY) if msgpack else (encode(result), None)
             if len(body) + ROOM > self._bus.max_payload:
                 body, block = await self._large.claim(body, block)
-            self._bus.publish(reply, body, block, answers=True)
+            self._bus.answer(reply, body, block)
         except ServiceError as error:
             self._fail(reply, error)
         except Unencodable as error:

@@ -24,6 +24,12 @@ class Stats:
         self.buckets = [0] * BUCKETS
         """``buckets[n]``: calls that took under 2**n microseconds and not under 2**(n-1)."""
 
+    def note(self, seconds: float) -> None:
+        """Count a call that has ended; `invoke` does the same where nothing failed."""
+        self.calls += 1
+        self.seconds += seconds
+        self.buckets[int(seconds * 1e6).bit_length() if seconds < LONG else -1] += 1
+
     def fail(self, error: str) -> None:
         """Count one failure; ``error`` is a class name and a code, nothing of the caller's.
 

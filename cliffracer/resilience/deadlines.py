@@ -6,7 +6,7 @@ something runs.
 
 import asyncio
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from cliffracer.context import Context
 
@@ -17,9 +17,11 @@ Reason = Literal["deadline", "cancelled", "stopping"]
 class Watch:
     """The calls that run now; each knows its task."""
 
-    __slots__ = ("_loop", "armed", "running")
+    __slots__ = ("_loop", "armed", "begun", "running")
 
     def __init__(self) -> None:
+        self.begun: Context | None = None
+        """The call that makes its first step: `Starts` has it looked after if it waits, most do not."""
         self.running: set[Context] = set()
         """Holds what keeps a call's task alive."""
         self.armed = False
@@ -32,11 +34,19 @@ class Watch:
             if context in self.running:
                 context.task.cancel()
 
-    def look_after(self, context: Context) -> None:
+    def look_after(self, context: Context, task: "asyncio.Task[Any] | None") -> None:
         """Watch a call that runs in a task and waits."""
+        context.task = task
         self.running.add(context)
         if not self.armed:
             self.arm()
+
+    def leave(self, context: Context) -> None:
+        """Forget a call that has ended; `invoke` does the same where nothing failed."""
+        if self.begun is context:
+            self.begun = None
+        context.task = None  # or context, task and frame would hold each other
+        self.running.discard(context)
 
     def arm(self) -> None:
         """Look after the calls that run, until none does."""

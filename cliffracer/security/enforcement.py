@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+
 from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Record, Socket, Value, where
@@ -145,25 +147,20 @@ def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence
 
     async def admit(call: Call) -> Identity:
         context = call.context
-        try:
-            refusal = context.verdict
-        except AttributeError:  # a transport that has not asked yet
+        if context.verdict is UNSET:  # a transport that has not asked yet
             await entry.decided(context, scope_of(call))
-            refusal = context.verdict
-        if refusal is not None:
-            raise refusal.error()
+        if context.verdict is not None:
+            raise context.verdict.error()
         if checks:
             await checked(checks, context, dict(zip(names, call.arguments, strict=False)))
         identity: Identity = context.identity
         return identity
 
     async def quick(call: Call) -> Any:
-        try:
-            refusal = call.context.verdict
-        except AttributeError:
-            refusal = None
+        refusal = call.context.verdict
+        if refusal is UNSET:
             await admit(call)
-        if refusal is not None:
+        elif refusal is not None:
             raise refusal.error()
         return await inner(call)
 

@@ -60,7 +60,7 @@ class _Bridge:
             check_host(headers)
             check_page(headers)
             asked = self._decoder.decode(await read_body(receive, self._limit))
-            context = Context(kind="script", correlation_id=correlation)
+            context = Context(kind="script", found_id=correlation)
             context.token = _token(headers)
             current.set(context)
             body = encode(await self.act(asked, context))

@@ -121,7 +121,7 @@ class SocketEndpoint:
 
 async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
     """Answer a handshake that no handler serves."""
-    line = Line(scope, receive, send, Context(correlation_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
+    line = Line(scope, receive, send, Context(found_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
     await line.connect()
     await line.reject(*problem(error))
 

@@ -11,7 +11,7 @@ from cliffracer.observability.incident import Held, Incident, Reports, Row
 from cliffracer.settings import Settings
 
 USERS = Row("/app/users.py", 31, "create_user")
-CALL = Context(service="users", handler="create_user", correlation_id="c-1")
+CALL = Context(service="users", handler="create_user", found_id="c-1")
 ADVICE = "the event loop: nothing else runs meanwhile; await instead, or declare the handler with def, which runs it in a thread"
 
 

@@ -243,12 +243,10 @@ async def test_a_call_that_waits_is_looked_after_until_its_deadline():
     ended = []
 
     async def work(seconds: float) -> None:
-        if seconds and waiting.task is None:  # as `invoke` does where asyncio begins tasks by itself
-            waiting.task = asyncio.current_task()
-            watch.look_after(waiting)
         try:
             if seconds:
                 await asyncio.sleep(seconds)
+            watch.begun = None  # as `invoke` says that its call is over
         except asyncio.CancelledError:
             ended.append(waiting.ended)
 

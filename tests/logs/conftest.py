@@ -60,7 +60,7 @@ def lines(configure: Callable[..., Lines]) -> Lines:
 @pytest.fixture
 def call() -> Iterator[Context]:
     """A call that runs."""
-    context = Context(service="users", handler="create", kind="rpc", correlation_id="c-1", traceparent=TRACEPARENT)
+    context = Context(service="users", handler="create", kind="rpc", found_id="c-1", found_trace=TRACEPARENT)
     token = current.set(context)
     yield context
     current.reset(token)

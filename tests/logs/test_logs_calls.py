@@ -15,7 +15,7 @@ from cliffracer.observability.calls import CallLog
 from cliffracer.settings import Settings
 
 TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
-CALL = Context(service="users", handler="create", kind="rpc", correlation_id="c-1", traceparent=TRACEPARENT)
+CALL = Context(service="users", handler="create", kind="rpc", found_id="c-1", found_trace=TRACEPARENT)
 
 
 def test_a_call_is_a_line_of_json() -> None:
@@ -34,7 +34,7 @@ def test_a_call_is_a_line_for_people() -> None:
     written: list[str] = []
     with CallLog(1.0, human=True, write=written.append) as calls:
         calls.record(CALL, 12.3456, "NotFound")
-        calls.record(Context(service="users", handler="x", correlation_id="a\nb\x1b"), 1234, "ok")
+        calls.record(Context(service="users", handler="x", found_id="a\nb\x1b"), 1234, "ok")
     first, second = "".join(written).splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO     users\.create call NotFound ms=12\.3 c-1", first)
     assert second.endswith(r"users.x call ok ms=1.23e+03 a\nb\x1b")

@@ -24,6 +24,9 @@ from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.outlet import LARGE, MANY, Outlet
 from cliffracer.messaging.transport.reader import Reader
 
+_SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
+_SIZES = [b" %d\r\n" % size for size in range(_SMALL)]
+
 
 class FastBus(Line):
     """A `Bus` that reads and writes the socket itself."""
@@ -42,19 +45,12 @@ class FastBus(Line):
         reply: bytes = b"",
         *,
         deadline: float | None = None,
-        answers: bool = False,
     ) -> None:
-        size = len(payload)
-        if block is None:
-            frame = b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, size, payload)
-        else:
-            head = len(block)
-            size += head
-            frame = b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, head, size, block, payload)
+        size = len(payload) if block is None else len(block) + len(payload)
         if (
             size > self.max_payload
             or len(subject) + len(reply) > MAX_CONTROL
-            or (not answers and subject.split() != [subject])
+            or subject.split() != [subject]
             or (reply and not (reply.startswith(self._mux.prefix) or fits(reply)))
         ):
             self.check(subject, reply, size)  # the exact one
@@ -62,11 +58,27 @@ class FastBus(Line):
             self.hold((subject, payload, block, reply), deadline)
             return
         outlet = self._outlet
-        frames = outlet.frames
-        frames.append(frame)
+        parts = outlet.parts
+        if block is None:
+            parts += (b"PUB ", subject, b" ", reply, _SIZES[size] if size < _SMALL else b" %d\r\n" % size, payload, b"\r\n")
+        else:
+            parts += (b"HPUB %b %b %d %d\r\n" % (subject, reply, len(block), size), block, payload, b"\r\n")
         if not outlet.due:
             outlet.schedule()
-        elif size > LARGE or len(frames) > MANY:
+        elif size > LARGE or len(parts) > MANY:
+            outlet.write()
+
+    def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:
+        size = len(payload)
+        if block is not None or size >= _SMALL or size > self.max_payload or len(subject) > MAX_CONTROL or not self.open:
+            self.publish(subject, payload, block, deadline=deadline)
+            return
+        outlet = self._outlet
+        parts = outlet.parts
+        parts += (b"PUB ", subject, _SIZES[size], payload, b"\r\n")
+        if not outlet.due:
+            outlet.schedule()
+        elif len(parts) > MANY:
             outlet.write()
 
     async def end(self, interest: Interest, *, drained: bool) -> None:

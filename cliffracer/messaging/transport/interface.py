@@ -100,16 +100,17 @@ class Bus(ABC):
         reply: bytes = b"",
         *,
         deadline: float | None = None,
-        answers: bool = False,
     ) -> None:
         """Queue a message; what one loop turn or one received chunk publishes is written at once.
-
-        ``answers``: the subject is the reply subject of a message that the bus has delivered, so it is one.
 
         While NATS is away it is held, within bounds, and never sent after ``deadline`` (`time.monotonic`). Give one whenever the
         receiver will act on the message for somebody who waits.
         `TooLarge` when the server would cut the connection for it, `Unavailable` when there is no room to hold it.
         """
+
+    @abstractmethod
+    def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:
+        """Publish to the reply subject of a message that the bus has delivered: no need to look whether it is one."""
 
     @abstractmethod
     def request(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-MANY = 512  # frames that one write may join
+MANY = 3072  # parts that one write may join: about 512 frames
 LARGE = 16_384  # bytes of a payload that is written without waiting for others
 _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: what is in there cannot be called back
 
@@ -10,12 +10,13 @@ _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: w
 class Outlet:
     """The way out of one connection. `put`, written out where it is hot."""
 
-    __slots__ = ("_loop", "_transport", "due", "frames")
+    __slots__ = ("_loop", "_transport", "due", "parts")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.frames: list[bytes] = []
+        self.parts: list[bytes] = []
+        """Of the frames that are to be written, some bytes each: joined once, with all others."""
         self.due = False
-        """Whether a write of what is in `frames` is coming anyway."""
+        """Whether a write of what is in `parts` is coming anyway."""
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         transport.set_write_buffer_limits(_HIGH)
@@ -27,16 +28,16 @@ class Outlet:
 
     def put(self, frame: bytes) -> None:
         """Take one frame."""
-        self.frames.append(frame)
+        self.parts.append(frame)
         if not self.due:
             self.schedule()
-        elif len(self.frames) > MANY:
+        elif len(self.parts) > MANY:
             self.write()
 
     def write(self) -> None:
         """Write everything that has been gathered."""
         self.due = False
-        frames = self.frames
-        if frames and not self._transport.is_closing():
-            self._transport.write(b"".join(frames) if len(frames) > 1 else frames[0])
-        frames.clear()
+        parts = self.parts
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+        parts.clear()

@@ -54,41 +54,41 @@ class Parser:
         self._position = 0
         return self.resume()
 
-    def resume(self) -> bool:  # noqa: C901 - one loop on purpose: a call per message costs as much as the parsing
+    def resume(self) -> bool:  # noqa: C901, PLR0912 - one loop on purpose: a call per message costs as much as the parsing
         """Go on with what has been fed; True when time is up again."""
         text, position, routes, left, until = self._text, self._position, self.routes, _BURST, time.monotonic() + _SLICE
         find, end = text.find, len(text)
         while position < end:
-            stop = find(b"\n", position)  # half the price of finding CRLF; the one byte that a subject cannot have
-            if stop < 0:
+            start = body = find(b"\n", position) + 1  # half the price of finding CRLF; the one byte that a subject cannot have
+            if not start:
                 break
-            start = body = stop + 1
-            stop -= 1
-            first = text[position]
-            if first == 77:  # MSG <subject> <sid> [reply] <size>
+            stop = start - 2
+            if (first := text[position]) == 77:  # MSG <subject> <sid> [reply] <size>
                 words = text[position + 4 : stop].split(b" ")
-                after = start + int(words[-1])
             elif first == 72:  # HMSG <subject> <sid> [reply] <header size> <size>
                 words = text[position + 5 : stop].split(b" ")
-                after = start + int(words[-1])
                 body += int(words.pop(-2))
             else:
-                self._position = start
-                self._control(text[position:stop])
-                position = start
+                self._position, line, position = start, text[position:stop], start
+                self._control(line)
                 continue
+            if len(words) == 4:
+                subject, sid, reply, size = words
+            else:
+                (subject, sid, size), reply = words, b""
+            ends = (after := start + int(size)) + 2
             if not start <= body <= after:
                 raise ProtocolError("a size that cannot be")
-            if after + 2 > end:
-                self._need = after + 2 - position
+            if ends > end:
+                self._need = ends - position
                 break
-            position = after + 2
-            receive = routes.get(words[1])
+            position = ends
+            receive = routes.get(sid)
             if receive is not None:
                 try:
-                    receive(words[0], words[2] if len(words) == 4 else b"", text[start:body] if body > start else None, text[body:after])
+                    receive(subject, reply, text[start:body] if body > start else None, text[body:after])
                 except Exception as error:  # noqa: BLE001 - a receiver's failure is its own and must not end the reader
-                    self._failed(words[0], error)
+                    self._failed(subject, error)
                 except BaseException:  # the process is told to end: what follows is still there
                     self._position = position
                     raise

@@ -123,7 +123,7 @@ class Reader(asyncio.Protocol):
 
     def _control(self, line: bytes) -> None:
         if line.startswith(b"PING"):
-            self.outlet.frames.append(b"PONG\r\n")  # a chunk is being handled: it is written at its end
+            self.outlet.parts.append(b"PONG\r\n")  # a chunk is being handled: it is written at its end
         elif line.startswith(b"PONG"):
             waiting = self._pings.popleft() if self._pings else None
             if waiting is not None and not waiting.done():

@@ -48,7 +48,6 @@ class StockBus(Line):
         reply: bytes = b"",
         *,
         deadline: float | None = None,
-        answers: bool = False,  # noqa: ARG002 - nobody looks whether it is cheap here
     ) -> None:
         size = len(payload) + len(block or b"")
         self.check(subject, reply, size)
@@ -60,6 +59,9 @@ class StockBus(Line):
         self._filled.set()
         if len(self._queue) >= _QUEUED or self._queued > _QUEUED_BYTES:
             self._block()
+
+    def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:
+        self.publish(subject, payload, block, deadline=deadline)
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
         self._interests.pop(interest.number, None)
