@@ -2,19 +2,22 @@
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from cliffracer.app import App
 from cliffracer.cli.loading import load_apps, with_app
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
 from cliffracer.database.migrations import FOLDER
+from cliffracer.database.model import Model
 from cliffracer.database.places import Only, Place, places
-from cliffracer.database.schema import foreign_owner_of
+from cliffracer.database.schema import foreign_owner_of, with_referenced
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.stored import models_of
@@ -30,7 +33,10 @@ _FILLED = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schem
 
 def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> None:
     """Write the next migration, or only print it; of several databases, one that is right for all of them."""
-    models = models_of([app.freeze() for app in load_apps(apps)])
+    loaded = load_apps(apps)
+    models = models_of([app.freeze() for app in loaded])
+    for model in _tableless(loaded, models):
+        say(odd(f"{model.__name__} has no table: no handler is given a Repository[{model.__name__}]."), err=True)
     found = with_each(lambda database: difference.plan(database, models))
     made = found[0][1]
     if any(each.statements != made.statements for _, each in found):
@@ -48,6 +54,18 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
         say(odd(line) if line.startswith("-- WARNING") else line)
     if path is not None:
         say(f"\n{good('written')} {path}  {soft('read it, then: cliffracer db apply')}")
+
+
+def _tableless(apps: Sequence[App], models: Sequence[type[Model]]) -> Iterator[type[Model]]:
+    """Yield the Models that are written beside these apps, and that none of them keeps; what another app has there is its own."""
+    kept = {*with_referenced(models)}
+    for module in list(sys.modules.values()):
+        names = [*getattr(module, "__dict__", {}).values()]
+        there = [value for value in names if isinstance(value, App)]
+        if there and all(any(app is one for one in apps) for app in there):
+            found = [value for value in names if isinstance(value, type) and issubclass(value, Model)]
+            mine = [model for model in found if model.__module__ == module.__name__ and not model.__subclasses__()]
+            yield from (model for model in mine if model not in kept)
 
 
 def _differ(found: list[tuple[Place, difference.Plan]], *, as_json: bool) -> NoReturn:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import textwrap
 from contextlib import ExitStack
 
 import click
@@ -92,6 +93,31 @@ def test_a_renamed_field_is_told_by_line_and_what_it_breaks_with_the_command_tha
     planned = db("plan", "--dry-run")
     assert planned.out.count("thing.label is required") == 1
     assert planned.err == ""
+
+
+def test_a_model_that_no_handler_keeps_is_named(db, tmp_path):
+    """It gets no table, and whoever plans is told; what is inherited from or referred to, or another app's, is none."""
+    others = """
+    class Named(Model):
+        name: str
+
+    class Part(Named):
+        thing: Annotated[UUID, References(Thing)]
+
+    class Lost(Model):
+        name: str
+
+    @app.rpc
+    async def parts(*, parts: Repository[Part]) -> int:
+        return await parts.count()
+"""
+    imports = "from typing import Annotated\nfrom uuid import UUID\nfrom cliffracer import References\n"
+    written(tmp_path, app=imports + textwrap.dedent(APP + others))
+    planned = db("plan", "--dry-run")
+    assert planned.err == "Lost has no table: no handler is given a Repository[Lost].\n"
+    assert re.findall('CREATE TABLE "(.*)"', planned.out) == ["thing", "part"]
+    written(tmp_path, beside=imports + textwrap.dedent(APP + others) + "second = App('second')\n")
+    assert db("plan", "beside:app", "--dry-run").err == ""
 
 
 def test_the_first_migration_of_tables_that_run_made(db, tmp_path):
