@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from cliffracer import __version__, embedded, runtime
 from cliffracer.cli import drift, hazards
 from cliffracer.cli.loading import guessed, load_apps, with_app
-from cliffracer.cli.output import bad, good, hanging, odd, print_json, say, soft
+from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
 from cliffracer.database.places import Only, Place, places
@@ -64,7 +64,8 @@ def doctor(*, apps: tuple[str, ...], as_json: bool) -> None:
         print_json([finding._asdict() for finding in found])
     else:
         for finding in found:
-            text = finding.text if "\n" in finding.text else hanging(finding.text, _INDENT)
+            lines = [*map(printable, finding.text.split("\n"))]  # some have the words of whoever answers
+            text = "\n".join(lines) if len(lines) > 1 else hanging(lines[0], _INDENT)
             say(f"{_MARKS[finding.state]} {finding.about.ljust(10)} {soft(text) if finding.state == 'ok' else text}")
     raise SystemExit(1 if any(finding.state == "wrong" for finding in found) else 0)
 

@@ -8,6 +8,7 @@ from operator import or_
 from typing import Any
 
 from cliffracer.cli.arguments import kinds_of, order_of, resolved, schema_of
+from cliffracer.cli.output import printable
 from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Info
 
@@ -52,7 +53,7 @@ class Rpc:
         return ""
 
     def __repr__(self) -> str:
-        return f"<services {', '.join(self._methods) or 'none'}>"
+        return f"<services {printable(', '.join(self._methods)) or 'none'}>"
 
 
 class Methods:
@@ -86,7 +87,7 @@ class Methods:
 
     def __repr__(self) -> str:
         shown = [f"{name}{signature_of(told) or '(…)'}" for name, told in self._described.items()]
-        return f"<methods {', '.join(shown) or 'none'}>"
+        return f"<methods {printable(', '.join(shown)) or 'none'}>"
 
 
 def signature_of(described: Mapping[str, str]) -> inspect.Signature | None:

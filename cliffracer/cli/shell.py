@@ -23,7 +23,7 @@ import msgspec
 from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.cli.loading import guessed, load_apps, own_frames
-from cliffracer.cli.output import print_json, say, soft, strong
+from cliffracer.cli.output import print_json, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached, with_servers
 from cliffracer.cli.remote import Rpc
 from cliffracer.database import Database
@@ -167,9 +167,9 @@ def _welcome(names: dict[str, Any], settings: Settings) -> str:
     rpc: Rpc = names["rpc"]
     lines = [f"{strong('cliffracer shell')} on Python {sys.version.split()[0]}  {soft('await works; Ctrl-D leaves')}"]
     lines += [f"  {name.ljust(8)}{soft(_shown(value))}" for name, value in names.items() if name != "rpc"]
-    lines.append(f"  rpc     {', '.join(dir(rpc)) or soft('no service is running')} {soft(looked_at(settings))}")
+    lines.append(f"  rpc     {printable(', '.join(dir(rpc))) or soft('no service is running')} {soft(looked_at(settings))}")
     example = rpc.example()
-    return "\n".join([*lines, f"  {soft(example)}" if example else "", ""])
+    return "\n".join([*lines, f"  {soft(printable(example))}" if example else "", ""])
 
 
 def _shown(value: object) -> str:

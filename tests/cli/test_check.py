@@ -106,11 +106,14 @@ STRANGER = r"""
         "CONTRACT": {"name": EVIL, "version": EVIL, "calls": ["users.ban", EVIL], "hears": HEARS, "emits": {EVIL: "[]"}},
     }
 
-    TOO_MANY = {**ANSWERS["STATS"], "endpoints": [{"name": EVIL, "num_requests": 10**400}]}
+    MORE = [
+        ("STATS", {**ANSWERS["STATS"], "endpoints": [{"name": EVIL, "num_requests": 10**400}]}),
+        ("INFO", {**ANSWERS["INFO"], "id": "another", "version": "2"}),
+    ]
 
     async def answer(app):
         bus, subjects = app.link().bus, app.link().subjects
-        for verb, told in [*ANSWERS.items(), ("STATS", TOO_MANY)]:
+        for verb, told in [*ANSWERS.items(), *MORE]:
             for name in ("", ".users"):
                 said = json.dumps(told).encode()
                 await bus.subscribe(subjects.discovery(verb) + name, lambda _s, reply, _b, _p, said=said: bus.publish(reply, said))
@@ -272,9 +275,11 @@ def test_a_strangers_answers_move_no_cursor_and_end_no_command(at: Place) -> Non
             ("trace",),
             ("trace", "11111111"),
             ("check", "users:app"),
+            ("doctor", "users:app"),
+            ("shell", "-c", "print(rpc)"),
             ("top", "-n", "1"),
         ):
-            done = cliffracer(*command, cwd=at.folder, **at.env)
+            done = cliffracer(*command, cwd=at.folder, FORCE_COLOR="1", **at.env)  # or what moves a cursor is taken out on a pipe
             assert done.code in {0, 1}, command
             assert "evil" in done.out + done.err or command == ("services", "users"), command
             assert "\x1b[2J" not in done.out + done.err, command
