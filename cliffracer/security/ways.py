@@ -65,7 +65,8 @@ class Ways:
         until = self._verified.get((said, token))
         if until is None:
             until = self._end_of(said, token) if context.via else 0.0
-            _remember(self._verified, (said, token), until)
+            if until:  # what strangers say is not kept: it may be as long as a message
+                _remember(self._verified, (said, token), until)
         return until >= (time.time() if stored is None else stored)
 
     def _end_of(self, said: str, token: str | None) -> float:

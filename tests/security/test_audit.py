@@ -168,8 +168,11 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """However many tokens and ways come, so many are kept."""
+    """However many tokens and ways come, so many are kept; and none of strangers, whose tokens may be as long as a message."""
     ways = Ways(keys_of(Settings(auth_secret_key=KEY)))
+    for said in ("here", "here;1.x", f"here;{int(time.time()) + 60}.AAAA"):
+        assert not ways.proven(context_of(said, "x" * 1_000_000))
+    assert not ways._verified
     for number in range(4200):
         way = ways.onward(context_of(None, f"t.{number}.t"), f"t.{number}.t")
         ways.proven(context_of(way, f"t.{number}.t"))
