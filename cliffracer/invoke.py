@@ -33,6 +33,8 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
 }
 _WAITS = ""
 """The outcome of what is stored and over its rate: it has not begun, and comes again."""
+_LONG_BLOCK = 4096
+"""Bytes of headers from which on only the ids in them are remembered: a stranger's may be as long as a message."""
 _OURS = f"{Path(__file__).parent}{sep}"
 
 
@@ -106,9 +108,12 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
 
 def _note(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
     """Note a call that has ended where traces and the log of calls are read from."""
-    if context.block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
+    block = context.block
+    if block is not None or context.found_trace is not None or context.found_id is not None:  # else nobody can ask for it
+        if block is not None and len(block) > _LONG_BLOCK:
+            block, context.found_id, context.found_trace = None, context.known_id, context.traceparent
         note = handler.spans.recent if outcome == "ok" and seconds < SLOW else handler.spans.kept
-        note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, context.block))
+        note((handler, context.found_trace, context.sent, context.found_id, began, seconds, outcome, block))
     if handler.calls is not None:
         handler.calls.record(context, seconds * 1000, outcome)
 

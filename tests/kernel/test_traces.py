@@ -67,6 +67,17 @@ async def test_a_correlation_id_finds_the_calls_that_had_it_and_how_they_ended()
         assert await _asked(t, "x" * 10_000) == []
 
 
+async def test_of_long_headers_only_the_ids_are_remembered():
+    """Whoever may call could fill the memory otherwise, call by call; such a call is found as any other."""
+    async with running(back) as t:
+        for size in (10, 200_000):
+            block = f"NATS/1.0\r\nX-Filler: {'x' * size}\r\nX-Correlation-ID: of-{size:06}\r\n\r\n".encode()
+            await t.up.bus.request(f"{t.settings.namespace}.back.work".encode(), b"{}", block, timeout=5.0)
+            assert [span.name for span in await _asked(t, f"of-{size:06}")] == ["work"]
+        remembered = t.up.services[0].assembly.spans._recent
+        assert [one[-1] is None for one in remembered] == [False, True]
+
+
 async def test_a_call_that_nobody_answers_is_remembered_by_whoever_made_it():
     """There is no other place where it could be seen."""
     lonely = App("lonely")
