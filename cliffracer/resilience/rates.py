@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Literal
 
 import msgspec
@@ -46,7 +47,18 @@ class Rate(msgspec.Struct, frozen=True):
         if self.per == "identity" and context.identity is not None:
             return f"identity {context.identity.subject}"
         client = getattr(source, "client", None)
-        return f"address {client.host}" if client is not None else "unknown"
+        return f"address {network_of(client.host)}" if client is not None else "unknown"
+
+
+def network_of(host: str) -> str:
+    """Return whom calls from an address are counted for: of IPv6 it is the network, since everybody has 2^64 addresses (RFC 6177)."""
+    if ":" not in host:  # IPv4, or none
+        return host
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
 def limited(rate: Rate, name: str, take: Take, inner: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:

@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from cliffracer.durations import seconds
 from cliffracer.errors import Forbidden
 from cliffracer.markers import provided, signs_in
+from cliffracer.resilience.rates import network_of
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
@@ -188,12 +188,5 @@ def _account_of(identity: Identity, authority: Authority) -> UUID:
 
 
 def address_of(request: Request) -> str:
-    """Return whose attempts are counted: of an IPv6 address its network, since everybody has 2^64 of those (RFC 6177)."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ip_address(host)
-    except ValueError:  # a socket of this machine has none
-        return host
-    if isinstance(address, IPv4Address):
-        return host
-    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    """Return whose attempts are counted."""
+    return network_of(request.client.host if request.client else "")  # a socket of this machine has none

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from loguru import logger
+from starlette.requests import Request
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from cliffracer import App, Event, Identity, Overloaded, SetupError, provided, public, requires
+from cliffracer import App, Context, Event, Identity, Overloaded, SetupError, provided, public, requires
 from cliffracer.resilience.rates import Rate
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -46,6 +47,16 @@ def test_words(text: str, rate: Rate) -> None:
     """A rate says how many, in what time, and of whom."""
     assert Rate.read(text) == rate
     assert str(rate) == text
+
+
+def test_a_network_is_one_address() -> None:
+    """Who has 2^64 addresses of IPv6 has one allowance; next to each other in IPv4 are others."""
+
+    def whose(host: str) -> str:
+        return Rate(1, 1.0, "address").whose(Context(), Request({"type": "http", "client": (host, 1)}))
+
+    assert whose("2001:db8:1:2::7") == whose("2001:db8:1:2:ffff::1") != whose("2001:db8:1:3::7")
+    assert whose("192.0.2.7") == whose("::ffff:192.0.2.7") != whose("192.0.2.8")
 
 
 @pytest.mark.parametrize("text", ["", "10", "0/s", "10/x", "10/s per user", "-1/s", "1/0s"])
