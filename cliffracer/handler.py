@@ -113,6 +113,11 @@ class Handler:
         """The function as what it returns can be awaited; a plain one in a thread."""
         self.stats = Stats()
 
+    def called(self, block: bytes | None) -> Context:
+        """Return the context of a new call by a message of these headers; all the time that the handler gives is its."""
+        until = None if self.deadline is None else monotonic() + self.deadline
+        return Context(self.service, self.name, self.kind, None, None, until, block)
+
     def context(
         self,
         *,

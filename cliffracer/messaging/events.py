@@ -82,7 +82,7 @@ class EventEndpoint:
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         """Start handling one event; runs in the read loop."""
         handler = self.handler
-        context, entry, gate = handler.context(block=block), handler.entry, handler.gate
+        context, entry, gate = handler.called(block), handler.entry, handler.gate
         asks = (entry is not None and entry.waits) or (not payload and is_claim(block))
         let_in = not asks and (entry is None or entry.decide(context, None))
         try:
@@ -154,7 +154,7 @@ class EventEndpoint:
     async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
         block, handler, event = delivery.headers.block, self.handler, None
-        context = handler.context(block=block) if handler.run is None else self._context(block, delivery)
+        context = handler.called(block) if handler.run is None else self._context(block, delivery)
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         if handler.run is not None:  # else nobody asks what arrived but its payload
