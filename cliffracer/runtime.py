@@ -159,32 +159,32 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
 
-    Setting ``stopped`` is the same as one signal.
+    Setting ``stopped`` is the same as one signal. Before it is ready it has accepted nothing: one ends the start, whatever that waits for.
     """
-    stopped = stopped or asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stopped, begun, loop = stopped or asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    async def serving() -> None:
+        with ExitStack() as said:
+            async with running(apps, settings, sockets=sockets) as up:
+                begun.set()
+                if ready is not None:
+                    ready(up)
+                await stopped.wait()
+                said.callback(loop.call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain)).cancel)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopped)
     try:
-        starting = asyncio.create_task(_serve(apps, settings, sockets, stopped, ready))
-        stopping = asyncio.create_task(stopped.wait())
+        starting, stopping = asyncio.create_task(serving()), asyncio.create_task(stopped.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        await starting
+        if not begun.is_set() and starting.cancel():
+            await asyncio.wait({starting})
+        if not starting.cancelled():
+            await starting
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def _serve(
-    apps: Sequence[App], settings: Settings, sockets: Sequence[socket.socket] | None, stopped: asyncio.Event, ready: Any
-) -> None:
-    with ExitStack() as said:
-        async with running(apps, settings, sockets=sockets) as up:
-            if ready is not None:
-                ready(up)
-            await stopped.wait()
-            said.callback(asyncio.get_running_loop().call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain)).cancel)
 
 
 def _stop(stopped: asyncio.Event) -> None:

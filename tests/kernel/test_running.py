@@ -59,6 +59,28 @@ SERVICE = """
         with open(os.environ["WORK"], "a") as file:
             file.write(f"{number}\\n")
 """
+LONG = """
+    import asyncio
+    from collections.abc import AsyncIterator
+    from cliffracer import App
+    app = App("long")
+
+    class Thing: ...
+
+    @app.provide
+    async def thing() -> AsyncIterator[Thing]:
+        print("opened", flush=True)
+        yield Thing()
+        print("closed", flush=True)
+
+    @app.on_startup
+    async def begin(*, thing: Thing) -> None:
+        print("begins", flush=True)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            print("given-up", flush=True)
+"""
 
 
 class Process:
@@ -244,6 +266,28 @@ def test_without_nats_it_waits_and_then_says_where_it_looked(folder):
         assert run.process.wait(60) == 1
         assert f"Cannot reach NATS at nats://127.0.0.1:{port}" in run.text
         assert "Traceback" not in run.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_waits_for_nats_can_be_stopped(folder, number):
+    """One signal ends a start: nothing is accepted yet that would have to be finished."""
+    with Process(folder, NATS_URL=f"nats://127.0.0.1:{free_port()}", CLIFFRACER_WAIT="10m", WORK="x") as run:
+        while "trying for another" not in run.text:
+            assert run.process.poll() is None, run.text
+            time.sleep(0.02)
+        assert run.end(number) == 0
+        assert "Error" not in run.text
+
+
+def test_a_start_that_is_given_up_closes_what_it_opened(folder, env):
+    """A hook that takes long is cancelled, and what was provided to it ends in order."""
+    (folder / "long.py").write_text(textwrap.dedent(LONG))
+    with Process(folder, target="long:app", **env) as run:
+        while "begins" not in run.text:
+            assert run.process.poll() is None, run.text
+            time.sleep(0.02)
+        assert run.end() == 0
+        assert run.text.split() == ["opened", "begins", "given-up", "closed"]
 
 
 def test_nats_that_comes_late_is_waited_for(folder):
