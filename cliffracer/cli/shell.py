@@ -194,11 +194,16 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @contextmanager
 def _entered(loop: asyncio.AbstractEventLoop, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Enter and leave an async context manager on a loop in another thread, in one task as such managers want it."""
+    """Enter and leave an async context manager on a loop in another thread, in one task as such managers want it.
+
+    Ctrl-C while it is entered gives that up.
+    """
     left: asyncio.Event = asyncio.Event()
     inside: Future[T] = Future()
+    tasks: list[asyncio.Task[Any] | None] = []
 
     async def hold() -> None:
+        tasks.append(asyncio.current_task())
         async with manager as value:
             inside.set_result(value)
             await left.wait()
@@ -208,5 +213,6 @@ def _entered(loop: asyncio.AbstractEventLoop, manager: AbstractAsyncContextManag
     try:
         yield inside.result()
     finally:
-        loop.call_soon_threadsafe(left.set)
+        given_up = inside.cancel()
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks if task] if given_up else left.set())
         wait([holding])

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -249,6 +250,17 @@ def test_ctrl_c_that_is_ignored_stays_so(folder):
     command, env = ["sh", "-c", 'trap "" INT; exec "$@"', "-", *PROGRAM, "run"], environment(PYTHONPATH=str(folder))
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (7, "goes on\n", "")
+
+
+def test_ctrl_c_ends_a_prompt_that_waits_for_nats(folder):
+    """However long it may wait for a server that says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = {"NATS_URL": f"nats://127.0.0.1:{silent.getsockname()[1]}", "CLIFFRACER_WAIT": "10m"}
+        with Background(folder, "shell", "quiet:app", "-c", "1", **env) as running:
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                assert running.end(signal.SIGINT) == 130
+            assert running.text == ""
 
 
 def test_ctrl_c_ends_what_goes_on_without_a_traceback(folder):
