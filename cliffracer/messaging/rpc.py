@@ -177,7 +177,8 @@ class RpcEndpoint:
             result = await invoke(self._handler, context, arguments)
             if not reply:
                 return
-            body, block = (encode_msgpack(result), MSGPACK_REPLY) if msgpack else (encode(result), None)
+            body = encode_msgpack(result) if msgpack else encode(result)
+            block = MSGPACK_REPLY if msgpack else None
             if len(body) + ROOM > self._bus.max_payload:
                 body, block = await self._large.claim(body, block)
             self._bus.answer(reply, body, block)
