@@ -42,7 +42,7 @@ def call(
     token = token_of(settings, token, Login(login, login_url, client_id, login_scope))
 
     async def run() -> None:
-        async with reached(settings, timeout=checked_time(timeout), token=token) as client:
+        async with reached(settings, timeout=checked_time(timeout), token=token, starts=True) as client:
             args, kwargs, streams = await prepared(client, target, positional, named)
             context = Context(kind="script")
             context.token = token

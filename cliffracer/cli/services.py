@@ -73,7 +73,7 @@ def _again(settings: Settings, name: str, interval: float, count: int | None, te
     """Look every ``interval`` seconds and have it told; figures are those since the look before."""
 
     async def watch() -> None:
-        async with reached(settings) as client:
+        async with reached(settings, starts=True) as client:  # who follows may have come first
             before, then, left = await look(client, name), time.monotonic(), count
             while left is None or left:
                 await asyncio.sleep(interval)

@@ -38,7 +38,7 @@ def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -
 
     async def run() -> None:
         left = count
-        async with reached(settings) as client, aclosing(_events(client, pattern, begin)) as events:
+        async with reached(settings, starts=True) as client, aclosing(_events(client, pattern, begin)) as events:
             if not as_json:
                 say(soft(f"events {pattern} {looked_at(settings)}; Ctrl-C stops{await _narrow(client, pattern)}"), err=True)
             async for event in events:

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from cliffracer import embedded
 from cliffracer.cli.main import COMMANDS, cli
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
@@ -221,7 +220,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder, command):
 def test_ctrl_c_ends_it_without_a_traceback(folder, command, says, code):
     """SIGINT is how people stop these; a service that has nothing to finish says no more, and has done what it should."""
     env = {"CLIFFRACER_NAMESPACE": f"quiet{free_port()}"}
-    with embedded.servers(), Background(folder, *command, **env) as running:  # tail starts none
+    with Background(folder, *command, **env) as running:
         running.says(says)
         assert running.end(signal.SIGINT) == code
         assert "Traceback" not in running.text

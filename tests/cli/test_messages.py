@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -92,9 +93,6 @@ def test_no_app_is_named_and_one_is_found(tmp_path, command):
 LOOKS = {
     ("services",): 0,
     ("services", "users"): 1,
-    ("call", "users.get_user", "user_id=1"): 1,
-    ("tail",): 1,
-    ("top",): 1,
     ("trace",): 0,
     ("bench", "users.get_user"): 1,
     ("client", "users"): 1,
@@ -123,7 +121,7 @@ def test_a_look_starts_nothing_where_nothing_ever_ran(tmp_path, command):
     [
         ("services", (), "cliffracer run"),
         ("services", ("users",), "cliffracer run users:app"),
-        ("call users.get_user", ("users", "orders"), "cliffracer run orders:app (or users:app)"),
+        ("bench users.get_user", ("users", "orders"), "cliffracer run orders:app (or users:app)"),
         ("doctor", ("users",), "cliffracer run users:app"),
         ("services", ("users", "app"), "cliffracer run"),
     ],
@@ -134,6 +132,31 @@ def test_what_starts_a_service_can_be_typed_as_it_is_said(tmp_path, command, app
     done = cliffracer(*command.split(), cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path))
     said = f"`{start}` starts" if command == "doctor" else f". Start one{'' if apps else ', where its app is'}: {start}\n"
     assert said in done.out + done.err
+
+
+@pytest.mark.parametrize("first", [("tail", "-n", "1"), ("top", "--json")], ids=" ".join)
+def test_who_follows_may_come_first(tmp_path, first):
+    """The servers are started by the first to come, also by one who waits for what others do; they are shared."""
+    home = {"CLIFFRACER_HOME": str(tmp_path)}
+    try:
+        with Background(tmp_path, *first, **home) as waiting:
+            waiting.says("Ctrl-C stops" if first[0] == "tail" else '"connected":true')
+            assert cliffracer("emit", "user.created", "1", cwd=tmp_path, **home).code == 0
+            waiting.says("user.created 1") if first[0] == "tail" else waiting.end(signal.SIGINT)
+    finally:
+        embedded.stop(tmp_path)
+
+
+def test_a_call_starts_the_servers_where_nobody_did(tmp_path):
+    """As `run` does; that nobody is there to answer is said then."""
+    written(tmp_path, users=GOOD)
+    try:
+        done = cliffracer("call", "users.get_user", "user_id=1", cwd=tmp_path, CLIFFRACER_HOME=str(tmp_path))
+        where = f"on the embedded NATS of {tmp_path / '.cliffracer'}. Start one: cliffracer run users:app"
+        assert done == (1, "", f"Error: Unavailable: No service answers users.get_user. No service is running {where}\n")
+        assert embedded.status(tmp_path)[0].running
+    finally:
+        embedded.stop(tmp_path)
 
 
 def test_emit_starts_what_stores_it(tmp_path):
