@@ -61,9 +61,9 @@ def _tableless(apps: Sequence[App], models: Sequence[type[Model]]) -> Iterator[t
     kept = {*with_referenced(models)}
     for module in list(sys.modules.values()):
         names = [*getattr(module, "__dict__", {}).values()]
-        there = [value for value in names if isinstance(value, App)]
+        there = [value for value in names if issubclass(type(value), App)]  # isinstance asks a lazy object of others what it is
         if there and all(any(app is one for one in apps) for app in there):
-            found = [value for value in names if isinstance(value, type) and issubclass(value, Model)]
+            found = [value for value in names if issubclass(type(value), type) and issubclass(value, Model)]
             mine = [model for model in found if model.__module__ == module.__name__ and not model.__subclasses__()]
             yield from (model for model in mine if model not in kept)
 
