@@ -90,13 +90,13 @@ class Mux:
         token = subject[self._cut :]
         entry = self._waiting.get(token)
         if entry is not None:
-            future = entry[0]
-            if future.done():
+            try:  # asking first whether it is done leaves a gap, in which Ctrl-C may give it up
+                if block is not None and not payload and block.startswith(_NOBODY):
+                    entry[0].set_exception(Unavailable(f"No service answers {_text(entry[2])}.", reason="nobody"))
+                else:
+                    entry[0].set_result(Reply(block, payload))
+            except asyncio.InvalidStateError:
                 return
-            if block is not None and not payload and block.startswith(_NOBODY):
-                future.set_exception(Unavailable(f"No service answers {_text(entry[2])}.", reason="nobody"))
-            else:
-                future.set_result(Reply(block, payload))
         elif (inbox := self._inboxes.get(token)) is not None:
             inbox(subject, reply, block, payload)
 

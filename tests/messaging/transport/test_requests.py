@@ -8,6 +8,7 @@ import pytest
 
 from cliffracer.errors import DeadlineExceeded, Forbidden, TooLarge, Unavailable
 from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.transport import mux
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -89,6 +90,21 @@ async def test_cancelling_frees_what_a_request_held(bus: Bus) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert waiting(bus) == 0
     assert len(set(abandoned)) == 1000
+
+
+async def test_a_request_that_is_given_up_while_its_reply_is_taken(bus: Bus, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C does, which comes between any two instructions: it is cancelled, and nothing is said of the reply."""
+
+    def given_up(block: bytes | None, payload: bytes) -> Reply:
+        request.cancel()
+        return Reply(block, payload)
+
+    await echo(bus)
+    monkeypatch.setattr(mux, "Reply", given_up)
+    request = asyncio.create_task(bus.request(b"echo", b"", timeout=20))
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert log == []
 
 
 async def test_a_timeout_of_the_callers_own_works(bus: Bus) -> None:
