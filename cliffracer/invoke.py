@@ -139,7 +139,7 @@ def _ended(context: Context) -> ServiceError:
 
 async def _translate(handler: Handler, context: Context, error: BaseException) -> Any:
     """Return the `ServiceError` that an exception becomes, or what the app's error mapping answers instead."""
-    if context.ended is not None:
+    if context.ended is not None and isinstance(error, Exception | CancelledError):
         if context.task is not None:  # else it was over before it began
             context.task.uncancel()  # the watch cancelled it once, to get here
         return error if isinstance(error, ServiceError) else _uncertain(_ended(context))
@@ -153,7 +153,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
     for kind in type(error).__mro__:
         mapping = handler.mappings.get(kind)
         if mapping is not None:
-            return await _mapped(handler, mapping, error)
+            return await _mapped(handler, context, mapping, error)
     if isinstance(error, ServiceError) and not _is_defect(error):
         return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _broke_off(handler, error) else error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
@@ -190,10 +190,12 @@ def _is_ours(error: BaseException) -> bool:
     return within
 
 
-async def _mapped(handler: Handler, mapping: Callable[..., Any], error: BaseException) -> Any:
+async def _mapped(handler: Handler, context: Context, mapping: Callable[..., Any], error: BaseException) -> Any:
     try:
         answer = mapping(error)
         return await answer if asyncio.iscoroutine(answer) else answer
+    except CancelledError as cancelled:  # as likely its call's end as its own
+        return await _translate(handler, context, cancelled)
     except ServiceError as mapped:
         return defect(handler, mapped) if _is_defect(mapped) else _uncertain(mapped)
     except Exception as broken:  # noqa: BLE001 - a mapping that fails must still end in a reply

@@ -1,0 +1,246 @@
+"""Every way in which a call can end: its place is given back once, it is counted once, and nothing keeps it."""
+
+import asyncio
+import contextlib
+import gc
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cliffracer.context import Context
+from cliffracer.errors import Cancelled, DeadlineExceeded, NotFound, ServiceError
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
+from cliffracer.resilience.deadlines import TICK, Watch
+from cliffracer.resilience.gate import Gate
+from cliffracer.resilience.threads import Threads
+from cliffracer.starts import Starts
+from tests.support.waiting import eventually
+
+
+class Mapped(Exception):
+    """What the handler below has a reply for."""
+
+
+class Desk:
+    """One handler, and what became of the calls that were begun at it as an endpoint begins them."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]], *, limit: int = 2, mapping: Callable[[Any], Any] = str) -> None:
+        self.watch = Watch()
+        self.gate = Gate(limit, 1000)
+        self.handler = Handler(
+            function, service="s", name="h", kind="rpc", gate=self.gate, watch=self.watch, deadline=None, mappings={Mapped: mapping}
+        )
+        self.starts = Starts(asyncio.get_running_loop(), self.watch)
+        self.ends: list[Any] = []
+        self.begun = 0
+
+    def begin(self, *arguments: Any, deadline: float | None = None) -> Context:
+        """Admit and begin one call; what it ends with goes to ``ends``."""
+        context = Context("s", "h", "rpc", deadline=deadline)
+        self.gate.admit(None)
+        self.begun += 1
+        self.starts.add(self._answer(context, arguments), context)
+        return context
+
+    async def _answer(self, context: Context, arguments: tuple[Any, ...]) -> None:
+        end: Any = "left"
+        try:
+            end = await invoke(self.handler, context, arguments)
+        except ServiceError as error:
+            end = type(error)
+        except asyncio.CancelledError:
+            end = asyncio.CancelledError
+            raise
+        finally:
+            self.ends.append(end)
+
+    async def ended(self) -> None:
+        """Wait for all of them; then nothing is left of any."""
+        await eventually(lambda: len(self.ends) == self.begun)
+        await asyncio.sleep(0)
+        self.empty()
+
+    def empty(self) -> None:
+        gate, watch = self.gate, self.watch
+        assert (gate.admitted, gate.free, len(gate.waiting)) == (0, gate.limit, 0)
+        assert (watch.begun, watch.running) == (None, set())
+        assert self.handler.stats.calls == self.begun
+
+
+@pytest.fixture
+async def threads() -> AsyncIterator[Threads]:
+    threads = Threads()
+    yield threads
+    threads.close()
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _stubborn() -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0.03)
+
+
+async def _group() -> None:
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0.001))
+
+
+async def _refuses() -> None:
+    raise NotFound("no")
+
+
+async def _breaks() -> None:
+    raise Mapped("no")
+
+
+async def _told(error: Exception) -> str:
+    await asyncio.sleep(0.01)
+    return str(error)
+
+
+async def test_whatever_calls_do_and_whoever_ends_them_each_leaves_once(threads: Threads):
+    """Hundreds of calls of all kinds, begun in bursts and ended at any moment: each ends once, and no place or context is left behind."""
+    rng, loop = random.Random(7), asyncio.get_running_loop()
+
+    async def hands_over() -> None:
+        await threads.run(int)
+        await asyncio.sleep(0)
+        await threads.run(int)
+
+    def waits(seconds: float) -> Callable[[], Awaitable[None]]:
+        return lambda: asyncio.sleep(seconds)
+
+    async def work(step: Callable[[], Awaitable[None]]) -> None:
+        await step()
+
+    kinds = [_nothing, _nothing, waits(0), waits(0.01), waits(60), hands_over, _stubborn, _group, _refuses, _breaks]
+    desk = Desk(work, mapping=_told)
+    contexts: list[Context] = []
+
+    def burst() -> None:
+        lasts = [rng.choice([-1, 0, 0.01, 0.03, 0.3, 0.3]) for _ in range(rng.randrange(1, 12))]
+        contexts.extend(desk.begin(rng.choice(kinds), deadline=loop.time() + last) for last in lasts)
+        for context in rng.sample(contexts, min(4, len(contexts))):
+            if not rng.randrange(3):
+                desk.watch.end(context, rng.choice(["cancelled", "stopping"]))
+            elif context.task is not None and not rng.randrange(3):
+                context.task.cancel()
+
+    for _ in range(80):
+        loop.call_soon(burst)
+        await asyncio.sleep(rng.choice([0, 0, 0.002, 0.01]))
+    await desk.ended()
+    assert {context.task for context in contexts} == {None}
+    assert "left" not in desk.ends
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_mapping_that_outlasts_its_call_is_answered_for_by_the_deadline(*, waits: bool):
+    """Somebody waits for an answer, also where what the app makes of an error takes longer than there is time."""
+
+    async def work() -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise Mapped("no")
+
+    async def told(_: Exception) -> str:
+        await asyncio.sleep(60)
+        return "too late"
+
+    desk = Desk(work, mapping=told)
+    desk.begin(deadline=asyncio.get_running_loop().time() + 0.01)
+    await desk.ended()
+    assert desk.ends == [DeadlineExceeded]
+    assert desk.handler.stats.errors == 1
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_ends_the_process_is_no_answer(how: type[BaseException], *, ended: bool):
+    """Whether the call was told to end before or not, it goes on to whoever drives it."""
+
+    async def work() -> None:
+        await asyncio.sleep(60)
+
+    desk = Desk(work)
+    context = Context(deadline=None)
+    desk.gate.admit(None)
+    call = invoke(desk.handler, context, ())
+    call.send(None)
+    if ended:
+        context.ended = "deadline"
+    with pytest.raises(how):
+        call.throw(how())
+    desk.begun = 1
+    desk.empty()
+
+
+async def test_a_call_ended_before_it_begins_is_not_entered():
+    """Its function never runs, and who waits hears that it was cancelled."""
+    entered: list[int] = []
+
+    async def work() -> None:
+        entered.append(1)
+
+    desk = Desk(work)
+    context = Context()
+    desk.watch.end(context, "cancelled")
+    desk.gate.admit(None)
+    desk.begun = 1
+    asyncio.get_running_loop().call_soon(lambda: desk.starts.add(desk._answer(context, ()), context))
+    await desk.ended()
+    assert (desk.ends, entered) == ([Cancelled], [])
+
+
+async def test_a_process_that_is_told_to_end_in_the_first_step_finds_the_handler_as_it_was():
+    """Ctrl-C in a handler that runs where its message was read: the reader has it, and no call is left begun."""
+
+    async def work() -> None:
+        raise KeyboardInterrupt
+
+    desk = Desk(work)
+    raised: list[BaseException] = []
+
+    def arrive() -> None:
+        try:
+            desk.begin()
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    asyncio.get_running_loop().call_soon(arrive)
+    await eventually(lambda: bool(raised))
+    desk.empty()
+
+
+async def test_nothing_keeps_a_context_when_its_call_is_over():
+    """Not the watch, not a task, not a frame: it is gone without the collector, which is told of all that have waited."""
+    go = asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+
+    desk = Desk(work, limit=50)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _contexts()
+        for _ in range(50):
+            desk.begin()
+        await eventually(lambda: len(desk.watch.running) == 50)
+        assert _contexts() == before + 50
+        go.set()
+        await desk.ended()
+        await asyncio.sleep(2 * TICK)
+        assert _contexts() <= before + 1  # the loop's own handle may still have the last one
+    finally:
+        gc.enable()
+
+
+def _contexts() -> int:
+    return sum(isinstance(one, Context) for one in gc.get_objects())
