@@ -54,7 +54,7 @@ class Gate:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self.pass_on()  # it was given at the same moment: the next in line has it
-            else:
+            elif place in self.waiting:  # else whoever passed a place on has passed over this one
                 self.waiting.remove(place)
             raise
 

@@ -160,6 +160,21 @@ async def test_a_mapping_that_outlasts_its_call_is_answered_for_by_the_deadline(
     assert desk.handler.stats.errors == 1
 
 
+async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():
+    """Calls cancelled together, the running one and those in the queue: none of them fails of its own accord."""
+
+    async def work() -> None:
+        await asyncio.sleep(60)
+
+    desk = Desk(work, limit=1)
+    contexts = [desk.begin() for _ in range(4)]
+    await eventually(lambda: len(desk.gate.waiting) == 3)
+    for context in contexts:
+        context.task.cancel()
+    await desk.ended()
+    assert desk.ends == [asyncio.CancelledError] * 4
+
+
 @pytest.mark.parametrize("how", [KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("ended", [False, True])
 async def test_what_ends_the_process_is_no_answer(how: type[BaseException], *, ended: bool):
