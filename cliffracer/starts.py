@@ -55,7 +55,7 @@ class Starts:
         if self._tasks and not self._ready:  # to make a task at once is cheaper than to make one of a call that has begun
             self._tasks -= 1
             task = self._loop.create_task(work)
-            if held is not None:
+            if held is not None and not task.done():  # an eager task factory's may be
                 held.add(task)
             if not self._tasks:
                 self._schedule()  # what comes before the last of them has begun waits behind it
