@@ -81,7 +81,7 @@ async def _cost(url: str, subject: str, *, headers: bool = False) -> tuple[float
 
 @pytest.mark.parametrize(
     ("method", "headers", "limit"),
-    [("place", False, 1030), ("place", True, 1110), ("place_def", False, 1220)],
+    [("place", False, 905), ("place", True, 1010), ("place_def", False, 1220)],
     ids=["async", "headers", "def"],
 )
 async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, limit: int, *, headers: bool) -> None:
@@ -94,7 +94,7 @@ async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, l
 
 @pytest.mark.parametrize(
     ("path", "subject", "limit"),
-    [("/room", "order", 170), ("/frozen", "tick", 470), ("/feed", "tick", 470)],
+    [("/room", "order", 155), ("/frozen", "tick", 427), ("/feed", "tick", 430)],
     ids=["room", "frozen", "generator"],
 )
 async def test_a_broadcast_costs_each_client_what_it_did(path: str, subject: str, limit: int) -> None:
