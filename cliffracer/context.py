@@ -51,6 +51,15 @@ def new_ids() -> tuple[str, str]:
     return f"{_prefix}{number}", f"00-{_prefix}{number}-{next(_spans):016x}-01"
 
 
+class _Sealed:
+    """What no encoder takes, not even one that writes the text of what it does not know."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise TypeError("a Context has its caller's token, and is not written")
+
+
 class Context(msgspec.Struct, eq=False):
     """One call: provided to a handler that asks for `Context`, and to logs through `current`.
 
@@ -84,6 +93,8 @@ class Context(msgspec.Struct, eq=False):
     """Room for middleware; None until `store` is first used."""
     verdict: Any = msgspec.UNSET
     """Whether the caller is let in, once that was decided: None, or what is raised instead. UNSET before."""
+    sealed: Any = _Sealed()
+    """Keeps msgspec, which knows all other fields, from writing a context, tokens and all, into a reply, an event or a row."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -181,6 +192,10 @@ class Context(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"<Context {self.kind} {self.service}.{self.handler} {self.known_id or '-'}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show no more than that where Rich prints it, as in tracebacks with their variables: of a struct it shows every field."""
+        return [("kind", self.kind), ("service", self.service), ("handler", self.handler), ("correlation_id", self.known_id)]
 
 
 def stored_at(context: Context) -> float | None:
