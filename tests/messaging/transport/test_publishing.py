@@ -41,6 +41,19 @@ async def test_an_oversize_message_is_the_callers_error(bus: Bus) -> None:
     assert bus.connected
 
 
+async def test_what_is_published_together_arrives_whole_whatever_its_size(bus: Bus) -> None:
+    """With headers or without, published or as an answer: around the sizes from which on it is written in another way."""
+    got: list[tuple[bytes | None, bytes]] = []
+    await bus.subscribe("a", lambda _, __, block, payload: got.append((block, payload)))
+    await bus.flush()
+    sent = [(block, bytes([65 + size % 26]) * size) for size in (0, 1, 2029, 2030, 2047, 2048, 2049, 20_000) for block in (None, BLOCK)]
+    for block, payload in sent:
+        bus.publish(b"a", payload, block)
+        bus.answer(b"a", payload, block)
+    await eventually(lambda: len(got) == 2 * len(sent))
+    assert got == [message for message in sent for _ in range(2)]
+
+
 @pytest.mark.parametrize("subject", [b"", b"a b", b"a\r\nPUB b 0\r\n", b"a\nb", b"a\tb", b" a"])
 async def test_a_subject_that_would_become_protocol(bus: Bus, subject: bytes) -> None:
     """It never reaches the socket, as subject or as reply."""
