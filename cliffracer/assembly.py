@@ -192,9 +192,9 @@ async def _run(signature: Signature, threads: Threads, call: Call, named: dict[s
         items = threads.items(items)
     deliver = call.deliver
     assert deliver is not None  # a transport that serves streams takes their items
-    if call.source is None:
-        await _pour(items, deliver)
-    elif (ended := await asyncio.create_task(_pour(items, deliver), name="stream")) is not None:
+    pouring = _pour(items, deliver)
+    ended = await (pouring if call.source is None else asyncio.create_task(pouring, name="stream"))
+    if ended is not None:
         raise ended
     return None
 

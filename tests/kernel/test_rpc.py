@@ -126,6 +126,12 @@ def count_plainly(upto: int) -> Iterator[Item]:
 
 
 @app.rpc
+async def leaves_off() -> AsyncIterator[int]:
+    yield 1
+    raise SystemExit(3)
+
+
+@app.rpc
 async def breaks_off() -> AsyncIterator[int]:
     yield 1
     raise NotFound("no second")
@@ -306,6 +312,15 @@ async def test_an_error_in_a_stream_comes_after_what_was_yielded(t):
     assert await anext(stream) == 1
     with pytest.raises(NotFound, match="no second"):
         await anext(stream)
+
+
+async def test_a_stream_that_a_stray_exit_breaks_off_is_not_told_as_whole(t):
+    """The items before it arrive, then an error; the service goes on."""
+    stream = t.app.service("store").stream.leaves_off()
+    assert await anext(stream) == 1
+    with pytest.raises(Internal):
+        await anext(stream)
+    assert await t.call("count", upto=2) == [0, 1]
 
 
 async def test_a_stream_without_a_window_is_one_array(t):
