@@ -12,7 +12,7 @@ from starlette.responses import Response
 from cliffracer.checking import Declared
 from cliffracer.context import Context
 from cliffracer.declarations import Route
-from cliffracer.errors import Cancelled
+from cliffracer.errors import Cancelled, FieldError, InvalidInput
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.web.answers import JSON, send_body, send_problem
@@ -74,13 +74,14 @@ class RouteEndpoint:
                     arguments, body = await self.arguments(scope, receive, headers, context)
                 else:
                     arguments = self._binder.bind(scope.get("path_params"), scope, headers, body)
+            source = self.request(scope, receive, body) if self._sourced else None
             gate = handler.gate
             if gate.admitted < gate.limit:
                 gate.admitted += 1  # `Gate.admit`, where there is nothing to decide
             else:
                 gate.admit(context.remaining())
             scope[CALL] = (handler.watch, context)
-            result = await invoke(handler, context, arguments, self.request(scope, receive, body) if self._sourced else None)
+            result = await invoke(handler, context, arguments, source)
             payload = b"" if isinstance(result, Response) else encode(result)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
             await self.fail(error, scope, send, context)
@@ -119,7 +120,10 @@ class RouteEndpoint:
         """Return Starlette's request, for what asks for it."""
         if self._convertors and "path_params" in scope:
             texts = scope["path_params"]
-            scope["path_params"] = {name: convert(texts[name]) for name, convert in self._convertors.items()}
+            try:
+                scope["path_params"] = {name: convert(texts[name]) for name, convert in self._convertors.items()}
+            except ValueError:  # of more digits than Python reads
+                raise InvalidInput("the input is not valid", errors=[FieldError("", "a number in the path is too long")]) from None
         request = Request(scope, receive)
         if self._reads:
             request._body = body  # noqa: SLF001 - Starlette's own cache of a body that was read

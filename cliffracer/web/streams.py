@@ -53,11 +53,12 @@ class StreamEndpoint(RouteEndpoint):
             if let_in and scope["method"] == "HEAD":
                 await send_body(send, self.status, b"", [stream.kind], context.correlation_id)
                 return
+            source = self.request(scope, receive, body)
             self._endless.add(context, handler.watch)
             handler.gate.admit(context.remaining())
             scope[CALL] = (handler.watch, context)
             async with stream.open():
-                await invoke(handler, context, arguments, self.request(scope, receive, body), stream.deliver)
+                await invoke(handler, context, arguments, source, stream.deliver)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
             if stream.started:
                 await stream.fail(presentable(handler, error, counted=CALL in scope))

@@ -1,10 +1,12 @@
 """JSON routes: what is bound, what is answered."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
+from starlette.requests import Request
 
 from cliffracer import App
 from cliffracer.context import Context
@@ -138,6 +140,24 @@ async def test_literal_paths_come_before_parameters(serve: Any, app: App) -> Non
     async with serve(app) as served:
         found = [(await served.http.get(f"/files/{path}")).json() for path in ("new", "7", "a%20b", "a/b", "")]
         assert found == ["new", "number 7", "name a b", "rest a/b", "rest "]
+
+
+async def test_a_number_in_the_path_that_python_does_not_read_takes_no_place(serve: Any, app: App) -> None:
+    """It is the client's mistake, also where the argument is a text, and however often it comes others are served."""
+
+    @app.get("/one/{number:int}", limit=1)
+    async def one(number: str, *, request: Request) -> str:
+        return f"{number} {request.path_params['number'] + 1}"
+
+    @app.get("/some/{number:int}", limit=1)
+    async def some(number: str, *, request: Request) -> AsyncIterator[str]:
+        yield f"{number} {request.path_params['number'] + 1}"
+
+    async with serve(app) as served:
+        for path in ("/one", "/some"):
+            for _ in range(15):  # more than a place and its queue
+                assert (await served.http.get(f"{path}/{'9' * 5000}")).status_code == 422
+            assert "7 8" in (await served.http.get(f"{path}/7")).text
 
 
 async def test_unknown_paths_and_methods(serve: Any, app: App) -> None:
