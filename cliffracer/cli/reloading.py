@@ -133,8 +133,8 @@ class Reload:
 
     async def _gone(self, child: Child) -> None:
         """Say that nothing serves any more, to the terminal and to whoever asks meanwhile."""
+        ended = f"It ended with exit code {await child.ended(self._patience + 1.0)}"  # a thread of the module's could keep it for ever
         self._child = None
-        ended = f"It ended with exit code {await child.ended()}"
         if self.stopped.is_set():
             return
         say(odd(f"{ended}: waiting for the next change."), err=True)

@@ -214,6 +214,15 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
                 os.kill(pid, 0)
 
 
+def test_a_process_that_failed_ends_whatever_its_module_began(folder):
+    """A thread that goes on after the mistake does not keep the next change, or the end, waiting."""
+    (folder / "app.py").write_text("import threading\nthreading.Timer(90, print).start()\nimport no_such_module\n")
+    with Background(folder, "run", "--reload", "--port", "0", CLIFFRACER_DRAIN="0.2") as run:
+        run.says("It ended with exit code -9: waiting for the next change.")
+        assert "no_such_module" in run.text
+        assert run.end() == 0
+
+
 def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
     """A call that is accepted is finished first; whoever stopped it sees why it is still there."""
     port = free_port()
