@@ -48,7 +48,7 @@ def load(target: str) -> list[App]:
     """Return the app of an import string; of a module without a name, all apps in it."""
     place, _, name = target.partition(":")
     module = _module(place, target)
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    apps = {key: value for key, value in vars(module).items() if issubclass(type(value), App)}
     if not name:
         unique = list(dict.fromkeys(apps.values()))
         if not unique:

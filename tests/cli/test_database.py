@@ -111,7 +111,7 @@ def test_a_model_that_no_handler_keeps_is_named(db, tmp_path):
     async def parts(*, parts: Repository[Part]) -> int:
         return await parts.count()
 """
-    imports = "import lazy\nfrom typing import Annotated\nfrom uuid import UUID\nfrom cliffracer import References\n"
+    imports = "from lazy import settings\nfrom typing import Annotated\nfrom uuid import UUID\nfrom cliffracer import References\n"
     written(tmp_path, lazy="class Lazy:\n    @property\n    def __class__(self): raise RuntimeError\nsettings = Lazy()\n")  # as Django's
     written(tmp_path, app=imports + textwrap.dedent(APP + others))
     planned = db("plan", "--dry-run")
