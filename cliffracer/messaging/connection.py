@@ -152,7 +152,7 @@ class Connection:
                     continue
                 if number == 0 or end:
                     finished = True
-                    if number == 0:
+                    if not end:
                         await self._raise_unless_array(service, method, Reply(head, payload))
                         for item in _result(Reply(head, payload), list[returns]):
                             yield item

@@ -294,6 +294,12 @@ async def test_a_stream_arrives_whole_and_in_order(t):
     assert [item.count async for item in app.stream(count_plainly, upto=3)] == [0, 1, 2]
 
 
+async def test_a_stream_may_have_nothing(t):
+    """It ends at once, with a window or without."""
+    assert [item async for item in t.app.service("store").stream.count(upto=0)] == []
+    assert await t.call("count", upto=0) == []
+
+
 async def test_leaving_a_stream_early_closes_the_generator(shared):
     """After a break the handler is ended, having run ahead by no more than the window."""
     t, shelf = shared
