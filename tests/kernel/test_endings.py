@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import gc
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from cliffracer import App
 from cliffracer.context import Context
 from cliffracer.errors import Cancelled, DeadlineExceeded, NotFound, ServiceError
 from cliffracer.handler import Handler
@@ -17,6 +20,7 @@ from cliffracer.resilience.deadlines import TICK, Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
 from cliffracer.starts import Starts
+from cliffracer.testing import running
 from tests.support.waiting import eventually
 
 
@@ -255,6 +259,78 @@ async def test_nothing_keeps_a_context_when_its_call_is_over():
         assert _contexts() <= before + 1  # the loop's own handle may still have the last one
     finally:
         gc.enable()
+
+
+app = App("endings")
+
+
+@app.on_error(Mapped)
+async def mapped(error: Mapped) -> str:
+    return await _told(error)
+
+
+@app.rpc(limit=3)
+@app.get("/act", limit=3)
+async def act(how: int) -> object:
+    await asyncio.sleep([0, 0.01, 60][how % 3])
+    if how > 2:
+        raise [NotFound("no"), Mapped("no"), SystemExit(1), asyncio.CancelledError(), ValueError("no")][how - 3]
+    return object() if how == 1 else how
+
+
+@app.rpc(limit=3)
+def act_plainly(how: int) -> None:
+    time.sleep([0, 0.01, 0.4][how % 3])
+    if how > 5:
+        raise NotFound("no")
+
+
+@app.rpc
+async def act_for_long(how: int) -> AsyncIterator[int]:
+    for number in range(10 * how):
+        if number == 40:
+            raise NotFound("no")
+        yield number
+
+
+@app.on("act", durable=False)
+@app.on("act.surely", retry=())
+async def hear(how: int) -> None:
+    await act(how if how % 3 < 2 else 0)  # an event has no deadline
+
+
+async def test_whatever_is_called_in_whatever_way_a_service_is_empty_afterwards():
+    """Calls, streams, requests and events, ended by all that can end them: no place is lost, nothing is watched, no reply is owed."""
+    rng = random.Random(11)
+
+    async def read(how: int) -> None:
+        async for _ in app.service("endings").stream.act_for_long(how):
+            if rng.random() < 0.05:
+                break
+
+    async with running(app, log_level="CRITICAL", deadline=0.3) as t:
+        ways: list[Callable[[int], Awaitable[Any]]] = [
+            lambda how: t.call("act", how=how),
+            lambda how: t.call("act_plainly", how=how),
+            read,
+            lambda how: t.http.get(f"/act?how={how}"),
+            lambda how: t.emit("act", how, durable=False),
+            lambda how: t.emit("act.surely", how),
+        ]
+
+        async def one(how: int) -> None:
+            with contextlib.suppress(ServiceError, TimeoutError, httpx.HTTPError):
+                await asyncio.wait_for(rng.choice(ways)(how), rng.choice([0.001, 0.03, 10]))
+
+        for _ in range(5):
+            await asyncio.gather(*(one(number % 8) for number in range(48)))
+        await t.settled()
+        (service,) = t.up.services
+        assembly = service.assembly
+        await eventually(lambda: not service.busy)
+        places = {handler.name: (handler.gate.admitted, handler.gate.limit - handler.gate.free) for _, handler in assembly.handlers}
+        assert set(places.values()) == {(0, 0)}, places
+        assert (assembly.watch.begun, assembly.watch.running, service._rpc._running) == (None, set(), {})
 
 
 def _contexts() -> int:
