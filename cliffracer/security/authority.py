@@ -33,7 +33,6 @@ BACKLOG = 30 * 86_400.0
 _SAID_OTHERWISE = frozenset({"roles", "permissions", "scope", "typ"})
 TICKET_LIFE = 30.0
 """Seconds from asking for a ticket to using it."""
-PLACE = "cliffracer.security.authority.Authority"
 _QUIET = 1.0  # seconds between two lines about refusals for one reason
 
 
