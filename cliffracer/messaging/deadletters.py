@@ -198,7 +198,9 @@ class DeadLetters:
 
 def cause(error: BaseException) -> BaseException:
     """Return what really happened, where only an `Internal` was let out of the call."""
-    while isinstance(error, Internal) and error.__cause__ is not None:
+    seen: list[BaseException] = []  # Python lets an error be its own cause
+    while isinstance(error, Internal) and error.__cause__ is not None and error not in seen:
+        seen.append(error)
         error = error.__cause__
     return error
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cliffracer.errors import InvalidInput
+from cliffracer.errors import Internal, InvalidInput
 from cliffracer.messaging.contract import Parked
-from cliffracer.messaging.deadletters import DeadLetters
+from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -97,3 +97,13 @@ async def test_a_dead_letter_is_replayed_to_the_function_that_failed_only(jetstr
     assert failing.seen[1] == ("events.user.created", b"new", 1)
     assert other.payloads == [b"old"]
     assert await parked(jetstream, subjects) == []
+
+
+def test_an_error_that_is_its_own_cause_has_an_end():
+    """Python lets it be, alone or with others: what is looked for behind it is found all the same, and the loop goes on."""
+    alone, one, other = Internal("alone"), Internal("one"), Internal("other")
+    alone.__cause__ = alone
+    one.__cause__, other.__cause__ = other, one
+    plain = Internal("plain")
+    plain.__cause__ = ValueError("really")
+    assert [str(cause(error)) for error in (alone, one, plain)] == [str(alone), str(one), "really"]
