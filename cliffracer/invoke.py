@@ -22,7 +22,7 @@ from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Intern
 from cliffracer.events import Rejected
 from cliffracer.handler import Call, Deliver, Handler
 from cliffracer.observability.spans import SLOW
-from cliffracer.observability.stats import LONG
+from cliffracer.observability.stats import CANCELLED, LONG
 from cliffracer.resilience.gate import SMOOTHING
 from cliffracer.resilience.verdicts import RATE
 
@@ -97,6 +97,10 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
         if answer is error:
             raise answer
         raise answer from error
+    except CancelledError:  # somebody outside ends its task, as `_translate` found
+        outcome = Cancelled.__name__
+        handler.stats.fail(CANCELLED)
+        raise
     finally:
         seconds = monotonic() - began
         handler.watch.leave(context)

@@ -165,7 +165,7 @@ async def test_a_mapping_that_outlasts_its_call_is_answered_for_by_the_deadline(
 
 
 async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():
-    """Calls cancelled together, the running one and those in the queue: none of them fails of its own accord."""
+    """Calls cancelled together, the running one and those in the queue: none fails of its own accord, and the figures say so."""
 
     async def work() -> None:
         await asyncio.sleep(60)
@@ -177,6 +177,7 @@ async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():
         context.task.cancel()
     await desk.ended()
     assert desk.ends == [asyncio.CancelledError] * 4
+    assert (desk.handler.stats.cancelled, desk.handler.stats.errors) == (4, 0)
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt, GeneratorExit])
