@@ -40,7 +40,8 @@ _last = _Last()
 
 def share(value: Any) -> None:
     """Have a value that cannot change (`is_fixed`) encoded once, however often it is sent on from now on."""
-    _last.value, _last.text = value, b""
+    if value is not _last.value:
+        _last.value, _last.text = value, b""
 
 
 def encoded(value: Any) -> bytes:

@@ -94,7 +94,7 @@ async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, l
 
 @pytest.mark.parametrize(
     ("path", "subject", "limit"),
-    [("/room", "order", 155), ("/frozen", "tick", 427), ("/feed", "tick", 430)],
+    [("/room", "order", 155), ("/frozen", "tick", 395), ("/feed", "tick", 430)],
     ids=["room", "frozen", "generator"],
 )
 async def test_a_broadcast_costs_each_client_what_it_did(path: str, subject: str, limit: int) -> None:
