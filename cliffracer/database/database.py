@@ -181,7 +181,7 @@ class Database(Queries):
                 pause = 0.05
                 async for payload in link.listen(channel):
                     yield payload
-            except Exception as error:
+            except Exception as error:  # an interruption is got over, whatever the library calls it; all else is raised
                 if not is_away(error):
                     raise
                 log.warning("listening on %s is interrupted: %s", channel, error)
@@ -228,7 +228,7 @@ async def _first(connect: Any, place: str, wait: float, cure: str) -> Link:
     while True:
         try:
             link: Link = await connect()
-        except Exception as error:
+        except Exception as error:  # whatever the library calls it that the server is away; all else is raised
             if not is_away(error):
                 raise
             trouble = error

@@ -99,7 +99,7 @@ class ShardedTransaction(Transaction):
             await self._when_bound(begin)
             try:
                 yield
-            except BaseException:
+            except BaseException:  # cancelled, too: nothing of the block stays
                 del self._ahead[before:]  # what it emitted is undone with it
                 raise
             if begin in self._ahead:

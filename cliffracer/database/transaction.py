@@ -153,7 +153,7 @@ async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, r
         _innermost.set(transaction)
         yield transaction
         await link.commit(deadline_now())
-    except Exception:
+    except Exception:  # whatever the block raised, it is undone before anybody hears of it
         await _undo(link)
         raise
     finally:
@@ -179,7 +179,7 @@ async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: b
         yield inner
         if inner.link.broken():
             raise aborted()  # noqa: TRY301 - it is undone as any other error is
-    except BaseException:
+    except BaseException:  # cancelled, too: the outer transaction may go on without this part
         inner.link.undo(savepoint)
         raise
     else:

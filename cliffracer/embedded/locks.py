@@ -35,7 +35,7 @@ def attempt(path: Path, *, exclusive: bool) -> int | None:
         except BlockingIOError:
             os.close(fd)
             return None
-        except BaseException:
+        except BaseException:  # whatever it is, nobody else would give back what is held here
             os.close(fd)
             raise
         os.close(fd)  # the file was removed between open and lock: what we hold means nothing to others

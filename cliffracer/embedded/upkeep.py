@@ -94,7 +94,7 @@ def _alone(kind: str, place: Path) -> int:
             (place / "stop").unlink(missing_ok=True)
             os.close(supervisor)
             return users
-    except BaseException:
+    except BaseException:  # interrupted, too: whoever keeps it would be taken for a user of the servers
         os.close(users)
         raise
     os.close(users)
