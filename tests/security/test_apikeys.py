@@ -146,6 +146,19 @@ async def test_bad_keys() -> None:
     assert key[20:84] not in str(stored)
 
 
+def _look_ups(ring: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of the keys that the database is asked for from now on."""
+    asked: list[str] = []
+    fetch = ring._fetch
+
+    async def counted(id: str, hashed: str, now: float) -> Any:
+        asked.append(id)
+        return await fetch(id, hashed, now)
+
+    monkeypatch.setattr(ring, "_fetch", counted)
+    return asked
+
+
 async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a flood of well-formed keys that nobody was given some are looked up, the rest told to come back; who is known goes on."""
     async with running(app, inner) as t:
@@ -153,14 +166,7 @@ async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.Mo
         key, _ = await ring.issue("robot", permissions=["orders:read"])
         second, _ = await ring.issue("second", permissions=["orders:read"])
         assert (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
-        asked: list[str] = []
-        fetch, now = ring._fetch, time.time()
-
-        async def counted(id: str, hashed: str, now: float) -> Any:
-            asked.append(id)
-            return await fetch(id, hashed, now)
-
-        monkeypatch.setattr(ring, "_fetch", counted)
+        asked, now = _look_ups(ring, monkeypatch), time.time()
         monkeypatch.setattr(module.time, "time", lambda: now)
         answers = await asyncio.gather(*(t.http.get("/orders", headers={"X-API-Key": _new()[0]}) for _ in range(80)))
         assert len(asked) == module.STRANGE
@@ -174,15 +180,9 @@ async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.Mo
 async def test_the_database_is_asked_once_for_all_who_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many with one key, which was not seen here or is to be asked for again, are let in by one look-up; a bad one lets nobody in."""
     async with running(app, inner) as t:
-        ring, asked = ring_of(t), list[str]()
+        ring = ring_of(t)
         key, _ = await ring.issue("robot", permissions=["orders:read"])
-        fetch, now = ring._fetch, time.time()
-
-        async def counted(id: str, hashed: str, now: float) -> Any:
-            asked.append(id)
-            return await fetch(id, hashed, now)
-
-        monkeypatch.setattr(ring, "_fetch", counted)
+        asked, now = _look_ups(ring, monkeypatch), time.time()
         monkeypatch.setattr(module.time, "time", lambda: now)
         for turn in (1, 2):
             found = await asyncio.gather(*(ring.exchange(key) for _ in range(2 * module.STRANGE)))

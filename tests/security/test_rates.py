@@ -103,6 +103,14 @@ async def test_replicas_share() -> None:
     assert 55 <= sum(found) <= 60  # a replica may keep a share that it does not come to use
 
 
+def _shrug(app: App) -> None:
+    """Have an app answer whatever goes wrong as if nothing had."""
+
+    @app.on_error(Exception)
+    def nothing_of_it(error: Exception) -> None:
+        return None
+
+
 @pytest.mark.parametrize("options", [{}, {"ordered": True}])
 async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
     """None is lost, parked or counted as failed, nor has used up an attempt, whatever the app makes of errors; then there is room again."""
@@ -112,10 +120,7 @@ async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
     async def bill(order: int) -> None:
         got.append(order)
 
-    @app.on_error(Exception)
-    def nothing_of_it(error: Exception) -> None:
-        return None
-
+    _shrug(app)
     async with running(app) as t:
         for number in range(5):
             await t.emit("order.placed", number)
@@ -161,10 +166,7 @@ async def test_one_way_calls_over_the_rate_wait() -> None:
     async def bill(order: int) -> None:
         got.append(order)
 
-    @app.on_error(Exception)
-    def nothing_of_it(error: Exception) -> None:
-        return None
-
+    _shrug(app)
     async with running(app) as t:
         for number in range(2):
             await app.service("paced").send.bill(order=number)
