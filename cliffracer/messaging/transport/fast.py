@@ -1,8 +1,8 @@
 """The fast transport: safe and cheap in one design.
 
 nats-py connects, authenticates and does TLS (`GuardedClient`, `Dialer`); `Link` decides about reconnection. The socket is then
-taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription id; an `Outlet` gathers frames and writes once per
-loop turn or chunk; a `Mux` matches replies. No task, queue, future or object per message but those that somebody asked for.
+taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription id; an `Outlet` gathers frames and writes once or
+twice per loop turn or chunk; a `Mux` matches replies. No task, queue, future or object per message but those that somebody asked for.
 
 What is guarded against, and where: a peer's subject or header block that is no UTF-8 or no headers (everything stays bytes here);
 VT and FF in subjects (`Parser`); messages and subjects for which the server would cut the connection (`Line.check`); a server that
@@ -21,7 +21,7 @@ from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line, fits
 from cliffracer.messaging.transport.link import Unfit
-from cliffracer.messaging.transport.outlet import LARGE, MANY, Outlet
+from cliffracer.messaging.transport.outlet import LARGE, Outlet
 from cliffracer.messaging.transport.reader import Reader
 
 _SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
@@ -65,8 +65,8 @@ class FastBus(Line):
             parts += (b"HPUB %b %b %d %d\r\n" % (subject, reply, len(block), size), block, payload, b"\r\n")
         if not outlet.due:
             outlet.schedule()
-        elif size > LARGE or len(parts) > MANY:
-            outlet.write()
+        elif size > LARGE or len(parts) > outlet.most:
+            outlet.relieve()
 
     def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:
         size = len(payload)
@@ -78,8 +78,8 @@ class FastBus(Line):
         parts += (b"PUB ", subject, _SIZES[size], payload, b"\r\n")
         if not outlet.due:
             outlet.schedule()
-        elif len(parts) > MANY:
-            outlet.write()
+        elif len(parts) > outlet.most:
+            outlet.relieve()
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
         number = b"%d" % interest.number

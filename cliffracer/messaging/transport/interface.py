@@ -101,7 +101,7 @@ class Bus(ABC):
         *,
         deadline: float | None = None,
     ) -> None:
-        """Queue a message; what one loop turn or one received chunk publishes is written at once.
+        """Queue a message; what one loop turn or one received chunk publishes is written in one go, or two.
 
         While NATS is away it is held, within bounds, and never sent after ``deadline`` (`time.monotonic`). Give one whenever the
         receiver will act on the message for somebody who waits.

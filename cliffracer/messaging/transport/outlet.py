@@ -1,8 +1,13 @@
-"""Writing: frames are gathered and written at once, per loop turn or per received chunk."""
+"""Writing: frames are gathered, per loop turn or per received chunk, and written together.
+
+Of many, the first are written as soon as they are half of what a turn makes: the server then handles those while the others are
+made, and neither waits for the other. Where it has enough to do anyway (`Reader` sees that), all are written at the end.
+"""
 
 import asyncio
 
 MANY = 3072  # parts that one write may join: about 512 frames
+_WORTHWHILE = 80  # parts, about 16 frames: a write costs as much as to answer two calls or three
 LARGE = 16_384  # bytes of a payload that is written without waiting for others
 _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: what is in there cannot be called back
 
@@ -10,13 +15,17 @@ _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: w
 class Outlet:
     """The way out of one connection. `put`, written out where it is hot."""
 
-    __slots__ = ("_loop", "_transport", "due", "parts")
+    __slots__ = ("_loop", "_made", "_transport", "_written", "due", "most", "parts")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.parts: list[bytes] = []
         """Of the frames that are to be written, some bytes each: joined once, with all others."""
         self.due = False
         """Whether a write of what is in `parts` is coming anyway."""
+        self.most = _WORTHWHILE
+        """So many parts are not kept until then, but written at once by `relieve`."""
+        self._made = 0  # parts in one turn, of late
+        self._written = 0  # parts that `relieve` has written since the last `write`
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         transport.set_write_buffer_limits(_HIGH)
@@ -31,13 +40,24 @@ class Outlet:
         self.parts.append(frame)
         if not self.due:
             self.schedule()
-        elif len(self.parts) > MANY:
-            self.write()
+        elif len(self.parts) > self.most:
+            self.relieve()
+
+    def relieve(self) -> None:
+        """Write what has been gathered so far, while more is being made."""
+        self._written += len(self.parts)
+        self._send()
 
     def write(self) -> None:
-        """Write everything that has been gathered."""
+        """Write everything that has been gathered: no more is coming for now."""
         self.due = False
-        parts = self.parts
-        if parts and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
-        parts.clear()
+        if made := self._written + len(self.parts):
+            self._made = max(made, self._made * 9 // 10)  # half a turn is not halved again
+            self.most = min(max(self._made // 2, _WORTHWHILE), MANY)
+            self._written = 0
+            self._send()
+
+    def _send(self) -> None:
+        if self.parts and not self._transport.is_closing():
+            self._transport.write(b"".join(self.parts))
+        self.parts.clear()

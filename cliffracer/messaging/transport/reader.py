@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.outlet import Outlet
+from cliffracer.messaging.transport.outlet import MANY, Outlet
 from cliffracer.messaging.transport.parser import Parser, ProtocolError
 
+_BRIEF = 0.00005  # seconds: a chunk that comes so soon was there already, and the server has not waited for what the last one caused
 _MISSED = 2  # beats without a byte, after which the server is taken for dead
 
 
@@ -45,6 +47,7 @@ class Reader(asyncio.Protocol):
         self._yielded = False
         self._paused = False
         self._heard = True
+        self._handled = 0.0  # when the last chunk was
         self._silent = 0
         self._stuck = 0
         self._ping = ping
@@ -54,6 +57,8 @@ class Reader(asyncio.Protocol):
         """Handle one chunk, or as much of it as is fair."""
         self._heard = True
         outlet = self.outlet
+        if monotonic() - self._handled < _BRIEF:
+            outlet.most = MANY
         outlet.due = True  # what is published meanwhile goes out below
         try:
             more = self._parser.feed(data)
@@ -61,6 +66,7 @@ class Reader(asyncio.Protocol):
             self._client.end(f"the server does not speak NATS: {error}")
             return
         outlet.write()
+        self._handled = monotonic()
         if more and not self._yielded and not self._transport.is_closing():
             self._yielded = True
             self._transport.pause_reading()  # the rest waits in the kernel: memory stays bounded
@@ -115,6 +121,7 @@ class Reader(asyncio.Protocol):
             self._client.end(f"the server does not speak NATS: {error}")
             return
         self.outlet.write()
+        self._handled = monotonic()
         if more:
             self._loop.call_soon(self._resume)
         else:

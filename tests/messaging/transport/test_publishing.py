@@ -3,12 +3,15 @@
 import asyncio
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cliffracer.errors import TooLarge, Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.transport import reader
 from cliffracer.messaging.transport.held import Held
+from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.line import MAX_CONTROL
 from cliffracer.messaging.transport.outlet import MANY, Outlet
 from tests.support.nats import NatsServer
@@ -203,6 +206,9 @@ class Recorder(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return asyncio.Protocol()
+
     def is_closing(self) -> bool:
         return False
 
@@ -232,6 +238,55 @@ async def test_a_large_gathering_is_written_in_between() -> None:
     assert len(outlet.parts) <= MANY < 5 * 1000
     outlet.write()
     assert sum(len(data) for data in recorder.writes) == 1_000_000
+
+
+async def test_half_of_what_a_turn_makes_is_written_while_the_rest_is_made() -> None:
+    """The server need not wait for the last frame of a turn as large as those before; a small turn is one write."""
+    recorder = Recorder()
+    outlet = Outlet(recorder)
+    for _ in range(3):
+        recorder.writes.clear()
+        for _ in range(300):
+            outlet.put(b"x")
+        outlet.write()
+    assert [len(data) for data in recorder.writes] == [151, 149]
+    for _ in range(20):  # turns become small: there is nothing to gain by halving them
+        recorder.writes.clear()
+        for _ in range(60):
+            outlet.put(b"x")
+        outlet.write()
+    assert [len(data) for data in recorder.writes] == [60]
+
+
+async def test_half_a_turn_is_not_halved_again_at_once() -> None:
+    """Once halves come back as turns of their own, the two ends work by turns: smaller writes would only cost more."""
+    recorder = Recorder()
+    outlet = Outlet(recorder)
+    for frames in (400, 200, 200):
+        recorder.writes.clear()
+        for _ in range(frames):
+            outlet.put(b"x")
+        outlet.write()
+    assert [len(data) for data in recorder.writes] == [181, 19]  # not [101, 99]: 360 is what is left of 400
+
+
+async def test_a_server_that_has_enough_to_do_is_written_to_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that was there already when the last had been handled is answered by one write; one that had to be waited for by two."""
+    recorder, now = Recorder(), [0.0]
+    monkeypatch.setattr(reader, "monotonic", lambda: now[0])
+    routes: dict[bytes, Receive] = {}
+    reading = reader.Reader(Mock(), recorder, routes, failed=Mock(), flowing=Mock(), informed=Mock(), ping=60)  # none matters here
+    routes[b"1"] = lambda _, reply, __, ___: reading.outlet.put(b"PUB %b 0\r\n\r\n" % reply)
+    chunk = b"".join(b"MSG a 1 r%d 0\r\n\r\n" % number for number in range(200))
+    for _ in range(3):
+        now[0] += 1
+        recorder.writes.clear()
+        reading.data_received(chunk)
+    assert len(recorder.writes) == 2
+    recorder.writes.clear()
+    reading.data_received(chunk)
+    assert len(recorder.writes) == 1
+    reading.connection_lost(None)
 
 
 def test_held_messages_count_all_their_parts() -> None:
