@@ -239,7 +239,7 @@ class Consumption:
             await self._policy.failed(delivery, error)
         finally:
             if self._tasks:
-                self._tasks.discard(asyncio.current_task())
+                self._tasks.discard(asyncio.current_task(self._loop))
 
     async def _many(self, batch: list[Delivery]) -> None:
         try:
@@ -255,7 +255,7 @@ class Consumption:
                 delivery.nak()
             raise
         finally:
-            self._tasks.discard(asyncio.current_task())
+            self._tasks.discard(asyncio.current_task(self._loop))
 
     async def _fetch(self, batch: list[Delivery]) -> dict[Delivery, Exception]:
         """Fetch the payloads that are kept elsewhere; return those that were not to be had, and why: they fail alone."""

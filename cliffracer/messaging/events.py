@@ -123,7 +123,7 @@ class EventEndpoint:
         finally:
             if not begun:
                 self.handler.gate.leave(0.0, entered=False)
-            self._held.discard(asyncio.current_task())
+            self._held.discard(asyncio.current_task(self._loop))
 
     def _unfit(self, wrong: InvalidInput) -> None:
         self.handler.stats.fail("InvalidInput 400")

@@ -161,7 +161,7 @@ class RpcEndpoint:
             if not begun:
                 self._gate.leave(0.0, entered=False)
                 self._running.pop(reply, None)
-            self._held.discard(asyncio.current_task())
+            self._held.discard(asyncio.current_task(self._loop))
 
     def _refuse(self, reply: bytes, error: ServiceError) -> None:
         self.stats.refused += 1

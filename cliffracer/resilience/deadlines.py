@@ -17,7 +17,7 @@ Reason = Literal["deadline", "cancelled", "stopping"]
 class Watch:
     """The calls that run now; each knows its task."""
 
-    __slots__ = ("_loop", "armed", "begun", "running")
+    __slots__ = ("armed", "begun", "loop", "running")
 
     def __init__(self) -> None:
         self.begun: Context | None = None
@@ -25,7 +25,8 @@ class Watch:
         self.running: set[Context] = set()
         """Holds what keeps a call's task alive."""
         self.armed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop that all of them run in, once it is known: who has it need not ask, which on Python 3.11 is a system call."""
 
     def end(self, context: Context, reason: Reason) -> None:
         """End a call now, also one that has not begun: it then fails with ``reason`` before its handler is entered."""
@@ -51,7 +52,7 @@ class Watch:
     def arm(self) -> None:
         """Look after the calls that run, until none does."""
         self.armed = True
-        loop = self._loop = self._loop or asyncio.get_running_loop()
+        loop = self.loop = self.loop or asyncio.get_running_loop()
         loop.call_later(TICK, self._sweep)
 
     def _sweep(self) -> None:
