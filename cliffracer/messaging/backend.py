@@ -61,8 +61,8 @@ class JetStreamBackend(Emitter):
 
     async def whole(self, delivery: Delivered) -> None:
         """Fetch the payload of an event that is kept in the object store; `NotFound` if it is gone."""
-        if not delivery.payload and is_claim(delivery.headers.block):
-            delivery.payload = await self._claims.redeem(delivery.headers.block)
+        if not delivery.payload and is_claim(delivery.block):
+            delivery.payload = await self._claims.redeem(delivery.block)
 
     def sends(self, service: str, methods: Mapping[str, Method]) -> Sends:
         """Return a service's one-way calls, not started yet."""

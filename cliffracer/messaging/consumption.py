@@ -224,8 +224,8 @@ class Consumption:
             if delivery.attempt > self._policy.most and self._policy.exhausted(delivery):
                 await self._policy.give_up(delivery)
                 return
-            if not delivery.payload and is_claim(delivery.headers.block):
-                delivery.payload = await self._claims.redeem(delivery.headers.block)
+            if not delivery.payload and is_claim(delivery.block):
+                delivery.payload = await self._claims.redeem(delivery.block)
             await self._handle(delivery)
             self._policy.done(delivery)
         except Overloaded as refused:
@@ -260,10 +260,10 @@ class Consumption:
     async def _fetch(self, batch: list[Delivery]) -> dict[Delivery, Exception]:
         """Fetch the payloads that are kept elsewhere; return those that were not to be had, and why: they fail alone."""
         lost: dict[Delivery, Exception] = {}
-        elsewhere = [delivery for delivery in batch if not delivery.payload and is_claim(delivery.headers.block)]
+        elsewhere = [delivery for delivery in batch if not delivery.payload and is_claim(delivery.block)]
         for place, delivery in enumerate(elsewhere):
             try:
-                delivery.payload = await self._claims.redeem(delivery.headers.block)
+                delivery.payload = await self._claims.redeem(delivery.block)
             except (Unavailable, DeadlineExceeded) as error:  # each of the others would keep the rest waiting as long
                 return lost | dict.fromkeys(elsewhere[place:], error)
             except Exception as error:  # noqa: BLE001 - as for a single event

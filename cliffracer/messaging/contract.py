@@ -24,9 +24,16 @@ class Delivered(Protocol):
     """One event in the hands of a function; the backend answers the broker by what the function did."""
 
     payload: bytes
-    headers: Headers
     attempt: int
     """1 at first; counts deliveries, also those that nobody finished."""
+
+    @property
+    def block(self) -> bytes | None:
+        """The headers as NATS writes them, or None."""
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; look-up ignores case."""
 
     @property
     def subject(self) -> str:

@@ -56,10 +56,10 @@ class DeadLetters:
         short = {name: value for name, value in facts.items() if name != f"{DEAD}Traceback"}
         for kept in (facts, short):
             with suppress(TooLarge):
-                block = _joined(delivery.headers.block, kept)
+                block = _joined(delivery.block, kept)
                 return (await self._publisher.publish_block(subject, delivery.sent, block, timeout=timeout)).seq
         claim = await self._claims.stash(delivery.sent)
-        for original in (delivery.headers.block, None):  # with the headers that it had, unless those are what is too large
+        for original in (delivery.block, None):  # with the headers that it had, unless those are what is too large
             with suppress(TooLarge):
                 block = _joined(original, {**short, f"{DEAD}Claim": claim})
                 return (await self._publisher.publish_block(subject, b"", block, timeout=timeout)).seq

@@ -153,7 +153,7 @@ class EventEndpoint:
 
     async def handle(self, delivery: Delivered) -> None:
         """Handle one delivery; returns when the function has, raises what it raised. `InvalidInput`: it can never be handled."""
-        block, handler, event = delivery.headers.block, self.handler, None
+        block, handler, event = delivery.block, self.handler, None
         context = handler.called(block) if handler.run is None else self._context(block, delivery)
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
@@ -183,7 +183,7 @@ class EventEndpoint:
         failures: dict[int, BaseException] = {}
         entry = self.handler.entry
         for some in self._alike(deliveries):
-            context = self._context(deliveries[some[0]].headers.block, deliveries[some[-1]])  # all of them, so as of the latest
+            context = self._context(deliveries[some[0]].block, deliveries[some[-1]])  # all of them, so as of the latest
             let_in = entry is None or await entry.decided(context, None)
             values = self._decoded(deliveries, some, failures) if let_in else {}
             if let_in and not values:

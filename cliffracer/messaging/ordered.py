@@ -133,7 +133,7 @@ class Ordered(Consumption):
             self._rename(delivery)
         elif self._source.only and self._strange(delivery):
             return
-        found = _key.search(delivery.headers.block or b"")
+        found = _key.search(delivery.block or b"")
         key = b"" if found is None else found[1].rstrip()
         if delivery.stream_seq <= self._done.get(key, 0):  # all of its key up to there are done, and the server forgot
             delivery.ack()
@@ -199,7 +199,7 @@ class Ordered(Consumption):
 
     def _thin(self, entry: Entry[Delivery]) -> None:
         if self._lanes.thin(entry):
-            size = len(entry.item.payload) + len(entry.item.headers.block or b"")
+            size = len(entry.item.payload) + len(entry.item.block or b"")
             if self._kept + size <= ASIDE:
                 entry.size = size
                 self._kept += size

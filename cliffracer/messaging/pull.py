@@ -17,7 +17,7 @@ from loguru import logger
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.configurations import NANOSECONDS
-from cliffracer.messaging.delivery import ACK, PREFIX, PROGRESS, TERM, Delivery
+from cliffracer.messaging.delivery import ACK, PREFIX, PROGRESS, TERM, Delivery, Key, words_of
 from cliffracer.wire.headers import Headers, status_of
 
 HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing to deliver
@@ -27,7 +27,6 @@ MISSED = 2.5  # heartbeats that may be missing
 HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
 _LONGEST_PAUSE = 5.0
 
-Key = tuple[bytes, bytes]
 Take = Callable[[Delivery], None]
 Ensure = Callable[[], Awaitable[str]]
 
@@ -56,7 +55,7 @@ class Pull:
         self._heartbeat = heartbeat
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
-        self._mine = stream.encode(), consumer.encode()
+        self._stream, self._consumer = stream.encode(), consumer.encode()
         self._finished: dict[Key, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
         self._remembered = 10 * limit
         self._few = limit // 2  # in hand or asked for: then more are asked for
@@ -147,22 +146,25 @@ class Pull:
                 self._hear(status_of(block), block)
             return  # nobody else has business on this subject
         try:
-            delivery = Delivery(subject, reply, block, payload, self._answer)
+            words = words_of(reply)
+            _, _, stream, consumer, attempt, number, _, stored, _ = words
+            key = number, stored
+            delivery = Delivery(subject, reply, payload, payload, block, int(attempt), key, words, self._answer)
         except ValueError:
             return
         if self._asked:
             self._asked -= 1
-        if delivery.source != self._mine:
+        if stream != self._stream or consumer != self._consumer:
             return
-        key = delivery.key
+        held = self.held
         if self._draining:
             delivery.nak()
-        elif key in self.held:  # delivered again while it is worked on: answer the newer delivery
-            self.held[key].reply = reply
+        elif key in held:  # delivered again while it is worked on: answer the newer delivery
+            held[key].reply = reply
         elif key in self._finished:  # the ack was lost with the connection
             delivery.ack()
         else:
-            self.held[key] = delivery
+            held[key] = delivery
             self._take(delivery)
 
     def _hear(self, status: int, block: bytes | None) -> None:

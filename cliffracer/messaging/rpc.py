@@ -202,9 +202,9 @@ class RpcEndpoint:
 
     async def handle(self, delivery: Delivered) -> None:
         """Handle one durable one-way call; raises what the method raised. `InvalidInput`: it can never be handled."""
-        _, msgpack, _ = read_call(delivery.headers.block)
+        _, msgpack, _ = read_call(delivery.block)
         handler = self._handler
-        context = handler.context(headers=delivery.headers, block=delivery.headers.block)
+        context = handler.context(headers=delivery.headers, block=delivery.block)
         if handler.run is not None:  # else nobody asks
             context.store()[STORED] = delivery.timestamp / 1e9
         let_in = handler.entry is None or await handler.entry.decided(context, None)

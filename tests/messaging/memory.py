@@ -38,6 +38,11 @@ class Event(msgspec.Struct):
     stream: str = "memory"
 
     @property
+    def block(self) -> bytes | None:
+        """The headers as NATS writes them."""
+        return self.headers.block
+
+    @property
     def key(self) -> str:
         """Events of one keep their order."""
         return attributes(self.headers).key
