@@ -14,6 +14,7 @@ from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
+from cliffracer.messaging.together import Together
 from cliffracer.wire.cloudevents import ID
 from cliffracer.wire.headers import MESSAGE_ID, Headers, number_from
 from cliffracer.wire.subjects import Subjects, as_token
@@ -28,6 +29,7 @@ class Emitter:
         self._replicas = replicas
         self._events = Publisher(jetstream, recover=self.ensure)
         self._later = Publisher(jetstream, recover=self._ensure_later)
+        self._ensuring, self._ensuring_later = Together(self.ensure), Together(self._ensure_later)
         self._claims = Claims(jetstream, subjects.namespace)
         self._schedules = False
         self._ensured = False
@@ -65,7 +67,7 @@ class Emitter:
         """Make the streams before the first message: where a core subscriber listens too, the server would not say that none takes it."""
         try:
             async with asyncio.timeout(timeout):
-                await self.ensure()
+                await self._ensuring()
         except TimeoutError:
             raise Unavailable("no stream for events could be set up in time") from None
 
@@ -80,7 +82,7 @@ class Emitter:
             await self.store(subject, payload, headers, timeout=timeout)
             return
         if not self._schedules:
-            await self._ensure_later()
+            await self._ensuring_later()
         if self._claims.too_large(payload):
             headers, payload = {**headers, CLAIM: await self._claims.stash(payload)}, b""
         schedule = scheduled(at, due_subject(self._subjects, subject))
@@ -91,7 +93,7 @@ class Emitter:
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False when there is none of that id, or not any more."""
         if not self._schedules:
-            await self._ensure_later()
+            await self._ensuring_later()
         return await self._jetstream.purge(later_stream(self._subjects).name, filter=self._note(event_id)) > 0
 
     async def delayed(self) -> AsyncIterator[Delayed]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from cliffracer.context import new_id
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
+from cliffracer.messaging.together import Together
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 
 ATTEMPT = 2.0  # seconds that one attempt waits for its ack
@@ -21,12 +22,13 @@ Recover = Callable[[], Awaitable[object]]
 
 
 class Publisher:
-    """Publishes with acks. ``recover`` is called when no stream takes a subject: it makes the stream anew."""
+    """Publishes with acks. ``recover`` is called when no stream takes a subject: it makes the stream anew, once for all
+    that meet this at the same time."""
 
     def __init__(self, jetstream: JetStream, *, recover: Recover | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
         self._jetstream = jetstream
         self._bus = jetstream.bus
-        self._recover = recover
+        self._recover = None if recover is None else Together(recover)
         self._attempt = attempt
         self._free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()  # an asyncio.Semaphore costs as much as all the rest of this

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from cliffracer.messaging.schedules import scheduled
 from cliffracer.messaging.streams import due_subject, events_stream
 from cliffracer.settings import Settings
 from cliffracer.wire.cloudevents import event_headers
-from cliffracer.wire.headers import encode_headers
+from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
@@ -140,6 +142,30 @@ async def test_many_publishes_are_in_flight_at_once(jetstream: JetStream, subjec
 async def emit_later(emitter: Emitter, event_id: str, seconds: float, payload: bytes = b"") -> None:
     headers = event_headers(event_id, "user.created", "test")
     await emitter.store_later("events.user.created", payload, headers, at=time.time() + seconds, event_id=event_id)
+
+
+async def test_a_burst_before_there_is_a_stream_makes_it_once(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Thousands of events as the first thing that an app does, and again once somebody has deleted the stream."""
+    asked: Counter[str] = Counter()
+    ask = jetstream.ask
+
+    async def counted(verb: str, *rest: Any) -> Any:
+        asked[verb] += 1
+        return await ask(verb, *rest)
+
+    emitter = Emitter(jetstream, subjects)
+
+    async def burst(name: str) -> None:
+        subject = subjects.event("user.created")
+        await asyncio.gather(*(emitter.store(subject, b"{}", {MESSAGE_ID: f"{name}{number}"}) for number in range(10_000)))
+
+    monkeypatch.setattr(jetstream, "ask", counted)
+    await burst("a")
+    await jetstream.delete_stream(subjects.stream)
+    await burst("b")
+    assert (await jetstream.stream(subjects.stream)).state.messages == 10_000
+    assert asked[f"STREAM.CREATE.{subjects.stream}"] == 2
+    assert asked.total() < 30
 
 
 async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjects: Subjects):
