@@ -122,7 +122,10 @@ class Consumption:
 
     def _pulling(self) -> Pull:
         take = self._take if self._batch is None else self._gather
-        return Pull(self._jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=self._limit, ack_wait=self._ack_wait)
+        return Pull(
+            self._jetstream.bus, self._stream, self.name, take=take, ensure=self.ensure, limit=self._limit, ack_wait=self._ack_wait,
+            together=self._batch or 1,
+        )  # fmt: skip
 
     async def _give_back(self, within: float) -> None:
         """Finish what is begun within some seconds, once no more comes; give back the rest, at once what has not begun."""

@@ -39,13 +39,14 @@ class Pull:
 
     def __init__(
         self, bus: Bus, stream: str, consumer: str, *, take: Take, ensure: Ensure, limit: int = 100, ack_wait: float = 30.0,
-        heartbeat: float = HEARTBEAT,
+        heartbeat: float = HEARTBEAT, together: int = 1,
         silent: bool = False,
     ) -> None:  # fmt: skip
         self.bus = bus
         self.stream = stream
         self.consumer = consumer
         self.limit = limit
+        self._loop = asyncio.get_running_loop()
         self.held: dict[Key, Delivery] = {}
         """What is in hand: delivered and not answered yet."""
         self.resets = 0
@@ -58,6 +59,7 @@ class Pull:
         self._stream, self._consumer = stream.encode(), consumer.encode()
         self._finished: dict[Key, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
         self._remembered = 10 * limit
+        self._together = together  # ``take`` waits for so many
         self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
         self._asked = 0  # messages that the server still owes us
@@ -66,6 +68,7 @@ class Pull:
         self._connection: dict[str, Any] = {}  # the INFO of the connection that we asked over
         self._heard = 0.0  # as of the last tick
         self._news = False
+        self._later = False  # something will be asked for in the next turn
         self._gone = False
         self._draining = False
         self._watch: asyncio.Task[None] | None = None
@@ -75,8 +78,8 @@ class Pull:
         """Return once the consumer is there and messages are asked for; set-up errors are raised."""
         self._made = await self._ensure()
         await self._renew()
-        self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)
-        self._watch = asyncio.get_running_loop().create_task(self._watching(), name=f"pull {self.consumer}")
+        self._extension = self._loop.call_later(self.ack_wait / 3, self._extend)
+        self._watch = self._loop.create_task(self._watching(), name=f"pull {self.consumer}")
 
     async def stop(self) -> None:
         """Ask for nothing more; when this returns, all that the server had sent has been received. What is in hand stays in hand."""
@@ -112,7 +115,8 @@ class Pull:
     def _ask(self) -> None:
         """Ask for as many messages as there is room for; small requests only when nothing else is asked for."""
         free = self.limit - len(self.held) - self._asked
-        if free <= 0 or self._draining or (self._asked and self.limit - free > self._few) or not self._inbox or self._gone:
+        enough = self._asked and self.limit - free > self._few and self.limit - free >= self._together
+        if free <= 0 or enough or self._draining or not self._inbox or self._gone:
             return
         body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
         if not self._asked:
@@ -122,6 +126,10 @@ class Pull:
             self.bus.publish(self._next, msgspec.json.encode(body), None, self._inbox, deadline=time.monotonic() + self._heartbeat)
         except Unavailable:  # away, and the buffer is full: the watch asks again when it is back
             self._asked -= free
+
+    def _ask_at_last(self) -> None:
+        self._later = False
+        self._ask()
 
     async def _renew(self) -> None:
         """Ask on a new subject: what the server still owes to the old one is void."""
@@ -192,8 +200,12 @@ class Pull:
             self.bus.answer(delivery.reply, words)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
             logger.debug("the answer to {delivery} is lost", delivery=delivery)
-        if not self._asked or len(self.held) + self._asked <= self._few:
+        if len(self.held) + self._asked <= self._few:
             self._ask()
+        elif not self._later and (not self._asked or len(self.held) + self._asked < self._together):
+            # more may be answered in this turn: then it is not a request for each
+            self._later = True
+            self._loop.call_soon(self._ask_at_last)
 
     # -- watching
 
@@ -241,4 +253,4 @@ class Pull:
             for delivery in list(self.held.values()):
                 with suppress(Unavailable):  # away for long: it comes again, and its key says that it is in hand
                     self.bus.answer(delivery.reply, PROGRESS, None, time.monotonic() + 1)
-        self._extension = asyncio.get_running_loop().call_later(self.ack_wait / 3, self._extend)
+        self._extension = self._loop.call_later(self.ack_wait / 3, self._extend)

@@ -79,6 +79,25 @@ async def test_a_batch_is_handled_as_a_list(jetstream: JetStream, subjects: Subj
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
 
 
+@pytest.mark.parametrize(("batch", "limit"), [(20, 20), (20, 22), (20, 30), (20, 100)])
+async def test_no_full_batch_waits_for_its_time(
+    jetstream: JetStream, subjects: Subjects, batch: int, limit: int, monkeypatch: pytest.MonkeyPatch
+):
+    """While there are events enough, the next batch is asked for as soon as the last is done, however few more may be in hand."""
+    monkeypatch.setattr("cliffracer.messaging.pull.TICK", 60.0)  # nor for a look at whether all is well
+    sizes: list[int] = []
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        sizes.append(len(deliveries))
+
+    async with consuming(jetstream, subjects, handle, start="all"):
+        pass
+    await emit(jetstream, subjects, 10 * batch)
+    async with consuming(jetstream, subjects, handle, batch=batch, within=60.0, limit=limit) as consumption:
+        await eventually(lambda: consumption.counts.handled == 10 * batch, within=10)
+    assert sizes == [batch] * 10
+
+
 async def test_part_of_a_batch_can_be_rejected(jetstream: JetStream, subjects: Subjects):
     """What is rejected is tried again and then parked; the others are done at once."""
     seen: list[bytes] = []
