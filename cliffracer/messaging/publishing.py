@@ -22,8 +22,10 @@ Recover = Callable[[], Awaitable[object]]
 
 
 class Publisher:
-    """Publishes with acks. ``recover`` is called when no stream takes a subject: it makes the stream anew, once for all
-    that meet this at the same time."""
+    """Publishes with acks.
+
+    ``recover`` is called when no stream takes a subject: it makes the stream anew, once for all that meet this at the same time.
+    """
 
     def __init__(self, jetstream: JetStream, *, recover: Recover | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
         self._jetstream = jetstream
