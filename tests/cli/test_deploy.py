@@ -1,7 +1,6 @@
 """`deploy`: what it writes is what Docker, Compose, Kubernetes and KEDA take, and the image does what it says."""
 
 import hashlib
-import importlib.resources
 import json
 import shutil
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import check_jsonschema
 import httpx
 import jsonschema
 import kubernetes_validate
@@ -18,8 +16,8 @@ import yaml
 
 from cliffracer import embedded
 from cliffracer.cli.yaml import yaml as written_as_yaml
-from tests.cli.strangers import built_wheel
 from tests.cli.terminal import PATIENCE, cliffracer, written
+from tests.support import compose
 from tests.support.images import Image, build
 from tests.support.nats import NatsServer, free_port
 from tests.support.tools import dockerfile_faults, keda_faults
@@ -120,18 +118,16 @@ def test_several_databases_are_one_secret(farm):
 
 def test_compose_accepts_its_file(farm, guarded):
     """It fits the schema of the Compose Specification; PostgreSQL is there for who uses it, JetStream survives a power cut."""
-    place = importlib.resources.files(check_jsonschema) / "builtin_schemas" / "vendor" / "compose-spec.json"
-    schema = json.loads(place.read_text())
     found = yaml.safe_load(cliffracer("deploy", "compose", cwd=farm).out)
-    jsonschema.validate(found, schema)
+    compose.check(found)
     assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
     assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
     more = json.loads(cliffracer("deploy", "compose", "--json", cwd=guarded).out)
-    jsonschema.validate(more, schema)
+    compose.check(more)
     given = more["services"]["guarded"]["environment"]
     assert (given["AUTH_SECRET_KEY"], given["CLIFFRACER_NAMESPACE"]) == ("${AUTH_SECRET_KEY:?set it in .env}", "shop")
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**found, "services": {"nats": {"imag": "nats:2"}}}, schema)
+        compose.check({**found, "services": {"nats": {"imag": "nats:2"}}})
 
 
 def test_the_nats_of_the_compose_file_syncs_what_it_acknowledges(farm, tmp_path):
@@ -181,12 +177,6 @@ def test_the_image_has_the_extras_that_the_app_needs(guarded):
     (guarded / "requirements.txt").write_text("rich==1 --hash=sha256:00\n")
     done = cliffracer("deploy", "docker", cwd=guarded)
     assert (done.code, "has hashes, but no cliffracer" in done.err) == (1, True)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give what pip installs in images: the wheel of this checkout."""
-    return built_wheel(tmp_path_factory.mktemp("dist"))
 
 
 def _built(folder: Path, wheel: Path, dockerfile: str) -> Image:

@@ -14,13 +14,16 @@ A document is Markdown (README.md) or the docstring of an example. What its fenc
   One with `--reload` runs anew when a block is saved, and the next block waits for that, too.
 - ```` ```sh fails ```` shows a mistake: its commands must end with an error.
 - ```` ```sh stops ```` comes after Ctrl-C in every other terminal.
-- ```` ```sh norun ```` is shown, not run: for what a test may not do (install), or has not (Docker). Each stands with its reason
-  in `NOT_RUN` of test_documents.py; every other command runs.
+- ```` ```sh installs ```` comes before all others, in an environment of its own: cli/test_first_minutes.py carries it out, by one shell,
+  and where a document is followed it is done already.
+- ```` ```sh norun ```` is shown, not run: for what a test has not (Docker). Each stands with its reason in `NOT_RUN` of
+  test_documents.py; every other command runs.
 
 Ports 4222, 8000 and 8001 become free ones, so that documents can name them; servers that only an example has become those of a test
 (`stand_ins`), `~` is a folder of the reader's own, and curl has a stand-in where there is none.
 """
 
+import ast
 import importlib.util
 import os
 import re
@@ -38,7 +41,7 @@ from typing import Self
 
 from markdown_it import MarkdownIt
 
-from tests.project.places import BIN
+from tests.project.places import BIN, ROOT
 from tests.support.nats import free_port
 
 SHELLS = ("sh", "bash", "console", "shell")
@@ -82,6 +85,22 @@ def snippets(document: str) -> Iterator[Snippet]:
             language, *words = shlex.split(token.info) or [""]
             pairs = (word.partition("=") for word in words)
             yield Snippet(language, token.content, (token.map or [0])[0] + 1, {name: value for name, _, value in pairs})
+
+
+def examples() -> list[Path]:
+    """Return the examples whose docstring shows what to do."""
+    return sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in _docstring(path))
+
+
+def documents() -> dict[str, str]:
+    """Return all that is shown to readers, by its name in the repository: README.md, the pages, and the docstrings of examples."""
+    pages = {path: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))}
+    shown = pages | {path: _docstring(path) for path in examples()}
+    return {str(path.relative_to(ROOT)): text for path, text in shown.items()}
+
+
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
 def follow(
@@ -145,7 +164,7 @@ class Session:
 
     def run(self, snippet: Snippet) -> None:
         """Do what one block says; AssertionError with everything printed when it does not go as the document says."""
-        if "norun" in snippet.options:
+        if not snippet.options.keys().isdisjoint(("installs", "norun")):
             return
         if snippet.language == "python" and not _runs(snippet):
             compile(snippet.text, f"the block at line {snippet.line}", "exec")

@@ -1,23 +1,15 @@
 """What the documents say runs: the docstring of each example, as a reader would do it. README.md: see cli/test_first_minutes.py."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
 from tests.project.places import ROOT
-from tests.project.snippets import SHELLS, Session, fits, follow, snippets
+from tests.project.snippets import SHELLS, Session, documents, examples, fits, follow, snippets
 
-EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if "```" in (ast.get_docstring(ast.parse(path.read_text())) or ""))
-DOCUMENTS = {
-    **{str(page.relative_to(ROOT)): page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))},
-    **{str(path.relative_to(ROOT)): ast.get_docstring(ast.parse(path.read_text())) or "" for path in EXAMPLES},
-}
+DOCUMENTS = documents()
 NOT_RUN = {
-    ("README.md", 'pip install "cliffracer[dev]" pytest'): "installs",
-    ("docs/index.md", 'pip install "cliffracer[dev]"'): "installs",
-    ("docs/tutorial/1-service.md", 'pip install "cliffracer[dev]" pytest'): "installs, into an environment that the reader's shell enters",
-    ("docs/tutorial/5-ready.md", "docker compose up"): "Docker",
+    ("docs/tutorial/5-ready.md", "docker compose up"): "Docker; that its compose file is right is seen in cli/test_first_minutes.py",
 }
 """What is shown and not run, by the last command of its block: the one that cannot be run here, and why."""
 SAMPLE = """
@@ -27,6 +19,10 @@ def shout(text: str) -> str:
 ```
 
 ```sh norun
+exit 3
+```
+
+```sh installs
 exit 3
 ```
 
@@ -131,6 +127,13 @@ def test_what_is_shown_and_not_run_has_its_reason() -> None:
     assert sorted(last) == sorted(NOT_RUN)
 
 
+def test_what_installs_packages_says_so() -> None:
+    """A block with `pip install` is marked, so that it is carried out in an environment of its own and not in that of these tests."""
+    blocks = [(name, snippet) for name, document in DOCUMENTS.items() for snippet in snippets(document) if snippet.language in SHELLS]
+    unmarked = [(name, block.line) for name, block in blocks if "pip install" in block.text and "installs" not in block.options]
+    assert unmarked == []
+
+
 def test_nothing_is_shown_that_the_runner_passes_over() -> None:
     """Every other block is Python, commands, or a file that is saved and then used."""
     passed = [
@@ -142,7 +145,7 @@ def test_nothing_is_shown_that_the_runner_passes_over() -> None:
     assert passed == []
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_example_does_what_its_docstring_says(tmp_path: Path, example: Path) -> None:
+@pytest.mark.parametrize("example", [str(path.relative_to(ROOT)) for path in examples()])
+def test_example_does_what_its_docstring_says(tmp_path: Path, example: str) -> None:
     """The snippets in an example's docstring run, from an empty folder that can import `examples`."""
-    follow(ast.get_docstring(ast.parse(example.read_text())) or "", folder=tmp_path, path=ROOT)
+    follow(DOCUMENTS[example], folder=tmp_path, path=ROOT)
