@@ -51,13 +51,15 @@ class Outlet:
     def write(self) -> None:
         """Write everything that has been gathered: no more is coming for now."""
         self.due = False
-        if made := self._written + len(self.parts):
-            self._made = max(made, self._made * 9 // 10)  # half a turn is not halved again
-            self.most = min(max(self._made // 2, _WORTHWHILE), MANY)
+        parts = self.parts
+        if self._written or len(parts) > _WORTHWHILE:
+            self._made = max(self._written + len(parts), self._made * 9 // 10)  # half a turn is not halved again
             self._written = 0
+            self.most = min(max(self._made // 2, _WORTHWHILE), MANY)
+        if parts:
             self._send()
 
     def _send(self) -> None:
-        if self.parts and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write(b"".join(self.parts))
         self.parts.clear()
