@@ -96,11 +96,12 @@ class Policy:
             delivery.nak(PARK_AGAIN)
             return
         self.counts.parked += 1
-        refused = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
-        logger.opt(exception=None if refused else error).error(
-            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: "
-            f"{'{error}; ' if refused else ''}parked, see: cliffracer dead show {{number}}",
+        known = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
+        error_id = error.error_id if isinstance(error, Internal) else None  # it was logged, traceback and all, when it happened
+        logger.opt(exception=None if known or error_id else error).error(
+            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: {error}; "
+            "parked, see: cliffracer dead show {number}",
             service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
-            attempt=delivery.attempt, error=in_one_line(cause(error)), number=number,
+            attempt=delivery.attempt, error=in_one_line(cause(error)), number=number, **({"error_id": error_id} if error_id else {}),
         )  # fmt: skip
         delivery.term()

@@ -150,6 +150,25 @@ async def test_poison_is_parked_at_once_and_not_handled():
     assert "Traceback" not in line
 
 
+async def test_what_a_handler_raised_is_logged_whole_once():
+    """With its traceback when it happened; the line that says that it is parked says what it was, and under which id to find it."""
+    app, records = App("s"), []
+
+    @app.on("user.created", retry=())
+    async def handle(user: User) -> None:
+        raise ValueError(f"no {user.name}")
+
+    async with running(app) as t:
+        sink = logger.add(lambda line: records.append(line.record), level="ERROR")
+        await t.emit("user.created", User("Bob"))
+        await t.settled()
+        logger.remove(sink)
+    failed, parked = records
+    assert (str(failed["exception"].value), parked["exception"]) == ("no Bob", None)
+    assert " after attempt 1: ValueError: no Bob; parked, see: cliffracer dead show 1" in parked["message"]
+    assert parked["extra"]["error_id"] == failed["extra"]["error_id"]
+
+
 async def test_each_replica_gets_its_copy_and_a_shared_one_goes_to_one():
     """``each=True`` is everybody's, ``durable=False`` is shared by the replicas."""
     got = []
