@@ -1,7 +1,9 @@
 """JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.contract` asks for."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import NotFound
@@ -32,6 +34,7 @@ class JetStreamBackend(Emitter):
         super().__init__(jetstream, subjects, replicas=replicas)
         self.dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._clock = clock
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by name of a lock: who of this process is next
 
     def consume(
         self,
@@ -79,7 +82,8 @@ class JetStreamBackend(Emitter):
 
     def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Lock:
         """Return a lock, not held yet."""
-        return Lock(self._jetstream, self._subjects, name, ttl=ttl, wait=wait)
+        turn = self._turns.setdefault(name, asyncio.Lock())
+        return Lock(self._jetstream, self._subjects, name, ttl=ttl, wait=wait, turn=turn)
 
     def values(self, bucket: Bucket, of: Any) -> KeyValue[Any]:
         """Return a bucket of values of a type."""

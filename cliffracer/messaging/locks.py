@@ -41,7 +41,16 @@ class Lock:
     When it is lost (the server was away for longer than ``ttl``), the block is cancelled and ends with `Unavailable`.
     """
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, name: str, *, ttl: float = 30.0, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        subjects: Subjects,
+        name: str,
+        *,
+        ttl: float = 30.0,
+        wait: float | None = None,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
         if not 0 < len(name) <= _LONGEST:
             raise ValueError(f"{name[:80]!r} is no name of a lock: 1 to {_LONGEST} characters")
         if ttl < _SHORTEST:
@@ -51,6 +60,8 @@ class Lock:
         """The fencing token: larger than that of every earlier holder."""
         self.ttl = ttl
         self._wait = wait
+        self._turn = asyncio.Lock() if turn is None else turn  # of this process: one of it at a time asks the others
+        self._in_turn = False
         self._jetstream = jetstream
         self._namespace = subjects.namespace
         self._stream, self._subject = agreements(subjects.namespace, f"locks.{as_token(name)}")
@@ -75,7 +86,9 @@ class Lock:
             await asyncio.wait([self._renewing])
         if not self._lost:
             await self.release()
-        elif kind is asyncio.CancelledError:
+            return
+        self._pass_on()
+        if kind is asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.uncancel() <= 0:
                 raise Unavailable(f"lock {self.name} was lost: NATS was away for too long", reason="lost")
@@ -88,19 +101,34 @@ class Lock:
     async def acquire(self) -> None:
         """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds."""
         await ensure_agreements(self._jetstream, self._namespace)
-        subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
         try:
             async with asyncio.timeout(self._wait):
-                await self._contend()
-        except TimeoutError:
-            raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
-        finally:
-            await _closed(subscription)
+                await self._turn.acquire()
+                self._in_turn = True
+                subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
+                try:
+                    await self._contend()
+                finally:
+                    await _closed(subscription)
+        except BaseException as error:
+            self._pass_on()
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
+            raise
 
     async def release(self) -> None:
         """Let others have it at once."""
-        with suppress(CliffracerError):  # it is somebody else's by now, or will be after the ttl
-            await self._write(_Record())
+        try:
+            with suppress(CliffracerError):  # it is somebody else's by now, or will be after the ttl
+                await self._write(_Record())
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Let the next of this process try."""
+        if self._in_turn:
+            self._in_turn = False
+            self._turn.release()
 
     async def _contend(self) -> None:
         seen, since = -1, 0.0

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from cliffracer.errors import Internal, Unavailable
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.backend import JetStreamBackend
+from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.locks import Leader, Lock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -58,6 +59,47 @@ async def test_a_released_lock_is_had_at_once(join: Join, subjects: Subjects):
         await asyncio.sleep(0)
     async with asyncio.timeout(30):
         await waiting
+
+
+async def test_those_who_wait_in_one_process_ask_one_after_the_other(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """A hundred calls that want one lock are no hundred contenders in the cluster at each release; they get it in their order."""
+    asked = 0
+    read = jetstream.last_message
+
+    async def counted(stream: str, subject: str) -> Stored | None:
+        nonlocal asked
+        asked += 1
+        return await read(stream, subject)
+
+    monkeypatch.setattr(jetstream, "last_message", counted)
+    backend, order, tokens = JetStreamBackend(jetstream, subjects), [], []
+
+    async def one(number: int) -> None:
+        async with backend.lock("job", wait=60) as lock:
+            order.append(number)
+            tokens.append(lock.token)
+
+    await asyncio.gather(*(one(number) for number in range(100)))
+    assert order == list(range(100))
+    assert tokens == sorted(set(tokens))
+    assert asked == 100
+
+
+async def test_who_gives_up_waiting_leaves_his_turn_to_others(jetstream: JetStream, subjects: Subjects):
+    """Out of time, or cancelled, behind a holder of the same process."""
+    backend = JetStreamBackend(jetstream, subjects)
+    async with backend.lock("job"):
+        with pytest.raises(Unavailable, match="job is held"):
+            await backend.lock("job", wait=0.05).acquire()
+        cancelled = asyncio.create_task(backend.lock("job").acquire())
+        await asyncio.sleep(0.05)
+        cancelled.cancel()
+        waits = asyncio.create_task(backend.lock("job", wait=30).acquire())
+        await asyncio.sleep(0)
+    await waits
+    assert cancelled.cancelled()
 
 
 async def test_a_holder_that_is_cut_off_is_told(jetstream: JetStream, subjects: Subjects, server: NatsServer):
