@@ -100,16 +100,18 @@ class Lock:
 
     async def acquire(self) -> None:
         """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds."""
-        await ensure_agreements(self._jetstream, self._namespace)
+        until = None if self._wait is None else asyncio.get_running_loop().time() + self._wait
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout_at(until):
                 await self._turn.acquire()
-                self._in_turn = True
-                subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
-                try:
+            self._in_turn = True
+            await ensure_agreements(self._jetstream, self._namespace)
+            subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
+            try:
+                async with asyncio.timeout_at(until):
                     await self._contend()
-                finally:
-                    await _closed(subscription)
+            finally:
+                await _closed(subscription)
         except BaseException as error:
             self._pass_on()
             if isinstance(error, TimeoutError):
