@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, copy_context
+from operator import is_
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -124,8 +125,8 @@ class Threads:
         self._todo: SimpleQueue[Handed | None] = SimpleQueue()
         self._done: deque[Handed] = deque()
         self._threads: list[threading.Thread] = []
-        self._taken = 0
-        self._seen = -1
+        self._running: list[Handed | None] = []  # what each thread runs now
+        self._seen: list[Handed | None] = []
         self._watched = False
         self._told = False
 
@@ -154,7 +155,7 @@ class Threads:
         """End the threads; one that still runs a function ends with it."""
         for _ in self._threads:
             self._todo.put(None)
-        self._threads.clear()
+        self._threads, self._running = [], []
 
     def _begin(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
@@ -169,29 +170,38 @@ class Threads:
 
     def _grow(self) -> None:
         for _ in range(min(max(1, len(self._threads)), self._most - len(self._threads))):
-            thread = threading.Thread(target=self._work, name=f"handler_{len(self._threads)}", daemon=True)
+            number = len(self._threads)
+            thread = threading.Thread(target=self._work, args=(number,), name=f"handler_{number}", daemon=True)
             self._threads.append(thread)
+            self._running.append(None)
             thread.start()
 
     def _look(self) -> None:
-        """Make more threads if work waits and nobody has taken any since the last look."""
+        """Make more threads if work waits, and each of those that there are has had the same in hand since the last look.
+
+        One that has nothing in hand will take it: it only waits for the interpreter, which more threads would have to wait for, too.
+        """
         if self._todo.empty() or self._loop is None:
             self._watched = False
+            self._seen = []
             return
-        if self._taken == self._seen:
+        running = self._running.copy()
+        if None not in running and all(map(is_, running, self._seen)) and len(running) == len(self._seen):
             self._grow()
-        self._seen = self._taken
+        self._seen = running
         self._loop.call_later(_PATIENCE, self._look)
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
+        running = self._running
         while (handed := self._todo.get()) is not None:
-            self._taken += 1
+            running[number] = handed
             try:
                 handed.value = handed.variables.run(handed.function, *handed.arguments, **handed.named)
             except StopIteration:  # a coroutine cannot raise it; in a handler it is a defect like any other
                 handed.error = RuntimeError("the function raised StopIteration")
             except BaseException as error:  # noqa: BLE001 - it is raised where the function was awaited
                 handed.error = error
+            running[number] = None
             self._done.append(handed)
             if not self._told:
                 self._told = True

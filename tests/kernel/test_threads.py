@@ -1,6 +1,7 @@
 """Threads of plain handlers: results, errors, contexts, growth, and their end."""
 
 import asyncio
+import sys
 import threading
 import time
 from contextvars import ContextVar
@@ -67,6 +68,21 @@ async def test_blocking_functions_get_more_threads_up_to_a_bound(threads):
 
     await asyncio.gather(*(threads.run(blocks) for _ in range(100)))
     assert 8 < most <= MAX_THREADS
+
+
+async def test_quick_functions_get_no_more_threads_however_busy_the_loop_is(threads):
+    """A thread that waits for the interpreter is not held up: others would wait for it, too."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # nobody else runs while this function does not wait
+    try:
+        for _ in range(50):
+            waiting = [threads.run(len, "abc") for _ in range(100)]
+            for _ in range(3):
+                threads._look()
+            assert await asyncio.gather(*waiting) == [3] * 100
+    finally:
+        sys.setswitchinterval(before)
+    assert len(threads._threads) == 1
 
 
 async def test_a_cancelled_call_is_answered_at_once_and_the_thread_goes_on(threads):
