@@ -181,7 +181,7 @@ class Threads:
 
         One that has nothing in hand will take it: it only waits for the interpreter, which more threads would have to wait for, too.
         """
-        if self._todo.empty() or self._loop is None:
+        if self._todo.empty() or self._loop is None or not self._threads:
             self._watched = False
             self._seen = []
             return
