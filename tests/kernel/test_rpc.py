@@ -21,6 +21,8 @@ from cliffracer import (
     Unavailable,
     provided,
 )
+from cliffracer.messaging import directory
+from cliffracer.messaging.directory import nobody_answers
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.headers import Headers
@@ -222,6 +224,32 @@ async def test_a_call_to_nobody_fails_at_once_and_says_what_was_perhaps_meant(t)
     """Nobody answers: `Unavailable`, with what runs and a near name."""
     with pytest.raises(Unavailable, match=r"No service answers store.putt. Running: store. Did you mean store.put\?"):
         await t.call("store.putt", name="x")
+
+
+async def test_a_storm_of_calls_to_nobody_looks_once_for_what_was_meant(t, monkeypatch):
+    """Among thousands of methods that takes a tenth of a second, in which nothing else runs; anew where other services run by then."""
+    looked = []
+
+    def look(service, method, infos):
+        looked.append(method)
+        return nobody_answers(service, method, infos)
+
+    monkeypatch.setattr(directory, "nobody_answers", look)
+    methods = ["putt", "gett"] * 100
+    answers = await asyncio.gather(*(t.call(f"store.{method}") for method in methods), return_exceptions=True)
+    assert [str(answer) for answer in answers] == [str(answers[0]), str(answers[1])] * 100
+    assert "Did you mean store.put?" in str(answers[0])
+    assert sorted(looked) == ["gett", "putt"]
+
+    known = t._link.directory
+    known._until = 0.0
+    with pytest.raises(Unavailable, match=r"Running: store\."):
+        await t.call("store.putt")
+    assert len(looked) == 2
+    known._until, known._known = 0.0, []
+    with pytest.raises(Unavailable, match=r"Running: store\."):
+        await t.call("store.putt")
+    assert len(looked) == 3
 
 
 async def test_calls_run_at_once(t):
