@@ -4,6 +4,7 @@ import asyncio
 import difflib
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from cliffracer.errors import ServiceError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import NO_JSON
+from cliffracer.messaging.together import Together
 from cliffracer.observability.spans import Span
 from cliffracer.wire.subjects import Subjects
 
@@ -102,6 +104,7 @@ class Directory:
         self._looking: asyncio.Task[list[Info]] | None = None
         self._harmless: dict[str, frozenset[str]] = {}
         self._asked: dict[str, float] = {}
+        self._learning: dict[str, Together] = {}
 
     async def ask(
         self,
@@ -174,11 +177,19 @@ class Directory:
         return method in self._harmless.get(service, ())
 
     async def _learn(self, service: str) -> None:
-        with suppress(ServiceError):  # then it is not known, and nothing is done twice
+        """Ask a service, once for all who want to know at the same time: it may have too much to do as it is."""
+        await self._learning.setdefault(service, Together(partial(self._hear, service)))()
+
+    async def _hear(self, service: str) -> None:
+        try:
             for info in await self.ask("INFO", service, expected=1):
                 if len(self._harmless) < _MOST or service in self._harmless:
                     said = (e.name for e in info.endpoints if (e.metadata or {}).get(IDEMPOTENT) == "true")
                     self._harmless[service] = frozenset(said)
+        except ServiceError:
+            return  # then it is not known, and nothing is done twice
+        finally:
+            del self._learning[service]
 
     def at_hand(self) -> list[Info]:
         """Return the services that are known by now, without waiting, and begin to look for those that are not: for completion."""

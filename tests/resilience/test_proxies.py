@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cliffracer import App, Breaker, Context, DeadlineExceeded, Internal, NotFound, Overloaded, Retry, SetupError, Unavailable, provided
-from cliffracer.messaging.directory import Remembered
+from cliffracer.messaging.directory import Directory, Remembered
 from cliffracer.testing import running
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
@@ -94,6 +94,23 @@ async def test_a_time_out_is_repeated_where_that_harms_nobody(users: Users, meth
         else:
             assert await proxy[method](name="ada") == "ada"
     assert len(users.left) == times
+
+
+async def test_a_storm_of_time_outs_asks_the_service_once_whether_it_may_be_repeated(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is too slow is not to be asked as often again what its methods are like, by each call that it let down."""
+    shop, asked, ask = App("shop"), [], Directory.ask
+
+    async def counted(self: Directory, verb: str, name: str = "", **options: Any) -> list[Any]:
+        asked.append(name)
+        return await ask(self, verb, name, **options)
+
+    monkeypatch.setattr(Directory, "ask", counted)
+    proxy = shop.service("users", timeout=8.0, retry=Retry(timeout=0.5, base=0.001))
+    async with running(shop, users.app):
+        users.failures = [5.0] * 50
+        ended = await asyncio.gather(*(proxy.add(name="ada") for _ in range(50)), return_exceptions=True)
+    assert {type(error) for error in ended} == {DeadlineExceeded}
+    assert len(asked) < 10, asked  # before the first call, and for those that ended at the same time
 
 
 async def test_a_retry_may_say_that_calls_may_be_done_twice(users: Users) -> None:
