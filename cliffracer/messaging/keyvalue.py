@@ -13,6 +13,7 @@ from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
+from cliffracer.messaging.together import Together
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.headers import Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
@@ -36,7 +37,8 @@ class KeyValue(Generic[T]):
         self._decoder: Decoder[T] = Decoder(of)
         self._stream = f"KV_{self.bucket}"
         self._prefix = f"$KV.{self.bucket}."
-        self._publisher = Publisher(jetstream, recover=self.ensure)
+        self._ensuring = Together(self.ensure)
+        self._publisher = Publisher(jetstream, recover=self._ensuring)
         self._config = StreamConfig(
             name=self._stream,
             subjects=[f"{self._prefix}>"],
@@ -138,7 +140,7 @@ class KeyValue(Generic[T]):
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
-            await self.ensure()  # then there was nothing, or an election
+            await self._ensuring()  # then there was nothing, or an election
             return self._stored(key, await self._jetstream.last_message(self._stream, subject))
         block = reply.block or b""
         if status_of(block) == 404:

@@ -1,6 +1,7 @@
 """Typed values under keys: revisions, expiry, history, and a watch that outlives the server."""
 
 import asyncio
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
@@ -40,6 +41,23 @@ async def test_a_key_that_is_not_there_is_not_found(sessions: KeyValue[Session])
         await sessions.get("ada")
     assert await sessions.get("ada", None) is None
     assert await sessions.entry("ada") is None
+
+
+async def test_a_bucket_is_made_once_for_all_who_look_into_it_first(
+    jetstream: JetStream, sessions: KeyValue[Session], monkeypatch: pytest.MonkeyPatch
+):
+    """Thousands of callers of a service that has just begun look up as many keys; each asking for the bucket is too much for NATS."""
+    asked: Counter[str] = Counter()
+    ask = jetstream.ask
+
+    async def counted(verb: str, *rest: Any) -> Any:
+        asked[verb] += 1
+        return await ask(verb, *rest)
+
+    monkeypatch.setattr(jetstream, "ask", counted)
+    assert await asyncio.gather(*(sessions.get(f"user{number}", None) for number in range(1000))) == [None] * 1000
+    assert asked["STREAM.CREATE.KV_sessions"] == 1
+    assert asked["STREAM.INFO.KV_sessions"] < 10
 
 
 async def test_create_refuses_a_key_that_is_there(sessions: KeyValue[Session]):
