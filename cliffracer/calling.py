@@ -60,11 +60,13 @@ def emission(
         if name is None:
             raise TypeError(f"{type(data).__name__} has no subject: class {type(data).__name__}(Event, subject='...')")
         subject = name
+    if delay is None and at is None:  # as of most
+        return Emission(check_literal(subject), data, durable, id, key)
     if delay is not None and at is not None:
         raise ValueError("give delay or at, not both")
     if at is not None and at.tzinfo is None:
         raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
-    if (delay is not None or at is not None) and not durable:
+    if not durable:
         raise ValueError("a delayed event is durable: leave out durable=False")
     wait, due = None if delay is None else seconds(delay), None if at is None else at.timestamp()
     if max(time.time() + (wait or 0.0), due or 0.0) > _LATEST:
