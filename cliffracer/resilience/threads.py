@@ -15,105 +15,100 @@ from operator import is_
 from queue import SimpleQueue
 from typing import Any, Literal
 
+import msgspec
+
 MAX_THREADS = 32
 _PATIENCE = 0.002  # seconds that work may wait without any being taken, before there are more threads
 _END: Any = object()
 
 
-class Handed:
+class Handed(msgspec.Struct, eq=False):
     """A function that a thread runs: await it once, for what it returns or raises.
 
     It is a future as asyncio's tasks know them (`asyncio.isfuture`), but its result comes from a thread by way of its pool.
     """
 
-    __slots__ = (
-        "_asyncio_future_blocking", "_callbacks", "_loop", "_over", "arguments", "error", "function", "named", "resume", "value",
-        "variables",
-    )  # fmt: skip
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.named = named
-        self.variables = copy_context()
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.resume: Callable[[], None] | None = None
-        """Goes on at once with who waits; without it, callbacks are called."""
-        self._loop = loop
-        self._over: Literal[True] | asyncio.CancelledError | None = None  # it says which cancellation ended the wait
-        self._callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
-        self._asyncio_future_blocking = True
+    loop: asyncio.AbstractEventLoop
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    variables: Context
+    value: Any = None
+    error: BaseException | None = None
+    resume: Callable[[], None] | None = None
+    """Goes on at once with who waits; without it, callbacks are called."""
+    over: Literal[True] | asyncio.CancelledError | None = None
+    """Set once it is; which cancellation ended the wait, if one did."""
+    callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
+    _asyncio_future_blocking: bool = True
 
     def __await__(self) -> Generator["Handed", None, Any]:
         """Wait for the thread."""
-        if self._over is None:
+        if self.over is None:
             yield self
         return self.result()
 
     def settle(self) -> None:
         """Wake who waits: a thread has made ``value`` or ``error``."""
-        if self._over is not None:
+        if self.over is not None:
             return
-        self._over = True
+        self.over = True
         resume, self.resume = self.resume, None
         if resume is not None:
             resume()
-        elif self._callbacks is not None:
+        elif self.callbacks is not None:
             self._tell()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop that waits for it."""
-        return self._loop
+        return self.loop
 
     def done(self) -> bool:
         """Say whether there is a result, or nobody waits for one."""
-        return self._over is not None
+        return self.over is not None
 
     def cancelled(self) -> bool:
         """Say whether nobody waits any more."""
-        return isinstance(self._over, asyncio.CancelledError)
+        return isinstance(self.over, asyncio.CancelledError)
 
     def exception(self) -> BaseException | None:
         """Return what the function raised; None if it returned."""
-        if self._over is not True:
+        if self.over is not True:
             self.result()  # raises
         return self.error
 
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
-        if self._over is not True:
-            raise self._over or asyncio.InvalidStateError("a thread has it still")
+        if self.over is not True:
+            raise self.over or asyncio.InvalidStateError("a thread has it still")
         if self.error is not None:
             raise self.error
         return self.value
 
     def cancel(self, msg: object = None) -> bool:
         """Wait no longer; the thread goes on. Return whether there was something to wait for."""
-        if self._over is not None:
+        if self.over is not None:
             return False
-        self._over = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.over = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self._tell()
         return True
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         """Have something called in the loop once it is over."""
-        self._callbacks = [*(self._callbacks or ()), (callback, context)]
-        if self._over is not None:
+        self.callbacks = [*(self.callbacks or ()), (callback, context)]
+        if self.over is not None:
             self._tell()
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
         """Forget a callback; return how often it was there."""
-        before = self._callbacks or []
-        self._callbacks = [pair for pair in before if pair[0] != callback]
-        return len(before) - len(self._callbacks)
+        before = self.callbacks or []
+        self.callbacks = [pair for pair in before if pair[0] != callback]
+        return len(before) - len(self.callbacks)
 
     def _tell(self) -> None:
-        callbacks, self._callbacks = self._callbacks or [], None
+        callbacks, self.callbacks = self.callbacks or [], None
         for callback, context in callbacks:
-            self._loop.call_soon(callback, self, context=context)
+            self.loop.call_soon(callback, self, context=context)
 
 
 class Threads:
@@ -135,7 +130,7 @@ class Threads:
 
         When the call is ended, its caller is answered at once; the thread goes on until the function returns.
         """
-        handed = Handed(self._loop or self._begin(), function, arguments, named)
+        handed = Handed(self._loop or self._begin(), function, arguments, named, copy_context())
         self._todo.put(handed)
         if not self._watched:
             self._watch()
