@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -131,6 +132,10 @@ class Delivery(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"<Delivery {self.subject} {self.stream}:{self.stream_seq} attempt {self.attempt}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show no more than that where Rich prints it: of a struct it shows every field, and headers have tokens."""
+        return [("subject", self.subject), ("stream_seq", self.stream_seq), ("attempt", self.attempt)]
 
 
 def words_of(reply: bytes) -> list[bytes]:

@@ -105,6 +105,14 @@ class Handed(msgspec.Struct, eq=False):
         self.callbacks = [pair for pair in before if pair[0] != callback]
         return len(before) - len(self.callbacks)
 
+    def __repr__(self) -> str:
+        """Say what runs; with what is nobody's business who prints a task that waits for it."""
+        return f"<Handed {getattr(self.function, '__qualname__', '?')}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show no more than that where Rich prints it: of a struct it shows every field."""
+        return [("function", self.function)]
+
     def _tell(self) -> None:
         callbacks, self.callbacks = self.callbacks or [], None
         for callback, context in callbacks:

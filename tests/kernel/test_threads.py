@@ -85,6 +85,30 @@ async def test_quick_functions_get_no_more_threads_however_busy_the_loop_is(thre
     assert len(threads._threads) == 1
 
 
+async def test_a_task_that_waits_for_a_thread_shows_no_arguments(threads):
+    """Asyncio prints what a task waits for, into logs: the function, not what it was called with."""
+    release = threading.Event()
+
+    def checks(password, *, token):
+        return release.wait(10)
+
+    handed = threads.run(checks, "hunter2", token="s3cret")
+
+    async def waits():
+        await handed
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0.01)
+    try:
+        shown = f"{task!r} {handed!r} {handed.__rich_repr__()}"
+        assert "checks" in shown
+        assert "hunter2" not in shown
+        assert "s3cret" not in shown
+    finally:
+        release.set()
+        await task
+
+
 async def test_a_cancelled_call_is_answered_at_once_and_the_thread_goes_on(threads):
     """Cancelling the awaiting task does not wait for the function."""
     release, ended = threading.Event(), threading.Event()
