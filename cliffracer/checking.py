@@ -1,6 +1,7 @@
 """What a declaration promises, checked: against its own signature when it is made, against all others before it is served."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,9 @@ from cliffracer.provisions import check_given
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read
 from cliffracer.wire.subjects import TAKEN
+
+Claim = tuple[Any, ...]
+"""What no two records may both have: a name, a route, a subscription."""
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -42,17 +46,24 @@ def check_reached(name: str, records: list[Record]) -> None:
         raise refuse(methods[0].function, problem, "Give the app another name.")
 
 
-def check_duplicates(records: list[Record]) -> None:
+def check_duplicates(records: Iterable[Record]) -> None:
     """Raise `SetupError` naming both places if two records claim one name, route or subscription."""
-    seen: dict[tuple[Any, ...], Record] = {}
+    taken: dict[Claim, Record] = {}
     for record in records:
-        for key, shown in _claims(record):
-            other = seen.setdefault(key, record)
-            if other is not record:
-                raise refuse(record.function, f"{shown} is declared already, by {where(other.function)}", "Rename or remove one of them.")
+        taken |= check_free(record, taken)
 
 
-def _claims(record: Record) -> list[tuple[tuple[Any, ...], str]]:
+def check_free(record: Record, taken: Mapping[Claim, Record]) -> dict[Claim, Record]:
+    """Return what a record claims for itself; `SetupError` naming both places if another one has it."""
+    claims = _claims(record)
+    for key, shown in claims:
+        other = taken.get(key, record)
+        if other is not record:
+            raise refuse(record.function, f"{shown} is declared already, by {where(other.function)}", "Rename or remove one of them.")
+    return {key: record for key, _ in claims}
+
+
+def _claims(record: Record) -> list[tuple[Claim, str]]:
     match record:
         case Rpc(name=name):
             return [(("rpc", name), f"RPC {name}")]

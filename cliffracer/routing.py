@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from cliffracer.checking import Declared, check_duplicates, complete, readable
+from cliffracer.checking import Claim, Declared, check_free, complete, readable
 from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
@@ -23,6 +23,7 @@ class Routing(Surroundings):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.declared: list[Declared] = []
+        self._taken: dict[Claim, Record] = {}
         self.statics: list[Static] = []
         self.mounts: list[Mount] = []
         self.wrappings: list[Wrapping] = []
@@ -130,10 +131,12 @@ class Routing(Surroundings):
 
     def _declare(self, record: Record) -> None:
         self._open()
-        check_duplicates([*(d.record for d in self.declared), record])
+        claims = check_free(record, self._taken)
         try:
             signature = readable(record.function)
         except NameError:
-            self.declared.append(Declared(record, None))  # an annotation that is defined further down: read at freeze
-            return
-        self.declared.append(complete(record, signature))
+            declared = Declared(record, None)  # an annotation that is defined further down: read at freeze
+        else:
+            declared = complete(record, signature)
+        self.declared.append(declared)
+        self._taken |= claims

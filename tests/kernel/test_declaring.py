@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import cliffracer
-from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, provided
+from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, checking, provided
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
 
@@ -75,6 +75,36 @@ def test_a_duplicate_route_is_refused_whatever_its_parameters_are_called(app):
 
         @app.get("/a/{y}")
         async def second(y: int) -> None: ...
+
+
+def test_a_declaration_reads_no_other_one_again(app, monkeypatch):
+    """Each path is read once when it is declared, however many there are, so that a large service starts in time."""
+    read = []
+    monkeypatch.setattr(checking, "claim", lambda path: read.append(path) or path)
+
+    for number in range(50):
+
+        @app.get(f"/items/{number}")
+        async def get() -> None: ...
+
+    assert len(read) == 50
+
+
+def test_a_refused_declaration_takes_nothing(app):
+    """What was refused for one of its methods leaves the others to whoever declares them next."""
+
+    @app.post("/items")
+    async def create() -> None: ...
+
+    with pytest.raises(SetupError, match="POST /items is declared already"):
+
+        @app.route("/items", methods=("GET", "POST"))
+        async def both() -> None: ...
+
+    @app.get("/items")
+    async def find() -> None: ...
+
+    assert len(app.freeze().declared) == 2
 
 
 def test_a_duplicate_subscription_is_refused(app):
