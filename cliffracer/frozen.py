@@ -11,6 +11,8 @@ from cliffracer.checking import Declared
 from cliffracer.declarations import Function, HealthCheck, Provider, Value
 
 T = TypeVar("T")
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+"""Methods of HTTP that may be done twice (RFC 9110, section 9.2.2)."""
 
 
 class Frozen(msgspec.Struct, frozen=True):
@@ -48,3 +50,9 @@ class Frozen(msgspec.Struct, frozen=True):
     def of(self, kind: type[T]) -> list[tuple[T, Declared]]:
         """Return the records of one kind, each with its declaration."""
         return [(d.record, d) for d in self.declared if isinstance(d.record, kind)]
+
+    def repeatable(self) -> set[Function]:
+        """Return the functions that answer HTTP, and by no method that may not be done twice."""
+        routes = self.of(declarations.Route)
+        answering = {route.function for route, _ in routes}
+        return answering - {route.function for route, _ in routes if not _REPEATABLE.issuperset(route.methods)}

@@ -1,7 +1,7 @@
 """One app on the wire: its endpoints on the bus, from subscribed to drained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -13,8 +13,8 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
 from cliffracer.contract import contract
 from cliffracer.cron import Cron
+from cliffracer.declarations import Function, Rpc, Subscription, failed_at_start
 from cliffracer.declarations import Leader as LeaderRecord
-from cliffracer.declarations import Route, Rpc, Subscription, failed_at_start
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError, Internal
@@ -254,19 +254,13 @@ class Service:
         policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
         return {} if policy is None else {"policy": str(policy)}
 
-    def _idempotent(self, record: Rpc) -> dict[str, str]:
-        said = record.idempotent
-        if said is None:
-            routes = [route for route, _ in self.frozen.of(Route) if route.function == record.function]
-            said = bool(routes) and all(_IDEMPOTENT.issuperset(route.methods) for route in routes)
-        return {IDEMPOTENT: "true"} if said else {}
-
     async def _detailed(self) -> dict[str, Any]:
         return await detail(self.assembly, self.health, self._settings, self._timers)
 
     def _described(self) -> Discovery:
+        repeatable = self.frozen.repeatable()
         methods: dict[str, dict[str, str]] = {
-            record.name: described(d.signature) | self._policy(record) | self._idempotent(record)
+            record.name: described(d.signature) | self._policy(record) | _idempotent(record, repeatable)
             for record, d, _ in self.assembly.of(Rpc)
             if d.signature
         }
@@ -289,10 +283,13 @@ class Service:
         )
 
 
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-"""Methods of HTTP that may be done twice (RFC 9110, section 9.2.2)."""
 _LASTING = frozenset({"leader", "websocket"})
 """Kinds of calls that last as long as somebody likes: nothing that is accepted waits for their end."""
+
+
+def _idempotent(record: Rpc, repeatable: Collection[Function]) -> dict[str, str]:
+    said = record.function in repeatable if record.idempotent is None else record.idempotent
+    return {IDEMPOTENT: "true"} if said else {}
 
 
 def _none() -> None:

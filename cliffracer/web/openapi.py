@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of a server, from the same signatures that bind its requests."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import Any, get_args
 
 import msgspec
@@ -94,7 +95,7 @@ class _Writer:
 
     def _id(self, record: Route, method: str) -> str:
         name = record.function.__name__
-        candidates = [name, f"{method.lower()}_{name}", *(f"{name}_{n}" for n in range(2, len(self._ids) + 3))]
+        candidates = chain((name, f"{method.lower()}_{name}"), (f"{name}_{n}" for n in count(2)))
         found = next(candidate for candidate in candidates if candidate not in self._ids)
         self._ids.add(found)
         return found

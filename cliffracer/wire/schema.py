@@ -8,6 +8,7 @@ import hashlib
 import inspect as python
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -67,9 +68,10 @@ def _named_in(infos: list[inspect.Type]) -> dict[str, tuple[Any, Named]]:
             found[info.cls] = info
         todo += inside(info)
     short = [_name_of(cls) for cls in found]
+    often = Counter(short)
     names: dict[str, tuple[Any, Named]] = {}
     for (cls, info), name in zip(found.items(), short, strict=True):
-        unique = name if short.count(name) == 1 else _plain(f"{cls.__module__}.{cls.__qualname__}")
+        unique = name if often[name] == 1 else _plain(f"{cls.__module__}.{cls.__qualname__}")
         number = 1
         while (unique if number == 1 else f"{unique}_{number}") in names:
             number += 1

@@ -16,7 +16,9 @@ from typing import Self
 import httpx
 import pytest
 
-from cliffracer import DeadlineExceeded, ServiceError, Unavailable, connect, connect_async
+from cliffracer import App, DeadlineExceeded, ServiceError, Unavailable, connect, connect_async
+from cliffracer.frozen import Frozen
+from cliffracer.testing import running
 from tests.support.nats import NatsServer, free_port
 
 SERVICE = """
@@ -414,3 +416,23 @@ def test_services_of_one_process_reach_each_other_until_the_last_call_is_done(tm
 
         assert asyncio.run(work()) == "still here"
         assert run.process.wait(60) == 0
+
+
+async def test_what_a_start_reads_does_not_grow_with_what_it_has_read(monkeypatch):
+    """The declarations are gone through as often for 20 methods as for two, so that a large service starts in time."""
+    read = Frozen.of
+    times = []
+    for number in (2, 20):
+        app = App("many")
+        for name in range(number):
+
+            @app.get(f"/{name}")
+            @app.rpc(name=f"m{name}")
+            async def answer() -> int:
+                return 1
+
+        asked = []
+        monkeypatch.setattr(Frozen, "of", lambda self, kind, asked=asked: asked.append(kind) or read(self, kind))
+        async with running(app):
+            times.append(len(asked))
+    assert times[0] == times[1]
