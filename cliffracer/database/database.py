@@ -196,9 +196,9 @@ class Database(Queries):
         return await outbox.first_time(self.joined(), consumer, event_id)
 
     def wake_relays(self) -> None:
-        """Let the relays of this process look into the outbox now."""
+        """Let the relays of this process look into the outbox now, for what was committed here."""
         for relay in self.relays:
-            relay.wake()
+            relay.wake(committed=True)
 
     def statistics(self) -> dict[str, float]:
         """Return the pool's numbers for health and metrics."""

@@ -23,14 +23,15 @@ _STORE = f"INSERT INTO cliffracer_outbox {_COLUMNS} VALUES (%s, %s, %s, %s, %s)"
 _TURN = "turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))"
 """Who emits for a key waits until the one before has committed, so that the order of ids is the order of commits."""
 _STORE_IN_TURN = f"INSERT INTO cliffracer_outbox {_COLUMNS} SELECT %s, %s, %s, %s::jsonb, %s FROM turn"
-_TELL = "SELECT pg_notify('cliffracer_outbox', '')"
+TELL = "SELECT pg_notify('cliffracer_outbox', '')"
+"""In PostgreSQL transactions that notify are committed one after the other, each waiting for the disk: nothing for each event."""
 ADD = {
     (False, False): Statement(_STORE),
-    (False, True): Statement(f"WITH stored AS ({_STORE}) {_TELL}"),
+    (False, True): Statement(f"WITH stored AS ({_STORE}) {TELL}"),
     (True, False): Statement(f"WITH {_TURN} {_STORE_IN_TURN}"),
-    (True, True): Statement(f"WITH {_TURN}, stored AS ({_STORE_IN_TURN}) {_TELL}"),
+    (True, True): Statement(f"WITH {_TURN}, stored AS ({_STORE_IN_TURN}) {TELL}"),
 }
-"""How an event is stored: with a key or not, and telling the relays or not, each in one round trip."""
+"""How an event is stored: with a key or not, and telling the relays elsewhere or not, each in one round trip."""
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
 _SEEN = Statement("SELECT 1 FROM cliffracer_inbox WHERE consumer = %s AND event_id = %s")
 _LAG = Statement(

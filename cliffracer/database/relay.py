@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.database.link import Statement
-from cliffracer.database.outbox import CHANNEL, forget
+from cliffracer.database.outbox import CHANNEL, TELL, forget
 from cliffracer.errors import CliffracerError, DeadlineExceeded, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -30,6 +30,7 @@ _PENDING = Statement(
     "SELECT id, subject, payload, headers, message_id, key, attempts FROM cliffracer_outbox "
     "WHERE parked_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 )
+_TELL = Statement(TELL)
 _DONE = Statement("DELETE FROM cliffracer_outbox WHERE id = ANY(%s)")
 _FAILED = Statement(
     "UPDATE cliffracer_outbox SET attempts = attempts + 1, error = %s, parked_at = CASE WHEN %s THEN now() END WHERE id = %s"
@@ -45,11 +46,13 @@ class Relay:
         self._batch = batch
         self._every = every
         self._wake = asyncio.Event()
+        self._committed = False
         self._stopping = False
         self.published = self.parked = self.failed = 0
 
-    def wake(self) -> None:
-        """Look for events now; called after a commit of this process and on a notification from another."""
+    def wake(self, *, committed: bool = False) -> None:
+        """Look for events now: this process has ``committed`` some, or another says that it has."""
+        self._committed = self._committed or committed
         self._wake.set()
 
     async def run(self) -> None:
@@ -82,7 +85,10 @@ class Relay:
         sent: list[int] = []
         parked = 0
         async with self._database.transaction() as transaction:
+            committed, self._committed = self._committed, False
             ((mine, _),) = await transaction.rows(_BEGIN, [TURN])
+            if committed and not mine:  # whoever has the turn may have looked before the commit
+                await transaction.rows(_TELL)
             rows = await transaction.rows(_PENDING, [self._batch]) if mine else []
             chains: dict[Any, list[Any]] = {}
             for row in rows:

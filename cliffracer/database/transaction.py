@@ -76,8 +76,13 @@ class Transaction(Queries):
         return await outbox.mark(self, consumer, event_id)
 
     def tell(self) -> bool:
-        """Say whether the relays still have to be told of this transaction; those of this process will be, at its commit."""
+        """Say whether the relays elsewhere still have to be told of this transaction.
+
+        One of this process is, at its commit, and looks by itself: it tells them if it is not its turn.
+        """
         self.after_commit(self.database.wake_relays)
+        if self.database.relays:
+            return False
         level: Transaction | None = self
         while level is not None and level.link is self.link:
             if level.told:

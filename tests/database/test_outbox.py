@@ -4,12 +4,13 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
 from cliffracer.database import Database, create_missing
-from cliffracer.database.outbox import chosen, discard, forget, lag, parked, release
-from cliffracer.database.relay import Relay, relaying
+from cliffracer.database.outbox import CHANNEL, chosen, discard, forget, lag, parked, release
+from cliffracer.database.relay import TURN, Relay, relaying
 from cliffracer.errors import InvalidInput, SetupError, Unavailable
 from tests.database.support import until
 
@@ -84,9 +85,50 @@ async def test_event_of_another_process_is_noticed(outbox, url):
         await until(lambda: "second" in stream.events)
 
 
-async def _listening(db: Database) -> bool:
+async def test_commits_wait_for_no_other_to_notify(outbox, url):
+    """A process that has a relay notifies nobody of what it commits, which would put all commits of the server in a row."""
+    stream = Stream()
+    async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere, hearing(elsewhere) as heard:
+        await until(lambda: _listening(outbox, 2))
+        await asyncio.gather(*(emit(outbox, str(number), key) for number, key in enumerate([None, "a", "b"] * 5)))
+        await until(lambda: len(stream.events) == 15)
+        await emit(elsewhere, "by one that has none")
+        await until(lambda: "by one that has none" in stream.events)
+        await until(lambda: heard)
+        assert len(heard) == 1
+
+
+async def test_relay_whose_turn_it_is_not_tells_the_one_that_has_it(outbox, url):
+    """That one may have looked just before the commit: it is told, once for all that was committed meanwhile."""
+    stream = Stream()
+    async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere, hearing(elsewhere) as heard:
+        await until(lambda: _listening(outbox, 2))
+        async with elsewhere.transaction() as at_work:
+            await at_work.fetch("select pg_advisory_xact_lock(%s)", TURN)
+            await emit(outbox, "1")
+            await until(lambda: heard)
+            assert not stream.events
+        assert len(heard) == 1
+
+
+@contextlib.asynccontextmanager
+async def hearing(db: Database) -> AsyncIterator[list[str]]:
+    """Give what relays are notified of while the block runs."""
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async for note in db.listen(CHANNEL):
+            heard.append(note)  # noqa: PERF401 - it is looked at meanwhile
+
+    task = asyncio.create_task(listen())
+    yield heard
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _listening(db: Database, least: int = 1) -> bool:
     listeners = "select count(*) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()"
-    return bool(await db.fetch_value(int, listeners))
+    return await db.fetch_value(int, listeners) >= least
 
 
 async def test_events_wait_while_the_stream_is_away(outbox):
