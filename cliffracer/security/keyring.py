@@ -31,7 +31,9 @@ FRESH = 60.0
 """Seconds after which the database is asked again; a revoked key is refused everywhere at once all the same."""
 REMEMBERED = 4096
 STRANGE = 50
-"""Keys never seen here, in one second, for which the database is asked: whoever makes keys up would keep it busy for all others."""
+"""Keys that are none, in one second, for which the database is asked: whoever makes keys up would keep it busy for all others."""
+AT_ONCE = 10
+"""Keys never seen here for which it is asked at the same time: of all clients that come after a restart, too, the rest wait their turn."""
 _SHAPE = re.compile(r"cr_([0-9a-f]{16})_([0-9a-f]{64})([0-9a-f]{8})")
 _NEVER = 253_402_300_799.0  # the end of year 9999
 _LOCK = 0x636C696B  # of the table: two replicas that make it at once would collide
@@ -75,6 +77,7 @@ class Keyring:
         self._tokens: dict[str, tuple[Identity, str, float]] = {}
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._strange: deque[float] = deque(maxlen=STRANGE)
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def issue(
         self, name: str, *, subject: str = "", roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | None = None
@@ -134,7 +137,7 @@ class Keyring:
             async with lock:  # one asks for all who come with it at once
                 found = self._known.get(hashed)
                 if found is None:
-                    found = await self._first(_id_of(text), hashed, now)
+                    found = await self._first(_id_of(text), hashed)
                 elif found[1] <= now:
                     found = await self._fetch(_id_of(text), hashed, now)
         if self._authority.revocations.holds(found[0].claims):
@@ -158,15 +161,23 @@ class Keyring:
         self._tokens[claims["sid"]] = (identity, token, min(now + LIFE / 2, ends))
         return token
 
-    async def _first(self, id: str, hashed: str, now: float) -> tuple[Identity, float]:
+    async def _first(self, id: str, hashed: str) -> tuple[Identity, float]:
         """Ask the database for a key that was not seen here, unless it was asked for many that were none."""
-        if len(self._strange) == STRANGE and now - self._strange[0] < 1.0:
-            raise Overloaded("too many keys that nobody knows come now", retry_after=1.0)
-        self._strange.append(now)
-        found = await self._fetch(id, hashed, now)
-        with suppress(ValueError):  # others have come since
-            self._strange.remove(now)
-        return found
+        async with self._turns:
+            now = time.time()
+            if len(self._strange) == STRANGE and now - self._strange[0] < 1.0:
+                raise Overloaded("too many keys that nobody knows come now", retry_after=1.0)
+            self._strange.append(now)
+            strange = False
+            try:
+                return await self._fetch(id, hashed, now)
+            except RefusedToken:
+                strange = True
+                raise
+            finally:
+                if not strange:
+                    with suppress(ValueError):  # others have come since
+                        self._strange.remove(now)
 
     async def _fetch(self, id: str, hashed: str, now: float) -> tuple[Identity, float]:
         """Ask the database, which notes that the key was used."""

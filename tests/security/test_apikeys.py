@@ -177,6 +177,35 @@ async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.Mo
         assert (await t.http.get("/orders", headers={"X-API-Key": second})).status_code == 200
 
 
+async def test_all_who_have_a_key_are_let_in_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many good keys, not seen here, come at once: few are looked up at a time, none is refused; without a database all hear why."""
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        keys = [(await ring.issue(f"robot {number}"))[0] for number in range(2 * module.STRANGE)]
+        asking, most = 0, 0
+        fetch = ring._fetch
+
+        async def slow(*asked: Any) -> Any:
+            nonlocal asking, most
+            asking, most = asking + 1, max(most, asking + 1)
+            try:
+                await asyncio.sleep(0.01)
+                return await fetch(*asked)
+            finally:
+                asking -= 1
+
+        async def away(*_: Any) -> Any:
+            raise Unavailable("the database cannot be reached")
+
+        monkeypatch.setattr(ring, "_fetch", away)
+        missed = await asyncio.gather(*(ring.exchange(key) for key in keys), return_exceptions=True)
+        assert {type(one) for one in missed} == {Unavailable}
+        monkeypatch.setattr(ring, "_fetch", slow)
+        found = await asyncio.gather(*(ring.exchange(key) for key in keys))
+        assert len({one.subject for one in found}) == len(keys)
+        assert most == module.AT_ONCE
+
+
 async def test_the_database_is_asked_once_for_all_who_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many with one key, which was not seen here or is to be asked for again, are let in by one look-up; a bad one lets nobody in."""
     async with running(app, inner) as t:
