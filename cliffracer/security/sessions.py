@@ -1,5 +1,6 @@
 """Accounts and their sessions in PostgreSQL: who there is, who is signed in, how often somebody tried."""
 
+import asyncio
 import hashlib
 import secrets
 import time
@@ -48,6 +49,10 @@ _FORGET = """
     DELETE FROM cliffracer_sessions WHERE id IN (SELECT id FROM cliffracer_sessions WHERE expires_at < now() FOR UPDATE SKIP LOCKED)
 """
 """Sessions that are over, but for those that somebody else is ending: two that wait for each other would be in a deadlock."""
+_END = "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING id, extract(epoch FROM expires_at)::float AS until"
+_END_ALL = _END.replace("id = %s", "account = %s")
+_TOLD = 1000
+"""Sessions that others are told of at once, where an account has so many: a program may have signed in each minute of a month."""
 _TRIES = 3
 """Times that a password is checked while others change the account, such as its hash to today's parameters."""
 _LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
@@ -161,17 +166,22 @@ class Sessions:
         (`Unavailable`), it is not ended.
         """
         async with self._db.transaction():
-            ended = await self._db.fetch_one(
-                "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING extract(epoch FROM expires_at)::float AS until", session
-            )
+            ended = await self._db.fetch_one(_END, session)
             if session:
-                short = time.time() + self._settings.auth_access_ttl
-                await self._authority.revoke(session, max(short, shown_until, ended["until"] if ended is not None else 0.0) + 60)
+                await self._refuse(session, max(shown_until, ended["until"] if ended is not None else 0.0))
 
     async def end_all(self, account: UUID) -> None:
         """End all sessions of an account, in the transaction that changes it: if others cannot be told, nothing is changed."""
-        for row in await self._db.fetch("SELECT id FROM cliffracer_sessions WHERE account = %s", account):
-            await self.end(row["id"])
+        ended = await self._db.fetch(_END_ALL, account)
+        for start in range(0, len(ended), _TOLD):
+            some = ended[start : start + _TOLD]
+            for failed in await asyncio.gather(*(self._refuse(row["id"], row["until"]) for row in some), return_exceptions=True):
+                if failed is not None:
+                    raise failed
+
+    async def _refuse(self, session: str, until: float) -> None:
+        """Tell everybody that a session is over, of which something may be shown until a moment."""
+        await self._authority.revoke(session, max(time.time() + self._settings.auth_access_ttl, until) + 60)
 
     async def account(self, username: str) -> Account:
         """Return an account; `NotFound`."""

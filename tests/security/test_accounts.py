@@ -288,6 +288,42 @@ async def test_what_cannot_be_told_is_not_changed(what: str, monkeypatch: pytest
         assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
 
 
+async def test_the_sessions_of_an_account_end_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, the database is asked as often as for one, and others are told of several at once, all of them."""
+    async with running(app) as t:
+        sessions = sessions_of(t)
+        asked: list[str] = []
+        telling: set[str] = set()
+        told, most = 0, 0
+
+        class Counted:
+            def __getattr__(self, name: str) -> object:
+                asked.append(name)
+                return getattr(database, name)
+
+        async def publish(key: str, *_: object) -> None:
+            nonlocal told, most
+            telling.add(key)
+            told, most = told + 1, max(most, len(telling))
+            await asyncio.sleep(0)
+            telling.remove(key)
+
+        database, sessions._db = sessions._db, Counted()
+        monkeypatch.setattr(sessions._authority, "publish", publish)
+        monkeypatch.setattr(module, "_TOLD", 20)
+        counts = []
+        for number in (1, 50):
+            account = await sessions.create(f"ada {number}", ADA["password"])
+            opened = "INSERT INTO cliffracer_sessions SELECT %s || g, %s, '', now() + interval '1 day' FROM generate_series(1, %s) g"
+            await database.execute(opened, f"{number} ", account.id, number)
+            asked.clear()
+            await sessions.change(account.username, roles=(), permissions=(), disabled=False)
+            counts.append(len(asked))
+        assert counts[0] == counts[1]
+        assert (told, most) == (51, 20)
+        assert await database.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
+
+
 async def test_who_cannot_be_signed_out_everywhere_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """While no other process can be told, signing out fails and the session stays, to be ended later: half an end would be none."""
     async with running(app) as t:
