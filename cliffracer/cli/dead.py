@@ -24,7 +24,11 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
     """Print the table."""
 
     async def look(letters: Letters) -> tuple[list[Parked], int]:
-        found = await _chosen(letters, {"subject": subject, "function": function, "service": service}, limit)
+        found: list[Parked] = []
+        async for parked in letters.ls(subject=subject, function=function, service=service):
+            found.append(parked)
+            if len(found) == limit:
+                break
         return found, await letters.count()
 
     nothing: tuple[list[Parked], int] = ([], 0)
@@ -130,19 +134,22 @@ def _each(
     numbers: tuple[int, ...],
     *,
     everything: bool,
+    subject: str,
+    function: str,
+    service: str,
     done: str,
     dry_run: bool,
     as_json: bool,
-    **filters: str,
 ) -> None:
     if bool(numbers) == everything:
         raise click.UsageError("name the numbers (see `cliffracer dead ls`), or say --all")
-    if numbers and any(filters.values()):
+    if numbers and any((subject, function, service)):
         raise click.UsageError("filters go with --all, not with numbers")
 
     async def work(letters: Letters) -> tuple[list[int], dict[int, str]]:
         done, failed = [], {}
-        for number in list(numbers) or [parked.id for parked in await _chosen(letters, filters)]:
+        chosen = letters.ls(subject=subject, function=function, service=service)
+        for number in list(numbers) or [parked.id async for parked in chosen]:  # not what they hold: that may be much
             try:
                 await (letters.show(number) if dry_run else act(letters, number))
             except NotFound as error:  # the others need not wait for this one
@@ -166,15 +173,6 @@ def _print_done(found: list[int], failed: dict[int, str], done: str, *, dry_run:
         say(f"would be {done}: {numbered(found)}" if dry_run else f"{good(done)} {numbered(found)}{again}")
     for number, problem in failed.items():
         say(f"{bad(f'number {number} was not {done}:')} {printable(problem)}")
-
-
-async def _chosen(letters: Letters, filters: dict[str, str], limit: int | None = None) -> list[Parked]:
-    found: list[Parked] = []
-    async for parked in letters.ls(service=filters["service"], function=filters["function"], subject=filters["subject"]):
-        found.append(parked)
-        if len(found) == limit:
-            break
-    return found
 
 
 def _with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:

@@ -5,10 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cliffracer import App, requires
+from cliffracer.cli import dead
+from cliffracer.messaging.contract import Parked
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -54,6 +60,38 @@ async def test_dead_letters_from_the_command_line(tmp_path: Path):
         await eventually(lambda: got == [7])
         assert len((await command(t.settings, "discard", "--all"))["discarded"]) == 2
         assert await command(t.settings, "ls") == []
+
+
+def test_all_dead_letters_are_replayed_without_holding_what_is_in_them(monkeypatch: pytest.MonkeyPatch):
+    """Thousands that are large would not fit into the memory of the machine on which the command runs."""
+    alive, most, replayed = 0, 0, []
+
+    class Large(bytes):
+        def __init__(self, *_: Any) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    class Letters:
+        async def ls(self, **_: str) -> AsyncIterator[Parked]:
+            texts = dict.fromkeys(("subject", "service", "function", "consumer", "error", "traceback", "stream"), "")
+            for number in range(1, 101):
+                facts = {"id": number, "attempts": 1, "sequence": number, "parked": datetime.now(UTC), "headers": {}}
+                yield Parked(**texts, **facts, payload=Large(b"much"))
+
+        async def replay(self, number: int, **_: Any) -> None:
+            replayed.append(number)
+
+    monkeypatch.setattr(dead, "_with_letters", lambda work: asyncio.run(work(Letters())))
+    dead.replay(
+        numbers=(), everything=True, subject="", function="", service="", data=None, edit=False, token=None, dry_run=False, as_json=True
+    )  # fmt: skip
+    assert replayed == list(range(1, 101))
+    assert most <= 2
 
 
 async def test_a_dead_one_way_call_is_filed_under_its_method_and_replayed():
