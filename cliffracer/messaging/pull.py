@@ -76,8 +76,9 @@ class Pull:
 
     async def start(self) -> None:
         """Return once the consumer is there and messages are asked for; set-up errors are raised."""
+        connection = self.bus.info
         self._made = await self._ensure()
-        await self._renew()
+        await self._renew(connection)
         self._extension = self._loop.call_later(self.ack_wait / 3, self._extend)
         self._watch = self._loop.create_task(self._watching(), name=f"pull {self.consumer}")
 
@@ -131,11 +132,11 @@ class Pull:
         self._later = False
         self._ask()
 
-    async def _renew(self) -> None:
-        """Ask on a new subject: what the server still owes to the old one is void."""
+    async def _renew(self, connection: dict[str, Any]) -> None:
+        """Ask on a new subject: what the server still owes to the old one is void. ``connection``: that over which ``ensure`` began."""
         old, self._subscription = self._subscription, None
         self._inbox = b""
-        self._connection = self.bus.info
+        self._connection = connection  # if there is another by now, the watch sees it
         self._asked = 0
         if old is not None:
             await old.close()
@@ -237,6 +238,7 @@ class Pull:
     async def _recover(self) -> None:
         """Have the consumer made again if it is gone, and ask anew."""
         self.resets += 1
+        connection = self.bus.info
         made = await self._ensure()
         if made == self._made:  # a server that was killed may have forgotten the latest acks
             for reply in self._finished.values():
@@ -245,7 +247,7 @@ class Pull:
             self._finished.clear()
         self._made = made
         self._gone = False
-        await self._renew()
+        await self._renew(connection)
 
     def _extend(self) -> None:
         """Tell the consumer that what is in hand is being worked on, three times per ack wait."""

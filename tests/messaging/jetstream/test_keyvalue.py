@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
 from cliffracer.wire.headers import encode_headers
@@ -158,6 +159,31 @@ async def test_a_watch_sees_what_is_there_and_every_change(sessions: KeyValue[Se
     assert [(entry.key, entry.value.visits if entry.value else None) for entry in seen] == [
         ("ada", 0), ("eve", 0), ("ada", 0), ("ada", 1), ("ada", 2), ("eve", None),
     ]  # fmt: skip
+
+
+async def test_who_watches_is_told_that_all_is_seen_though_nats_restarted_while_the_watch_began(
+    bus: Bus, sessions: KeyValue[Session], server: NatsServer, monkeypatch: pytest.MonkeyPatch
+):
+    """Who waits to have seen all, over the present connection, would wait for ever: the watch begins anew over that one."""
+    await sessions.put("ada", Session("Ada"))
+    ensure, restarts, told = sessions.ensure, [bus.info], asyncio.Event()
+
+    async def interrupted() -> StreamInfo:
+        if restarts:
+            before = restarts.pop()
+            await asyncio.to_thread(server.restart)
+            await eventually(lambda: bus.info is not before)
+        return await ensure()
+
+    async def watch() -> None:
+        async for _ in sessions.watch(caught_up=told.set):
+            pass
+
+    monkeypatch.setattr(sessions, "ensure", interrupted)
+    watching = asyncio.create_task(watch())
+    await eventually(told.is_set)
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 async def test_a_bucket_is_one_that_other_clients_read(sessions: KeyValue[Session], server: NatsServer):
