@@ -18,7 +18,7 @@ from cliffracer.resilience.rates import Rate
 BUCKET = Bucket("rates")
 _SHARE = 20  # a replica takes a twentieth of an allowance at once, so that high rates cost few round trips
 _TRIES = 50
-_REMEMBERED = 10_000
+_REMEMBERED = 10_000  # allowances of which there may be a share here; calls of others are taken one by one, so that none are lost
 
 
 class Allowances:
@@ -30,6 +30,7 @@ class Allowances:
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._held: dict[str, tuple[int, float]] = {}
         """Of each allowance what this replica has taken and not used, -1 if it is used up; and when it ends."""
+        self._soonest = 0.0  # the end of none of them is before that
 
     async def take(self, name: str, rate: Rate) -> float:
         """Return 0 for a call that is allowed, or the seconds until there is a new allowance."""
@@ -53,22 +54,24 @@ class Allowances:
         return held != 0
 
     async def _more(self, key: str, rate: Rate, ends: float) -> float:
+        kept = self._keeps(key, ends) or rate.per is None  # of those that all have together there are few
         try:
-            share = await self._fetch(key, rate)
+            share = await self._fetch(key, rate, max(1, rate.calls // _SHARE) if kept else 1)
         except CliffracerError as error:
             logger.debug("a rate cannot be counted now: {}", error)
             return 0.0
-        self._keep(key, share - 1 if share > 0 else -1, ends)
+        if kept:
+            self._held[key] = (share - 1 if share > 0 else -1, ends)
         return 0.0 if share > 0 else max(0.001, ends - self._now())
 
-    async def _fetch(self, key: str, rate: Rate) -> int:
+    async def _fetch(self, key: str, rate: Rate, most: int) -> int:
         """Return how many calls were taken for this replica; -1 if there are none left."""
         for _ in range(_TRIES):
             entry = await self._store.entry(key)
             used = 0 if entry is None else entry.value or 0
             if used >= rate.calls:
                 return -1
-            share = min(max(1, rate.calls // _SHARE), rate.calls - used)
+            share = min(most, rate.calls - used)
             life = max(1.0, 2 * rate.seconds)
             try:
                 if entry is None:
@@ -81,10 +84,14 @@ class Allowances:
             return share
         raise Conflict("too many replicas count at once")
 
-    def _keep(self, key: str, held: int, ends: float) -> None:
-        if len(self._held) >= _REMEMBERED:
-            now = self._now()
+    def _keeps(self, key: str, ends: float) -> bool:
+        """Say whether there is a place for what is taken from an allowance, and have it; those that are over make room."""
+        now = self._now()
+        if len(self._held) >= _REMEMBERED and key not in self._held and now >= self._soonest:
             self._held = {known: found for known, found in self._held.items() if found[1] > now}
-            if len(self._held) >= _REMEMBERED:
-                self._held.clear()  # what was taken is lost, which lets fewer through
-        self._held[key] = (held, ends)
+            self._soonest = min((last for _, last in self._held.values()), default=ends)
+        if len(self._held) >= _REMEMBERED and key not in self._held:
+            return False
+        self._held.setdefault(key, (0, ends))
+        self._soonest = min(self._soonest, ends)
+        return True

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from cliffracer import App, Context, Event, Identity, Overloaded, SetupError, provided, public, requires
+from cliffracer.messaging import rates
 from cliffracer.resilience.rates import Rate
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -101,6 +102,25 @@ async def test_replicas_share() -> None:
 
             found = await asyncio.gather(*(call(one) for one in (t, other) * 60))
     assert 55 <= sum(found) <= 60  # a replica may keep a share that it does not come to use
+
+
+async def test_more_callers_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes turns with many others may call as often as the rate says: no share of theirs is forgotten. What is over makes room."""
+    monkeypatch.setattr(rates, "_REMEMBERED", 3)
+    now = 0.0
+    async with running(app_named("crowded")) as t:
+        allowances = rates.Allowances(t.up.services[0].emitter, lambda: now)
+
+        async def allowed(names: Iterable[Any], text: str) -> int:
+            taken = [await allowances.take(f"crowded.mine {name}", Rate.read(text)) for name in names]
+            return taken.count(0.0)
+
+        for _ in range(2):
+            turns = [name for _ in range(45) for name in "abcdef"]
+            assert await allowed(turns, "40/m per identity") == 40 * 6
+            assert len(allowances._held) == 3
+            assert await allowed(["all"] * 45, "40/m") == 40
+            now += 60.0
 
 
 def _shrug(app: App) -> None:
