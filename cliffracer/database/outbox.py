@@ -34,6 +34,12 @@ ADD = {
 """How an event is stored: with a key or not, and telling the relays elsewhere or not, each in one round trip."""
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
 _SEEN = Statement("SELECT 1 FROM cliffracer_inbox WHERE consumer = %s AND event_id = %s")
+_FORGETTING = 0x636C6966_696E6278
+"""The advisory lock of who does it: two that delete the same rows, each in its own order, are in a deadlock."""
+_FORGET = Statement(
+    "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(%s) AS mine) "
+    "DELETE FROM cliffracer_inbox USING turn WHERE mine AND seen_at < now() - make_interval(secs => %s)"
+)
 _LAG = Statement(
     "SELECT count(*) FILTER (WHERE parked_at IS NULL), count(*) FILTER (WHERE parked_at IS NOT NULL), "
     "coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE parked_at IS NULL)), 0)::double precision FROM cliffracer_outbox"
@@ -115,9 +121,8 @@ async def lag(database: Any) -> Lag:
 
 
 async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:
-    """Delete marks of events that were handled so many seconds ago, and return how many."""
-    statement = Statement("DELETE FROM cliffracer_inbox WHERE seen_at < now() - make_interval(secs => %s)")
-    return int(await database.run(statement, [older_than]))
+    """Delete marks of events that were handled so many seconds ago, and return how many: none while somebody else is at it."""
+    return int(await database.run(_FORGET, [_FORGETTING, older_than]))
 
 
 async def parked(database: Any) -> list[Parked]:
