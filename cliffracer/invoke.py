@@ -89,6 +89,7 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
 async def _failed(handler: Handler, context: Context, error: BaseException, began: float, *, entered: bool) -> Any:
     """Return what the app's error mapping answers to a failure, or raise the `ServiceError` that it is; end the call either way."""
     outcome = "ok"
+    answer: Any = None
     try:
         answer = await _translate(handler, context, error)
         if not isinstance(answer, ServiceError):
@@ -108,6 +109,7 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
         if outcome is not _WAITS:
             handler.stats.note(seconds)
             _note(handler, context, began, seconds, outcome)
+        del answer, error  # whose traceback has this frame: a circle, which would keep all that the call had, its body too
 
 
 def _note(handler: Handler, context: Context, began: float, seconds: float, outcome: str) -> None:
@@ -150,7 +152,10 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
     if isinstance(error, CancelledError):
         task = context.task or current_task()
         if task is not None and task.cancelling():
-            raise error  # somebody outside ends this task: not ours to answer
+            try:
+                raise error  # somebody outside ends this task: not ours to answer
+            finally:
+                del error  # as in `_failed`
         return defect(handler, error)
     if _over_rate(context) and (context.kind == "event" or stored_at(context) is not None):
         return error  # what has not begun has no failure that the app could answer, and nobody waits for an answer
@@ -161,7 +166,10 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
     if isinstance(error, ServiceError) and not _is_defect(error):
         return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _broke_off(handler, error) else error
     if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # as in `_failed`
     return defect(handler, error)
 
 

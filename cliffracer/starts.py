@@ -216,22 +216,22 @@ class Rest:
     @types.coroutine
     def steps(self) -> Generator[Any, Any, Any]:
         """Make the other steps; once primed by a `send`, a cancellation before the next turn reaches the coroutine."""
-        cancelled: BaseException | None = None
+        thrown: list[BaseException] = []  # taken out to be thrown: its traceback has this frame, and they would keep each other for long
         try:
             yield
         except GeneratorExit:
             self.work.close()
             raise
         except asyncio.CancelledError as error:
-            cancelled = error
+            thrown.append(error)
         if self.over:
             return None
         waited = self.waited
-        thrown = cancelled if cancelled is not None and (waited is None or not waited.cancel()) else None  # as a waiting task does
+        thrown = [] if thrown and waited is not None and waited.cancel() else thrown  # as a waiting task does
         while True:
             try:
-                if thrown is not None:
-                    waited = self.work.throw(thrown)
+                if thrown:
+                    waited = self.work.throw(thrown.pop())
             except StopIteration as end:
                 return end.value
             try:
@@ -240,6 +240,6 @@ class Rest:
                 self.work.close()
                 raise
             except BaseException as error:  # noqa: BLE001 - what was awaited failed, or the task is cancelled: the coroutine's to handle
-                thrown = error
+                thrown.append(error)
             else:
                 return (yield from self.work)

@@ -44,9 +44,12 @@ class Handed(msgspec.Struct, eq=False):
 
     def __await__(self) -> Generator["Handed", None, Any]:
         """Wait for the thread."""
-        if self.over is None:
-            yield self
-        return self.result()
+        try:
+            if self.over is None:
+                yield self
+            return self.result()
+        finally:
+            del self  # what it raises has this frame in its traceback: a circle, as in `asyncio.Future`
 
     def settle(self) -> None:
         """Wake who waits: a thread has made ``value`` or ``error``."""
@@ -79,11 +82,14 @@ class Handed(msgspec.Struct, eq=False):
 
     def result(self) -> Any:
         """Return what the function returned, or raise what it raised."""
-        if self.over is not True:
-            raise self.over or asyncio.InvalidStateError("a thread has it still")
-        if self.error is not None:
-            raise self.error
-        return self.value
+        try:
+            if self.over is not True:
+                raise self.over or asyncio.InvalidStateError("a thread has it still")
+            if self.error is not None:
+                raise self.error
+            return self.value
+        finally:
+            del self  # as above
 
     def cancel(self, msg: object = None) -> bool:
         """Wait no longer; the thread goes on. Return whether there was something to wait for."""

@@ -31,8 +31,8 @@ LINGER = 2.0
 _PER_BYTE = 16  # of framing for each byte of a chunked body: more is an attack by chunk extensions or trailers
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _HOOKS = (
-    "_start_asgi_task", "_unset_keepalive_if_required", "connection_lost", "data_received", "on_body", "on_headers_complete",
-    "on_response_complete", "send_400_response", "shutdown",
+    "_start_asgi_task", "_unset_keepalive_if_required", "connection_lost", "data_received", "handle_websocket_upgrade", "on_body",
+    "on_headers_complete", "on_response_complete", "send_400_response", "shutdown",
 )  # fmt: skip
 
 
@@ -77,6 +77,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._fault = too_large(self.max_body)
             raise ValueError
         super().on_body(body)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, and let go of the parser: the two hold each other, and with them all that the socket has."""
+        super().handle_websocket_upgrade()
+        self.parser: Any = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text says less
         """Refuse what came: the parser could not read it, or one of the checks here failed."""

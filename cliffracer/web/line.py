@@ -125,6 +125,15 @@ class Line(WebSocket[Any]):
             self.context.ended = "cancelled"
             self.context.task.cancel()
 
+    def let_go(self) -> None:
+        """Hold the connection no more, nor itself, once the handler has ended: what goes round in a circle stays for long.
+
+        Whoever still has it finds that the client is gone.
+        """
+        self._receive, self._send = _left, _lost
+        self._from_client, self._to_client = _left, _lost
+        self._outlet = None
+
     # -- frames out ------------------------------------------------------------------------------------------------
 
     async def deliver(self, item: Any) -> None:
@@ -209,6 +218,14 @@ class Line(WebSocket[Any]):
             return self._left
         self._space.set()
         return self._frames.popleft()
+
+
+async def _left() -> Message:
+    return {"type": "websocket.disconnect", "code": 1006}
+
+
+async def _lost(_message: Message) -> None:
+    raise OSError
 
 
 class Incoming:

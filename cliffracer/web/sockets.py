@@ -94,6 +94,8 @@ class SocketEndpoint:
                 pump.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await pump
+            del context.store()[SOCKET]
+            line.let_go()
 
     async def _finish(self, line: Line, result: Any) -> None:
         if isinstance(result, Closing):

@@ -88,7 +88,7 @@ class Explainer:
         try:
             judge(value)
         except REFUSALS as refusal:
-            return refusal
+            return refusal.with_traceback(None)  # which has the frames of those who keep it, and they the whole input
         return None
 
     def _accepts(self, kind: Any, value: Any) -> bool:

@@ -71,7 +71,7 @@ class Mux:
                     abandoned(self.prefix + token)
             raise
         finally:
-            del self._waiting[token]
+            del self._waiting[token], future  # it may have failed, and what it raises has this frame in its traceback: a circle
 
     def inbox(self, receive: Receive) -> Inbox:
         """Return a private subject whose messages all go to ``receive``, until it is closed."""
