@@ -24,8 +24,13 @@ HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing t
 EXPIRES = 30.0  # seconds that a request stays with the server
 TICK = 0.25  # seconds between two looks at whether all is well
 MISSED = 2.5  # heartbeats that may be missing
+BYTES = 4 * 1024 * 1024
+"""What one request brings at most, unless one message is larger: a server cuts off who does not read fast enough what he asked for, and
+64 MiB wait for that at most, for all consumers of a connection together."""
+_OVERHEAD = 64 * 1024  # bytes of a message that are no payload, nor headers
 HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
 _LONGEST_PAUSE = 5.0
+_FULL, _DONE = b"Message Size Exceeds MaxBytes", b"Batch Completed"  # what the server says at the end of a request that has ``max_bytes``
 
 Take = Callable[[Delivery], None]
 Ensure = Callable[[], Awaitable[str]]
@@ -63,6 +68,8 @@ class Pull:
         self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
         self._asked = 0  # messages that the server still owes us
+        self._bytes = BYTES
+        self._latest = 0  # how many messages were asked for last
         self._subscription: Subscription | None = None
         self._inbox = b""
         self._connection: dict[str, Any] = {}  # the INFO of the connection that we asked over
@@ -120,9 +127,13 @@ class Pull:
         if free <= 0 or enough or self._draining or not self._inbox or self._gone:
             return
         body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
+        largest = self.bus.max_payload + _OVERHEAD
+        if free * largest > self._bytes:
+            body["max_bytes"] = max(largest, self._bytes)
         if not self._asked:
             self._heard = time.monotonic()
         self._asked += free
+        self._latest = free
         try:
             self.bus.publish(self._next, msgspec.json.encode(body), None, self._inbox, deadline=time.monotonic() + self._heartbeat)
         except Unavailable:  # away, and the buffer is full: the watch asks again when it is back
@@ -178,14 +189,17 @@ class Pull:
 
     def _hear(self, status: int, block: bytes | None) -> None:
         """Take what the server says about a request: a heartbeat, or that the request ended."""
-        if status == 100:
+        if status == 100 or _DONE in (block or b""):
             return
         headers = Headers(block)
         owed = headers.get("Nats-Pending-Messages", "")
         self._asked = max(0, self._asked - int(owed)) if owed.isdigit() else 0
-        if status in (404, 408):
+        full = status == 409 and _FULL in (block or b"")  # the next message is for the next request
+        if full and owed == str(self._latest):  # nothing came: it is larger than the server lets anybody send now
+            self._bytes *= 2
+        if full or status in (404, 408):
             self._ask()
-        else:  # 409: deleted, another leader, server shuts down, too many requests; 503: there is no such consumer now
+        else:  # 409 otherwise: deleted, another leader, server shuts down, too many requests; 503: there is no such consumer now
             self._gone = True
 
     def _answer(self, delivery: Delivery, words: bytes) -> None:

@@ -1,11 +1,15 @@
 """Durable events from publish to ack, retry and parking, on a real server."""
 
+from typing import Any
+
 import pytest
 
 from cliffracer.errors import Internal, InvalidInput
+from cliffracer.messaging import pull
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.pull import BYTES, Pull
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
@@ -107,3 +111,40 @@ def test_an_error_that_is_its_own_cause_has_an_end():
     plain = Internal("plain")
     plain.__cause__ = ValueError("really")
     assert [str(cause(error)) for error in (alone, one, plain)] == [str(alone), str(one), "really"]
+
+
+async def test_large_events_come_a_few_at_a_time(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """A server cuts off whoever asks for a hundred of nearly a megabyte and cannot read them at once; those come again after a while."""
+    publish, handler, news = publisher(jetstream, subjects).publish, Notes(), [[0]]
+    send, receive = jetstream.bus.publish, Pull._receive
+
+    def asking(subject: bytes, *rest: Any, **options: Any) -> None:
+        if b".MSG.NEXT." in subject:
+            news.append([])
+        send(subject, *rest, **options)
+
+    def receiving(self: Pull, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        news[-1].append(len(payload))
+        receive(self, subject, reply, block, payload)
+
+    for number in range(20):
+        await publish("events.user.created", b"%d" % (number % 10) * 900_000)
+    monkeypatch.setattr(jetstream.bus, "publish", asking)
+    monkeypatch.setattr(Pull, "_receive", receiving)
+    async with consuming(jetstream, subjects, handler, start="all") as consumption:
+        await eventually(lambda: len(handler.seen) == 20)
+        assert consumption.pull.resets == 0
+    assert max(map(sum, news)) <= BYTES
+
+
+async def test_an_event_larger_than_the_server_takes_by_now_is_handled(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """The limit was lowered since: a request for less than one message would bring none, for ever."""
+    handler = Notes()
+    await publisher(jetstream, subjects).publish("events.user.created", b"1" * 900_000)
+    monkeypatch.setattr(pull, "BYTES", 1000)
+    monkeypatch.setattr(jetstream.bus, "max_payload", 1000)
+    async with consuming(jetstream, subjects, handler, start="all") as consumption:
+        await eventually(lambda: handler.seen)
+        assert consumption.pull.resets == 0
