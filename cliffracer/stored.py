@@ -130,7 +130,7 @@ class Kept:
             else:
                 await emitter.store_later(subject, payload, headers, at=float(due), event_id=message_id)
 
-        return relaying(self.database, publish)
+        return relaying(self.database, publish, able=lambda: emitter.connected)
 
 
 @asynccontextmanager

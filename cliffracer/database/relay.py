@@ -40,9 +40,12 @@ _FAILED = Statement(
 class Relay:
     """Moves events from the outbox to the stream until it is stopped."""
 
-    def __init__(self, database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0) -> None:
+    def __init__(
+        self, database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
+    ) -> None:
         self._database = database
         self._publish = publish
+        self._able = able
         self._batch = batch
         self._every = every
         self._wake = asyncio.Event()
@@ -86,8 +89,8 @@ class Relay:
         parked = 0
         async with self._database.transaction() as transaction:
             committed, self._committed = self._committed, False
-            ((mine, _),) = await transaction.rows(_BEGIN, [TURN])
-            if committed and not mine:  # whoever has the turn may have looked before the commit
+            mine = self._able() and (await transaction.rows(_BEGIN, [TURN]))[0][0]
+            if committed and not mine:  # whoever has the turn may have looked before the commit, or nobody has it
                 await transaction.rows(_TELL)
             rows = await transaction.rows(_PENDING, [self._batch]) if mine else []
             chains: dict[Any, list[Any]] = {}
@@ -133,13 +136,16 @@ def _headers(document: bytes) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def relaying(database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0) -> AsyncGenerator[Relay, None]:
+async def relaying(
+    database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
+) -> AsyncGenerator[Relay, None]:
     """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 5 s.
 
+    While it is not ``able`` to publish, it leaves the turn to others: who has it tries for seconds, in which nobody else does.
     Of several databases each has its own outbox and relay; what is yielded is the first one's.
     """
     async with AsyncExitStack() as stack:
-        relays = [Relay(shard, publish, batch=batch, every=every) for shard in database.shards]
+        relays = [Relay(shard, publish, batch=batch, every=every, able=able) for shard in database.shards]
         for relay, shard in zip(relays, database.shards, strict=True):
             await stack.enter_async_context(_relaying(relay, shard))
         yield relays[0]

@@ -34,6 +34,11 @@ class Emitter:
         self._schedules = False
         self._ensured = False
 
+    @property
+    def connected(self) -> bool:
+        """Say whether there is a connection to NATS now."""
+        return self._jetstream.bus.connected
+
     async def ensure(self) -> None:
         """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
         for config in (events_stream(self._subjects, replicas=self._replicas), sends_stream(self._subjects, replicas=self._replicas)):

@@ -111,6 +111,23 @@ async def test_relay_whose_turn_it_is_not_tells_the_one_that_has_it(outbox, url)
         assert len(heard) == 1
 
 
+async def test_replica_without_nats_leaves_the_outbox_to_others(outbox, url):
+    """It keeps nobody waiting while it would try in vain: what it commits is published by one that can."""
+    stream, vain = Stream(), Stream()
+    vain.failing = Unavailable("NATS is away")
+    async with (
+        relaying(outbox, vain.publish, every=60, able=lambda: vain.failing is None),
+        Database.open(url) as elsewhere,
+        relaying(elsewhere, stream.publish, every=60),
+    ):
+        await until(lambda: _listening(outbox, 2))
+        await emit(outbox, "1")
+        await emit(elsewhere, "2")
+        await until(lambda: len(stream.events) == 2)
+        await until(lambda: _nothing_pending(outbox))
+        assert vain.calls == 0
+
+
 @contextlib.asynccontextmanager
 async def hearing(db: Database) -> AsyncIterator[list[str]]:
     """Give what relays are notified of while the block runs."""

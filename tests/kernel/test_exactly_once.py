@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cliffracer import App, Database
 from cliffracer.messaging.bus import connect
@@ -17,6 +18,7 @@ from cliffracer.testing import running
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import publisher
 from tests.support.nats import NatsServer
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 LEDGER = """
@@ -115,3 +117,28 @@ async def test_the_effect_of_every_event_is_had_exactly_once(tmp_path: Path):
             finally:
                 await asyncio.to_thread(replicas.close)
             assert await t.call("rows") == [total, total], replicas.log.read_text()[-3000:]
+
+
+async def test_replica_that_is_cut_off_from_nats_leaves_its_events_to_others() -> None:
+    """What it commits is published by a replica that can, at once: it does not take the turn of the outbox to try in vain."""
+    app, other, seen = App("cut"), App("whole"), []
+
+    @app.rpc
+    async def anything(*, db: Database) -> None: ...
+
+    @other.on("booked")
+    async def see(number: int, *, db: Database) -> None:
+        seen.append(number)
+
+    async with running(other) as t:
+        where = urlsplit(t.settings.nats_url)
+        async with Proxy(where.port or 0) as proxy:
+            url = where._replace(netloc=where.netloc.replace(str(where.port), str(proxy.port))).geturl()
+            async with running(app, settings=t.settings.changed(nats_url=url)) as cut:
+                proxy.refuse()
+                await eventually(lambda: not cut.up.bus.connected)
+                async with app.databases[-1].transaction():
+                    await app.emit("booked", 7)
+                await eventually(lambda: seen == [7])
+                assert [relay.failed for relay in app.databases[-1].relays] == [0]
+                proxy.heal()
