@@ -143,13 +143,18 @@ class Pull:
         self._later = False
         self._ask()
 
-    async def _renew(self, connection: dict[str, Any]) -> None:
-        """Ask on a new subject: what the server still owes to the old one is void. ``connection``: that over which ``ensure`` began."""
+    async def _renew(self, connection: dict[str, Any], *, same: bool = False) -> None:
+        """Ask on a new subject; what the server sent to the old one is received, if the consumer is the ``same``, what it owes is void.
+
+        ``connection`` is that over which ``ensure`` began.
+        """
         old, self._subscription = self._subscription, None
         self._inbox = b""
         self._connection = connection  # if there is another by now, the watch sees it
         self._asked = 0
-        if old is not None:
+        if old is not None and same and not self._silent:
+            await old.drain()
+        elif old is not None:
             await old.close()
         subject = self.bus.private_subject()
         self._subscription = await self.bus.subscribe(subject, self._receive)
@@ -254,14 +259,15 @@ class Pull:
         self.resets += 1
         connection = self.bus.info
         made = await self._ensure()
-        if made == self._made:  # a server that was killed may have forgotten the latest acks
+        same = made == self._made
+        if same:  # a server that was killed may have forgotten the latest acks
             for reply in self._finished.values():
                 self.bus.publish(reply, ACK, deadline=time.monotonic() + 1)
         else:
             self._finished.clear()
         self._made = made
         self._gone = False
-        await self._renew(connection)
+        await self._renew(connection, same=same)
 
     def _extend(self) -> None:
         """Tell the consumer that what is in hand is being worked on, three times per ack wait."""

@@ -1,19 +1,24 @@
 """Durable events from publish to ack, retry and parking, on a real server."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from cliffracer.errors import Internal, InvalidInput
 from cliffracer.messaging import pull
+from cliffracer.messaging.bus import connect
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.pull import BYTES, Pull
+from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
+from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
@@ -148,3 +153,31 @@ async def test_an_event_larger_than_the_server_takes_by_now_is_handled(
     async with consuming(jetstream, subjects, handler, start="all") as consumption:
         await eventually(lambda: handler.seen)
         assert consumption.pull.resets == 0
+
+
+async def test_what_was_sent_before_a_consumer_was_asked_anew_is_handled(
+    server: NatsServer, jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """After a while in which NATS hung, say: it would come again only when nobody had said anything for the whole ack wait."""
+    handler = Notes()
+
+    async def publish_ten() -> None:
+        bus = await connect(Settings(nats_url=server.url), name="other")
+        for number in range(10):
+            await publisher(JetStream(bus), subjects).publish("events.user.created", b"%d" % number)
+        while (await JetStream(bus).consumer("EVENTS", "users-welcome")).num_ack_pending < 10:
+            pass
+        await bus.close()
+
+    def meanwhile() -> None:
+        other = threading.Thread(target=asyncio.run, args=(publish_ten(),))
+        other.start()
+        other.join()  # nothing is read here until then
+
+    async with consuming(jetstream, subjects, handler, ack_wait=300.0) as consumption:
+        subscription = consumption.pull._subscription
+        for way in ("close", "drain"):
+            monkeypatch.setattr(subscription, way, lambda end=getattr(subscription, way): meanwhile() or end())
+        consumption.pull.lose()
+        await eventually(lambda: len(handler.seen) == 10)
+    assert {attempt for _, _, attempt in handler.seen} == {1}
