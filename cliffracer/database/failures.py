@@ -102,6 +102,10 @@ NOTES = {
     "25P02": "A statement failed before, and its error was caught. Put the risky one into its own `async with db.transaction()`.",
     "53300": "PostgreSQL has no connection left: lower database_pool_max, or raise max_connections there.",
     "53100": "The disk of the PostgreSQL server is full.",
+    "53200": (
+        "PostgreSQL has no memory left. If it says shared memory, that is for locks, of which a transaction holds one for each key that "
+        "it emits for: emit for fewer keys in one transaction, or raise max_locks_per_transaction there."
+    ),
 }
 
 

@@ -210,6 +210,23 @@ async def test_server_out_of_connections(own):
             assert await second.fetch_value(int, "select 1") == 1
 
 
+async def test_transaction_that_emits_for_more_keys_than_the_server_has_locks(own):
+    """It is refused as a whole, with what to do about it; those after it find room again."""
+    async with Database.open(own.url()) as db:
+        await create_missing(db, [])
+
+        async def emit(count: int) -> None:
+            async with db.transaction() as transaction:
+                for number in range(count):
+                    await transaction.emit("s", b"", {}, str(number), key=str(number))
+
+        with pytest.raises(Unavailable) as caught:
+            await emit(20_000)
+        assert "emit for fewer keys in one transaction" in caught.value.__notes__[0]
+        await emit(1)
+        assert await db.fetch_value(int, "select count(*) from cliffracer_outbox") == 1
+
+
 async def refusal(db: Database, count: int) -> Unavailable:
     """Return what storing so many rows is refused with; none of them is there afterwards."""
     rows = [User(name="x" * 1000, email=f"{number}@x") for number in range(count)]
