@@ -26,9 +26,13 @@ TURN = 0x636C6966_6F757462
 TRIES = 10
 """After so many failures that are no matter of waiting, an event is parked."""
 _BEGIN = Statement("SELECT pg_try_advisory_xact_lock(%s), set_config('idle_in_transaction_session_timeout', '30s', true)")
+BYTES = 16 * 2**20
+"""Of the payloads of one batch, but for its last one."""
 _PENDING = Statement(
+    "SELECT id, subject, payload, headers, message_id, key, attempts FROM ("
+    "SELECT *, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS before FROM ("
     "SELECT id, subject, payload, headers, message_id, key, attempts FROM cliffracer_outbox "
-    "WHERE parked_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+    "WHERE parked_at IS NULL ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS pending) AS summed WHERE before < %s ORDER BY id"
 )
 _TELL = Statement(TELL)
 _DONE = Statement("DELETE FROM cliffracer_outbox WHERE id = ANY(%s)")
@@ -92,7 +96,7 @@ class Relay:
             mine = self._able() and (await transaction.rows(_BEGIN, [TURN]))[0][0]
             if committed and not mine:  # whoever has the turn may have looked before the commit, or nobody has it
                 await transaction.rows(_TELL)
-            rows = await transaction.rows(_PENDING, [self._batch]) if mine else []
+            rows = await transaction.rows(_PENDING, [self._batch, BYTES]) if mine else []
             chains: dict[Any, list[Any]] = {}
             for row in rows:
                 chains.setdefault(row[0] if row[5] is None else row[5], []).append(row)

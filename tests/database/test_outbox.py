@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cliffracer.database import Database, create_missing
+from cliffracer.database import relay as module
 from cliffracer.database.outbox import CHANNEL, chosen, discard, forget, lag, parked, release
 from cliffracer.database.relay import TURN, Relay, relaying
 from cliffracer.errors import InvalidInput, SetupError, Unavailable
@@ -224,6 +225,18 @@ async def test_order_per_key_is_the_order_of_commits(outbox):
     for key in range(4):
         numbers = [int(payload.split(b":")[1]) for payload in order if payload.startswith(b"k%d:" % key)]
         assert numbers == list(range(1, 31))
+
+
+async def test_relay_takes_so_many_bytes_at_a_time(outbox, monkeypatch):
+    """Large events leave in smaller batches, in order, one at least: what waited while NATS was away has to fit into memory."""
+    monkeypatch.setattr(module, "BYTES", 1000)
+    for number, size in enumerate([400, 600, 1, 5000, 1, 1]):
+        async with outbox.transaction() as transaction:
+            await transaction.emit("a", b"x" * size, {}, str(number), "all")
+    stream = Stream()
+    relay = Relay(outbox, stream.publish)
+    assert [await relay.pass_once() for _ in range(5)] == [2, 2, 2, 0, 0]
+    assert list(stream.events) == list("012345")
 
 
 async def test_relay_outlives_what_nobody_thought_of(outbox, monkeypatch):
