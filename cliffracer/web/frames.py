@@ -27,6 +27,15 @@ FITS = set(WebSocketsSansIOProtocol.__init__.__code__.co_names) >= _NEEDED
 _medium, _long = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
+class Connection(WebSocketsSansIOProtocol):
+    """uvicorn's connection of a WebSocket, which ends its reader when it is lost: that holds what it is held by, and would stay long."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End: nothing can be read or sent any more."""
+        super().connection_lost(exc)
+        self.conn.parser.close()
+
+
 def framed(opcode: int, payload: bytes) -> bytes:
     """Return a whole, unmasked message (RFC 6455, 5.2); UnicodeDecodeError for a text that is no UTF-8 (8.1)."""
     if opcode == TEXT and not payload.isascii():
@@ -110,7 +119,7 @@ class Outlet:
 def outlet_of(send: Any, turn: Turn) -> Outlet | None:
     """Return the short way behind ASGI's ``send`` of an accepted socket; None where there is none."""
     protocol = getattr(send, "__self__", None)
-    if type(protocol) is not WebSocketsSansIOProtocol or not FITS:
+    if type(protocol) is not Connection or not FITS:
         return None
     fits = type(protocol.conn) is ServerProtocol and not protocol.conn.extensions  # an extension may change every frame
     return Outlet(protocol.transport, turn) if fits and protocol.handshake_complete and protocol.initial_response is None else None
@@ -119,13 +128,13 @@ def outlet_of(send: Any, turn: Turn) -> Outlet | None:
 def is_lost(send: Any) -> bool:
     """Say whether the connection of a WebSocket is known to be gone, though nobody could be told."""
     protocol = getattr(send, "__self__", None)
-    return isinstance(protocol, WebSocketsSansIOProtocol) and protocol.disconnected
+    return isinstance(protocol, Connection) and protocol.disconnected
 
 
 def cut_off(send: Any, code: int, reason: str) -> None:
     """Close a WebSocket whose client does not read, without waiting until it does; the sweep of the server ends the rest."""
     protocol = getattr(send, "__self__", None)
-    if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.close_sent and not protocol.disconnected:
+    if isinstance(protocol, Connection) and not protocol.close_sent and not protocol.disconnected:
         protocol.conn.send_close(code, reason)
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.close_sent = True

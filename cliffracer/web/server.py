@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from cliffracer.settings import Settings
+from cliffracer.web.frames import Connection
 from cliffracer.web.guard import protocol
 from cliffracer.web.ports import bind, refused
 from cliffracer.web.sweep import Sweep
@@ -157,7 +158,7 @@ def _config(application: Application, settings: Settings) -> uvicorn.Config:
         application,
         interface="asgi3",
         http=protocol(settings),
-        ws="websockets-sansio",
+        ws=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import websockets
+from websockets.server import ServerProtocol
 
 from cliffracer import App, Event, NotFound, ServiceError
 from cliffracer.context import Context
@@ -106,7 +107,7 @@ async def test_nothing_of_a_refused_batch_stays() -> None:
     assert len(seen) > TIMES
 
 
-@pytest.mark.parametrize("kind", [Line, GuardedProtocol])
+@pytest.mark.parametrize("kind", [Line, GuardedProtocol, ServerProtocol])
 @pytest.mark.parametrize("path", ["/feed", "/chat"])
 async def test_nothing_of_a_socket_stays(path: str, kind: type) -> None:
     """A client that left leaves nothing, whether its handler was cancelled or came to its end."""
