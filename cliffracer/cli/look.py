@@ -9,7 +9,7 @@ from cliffracer.cli.loading import start_one
 from cliffracer.cli.output import printable
 from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
-from cliffracer.messaging.directory import Figures, Info, Stats
+from cliffracer.messaging.directory import Figures, Info, Stats, running
 
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
 Row = dict[str, Any]
@@ -30,8 +30,8 @@ async def nobody(client: AsyncClient, name: str, where: str, what: str = "is run
     names = sorted({printable(info.name) for info in infos})
     near = [] if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.6)  # it may run, and lack what was asked for
     text = f"No service {name} {what} {where}." if name else f"No service {what} {where}. {start_one()}"
-    running, meant = f" Running: {', '.join(names)}." if names else "", f" Did you mean {near[0]}?" if near else ""
-    return f"{text}{running}{meant}"
+    meant = f" Did you mean {near[0]}?" if near else ""
+    return f"{text}{running(names)}{meant}"
 
 
 def since(before: Sequence[Row], now: Sequence[Row], seconds: float) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ IDEMPOTENT = "idempotent"
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
 _MOST = 1000  # services that are remembered
+_SHOWN = 20  # names that an error lists
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _SLOWEST = 1e12  # milliseconds that are a duration
 LONGEST = 10.0  # seconds: somebody who answers again and again is no reason to wait for ever
@@ -237,6 +239,12 @@ def nobody_answers(service: str, method: str, infos: list[Info]) -> str:
     names = sorted({info.name for info in infos})
     methods = sorted({f"{info.name}.{endpoint.name}" for info in infos for endpoint in info.endpoints})
     text = f"No service answers {service}.{method}."
-    text += f" Running: {', '.join(names)}." if names else " No service is running."
+    text += running(names) or " No service is running."
     near = difflib.get_close_matches(f"{service}.{method}", methods, n=1, cutoff=0.6)
     return f"{text} Did you mean {near[0]}?" if near else text
+
+
+def running(names: Sequence[str]) -> str:
+    """Return `` Running: orders, users.``, of many the first: it is in every error of a storm of them, and in what logs have of it."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" Running: {', '.join(names[:_SHOWN])}{more}." if names else ""

@@ -22,7 +22,7 @@ from cliffracer import (
     provided,
 )
 from cliffracer.messaging import directory
-from cliffracer.messaging.directory import nobody_answers
+from cliffracer.messaging.directory import Endpoint, Info, nobody_answers
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.headers import Headers
@@ -224,6 +224,13 @@ async def test_a_call_to_nobody_fails_at_once_and_says_what_was_perhaps_meant(t)
     """Nobody answers: `Unavailable`, with what runs and a near name."""
     with pytest.raises(Unavailable, match=r"No service answers store.putt. Running: store. Did you mean store.put\?"):
         await t.call("store.putt", name="x")
+
+
+def test_an_error_lists_some_of_many_services():
+    """Three hundred names in each error of a storm would hide what it says."""
+    infos = [Info(name=f"service{number:03}", endpoints=[Endpoint(name="put")]) for number in range(300)]
+    told = nobody_answers("service299", "putt", infos)
+    assert told.endswith("service018, service019 and 280 more. Did you mean service299.put?")
 
 
 async def test_a_storm_of_calls_to_nobody_looks_once_for_what_was_meant(t, monkeypatch):
