@@ -1,6 +1,7 @@
 """What a streaming handler yields, sent in numbered chunks while the caller has room for them."""
 
 import asyncio
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -57,6 +58,8 @@ class Chunks:
             return
         while self._credit <= 0 and not self._gone:
             await self._room()
+        if not self._bus.open:  # what is held there until it can be written is bounded, for all that we send
+            await self._bus.ready(inf)
         if self._gone:
             raise Cancelled("the reader of this stream went away")
         self._credit -= 1

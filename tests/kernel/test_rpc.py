@@ -112,6 +112,12 @@ async def hasty() -> None:
 
 
 @app.rpc
+async def large(times: int) -> AsyncIterator[str]:
+    for _ in range(times):
+        yield "x" * 900_000
+
+
+@app.rpc
 async def count(upto: int, *, shelf: Shelf) -> AsyncIterator[int]:
     try:
         for number in range(upto):
@@ -353,6 +359,13 @@ async def test_an_error_in_a_stream_comes_after_what_was_yielded(t):
     assert await anext(stream) == 1
     with pytest.raises(NotFound, match="no second"):
         await anext(stream)
+
+
+async def test_a_stream_of_large_items_goes_as_fast_as_nats_takes_them(t):
+    """More than may be held while nothing can be written is on its way at once, by the window of the reader."""
+    t.up.bus._held._limit = 2_000_000
+    sizes = [len(item) async for item in t.app.service("store").stream.large(times=33)]
+    assert sizes == [900_000] * 33
 
 
 async def test_a_stream_that_a_stray_exit_breaks_off_is_not_told_as_whole(t):

@@ -32,7 +32,8 @@ class Held:
         if self._bytes + size > self._limit:
             self._forget_expired()
         if self._bytes + size > self._limit:
-            raise Unavailable(f"NATS is away and {self._bytes} bytes wait for it already: nothing more is accepted", reason="full")
+            reached = "NATS is away, or takes less than it is sent"
+            raise Unavailable(f"{reached}: {self._bytes} bytes wait for it already, and nothing more is accepted", reason="full")
         self._waiting.append((inf if deadline is None else deadline, size, message))
         self._bytes += size
 
