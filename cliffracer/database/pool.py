@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from random import uniform
 from time import monotonic
 from typing import Any
 
@@ -204,7 +205,7 @@ class Pool:
         self._grow()
 
     def _grow(self) -> None:
-        if len(self._links) + self._connecting >= self.largest:
+        if len(self._links) + self._connecting >= self.largest or (self.trouble is not None and self._connecting):
             return
         wanted = sum(not waiter.done() for waiter in self._waiting)
         while self._connecting < wanted and len(self._links) + self._connecting < self.largest:
@@ -222,9 +223,13 @@ class Pool:
             self._connecting -= 1
             if link is not None:
                 self._add(link)
+                self._fill()  # one tried for all while there was trouble
 
     async def _connected(self) -> Link | None:
-        """Return a new connection, tried for as long as somebody needs it."""
+        """Return a new connection, tried for as long as somebody needs it; by one of all who try, and at no common moment.
+
+        All replicas lose their connections at the same time, and a server that starts has little strength left.
+        """
         pause = BACKOFF[0]
         while not self._closed:
             try:
@@ -234,9 +239,9 @@ class Pool:
             else:
                 self._note(None)
                 return link
-            if not self._needed():
+            if self._connecting > 1 or not self._needed():
                 return None
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause * uniform(0.5, 1.0))  # noqa: S311 - it keeps no secret
             pause = min(pause * 2, BACKOFF[1])
         return None
 

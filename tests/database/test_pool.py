@@ -298,3 +298,42 @@ async def test_failed_connects_are_repeated_while_somebody_waits():
     pool.give(link)
     pool.give(held)
     await pool.close()
+
+
+async def test_one_connection_is_tried_for_all_while_the_server_is_away():
+    """However many wait, a server that is starting is not asked by each of them; once it lets one in, the others follow."""
+    away, asking, most, asked = True, 0, 0, 0
+
+    async def connect() -> Link:
+        nonlocal asking, most, asked
+        asking, asked = asking + 1, asked + 1
+        most = max(most, asking)
+        try:
+            await asyncio.sleep(0)
+            if away:
+                raise OSError("starting up")
+            return Stub()
+        finally:
+            asking -= 1
+
+    pool = Pool(connect, smallest=0, largest=5, patience=20.0)
+    await pool.open(Stub())
+    lost = await pool.acquire()
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(8)]
+    await until(lambda: asked >= 4)
+    lost.close()
+    pool.give(lost)
+    await until(lambda: pool.statistics()["size"] == 0)
+    waiting += [asyncio.create_task(pool.acquire()) for _ in range(8)]
+    asked, most = 0, 0
+    await until(lambda: asked >= 3)
+    assert most == 1
+    away = False
+    links, pending = set(), set(waiting)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            links.add(task.result())
+            pool.give(task.result())
+    assert len(links) == 5
+    await pool.close()
