@@ -5,6 +5,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 import msgspec
 from loguru import logger
@@ -12,6 +13,7 @@ from loguru import logger
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Conflict, Internal, InvalidInput, NotFound
+from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
@@ -22,7 +24,11 @@ from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
 WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
+TOGETHER = 16
+"""Objects that are read whole at once over one connection: a server cuts off who does not read fast enough what he asked for, and 64 MiB
+wait for that at most."""
 _SHA = "SHA-256="
+_turns: WeakKeyDictionary[Bus, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class ObjectStore:
@@ -101,7 +107,8 @@ class ObjectStore:
 
     async def read(self, name: str) -> bytes:
         """Return an object whole; for small ones."""
-        return b"".join([chunk async for chunk in self.get(name)])
+        async with _turns.setdefault(self._jetstream.bus, asyncio.Semaphore(TOGETHER)):
+            return b"".join([chunk async for chunk in self.get(name)])
 
     async def info(self, name: str) -> ObjectInfo:
         """Return what is known of an object; `NotFound` if it is not there."""

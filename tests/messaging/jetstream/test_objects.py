@@ -10,7 +10,7 @@ import pytest
 
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.objects import CHUNK, ObjectStore
+from cliffracer.messaging.objects import CHUNK, TOGETHER, ObjectStore
 from cliffracer.messaging.stores import Bucket
 from tests.support.nats import NatsServer
 from tests.support.sizes import sized
@@ -36,6 +36,26 @@ async def test_an_object_comes_back_as_it_was(files: ObjectStore, size: int):
     assert await files.read("report.pdf") == data
     assert (info.size, info.chunks) == (size, -(-size // CHUNK))
     assert await files.info("report.pdf") == info
+
+
+async def test_objects_that_are_read_whole_come_a_few_at_a_time(jetstream: JetStream, files: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+    """From all buckets together: a server cuts off whoever asks for hundreds and cannot read them at once."""
+    others, reading, most, get = ObjectStore(jetstream, Bucket("others")), 0, 0, ObjectStore.get
+
+    async def counted(self: ObjectStore, name: str) -> AsyncIterator[bytes]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        async for chunk in get(self, name):
+            yield chunk
+        reading -= 1
+
+    monkeypatch.setattr(ObjectStore, "get", counted)
+    await files.put("one", b"1" * CHUNK)
+    await others.put("one", b"2" * CHUNK)
+    whole = await asyncio.gather(*(store.read("one") for store in (files, others) for _ in range(3 * TOGETHER)))
+    assert {data[:1] for data in whole} == {b"1", b"2"}
+    assert most == TOGETHER
 
 
 async def test_an_object_can_be_put_from_a_file_or_an_iterator(files: ObjectStore):
