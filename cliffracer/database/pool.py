@@ -275,11 +275,11 @@ class Pool:
             return
         self.refused += 1
         self._waiting.remove(waiter)
+        reached = self._links or self.trouble is None  # one that lets no more in is reached: some are in use
+        error = Unavailable(f"no database connection became free within {limit:.3g} s" if reached else "the database cannot be reached")
         if self.trouble is not None:
-            error = Unavailable("the database cannot be reached")
             error.add_note(f"{self.name}: {self.trouble}")
         else:
-            error = Unavailable(f"no database connection became free within {limit:.3g} s")
             error.add_note(f"All {self.largest} connections are in use. Shorten the transactions, or raise database_pool_max.")
         waiter.set_exception(error)
 

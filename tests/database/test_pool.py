@@ -300,6 +300,25 @@ async def test_failed_connects_are_repeated_while_somebody_waits():
     await pool.close()
 
 
+async def test_database_that_lets_no_more_in_is_not_said_to_be_away():
+    """While others are in use, who gets none hears that; the notes have what the server says."""
+
+    async def connect() -> Link:
+        raise OSError("too many clients")
+
+    pool = Pool(connect, smallest=0, largest=2)
+    await pool.open(Stub())
+    held = await pool.acquire()
+    with pytest.raises(Unavailable, match="no database connection became free") as caught:
+        await pool.acquire(0.05)
+    assert "too many clients" in caught.value.__notes__[0]
+    held.close()
+    pool.give(held)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await pool.acquire(0.05)
+    await pool.close()
+
+
 async def test_one_connection_is_tried_for_all_while_the_server_is_away():
     """However many wait, a server that is starting is not asked by each of them; once it lets one in, the others follow."""
     away, asking, most, asked = True, 0, 0, 0
