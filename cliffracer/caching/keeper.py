@@ -106,6 +106,7 @@ class Answers:
             if not flight.looked.done():
                 flight.looked.set_result(None)
             flight.done.set_result(outcome)
+            del flight, outcome  # an error's traceback has this frame: a circle, which would keep what the caller had
 
     async def _look(self, cached: Cached, key: Key) -> tuple[bytes | None, bool, Marks | None]:
         """Return what is kept, whether it is fresh, and how its tags stand; None and None if the store is away."""

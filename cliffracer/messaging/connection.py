@@ -110,22 +110,22 @@ class Connection:
             except ServiceError as worded:
                 error = worded
         self.remember(f"{service}.{method}", seconds if isinstance(error, DeadlineExceeded) else 0.0, error)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # whose traceback has this frame: a circle, which would keep what was sent
 
     def remember(self, target: str, waited: float, error: ServiceError) -> None:
         """Remember a call that nobody answered, for the trace that it belongs to."""
-        context = current.get()
-        if context is not None:
-            what, began = Outgoing(self.name, target), time.monotonic() - waited
-            self.spans.kept((what, context.onward(), None, context.correlation_id, began, waited, type(error).__name__, None))
+        if (context := current.get()) is not None:
+            what = Outgoing(self.name, target), context.onward(), None, context.correlation_id
+            self.spans.kept((*what, time.monotonic() - waited, waited, type(error).__name__, None))
 
     async def _ask_inside(self, service: str, method: str, payload: bytes, block: bytes, seconds: float) -> Reply:
         """Ask a service of this process that takes no more calls from outside, since we are stopping; else word the error."""
         try:
-            inside = self.locals.get(f"{service}.{method}")
-            if inside is not None:
-                give_up = partial(self._give_up, service)
-                return await self.bus.request(inside.encode(), payload, block, timeout=seconds, abandoned=give_up)
+            if (inside := self.locals.get(f"{service}.{method}")) is not None:
+                return await self.bus.request(inside.encode(), payload, block, timeout=seconds, abandoned=partial(self._give_up, service))
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise

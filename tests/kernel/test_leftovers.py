@@ -48,6 +48,25 @@ def app() -> App:
         await asyncio.Event().wait()
 
     @app.rpc
+    @app.post("/ask_nobody")
+    async def ask_nobody(text: str) -> None:
+        await app.call("nobody.there", text=text)
+
+    @app.rpc
+    @app.post("/ask_late")
+    async def ask_late(text: str) -> None:
+        await app.call("shop.late", text=text)
+
+    @app.cached("1h")
+    async def look(text: str) -> int:
+        raise NotFound("there is none")
+
+    @app.rpc
+    @app.post("/ask_cached")
+    async def ask_cached(text: str) -> int:
+        return await look(text)
+
+    @app.rpc
     @app.post("/number")
     async def number(text: int) -> None: ...
 
@@ -72,7 +91,7 @@ async def grown(call: Callable[[], Awaitable[None]], kind: type = Context) -> in
     return number() - before
 
 
-@pytest.mark.parametrize("name", ["refuse", "refuse_in_thread", "late", "number"])
+@pytest.mark.parametrize("name", ["refuse", "refuse_in_thread", "late", "ask_nobody", "ask_late", "ask_cached", "number"])
 async def test_nothing_of_a_call_that_failed_stays(app: App, name: str) -> None:
     """Neither over HTTP nor over NATS: bodies of a megabyte that were refused had added up to gigabytes."""
     async with running(app) as t:
