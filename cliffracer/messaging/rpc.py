@@ -179,9 +179,13 @@ class RpcEndpoint:
                 return
             body = encode_msgpack(result) if msgpack else encode(result)
             block = MSGPACK_REPLY if msgpack else None
-            if len(body) + ROOM > self._bus.max_payload:
-                body, block = await self._large.claim(body, block)
-            self._bus.answer(reply, body, block)
+            try:
+                if len(body) + ROOM > self._bus.max_payload:
+                    body, block = await self._large.claim(body, block)
+                self._bus.answer(reply, body, block)
+            except Unavailable as error:  # no room for the reply, but the call was done: nobody is to repeat it without a thought
+                error.details.setdefault("outcome", "unknown")
+                raise
         except ServiceError as error:
             self._fail(reply, error)
         except Unencodable as error:

@@ -113,6 +113,25 @@ async def test_a_storm_of_time_outs_asks_the_service_once_whether_it_may_be_repe
     assert len(asked) < 10, asked  # before the first call, and for those that ended at the same time
 
 
+async def test_what_was_done_is_not_done_again_because_its_reply_could_not_be_sent(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More large replies at once than NATS takes are no reason to charge a customer twice."""
+    shop, full = App("shop"), [Unavailable("no room", reason="full")]
+    async with running(shop, users.app) as t:
+        bus = t.up.bus
+        answer = bus.answer
+
+        def answering(*about: Any) -> None:
+            if full:
+                raise full.pop()
+            answer(*about)
+
+        monkeypatch.setattr(bus, "answer", answering)
+        with pytest.raises(Unavailable, match="no room") as caught:
+            await shop.service("users", retry=QUICK).add(name="ada")
+        assert caught.value.details["outcome"] == "unknown"
+    assert users.names == ["ada"]
+
+
 async def test_a_retry_may_say_that_calls_may_be_done_twice(users: Users) -> None:
     """``Retry(idempotent=...)`` outdoes what the method says."""
     shop = App("shop")
