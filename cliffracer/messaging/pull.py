@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 from loguru import logger
@@ -25,12 +26,16 @@ EXPIRES = 30.0  # seconds that a request stays with the server
 TICK = 0.25  # seconds between two looks at whether all is well
 MISSED = 2.5  # heartbeats that may be missing
 BYTES = 4 * 1024 * 1024
-"""What one request brings at most, unless one message is larger: a server cuts off who does not read fast enough what he asked for, and
-64 MiB wait for that at most, for all consumers of a connection together."""
+"""What one request brings at most, unless one message is larger."""
+TOTAL = 32 * 1024 * 1024
+"""What those of all consumers of a connection bring together: a server cuts off who does not read fast enough what he asked for, and 64 MiB
+wait for that at most."""
 _OVERHEAD = 64 * 1024  # bytes of a message that are no payload, nor headers
 HEALTHY = 5.0  # seconds without trouble after which the next trouble is met at once
 _LONGEST_PAUSE = 5.0
 _FULL, _DONE = b"Message Size Exceeds MaxBytes", b"Batch Completed"  # what the server says at the end of a request that has ``max_bytes``
+
+_pulls: WeakKeyDictionary[Bus, WeakSet["Pull"]] = WeakKeyDictionary()  # those of a connection that do not just look on
 
 Take = Callable[[Delivery], None]
 Ensure = Callable[[], Awaitable[str]]
@@ -68,7 +73,7 @@ class Pull:
         self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
         self._asked = 0  # messages that the server still owes us
-        self._bytes = BYTES
+        self._least = 0  # bytes that it takes to get anything
         self._latest = 0  # how many messages were asked for last
         self._subscription: Subscription | None = None
         self._inbox = b""
@@ -80,6 +85,8 @@ class Pull:
         self._draining = False
         self._watch: asyncio.Task[None] | None = None
         self._extension: asyncio.TimerHandle | None = None
+        if not silent:
+            _pulls.setdefault(bus, WeakSet()).add(self)
 
     async def start(self) -> None:
         """Return once the consumer is there and messages are asked for; set-up errors are raised."""
@@ -107,6 +114,7 @@ class Pull:
 
     async def close(self) -> None:
         """End the loop, after `stop` and after everything in hand was answered."""
+        _pulls.get(self.bus, WeakSet()).discard(self)
         if self._extension is not None:
             self._extension.cancel()
             self._extension = None
@@ -128,8 +136,9 @@ class Pull:
             return
         body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
         largest = self.bus.max_payload + _OVERHEAD
-        if free * largest > self._bytes:
-            body["max_bytes"] = max(largest, self._bytes)
+        most = max(largest, self._least, min(BYTES, TOTAL // max(1, len(_pulls.get(self.bus, ())))))
+        if free * largest > most:
+            body["max_bytes"] = most
         if not self._asked:
             self._heard = time.monotonic()
         self._asked += free
@@ -201,7 +210,7 @@ class Pull:
         self._asked = max(0, self._asked - int(owed)) if owed.isdigit() else 0
         full = status == 409 and _FULL in (block or b"")  # the next message is for the next request
         if full and owed == str(self._latest):  # nothing came: it is larger than the server lets anybody send now
-            self._bytes *= 2
+            self._least = 2 * max(self._least, self.bus.max_payload + _OVERHEAD)
         if full or status in (404, 408):
             self._ask()
         else:  # 409 otherwise: deleted, another leader, server shuts down, too many requests; 503: there is no such consumer now

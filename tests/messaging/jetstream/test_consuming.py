@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import pytest
 
 from cliffracer.errors import Internal, InvalidInput
@@ -12,7 +14,7 @@ from cliffracer.messaging.bus import connect
 from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.pull import BYTES, Pull
+from cliffracer.messaging.pull import BYTES, TOTAL, Pull
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -140,6 +142,27 @@ async def test_large_events_come_a_few_at_a_time(jetstream: JetStream, subjects:
         await eventually(lambda: len(handler.seen) == 20)
         assert consumption.pull.resets == 0
     assert max(map(sum, news)) <= BYTES
+
+
+async def test_the_functions_of_a_service_share_what_is_asked_for_at_once(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """However many there are, what is on its way to all of them together is less than a server keeps for a client that is slow to read."""
+    asked: list[int] = []
+    send = jetstream.bus.publish
+
+    def asking(subject: bytes, payload: bytes, *rest: Any, **options: Any) -> None:
+        if b".MSG.NEXT." in subject:
+            asked.append(msgspec.json.decode(payload)["max_bytes"])
+        send(subject, payload, *rest, **options)
+
+    monkeypatch.setattr(jetstream.bus, "publish", asking)
+    functions = [consuming(jetstream, subjects, Notes(), function=f"function{number}") for number in range(20)]
+    async with AsyncExitStack() as stack:
+        for function in functions:
+            await stack.enter_async_context(function)
+    assert len(asked) == 20
+    assert sum(asked) <= TOTAL
 
 
 async def test_an_event_larger_than_the_server_takes_by_now_is_handled(
