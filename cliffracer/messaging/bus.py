@@ -11,12 +11,13 @@ Two implementations behave alike: ``fast`` (the default) takes over the socket o
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 from loguru import logger
 
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
@@ -24,7 +25,7 @@ from cliffracer.messaging.transport.line import Line, check_inbox_prefix
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.stock import StockBus
 
-__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect"]
+__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish"]
 
 CURE = "start one there, or set NATS_URL; without NATS_URL an embedded server is used in development."
 
@@ -71,6 +72,17 @@ async def connect(
     except Unfit as error:
         logger.warning("NATS transport stock is used instead of fast: {reason}", reason=error)
         return await opened(StockBus)
+
+
+async def publish(bus: Bus, subject: bytes, payload: bytes, block: bytes | None, *, within: float) -> None:
+    """Publish; where more waits already than is held, wait until NATS has taken that. `Unavailable` at once where it is away."""
+    try:
+        bus.publish(subject, payload, block)
+    except Unavailable as error:
+        if error.details.get("reason") != "full" or not bus.connected:
+            raise
+        await bus.ready(time.monotonic() + within)
+        bus.publish(subject, payload, block)
 
 
 def cure_of(settings: Any) -> str:

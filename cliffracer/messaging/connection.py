@@ -12,7 +12,7 @@ from cliffracer.calling import Emission
 from cliffracer.context import OWN, Context, current, new_id, new_ids
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
-from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.bus import Bus, Reply, publish
 from cliffracer.messaging.chunked import Chunked, Message
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.contract import Backend
@@ -189,7 +189,7 @@ class Connection:
         if emission.durable:
             await self._store(emission, subject, payload, Headers(block))
         else:
-            self.bus.publish(subject.encode(), payload, block)
+            await publish(self.bus, subject.encode(), payload, block, within=self.deadline)
         return event_id
 
     def events(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:

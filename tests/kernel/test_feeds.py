@@ -167,3 +167,15 @@ async def test_a_feed_that_is_left_early_is_closed(t):
     await task
     assert [order.id for order in got] == [1]
     await eventually(lambda: not feeds(t))
+
+
+async def test_large_events_without_a_stream_are_sent_as_fast_as_nats_takes_them(t: Any) -> None:
+    """All that are emitted at once: more than may be held while nothing can be written."""
+    t.up.bus._held._limit = 1_000_000
+    got: list[Any] = []
+    task = reading(t, str, got, "large.*")
+    await asyncio.sleep(0.1)
+    await asyncio.gather(*(t.app.emit("large.one", "x" * 500_000, durable=False) for _ in range(40)))
+    await eventually(lambda: len(got) == 40)
+    task.cancel()
+    await asyncio.wait([task])
