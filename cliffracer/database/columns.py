@@ -98,10 +98,19 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
         factory=field.default_factory,
         choices=choices,
         metas=metas,
-        markers=tuple(extra for extra in extras if isinstance(extra, Unique | Index | References | Search)),
+        markers=tuple(marker for extra in extras if (marker := _marker(extra, f"{model.__qualname__}.{field.name}")) is not None),
         load=load,
         dump=_OF_TIME[bare](field.name) if bare in _OF_TIME else dump,
     )
+
+
+def _marker(extra: Any, where: str) -> Unique | Index | References | Search | None:
+    """Return what an extra of ``Annotated`` says of the column; a class stands for itself as it is made without arguments."""
+    if isinstance(extra, Unique | Index | References | Search):
+        return extra
+    if extra is References:
+        raise SetupError(f"{where}: References says to which model the field points. Write Annotated[..., References(User)].")
+    return extra() if extra is Unique or extra is Index or extra is Search else None
 
 
 def _constrained(bare: Any, constraints: tuple[msgspec.Meta, ...]) -> Any:

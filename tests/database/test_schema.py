@@ -190,6 +190,24 @@ def test_mistakes_in_declarations_are_told():
         with_referenced([User, Twin])
 
 
+def test_a_marker_without_its_parentheses_is_a_marker():
+    """Otherwise nobody would miss the key until there are two of one value; a marker that needs an argument says so."""
+
+    class Book(Model):
+        isbn: Annotated[str, Unique]
+        author: Annotated[str, Index]
+        title: Annotated[str, Search] | None = None
+
+    markers = {column.name: [type(marker) for marker in column.markers] for column in table_of(Book).columns.values()}
+    assert (markers["isbn"], markers["author"], markers["title"]) == ([Unique], [Index], [Search])
+
+    class Loan(Model):
+        book: Annotated[UUID, References]
+
+    with pytest.raises(SetupError, match=r"Loan\.book: References .* Write Annotated\[\.\.\., References\(User\)\]"):
+        table_of(Loan)
+
+
 async def test_long_names_of_other_alphabets_are_cut_by_bytes(db):
     """PostgreSQL counts bytes: what a constraint is called here is what it is called there, or errors would name no field."""
     fields = {"straßenname": Annotated[str, Unique()], "größenordnung_der_anlage": Annotated[int, Meta(ge=0)]}
