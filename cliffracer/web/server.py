@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from cliffracer.settings import Settings
+from cliffracer.web.door import Door
 from cliffracer.web.frames import Connection
 from cliffracer.web.guard import protocol
 from cliffracer.web.ports import bind, refused
@@ -43,7 +44,8 @@ class HttpServer:
     def __init__(self, application: Application, settings: Settings) -> None:
         self._application = application
         self._settings = settings
-        self._uvicorn = uvicorn.Server(_config(application, settings))
+        self._door = Door()
+        self._uvicorn = uvicorn.Server(_config(application, settings, self._door))
         self._state = self._uvicorn.server_state
         self._sweep = Sweep(self._state.connections, settings.http_timeout, KEEP_ALIVE)
         self._closing_from: float | None = None
@@ -65,6 +67,13 @@ class HttpServer:
         server.lifespan = server.config.lifespan_class(server.config)
         await server.on_tick(0)
         await server.startup(sockets=list(sockets))
+        self._door.open(sockets, self._connection)
+
+    def _connection(self) -> asyncio.Protocol:
+        config, state = self._uvicorn.config, self._uvicorn.lifespan.state
+        make: Any = config.http_protocol_class
+        made: asyncio.Protocol = make(config=config, server_state=self._state, app_state=state)
+        return made
 
     async def tick(self) -> None:
         """Keep the ``Date`` header true and end clients that are too slow, once a second."""
@@ -82,6 +91,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self.drain_start()
         await self._moment()
+        self._door.shut()
         for listener in self._uvicorn.servers:
             listener.close()
         for connection in list(self._state.connections):
@@ -150,14 +160,14 @@ def _not_refused(record: logging.LogRecord) -> bool:
     return "without completing handshake" not in record.getMessage()
 
 
-def _config(application: Application, settings: Settings) -> uvicorn.Config:
+def _config(application: Application, settings: Settings, door: Door) -> uvicorn.Config:
     for name in ("uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns once per bad request and tells query strings of sockets
     logging.getLogger("uvicorn.error").addFilter(_not_refused)
     return uvicorn.Config(
         application,
         interface="asgi3",
-        http=protocol(settings),
+        http=protocol(settings, door),
         ws=Connection,
         lifespan="off",
         log_config=None,

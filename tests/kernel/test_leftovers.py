@@ -80,7 +80,7 @@ async def grown(call: Callable[[], Awaitable[None]], kind: type = Context) -> in
     """
 
     def number() -> int:
-        return sum(type(found) is kind for found in gc.get_objects())
+        return sum(issubclass(type(found), kind) for found in gc.get_objects())
 
     await call()
     before = number()
