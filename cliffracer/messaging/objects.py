@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
@@ -27,7 +28,10 @@ WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2
 TOGETHER = 16
 """Objects that are read whole at once over one connection: a server cuts off who does not read fast enough what he asked for, and 64 MiB
 wait for that at most."""
+SHARED = 128
+"""Chunks in flight to all readers of a connection, for the same reason: where they are many, each has fewer than `WINDOW`."""
 _SHA = "SHA-256="
+_readers: WeakKeyDictionary[Bus, set[object]] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[Bus, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -88,22 +92,34 @@ class ObjectStore:
 
         One that is removed, or replaced, while it is read is `NotFound`, or `Conflict`: its chunks go with it.
         """
-        info = await self.info(name)
-        if not info.chunks:
-            return
-        digest, size, count = hashlib.sha256(), 0, 0
-        async with Reader(self._jetstream, self._stream, [f"{self._chunks}{info.nuid}"], limit=WINDOW) as reader:
-            while count < info.chunks:
-                try:
-                    chunk = (await reader.next(SILENCE)).payload
-                except TimeoutError:
-                    await self._check(info)
-                    continue
-                digest.update(chunk)
-                size, count = size + len(chunk), count + 1
-                yield chunk
-        if size != info.size or _shown(digest) != info.digest.rstrip("="):
-            raise Internal(f"{self.bucket}/{name} is damaged: {size} of {info.size} bytes read, or the digest does not fit")
+        with self._reading() as window:
+            info = await self.info(name)
+            if not info.chunks:
+                return
+            digest, size, count = hashlib.sha256(), 0, 0
+            async with Reader(self._jetstream, self._stream, [f"{self._chunks}{info.nuid}"], limit=window()) as reader:
+                while count < info.chunks:
+                    reader.room(window())
+                    try:
+                        chunk = (await reader.next(SILENCE)).payload
+                    except TimeoutError:
+                        await self._check(info)
+                        continue
+                    digest.update(chunk)
+                    size, count = size + len(chunk), count + 1
+                    yield chunk
+            if size != info.size or _shown(digest) != info.digest.rstrip("="):
+                raise Internal(f"{self.bucket}/{name} is damaged: {size} of {info.size} bytes read, or the digest does not fit")
+
+    @contextmanager
+    def _reading(self) -> Iterator[Callable[[], int]]:
+        """Be one of the readers of this connection; yield what tells how many chunks each of them may have in flight."""
+        readers, me = _readers.setdefault(self._jetstream.bus, set()), object()
+        readers.add(me)
+        try:
+            yield lambda: max(1, min(WINDOW, SHARED // len(readers)))
+        finally:
+            readers.discard(me)
 
     async def read(self, name: str) -> bytes:
         """Return an object whole; for small ones."""

@@ -94,6 +94,10 @@ class Reader:
         delivery.ack()  # makes room for another
         return delivery
 
+    def room(self, limit: int) -> None:
+        """Hold up to so many messages from now on."""
+        self._pull.room(limit)
+
     async def present(self) -> AsyncIterator[Delivery]:
         """Yield what there was when reading began, as far as it is not removed meanwhile, and end."""
         left = self.waiting
