@@ -192,6 +192,12 @@ def refuse(function: Any, problem: str, cure: str) -> SetupError:
     return SetupError(f"{where(function)}: {problem}. {cure}")
 
 
+def check_called(first: Any, example: str) -> None:
+    """Refuse a decorator that was written without its argument: it got the function instead, and would declare nothing."""
+    if inspect.isroutine(first):
+        raise refuse(first, "its decorator was given nothing but the function", f"Write {example}.")
+
+
 def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
     """Return names that were given; a text alone is one, not those of its letters, and so is a class or function."""
     return (given,) if isinstance(given, str) or callable(given) else tuple(given)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cliffracer.checking import Claim, Declared, check_free, complete, readable
-from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, names_of, refuse
+from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_called, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
@@ -44,6 +44,7 @@ class Routing(Surroundings):
         ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
         """
         names = tuple(method.upper() for method in names_of(methods))
+        check_called(path, f"@app.{names[0].lower() if names else 'get'}('/path')")
 
         def declare(function: F) -> F:
             if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
@@ -89,6 +90,7 @@ class Routing(Surroundings):
         ``limit`` is how many may be open at once, in each replica; ``rate``, as for `rpc`, how often one may be opened: over it
         the handshake is answered 429, with ``Retry-After``.
         """
+        check_called(path, "@app.websocket('/path')")
 
         def declare(function: F) -> F:
             where_to = check_path(function, path, prefixed=self._prefixed)

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.cron import Cron
-from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, names_of, refuse
+from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_called, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -71,6 +71,7 @@ class Scope(Routing):
         first; a function that answers GET, PUT or DELETE as well is taken for that unless it says False (RFC 9110). ``retry``: a one-way
         call (``send``) that fails is tried again after so many seconds, then parked: ``cliffracer dead`` has it.
         """
+        _check_function(function, "rpc", "name")
 
         def declare(function: F) -> F:
             called = name or function.__name__
@@ -110,6 +111,7 @@ class Scope(Routing):
         in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is how often the function is called, as
         for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable`` they are dropped. A batch is one call.
         """
+        check_called(subject, "@app.on('user.created')")
 
         def declare(function: F) -> F:
             self._declare(
@@ -150,6 +152,7 @@ class Scope(Routing):
         ``missed``: what was due while no replica was there, or while the function still ran, is made up for ``once``,
         or left out (``skip``). ``deadline`` is how many seconds one run may take. A ``rate`` is refused: nobody calls a timer.
         """
+        check_called(interval, "@app.every('30s')")
 
         def declare(function: F) -> F:
             unrated(function, rate)
@@ -175,6 +178,7 @@ class Scope(Routing):
 
         ``each``, ``missed``, ``deadline`` and ``rate`` as for `every`.
         """
+        check_called(expression, "@app.cron('0 9 * * MON-FRI')")
 
         def declare(function: F) -> F:
             unrated(function, rate)
@@ -197,6 +201,7 @@ class Scope(Routing):
         It is cancelled when this replica loses the lead. If it returns, its work is done; if it raises, it begins again, here or elsewhere.
         A ``rate`` is refused: nobody calls it.
         """
+        _check_function(function, "leader", "ttl")
 
         def declare(function: F) -> F:
             unrated(function, rate)
@@ -243,3 +248,9 @@ class Group(Scope):
     def parents(self) -> list[Scope]:
         """Return the apps and groups that include this one."""
         return list(self.included_by)
+
+
+def _check_function(given: Any, decorator: str, option: str) -> None:
+    """Refuse an option that was given by position, where only the function may stand."""
+    if given is not None and not callable(given):
+        raise SetupError(f"@app.{decorator}({given!r}): its options have names. Write @app.{decorator}({option}={given!r}).")

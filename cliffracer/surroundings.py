@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 from cliffracer.caching.cached import Cached, StoreName, cached
 from cliffracer.checking import readable
 from cliffracer.context import Context
-from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
+from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_called, refuse, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import check_none, yielded
 
@@ -51,6 +51,7 @@ class Surroundings:
         they are the same to every rule; ``shared=True`` says that all get the same, ``vary(context)`` what else tells answers apart.
         Rules, rates and middleware come before it. Errors and None are not kept, nor is anything that is read in an open transaction.
         """
+        check_called(ttl, "@app.cached('30s')")
 
         def keep(function: F) -> F:
             self._open()
@@ -141,6 +142,7 @@ class Surroundings:
 
     def health_check(self, name: str, *, critical: bool = True) -> Callable[[F], F]:
         """Add a check to ``/health/detailed``; returning False or raising fails it, and readiness if it is critical."""
+        check_called(name, "@app.health_check('disk')")
 
         def declare(function: F) -> F:
             self._open()

@@ -164,6 +164,27 @@ def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     assert str(caught.value).startswith("f (users.py:")
 
 
+@pytest.mark.parametrize(
+    "decorator",
+    ["get", "post", "put", "patch", "delete", "websocket", "on", "every", "cron", "cached", "health_check"],
+)
+def test_a_decorator_without_its_argument_is_refused(app, decorator):
+    """It got the function instead; it would have declared nothing, and said nothing."""
+
+    def f() -> int:
+        return 1
+
+    with pytest.raises(SetupError, match=rf"f \(.*test_declaring\.py:\d+\): its decorator .* Write @app\.{decorator}\('"):
+        getattr(app, decorator)(f)
+
+
+@pytest.mark.parametrize(("decorator", "given", "cure"), [("rpc", "get_user", "name='get_user'"), ("leader", "15s", "ttl='15s'")])
+def test_an_option_by_position_is_refused(app, decorator, given, cure):
+    """Where only the function may stand, the error says what the option is called."""
+    with pytest.raises(SetupError, match=rf"its options have names\. Write @app\.{decorator}\({cure}\)"):
+        getattr(app, decorator)(given)
+
+
 def test_what_is_provided_is_refused_before_the_star(app):
     """No caller can send what a provider of the app makes; a type that JSON has may be both."""
 
