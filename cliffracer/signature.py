@@ -105,6 +105,9 @@ def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signat
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise refuse(function, f"*{parameter.name} cannot be bound", "Name each parameter: the signature is the contract.")
+        if parameter.name == "self" and parameter.name not in hints:
+            cure = "Declare a plain function; what a class would keep is provided: f(x, *, users: Repository[User])."
+            raise refuse(function, "it is a method, and there is no object to call it on", cure)
         if parameter.name not in hints:
             raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {parameter.name}: str.")
         annotation = translated(hints[parameter.name])

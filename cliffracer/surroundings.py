@@ -112,6 +112,7 @@ class Surroundings:
 
         def declare(function: F) -> F:
             self._open()
+            _check_one(function, "an error mapping", "error")
             for known in self.mappings:
                 if known.error is error:
                     raise refuse(function, f"{error.__name__} is mapped already, by {where(known.function)}", "Keep one of them.")
@@ -123,6 +124,7 @@ class Surroundings:
     def on_access(self, function: F) -> F:
         """Be told of every call, let in or refused, also where everybody may: ``def audit(access)``, an `Access`; it may be async."""
         self._open()
+        _check_one(function, "who is told of accesses", "access")
         self.accesses.append(function)
         return function
 
@@ -169,3 +171,11 @@ class Surroundings:
                     provider.function, f"{provider.provides} is provided already, by {where(known.function)}", "Keep one provider."
                 )
         self.providers.append(provider)
+
+
+def _check_one(function: Callable[..., Any], what: str, name: str) -> None:
+    """Refuse a function that cannot be called with one argument, before there is something to call it for."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise refuse(function, f"{what} is called with one argument", f"Write: def {function.__name__}({name})") from None
