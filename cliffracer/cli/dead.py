@@ -17,6 +17,7 @@ from cliffracer.messaging.contract import Letters, Parked
 from cliffracer.observability.redact import unsecret
 from cliffracer.wire.headers import checked_token
 
+_AT_ONCE = 64  # letters that are discarded at once; they are replayed one after the other, in their order
 T = TypeVar("T")
 
 
@@ -125,7 +126,7 @@ def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, functio
     _each(
         lambda letters, number: letters.discard(number),
         numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", dry_run=dry_run,
-        as_json=as_json,
+        as_json=as_json, at_once=_AT_ONCE,
     )  # fmt: skip
 
 
@@ -140,23 +141,28 @@ def _each(
     done: str,
     dry_run: bool,
     as_json: bool,
+    at_once: int = 1,
 ) -> None:
     if bool(numbers) == everything:
         raise click.UsageError("name the numbers (see `cliffracer dead ls`), or say --all")
     if numbers and any((subject, function, service)):
         raise click.UsageError("filters go with --all, not with numbers")
 
+    async def one(letters: Letters, number: int) -> str:
+        try:
+            await (letters.show(number) if dry_run else act(letters, number))
+        except NotFound as error:  # the others need not wait for this one
+            return str(error)
+        return ""
+
     async def work(letters: Letters) -> tuple[list[int], dict[int, str]]:
-        done, failed = [], {}
         chosen = letters.ls(subject=subject, function=function, service=service)
-        for number in list(numbers) or [parked.id async for parked in chosen]:  # not what they hold: that may be much
-            try:
-                await (letters.show(number) if dry_run else act(letters, number))
-            except NotFound as error:  # the others need not wait for this one
-                failed[number] = str(error)
-            else:
-                done.append(number)
-        return done, failed
+        left = list(dict.fromkeys(numbers)) or [parked.id async for parked in chosen]  # not what they hold: that may be much
+        problems: dict[int, str] = {}
+        for start in range(0, len(left), at_once):
+            some = left[start : start + at_once]
+            problems |= dict(zip(some, await asyncio.gather(*(one(letters, number) for number in some)), strict=True))
+        return [number for number in left if not problems[number]], {number: said for number, said in problems.items() if said}
 
     found, failed = _with_letters(work)
     if as_json:

@@ -4,6 +4,7 @@ A parked message is a copy: payload and headers as they were, and ours beside th
 for both in one message, the payload is kept in the object store, and the copy says where.
 """
 
+import asyncio
 import re
 import traceback
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ DEAD = "Cliffracer-Dead-"
 REPLAYED = "Cliffracer-Replayed"
 _TRACE = 6_000  # bytes of a traceback that are kept
 _ERROR = 1_000
+_AHEAD = 32  # letters that are asked for at once
 _PLAIN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 
 
@@ -85,19 +87,22 @@ class DeadLetters:
 
     async def ls(self, *, service: str = "", function: str = "", subject: str = "", after: int = 0) -> AsyncIterator[Parked]:
         """Yield what is parked, oldest first, from number ``after`` + 1; ``subject`` may be a pattern, and all filters must fit."""
-        number = after
+        number, ahead = after, 1
         while True:
             try:
-                found = await self.jetstream.next_message(self.stream, number + 1, f"{self.prefix}>")
+                asked = range(number + 1, number + 1 + ahead)
+                found = await asyncio.gather(*(self.jetstream.next_message(self.stream, first, f"{self.prefix}>") for first in asked))
             except NotFound:  # no stream: nothing was ever parked
                 return
-            if found is None:
+            letters = {stored.seq: stored for stored in found if stored is not None}
+            if not letters:
                 return
-            number = found.seq
-            parked = self._parked(found)
-            wanted = ((service, parked.service), (function, parked.function))
-            if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
-                yield parked
+            for number in sorted(letters):
+                parked = self._parked(letters[number])
+                wanted = ((service, parked.service), (function, parked.function))
+                if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
+                    yield parked
+            ahead = min(2 * ahead, _AHEAD) if len(letters) == ahead else 1  # where few are left between many that are gone
 
     async def show(self, number: int) -> Parked:
         """Return one parked message, its payload included wherever that is; `NotFound` if it is not there."""

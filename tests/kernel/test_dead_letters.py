@@ -136,3 +136,42 @@ async def test_a_replay_may_be_somebody_elses():
         await eventually(lambda: got == [7])
         await t.settled()
         assert await command(t.settings, "ls") == []
+
+
+async def test_many_are_listed_and_discarded_some_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    """In their order, each once, also where many between them are gone; one round trip after the other would take long for thousands."""
+    app = App("shop")
+
+    @app.on("order.placed", retry=[])
+    async def bill(order: int) -> None:
+        raise ValueError("no")
+
+    async with running(app) as t:
+        for number in range(300):
+            await t.emit("order.placed", number)
+        await t.settled()
+        letters = t.up.services[0].emitter.dead
+        asked, running_now, most = 0, 0, 0
+        ask = letters.jetstream.next_message
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal asked, running_now, most
+            asked, running_now = asked + 1, running_now + 1
+            most = max(most, running_now)
+            try:
+                return await ask(*arguments)
+            finally:
+                running_now -= 1
+
+        monkeypatch.setattr(letters.jetstream, "next_message", counted)
+        numbers = [letter.id async for letter in letters.ls()]
+        assert numbers == list(range(1, 301))
+        assert asked < 400
+        assert most == 32
+        gone = [number for number in numbers if number % 50 and number > 60]
+        assert await command(t.settings, "discard", *map(str, [*gone, gone[0]])) == {"discarded": gone}
+        left = [number for number in numbers if number not in gone]
+        assert [letter.id async for letter in letters.ls()] == left
+        assert [letter.id async for letter in letters.ls(after=55)] == [56, 57, 58, 59, 60, 100, 150, 200, 250, 300]
+        assert await command(t.settings, "discard", "--all") == {"discarded": left}
+        assert [letter async for letter in letters.ls()] == []
