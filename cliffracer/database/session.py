@@ -5,6 +5,7 @@ time-out of 1 s when the network is cut. Here the caller goes at once, and the p
 """
 
 import asyncio
+import logging
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -51,6 +52,23 @@ CURES = (
     ("key values mismatch", "The sslkey of DATABASE_URL is not that of its sslcert."),
 )
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
+class _WithoutValues(logging.Filter):
+    """Has psycopg tell by its kind what the server refused while it cleaned up: the server's words have the values of rows in them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it through without them."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_kind(part) if isinstance(part, psycopg.Error) and part.sqlstate else part for part in record.args)
+        return True
+
+
+def _kind(error: psycopg.Error) -> str:
+    return f"{type(error).__name__} {error.sqlstate}"
+
+
+logging.getLogger("psycopg").addFilter(_WithoutValues())
 
 
 class RawJson(Loader):

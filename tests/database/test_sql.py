@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import logging
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -324,3 +325,18 @@ async def test_query_and_parameters_that_do_not_fit_are_explained(db):
         with pytest.raises(Internal) as caught:
             await db.fetch(query, *given)
         assert "Each %s takes one parameter; a percent sign is written %%" in " ".join(caught.value.__notes__), query
+
+
+async def test_what_psycopg_tells_while_it_cleans_up_has_no_values(db, caplog):
+    """Rows that cannot be made after one that the server has refused: of its refusal the log has the kind, not the key."""
+    await create_missing(db, [User])
+    users = db.repository(User)
+    await users.create(User(name="Ada", email="ada@example.org"))
+
+    rows = [User(name="x", email=f"u{number}@x") for number in range(50_000)]
+    rows[0].email, rows[-1].age = "ada@example.org", 2**70
+    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidInput):
+        await users.create_many(rows)
+    assert "error ignored" in caplog.text
+    assert "UniqueViolation 23505" in caplog.text
+    assert "ada@example.org" not in caplog.text
