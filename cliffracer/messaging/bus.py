@@ -60,6 +60,8 @@ async def connect(
         bus.largest = getattr(settings, "nats_max_message", Bus.largest)
         try:
             await bus.link.open(settings.wait, cure or cure_of(settings), on_wait)
+        except GeneratorExit:  # its loop is gone, as when a process ends: nothing can be awaited any more
+            raise
         except BaseException:  # refused, or cancelled while it waited: no socket is left behind
             await asyncio.shield(bus.close())
             raise

@@ -263,3 +263,18 @@ async def test_the_server_knows_our_name(connected: Any, server: NatsServer) -> 
     assert bus.connected
     assert bus.info["version"].startswith("2.")
     assert bus.max_payload == 1_048_576
+
+
+def test_a_connect_whose_loop_is_gone_ends_in_silence() -> None:
+    """As when a process ends while it waits for a server that says nothing: there is nothing more to wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        loop = asyncio.new_event_loop()
+        waiting: Any = loop.create_task(connect(settings(f"nats://127.0.0.1:{silent.getsockname()[1]}", wait=600.0), name="test"))
+        loop.run_until_complete(asyncio.sleep(0.2))
+        waiting.get_coro().close()  # raises where it goes on awaiting
+        waiting.cancel()
+        loop.run_until_complete(asyncio.gather(waiting, return_exceptions=True))
+        for left in asyncio.all_tasks(loop):
+            left.cancel()
+            loop.run_until_complete(asyncio.gather(left, return_exceptions=True))
+        loop.close()
