@@ -27,9 +27,9 @@ class Emitter:
         self._jetstream = jetstream
         self._subjects = subjects
         self._replicas = replicas
-        self._events = Publisher(jetstream, recover=self.ensure)
-        self._later = Publisher(jetstream, recover=self._ensure_later)
         self._ensuring, self._ensuring_later = Together(self.ensure), Together(self._ensure_later)
+        self._events = Publisher(jetstream, recover=self._ensuring)
+        self._later = Publisher(jetstream, recover=self._ensuring_later)
         self._claims = Claims(jetstream, subjects.namespace)
         self._schedules = False
         self._ensured = False

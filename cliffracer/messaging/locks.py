@@ -112,10 +112,11 @@ class Lock:
                     await self._contend()
             finally:
                 await _closed(subscription)
-        except BaseException as error:
+        except TimeoutError:
             self._pass_on()
-            if isinstance(error, TimeoutError):
-                raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
+            raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
+        except BaseException:  # cancelled, too: the next of this process is not to wait for us
+            self._pass_on()
             raise
 
     async def release(self) -> None:

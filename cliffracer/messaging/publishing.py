@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from cliffracer.context import new_id
 from cliffracer.errors import DeadlineExceeded, Unavailable
@@ -18,19 +18,17 @@ _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 _LEAST = 0.01  # seconds that an attempt needs
 
-Recover = Callable[[], Awaitable[object]]
-
 
 class Publisher:
     """Publishes with acks.
 
-    ``recover`` is called when no stream takes a subject: it makes the stream anew, once for all that meet this at the same time.
+    ``recover`` makes the stream anew when none takes a subject, which all that are in flight find out at the same time.
     """
 
-    def __init__(self, jetstream: JetStream, *, recover: Recover | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
+    def __init__(self, jetstream: JetStream, *, recover: Together | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
         self._jetstream = jetstream
         self._bus = jetstream.bus
-        self._recover = None if recover is None else Together(recover)
+        self._recover = recover
         self._attempt = attempt
         self._free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()  # an asyncio.Semaphore costs as much as all the rest of this

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, copy_context
-from operator import is_
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -195,7 +194,7 @@ class Threads:
             self._seen = []
             return
         running = self._running.copy()
-        if None not in running and all(map(is_, running, self._seen)) and len(running) == len(self._seen):
+        if None not in running and running == self._seen:
             self._grow()
         self._seen = running
         self._loop.call_later(_PATIENCE, self._look)

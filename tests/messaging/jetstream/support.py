@@ -3,18 +3,36 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+import pytest
+
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.streams import events_stream
+from cliffracer.messaging.together import Together
 from cliffracer.wire.subjects import Subjects
 
 
 def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:
     """A publisher of events that makes their stream if it is absent."""
-    return Publisher(jetstream, recover=lambda: ensure_stream(jetstream, events_stream(subjects)))
+    return Publisher(jetstream, recover=Together(lambda: ensure_stream(jetstream, events_stream(subjects))))
+
+
+def asked_of(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
+    """The requests for messages that are made from now on, each added when it is."""
+    asked: list[dict[str, int]] = []
+    send = jetstream.bus.publish
+
+    def sending(subject: bytes, payload: bytes, *rest: Any, **options: Any) -> None:
+        if b".MSG.NEXT." in subject:
+            asked.append(msgspec.json.decode(payload))
+        send(subject, payload, *rest, **options)
+
+    monkeypatch.setattr(jetstream.bus, "publish", sending)
+    return asked
 
 
 class Running:

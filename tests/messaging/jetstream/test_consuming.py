@@ -5,7 +5,6 @@ import threading
 from contextlib import AsyncExitStack
 from typing import Any
 
-import msgspec
 import pytest
 
 from cliffracer.errors import Internal, InvalidInput
@@ -18,7 +17,7 @@ from cliffracer.messaging.pull import BYTES, TOTAL, Pull
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
-from tests.messaging.jetstream.support import consuming, publisher
+from tests.messaging.jetstream.support import asked_of, consuming, publisher
 from tests.messaging.notes import Notes
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
@@ -148,21 +147,13 @@ async def test_the_functions_of_a_service_share_what_is_asked_for_at_once(
     jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ):
     """However many there are, what is on its way to all of them together is less than a server keeps for a client that is slow to read."""
-    asked: list[int] = []
-    send = jetstream.bus.publish
-
-    def asking(subject: bytes, payload: bytes, *rest: Any, **options: Any) -> None:
-        if b".MSG.NEXT." in subject:
-            asked.append(msgspec.json.decode(payload)["max_bytes"])
-        send(subject, payload, *rest, **options)
-
-    monkeypatch.setattr(jetstream.bus, "publish", asking)
+    asked = asked_of(jetstream, monkeypatch)
     functions = [consuming(jetstream, subjects, Notes(), function=f"function{number}") for number in range(20)]
     async with AsyncExitStack() as stack:
         for function in functions:
             await stack.enter_async_context(function)
     assert len(asked) == 20
-    assert sum(asked) <= TOTAL
+    assert sum(request["max_bytes"] for request in asked) <= TOTAL
 
 
 async def test_an_event_larger_than_the_server_takes_by_now_is_handled(

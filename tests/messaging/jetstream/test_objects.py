@@ -5,15 +5,14 @@ import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
 from cliffracer.messaging.stores import Bucket
+from tests.messaging.jetstream.support import asked_of
 from tests.support.nats import NatsServer
 from tests.support.sizes import sized
 
@@ -64,23 +63,15 @@ async def test_many_who_read_at_once_have_fewer_chunks_on_their_way_each(
     jetstream: JetStream, files: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ):
     """All of them together as many as a few; one who is alone again has as many as ever."""
-    asked: list[int] = []
-    send = jetstream.bus.publish
-
-    def asking(subject: bytes, payload: bytes, *rest: Any, **options: Any) -> None:
-        if b".MSG.NEXT." in subject:
-            asked.append(msgspec.json.decode(payload)["batch"])
-        send(subject, payload, *rest, **options)
-
-    monkeypatch.setattr(jetstream.bus, "publish", asking)
+    asked = asked_of(jetstream, monkeypatch)
     await files.put("film", b"1" * 40 * CHUNK)
     readers = [files.get("film") for _ in range(SHARED // 2)]
     await asyncio.gather(*(anext(reader) for reader in readers))
-    assert max(asked) == 2
+    assert max(request["batch"] for request in asked) == 2
     for reader in readers[1:]:
         await reader.aclose()
     assert len([chunk async for chunk in readers[0]]) == 39
-    assert max(asked) > WINDOW // 2
+    assert max(request["batch"] for request in asked) > WINDOW // 2
 
 
 async def test_an_object_can_be_put_from_a_file_or_an_iterator(files: ObjectStore):
