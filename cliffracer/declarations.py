@@ -192,10 +192,20 @@ def refuse(function: Any, problem: str, cure: str) -> SetupError:
     return SetupError(f"{where(function)}: {problem}. {cure}")
 
 
+PLAIN = "Declare a plain function; what a class would keep is provided: f(x, *, users: Repository[User])."
+
+
 def check_called(first: Any, example: str) -> None:
     """Refuse a decorator that was written without its argument: it got the function instead, and would declare nothing."""
-    if inspect.isroutine(first):
+    if inspect.isroutine(first) or isinstance(first, type | staticmethod | classmethod):
         raise refuse(first, "its decorator was given nothing but the function", f"Write {example}.")
+
+
+def check_plain(function: Any) -> None:
+    """Refuse what is no function that could be called with its arguments alone."""
+    if isinstance(function, type | staticmethod | classmethod):
+        kind = "class" if isinstance(function, type) else "method of a class"
+        raise refuse(function, f"it is a {kind}", PLAIN)
 
 
 def names_of(given: Iterable[Any]) -> tuple[Any, ...]:

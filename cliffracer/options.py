@@ -104,6 +104,8 @@ def check_delivery(record: Subscription) -> Subscription:
     if not record.durable and given:
         manner, names = "each=True" if record.each else "durable=False", ", ".join(sorted(given))
         raise refuse(record.function, f"{names} needs a durable subscription, and {manner} makes it none", "Leave out one or the other.")
+    if record.batch is None and record.within != defaults.within:
+        raise refuse(record.function, "within is how long a batch is waited for, and there is none", "Add batch=100, or leave it out.")
     for one, other, why in _PAIRS:
         if {one, other} <= given:
             raise refuse(record.function, f"{one} and {other} exclude each other: {why}", "Leave one of them out.")

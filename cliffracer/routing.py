@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cliffracer.checking import Claim, Declared, check_free, complete, readable
-from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_called, names_of, refuse
+from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_called, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
@@ -133,6 +133,7 @@ class Routing(Surroundings):
 
     def _declare(self, record: Record) -> None:
         self._open()
+        check_plain(record.function)
         claims = check_free(record, self._taken)
         try:
             signature = readable(record.function)

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.cron import Cron
-from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_called, names_of, refuse
+from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_called, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -111,7 +111,8 @@ class Scope(Routing):
         in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is how often the function is called, as
         for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable`` they are dropped. A batch is one call.
         """
-        check_called(subject, "@app.on('user.created')")
+        if not (isinstance(subject, type) and issubclass(subject, Event)):
+            check_called(subject, "@app.on('user.created')")
 
         def declare(function: F) -> F:
             self._declare(
@@ -252,5 +253,6 @@ class Group(Scope):
 
 def _check_function(given: Any, decorator: str, option: str) -> None:
     """Refuse an option that was given by position, where only the function may stand."""
+    check_plain(given)
     if given is not None and not callable(given):
         raise SetupError(f"@app.{decorator}({given!r}): its options have names. Write @app.{decorator}({option}={given!r}).")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from cliffracer.declarations import refuse
+from cliffracer.declarations import PLAIN, refuse
 from cliffracer.errors import SetupError
 from cliffracer.markers import Cookie, Header, Query, provided
 from cliffracer.wire.limits import FIELDS, limits_of, translated
@@ -106,8 +106,7 @@ def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signat
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise refuse(function, f"*{parameter.name} cannot be bound", "Name each parameter: the signature is the contract.")
         if parameter.name == "self" and parameter.name not in hints:
-            cure = "Declare a plain function; what a class would keep is provided: f(x, *, users: Repository[User])."
-            raise refuse(function, "it is a method, and there is no object to call it on", cure)
+            raise refuse(function, "it is a method, and there is no object to call it on", PLAIN)
         if parameter.name not in hints:
             raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {parameter.name}: str.")
         annotation = translated(hints[parameter.name])

@@ -107,7 +107,10 @@ class Surroundings:
 
     def on_error(self, error: type[E]) -> Callable[[F], F]:
         """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`."""
-        if not (isinstance(error, type) and issubclass(error, Exception)):
+        given: Any = error
+        if not isinstance(given, type):
+            check_called(given, "@app.on_error(ValueError)")
+        if not (isinstance(given, type) and issubclass(given, Exception)):
             raise SetupError(f"on_error takes an exception class, not {error!r}.")
 
         def declare(function: F) -> F:

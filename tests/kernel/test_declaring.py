@@ -182,6 +182,35 @@ def test_a_decorator_without_its_argument_is_refused(app, decorator):
         getattr(app, decorator)(f)
 
 
+@pytest.mark.parametrize("decorator", ["get", "on", "every", "cached"])
+def test_a_decorator_without_its_argument_on_a_class_is_refused(app, decorator):
+    """A typed event is an argument of `on`; any other class is what somebody wanted to declare."""
+
+    class K: ...
+
+    class Created(Event): ...
+
+    with pytest.raises(SetupError, match=r"^K: its decorator was given nothing but the function"):
+        getattr(app, decorator)(K)
+    app.on(Created)
+
+
+def test_an_error_mapping_without_its_class_is_refused(app):
+    """It got the function instead."""
+
+    def f(error): ...
+
+    with pytest.raises(SetupError, match=r"Write @app\.on_error\(ValueError\)"):
+        app.on_error(f)
+
+
+@pytest.mark.parametrize("make", [lambda: type("K", (), {}), lambda: staticmethod(len), lambda: classmethod(len)])
+def test_what_is_no_plain_function_is_refused(app, make):
+    """A class would answer with its objects, which nobody can encode; a method has nothing to be called on."""
+    with pytest.raises(SetupError, match=r"it is a (class|method of a class)\. Declare a plain function"):
+        app.rpc(make())
+
+
 @pytest.mark.parametrize(("decorator", "given", "cure"), [("rpc", "get_user", "name='get_user'"), ("leader", "15s", "ttl='15s'")])
 def test_an_option_by_position_is_refused(app, decorator, given, cure):
     """Where only the function may stand, the error says what the option is called."""
@@ -428,6 +457,7 @@ def test_middleware_that_cannot_wrap_a_call_is_refused(app):
     [
         ({"durable": False, "batch": 10, "once": True}, "batch, once needs a durable subscription, and durable=False makes it none"),
         ({"each": True, "ordered": True}, "ordered needs a durable subscription, and each=True makes it none"),
+        ({"within": 5}, r"within is how long a batch is waited for, and there is none\. Add batch=100, or leave it out"),
         ({"once": True, "batch": 10}, "once and batch exclude each other"),
         ({"ordered": True, "batch": 10}, "ordered and batch exclude each other"),
         ({"start": "yesterday"}, "start='yesterday' cannot be read"),
