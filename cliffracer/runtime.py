@@ -170,7 +170,7 @@ async def serve(
                 if ready is not None:
                     ready(up)
                 await stopped.wait()
-                said.callback(loop.call_later(_UNSAID, partial(logger.info, _STOPPING, settings.drain)).cancel)
+                said.callback(loop.call_later(_UNSAID, lambda: logger.info(_STOPPING, settings.drain)).cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopped)

@@ -41,9 +41,7 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         [p.id, strong(printable(p.subject)), printable(f"{p.service}.{p.function}"), p.attempts, _ago(p.parked), bad(printable(p.error))]
         for p in found
     ]
-    print_table(
-        ["number", "event", "function", "attempts", "ago", "error"], rows, empty="Every event was handled: there are no dead letters."
-    )
+    print_table(["number", "event", "function", "attempts", "ago", "error"], rows, empty="There are no dead letters.")
     if found and count > len(found):
         say(soft(f"{len(found)} of {count}"))
 

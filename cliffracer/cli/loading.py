@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from cliffracer.errors import SetupError
 from cliffracer.observability.meant import suggested
 
 GUESSES = ("app.py", "main.py")
+_APP = re.compile(r"^[^=#]+=\s*App\(")
 _FILES = ("*.py", "*/*.py", "src/*/*.py")
 
 
@@ -241,5 +243,5 @@ def _app_names(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
-    assigned = [line.partition("=")[0].partition(":")[0] for line in lines if " = App(" in line and not line[:1].isspace()]
+    assigned = [line.partition("=")[0].partition(":")[0] for line in lines if _APP.search(line) and not line[:1].isspace()]
     return [name for names in assigned for name in map(str.strip, names.split(",")) if name.isidentifier()]

@@ -35,7 +35,7 @@ GOOD = """
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "orders").mkdir()
-    written(tmp_path / "orders", main="from cliffracer import App\napp = App('orders')\n")
+    written(tmp_path / "orders", main="from cliffracer import App\napp=App('orders')\n")
     return written(tmp_path, users=GOOD)
 
 

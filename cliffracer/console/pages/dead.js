@@ -24,7 +24,7 @@ function list(state) {
   function draw({ total, letters, more }) {
     const filtered = Object.values(filters).some(Boolean);
     if (!letters.length) {
-      place.replaceChildren(filtered && total ? empty("None fits", `There are ${count(total)} dead letters, none of which these filters let through.`) : empty("Every event was handled", "An event that a function could not handle, after its last retry, is kept here with the error, to be mended and handed over again."));
+      place.replaceChildren(filtered && total ? empty("None fits", `There are ${count(total)} dead letters, none of which these filters let through.`) : empty("No dead letters", "An event that a function could not handle, after its last retry, is kept here with the error, to be mended and handed over again."));
       return;
     }
     const rows = letters.map((one) => [h("a.name", { href: `#/dead/${one.id}` }, String(one.id)), h("code", {}, one.subject), `${one.service}.${one.function}`, h("span.bad.why", {}, one.error), String(one.attempts), since(one.parked)]);
