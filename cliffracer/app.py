@@ -29,6 +29,7 @@ from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
 from cliffracer.signature import settled
+from cliffracer.spelling import spelt
 from cliffracer.wire.subjects import check_name, check_pattern
 
 if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
@@ -47,6 +48,7 @@ class App(Scope):
     in a script, ``async with app.connected():`` makes them work without serving anything.
     """
 
+    @spelt("App('users')")
     def __init__(
         self,
         name: str,
@@ -83,6 +85,7 @@ class App(Scope):
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
+    @spelt("app.service('payments')")
     def service(
         self,
         name: str,

@@ -85,6 +85,12 @@ def unrated(function: Function, rate: Any) -> None:
         raise refuse(function, f"rate={rate!r} is of calls, and nobody calls a timer or a leader", cure)
 
 
+def missed_of(function: Function, missed: Any) -> Any:
+    if missed not in {"once", "skip"}:
+        raise refuse(function, f"missed {missed!r} is none", "Use 'once' or 'skip'.")
+    return missed
+
+
 def check_start(function: Function, start: Any) -> Any:
     if type(start) is int or start in ("new", "all"):
         return start

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from cliffracer.checking import Claim, Declared, check_free, complete, readable
-from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_called, check_plain, names_of, refuse
+from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
+from cliffracer.spelling import spelt
 from cliffracer.surroundings import Surroundings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,7 @@ class Routing(Surroundings):
         self.mounts: list[Mount] = []
         self.wrappings: list[Wrapping] = []
 
+    @spelt("@app.route('/path', methods=['GET'])")
     def route(
         self,
         path: str,
@@ -44,7 +46,6 @@ class Routing(Surroundings):
         ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
         """
         names = tuple(method.upper() for method in names_of(methods))
-        check_called(path, f"@app.{names[0].lower() if names else 'get'}('/path')")
 
         def declare(function: F) -> F:
             if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
@@ -64,33 +65,38 @@ class Routing(Surroundings):
 
         return declare
 
+    @spelt("@app.get('/path')")
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer GET on a path; options as `route`."""
         return self.route(path, methods=("GET",), **options)
 
+    @spelt("@app.post('/path')")
     def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer POST on a path; options as `route`."""
         return self.route(path, methods=("POST",), **options)
 
+    @spelt("@app.put('/path')")
     def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PUT on a path; options as `route`."""
         return self.route(path, methods=("PUT",), **options)
 
+    @spelt("@app.patch('/path')")
     def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PATCH on a path; options as `route`."""
         return self.route(path, methods=("PATCH",), **options)
 
+    @spelt("@app.delete('/path')")
     def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer DELETE on a path; options as `route`."""
         return self.route(path, methods=("DELETE",), **options)
 
+    @spelt("@app.websocket('/path')")
     def websocket(self, path: str, *, limit: int | None = None, rate: str | None = None) -> Callable[[F], F]:
         """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
 
         ``limit`` is how many may be open at once, in each replica; ``rate``, as for `rpc`, how often one may be opened: over it
         the handshake is answered 429, with ``Retry-After``.
         """
-        check_called(path, "@app.websocket('/path')")
 
         def declare(function: F) -> F:
             where_to = check_path(function, path, prefixed=self._prefixed)
@@ -99,6 +105,7 @@ class Routing(Surroundings):
 
         return declare
 
+    @spelt("app.static('/static', 'folder')")
     def static(self, path: str, folder: str | Path) -> None:
         """Serve the files of a folder under a path, to everybody, with ETags; hashed names are cached for ever."""
         if not path.startswith("/"):
@@ -108,6 +115,7 @@ class Routing(Surroundings):
         self._open()
         self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
 
+    @spelt("app.mount('/admin', application)")
     def mount(self, path: str, application: Any, *, public: bool = False) -> None:
         """Serve another ASGI application under a path, as Starlette's `Mount` does: requests and sockets that no route of ours takes.
 
@@ -121,6 +129,7 @@ class Routing(Surroundings):
         self._open()
         self.mounts.append(Mount(path.rstrip("/"), application, public))
 
+    @spelt("app.add_middleware(GZipMiddleware)")
     def add_middleware(self, factory: Callable[..., Any], *positional: Any, **named: Any) -> None:
         """Put ASGI middleware around all that the port serves, as Starlette does: ``add_middleware(GZipMiddleware, minimum_size=500)``.
 

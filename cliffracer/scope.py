@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakSet
 
 from cliffracer.cron import Cron
-from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_called, check_plain, names_of, refuse
+from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -14,6 +14,7 @@ from cliffracer.options import (
     check_start,
     checked,
     event_subject,
+    missed_of,
     positive,
     rate_of,
     seconds_of,
@@ -21,6 +22,7 @@ from cliffracer.options import (
     waits_of,
 )
 from cliffracer.routing import Routing
+from cliffracer.spelling import spelt
 from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,6 +53,7 @@ class Scope(Routing):
         idempotent: bool | None = None,
         retry: Iterable[float | str] = RETRY,
     ) -> Callable[[F], F]: ...
+    @spelt("@app.rpc")
     def rpc(
         self,
         function: Any = None,
@@ -83,6 +86,7 @@ class Scope(Routing):
 
         return declare if function is None else declare(function)
 
+    @spelt("@app.on('user.created')", unless=Event)
     def on(
         self,
         subject: str | type[Event],
@@ -111,8 +115,6 @@ class Scope(Routing):
         in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is how often the function is called, as
         for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable`` they are dropped. A batch is one call.
         """
-        if not (isinstance(subject, type) and issubclass(subject, Event)):
-            check_called(subject, "@app.on('user.created')")
 
         def declare(function: F) -> F:
             self._declare(
@@ -139,6 +141,7 @@ class Scope(Routing):
 
         return declare
 
+    @spelt("@app.every('30s')")
     def every(
         self,
         interval: float | str,
@@ -153,18 +156,20 @@ class Scope(Routing):
         ``missed``: what was due while no replica was there, or while the function still ran, is made up for ``once``,
         or left out (``skip``). ``deadline`` is how many seconds one run may take. A ``rate`` is refused: nobody calls a timer.
         """
-        check_called(interval, "@app.every('30s')")
 
         def declare(function: F) -> F:
             unrated(function, rate)
             wait = seconds_of(function, interval)
             if not wait:
                 raise refuse(function, "a timer needs an interval over 0", "Write @app.every('30s').")
-            self._declare(Timer(function, every=wait, each=each, missed=missed, deadline=seconds_of(function, deadline)))
+            self._declare(
+                Timer(function, every=wait, each=each, missed=missed_of(function, missed), deadline=seconds_of(function, deadline))
+            )
             return function
 
         return declare
 
+    @spelt("@app.cron('0 9 * * MON-FRI')")
     def cron(
         self,
         expression: str,
@@ -179,7 +184,6 @@ class Scope(Routing):
 
         ``each``, ``missed``, ``deadline`` and ``rate`` as for `every`.
         """
-        check_called(expression, "@app.cron('0 9 * * MON-FRI')")
 
         def declare(function: F) -> F:
             unrated(function, rate)
@@ -187,7 +191,11 @@ class Scope(Routing):
                 Cron(expression, tz)
             except ValueError as error:
                 raise refuse(function, str(error), "Write @app.cron('0 9 * * MON-FRI', tz='Europe/Berlin').") from None
-            self._declare(Timer(function, cron=expression, tz=tz, each=each, missed=missed, deadline=seconds_of(function, deadline)))
+            self._declare(
+                Timer(
+                    function, cron=expression, tz=tz, each=each, missed=missed_of(function, missed), deadline=seconds_of(function, deadline)
+                )
+            )
             return function
 
         return declare
@@ -196,6 +204,7 @@ class Scope(Routing):
     def leader(self, function: F, /) -> F: ...
     @overload
     def leader(self, /, *, ttl: float | str = 15.0) -> Callable[[F], F]: ...
+    @spelt("@app.leader")
     def leader(self, function: Any = None, /, *, ttl: float | str = 15.0, rate: None = None) -> Any:
         """Run a function in one replica of the cluster while it runs; when that is gone for ``ttl`` seconds, it begins in another.
 
@@ -216,11 +225,13 @@ class Scope(Routing):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
+    @spelt("app.use(Accounts())")
     def use(self, part: Any) -> None:
         """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
         check_part(self.name, part)
         self.include(part.group(self))
 
+    @spelt("app.include(group)")
     def include(self, group: "Group", prefix: str = "") -> None:
         """Take over everything that a group declares, now and until start, its paths under its own and this ``prefix``."""
         self._open()
@@ -236,6 +247,7 @@ class Group(Scope):
 
     _prefixed = True
 
+    @spelt("Group('admin')")
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
         """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
         super().__init__(name)

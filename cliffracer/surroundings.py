@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar, overload
 from cliffracer.caching.cached import Cached, StoreName, cached
 from cliffracer.checking import readable
 from cliffracer.context import Context
-from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_called, refuse, where
+from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import check_none, yielded
+from cliffracer.spelling import spelt
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Exception)
@@ -33,6 +34,7 @@ class Surroundings:
         self.live = 0
         """How many runtimes serve these declarations now; while there is one, nothing can be added."""
 
+    @spelt("@app.cached('30s')")
     def cached(
         self,
         ttl: float | str | timedelta,
@@ -51,7 +53,6 @@ class Surroundings:
         they are the same to every rule; ``shared=True`` says that all get the same, ``vary(context)`` what else tells answers apart.
         Rules, rates and middleware come before it. Errors and None are not kept, nor is anything that is read in an open transaction.
         """
-        check_called(ttl, "@app.cached('30s')")
 
         def keep(function: F) -> F:
             self._open()
@@ -67,6 +68,7 @@ class Surroundings:
     def provide(self, function: F, /) -> F: ...
     @overload
     def provide(self, /, *, scope: Literal["app", "call"] = "app") -> Callable[[F], F]: ...
+    @spelt("@app.provide")
     def provide(self, function: Any = None, /, *, scope: Literal["app", "call"] = "app") -> Any:
         """Provide what a function's return annotation names, to keyword-only parameters of that type.
 
@@ -95,6 +97,7 @@ class Surroundings:
 
         return declare if function is None else declare(function)
 
+    @spelt("@app.middleware")
     def middleware(self, function: F) -> F:
         """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost."""
         self._open()
@@ -105,11 +108,10 @@ class Surroundings:
         self.middlewares.append(function)
         return function
 
+    @spelt("@app.on_error(ValueError)", unless=object)
     def on_error(self, error: type[E]) -> Callable[[F], F]:
         """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`."""
         given: Any = error
-        if not isinstance(given, type):
-            check_called(given, "@app.on_error(ValueError)")
         if not (isinstance(given, type) and issubclass(given, Exception)):
             raise SetupError(f"on_error takes an exception class, not {error!r}.")
 
@@ -124,6 +126,7 @@ class Surroundings:
 
         return declare
 
+    @spelt("@app.on_access")
     def on_access(self, function: F) -> F:
         """Be told of every call, let in or refused, also where everybody may: ``def audit(access)``, an `Access`; it may be async."""
         self._open()
@@ -131,6 +134,7 @@ class Surroundings:
         self.accesses.append(function)
         return function
 
+    @spelt("@app.on_startup")
     def on_startup(self, function: F) -> F:
         """Run once when NATS, database and providers are there and before anything is served."""
         self._open()
@@ -138,6 +142,7 @@ class Surroundings:
         self.startup.append(function)
         return function
 
+    @spelt("@app.on_shutdown")
     def on_shutdown(self, function: F) -> F:
         """Run once when accepted work has finished and before providers close."""
         self._open()
@@ -145,9 +150,9 @@ class Surroundings:
         self.shutdown.append(function)
         return function
 
+    @spelt("@app.health_check('disk')")
     def health_check(self, name: str, *, critical: bool = True) -> Callable[[F], F]:
         """Add a check to ``/health/detailed``; returning False or raising fails it, and readiness if it is critical."""
-        check_called(name, "@app.health_check('disk')")
 
         def declare(function: F) -> F:
             self._open()

@@ -142,6 +142,8 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.rpc(rate=10)\nasync def f(): ...", "'10' is no rate: write '10/s'"),
         ("@app.get('/x', status='200')\nasync def f(): ...", "status '200' is no HTTP status"),
         ("@app.every('0s')\nasync def f(): ...", "interval over 0"),
+        ("@app.every('1s', missed='skp')\nasync def f(): ...", "missed 'skp' is none. Use 'once' or 'skip'"),
+        ("@app.cron('* * * * *', missed=None)\nasync def f(): ...", "missed None is none"),
         ("@app.rpc\nasync def f(self, a: int): ...", "is a method, and there is no object to call it on. Declare a plain function"),
         ("@app.on_error(ValueError)\ndef f(): ...", r"error mapping is called with one argument\. Write: def f\(error\)"),
         ("@app.on_error(ValueError)\ndef f(error, context): ...", "called with one argument"),
@@ -216,6 +218,42 @@ def test_an_option_by_position_is_refused(app, decorator, given, cure):
     """Where only the function may stand, the error says what the option is called."""
     with pytest.raises(SetupError, match=rf"its options have names\. Write @app\.{decorator}\({cure}\)"):
         getattr(app, decorator)(given)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("app.get()", "@app.get lacks its path. Write @app.get('/path')."),
+        ("app.on()", "@app.on lacks its subject. Write @app.on('user.created')."),
+        ("app.every()", "@app.every lacks its interval. Write @app.every('30s')."),
+        ("app.route('/x')", "@app.route lacks its methods. Write @app.route('/path', methods=['GET'])."),
+        ("app.static('/x')", "app.static lacks its folder. Write app.static('/static', 'folder')."),
+        ("app.on('a', retries=3)", "@app.on has no option retries. Did you mean retry?"),
+        ("app.rpc(nme='x')", "@app.rpc has no option nme. Did you mean name?"),
+        ("app.get('/x', staus=201)", "@app.get has no option staus. Did you mean status?"),
+        ("app.get('/x', methods='POST')", "@app.get has no option methods. It has status, deadline, limit, tags, rate."),
+        ("app.every('1s', name='x')", "@app.every has no option name. It has each, missed, deadline."),
+        ("app.provide(scop='call')", "@app.provide has no option scop. Did you mean scope?"),
+        ("app.service('a', timout=1)", "app.service has no option timout. Did you mean timeout?"),
+        ("App('a', verison='1')", "App has no option verison. Did you mean version?"),
+        ("Group()", "Group lacks its name. Write Group('admin')."),
+        ("app.get('/x', 201)", "@app.get('/x', 201): its options have names: status, deadline, limit, tags, rate."),
+        ("app.on_error(int, str)", "@app.on_error(<class 'int'>, <class 'str'>): that is too much. Write @app.on_error(ValueError)."),
+        ("app.get('/x', path='/y')", "@app.get: multiple values for argument 'path'."),
+        ("app.get(7)", "@app.get: its path is 7, which is no text. Write @app.get('/path')."),
+        ("App(7)", "App: its name is 7, which is no text. Write App('users')."),
+        *(
+            (f"app.{name}({given})", f"@app.{name} takes the function and nothing else. Write @app.{name} above it, without parentheses.")
+            for name in ("middleware", "on_startup", "on_shutdown", "on_access")
+            for given in ("", "'http'", "order=1", "None")
+        ),
+    ],
+)
+def test_a_decorator_that_is_written_wrong_is_told_as_it_was_written(app, written, text):
+    """Not by the names of the classes that it is made of, which Python would tell; with the option that was perhaps meant."""
+    with pytest.raises(SetupError) as caught:
+        eval(written, {"app": app, "App": App, "Group": Group})
+    assert str(caught.value) == text
 
 
 def test_what_is_provided_is_refused_before_the_star(app):

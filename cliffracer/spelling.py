@@ -1,0 +1,80 @@
+"""How decorators are written: one that is given what it does not take says so as its user wrote it, not by the names of our classes."""
+
+import inspect
+import reprlib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, Signature
+from typing import Any, TypeVar, get_args
+
+from cliffracer.declarations import check_called
+from cliffracer.errors import SetupError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def spelt(example: str, *, unless: type | None = None) -> Callable[[F], F]:
+    """Refuse arguments that a method does not take, by `SetupError`; ``example`` is how to write it: ``@app.get('/path')``.
+
+    One that takes arguments is refused the function itself, which it gets when they were forgotten; ``unless`` is the class of classes
+    that it takes.
+    """
+
+    def mind(method: F) -> F:
+        takes = _flat(inspect.signature(method))
+        shown, parenthesis, _ = example.partition("(")
+        asks = bool(parenthesis) and example.startswith("@")
+        alone = not parenthesis and not any(p.kind is Parameter.KEYWORD_ONLY for p in takes.parameters.values())
+
+        @wraps(method)
+        def call(*given: Any, **named: Any) -> Any:
+            first = given[1] if len(given) > 1 else None
+            if asks and not (unless and isinstance(first, type) and issubclass(first, unless)):
+                check_called(first, example)
+            try:
+                bound = takes.bind(*given, **named)
+            except TypeError as error:
+                raise SetupError(_wrong(takes, example, given[1:], named) or f"{shown}: {error}.") from None
+            if alone and not all(map(callable, (*given[1:], *named.values()))):
+                raise SetupError(_alone(example))
+            for name, value in bound.arguments.items():
+                if takes.parameters[name].annotation is str and not isinstance(value, str):
+                    raise SetupError(f"{shown}: its {name} is {reprlib.repr(value)}, which is no text. Write {example}.")
+            return method(*given, **named)
+
+        return call  # type: ignore[return-value]  # what is called is as the method is; to type checkers it is the method
+
+    return mind
+
+
+def _flat(signature: Signature) -> Signature:
+    """Return a signature with the options that a ``TypedDict`` lists, each by its name."""
+    found: list[Parameter] = []
+    for parameter in signature.parameters.values():
+        options = [kind.__annotations__ for kind in get_args(parameter.annotation)] if parameter.kind is Parameter.VAR_KEYWORD else []
+        found += [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for kinds in options for name in kinds] or [parameter]
+    return signature.replace(parameters=found)
+
+
+def _wrong(takes: Signature, example: str, given: tuple[Any, ...], named: Mapping[str, Any]) -> str:
+    """Return what is wrong with arguments, and what to write; empty where Python's own words must do."""
+    shown, parenthesis, _ = example.partition("(")
+    parameters = {name: p for name, p in list(takes.parameters.items())[1:] if p.annotation is not None}  # None: it is refused
+    places = [name for name, p in parameters.items() if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    options = [name for name, p in parameters.items() if p.default is not Parameter.empty and p.kind is not Parameter.POSITIONAL_ONLY]
+    if not options and not parenthesis:
+        return _alone(example)
+    for name in (name for name in named if name not in parameters):
+        near = get_close_matches(name, [*places, *options], n=1)
+        cure = f"Did you mean {near[0]}?" if near else f"It has {', '.join(options)}." if options else f"Write {example}."
+        return f"{shown} has no option {name}. {cure}"
+    if len(given) > len(places):
+        cure = f"its options have names: {', '.join(options)}." if options else f"that is too much. Write {example}."
+        return f"{shown}({', '.join(map(reprlib.repr, given))}): {cure}"
+    lacks = [name for name in parameters if name not in {*places[: len(given)], *named, *options}]
+    return f"{shown} lacks its {lacks[0]}. Write {example}." if lacks and parenthesis else ""
+
+
+def _alone(example: str) -> str:
+    return f"{example} takes the function and nothing else. Write {example} above it, without parentheses."
