@@ -20,6 +20,7 @@ import msgspec
 LINE = "_CLIFFRACER_LINE"
 SOCKETS = "_CLIFFRACER_SOCKETS"
 RELOADS = "_CLIFFRACER_RELOADS"
+WORKER = "_CLIFFRACER_WORKER"
 PATIENCE = 5.0  # seconds for what is accepted to finish in one that reloads; who saves a file does not wait longer
 _LONGEST = 1_000_000
 _MOST_SOCKETS = 16
@@ -46,19 +47,22 @@ class Failed(msgspec.Struct, tag=True):
 class Parent:
     """The child's end of the line."""
 
-    def __init__(self, line: socket.socket, sockets: list[socket.socket], *, reloads: bool) -> None:
+    def __init__(self, line: socket.socket, sockets: list[socket.socket], *, reloads: bool, worker: str) -> None:
         self.sockets = sockets
         """That listen already."""
         self.reloads = reloads
+        self.worker = worker
+        """Which of several this is, ``1`` and so on; empty where there is one."""
         self._line = line
 
     @classmethod
     def found(cls) -> Self | None:
         """Return the line if this process is a child; it is taken out of the environment, since its own children are none."""
-        line, sockets, reloads = os.environ.pop(LINE, ""), os.environ.pop(SOCKETS, ""), os.environ.pop(RELOADS, "")
+        line, sockets, reloads, worker = (os.environ.pop(name, "") for name in (LINE, SOCKETS, RELOADS, WORKER))
         if not line:
             return None
-        return cls(_inherited(line), [_inherited(number) for number in sockets.split(",") if number], reloads=bool(reloads))
+        listening = [_inherited(number) for number in sockets.split(",") if number]
+        return cls(_inherited(line), listening, reloads=bool(reloads), worker=worker)
 
     def fileno(self) -> int:
         """Return what can be read when the parent says stop, or is gone."""
@@ -95,11 +99,13 @@ class Child:
         asyncio.get_running_loop().add_reader(line, self._hear)
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], sockets: Sequence[socket.socket] = (), *, reloads: bool = False) -> Self:
+    async def start(
+        cls, arguments: Sequence[str], sockets: Sequence[socket.socket] = (), *, reloads: bool = False, worker: str = ""
+    ) -> Self:
         """Start ``cliffracer run`` with these arguments, on sockets that listen already if there are some."""
         ours, theirs = socket.socketpair()
         numbers = [each.fileno() for each in sockets]
-        known = {LINE: str(theirs.fileno()), SOCKETS: ",".join(map(str, numbers)), RELOADS: "1" if reloads else ""}
+        known = {LINE: str(theirs.fileno()), SOCKETS: ",".join(map(str, numbers)), RELOADS: "1" if reloads else "", WORKER: worker}
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "cliffracer", "run", *arguments),

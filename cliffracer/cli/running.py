@@ -97,6 +97,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
                 gc.collect()
                 gc.set_threshold(10_000, 20, 20)  # a burst of calls is no garbage: looking less often saves 4 to 8 % of a call
                 gc.freeze()  # what is there now stays: collections need not look at it again
+                up.health.worker = "" if parent is None else parent.worker
                 told = _told(up)
                 tell(told) if parent is None else parent.ready(told, up.sockets)
                 if settings.env == "development" and (parent is None or parent.reloads):

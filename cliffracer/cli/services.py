@@ -118,7 +118,7 @@ def _table(found: list[Row], name: str) -> Table:
     several = len(found) > 1
     rows = [
         [
-            *([soft(printable(r["instance"][-8:]))] if several else []),
+            *([soft(printable(r["instance"][:8]))] if several else []),
             soft(printable(e["kind"])),
             printable(e["name"]),
             *_figures({**r, **e}),

@@ -66,7 +66,7 @@ class Crew:
 
     async def first(self) -> Ready | None:
         """Start the first worker, which binds the port for all; None if it was told to stop meanwhile."""
-        child = self._children[0] = await Child.start(self._arguments)
+        child = self._children[0] = await Child.start(self._arguments, worker="1")
         told = await child.ready
         if told is None:
             code = await child.ended()
@@ -88,7 +88,7 @@ class Crew:
         pause = _FIRST_PAUSE
         while not self._stopped.is_set():
             began = time.monotonic()
-            child = self._children.get(index) or await Child.start(self._arguments, self._sockets)
+            child = self._children.get(index) or await Child.start(self._arguments, self._sockets, worker=str(index + 1))
             self._children[index] = child
             if await child.ready is not None:
                 self._ready.add(index)

@@ -41,6 +41,8 @@ class Health:
         self.service = service
         self.within = within
         """Seconds that a probe may take; one that hangs counts as failed and is not started again until it has ended."""
+        self.worker = ""
+        """Which of several processes that share one port this is; empty where there is one."""
         self.ready = False
         self.draining = False
         self.figures: Callable[[], Awaitable[Figures]] = _none

@@ -146,8 +146,13 @@ def exposition(
     others: Mapping[str, Mapping[str, float]] | None = None,
     targets: Sequence[Target] = (),
     cached: Sequence[tuple[str, Kept]] = (),
+    *,
+    worker: str = "",
 ) -> str:
-    """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process."""
+    """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process.
+
+    ``worker``: which of several this is that share a port. Any of them answers, so each sample has to say whose it is.
+    """
     measured = list(handlers)
     lines: list[str] = []
     for name, kind, text, figure in _FIGURES:
@@ -167,7 +172,18 @@ def exposition(
             lines.extend(_family(name, kind, text, (("", given[about][which]),)))
     for name, kind, text, value in _process():
         lines.extend(_family(name, kind, text, (("", value),)))
-    return "\n".join(lines) + "\n"
+    return "\n".join(_of_worker(lines, worker) if worker else lines) + "\n"
+
+
+def _of_worker(lines: Iterable[str], worker: str) -> Iterator[str]:
+    for line in lines:
+        name, brace, rest = line.partition("{")
+        if line.startswith("#"):
+            yield line
+        elif brace:
+            yield f'{name}{{worker="{worker}",{rest}'
+        else:
+            yield line.replace(" ", f'{{worker="{worker}"}} ', 1)
 
 
 def _guarded(targets: Sequence[Target]) -> Iterator[str]:

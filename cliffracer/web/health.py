@@ -84,7 +84,8 @@ class Metrics:
         """Answer one request."""
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
         cached = [(assembly.frozen.name, record) for assembly in self._assemblies for record in assembly.frozen.cached]
-        text = exposition(self._handlers, consumers, await self._health.figures(), _targets(self._assemblies), cached)
+        figures, targets = await self._health.figures(), _targets(self._assemblies)
+        text = exposition(self._handlers, consumers, figures, targets, cached, worker=self._health.worker)
         await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
 
 

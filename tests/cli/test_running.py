@@ -77,6 +77,16 @@ def _get(port, path):
         return json.loads(answer.read())
 
 
+def _scraped(port):
+    """Return the worker that a look at the metrics tells of, and how often that was asked for its pid."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    (found,) = re.findall(r'^cliffracer_calls_total\{(.*)service="web",handler="pid",kind="http"\} (\d+)$', text, re.MULTILINE)
+    (whole,) = re.findall(r"^process_cpu_seconds_total(.*) [0-9.]+$", text, re.MULTILINE)
+    assert whole.strip("{}") == found[0].strip(",")
+    return found[0], int(found[1])
+
+
 def _refused(port, path):
     """Return the status of a refusal, and the last line of what is the matter."""
     asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=b"x" * 200_000)
@@ -200,6 +210,13 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
     with Background(folder, "run", "app:app", "aside:app", "--workers", "2", "--port", str(port), **env) as run:
         run.says("2 workers")
         seen = {_get(port, "/pid") for _ in range(60)}
+        calls, until = {}, time.monotonic() + 60
+        while len(calls) < 2 and time.monotonic() < until:
+            worker, called = _scraped(port)
+            assert calls.setdefault(worker, called) == called, "figures of two processes pass for those of one"
+        assert sum(calls.values()) == 60
+        lines = cliffracer("services", "web", cwd=folder, **env).out.splitlines()[3:]
+        assert len({line.split()[0] for line in lines}) == 2, "two replicas are shown by one name"
         with pytest.raises(OSError):
             _get(port, "/die")
         run.says("ended with exit code 3; starting it again in 0.5 s")

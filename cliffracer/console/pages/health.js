@@ -16,7 +16,7 @@ export default function health() {
     const rows = [...replicas].sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id)).map((one) => {
       const bad = one.health.filter((check) => check.reason);
       const state = one.draining ? h("span.chip.odd", {}, "stopping") : bad.some((check) => check.critical) ? h("span.chip.bad", {}, "not ready") : bad.length ? h("span.chip.odd", {}, "degraded") : h("span.chip.good", {}, "healthy");
-      return [h("a.name", { href: `#/services/${encodeURIComponent(one.name)}` }, one.name), h("code", {}, one.id.slice(-10)), one.version, one.env, state,
+      return [h("a.name", { href: `#/services/${encodeURIComponent(one.name)}` }, one.name), h("code", {}, one.id.slice(0, 8)), one.version, one.env, state,
         bad.length ? bad.map((check) => h("div", {}, `${check.name}: ${check.reason}`)) : h("span.soft", {}, one.health.map((check) => check.name).join(", "))];
     });
     place.replaceChildren(h("div.panel.pad", {}, h("dl.facts", {}, Object.entries(facts).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))),

@@ -103,7 +103,7 @@ function others(handlers) {
 }
 
 function replicas(list) {
-  const rows = list.map((one) => [h("code", {}, one.id.slice(-10)), one.version, one.draining ? h("span.chip.odd", {}, "stopping") : one.health === null ? h("span.soft", {}, "unknown") : one.health.length ? h(`span.chip.${one.ready ? "odd" : "bad"}`, { title: one.health.join("; ") }, one.ready ? "degraded" : "not ready") : h("span.chip.good", {}, "healthy"),
+  const rows = list.map((one) => [h("code", {}, one.id.slice(0, 8)), one.version, one.draining ? h("span.chip.odd", {}, "stopping") : one.health === null ? h("span.soft", {}, "unknown") : one.health.length ? h(`span.chip.${one.ready ? "odd" : "bad"}`, { title: one.health.join("; ") }, one.ready ? "degraded" : "not ready") : h("span.chip.good", {}, "healthy"),
     one.env, count(one.calls), h("span", { class: one.errors ? "bad" : "soft" }, count(one.errors)), since(one.started)]);
   return h("section", {}, h("h2", {}, "Replicas"), table(["replica", "version", "health", wide("environment"), right("calls"), right("failed"), right("up for")], rows));
 }
