@@ -117,7 +117,7 @@ def _handler(declared: Declared, handler: Handler, *, told: bool) -> Handled:
         words=(inspect.getdoc(record.function) or "").partition("\n")[0],
         place=place_of(code) if told and code is not None else "",
         streams=declared.signature is not None and declared.signature.streams,
-        calls=stats.calls,
+        calls=stats.requests,
         errors=stats.errors,
         last_error=stats.last_error,
         p50_ms=round(stats.percentile(0.5) * 1000, 3),

@@ -163,7 +163,7 @@ def _figures(name: str, stats: Stats) -> dict[str, Any]:
     nanoseconds = int(stats.seconds * 1e9)
     return {
         "name": name,
-        "num_requests": stats.calls + stats.refused,
+        "num_requests": stats.requests,
         "num_errors": stats.errors,
         "last_error": stats.last_error,
         "processing_time": nanoseconds,

@@ -21,6 +21,7 @@ from cliffracer.messaging.contract import Delivered, PartlyFailedError
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
+from cliffracer.observability.stats import UNFIT
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.starts import Held, Starts
@@ -92,7 +93,7 @@ class EventEndpoint:
             else:
                 gate.admit(None)
         except Overloaded as refused:
-            self.handler.stats.fail("Overloaded 429")
+            self.handler.stats.refuse("Overloaded 429")
             self._dropped(refused)
             return
         except InvalidInput as wrong:
@@ -126,7 +127,7 @@ class EventEndpoint:
             self._held.discard(asyncio.current_task(self._loop))
 
     def _unfit(self, wrong: InvalidInput) -> None:
-        self.handler.stats.fail("InvalidInput 400")
+        self.handler.stats.refuse(UNFIT)
         logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
             "event dropped: it does not fit {}", where(self.record.function)
         )
@@ -156,7 +157,11 @@ class EventEndpoint:
         block, handler, event = delivery.block, self.handler, None
         context = handler.called(block) if handler.run is None else self._context(block, delivery)
         let_in = handler.entry is None or await handler.entry.decided(context, None)
-        arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
+        try:
+            arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
+        except InvalidInput:
+            handler.stats.refuse(UNFIT)
+            raise
         if handler.run is not None:  # else nobody asks what arrived but its payload
             event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)
         try:
@@ -208,6 +213,7 @@ class EventEndpoint:
             try:
                 values[index] = self._item.decode(deliveries[index].payload)
             except InvalidInput as error:
+                self.handler.stats.refuse(UNFIT)
                 failures[index] = error
         return values
 

@@ -17,6 +17,7 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.contract import Delivered
+from cliffracer.observability.stats import UNFIT
 from cliffracer.signature import Signature
 from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
@@ -164,8 +165,7 @@ class RpcEndpoint:
             self._held.discard(asyncio.current_task(self._loop))
 
     def _refuse(self, reply: bytes, error: ServiceError) -> None:
-        self.stats.refused += 1
-        self.stats.fail(f"{type(error).__name__} {error.code}")
+        self.stats.refuse(f"{type(error).__name__} {error.code}")
         self._fail(reply, error)
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
@@ -212,7 +212,11 @@ class RpcEndpoint:
         if handler.run is not None:  # else nobody asks
             context.store()[STORED] = delivery.timestamp / 1e9
         let_in = handler.entry is None or await handler.entry.decided(context, None)
-        arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
+        try:
+            arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
+        except InvalidInput:
+            self.stats.refuse(UNFIT)
+            raise
         handler.gate.admit(None)
         try:
             await invoke(handler, context, arguments, None, _dropped)

@@ -70,7 +70,7 @@ _EVENTS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
     ("cliffracer_events_parked_total", "counter", "Events that were given up.", lambda c: c.counts.parked),
 )
 _FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
-    ("cliffracer_calls_total", "counter", "Calls that were entered.", lambda handler: handler.stats.calls),
+    ("cliffracer_calls_total", "counter", "Calls that came, refused input included.", lambda handler: handler.stats.requests),
     ("cliffracer_errors_total", "counter", "Calls that failed, refused input included.", lambda handler: handler.stats.errors),
     ("cliffracer_cancelled_total", "counter", "Calls whose caller left first.", lambda handler: handler.stats.cancelled),
     ("cliffracer_refused_total", "counter", "Calls refused because there were too many.", lambda handler: handler.gate.refused),
@@ -157,7 +157,7 @@ def exposition(
     lines: list[str] = []
     for name, kind, text, figure in _FIGURES:
         lines.extend(_family(name, kind, text, ((_labels(handler), figure(handler)) for handler in measured)))
-    lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took.", ()))
+    lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took that began.", ()))
     for handler in measured:
         lines.extend(_histogram(_labels(handler), handler.stats))
     for name, kind, text, count in _EVENTS if consumers else ():

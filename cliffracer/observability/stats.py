@@ -3,6 +3,7 @@
 BUCKETS = 40
 LONG = 1e5  # seconds, from which on a call is in the last bucket
 CANCELLED = "Cancelled 499"
+UNFIT = "InvalidInput 400"
 
 
 class Stats:
@@ -40,6 +41,16 @@ class Stats:
             return
         self.errors += 1
         self.last_error = error
+
+    def refuse(self, error: str) -> None:
+        """Count one request that is answered with an error before a call was made of it."""
+        self.refused += 1
+        self.fail(error)
+
+    @property
+    def requests(self) -> int:
+        """How many came: the calls, and what was refused before it was one."""
+        return self.calls + self.refused
 
     def percentile(self, share: float) -> float:
         """Return the seconds under which ``share`` (0 to 1) of the calls stayed, by interpolation in a bucket; 0 without calls."""

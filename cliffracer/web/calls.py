@@ -40,7 +40,8 @@ def presentable(handler: Handler, error: Exception, *, counted: bool) -> Service
     known = isinstance(error, ServiceError | Refused)
     found = error if isinstance(error, ServiceError | Refused) else _defect(handler, error)
     if not (counted and known):
-        handler.stats.fail(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
+        count = handler.stats.fail if counted else handler.stats.refuse
+        count(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
     return found
 
 

@@ -108,7 +108,7 @@ async def test_metrics(serve: Any, app: App) -> None:
         answer = await served.http.get("/metrics")
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         labels = 'service="shop",handler="get_a",kind="http"'
-        assert f"cliffracer_calls_total{{{labels}}} 2" in answer.text
+        assert f"cliffracer_calls_total{{{labels}}} 3" in answer.text
         assert f"cliffracer_errors_total{{{labels}}} 1" in answer.text
         assert f"cliffracer_in_flight{{{labels}}} 0" in answer.text
         counts = [int(n) for n in re.findall(r'cliffracer_call_seconds_bucket\{.*le="[^"]+"\} (\d+)', answer.text)]
