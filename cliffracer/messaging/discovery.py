@@ -108,7 +108,10 @@ class Discovery:
 
     def _stats(self, _payload: bytes) -> bytes:
         served = [self._served(endpoint) for endpoint in self._endpoints]
-        others = [{"kind": handler.kind, **_figures(handler.name, handler.stats)} for handler in self._others]
+        alike: dict[tuple[str, str], list[Stats]] = {}
+        for handler in self._others:
+            alike.setdefault((handler.kind, handler.name), []).append(handler.stats)
+        others = [{"kind": kind, **_figures(name, Stats.together(several))} for (kind, name), several in alike.items()]
         return self._encoded("stats", started=self._started, endpoints=served, handlers=others)
 
     def _served(self, endpoint: RpcEndpoint) -> dict[str, Any]:

@@ -158,8 +158,11 @@ def exposition(
     for name, kind, text, figure in _FIGURES:
         lines.extend(_family(name, kind, text, ((_labels(handler), figure(handler)) for handler in measured)))
     lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took that began.", ()))
+    alike: dict[str, list[Stats]] = {}
     for handler in measured:
-        lines.extend(_histogram(_labels(handler), handler.stats))
+        alike.setdefault(_labels(handler), []).append(handler.stats)
+    for labels, several in alike.items():
+        lines.extend(_histogram(labels, Stats.together(several)))
     for name, kind, text, count in _EVENTS if consumers else ():
         lines.extend(_family(name, kind, text, ((_whose(consumer), count(consumer)) for consumer in consumers)))
     lines.extend(_guarded(targets))
@@ -197,9 +200,13 @@ def _guarded(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
+    """Yield one metric; samples that have the same labels are added up, as those of a function with two routes: Prometheus takes one."""
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
+    totals: dict[str, float] = {}
     for labels, value in samples:
+        totals[labels] = totals.get(labels, 0) + value
+    for labels, value in totals.items():
         yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
 
 

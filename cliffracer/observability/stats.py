@@ -1,5 +1,8 @@
 """Figures of one handler: how many calls, how many failed, how long they took."""
 
+from collections.abc import Iterable
+from typing import Self
+
 BUCKETS = 40
 LONG = 1e5  # seconds, from which on a call is in the last bucket
 CANCELLED = "Cancelled 499"
@@ -24,6 +27,20 @@ class Stats:
         self.last_error = ""
         self.buckets = [0] * BUCKETS
         """``buckets[n]``: calls that took under 2**n microseconds and not under 2**(n-1)."""
+
+    @classmethod
+    def together(cls, several: Iterable["Stats"]) -> Self:
+        """Return the figures of several handlers as those of one: of a function with two routes, say."""
+        whole = cls()
+        for one in several:
+            whole.calls += one.calls
+            whole.errors += one.errors
+            whole.cancelled += one.cancelled
+            whole.refused += one.refused
+            whole.seconds += one.seconds
+            whole.last_error = one.last_error or whole.last_error
+            whole.buckets = [mine + its for mine, its in zip(whole.buckets, one.buckets, strict=True)]
+        return whole
 
     def note(self, seconds: float) -> None:
         """Count a call that has ended; `invoke` does the same where nothing failed."""

@@ -5,7 +5,7 @@ import re
 
 import websockets
 
-from cliffracer import App, InvalidInput
+from cliffracer import App, Group, InvalidInput, NotFound
 from cliffracer.messaging.directory import Stats
 from cliffracer.testing import running
 
@@ -63,3 +63,34 @@ async def test_what_is_refused_before_it_begins_came_all_the_same_through_every_
     assert found["rpc", "work"] == (4, 3)
     assert found["http", "work"] == found["event", "stored"] == found["event", "passing"] == found["websocket", "socket"] == (3, 2)
     assert found["event", "together"] == (3, 2)
+
+
+async def test_handlers_of_one_name_are_one_in_figures():
+    """A function with two routes, or two functions called alike: Prometheus keeps one sample of several that have the same labels."""
+    app, group = App("alike"), Group("more", prefix="/more")
+
+    @app.get("/one")
+    @app.get("/two")
+    async def work(n: int = 0) -> int:
+        return n
+
+    @app.on("one")
+    @app.on("two")
+    async def hear(n: int) -> None: ...
+
+    def elsewhere() -> None:
+        @group.get("/work")
+        async def work() -> None:
+            raise NotFound("no")
+
+    elsewhere()
+    app.include(group)
+    async with running(app) as t:
+        for path in ("/one", "/two", "/two", "/more/work", "/two?n=x"):
+            await t.http.get(path)
+        for subject in ("one", "two", "two"):
+            await t.emit(subject, 1)
+        await t.settled()
+        assert await figures(t) == {("http", "work"): (5, 2), ("event", "hear"): (3, 0)}
+        counts = re.findall(r'call_seconds_count\{.*handler="work".*\} (\d+)', (await t.http.get("/metrics")).text)
+        assert counts == ["4"]
