@@ -12,11 +12,11 @@ from cliffracer.settings.sources import ARGUMENT, PREFIX, Origin
 BUILT = "built from "
 SHORTEST_KEY = 32  # bytes: RFC 7518, 3.2 wants as many as the hash has
 _CURE = 'make one by: python -c "import secrets; print(secrets.token_urlsafe(48))"'
-_EXAMPLE = re.compile(
+_PHRASES = (
     r"change[-_ ]?(me|this|it)|replace[-_ ]?(me|this|with)|your[-_ ].*(secret|key|password|token)|placeholder|example|insert[-_ ]|^<.*>$"
-    r"|^(secret|password|todo|x+|\*+|none|null|default)$",
-    re.IGNORECASE,
 )
+_EXAMPLE = re.compile(_PHRASES + r"|^(secret|password|todo|x+|\*+|none|null|default)$", re.IGNORECASE)
+_WORDS = re.compile(_PHRASES + "|secret|password", re.IGNORECASE)
 _LONGEST_UNIT = 8
 """Characters that may be repeated: what is longer is rather a sentence."""
 EXAMPLE = "is the text of an example"
@@ -59,16 +59,19 @@ def compare(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[st
     for one, other in (("nats_tls_cert", "nats_tls_key"), ("nats_tls_key", "nats_tls_cert")):
         if values[one] and not values[other]:
             problems.append(f"{told(one)} needs {other} too")
-    if values["auth_secret_key"] is not None and (reason := _weak_key(values["auth_secret_key"].reveal())):
+    if values["auth_secret_key"] is not None and (
+        reason := _weak_key(values["auth_secret_key"].reveal(), production=values["env"] == "production")
+    ):
         problems.append(f"{told('auth_secret_key')} {reason}; {_CURE}")
     if values["env"] == "production":
         problems += [f"{told(name)} {EXAMPLE}: set the real one" for name in _SECRETS if _is_example(values[name])]
     return problems
 
 
-def _weak_key(text: str) -> str:
+def _weak_key(text: str, *, production: bool) -> str:
+    """Return why a text is no key. ``"k" * 32``, which tests write, is one where nobody lives by it."""
     length = len(text.encode())
-    reason = no_secret(text)
+    reason = no_secret(text) if production or _WORDS.search(text) or not _repetition(text) else ""
     if reason == EXAMPLE or length >= SHORTEST_KEY:
         return reason
     return f"has {length} bytes: a key for HS256 has {SHORTEST_KEY} at least"
@@ -78,7 +81,11 @@ def no_secret(text: str) -> str:
     """Return why a text is no secret, however long it is; nothing for one that may be one."""
     if _EXAMPLE.search(text):
         return EXAMPLE
-    return "repeats a few characters" if any(_repeats(text, unit) for unit in range(1, min(_LONGEST_UNIT, len(text) // 2) + 1)) else ""
+    return "repeats a few characters" if _repetition(text) else ""
+
+
+def _repetition(text: str) -> bool:
+    return any(_repeats(text, unit) for unit in range(1, min(_LONGEST_UNIT, len(text) // 2) + 1))
 
 
 def _repeats(text: str, unit: int) -> bool:

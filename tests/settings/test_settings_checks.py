@@ -88,7 +88,9 @@ def test_a_copy_that_msgspec_made_knows_its_values() -> None:
         ({"nats_tls_cert": "/c"}, "nats_tls_cert (argument) needs nats_tls_key too."),
         ({"nats_tls_key": "/c"}, "nats_tls_key (argument) needs nats_tls_cert too."),
         ({"auth_secret_key": "short"}, f"auth_secret_key (argument) has 5 bytes: a key for HS256 has 32 at least; {CURE}."),
-        ({"auth_secret_key": "z" * 64}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
+        ({"env": "production", "auth_secret_key": "z" * 64}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
+        ({"auth_secret_key": "z" * 31}, f"auth_secret_key (argument) has 31 bytes: a key for HS256 has 32 at least; {CURE}."),
+        ({"auth_secret_key": "changeme" * 5}, f"auth_secret_key (argument) is the text of an example; {CURE}."),
         ({"auth_secret_key": "secret!" * 6}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "password" * 4 + "1"}, f"auth_secret_key (argument) repeats a few characters; {CURE}."),
         ({"auth_secret_key": "changeme"}, f"auth_secret_key (argument) is the text of an example; {CURE}."),
@@ -130,6 +132,13 @@ def test_keys_drawn_by_lot_are_taken(alphabet: str) -> None:
     for length in (32, 40, 64, 86):
         for _ in range(100):
             Settings(auth_secret_key="".join(lots.choices(alphabet, k=length)))
+
+
+@pytest.mark.parametrize("env", ["development", "test"])
+@pytest.mark.parametrize("key", ["k" * 32, "x" * 48, "abc123" * 8])
+def test_keys_of_a_few_characters_do_outside_production(env: str, key: str) -> None:
+    """What a test writes for a key is one where nobody lives by it."""
+    assert Settings(env=env, auth_secret_key=key).auth_secret_key == Secret(key)
 
 
 def test_example_passwords_do_in_development() -> None:
