@@ -1,9 +1,10 @@
 """Buckets of named values and of large objects: how they are named, and what is in them."""
 
+import inspect
 import re
 from collections.abc import AsyncIterable
 from datetime import datetime
-from typing import Any, BinaryIO, Generic, TypeVar, get_args, get_origin
+from typing import Any, BinaryIO, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -71,11 +72,17 @@ def bucket_of(annotation: Any) -> tuple[Bucket, Any]:
     for marker in markers:
         if isinstance(marker, Bucket):
             return msgspec.structs.replace(marker, name=check_name(marker.name)), item
-    if isinstance(item, type) and get_origin(item) is None and hasattr(item, "__struct_fields__"):
-        return Bucket(snake(item.__name__)), item
     if not given and isinstance(annotation, type) and annotation.__name__ == "ObjectStore":
         return Bucket("objects"), Any
-    raise SetupError(f"{annotation} needs the name of its bucket. Write Annotated[KeyValue[...], Bucket('sessions')].")
+    if not given:
+        raise SetupError(f"{annotation} needs the type of its values. Write KeyValue[Session], or KeyValue[Any] for what may be anything.")
+    return Bucket(_bucket_for(item)), item
+
+
+def _bucket_for(item: Any) -> str:
+    """Return ``user_session`` for `UserSession`, ``dict_str_int`` for ``dict[str, int]``: the same wherever the type is defined."""
+    bare = re.sub(r"[\w.<>]+\.", "", inspect.formatannotation(item))
+    return snake(re.sub(r"\W+", "_", bare, flags=re.ASCII).strip("_")) or "values"
 
 
 def check_key(key: str) -> str:

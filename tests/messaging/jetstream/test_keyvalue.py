@@ -7,11 +7,13 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
+from cliffracer import App
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
+from cliffracer.testing import running
 from cliffracer.wire.headers import encode_headers
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
@@ -211,11 +213,27 @@ async def test_namespaces_do_not_share_buckets(jetstream: JetStream):
 
 
 def test_a_bucket_is_named_by_its_type_or_a_marker():
-    """Without either, the error shows how."""
+    """A type of others has the names of all, and of where they are defined nothing; without a type, the error shows how."""
     assert bucket_of(KeyValue[Session]) == (Bucket("session"), Session)
     assert bucket_of(Annotated[KeyValue[dict[str, int]], Bucket("counts", ttl="1h")]) == (Bucket("counts", ttl="1h"), dict[str, int])
-    with pytest.raises(SetupError, match="Write Annotated"):
-        bucket_of(KeyValue[dict[str, int]])
+    assert bucket_of(KeyValue[int]) == (Bucket("int"), int)
+    assert bucket_of(KeyValue[dict[str, list[Session] | None]])[0] == Bucket("dict_str_list_session_none")
+    with pytest.raises(SetupError, match="Write KeyValue"):
+        bucket_of(KeyValue)
+
+
+async def test_values_of_plain_types_need_no_bucket_of_their_own():
+    """``KeyValue[int]`` is provided as it stands."""
+    app = App("counting")
+
+    @app.rpc
+    async def count(name: str, *, counts: KeyValue[int], words: KeyValue[dict[str, int]]) -> int:
+        await words.put(name, {"a": 1})
+        await counts.put(name, await counts.get(name, 0) + 1)
+        return await counts.get(name)
+
+    async with running(app) as t:
+        assert [await t.call("count", name="a"), await t.call("count", name="a")] == [1, 2]
 
 
 async def test_what_a_writer_says_of_itself_is_not_taken_for_the_servers(jetstream: JetStream, sessions: KeyValue[Session]):
