@@ -20,7 +20,7 @@ from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
 from cliffracer.resilience.resilient import DECORATED
-from cliffracer.security.guards import policy_of
+from cliffracer.security.guards import effective
 from cliffracer.settings import Settings
 from cliffracer.testing.clock import MovableClock
 from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
@@ -178,7 +178,8 @@ async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[
     servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
     if any(runtime.needs_http(app.freeze()) for app in apps):
         servers["http_port"] = 0
-    ruled = any(policy_of(declared.record.function) is not None for app in apps for declared in app.freeze().declared)
+    declared = [each for app in apps for each in app.freeze().declared]
+    ruled = any(effective(each.record.function, each.signature, required=bool(fields.get("auth_required"))) for each in declared)
     if ruled and not fields.keys() & {"auth_secret_key", "auth_keys", "oidc_issuer"}:
         servers["auth_secret_key"] = secrets.token_urlsafe(48)
     return Settings(**{"env": "test", "namespace": namespace, "http_host": "127.0.0.1", "drain": 5.0, **servers, **fields})

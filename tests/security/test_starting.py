@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cliffracer import App, Identity, SetupError, provided, public, requires
+from cliffracer import App, Identity, SetupError, Unauthenticated, provided, public, requires
 from cliffracer.security.enforcement import enforcement
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
+from cliffracer.testing import running
 from tests.security.corpus import KEY
 
 
@@ -81,6 +82,30 @@ def test_asking_for_an_identity_is_a_rule() -> None:
         return identity.subject
 
     assert str(start(app, auth_secret_key=KEY).policy(app.freeze().declared[0].record)) == "authenticated"
+
+
+async def test_a_test_makes_up_a_key_where_callers_have_to_be_known() -> None:
+    """An app under test needs no key in its settings, be it for a rule, an `Identity` or ``auth_required``."""
+    app = App("asked")
+
+    @app.rpc
+    async def who(*, identity: Identity) -> str:
+        return identity.subject
+
+    other = App("required")
+
+    @other.rpc
+    async def anything() -> str:
+        return "known"
+
+    async with running(app) as t:
+        with pytest.raises(Unauthenticated):
+            await t.call("who")
+        with t.acting("ada"):
+            assert await t.call("who") == "ada"
+    async with running(other, auth_required=True) as t:
+        with t.acting("ada"):
+            assert await t.call("anything") == "known"
 
 
 def test_contradictions() -> None:
