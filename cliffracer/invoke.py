@@ -220,9 +220,9 @@ def _is_defect(error: ServiceError) -> bool:
 
 
 def defect(handler: Handler, error: BaseException) -> Internal:
-    """Log an unknown exception whole, and return the `Internal` that tells nothing of it but the id in the log.
+    """Log an exception whole, and return the `Internal` that tells nothing of its text, but the id in the log.
 
-    Of an `Internal` that the user raises the words stay, which were meant for somebody.
+    Details that a user gives an `Internal` are not its text: they go out beside the id.
     """
     error_id = new_id()
     facts, said = {"error_id": error_id, "error": type(error).__name__}, ""
@@ -230,7 +230,5 @@ def defect(handler: Handler, error: BaseException) -> Internal:
         said = f": {error.said or error.message}"
         facts |= {"statement": error.statement} if error.statement else {}
     logger.opt(exception=error).bind(**facts).error("{} failed{}", where(handler.function), said)
-    if isinstance(error, Internal) and not _is_ours(error):
-        error.details["error_id"] = error_id
-        return error
-    return Internal(error_id=error_id)
+    told = error.details if isinstance(error, Internal) and not _is_ours(error) else {}
+    return Internal(**{**told, "error_id": error_id})

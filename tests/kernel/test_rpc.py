@@ -71,7 +71,12 @@ def threaded(item: Item, *, context: Context) -> str:
 
 @app.rpc
 async def fail(kind: str) -> None:
-    raise {"missing": NotFound("no such item", item=7), "twice": Conflict("twice"), "bug": ValueError("a secret")}[kind]
+    raise {
+        "missing": NotFound("no such item", item=7),
+        "twice": Conflict("twice"),
+        "bug": ValueError("a secret"),
+        "own": Internal("a secret", item=7),
+    }[kind]
 
 
 @app.rpc
@@ -224,6 +229,14 @@ async def test_nothing_of_an_unknown_exception_leaves_the_service(t):
         await t.call("fail", kind="bug")
     assert "secret" not in str(caught.value)
     assert "secret" not in str(caught.value.details)
+
+
+async def test_the_text_of_an_internal_stays_in_the_log(t):
+    """An `Internal` that a handler raises itself tells its caller an id and its details, and the text only the log."""
+    with pytest.raises(Internal) as caught:
+        await t.call("fail", kind="own")
+    assert (str(caught.value), caught.value.details["item"]) == ("Internal Error", 7)
+    assert caught.value.error_id
 
 
 async def test_a_call_to_nobody_fails_at_once_and_says_what_was_perhaps_meant(t):

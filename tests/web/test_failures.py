@@ -31,7 +31,7 @@ async def test_every_error_has_its_status(serve: Any, app: App, kind: type[error
         assert answer.headers["x-correlation-id"] == "mine"
         body = answer.json()
         assert (body["detail"], body["code"], body["status"], body["title"], body["order"]) == (
-            "what went wrong", kind.code, kind.status, kind.title, 7,
+            kind.title if kind is errors.Internal else "what went wrong", kind.code, kind.status, kind.title, 7,
         )  # fmt: skip
         assert ("error_id" in body) == (kind is errors.Internal), "only of a defect the log has more"
         stats = served.handler("fails").stats
