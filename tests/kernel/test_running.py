@@ -16,7 +16,7 @@ from typing import Self
 import httpx
 import pytest
 
-from cliffracer import App, DeadlineExceeded, ServiceError, Unavailable, connect, connect_async
+from cliffracer import App, DeadlineExceeded, ServiceError, Unavailable, connect, connect_async, runtime
 from cliffracer.frozen import Frozen
 from cliffracer.testing import running
 from tests.support.nats import NatsServer, free_port
@@ -436,3 +436,16 @@ async def test_what_a_start_reads_does_not_grow_with_what_it_has_read(monkeypatc
         async with running(app):
             times.append(len(asked))
     assert times[0] == times[1]
+
+
+async def test_settings_that_are_not_given_are_loaded(nats, monkeypatch):
+    """``async with runtime.running(app)`` serves with what the environment says."""
+    app = App("bare")
+
+    @app.rpc
+    async def answer() -> int:
+        return 42
+
+    monkeypatch.setenv("NATS_URL", nats.url)
+    async with runtime.running(app), connect_async(nats.url) as c:
+        assert await c.bare.answer() == 42
