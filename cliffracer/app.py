@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -220,14 +220,16 @@ class App(Scope):
         if model not in self._models:
             self._models.append(model)
         stored = importlib.import_module("cliffracer.stored")  # by name: declaring must not import what connects
-        found: Repository[M] = stored.repository_of(self, model)
+        found: Repository[M] = stored.repository_of(self.name, self.databases, model)
         return found
 
-    def connected(self, settings: Any = None) -> AbstractAsyncContextManager["App"]:
+    @asynccontextmanager
+    async def connected(self, settings: Any = None) -> AsyncGenerator["App"]:
         """Connect and serve nothing, for scripts: ``async with app.connected(): await app.call(...)``."""
         client = importlib.import_module("cliffracer.client")  # by name: declaring must not import what connects
-        found: AbstractAsyncContextManager[App] = client.connected(self, settings)
-        return found
+        async with client.linked(self.name, settings, private=True) as link:
+            with self.attached(link, serving=False):
+                yield self
 
     def link(self) -> Link:
         """Return what carries this app's calls now."""
@@ -240,15 +242,16 @@ class App(Scope):
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def attach(self, link: Link, *, serving: bool = True) -> None:
-        """Let calls go out through a link; the runtime's business."""
+    @contextmanager
+    def attached(self, link: Link, *, serving: bool = True) -> Iterator[None]:
+        """Let calls go out through a link while the block runs; the runtime's business."""
         self._links.append(link)
         self._count(1 if serving else 0)
-
-    def detach(self, link: Link, *, serving: bool = True) -> None:
-        """Take a link away again."""
-        self._links.remove(link)
-        self._count(-1 if serving else 0)
+        try:
+            yield
+        finally:
+            self._links.remove(link)
+            self._count(-1 if serving else 0)
 
     def freeze(self) -> Frozen:
         """Return all declarations, groups included; raises `SetupError` for what only the whole can tell."""

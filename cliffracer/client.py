@@ -18,7 +18,6 @@ from typing import Any, TypeVar, Unpack
 
 from cliffracer import embedded
 from cliffracer.addresses import address_of
-from cliffracer.app import App
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
 from cliffracer.errors import CliffracerError, ServiceError
 from cliffracer.events import Event, Received
@@ -103,24 +102,16 @@ async def connect_async(
     ``token``: who calls, as ``cliffracer token issue`` prints it.
     """
     patience = None if timeout is None else length("connect(timeout=...)", timeout)
-    async with _linked(url, settings, "script") as link:
+    async with linked("script", settings, url=url) as link:
         link.token = checked_token(token)
         yield AsyncClient(link, patience)
 
 
 @asynccontextmanager
-async def connected(app: App, settings: Settings | None = None) -> AsyncIterator[App]:
-    """Let an app call and emit without serving anything: ``async with app.connected(): ...``."""
-    async with _linked(None, settings, app.name, private=True) as link:
-        app.attach(link, serving=False)
-        try:
-            yield app
-        finally:
-            app.detach(link, serving=False)
-
-
-@asynccontextmanager
-async def _linked(url: str | None, settings: Settings | None, name: str, *, private: bool = False) -> AsyncIterator[Connection]:
+async def linked(
+    name: str, settings: Settings | None = None, *, url: str | None = None, private: bool = False
+) -> AsyncIterator[Connection]:
+    """Connect under a name while the block runs, to call and emit; ``private``: with an inbox that is that app's own."""
     given = settings if settings is not None else Settings.load(nats_url=url)
     async with AsyncExitStack() as stack:
         if given.nats_url is None:

@@ -239,7 +239,7 @@ async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Set
     if not any(needs_database(f) for f in frozen):
         return None
     stored = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
-    return await stack.enter_async_context(stored.kept(apps, frozen, settings, health))
+    return await stack.enter_async_context(stored.kept([app.databases for app in apps], frozen, settings, health))
 
 
 def _context(call: Call) -> Any:

@@ -102,8 +102,7 @@ class Service:
         await self.provisions.open(stack)
         self.assembly.assemble()
         stack.callback(self.assembly.threads.close)
-        self.app.attach(self.link)
-        stack.callback(self.app.detach, self.link)
+        stack.enter_context(self.app.attached(self.link))
         for hook in self.frozen.startup:
             try:
                 await self.assembly.hook(hook, read(hook))

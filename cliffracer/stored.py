@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, get_args
 
-from cliffracer.app import App
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, current_transaction
@@ -134,8 +133,11 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
-    """Open the pool while the block runs; outside of production bring its tables up to date first, in production never."""
+async def kept(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
+    """Open the pool while the block runs, and keep it in ``homes``, the lists that the apps look into.
+
+    Outside of production its tables are brought up to date first, in production never.
+    """
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env == "production":
             await remind(database)
@@ -146,13 +148,13 @@ async def kept(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
             health.add(f"database {place}", partial(_answers, shard), critical=False)
         health.figures = keeping.figures
-        for app in apps:
-            app.databases.append(database)
+        for home in homes:
+            home.append(database)
         try:
             yield keeping
         finally:
-            for app in apps:
-                app.databases.remove(database)
+            for home in homes:
+                home.remove(database)
 
 
 def _purpose(settings: Settings) -> Purpose:
@@ -179,22 +181,23 @@ def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:
     return list(found)
 
 
-def repository_of(app: App, model: type[M]) -> Repository[M]:
-    """Return a repository that uses the database of the app, whenever it runs."""
-    database: Any = _DatabaseOf(app)  # it stands in for the one that is open later, whether that is one or several
+def repository_of(name: str, home: list[Any], model: type[M]) -> Repository[M]:
+    """Return a repository that uses the database of the app of that name, which is in ``home`` while it runs."""
+    database: Any = _DatabaseOf(name, home)  # it stands in for the one that is open later, whether that is one or several
     return Repository(database, model) if model.__shard__ is None else ScatteredRepository(database, model)
 
 
 class _DatabaseOf:
     """Stands for the database that an app has while it runs."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, name: str, home: list[Any]) -> None:
+        self._name = name
+        self._home = home
 
     def __getattr__(self, name: str) -> Any:
-        if not self._app.databases:
-            raise SetupError(f"{self._app.name} is not running, so its database is not open. Use it in a handler, or while the app runs.")
-        return getattr(self._app.databases[-1], name)
+        if not self._home:
+            raise SetupError(f"{self._name} is not running, so its database is not open. Use it in a handler, or while the app runs.")
+        return getattr(self._home[-1], name)
 
 
 def _model_of(annotation: Any) -> type[Any]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from cliffracer.app import App
 from cliffracer.context import current, owner
+from cliffracer.scope import Group, Scope
 
 
 def command(words: str, names: Iterable[str] = ()) -> str:
@@ -24,7 +24,7 @@ def _apps() -> dict[str, str]:
     found: dict[str, str] = {}
     for module in list(sys.modules.values()):  # in order of import: the one that was named comes before what it imports from
         for key, value in list(getattr(module, "__dict__", {}).items()):
-            if issubclass(type(value), App):
+            if issubclass(type(value), Scope) and not issubclass(type(value), Group):
                 found.setdefault(value.name, f"{_place(module)}:{key}")
     return found
 
