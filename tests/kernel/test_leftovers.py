@@ -82,12 +82,21 @@ async def grown(call: Callable[[], Awaitable[None]], kind: type = Context) -> in
     def number() -> int:
         return sum(issubclass(type(found), kind) for found in gc.get_objects())
 
+    async def steady() -> int:
+        """Return the number once it stands still: the last of a call ends after its answer."""
+        latest = [-1]
+        while len(latest) < 5:
+            await asyncio.sleep(0.02)
+            found = number()
+            latest = [*latest, found] if latest[-1] == found else [found]
+        return found
+
     await call()
-    before = number()
+    before = await steady()
     for _ in range(TIMES):
         await call()
     with contextlib.suppress(AssertionError):
-        await eventually(lambda: number() <= before, 5)  # the last of a call ends after its answer
+        await eventually(lambda: number() <= before, 5)
     return number() - before
 
 
