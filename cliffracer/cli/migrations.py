@@ -18,6 +18,7 @@ from cliffracer.database.migrations import FOLDER
 from cliffracer.database.model import Model
 from cliffracer.database.places import Only, Place, places
 from cliffracer.database.schema import foreign_owner_of, with_referenced
+from cliffracer.errors import SetupError
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.stored import models_of
@@ -37,7 +38,7 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
     models = models_of([app.freeze() for app in loaded])
     for model in _tableless(loaded, models):
         say(odd(f"{model.__name__} has no table: no handler is given a Repository[{model.__name__}]."), err=True)
-    found = with_each(lambda database: difference.plan(database, models))
+    found = with_each(lambda database: _planned(database, models))
     made = found[0][1]
     if any(each.statements != made.statements for _, each in found):
         _differ(found, as_json=as_json)
@@ -54,6 +55,18 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
         say(odd(line) if line.startswith("-- WARNING") else line)
     if path is not None:
         say(f"\n{good('written')} {path}  {soft('read it, then: cliffracer db apply')}")
+
+
+async def _planned(database: Database, models: Sequence[type[Model]]) -> difference.Plan:
+    """Return what the Models have and the database has not; `SetupError` where that is perhaps in a file that waits to be applied."""
+    made = await difference.plan(database, models)
+    pending = [entry.name for entry in await migrations.status(database, FOLDER) if entry.state == "pending"] if made.statements else []
+    if pending:
+        some = f"{', '.join(pending)} in {FOLDER}/ {'is' if len(pending) == 1 else 'are'} not applied yet"
+        raise SetupError(
+            f"{some}, so what is in there would be planned once more. First: cliffracer db apply, or remove what shall not be applied."
+        )
+    return made
 
 
 def _tableless(apps: Sequence[App], models: Sequence[type[Model]]) -> Iterator[type[Model]]:
@@ -79,8 +92,10 @@ def _differ(found: list[tuple[Place, difference.Plan]], *, as_json: bool) -> NoR
     raise SystemExit(1)
 
 
-def apply(*, as_json: bool) -> None:
-    """Apply what is pending, to one database after the other."""
+def apply(*, apps: tuple[str, ...], as_json: bool) -> None:
+    """Apply what is pending, to one database after the other. Apps are only looked for, as a mistake in a name."""
+    if apps:
+        load_apps(apps)
 
     def told(place: Place, names: list[str]) -> None:
         where = "" if isinstance(place, Only) else f"  {soft(str(place))}"
@@ -96,8 +111,10 @@ def apply(*, as_json: bool) -> None:
         say(soft("Nothing is pending." if any(FOLDER.glob("*.sql")) else _NO_FILES + _begin(with_app("cliffracer db plan"), filled=False)))
 
 
-def status(*, as_json: bool) -> None:
-    """Print every migration; exit code 1 if one contradicts what was applied."""
+def status(*, apps: tuple[str, ...], as_json: bool) -> None:
+    """Print every migration; exit code 1 if one contradicts what was applied. Apps are only looked for, as a mistake in a name."""
+    if apps:
+        load_apps(apps)
     looked = with_each(_looked)
     found = [(place, entry) for place, (entries, _) in looked for entry in entries]
     several = any(not isinstance(place, Only) for place, _ in found)

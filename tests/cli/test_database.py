@@ -55,9 +55,15 @@ def test_migrations_are_planned_applied_and_listed(db, tmp_path):
     assert not (tmp_path / "migrations").exists()
     planned = db("plan", "--name", "first things").out
     assert "written migrations/0001_first_things.sql" in planned
-    assert "0001_first_things  pending" in db("status").out
+    assert "0001_first_things  pending" in db("status", "app:app").out
+    again = db("plan")
+    assert (again.code, (tmp_path / "migrations" / "0002_change.sql").exists()) == (1, False)
+    assert again.err.startswith(
+        "Error: 0001_first_things in migrations/ is not applied yet, so what is in there would be planned once more."
+    )
     assert db("apply").out == "applied 0001_first_things\n"
-    assert db("apply").out == "Nothing is pending.\n"
+    assert db("apply", "app:app").out == "Nothing is pending.\n"
+    assert (db("apply", "nothing:app").code, db("status", "nothing:app").code) == (1, 1)
     assert db("plan").out == "The database has what the Models have: there is nothing to plan.\n"
     (tmp_path / "app.py").write_text((tmp_path / "app.py").read_text().replace("name: str\n", "name: str\n    size: int = 3\n", 1))
     (tmp_path / "app.py").read_text()

@@ -141,16 +141,21 @@ def db_plan(**given: Any) -> None:
 
 
 @db.command("apply", short_help="Apply the migrations that are pending.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @json_option
 def db_apply(**given: Any) -> None:
-    """Apply the migrations that are pending, in order, under a lock."""
+    """Apply the migrations that are pending, in order, under a lock. They are those of the folder, so APPS need not be named."""
     do("migrations:apply", **given)
 
 
 @db.command("status", short_help="Say which migrations are applied.")
+@click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @json_option
 def db_status(**given: Any) -> None:
-    """Say which migrations are applied and which are pending. Exits with 1 if one was changed or removed after it was applied."""
+    """Say which migrations are applied and which are pending. They are those of the folder, so APPS need not be named.
+
+    Exits with 1 if one was changed or removed after it was applied.
+    """
     do("migrations:status", **given)
 
 
