@@ -165,12 +165,17 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
             return await _mapped(handler, context, mapping, error)
     if isinstance(error, ServiceError) and not _is_defect(error):
         return _uncertain(error) if isinstance(error, Unavailable | Overloaded) and _broke_off(handler, error) else error
-    if isinstance(error, KeyboardInterrupt | GeneratorExit | Rejected):  # a batch's partial refusal is the event endpoint's to read
+    if _passes(context, error):
         try:
             raise error
         finally:
             del error  # as in `_failed`
     return defect(handler, error)
+
+
+def _passes(context: Context, error: BaseException) -> bool:
+    """Say whether an exception is not ours to answer: a batch's partial refusal is the event endpoint's to read."""
+    return isinstance(error, KeyboardInterrupt | GeneratorExit) or (isinstance(error, Rejected) and context.kind == "event")
 
 
 def _uncertain(error: ServiceError) -> ServiceError:

@@ -143,6 +143,8 @@ class EventEndpoint:
             logger.bind(subject=self.record.subject, code=error.code).warning(
                 "event lost: {} failed: {}", where(self.record.function), error
             )
+        except Rejected as error:
+            logger.bind(subject=self.record.subject).warning("event lost: {} refused it: {}", where(self.record.function), error)
 
     def _dropped(self, refused: Overloaded) -> None:
         """Say now and then that there are more events than may be handled: a line for each would be one flood for another."""

@@ -17,6 +17,7 @@ from cliffracer import (
     InvalidInput,
     NotFound,
     Overloaded,
+    Rejected,
     SetupError,
     Unavailable,
     provided,
@@ -641,3 +642,16 @@ async def test_a_trace_goes_along_with_every_call(t):
     assert one[:35] == two[:35]
     assert one[36:52] != two[36:52]  # the call that made it is the parent, not that one's own
     assert len(one) == len(two) == 55
+
+
+async def test_what_is_meant_for_batches_is_answered_as_a_defect_elsewhere():
+    """A method that goes through a batch handler's code: its caller waited for the whole of its time."""
+    app = App("s")
+
+    @app.rpc
+    async def work() -> None:
+        raise Rejected({0: "odd"})
+
+    async with running(app) as t:
+        with pytest.raises(Internal):
+            await t.call("work")
