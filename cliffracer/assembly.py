@@ -109,6 +109,7 @@ class Assembly:
             spans=self.spans,
             guarded=self.rules is not None and self.rules.policy(record) is not None,
             entry=None if self.rules is None else self.rules.entry(record, signature),
+            failed=None if self.tracing is None else self.tracing.failed,
         )
 
     async def hook(self, function: Function, signature: Signature) -> Any:

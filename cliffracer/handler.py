@@ -12,6 +12,8 @@ from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 
 Deliver = Callable[[Any], Awaitable[None]]
+Failed = Callable[[Context, BaseException, Any], None]
+"""Takes a call's context, what it raised, and what that became: a `ServiceError`, or what the app's error mapping answers."""
 
 
 class Entry(Protocol):
@@ -56,6 +58,7 @@ class Handler:
         "constants",
         "deadline",
         "entry",
+        "failed",
         "function",
         "gate",
         "guarded",
@@ -87,7 +90,9 @@ class Handler:
         guarded: bool = False,
         entry: Entry | None = None,
         spans: Spans = FORGETFUL,
+        failed: Failed | None = None,
     ) -> None:
+        self.failed = failed
         self.spans = spans
         """Remembers the last calls, for whoever asks how a trace went."""
         self.guarded = guarded

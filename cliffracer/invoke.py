@@ -93,6 +93,7 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
     try:
         answer = await _translate(handler, context, error)
         if not isinstance(answer, ServiceError):
+            outcome = _answered(handler, error, answer)
             return answer
         outcome = _count(handler, context, answer)
         if answer is error:
@@ -102,6 +103,10 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
         outcome = Cancelled.__name__
         handler.stats.fail(CANCELLED)
         raise
+    except Rejected:
+        outcome = Rejected.__name__
+        handler.stats.fail(outcome)
+        raise
     finally:
         seconds = monotonic() - began
         handler.watch.leave(context)
@@ -109,6 +114,8 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
         if outcome is not _WAITS:
             handler.stats.note(seconds)
             _note(handler, context, began, seconds, outcome)
+        if handler.failed is not None:
+            handler.failed(context, error, answer)
         del answer, error  # whose traceback has this frame: a circle, which would keep all that the call had, its body too
 
 
@@ -132,6 +139,15 @@ def _count(handler: Handler, context: Context, answer: ServiceError) -> str:
     outcome = type(answer).__name__
     handler.stats.fail(f"{outcome} {answer.code}")
     return outcome
+
+
+def _answered(handler: Handler, error: BaseException, answer: Any) -> str:
+    """Return the outcome of a call for whose failure there is an answer: a response with the status of an error is none that went well."""
+    status = getattr(answer, "status_code", None)
+    if not isinstance(status, int) or status < 400:
+        return "ok"
+    handler.stats.fail(f"{type(error).__name__} {status}")
+    return type(error).__name__
 
 
 def _over_rate(context: Context) -> bool:

@@ -1,13 +1,14 @@
 """The calling side where calls become OpenTelemetry spans: each call or event that goes out is one, the parent of what it causes."""
 
 import time
+from asyncio import CancelledError
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
-from cliffracer.errors import ServiceError
+from cliffracer.errors import Cancelled, ServiceError
 from cliffracer.messaging.connection import Connection
 from cliffracer.observability.spans import SLOW, Outgoing
 
@@ -30,6 +31,9 @@ class TracedConnection(Connection):
                 return await super().call(service, method, arguments, returns=returns, timeout=timeout)
             except ServiceError as error:
                 outcome = type(error).__name__
+                raise
+            except CancelledError:
+                outcome = Cancelled.__name__
                 raise
             finally:  # the parent of what was called: `cliffracer trace` needs it to draw the tree
                 seconds = time.monotonic() - began

@@ -22,12 +22,14 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 
 from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
-from cliffracer.errors import Cancelled, ServiceError, SetupError
+from cliffracer.errors import Cancelled, Internal, ServiceError, SetupError
+from cliffracer.events import Rejected
 
 _EXPORTERS = "opentelemetry_traces_exporter"  # entry points that distributions of exporters have
 _FLUSH = 2.0  # seconds that a stop waits for what is not exported yet
 _SERVER, _CONSUMER, _INTERNAL = SpanKind.SERVER, SpanKind.CONSUMER, SpanKind.INTERNAL
 _OUTGOING = {"call": SpanKind.CLIENT, "emit": SpanKind.PRODUCER, "send": SpanKind.PRODUCER}
+_SPAN = "cliffracer.span"
 _providers: dict[str, TracerProvider] = {}
 """Ours, by service. OpenTelemetry keeps one for the life of a process, so that is how long they live.
 Their own end at exit would wait for a collector that is away: a stop flushes them, see `Tracing.flush`.
@@ -53,20 +55,41 @@ class Tracing:
     def step(self, record: Record, inner: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
         """Return what runs ``inner`` within a span: as of the call's trace, and the parent of what the call calls."""
         name, kind, attributes = described(record, self._service)
-        begin = self._tracer.start_as_current_span
+        begin = self._tracer.start_span
 
         async def run(call: Any) -> Any:
             context: Context = call.context
-            parent = surroundings(context.traceparent)
-            with begin(name, parent, kind, attributes, record_exception=False, set_status_on_exception=False) as span:
-                span.set_attribute("cliffracer.correlation_id", context.correlation_id)
-                context.sent = text_of(span.get_span_context())
-                if context.traceparent is None:
-                    context.traceparent = context.sent
-                with _told(span):
-                    return await inner(call)
+            span = begin(name, surroundings(context.traceparent), kind, attributes)
+            span.set_attribute("cliffracer.correlation_id", context.correlation_id)
+            context.sent = text_of(span.get_span_context())
+            if context.traceparent is None:
+                context.traceparent = context.sent
+            context.store()[_SPAN] = span  # until it is known what becomes of an exception: `failed` is told
+            with self.current(span):
+                result = await inner(call)
+            if context.ended is None:
+                del context.store()[_SPAN]
+                span.end()
+            return result
 
         return run
+
+    @staticmethod
+    def failed(context: Context, error: BaseException, answer: Any) -> None:
+        """Say on the span of a call what became of it, and end it. Who asks for what is not there is no failure of the service."""
+        span: Span | None = context.store().pop(_SPAN, None)
+        if span is None:  # it failed before it began
+            return
+        if isinstance(answer, ServiceError):
+            unknown = isinstance(answer, Internal) and not isinstance(error, ServiceError)
+            _say(span, type(error if unknown else answer).__name__, answer.code, error)
+        elif isinstance(error, asyncio.CancelledError):
+            _say(span, Cancelled.__name__, Cancelled.code, error)
+        elif isinstance(error, Rejected):
+            _say(span, Rejected.__name__, Internal.code, error)
+        elif isinstance(status := getattr(answer, "status_code", None), int) and status >= 400:
+            _say(span, type(error).__name__, status, error)
+        span.end()
 
     @contextmanager
     def outgoing(self, what: str, target: str) -> Iterator[str]:
@@ -147,23 +170,27 @@ def text_of(span: SpanContext) -> str:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
+def _say(span: Span, name: str, code: int, error: BaseException) -> None:
+    span.set_attribute("error.type", name)
+    if code >= 500:
+        if not isinstance(error, ServiceError | asyncio.CancelledError):
+            span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, name))
+
+
 @contextmanager
 def _told(span: Span) -> Iterator[None]:
     """Say on a span how its block ended. That a caller asked for what is not there is no failure of the service."""
     try:
         yield
     except ServiceError as error:
-        span.set_attribute("error.type", type(error).__name__)
-        if error.code >= 500:
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        _say(span, type(error).__name__, error.code, error)
         raise
     except Exception as error:
-        span.record_exception(error)
-        span.set_attribute("error.type", type(error).__name__)
-        span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        _say(span, type(error).__name__, Internal.code, error)
         raise
-    except asyncio.CancelledError:
-        span.set_attribute("error.type", Cancelled.__name__)
+    except asyncio.CancelledError as error:
+        _say(span, Cancelled.__name__, Cancelled.code, error)
         raise
 
 

@@ -1,14 +1,30 @@
 """Figures of handlers: what services tell each other, what Prometheus is told, and what came are one and the same."""
 
+import asyncio
 import contextlib
+import json
 import re
 
 import websockets
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from starlette.exceptions import HTTPException
 
-from cliffracer import App, Group, InvalidInput, NotFound
+from cliffracer import App, Conflict, Group, InvalidInput, NotFound, Rejected, WebSocket
 from cliffracer.messaging.directory import Stats
+from cliffracer.observability.otel import Tracing
 from cliffracer.testing import running
 
+_RAISED = {
+    "refused": Conflict("no"),
+    "key": KeyError("x"),
+    "index": IndexError("x"),
+    "value": ValueError("x"),
+    "http404": HTTPException(404),
+    "http503": HTTPException(503),
+}
 _SAMPLE = re.compile(r'^cliffracer_(calls|errors)_total\{service="\w+",handler="(\w+)",kind="(\w+)"\} (\d+)$', re.MULTILINE)
 
 
@@ -94,3 +110,68 @@ async def test_handlers_of_one_name_are_one_in_figures():
         assert await figures(t) == {("http", "work"): (5, 2), ("event", "hear"): (3, 0)}
         counts = re.findall(r'call_seconds_count\{.*handler="work".*\} (\d+)', (await t.http.get("/metrics")).text)
         assert counts == ["4"]
+
+
+def telling() -> App:
+    """Return an app whose route ends in every way that there is."""
+    app = App("told")
+
+    @app.on_error(KeyError)
+    def missing(_: KeyError) -> NotFound:
+        return NotFound("no such thing")
+
+    @app.on_error(LookupError)
+    def other(_: LookupError) -> str:
+        return "another"
+
+    @app.get("/work")
+    async def work(how: str) -> str:
+        if how == "late":
+            await asyncio.sleep(60)
+        if how in _RAISED:
+            raise _RAISED[how]
+        return how
+
+    @app.websocket("/socket")
+    async def socket(*, socket: WebSocket) -> None:
+        while True:
+            await socket.send_text(await socket.receive_text())
+
+    @app.on("some", batch=2, within=0.1, retry=())
+    async def some(n: list[int]) -> None:
+        raise Rejected({0: "odd"})
+
+    return app
+
+
+async def test_log_traces_figures_and_opentelemetry_say_the_same_of_a_call(monkeypatch, capfd):
+    """A time-out is an error, what the app's mapping answers is none of the service, and who leaves a socket is neither."""
+    exported, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    monkeypatch.setattr("cliffracer.serving.tracing", lambda service, _: Tracing(provider, provider.get_tracer("t"), service))
+    wanted = {
+        "fine": ("ok", "", False),
+        "refused": ("Conflict", "Conflict", False),
+        "late": ("DeadlineExceeded", "DeadlineExceeded", True),
+        "key": ("NotFound", "NotFound", False),
+        "index": ("ok", "", False),
+        "value": ("Internal", "ValueError", True),
+        "http404": ("HTTPException", "HTTPException", False),
+        "http503": ("HTTPException", "HTTPException", True),
+    }
+    async with running(telling(), log_calls=1.0, log_format="json") as t:
+        for how in wanted:
+            await t.http.get(f"/work?how={how}", headers={"Cliffracer-Timeout": "100"} if how == "late" else {})
+        async with websockets.connect(f"{t.url.replace('http', 'ws')}/socket") as client:
+            await client.send("x")
+            await client.recv()
+        await t.emit("some", 1)
+        await t.settled()
+        spans = [span for service in t.up.services for span in service.assembly.spans.find("")]
+        assert await figures(t) == {("http", "work"): (8, 6), ("websocket", "socket"): (1, 0), ("event", "some"): (1, 1)}
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"message":"call"' in line]
+    assert [span.outcome for span in spans if span.name == "work"] == [told[0] for told in wanted.values()]
+    assert sorted((line["kind"], line["outcome"]) for line in logged) == sorted((span.kind, span.outcome) for span in spans)
+    ended = [(s.name, s.attributes.get("error.type", ""), s.status.status_code is StatusCode.ERROR) for s in exported.get_finished_spans()]
+    assert [told[1:] for told in ended if told[0] == "GET /work"] == [told[1:] for told in wanted.values()]
+    assert [told[1:] for told in ended if told[0] in {"WS /socket", "process some"}] == [("", False), ("Rejected", True)]
