@@ -68,6 +68,7 @@ class Lock:
         self._owner = new_id()
         self._revision = 0
         self._renewed = 0.0
+        self._unsure = False  # something of ours was sent of which we do not know whether it was written
         self._changed = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[object] | None = None
@@ -179,12 +180,43 @@ class Lock:
         return (0, _Record()) if stored is None else (stored.seq, read_stored(stored.data, _Record) or _Record())
 
     async def _write(self, record: _Record) -> None:
-        """Write the record if it has not changed; what counts for our ttl is when we began to."""
+        """Write the record if nobody else has changed it: what we wrote ourselves, and were not told of, is no reason to give it up."""
+        while True:
+            try:
+                await self._store(record)
+            except (Unavailable, DeadlineExceeded):
+                self._unsure = True
+                raise
+            except Conflict:
+                if not (self._unsure and await self._wrote()):
+                    raise
+            else:
+                self._unsure = False
+                return
+
+    async def _wrote(self) -> bool:
+        """Say whether it was us who changed the record, and go on from there."""
+        before = self._revision
+        try:
+            async with asyncio.timeout(self._left()):
+                revision, record = await self._read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"who holds lock {self.name} could not be read in time") from None
+        if record.owner == self._owner:
+            self._revision = revision
+        return self._revision != before
+
+    async def _store(self, record: _Record) -> None:
+        """Write the record if it is at the revision that we know; what counts for our ttl is when we began to."""
         began = time.monotonic()
-        left = self.ttl if self._renewed == 0 else max(0.05, self._renewed + _SAFETY * self.ttl - began)
         condition = {"Nats-Expected-Last-Subject-Sequence": str(self._revision), MESSAGE_ID: new_id()}
-        ack = await self._jetstream.store(self._subject, msgspec.json.encode(record), encode_headers(condition), timeout=min(left, 5.0))
+        ack = await self._jetstream.store(self._subject, msgspec.json.encode(record), encode_headers(condition), timeout=self._left())
         self._revision, self._renewed = ack.seq, began
+
+    def _left(self) -> float:
+        """Return how many seconds one attempt may take."""
+        left = self.ttl if self._renewed == 0 else max(0.05, self._renewed + _SAFETY * self.ttl - time.monotonic())
+        return min(left, 5.0)
 
     def _notice(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         self._changed.set()

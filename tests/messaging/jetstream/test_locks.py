@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
-from cliffracer.errors import Internal, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
 from cliffracer.messaging.backend import JetStreamBackend
-from cliffracer.messaging.jetstream import JetStream, Stored
+from cliffracer.messaging.jetstream import JetStream, PubAck, Stored
 from cliffracer.messaging.locks import Leader, Lock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
@@ -130,6 +131,31 @@ async def test_a_holder_that_cannot_write_for_any_other_reason_is_told_as_well(
 
     with pytest.raises(Unavailable, match="lock job was lost"):
         await work()
+
+
+async def test_what_a_holder_wrote_without_being_told_costs_no_lock(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """The server took it while it hung, or the connection was cut with the answer on its way: nobody else has written anything."""
+    store, told = jetstream.store, asyncio.Event()
+    written = 0
+
+    async def unheard(*given: Any, **options: Any) -> PubAck:
+        nonlocal written
+        ack = await store(*given, **options)
+        written += 1
+        if written == 5:
+            told.set()
+        if written in (2, 3, 5):  # two renewals one after the other, and the last one before the release
+            raise DeadlineExceeded("no answer in time")
+        return ack
+
+    monkeypatch.setattr(jetstream, "store", unheard)
+    async with Lock(jetstream, subjects, "job", ttl=1.5):
+        await told.wait()
+    monkeypatch.undo()
+    async with Lock(jetstream, subjects, "job", ttl=60, wait=60):
+        pass
 
 
 async def test_a_short_restart_of_the_server_costs_no_lock(jetstream: JetStream, subjects: Subjects, server: NatsServer):
