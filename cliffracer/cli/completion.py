@@ -37,7 +37,7 @@ def completion(*, shell: str, as_json: bool = False) -> None:
 
 def apps(_context: click.Context, typed: str) -> list[str]:
     """Return the apps of this folder."""
-    return [name for name in visible_apps(100) if name.startswith(typed)]
+    return [name for name in visible_apps() if name.startswith(typed)]
 
 
 def names(_context: click.Context, typed: str) -> list[str]:

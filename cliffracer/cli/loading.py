@@ -23,6 +23,7 @@ from cliffracer.observability.meant import suggested
 GUESSES = ("app.py", "main.py")
 _APP = re.compile(r"^[^=#]+=\s*App\(")
 _FILES = ("*.py", "*/*.py", "src/*/*.py")
+_SHOWN = 10  # apps that a message names
 
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
@@ -93,7 +94,7 @@ def with_app(command: str) -> str:
     """Return a command as it can be typed here: with its app, where that is not found by itself."""
     with suppress(SetupError):  # who types it is told what is wrong with the project's file
         if not guessed() and (visible := visible_apps()):
-            others = f" (or {', '.join(visible[1:])})" if visible[1:] else ""
+            others = f" (or {_listed(visible[1:])})" if visible[1:] else ""
             return f"{command} {shlex.quote(visible[0])}{others}"
     return command
 
@@ -224,17 +225,21 @@ def own_frames(error: BaseException) -> tuple[str, str | None]:
 
 def _visible() -> str:
     found = visible_apps()
-    return f"Apps I can see: {', '.join(found)}." if found else "I see no file with an App in this folder; cliffracer new NAME makes one."
+    return f"Apps I can see: {_listed(found)}." if found else "I see no file with an App in this folder; cliffracer new NAME makes one."
 
 
-def visible_apps(limit: int = 10) -> list[str]:
+def _listed(apps: list[str]) -> str:
+    more = len(apps) - _SHOWN
+    return ", ".join(apps[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def visible_apps() -> list[str]:
     """Return import strings of the apps in this folder and those below, as far as their text tells."""
     found: list[str] = []
     for pattern in _FILES:
         for file in sorted(Path().glob(pattern)):
-            if len(found) >= limit or any(part.startswith(".") or part == "tests" for part in file.parts):
-                continue
-            found.extend(f"{file.stem if len(file.parts) == 1 else file}:{name}" for name in _app_names(file))
+            if not any(part.startswith(".") or part == "tests" for part in file.parts):
+                found.extend(f"{file.stem if len(file.parts) == 1 else file}:{name}" for name in _app_names(file))
     return found
 
 

@@ -201,6 +201,14 @@ def test_a_mistake_in_what_is_no_function_names_its_line(folder):
     assert _run(folder, "named:app") == "Error: parts.py:2: App('no name'): 'no name' is no name: 1 to 64 letters, digits, _ or -.\n"
 
 
+def test_apps_that_are_not_named_are_counted(tmp_path):
+    """A list that ends without a word would say that there are no others."""
+    for number in range(12):
+        written(tmp_path, **{f"a{number:02}": "from cliffracer import App\napp = App('a')\n"})
+    assert "Apps I can see: a00:app, a01:app, " in (said := _run(tmp_path, "nomod:app"))
+    assert said.endswith("a09:app and 2 more.\n")
+
+
 def test_a_mistake_inside_the_users_module_shows_their_frames_only(folder):
     """The traceback begins where their code does and ends with what was raised."""
     written(folder, broken="import helper\n", helper="def f():\n    return {}['x']\n\nf()\n")
