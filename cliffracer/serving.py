@@ -13,7 +13,7 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
 from cliffracer.contract import contract
 from cliffracer.cron import Cron
-from cliffracer.declarations import Function, Rpc, Subscription, failed_at_start
+from cliffracer.declarations import Function, Rpc, Subscription, failed_at_start, where
 from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
@@ -130,7 +130,10 @@ class Service:
                 others += [endpoint.record.subject] if endpoint.record.each else []
         await self._rpc.start()
         if self._rpc.endpoints:
-            methods = {endpoint.record.name: Method(endpoint.handle, endpoint.record.retry) for endpoint in self._rpc.endpoints}
+            methods = {
+                endpoint.record.name: Method(endpoint.handle, endpoint.record.retry, where(endpoint.record.function))
+                for endpoint in self._rpc.endpoints
+            }
             self._sends = self.emitter.sends(self.frozen.name, methods)
             await self._sends.start()
         await _started(self._lasting)
@@ -224,6 +227,7 @@ class Service:
 
     def _consumption(self, endpoints: list[EventEndpoint]) -> Consumption:
         endpoint, record = endpoints[0], endpoints[0].record
+        shown = where(record.function)
         return self.emitter.consume(
             self.frozen.name,
             endpoint.function,
@@ -236,6 +240,7 @@ class Service:
             batch=record.batch,
             within=record.within,
             group=record.group,
+            name_of=lambda _: shown,
         )
 
     def _timer(self, record: TimerRecord, handler: Handler) -> Ticking:

@@ -17,7 +17,7 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
-from cliffracer.messaging.policy import UNFINISHED, Policy, RetryOf
+from cliffracer.messaging.policy import UNFINISHED, NameOf, Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.starts import Starts
@@ -51,6 +51,7 @@ class Consumption:
         *,
         retry: Sequence[float] = (1, 5, 30, 120),
         retry_of: RetryOf | None = None,
+        name_of: NameOf | None = None,
         limit: int = 100,
         start: Start = "new",
         single: bool = False,
@@ -73,7 +74,7 @@ class Consumption:
         self._loop = asyncio.get_running_loop()
         self._starts = Starts(self._loop)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
-        self._policy = Policy(dead, service, function, retry, clock, retry_of, unfinished=self._unfinished)
+        self._policy = Policy(dead, service, function, retry, clock, retry_of, name_of, unfinished=self._unfinished)
         self._claims = Claims(jetstream, subjects.namespace)
         self._tasks: set[asyncio.Task[None]] = set()
         self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again
@@ -81,9 +82,8 @@ class Consumption:
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
         self._closing = self._stopping = False
-        self._in_flight = 1 if single else IN_FLIGHT
+        self._in_flight, self._ack_wait = 1 if single else IN_FLIGHT, ack_wait
         self._limit = limit if batch is None else max(limit, batch)
-        self._ack_wait = ack_wait
         self.pull = self._pulling()
 
     @property

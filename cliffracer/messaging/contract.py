@@ -153,6 +153,8 @@ class Method(msgspec.Struct, frozen=True):
 
     handle: Callable[[Any], Awaitable[object]]
     retry: Sequence[float] = RETRY
+    shown: str = ""
+    """How the log names it: ``charge (payments.py:9)``."""
 
 
 class Backend(Protocol):

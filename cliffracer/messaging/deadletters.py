@@ -6,14 +6,14 @@ for both in one message, the payload is kept in the object store, and the copy s
 
 import asyncio
 import re
-import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from traceback import extract_tb
 
 import msgspec
 
-from cliffracer.errors import Internal, NotFound, TooLarge
+from cliffracer.errors import CliffracerError, Internal, NotFound, TooLarge
 from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.contract import Parked
@@ -22,6 +22,7 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.together import Together
+from cliffracer.observability.tracebacks import is_ours, printed
 from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers, number_from
 from cliffracer.wire.subjects import Subjects, matches, named_within
 
@@ -172,6 +173,10 @@ class DeadLetters:
                 f"{parked.service}.{parked.function} takes nothing any more: there is no consumer {parked.consumer} of {parked.stream}"
             ) from None
 
+    def name_of(self, subject: str) -> str:
+        """Return what users call the subject of an event, ``user.created``, or of a one-way call, ``send.payments.charge``."""
+        return self.subjects.event_name(subject).removeprefix(self.subjects.prefix)
+
     async def _stored(self, number: int) -> Stored:
         try:
             return await self.jetstream.message(self.stream, number)
@@ -185,7 +190,7 @@ class DeadLetters:
         moved = facts.get("Claim", "")
         return Parked(
             id=stored.seq,
-            subject=self.subjects.event_name(facts.get("Subject", stored.subject)).removeprefix(self.subjects.prefix),
+            subject=self.name_of(facts.get("Subject", stored.subject)),
             service=facts.get("Service", ""),
             function=facts.get("Function", ""),
             consumer=facts.get("Consumer", ""),
@@ -217,7 +222,9 @@ def _named(error: BaseException) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
+    if isinstance(error, CliffracerError) and all(map(is_ours, extract_tb(error.__traceback__))):
+        return ""  # it was raised on purpose, and says all: no function of the user's had begun
+    text = printed(error, error.__traceback__)
     return text if len(text) <= _TRACE else f"…{text[-_TRACE:]}"  # the end says what happened
 
 

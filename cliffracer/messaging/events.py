@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from loguru import logger
 
-from cliffracer.context import STORED, Context
+from cliffracer.context import STORED, Context, current
 from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
@@ -163,6 +163,7 @@ class EventEndpoint:
             arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         except InvalidInput:
             handler.stats.refuse(UNFIT)
+            current.set(context)  # the line that tells of it is of this call
             raise
         if handler.run is not None:  # else nobody asks what arrived but its payload
             event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)

@@ -12,6 +12,8 @@ from cliffracer.messaging.delivery import Delivery
 
 RetryOf = Callable[[Delivery], Sequence[float]]
 """The schedule of one delivery, where not all of a consumer have the same."""
+NameOf = Callable[[Delivery], str]
+"""How the log names what handles a delivery: ``charge (payments.py:9)``."""
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
@@ -30,6 +32,7 @@ class Policy:
         retry: Sequence[float],
         clock: Clock,
         retry_of: RetryOf | None = None,
+        name_of: NameOf | None = None,
         *,
         unfinished: int = UNFINISHED,
     ) -> None:
@@ -39,6 +42,7 @@ class Policy:
         self._function = function
         self._retry = tuple(retry)
         self._retry_of = retry_of
+        self._name_of = name_of or (lambda _: f"{service}.{function}")
         self._unfinished = unfinished
         self.most = unfinished + 1 + (len(self._retry) if retry_of is None else 0)
         """Deliveries up to which an event is tried again, whatever became of them; see `exhausted`."""
@@ -70,9 +74,9 @@ class Policy:
             return
         wait = schedule[delivery.attempt - 1]
         logger.warning(
-            "{service}.{function} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
-            service=self._service, function=self._function, subject=delivery.subject, attempt=delivery.attempt,
-            error=repr(cause(error)), wait=wait,
+            "{who} failed for {subject}, attempt {attempt}: {error}; again in {wait:g} s",
+            who=self._name_of(delivery), service=self._service, function=self._function, subject=self._dead.name_of(delivery.subject),
+            attempt=delivery.attempt, error=in_one_line(cause(error)), wait=wait,
         )  # fmt: skip
         if self._clock.movable:  # the server does not know this clock, so the delivery stays in hand until it is due
             await self._clock.until(self._clock.now() + wait)
@@ -91,7 +95,7 @@ class Policy:
         except CliffracerError as problem:
             logger.error(
                 "{subject} ({stream}:{sequence}) could not be parked and is tried again: {problem}",
-                subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq, problem=problem,
+                subject=self._dead.name_of(delivery.subject), stream=delivery.stream, sequence=delivery.stream_seq, problem=problem,
             )  # fmt: skip
             delivery.nak(PARK_AGAIN)
             return
@@ -99,9 +103,10 @@ class Policy:
         known = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
         error_id = error.error_id if isinstance(error, Internal) else None  # it was logged, traceback and all, when it happened
         logger.opt(exception=None if known or error_id else error).error(
-            "{service}.{function} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: {error}; "
+            "{who} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: {error}; "
             "parked, see: cliffracer dead show {number}",
-            service=self._service, function=self._function, subject=delivery.subject, stream=delivery.stream, sequence=delivery.stream_seq,
-            attempt=delivery.attempt, error=in_one_line(cause(error)), number=number, **({"error_id": error_id} if error_id else {}),
+            who=self._name_of(delivery), service=self._service, function=self._function, subject=self._dead.name_of(delivery.subject),
+            stream=delivery.stream, sequence=delivery.stream_seq, attempt=delivery.attempt, error=in_one_line(cause(error)), number=number,
+            **({"error_id": error_id} if error_id else {}),
         )  # fmt: skip
         delivery.term()

@@ -86,6 +86,10 @@ class Sends:
         method = self._methods.get(_name(delivery))
         return RETRY if method is None else method.retry
 
+    def _shown(self, delivery: Delivery) -> str:
+        method = self._methods.get(_name(delivery))
+        return (method and method.shown) or f"{self._service}.{_name(delivery)}"
+
     def _wake(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         if self._starting is None and self.consumption is None:
             self._starting = asyncio.get_running_loop().create_task(self._begun())
@@ -112,6 +116,7 @@ class Sends:
             "",
             self._handle,
             retry_of=self._retry,
+            name_of=self._shown,
             source=self._source,
             start="all",
             replicas=self._replicas,

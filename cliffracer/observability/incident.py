@@ -38,7 +38,7 @@ class Held(NamedTuple):
     """What was found in the thread of a loop that stands still."""
 
     rows: list[Row]
-    """The user's frames, then those of libraries, each innermost first; never empty."""
+    """The user's frames, then those of libraries that they called, each innermost first; without any of the user's, all. Never empty."""
     context: Context | None
     """The call that does it, as far as that can be seen."""
 
@@ -102,7 +102,10 @@ def held_by(frame: FrameType | None, base: FrameType | None) -> tuple[FrameType 
     rows = [row for _, row in running]
     if frame is None or not rows or any(row.file.endswith(_DEBUGGERS) for row in rows):
         return None, None
-    rows.sort(key=lambda row: _is_library(row.file))  # a stable sort: innermost first stays
+    users = [row for row in rows if not _is_library(row.file)]
+    if users:  # what led there is the same each time, and nobody's mistake
+        called = rows[: -rows[::-1].index(users[-1]) or None]
+        rows = [*users, *(row for row in called if _is_library(row.file) and not row.file.startswith(_OURS))]
     return running[-1][0], Held(rows[:_ROWS], next((context for one, _ in running if (context := _context_in(one))), None))
 
 

@@ -5,7 +5,6 @@ drive a terminal; values of any type become something that JSON has; long ones a
 """
 
 import re
-import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -18,8 +17,8 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.context import current, owner
-from cliffracer.observability.meant import suggested
 from cliffracer.observability.redact import PRIVATE
+from cliffracer.observability.tracebacks import printed
 from cliffracer.settings import MASK, Secret
 
 LONGEST = 8_000  # characters of one value
@@ -85,7 +84,10 @@ def json_line(record: Record, clean: Clean = str) -> str:
 
 
 def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> str:
-    """Return the record as time, level, place, message, ``name=value``; a ``stack`` or traceback follows, a row to a line, indented."""
+    """Return the record as time, level, place, message, ``name=value``; a ``stack`` or traceback follows, a row to a line, indented.
+
+    Of our own records, what the message says is not said again as a field.
+    """
     call = call_fields()
     level = record["level"].name
     inside = "handler" in call
@@ -97,7 +99,10 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
         escaped(_cleaned(_text(record["message"]), clean)),
     ]
     rows: list[str] = []
+    ours = str(record["name"]).startswith("cliffracer.")
     for name, value in _extra(record, call):
+        if ours and value != "" and re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", record["message"]):
+            continue  # a field for programs, which people have read by now
         if name == "stack" and isinstance(value, list):
             rows += [str(_cleaned(row, clean)) for row in value]
         else:
@@ -213,9 +218,8 @@ def _cleaned(value: Any, clean: Clean) -> Any:
 
 
 def _traceback(exception: Any, clean: Clean) -> str:
-    kind, value, trace = exception
-    text = suggested("".join(traceback.format_exception(kind, value, trace)), value)
-    return _cut(clean(_text(text)), _LONGEST_TRACE)
+    _, value, trace = exception
+    return _cut(clean(_text(printed(value, trace))), _LONGEST_TRACE)
 
 
 def _word(value: Any) -> str:

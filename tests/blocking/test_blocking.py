@@ -53,7 +53,7 @@ def seen_while(
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_a_blocking_handler_is_named(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """The stack begins with the user's innermost frame, and the call is the one that blocks."""
+    """The stack begins with the user's innermost frame and has none of ours, and the call is the one that blocks."""
     named = Handler(handler, service="users", name="create", kind="rpc", gate=Gate(1), watch=Watch(), deadline=None)
 
     async def call() -> None:
@@ -62,6 +62,7 @@ def test_a_blocking_handler_is_named(new_loop: Callable[[], asyncio.AbstractEven
     (incident,) = seen_while(call, new_loop=new_loop)
     first, second, *_ = incident.held.rows
     assert [first.function, second.function] == ["blocks", "handler"]
+    assert {Path(row.file).name for row in incident.held.rows} == {"test_blocking.py"}
     assert re.fullmatch(r".*test_blocking\.py:\d+ in blocks: time\.sleep\(seconds\)", str(first))
     assert incident.held.context is not None
     assert (incident.held.context.handler, incident.held.context.correlation_id) == ("create", "c-1")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,6 +12,7 @@ from loguru import logger
 from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
+from cliffracer.observability.lines import call_fields
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -136,7 +138,7 @@ async def test_poison_is_parked_at_once_and_not_handled():
         got.append(user)
 
     async with running(app) as t:
-        sink = logger.add(lines.append, level="ERROR")
+        sink = logger.add(lambda line: lines.append((line.record, call_fields())), level="ERROR")
         await t.emit("user.created", {"nome": 1})
         await t.emit("user.created", {"name": "Ada"})
         await t.settled()
@@ -145,9 +147,13 @@ async def test_poison_is_parked_at_once_and_not_handled():
         [letter] = [parked async for parked in DeadLetters(service.jetstream, service.subjects).ls()]
     assert got == [User("Ada")]
     assert letter.error == "InvalidInput: the input is not valid: name: is required"
-    [line] = lines
-    assert line.strip().endswith(f" after attempt 1: {letter.error}; parked, see: cliffracer dead show {letter.id}")
-    assert "Traceback" not in line
+    [(record, call)] = lines
+    told = (
+        rf"handle \(.*test_events\.py:\d+\) gave up on user\.created \(.*:1\) after attempt 1: {letter.error}; parked, see: .* dead show 1"
+    )
+    assert re.fullmatch(told, record["message"])
+    assert (call["service"], call["handler"], record["extra"]["subject"], record["exception"]) == ("s", "handle", "user.created", None)
+    assert letter.traceback == ""
 
 
 async def test_what_a_handler_raised_is_logged_whole_once():

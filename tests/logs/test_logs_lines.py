@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cliffracer
 from cliffracer.observability.lines import LONGEST, escaped, plain, trace_id
 from cliffracer.observability.logs import log
 from cliffracer.settings import Secret
@@ -195,6 +197,44 @@ def test_a_mistyped_name_in_a_traceback_is_told_with_the_one_that_was_meant(line
     first, second = lines.all()
     assert first["exception"]["traceback"].rstrip().endswith("'Sly' object has no attribute 'nmes'. Did you mean: 'names'?")
     assert "Did you mean" not in second["exception"]["traceback"]
+
+
+def test_a_traceback_is_of_what_users_wrote_and_what_they_called(lines) -> None:
+    """What of ours led there is the same each time and left out, also of what it came from; where there is nothing else, all is told."""
+    space: dict[str, Any] = {}
+    file = Path(cliffracer.__file__).parent / "led.py"  # as if it were one of ours
+    exec(compile("def ours(work):\n    return work()\ndef broken():\n    return 1 / 0\n", file, "exec"), space)
+
+    def middle() -> None:
+        space["broken"]()
+
+    def theirs() -> None:
+        try:
+            space["ours"](middle)
+        except ZeroDivisionError as error:
+            raise KeyError from error
+
+    for work in (theirs, space["broken"]):
+        with pytest.raises((KeyError, ZeroDivisionError)) as caught:
+            space["ours"](work)
+        log.opt(exception=(caught.type, caught.value, caught.tb.tb_next)).error("went wrong")  # without this test's own frame
+    first, second = (re.findall(r", in (.*)", line["exception"]["traceback"]) for line in lines.all())
+    assert first == ["theirs", "middle", "broken", "theirs"]
+    assert second == ["ours", "broken"]
+
+
+def test_what_our_message_says_is_no_field_for_people(configure) -> None:
+    """Programs have it by its name; a user's own fields are shown whatever the message says."""
+    for form in ("human", "json"):
+        lines = configure(log_format=form)
+        for name in ("cliffracer.messaging.policy", "users"):
+            log.patch(lambda record, name=name: record.update(name=name)).error("gave up after {attempt}", attempt=7, error_id="e", note="")
+        ours, theirs = lines.text().splitlines()
+        if form == "human":
+            assert ours.endswith('gave up after 7 error_id=e note=""')
+            assert theirs.endswith('gave up after 7 attempt=7 error_id=e note=""')
+        else:
+            assert json.loads(ours)["attempt"] == 7
 
 
 class Mute(Exception):

@@ -166,6 +166,7 @@ class MemoryConsuming:
         self, backend: MemoryBackend, service: str, function: str, patterns: Sequence[str], handle: Callable[[Any], Awaitable[object]],
         *, retry: Sequence[float] = (1, 5, 30, 120), limit: int = 100, start: Start = "new", ordered: bool = False,
         batch: int | None = None, within: float = 0.05, retry_of: Callable[[Event], Sequence[float]] | None = None,
+        name_of: Any = None,
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._backend, self._name, self._service, self._function = backend, f"{service}-{function}", service, function
