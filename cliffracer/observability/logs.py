@@ -19,7 +19,7 @@ from cliffracer.observability.lines import call_fields, human_line, json_line, l
 from cliffracer.observability.redact import Redaction
 from cliffracer.settings import Settings
 
-__all__ = ["configure", "is_human", "log", "reset", "write"]
+__all__ = ["configure", "configure_tests", "is_human", "log", "reset", "write"]
 
 
 class _Setup(msgspec.Struct):
@@ -43,21 +43,27 @@ def configure(settings: Settings) -> None:
     wanted = (settings, human, colour)
     if _setup.wanted == wanted:
         return
-    previous = 0 if _setup.handler is None else _setup.handler  # 0 is loguru's own, to standard error
-    _setup.handler = log.add(
-        _written,
-        level=settings.log_level,
-        format=_format(Redaction(settings), human=human, colour=colour),
-        colorize=False,
-        backtrace=False,
-        diagnose=False,  # it prints the values of variables, which may be secrets
-        catch=True,  # a closed standard error must not stop the service
-    )
+    previous = _present()
+    _setup.handler = _added(settings, human=human, colour=colour)
     _setup.wanted = wanted
     _remove(previous)
     log.configure(patcher=_name_call)
     standard.route(min(log.level(settings.log_level).no, logging.CRITICAL))
     logging.captureWarnings(not human)  # elsewhere than on a terminal each line is JSON
+
+
+def configure_tests(settings: Settings) -> None:
+    """Have loguru write lines for people, as `cliffracer run` does on a terminal, where nobody took its default handler away.
+
+    That one prints every frame down to the test runner's, with the values of variables. Standard logging is left to the test runner.
+    """
+    if _setup.wanted:
+        return
+    try:
+        log.remove(_present())
+    except ValueError:
+        return  # whoever removed it writes lines of his own
+    _setup.handler = _added(settings, human=settings.log_format != "json", colour=_in_colour())
 
 
 def reset() -> None:
@@ -85,6 +91,22 @@ def write(text: str) -> None:
             text = _WIDE.sub(lambda found: json.dumps(found[0])[1:-1], text)
         stream.write(text)
         stream.flush()
+
+
+def _present() -> int:
+    return 0 if _setup.handler is None else _setup.handler  # 0 is loguru's own, to standard error
+
+
+def _added(settings: Settings, *, human: bool, colour: bool) -> int:
+    return log.add(
+        _written,
+        level=settings.log_level,
+        format=_format(Redaction(settings), human=human, colour=colour),
+        colorize=False,
+        backtrace=False,
+        diagnose=False,  # it prints the values of variables, which may be secrets
+        catch=True,  # a closed standard error must not stop the service
+    )
 
 
 def _format(redacted: Redaction, *, human: bool, colour: bool) -> Callable[[Any], str]:

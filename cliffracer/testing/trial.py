@@ -19,6 +19,7 @@ from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
+from cliffracer.observability import logs
 from cliffracer.resilience.resilient import DECORATED
 from cliffracer.security.guards import effective
 from cliffracer.settings import Settings
@@ -155,6 +156,7 @@ async def running(
         clock = MovableClock()
         DECORATED.forget(clock.now)
         given = settings if settings is not None else await _embedded(apps, stack, fields)
+        logs.configure_tests(given)
         up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides, clock=clock))
         if settings is None:
             stack.push_async_callback(forget_streams, up.bus, given.namespace)

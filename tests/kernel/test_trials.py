@@ -1,0 +1,78 @@
+"""What those see who test a service of theirs, when something fails in it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SERVICE = """\
+from cliffracer import App
+
+app = App("s")
+
+
+@app.rpc
+def sums(amounts: list[int]) -> int:
+    private = "hunter2hunter2"
+    return added(amounts) + len(private)
+
+
+def added(amounts):
+    raise KeyError("no sum")
+"""
+TESTS = """\
+from service import app
+
+from cliffracer.testing import running
+
+
+async def test_sums():
+    async with running(app) as t:
+        await t.call("sums", amounts=[1])
+"""
+SINK = """\
+from pathlib import Path
+
+from loguru import logger
+
+logger.remove()
+logger.add(Path("own.log"), format="{message}", backtrace=False, diagnose=False)
+"""
+LOGGED = """\
+<time> ERROR    s.sums sums (service.py:6) failed error_id=<id> error=KeyError <id>
+  Traceback (most recent call last):
+    File "service.py", line 9, in sums
+      return added(amounts) + len(private)
+             ^^^^^^^^^^^^^^
+    File "service.py", line 13, in added
+      raise KeyError("no sum")
+  KeyError: 'no sum'
+"""
+
+
+def _tested(folder: Path, **more: str) -> str:
+    for name, text in {"service": SERVICE, "test_service": TESTS, **more}.items():
+        (folder / f"{name}.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist"],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout.replace(f"{folder}/", "")
+
+
+def test_a_failing_handler_is_shown_as_a_terminal_shows_it(tmp_path: Path) -> None:
+    """The lines of the handler itself, without values of variables, and without what led there: pytest, asyncio, threads."""
+    shown = _tested(tmp_path).partition("Captured stderr call")[2].partition("=====")[0].partition("\n")[2]
+    shown = re.sub(r"^[\d:.]+ ", "<time> ", re.sub(r"\b[0-9a-f]{24,}\b", "<id>", shown))
+    assert re.sub(r"\n +[\^~]+$", "", shown, flags=re.MULTILINE) == re.sub(r"\n +\^+$", "", LOGGED, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("place", ["conftest", "test_service"])
+def test_lines_that_somebody_writes_himself_are_left_alone(tmp_path: Path, place: str) -> None:
+    """Whoever took loguru's default handler away has one of his own, and no second one is added."""
+    shown = _tested(tmp_path, **{place: SINK + (TESTS if place == "test_service" else "")})
+    assert "sums (service.py:6) failed\n" in (tmp_path / "own.log").read_text()
+    assert "Captured stderr" not in shown
