@@ -32,6 +32,7 @@ class KeyValue(Generic[T]):
 
     def __init__(self, jetstream: JetStream, bucket: Bucket, of: Any = Any, *, namespace: str = "") -> None:
         self.bucket = named_within(namespace, bucket.name)
+        self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
         self._jetstream = jetstream
         self._namespace = namespace
         self._decoder: Decoder[T] = Decoder(of)
@@ -58,7 +59,7 @@ class KeyValue(Generic[T]):
         found = await self.entry(key)
         if found is None:
             if default is REQUIRED:
-                raise NotFound(f"{self.bucket} has no {key}")
+                raise NotFound(f"{self._name} has no {key}")
             value: T = default
             return value
         assert not found.deleted
@@ -81,7 +82,7 @@ class KeyValue(Generic[T]):
         except Conflict:
             present = await self._last(key)
             if present is None or not present.deleted:
-                raise Conflict(f"{self.bucket} has {key} already") from None
+                raise Conflict(f"{self._name} has {key} already") from None
         return await self._write(key, payload, {**extra, EXPECTED: str(present.revision)})
 
     async def update(self, key: str, value: T, revision: int, *, ttl: float | str | None = None) -> int:
@@ -159,7 +160,7 @@ class KeyValue(Generic[T]):
         try:
             return Entry(key, self._decoder.decode(payload), revision, time)
         except InvalidInput as error:
-            raise InvalidInput(f"what {self.bucket} has under {key} does not fit: {error.message}", errors=error.errors) from error
+            raise InvalidInput(f"what {self._name} has under {key} does not fit: {error.message}", errors=error.errors) from error
 
     def _entry(self, delivery: Delivery, *, headers_only: bool = False) -> Entry[T]:
         key = delivery.subject.removeprefix(self._prefix)

@@ -44,6 +44,7 @@ class ObjectStore:
 
     def __init__(self, jetstream: JetStream, bucket: Bucket, *, namespace: str = "") -> None:
         self.bucket = named_within(namespace, bucket.name)
+        self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
         self._jetstream = jetstream
         self._namespace = namespace
         self._stream = f"OBJ_{self.bucket}"
@@ -131,7 +132,7 @@ class ObjectStore:
         """Return what is known of an object; `NotFound` if it is not there."""
         found = await self._info(name)
         if found is None:
-            raise NotFound(f"{self.bucket} has no {name}")
+            raise NotFound(f"{self._name} has no {name}")
         return found
 
     async def list(self) -> list[ObjectInfo]:
@@ -183,7 +184,7 @@ class ObjectStore:
         if there >= info.chunks:
             return
         if (await self.info(info.name)).nuid != info.nuid:
-            raise Conflict(f"{self.bucket}/{info.name} was replaced while it was read: read it again")
+            raise Conflict(f"{self._name}/{info.name} was replaced while it was read: read it again")
         raise Internal(f"{self.bucket}/{info.name} is damaged: {there} of {info.chunks} chunks are there")
 
     async def _note(self, info: ObjectInfo) -> None:

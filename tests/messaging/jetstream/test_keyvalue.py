@@ -210,6 +210,8 @@ async def test_namespaces_do_not_share_buckets(jetstream: JetStream):
     await one.put("a", 1)
     assert await other.get("a", None) is None
     assert one.bucket == "staging_counts"
+    with pytest.raises(NotFound, match=r"^counts has no b$"):  # as it was declared: callers read it
+        await one.get("b")
 
 
 def test_a_bucket_is_named_by_its_type_or_a_marker():
