@@ -32,6 +32,8 @@ class Turn(msgspec.Struct, frozen=True):
     after: str | None
     limit: int
     order_by: str | Sequence[str] | None
+    deleted: bool = False
+    """Whether rows that are only marked as deleted are among them."""
 
 
 async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) -> Page[Any]:
@@ -42,7 +44,7 @@ async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) 
         condition, more = _beyond(sorting, _opened(sorting, turn.after))
         parts.append(condition)
         params.extend(more)
-    text = f"{sql.select}{sql.where(' AND '.join(parts))}{ordering(sorting)} LIMIT %s"
+    text = f"{sql.select}{sql.where(' AND '.join(parts), all_rows=turn.deleted)}{ordering(sorting)} LIMIT %s"
     found = await database.rows(sql.rows(text), [*params, turn.limit + 1])
     items = found[: turn.limit]
     return Page(items, sealed(sorting, items[-1]) if len(found) > turn.limit else None)

@@ -140,7 +140,7 @@ class Repository(Generic[T]):
         """Return the rows that meet all filters: ``find(status="active", age__gte=18, order_by="-created_at", limit=50)``.
 
         ``search`` looks for words in the fields marked with `Search`, best matches first; ``deleted=True`` includes
-        rows that are only marked as deleted.
+        rows that are only marked as deleted. Both mean the same in all that reads.
         """
         where = self._where(filters, search)
         params = where.params
@@ -160,10 +160,10 @@ class Repository(Generic[T]):
         found = await self.find(order_by=order_by, limit=1, **filters)
         return found[0] if found else None
 
-    async def exists(self, /, **filters: Any) -> bool:
+    async def exists(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> bool:
         """Say whether any row meets all filters."""
-        where = self._where(filters)
-        return bool(await self._database.rows(self._sql.any(where.sql), where.params))
+        where = self._where(filters, search)
+        return bool(await self._database.rows(self._sql.any(where.sql, all_rows=deleted), where.params))
 
     async def count(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
         """Return how many rows meet all filters."""
@@ -171,16 +171,31 @@ class Repository(Generic[T]):
         ((number,),) = await self._database.rows(self._sql.count(where.sql, all_rows=deleted), where.params)
         return int(number)
 
-    async def page(self, /, *, after: str | None = None, limit: int = 100, order_by: Order = "id", **filters: Any) -> Page[T]:
-        """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps."""
-        turn = Turn(after, natural("limit", limit, least=1), order_by)
-        return await page_of(self._database, self._sql, self._where(filters), turn)
+    async def page(
+        self,
+        /,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        order_by: Order = "id",
+        search: str | None = None,
+        deleted: bool = False,
+        **filters: Any,
+    ) -> Page[T]:
+        """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps.
 
-    async def stream(self, /, *, order_by: Order = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
+        Also those that a ``search`` finds come in the order of ``order_by``: how well one fits is no place to go on from.
+        """
+        turn = Turn(after, natural("limit", limit, least=1), order_by, deleted)
+        return await page_of(self._database, self._sql, self._where(filters, search), turn)
+
+    async def stream(
+        self, /, *, order_by: Order = None, size: int = 500, search: str | None = None, deleted: bool = False, **filters: Any
+    ) -> AsyncGenerator[T, None]:
         """Yield all rows that meet all filters, ``size`` at a time by a cursor of the server: memory stays flat."""
-        where = self._where(filters)
+        where = self._where(filters, search)
         sorting = ordering(orders(self.table, order_by)) if order_by else ""
-        statement = self._sql.rows(f"{self._sql.select}{self._sql.where(where.sql)}{sorting}")
+        statement = self._sql.rows(f"{self._sql.select}{self._sql.where(where.sql, all_rows=deleted)}{sorting}")
         async for row in self._database.streamed(statement, where.params, size):
             yield row
 

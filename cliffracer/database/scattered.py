@@ -131,29 +131,42 @@ class ScatteredRepository(Repository[T]):
         rows = merged([row for part in found for row in part], orders(self.table, order_by) if order_by else [])
         return rows[offset : None if limit is None else offset + limit]
 
-    async def exists(self, /, **filters: Any) -> bool:
+    async def exists(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> bool:
         """Say whether any row meets all filters."""
-        return any(await self._ask(self._places(filters), lambda part: part.exists(**filters)))
+        return any(await self._ask(self._places(filters), lambda part: part.exists(search=search, deleted=deleted, **filters)))
 
     async def count(self, /, *, search: str | None = None, deleted: bool = False, **filters: Any) -> int:
         """Return how many rows meet all filters."""
         return sum(await self._ask(self._places(filters), lambda part: part.count(search=search, deleted=deleted, **filters)))
 
-    async def page(self, /, *, after: str | None = None, limit: int = 100, order_by: OrderBy = "id", **filters: Any) -> Page[T]:
+    async def page(
+        self,
+        /,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        order_by: OrderBy = "id",
+        search: str | None = None,
+        deleted: bool = False,
+        **filters: Any,
+    ) -> Page[T]:
         """Return the next ``limit`` rows over all databases, and the cursor to go on with."""
-        pages = await self._ask(self._places(filters), lambda part: part.page(after=after, limit=limit, order_by=order_by, **filters))
+        asked: dict[str, Any] = {"after": after, "limit": limit, "order_by": order_by, "search": search, "deleted": deleted, **filters}
+        pages = await self._ask(self._places(filters), lambda part: part.page(**asked))
         sorting = total_order(self.table, order_by)
         rows = merged([row for page in pages for row in page.items], sorting)
         more = len(rows) > limit or any(page.next for page in pages)
         return Page(rows[:limit], sealed(sorting, rows[limit - 1]) if more and limit else None)
 
-    async def stream(self, /, *, order_by: OrderBy = None, size: int = 500, **filters: Any) -> AsyncGenerator[T, None]:
+    async def stream(
+        self, /, *, order_by: OrderBy = None, size: int = 500, search: str | None = None, deleted: bool = False, **filters: Any
+    ) -> AsyncGenerator[T, None]:
         """Yield all rows that meet all filters, one database after the other."""
         places = self._places(filters)
         if order_by and len(places) > 1:
             raise SetupError("Rows of several databases are streamed one database after the other: leave order_by out, or use page.")
         for place in places:
-            async for row in (await self._part(place)).stream(order_by=order_by, size=size, **filters):
+            async for row in (await self._part(place)).stream(order_by=order_by, size=size, search=search, deleted=deleted, **filters):
                 yield row
 
     async def create_many(self, rows: Iterable[T]) -> list[T]:

@@ -58,9 +58,9 @@ class Statements(msgspec.Struct, frozen=True):
         """Return the query for the number of rows that meet a condition."""
         return self.bare(f"SELECT count(*) FROM {self.name}{self.where(condition, all_rows=all_rows)}")
 
-    def any(self, condition: str) -> Statement:
+    def any(self, condition: str, *, all_rows: bool) -> Statement:
         """Return the query that has one row if any meets a condition."""
-        return self.bare(f"SELECT 1 FROM {self.name}{self.where(condition)} LIMIT 1")
+        return self.bare(f"SELECT 1 FROM {self.name}{self.where(condition, all_rows=all_rows)} LIMIT 1")
 
     def inserting(self, count: int = 1) -> str:
         """Return the INSERT of several rows."""

@@ -108,6 +108,10 @@ async def test_search_uses_the_index(db):
     assert [found.title for found in await documents.find(search='"sleeping" -cats')] == []
     assert await documents.count(search="sleeping cats") == 2
     assert await documents.find(search="cat", title__startswith="On s", limit=1) != []
+    assert [found.title for found in (await documents.page(search="cat", order_by="-title", limit=1)).items] == ["On sleep"]
+    assert {found.title async for found in documents.stream(search="cat")} == {"On cats", "On sleep"}
+    assert await documents.exists(search="cat")
+    assert not await documents.exists(search="dog")
     await db.execute("analyze documents")
     statement = documents._sql.select + documents._sql.where(documents._where({}, "cat").sql)
     db.linting = False

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import zlib
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from cliffracer import App
-from cliffracer.database import Database, Model, Repository, Shard, Unique, create_missing, current_transaction
+from cliffracer.database import Database, Model, Repository, Search, Shard, Unique, create_missing, current_transaction
 from cliffracer.database.migrations import apply, status
 from cliffracer.database.outbox import lag
 from cliffracer.database.relay import relaying
@@ -42,7 +43,8 @@ class Item(Model):
 
     __tablename__ = "items"
     __shard__ = Shard()
-    name: str = ""
+    name: Annotated[str, Search()] = ""
+    deleted_at: datetime | None = None
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +123,26 @@ async def test_questions_to_all_are_answered_as_by_one(db):
     assert seen == list(range(59, -1, -1))
     assert {row.id async for row in notes.stream()} == {row.id for row in rows}
     assert await notes.collected().get_many([row.id for row in rows]) == rows
+
+
+async def test_all_that_reads_searches_and_looks_at_deleted_rows(db):
+    """Over all databases, as on one."""
+    items = db.repository(Item)
+    rows = sorted(await items.create_many([Item(name=f"{number} cats") for number in range(9)]), key=lambda row: row.id)
+    await items.create(Item(name="a dog"))
+    gone = rows.pop()
+    await items.delete(gone.id)
+    assert not await items.exists(search="cat", id=gone.id)
+    assert await items.exists(search="cat", id=gone.id, deleted=True)
+    assert not await items.exists(search="dog", id=gone.id, deleted=True)
+    seen, cursor = [], None
+    while cursor is not None or not seen:
+        page = await items.page(search="cat", limit=3, after=cursor)
+        seen, cursor = [*seen, *page.items], page.next
+    assert seen == rows
+    assert len((await items.page(search="cat", deleted=True)).items) == 9
+    assert {row.id async for row in items.stream(search="cat")} == {row.id for row in rows}
+    assert {row.id async for row in items.stream(search="cat", deleted=True)} == {row.id for row in [*rows, gone]}
 
 
 async def test_changes_find_their_row(db):
