@@ -87,7 +87,7 @@ class Service:
         self._settings = settings
         self._rpc = RpcServer(bus, self.subjects, frozen.name, self.assembly.watch, patience=settings.deadline)
         self._events: list[EventEndpoint] = []
-        self._consumptions: list[Consumption] = []
+        self.consumptions: list[Consumption] = []
         self._timers: list[Ticking] = []
         self._leaders: list[Leading] = []
         self._sends: Sending | None = None
@@ -117,11 +117,11 @@ class Service:
             assert declared.signature is not None  # the app is frozen
             self._rpc.add(record, declared.signature, handler)
         self._events = self.subscribers()
-        self._consumptions = [self._consumption(endpoints) for endpoints in by_function(self._events)]
+        self.consumptions = [self._consumption(endpoints) for endpoints in by_function(self._events)]
         self._timers = [self._timer(record, handler) for record, _, handler in self.assembly.of(TimerRecord)]
         self._leaders = [self._leader(record, handler) for record, _, handler in self.assembly.of(LeaderRecord)]
-        self.assembly.consumers = self._consumptions
-        await _started(self._consumptions)
+        self.assembly.consumers = self.consumptions
+        await _started(self.consumptions)
         heard: dict[Any, list[str]] = {}
         for endpoint in self._events:
             if not endpoint.record.durable:
@@ -158,7 +158,7 @@ class Service:
         await asyncio.gather(
             self._rpc.stop_intake(),
             *(endpoint.stop_intake() for endpoint in self._events),
-            *(consumption.drain(seconds) for consumption in self._consumptions),
+            *(consumption.drain(seconds) for consumption in self.consumptions),
             *(each.drain(seconds) for each in self._lasting),
             *([self._sends.drain(seconds)] if self._sends is not None else []),
         )
@@ -210,7 +210,7 @@ class Service:
                 yield f"timer {timer.name}"
         if self._sends is not None and (sent := await self._sends.stored()):
             yield f"{self.frozen.name}: {sent} one-way calls"
-        for consumption in self._consumptions:
+        for consumption in self.consumptions:
             waiting = await consumption.waiting()
             if waiting:
                 yield f"{consumption.function}: {waiting} events"

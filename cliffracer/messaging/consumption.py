@@ -106,6 +106,11 @@ class Consumption:
         self.info = await self._jetstream.consumer(self._stream, self.name)
         return self.lag
 
+    @property
+    def partial(self) -> bool:
+        """Whether, as of `waiting`, all that there is for it waits here for others to make a batch."""
+        return bool(self._waiting) and len(self._waiting) == self.lag
+
     async def start(self) -> None:
         """Return once the stream and the consumer are there and events are asked for."""
         await self.pull.start()
@@ -129,7 +134,7 @@ class Consumption:
 
     async def _give_back(self, within: float) -> None:
         """Finish what is begun within some seconds, once no more comes; give back the rest, at once what has not begun."""
-        self._flush()
+        self.hand_over()
         for task in self._patient:
             task.cancel()
         while self._starts:  # noqa: ASYNC110 - a turn or two: nothing more comes
@@ -196,11 +201,12 @@ class Consumption:
             return
         self._waiting.append(delivery)
         if len(self._waiting) >= (self._batch or 1):
-            self._flush()
+            self.hand_over()
         elif self._timer is None:
-            self._timer = self._loop.call_later(self._within, self._flush)
+            self._timer = self._loop.call_later(self._within, self.hand_over)
 
-    def _flush(self) -> None:
+    def hand_over(self) -> None:
+        """Handle what waits now, although it makes no whole batch."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -84,6 +84,10 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     ours: bool = False
     """Whether the payload went there only when it was parked, and goes away with the letter."""
 
+    def __repr__(self) -> str:
+        """Return what a test that fails wants to know; headers may have tokens."""
+        return f"<Parked {self.id}: {self.subject} at {self.service}.{self.function}: {self.error}>"
+
 
 class Delayed(msgspec.Struct, frozen=True, kw_only=True):
     """One event that is not due yet."""

@@ -17,6 +17,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.connection import Connection
+from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
 from cliffracer.observability import logs
@@ -121,14 +122,26 @@ class Running:
         wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
         return [event for event in self._seen if matches(wanted, event.subject)]
 
+    async def parked(self, pattern: str | type[Event] = ">") -> list[Parked]:
+        """Return the dead letters so far of a subject or pattern: what no attempt could handle, with its ``function`` and ``error``."""
+        wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
+        return [letter async for letter in self._link.backend.dead.ls(subject=wanted)]
+
     async def settled(self, within: float = SETTLE_WITHIN) -> None:
-        """Return when all events have been handled (or parked) and nothing runs; `TimeoutError` names what does not end."""
+        """Return when all events have been handled (or parked: see `parked`) and nothing runs; `TimeoutError` names what does not end.
+
+        When nothing else is left, batches that are not full are handed over, whatever their ``within`` is.
+        """
         until = time.monotonic() + within
         while True:
             await self.up.bus.flush()  # what was emitted before has arrived
             busy = [name for service in self.up.services async for name in service.unsettled()]
             if not busy:
                 return
+            partial = [each for service in self.up.services for each in service.consumptions if each.partial]
+            if len(partial) == len(busy):
+                for each in partial:
+                    each.hand_over()
             if time.monotonic() > until:
                 raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}")
             await asyncio.sleep(0.01)

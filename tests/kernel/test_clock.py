@@ -70,7 +70,7 @@ async def test_a_retry_comes_when_the_clock_is_moved():
             raise RuntimeError("not yet")
 
     async with running(app) as t:
-        counts = t.up.services[0]._consumptions[0].counts
+        counts = t.up.services[0].consumptions[0].counts
         await t.emit("paid", 5)
         for failures, wait in enumerate(("10m", "1h"), 1):
             while counts.failed < failures:  # it is known that it failed, so it waits for the clock

@@ -156,6 +156,49 @@ async def test_poison_is_parked_at_once_and_not_handled():
     assert letter.traceback == ""
 
 
+async def test_a_batch_that_is_not_full_is_handed_over_when_a_test_settles():
+    """Once nothing else is left to be done, and all that was emitted is in it, also what other handlers emitted meanwhile."""
+    app, got = App("s"), []
+
+    @app.on("user.named")
+    async def name(user: str) -> None:
+        await app.emit("user.created", User(user))
+
+    @app.on("user.created", batch=4, within=600)
+    async def handle(users: list[User]) -> None:
+        got.append([user.name for user in users])
+
+    async with running(app) as t:
+        for user in "abcdef":
+            await t.emit("user.named", user)
+        await t.settled()
+        assert sorted(map(len, got)) == [2, 4]
+        assert sorted(user for batch in got for user in batch) == list("abcdef")
+
+
+async def test_a_test_sees_what_was_parked():
+    """By subject or event, with what went wrong; an error of its own does not show the headers, which may have tokens."""
+    app = App("s")
+
+    class Created(Event, subject="user.created"):
+        name: str
+
+    @app.on(Created, retry=())
+    async def handle(user: Created) -> None:
+        raise ValueError(f"no {user.name}")
+
+    async with running(app) as t:
+        assert await t.parked() == []
+        await t.emit(Created("Ada"))
+        await t.settled()
+        await t.emit("user.created", {"nome": "Ada"})
+        await t.settled()
+        first, second = await t.parked(Created)
+        assert (first.function, first.error, first.attempts) == ("handle", "ValueError: no Ada", 1)
+        assert repr(second) == "<Parked 2: user.created at s.handle: InvalidInput: the input is not valid: name: is required>"
+        assert await t.parked("user.deleted") == []
+
+
 async def test_what_a_handler_raised_is_logged_whole_once():
     """With its traceback when it happened; the line that says that it is parked says what it was, and under which id to find it."""
     app, records = App("s"), []

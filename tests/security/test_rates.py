@@ -144,7 +144,7 @@ async def test_events_over_the_rate_wait(options: dict[str, Any]) -> None:
     async with running(app) as t:
         for number in range(5):
             await t.emit("order.placed", number)
-        consumption = t.up.services[0]._consumptions[0]
+        consumption = t.up.services[0].consumptions[0]
         for room in (2, 4, 5):
             left = min(5 - room, 1 if options else 5)  # in order, the first of those that wait is asked about only
             await eventually(lambda room=room, left=left: len(got) == room and len(consumption._patient) == left)
@@ -173,7 +173,7 @@ async def test_replicas_share_the_rate_of_events() -> None:
     async with running(paced()) as t, running(paced(), settings=t.settings.changed(http_port=0)) as other:
         for number in range(12):
             await t.emit("order.placed", number)
-        waiting = [one.up.services[0]._consumptions[0]._patient for one in (t, other)]
+        waiting = [one.up.services[0].consumptions[0]._patient for one in (t, other)]
         await eventually(lambda: [len(patient) for patient in waiting] == [2, 2])
         assert len(got) == 3
 
@@ -210,7 +210,7 @@ async def test_a_batch_is_one_call() -> None:
     async with running(app) as t:
         for number in range(6):
             await t.emit("order.placed", number)
-        consumption = t.up.services[0]._consumptions[0]
+        consumption = t.up.services[0].consumptions[0]
         await eventually(lambda: got and consumption._patient)
         await t.clock.advance("9d")
         await t.settled()
@@ -229,7 +229,7 @@ async def test_an_attempt_over_the_rate_is_the_first_one_still() -> None:
     async with running(app) as t:
         await t.emit("order.placed", 1)
         await t.emit("order.placed", 2)
-        consumption = t.up.services[0]._consumptions[0]
+        consumption = t.up.services[0].consumptions[0]
         await eventually(lambda: attempts and consumption._patient)
         await t.clock.advance("9d")
         await t.settled()
@@ -271,7 +271,7 @@ async def test_events_of_each_identity_have_their_own_allowance() -> None:
             with t.acting(who):
                 for number in range(3):
                     await t.emit("order.placed", number)
-        consumption = t.up.services[0]._consumptions[0]
+        consumption = t.up.services[0].consumptions[0]
         await eventually(lambda: len(got) == 4 and len(consumption._patient) == 2)
     assert sorted(who for who, _ in got) == ["ada", "ada", "bob", "bob"]
 
