@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-import click
 import msgspec
 
 from cliffracer.cli.output import bad, fitted, fitted_table, good, print_json, printable, say, soft, strong, width
@@ -15,9 +14,8 @@ from cliffracer.client import AsyncClient
 from cliffracer.errors import NotFound
 from cliffracer.messaging.directory import Remembered
 from cliffracer.observability.lines import trace_id
-from cliffracer.observability.spans import KEPT, RECENT, SLOW, Span, summary
+from cliffracer.observability.spans import KEPT, RECENT, SHORTEST, SLOW, Span, summary
 
-_SHORTEST = 8
 _PATIENCE = 0.2
 _BAR = 12  # columns at least
 _LATEST = 1e11  # seconds since 1970 that are a date
@@ -27,8 +25,6 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def trace(*, wanted: str, count: int, as_json: bool) -> None:
     """Print one trace, or the last ones."""
     wanted = trace_id(wanted) or wanted.strip()
-    if wanted and len(wanted) < _SHORTEST:
-        raise click.UsageError(f"{wanted} is too short for an id: give {_SHORTEST} characters of it at least")
     settings = reach_settings()
     nothing: tuple[list[Span], int] = ([], 0)
     spans, asked = asyncio.run(looked(settings, lambda client: gathered(client, wanted), nothing))
@@ -37,7 +33,10 @@ def trace(*, wanted: str, count: int, as_json: bool) -> None:
         return
     if not spans:
         memory = f"each remembers its last {RECENT} calls, and {KEPT} that failed or took over {SLOW * 1000:g} ms"
-        raise NotFound(f"no trace {wanted}: {asked} service{'s were' if asked != 1 else ' was'} asked {looked_at(settings)}; {memory}")
+        part = f"; of an id that is longer, give {SHORTEST} characters at least" if len(wanted) < SHORTEST else ""
+        raise NotFound(
+            f"no trace {wanted}{part}: {asked} service{'s were' if asked != 1 else ' was'} asked {looked_at(settings)}; {memory}"
+        )
     if as_json:
         print_json({**summary(spans), "calls": spans})
         return
@@ -62,7 +61,9 @@ async def gathered(client: AsyncClient, wanted: str) -> tuple[list[Span], int]:
     A correlation id names a trace as well: the calls of it that only know the other id are found by that.
     """
     spans, asked = await _ask(client, wanted)
-    others = {span.trace for span in spans if span.trace and not span.trace.startswith(wanted)} if wanted else set()
+    others = (
+        {span.trace for span in spans if span.trace and (len(wanted) < SHORTEST or not span.trace.startswith(wanted))} if wanted else set()
+    )
     for other in sorted(others)[:8]:
         spans = [span for span in spans if span.trace != other] + (await _ask(client, other))[0]
     return sorted(spans, key=lambda span: span.began), asked

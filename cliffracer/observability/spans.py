@@ -17,7 +17,8 @@ RECENT = 2000
 KEPT = 1000
 SLOW = 0.1  # seconds from which a call is worth keeping
 MOST = 500  # spans in one answer
-_SHORTEST = 8  # characters of an id that say enough
+SHORTEST = 8
+"""Characters of an id that say enough. A correlation id that is shorter has to be given whole."""
 
 
 class Named(Protocol):
@@ -80,8 +81,8 @@ class Spans:
         """Return the calls of a trace or correlation id, or of one that begins so; the newest `MOST`, oldest first."""
         if not wanted:
             return self._told(self._all())
-        if len(wanted) < _SHORTEST:
-            return []
+        if len(wanted) < SHORTEST:
+            return self._told(one for one in self._all() if one[3] == wanted)
         return self._told(one for one in self._all() if (one[1] or "")[3:35].startswith(wanted) or (one[3] or "").startswith(wanted))
 
     def _all(self) -> Iterable[Noted]:

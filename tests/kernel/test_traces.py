@@ -108,3 +108,11 @@ def test_calls_that_failed_or_took_long_are_not_pushed_out_by_those_that_went_we
     assert [span.correlation for span in spans.find("it-failed-")] == ["it-failed-1", "it-failed-2"]
     assert len(spans.find("as-usual-")) == 10
     assert len(spans.find("")) == 12
+
+
+def test_a_short_id_is_found_when_it_is_given_whole():
+    """Callers may say ``abc-1`` of their calls; a part of an id that is as short says too little."""
+    spans = Spans()
+    spans.recent((Outgoing("a", "b.c"), None, None, "abc-1", 0.0, 0.0, "ok", None))
+    assert len(spans.find("abc-1")) == 1
+    assert spans.find("abc-") == []
