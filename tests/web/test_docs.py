@@ -41,7 +41,7 @@ def declared(app: App) -> App:
 
     @app.get("/lines/{sku}")
     async def get_line(sku: str, quantity: int = 1) -> Line:
-        """Get a line."""
+        """Get a `Line`; ``sku`` says which, ` says nothing."""
         return Line(sku, quantity)
 
     @app.post("/lines", status=201)
@@ -199,6 +199,9 @@ async def test_the_page_shows_everything_legibly() -> None:
         await _opened(page, t.url, "rpc-shop-price")
         for name in ("HTTP", "RPC", "Events", "WebSockets"):
             await expect(page.get_by_role("heading", name=name, exact=True).first).to_be_visible()
+        told = page.locator("summary", has_text="/lines/{sku}").locator(".summary")
+        await expect(told).to_have_text("Get a Line; sku says which, ` says nothing.")
+        assert await told.locator("code").all_text_contents() == ["Line", "sku"]
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             assert await readable(page) == [], scheme

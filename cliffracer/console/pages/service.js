@@ -1,7 +1,7 @@
 // One service: its methods with a form for each, what else it does, its replicas, timers and settings.
 import { get, post } from "./api.js";
 import { called, python } from "./commands.js";
-import { copier, h, pre, told } from "./dom.js";
+import { copier, h, pre, prose, told } from "./dom.js";
 import { form } from "./form.js";
 import { tree } from "./schema.js";
 import { settingsTable } from "./settings.js";
@@ -24,7 +24,7 @@ export default function service(name, state) {
     const asks = found.methods.some((one) => one.policy && one.policy !== "public");
     const kinds = new Map(found.handlers.filter((one) => one.kind === "rpc").map((one) => [one.name, one]));
     place.replaceChildren(...[
-      found.description && h("p.soft", {}, found.description),
+      found.description && h("p.soft", {}, prose(found.description)),
       ...failing.map((each) => h(`p.notice.${unready ? "bad" : "odd"}`, {}, each)),
       !found.ours && h("p.notice", {}, "This is no service of Cliffracer: it answers discovery as NATS micro does, and says no more of itself."),
       methods(found, kinds, asks ? token : null, state),
@@ -42,7 +42,7 @@ function methods(found, kinds, token, state) {
     const known = kinds.get(method.name) ?? {};
     const body = h("div.body");
     const figures = method.calls ? `${several(method.calls, "call")}${method.errors ? `, ${count(method.errors)} failed` : ""}, ${ms(method.p95_ms)}` : "never called";
-    const node = h("details.card.panel", {}, h("summary", {}, h("span.path.mono", {}, method.name), h("span.summary", {}, known.words ?? ""),
+    const node = h("details.card.panel", {}, h("summary", {}, h("span.path.mono", {}, method.name), h("span.summary", {}, prose(known.words ?? "")),
       method.policy && h("span.chip", { title: "who may call" }, method.policy), h(`span.figures${method.errors ? ".bad" : ""}`, {}, figures)), body);
     node.addEventListener("toggle", () => {
       if (node.open && !body.hasChildNodes()) body.append(about(method, known), trial(found, method, known, token, state));
@@ -97,7 +97,7 @@ function trial(found, method, known, token, state) {
 function others(handlers) {
   if (!handlers.length) return null;
   const placed = handlers.some((one) => one.place); // production does not say
-  const rows = handlers.map((one) => [h("span.chip", {}, KINDS[one.kind] ?? one.kind), h("span", {}, h("code", {}, one.name), one.kind === "http" ? null : h("span.about", {}, one.words)), one.function, ...(placed ? [h("code.soft", {}, one.place)] : []),
+  const rows = handlers.map((one) => [h("span.chip", {}, KINDS[one.kind] ?? one.kind), h("span", {}, h("code", {}, one.name), one.kind === "http" ? null : h("span.about", {}, prose(one.words))), one.function, ...(placed ? [h("code.soft", {}, one.place)] : []),
     count(one.calls), h("span", { class: one.errors ? "bad" : "soft", title: one.last_error }, count(one.errors)), ms(one.p95_ms)]);
   return h("section", {}, h("h2", {}, "What else it does"), table(["kind", "what", wide("function"), ...(placed ? [wide("declared in")] : []), right("calls"), right("failed"), right("95 %")], rows));
 }

@@ -1,5 +1,5 @@
 // The page: everything that the two documents describe, by service and kind, found by words, opened one by one.
-import { h, told } from "./dom.js";
+import { h, prose, told } from "./dom.js";
 import { entries } from "./entries.js";
 import { details } from "./operation.js";
 
@@ -18,7 +18,7 @@ async function load(name) {
 function card(entry) {
   const body = h("div.body");
   const summary = h("summary", {}, h(`span.method.${entry.tone}`, {}, entry.label), h("span.path.mono", {}, entry.path),
-    h("span.summary", {}, entry.summary), entry.policy && h("span.chip", { title: "who may call" }, entry.policy));
+    h("span.summary", {}, prose(entry.summary)), entry.policy && h("span.chip", { title: "who may call" }, entry.policy));
   const node = h("details.card.panel", { id: entry.id }, summary, body);
   node.addEventListener("toggle", () => {
     if (node.open && !body.hasChildNodes()) body.append(...details(entry, () => $("token").value.trim()));
@@ -87,7 +87,7 @@ try {
   document.title = `${title} ${open.info.version}`;
   $("title").textContent = title;
   $("version").textContent = `version ${open.info.version}`;
-  $("about").textContent = open.info.description ?? "";
+  $("about").append(...prose(open.info.description ?? ""));
   show(entries(open, async));
   $("foot").append(h("a", { href: "openapi.json" }, "OpenAPI"), h("a", { href: "asyncapi.json" }, "AsyncAPI"));
   if (document.documentElement.dataset.swagger) $("foot").append(h("a", { href: "docs/swagger" }, "Swagger UI"));

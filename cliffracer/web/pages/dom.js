@@ -70,6 +70,19 @@ export function copier(text, label = "Copy") {
   return button;
 }
 
+const QUOTED = /``(.+?)``|`([^`\n]+)`/g;
+
+// What a docstring says, its names in backticks as code.
+export function prose(text) {
+  const parts = [];
+  let at = 0;
+  for (const found of text.matchAll(QUOTED)) {
+    parts.push(text.slice(at, found.index), h("code", {}, found[1] ?? found[2]));
+    at = found.index + found[0].length;
+  }
+  return [...parts, text.slice(at)];
+}
+
 // Give a failure of fetch words that say what to do.
 export function told(error) {
   return error instanceof TypeError ? "No answer: the service is not there, or the network refused." : String(error.message ?? error);

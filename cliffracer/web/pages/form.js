@@ -1,6 +1,6 @@
 // A form from a JSON Schema (2020-12), as services publish it. `form(schema, root)` gives {node, value(), show(errors)}.
 // What it cannot draw is written as JSON. It checks little: the service does, and its errors are shown where they belong.
-import { h, parse } from "./dom.js";
+import { h, parse, prose } from "./dom.js";
 
 const DEEPEST = 12;
 
@@ -202,7 +202,7 @@ export function field(name, schema, at) {
   const heading = h(tag, tag === "label" ? { for: id, class: "name" } : { class: "name" },
     h("code", {}, name), h("span.soft", {}, words(schema, at.root)), at.required ? null : h("span.soft", {}, "optional"));
   const about = schema.description ?? s.description;
-  const node = h("div.field", { "data-path": at.path }, heading, about ? h("p.quiet", {}, about) : null, control.node, h("span.why", { role: "alert" }));
+  const node = h("div.field", { "data-path": at.path }, heading, about ? h("p.quiet", {}, prose(about)) : null, control.node, h("span.why", { role: "alert" }));
   return { node, value: control.value };
 }
 

@@ -1,12 +1,12 @@
 // One opened operation: what it says and takes on the left, a form to try it on the right.
-import { h } from "./dom.js";
+import { h, prose } from "./dom.js";
 import { member, tree } from "./schema.js";
 import { tryEvent, tryHttp, tryRpc, trySocket } from "./try.js";
 
 export function details(entry, token) {
   const about = h("div.stack", {},
     entry.deprecated && h("p.notice.odd", {}, "Deprecated: it may go away."),
-    entry.description && h("p.told", {}, entry.description),
+    entry.description && h("p.told", {}, prose(entry.description)),
     { http: httpParts, rpc: rpcParts, event: eventParts, socket: socketParts }[entry.kind](entry));
   const trial = { http: tryHttp, rpc: tryRpc, event: tryEvent, socket: trySocket }[entry.kind](entry, token);
   return [about, trial];

@@ -1,5 +1,5 @@
 // What a schema lets through, for people to read.
-import { h } from "./dom.js";
+import { h, prose } from "./dom.js";
 import { fieldsOf, resolve, words } from "./form.js";
 
 // A schema as a list of members; what repeats itself is named, not shown again.
@@ -27,5 +27,5 @@ export function member(name, schema, root, required, above = []) {
 
 function about(s, schema) {
   const text = schema.description ?? s.description;
-  return text ? h("p.quiet.told", {}, text) : null;
+  return text ? h("p.quiet.told", {}, prose(text)) : null;
 }
