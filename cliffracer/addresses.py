@@ -29,7 +29,8 @@ def address_of(target: Any) -> tuple[str, str, Any]:
             raise ValueError(f"{target!r} names no method: write 'service.method'")
         return check_name(service), check_name(method), Any
     inside = _declared(target)
-    places = [(name, method) for scope, method in ADDRESSES.get(inside, ()) for name in _services(scope)]
+    declared = [([whose] if isinstance(whose, str) else _services(whose()), method) for whose, method in ADDRESSES.get(inside, ())]
+    places = [(service, method) for services, method in declared for service in services]
     if not places:
         raise SetupError(f"{where(target)} is no RPC. Put @app.rpc on it, or call by name: app.call('service.method', ...).")
     if len(set(places)) > 1:
@@ -52,7 +53,7 @@ def _declared(target: Any) -> Any:
     return inside
 
 
-def _services(scope: Scope) -> list[str]:
+def _services(scope: Scope | None) -> list[str]:
     if not isinstance(scope, Group):
-        return [scope.name]
+        return [] if scope is None else [scope.name]
     return sorted({name for parent in scope.parents() for name in _services(parent)})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, overload
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from cliffracer.cron import Cron
 from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_plain, names_of, refuse
@@ -26,8 +26,11 @@ from cliffracer.spelling import spelt
 from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
-ADDRESSES: WeakKeyDictionary[Any, list[tuple["Scope", str]]] = WeakKeyDictionary()
-"""Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it."""
+ADDRESSES: WeakKeyDictionary[Any, list[tuple["str | ReferenceType[Group]", str]]] = WeakKeyDictionary()
+"""Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it.
+
+It holds no app: an app holds its functions, and neither would ever be let go.
+"""
 
 
 class Scope(Routing):
@@ -81,7 +84,7 @@ class Scope(Routing):
             checked(function, check_name, called)
             limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
             self._declare(Rpc(function, called, until, limited, rate_of(function, rate), idempotent, waits_of(function, retry)))
-            ADDRESSES.setdefault(function, []).append((self, called))
+            ADDRESSES.setdefault(function, []).append((ref(self) if isinstance(self, Group) else self.name, called))
             return function
 
         return declare if function is None else declare(function)

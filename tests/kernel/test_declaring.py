@@ -1,5 +1,7 @@
 """Declarations: decorators give the function back, and mistakes are named with their place and cure."""
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -8,6 +10,7 @@ import pytest
 
 import cliffracer
 from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, checking, provided
+from cliffracer.addresses import address_of
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
 
@@ -511,3 +514,28 @@ def test_options_of_a_subscription_that_do_nothing_together_are_refused(app, opt
 
         @app.on("order.placed", **options)
         async def count(number: int) -> None: ...
+
+
+def test_an_app_that_nobody_holds_is_let_go():
+    """With all that its functions hold: a test suite that makes one for each test would keep them all."""
+
+    def made() -> list[weakref.ref[App]]:
+        app, group = App("made"), Group("part", prefix="/part")
+
+        @app.rpc
+        @app.get("/work")
+        async def work(n: int) -> int:
+            return n
+
+        @group.rpc
+        async def more() -> int:
+            return await app.call(work, n=1)
+
+        app.include(group)
+        app.freeze()
+        assert (address_of(work)[:2], address_of(more)[:2]) == (("made", "work"), ("made", "more"))
+        return [weakref.ref(app), weakref.ref(group)]
+
+    held = made()
+    gc.collect()
+    assert [each() for each in held] == [None, None]
