@@ -80,7 +80,7 @@ class Context(msgspec.Struct, eq=False):
     given: Mapping[str, str] | None = None
     """`headers` as far as there are any but those of ``block``."""
     sent: str | None = None
-    """The trace context that went along with what this call called: this call is the parent in it; None while it called nothing."""
+    """The trace context that goes along with what this call calls: this call is the parent in it; None before it is asked for."""
     identity: Any = None
     """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
     token: str | None = None
@@ -120,7 +120,7 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def traceparent(self) -> str | None:
-        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on."""
+        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on, or logs."""
         if self.found_trace is None:
             self._read()
         return self.found_trace

@@ -11,7 +11,7 @@ import msgspec
 
 from cliffracer.context import Context
 from cliffracer.observability import logs
-from cliffracer.observability.lines import escaped, trace_id
+from cliffracer.observability.lines import escaped, trace_of
 from cliffracer.settings import Settings
 
 _AT_ONCE = 64  # lines that are written without waiting
@@ -103,7 +103,7 @@ def _json(context: Context, milliseconds: float, outcome: str) -> str:
         context.kind,
         round(milliseconds, 3),
         outcome,
-        trace_id(context.traceparent) or msgspec.UNSET,
+        trace_of(context) or msgspec.UNSET,
     )
     return _encode(line).decode() + "\n"
 

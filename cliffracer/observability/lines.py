@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from cliffracer.context import current, owner
+from cliffracer.context import Context, current, owner
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.observability.tracebacks import printed
 from cliffracer.settings import MASK, Secret
@@ -46,10 +46,15 @@ def call_fields() -> dict[str, str]:
         service = owner.get()
         return {"service": service} if service else {}
     fields = {"service": context.service, "handler": context.handler, "correlation_id": context.correlation_id}
-    trace = trace_id(context.traceparent)
+    trace = trace_of(context)
     if trace:
         fields["trace_id"] = trace
     return fields
+
+
+def trace_of(context: Context) -> str:
+    """Return the id of the trace that a call belongs to: one that nobody began before begins with the first line of it."""
+    return trace_id(context.traceparent or context.onward())
 
 
 def trace_id(traceparent: str | None) -> str:

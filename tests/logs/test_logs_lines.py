@@ -89,6 +89,16 @@ def test_a_line_inside_a_call_says_which(lines, call) -> None:
     assert [line[name] for name in ("service", "handler", "correlation_id", "trace_id")] == ["users", "create", "c-1", "ab" * 16]
 
 
+def test_a_trace_that_nobody_began_begins_with_the_first_line(lines, call) -> None:
+    """A call without ``traceparent`` has one trace id in all its lines, and it goes along with what it calls."""
+    call.found_trace = None
+    log.info("x")
+    first = lines.one()["trace_id"]
+    log.info("y")
+    assert lines.one()["trace_id"] == first
+    assert trace_id(call.onward()) == trace_id(call.traceparent) == first
+
+
 def test_a_line_outside_a_call_says_nothing_of_one(lines) -> None:
     """Without a call there are no fields of one."""
     log.info("x")
