@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -16,7 +17,7 @@ from cliffracer.messaging.contract import Counts, PartlyFailedError, Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
-from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
+from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
 from cliffracer.messaging.policy import UNFINISHED, NameOf, Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
@@ -33,7 +34,8 @@ class Consumption:
 
     ``handle`` returns: acknowledged. It raises: delivered again after ``retry[n]`` seconds, then parked; `InvalidInput`: parked
     at once. With ``batch``, it gets a list, and may raise `Rejected` or `PartlyFailedError` for some of it. ``single``: one
-    delivery at a time in all replicas together. ``info`` is how far the consumer is, as of some seconds ago.
+    delivery at a time in all replicas together. ``info`` is how far the consumer is, as of some seconds ago. ``made()`` makes the
+    stream where it is not there.
     """
 
     info: ConsumerInfo | None = None
@@ -62,6 +64,7 @@ class Consumption:
         replicas: int = 1,
         ack_wait: float = ACK_WAIT,
         clock: Clock = SYSTEM,
+        made: Callable[[], Awaitable[StreamInfo]] | None = None,
     ) -> None:
         self.service, self.function = service, function
         self.name = durable_name(subjects, service, function, group)
@@ -70,15 +73,14 @@ class Consumption:
         self._batch, self._within = batch, within
         self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
         self._stream = self._source.stream.name
+        self._made = made or partial(ensure_stream, jetstream, self._source.stream, namespace=subjects.namespace)
         self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
         self._loop = asyncio.get_running_loop()
-        self._starts = Starts(self._loop)
+        self._starts, self._claims = Starts(self._loop), Claims(jetstream, subjects.namespace)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._policy = Policy(dead, service, function, retry, clock, retry_of, name_of, unfinished=self._unfinished)
-        self._claims = Claims(jetstream, subjects.namespace)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks, self._waiting = set[asyncio.Task[None]](), list[Delivery]()
         self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again
-        self._waiting: list[Delivery] = []
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
         self._closing = self._stopping = False
@@ -155,7 +157,7 @@ class Consumption:
 
     async def ensure(self) -> str:
         """Make stream and consumer if they are absent; return when they were made."""
-        stream = await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
+        stream = await self._made()
         asked = ConsumerConfig(
             name=self.name,
             durable_name=self.name,

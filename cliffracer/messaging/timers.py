@@ -18,7 +18,7 @@ from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, Setu
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
-from cliffracer.messaging.jetstream import JetStream, read_stored
+from cliffracer.messaging.jetstream import JetStream, StreamInfo, read_stored
 from cliffracer.messaging.plans import Missed, Plan, Run, attempt
 from cliffracer.messaging.schedules import keeps_schedules, scheduled
 from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, timer_subject, timers_stream
@@ -69,12 +69,15 @@ class Timer:
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
-        self._schedules = False
+        self._created = ""
+        self._schedules = self._plain = False
+        self._noted = 0.0  # the last time that was, or is to be, noted with the server
         self.publishing = False
         """Whether a tick is due and not stored yet."""
         self.consumption = Consumption(
             jetstream, subjects, service, f"{function}-timer", "", self._handle,
             source=self._source, single=True, retry=(), ack_wait=lease, replicas=replicas, clock=clock,
+            made=self._ensured,
         )  # fmt: skip
 
     @property
@@ -88,23 +91,33 @@ class Timer:
 
     async def start(self) -> None:
         """Return once the consumer is there; from then on ticks are published and taken."""
-        self._schedules = await self._ensured()
+        await self._ensured()
         due = await self._overdue()
         await self.consumption.start()
         self._ticking = asyncio.get_running_loop().create_task(self._tick(due), name=f"timer {self.name}")
 
-    async def _ensured(self) -> bool:
-        """Make the stream if it is absent; say whether it takes ticks that are not due yet."""
-        if keeps_schedules(self._jetstream) and not self._clock.movable:
+    async def _ensured(self) -> StreamInfo:
+        """Make the stream if it is absent; what was noted in one that is lost is noted again."""
+        made = await self._stream()
+        if self._schedules and self._created not in {"", made.created} and self._noted > self._clock.now():
+            await self._store(self._noted, ahead=True)
+        self._created = made.created
+        return made
+
+    async def _stream(self) -> StreamInfo:
+        """Return the stream, one that takes ticks that are not due yet if there may be one."""
+        if keeps_schedules(self._jetstream) and not self._clock.movable and not self._plain:
             config = timers_stream(self._subjects, replicas=self._source.stream.num_replicas, schedules=True)
             try:
-                await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+                made = await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
             except (SetupError, Forbidden) as error:  # an operator has made the stream otherwise
                 logger.info("{timer} goes by our clocks, not by that of NATS: {error}", timer=self.name, error=error)
+                self._plain = True
             else:
-                return True
-        await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
-        return False
+                self._schedules = True
+                return made
+        self._schedules = False
+        return await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
 
     def _lead(self, due: float) -> float:
         """Return how many seconds before it is due a tick is noted; 0 if it is published then.
@@ -132,6 +145,7 @@ class Timer:
         return self._plan.after(now)
 
     async def _tick(self, due: float) -> None:
+        told = False
         while True:
             lead = self._lead(due)
             await self._clock.until(due - lead)
@@ -139,25 +153,32 @@ class Timer:
             try:
                 await self._publish(due, ahead=lead > 0)
             except CliffracerError as error:
-                logger.warning("the tick of {timer} could not be published: {error}", timer=self.name, error=error)
+                if not told:  # once, however many follow until one can be published again
+                    logger.warning("the tick of {timer} could not be published: {error}", timer=self.name, error=error)
+                told = True
+            else:
+                told = False
             finally:
                 self.publishing = False
             due = self._plan.after(max(due, self._clock.now()))
 
     async def _publish(self, due: float, *, ahead: bool) -> None:
         """Store the tick, or note it ahead; while NATS is away, for as long as nothing newer is due."""
-        subject = tick_subject(self._subjects, self.name, due) if ahead else self._subject
-        block = encode_headers({MESSAGE_ID: f"{self.name}@{due!r}", **(scheduled(due, self._subject) if ahead else {})})
-        payload = msgspec.json.encode(_Tick(due))
+        self._noted = due if ahead else 0.0
         while True:
             try:
-                await self._jetstream.store(subject, payload, block, timeout=2.0)
+                await self._store(due, ahead=ahead)
             except (Unavailable, DeadlineExceeded):
                 if self._plan.after(due) <= self._clock.now():
                     raise
                 await asyncio.sleep(0.2 + random.random() * 0.2)  # noqa: S311 - jitter
             else:
                 return
+
+    async def _store(self, due: float, *, ahead: bool) -> None:
+        subject = tick_subject(self._subjects, self.name, due) if ahead else self._subject
+        block = encode_headers({MESSAGE_ID: f"{self.name}@{due!r}", **(scheduled(due, self._subject) if ahead else {})})
+        await self._jetstream.store(subject, msgspec.json.encode(_Tick(due)), block, timeout=2.0)
 
     async def _handle(self, delivery: Delivery) -> None:
         due = msgspec.json.decode(delivery.payload, type=_Tick).due

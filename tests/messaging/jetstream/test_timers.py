@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 import pytest
+from loguru import logger
 
 from cliffracer.clock import Clock
 from cliffracer.cron import Cron
+from cliffracer.errors import NotFound, SetupError
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.plans import At, Every, LocalTimer
@@ -131,6 +134,51 @@ async def test_a_time_that_comes_while_no_replica_is_there_is_kept_by_the_server
     await eventually(lambda: runs.times)
     await asyncio.gather(*(timer.drain(1) for timer in back))
     assert (len(never.times), len(runs.times)) == (0, 1)
+
+
+async def test_a_timer_goes_on_where_its_stream_was_lost(jetstream: JetStream, subjects: Subjects):
+    """As with the disk of the server: what was noted for later is noted again, in a stream that takes that again."""
+    timer = Timer(jetstream, subjects, "reports", "purge", Rarely(time.time() + 50), Runs())
+    await timer.start()
+
+    async def noted() -> None:
+        while True:
+            with suppress(NotFound):
+                if (await jetstream.stream("TIMERS")).state.messages == 1:
+                    return
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(30):
+        await noted()
+        await jetstream.delete_stream("TIMERS")
+        await noted()
+    await timer.drain(1)
+
+
+async def test_ticks_that_cannot_be_published_are_one_warning(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """However many there are, until one can be published again."""
+    clock, runs, refused = MovableClock(), Runs(), 0
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}", filter=lambda record: record["level"].name == "WARNING")
+    timer = Timer(jetstream, subjects, "reports", "purge", Every(60.0), runs, clock=clock)
+    await timer.start()
+
+    async def refuse(*_: object, **__: object) -> None:
+        nonlocal refused
+        refused += 1
+        raise SetupError("no")
+
+    for round_ in (1, 2):
+        monkeypatch.setattr(jetstream, "store", refuse)
+        for count in (1, 2, 3):
+            clock.advance(60)
+            await eventually(lambda count=count, round_=round_: refused == 3 * (round_ - 1) + count and not timer.publishing)
+        monkeypatch.undo()
+        clock.advance(60)
+        await eventually(lambda round_=round_: len(runs.times) == round_)
+    await timer.drain(1)
+    logger.remove(number)
+    assert sum("could not be published" in line for line in lines) == 2
 
 
 async def test_a_server_without_schedules_is_told_when_it_is_due(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
