@@ -48,7 +48,7 @@ class JetStreamBackend(Emitter):
         **options: Any,
     ) -> Consumption:
         """Return a function's events, not started yet."""
-        options = {"replicas": self._replicas, "clock": self._clock, **options}
+        options = {"replicas": self._replicas, "clock": self._clock, "made": self.ensure_events, **options}
         kind = Ordered if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
 

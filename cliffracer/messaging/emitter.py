@@ -7,9 +7,10 @@ from typing import Any
 
 from cliffracer.errors import NotFound, SetupError, Unavailable
 from cliffracer.messaging.claims import CLAIM, Claims
+from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.contract import Delayed
 from cliffracer.messaging.ensuring import ensure_stream
-from cliffracer.messaging.jetstream import JetStream, PubAck
+from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled
@@ -41,9 +42,22 @@ class Emitter:
 
     async def ensure(self) -> None:
         """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
-        for config in (events_stream(self._subjects, replicas=self._replicas), sends_stream(self._subjects, replicas=self._replicas)):
-            await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
+        await self.ensure_events()
+        await ensure_stream(self._jetstream, sends_stream(self._subjects, replicas=self._replicas), namespace=self._subjects.namespace)
         self._ensured = True
+
+    async def ensure_events(self) -> StreamInfo:
+        """Make the stream of events if it is absent; where events are delayed already, one that they come into when they are due."""
+        asked = events_stream(self._subjects, replicas=self._replicas)
+
+        async def anew() -> StreamConfig:
+            try:
+                await self._jetstream.stream(later_stream(self._subjects).name)
+            except NotFound:
+                return asked
+            return events_stream(self._subjects, replicas=self._replicas, later=True)
+
+        return await ensure_stream(self._jetstream, asked, namespace=self._subjects.namespace, anew=anew)
 
     def store(self, subject: str, payload: bytes, headers: Mapping[str, str], *, timeout: float = 10.0) -> Coroutine[Any, Any, PubAck]:
         """Return once the stream has the message; ``subject`` is the whole one. See `Publisher.publish` for what it raises.

@@ -30,8 +30,18 @@ WITHIN = 30.0  # seconds: an election takes some
 T = TypeVar("T")
 
 
-async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace: str = "", timeout: float = WITHIN) -> StreamInfo:
-    """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be."""
+async def ensure_stream(
+    jetstream: JetStream,
+    asked: StreamConfig,
+    *,
+    namespace: str = "",
+    timeout: float = WITHIN,
+    anew: Callable[[], Awaitable[StreamConfig]] | None = None,
+) -> StreamInfo:
+    """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be.
+
+    ``anew()`` says what is asked for where it was absent, if that is more.
+    """
     body = asked_for(asked)
     body["num_replicas"] = max(asked.num_replicas, jetstream.bus.replicas)
     refusals = 0
@@ -41,8 +51,9 @@ async def ensure_stream(jetstream: JetStream, asked: StreamConfig, *, namespace:
         try:
             found = await jetstream.stream(asked.name)
         except NotFound:
-            made = await jetstream.ask(f"STREAM.CREATE.{asked.name}", body, StreamInfo)
-            check_echo("stream", made.config, body, jetstream.version)
+            whole = body if anew is None else {**asked_for(await anew()), "num_replicas": body["num_replicas"]}
+            made = await jetstream.ask(f"STREAM.CREATE.{asked.name}", whole, StreamInfo)
+            check_echo("stream", made.config, whole, jetstream.version)
             return made
         if widened("Stream", found.config, body, STREAM_RULES) == found.config:
             return found

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cliffracer.errors import Conflict, DeadlineExceeded, Internal, SetupError, TooLarge, Unavailable
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import ensure_stream
@@ -194,6 +195,18 @@ async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, su
         await emit_later(Emitter(jetstream, subjects), "e1", 1.0, b"later")
         await asyncio.to_thread(server.restart)
         await eventually(lambda: handler.seen, within=30)
+    assert handler.payloads == [b"later"]
+
+
+async def test_a_delayed_event_comes_into_a_stream_that_was_made_again(jetstream: JetStream, join: Join, subjects: Subjects):
+    """Whoever makes the stream of events again, also if he delays none himself."""
+    handler = Notes()
+    consumption = JetStreamBackend(JetStream(await join()), subjects).consume("users", "welcome", "user.created", handler)
+    await consumption.start()
+    await emit_later(Emitter(jetstream, subjects), "e1", 2, b"later")
+    await jetstream.delete_stream(subjects.stream)
+    await eventually(lambda: handler.seen)
+    await consumption.drain(1)
     assert handler.payloads == [b"later"]
 
 
