@@ -43,7 +43,7 @@ function show(found) {
     content.push(h("section.group", { "aria-label": title }, h("header", {}, h("h2", {}, title), h("span.quiet", {}, ABOUT[kind])), list.map(card)));
     index.push(h("section", {}, h("h2", {}, title), h("ul", {}, list.map((entry) => h("li", {},
       h("a", { href: `#${entry.id}`, "data-words": `${entry.label} ${entry.path} ${entry.summary}`.toLowerCase() },
-        h(`span.method.${entry.tone}`, {}, entry.label), h("span", { title: entry.path }, entry.path)))))));
+        h(`span.method.${entry.tone}`, {}, entry.label), h("span", {}, entry.path)))))));
   }
   $("index").replaceChildren(...index);
   $("content").replaceChildren(...content);
