@@ -76,9 +76,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve apps while the block runs: everything is up when it is entered and finished when it is left.
 
-    Without ``settings`` they are loaded; no embedded server is started here. ``clock`` is what timers and retries go by.
-    ``sockets``: listening sockets to serve HTTP on, bound by the caller; without them one is bound to the settings' port when an app
-    has HTTP. Without ``doors`` nobody reaches the handlers but the caller: providers and connections are there, no subscription, no HTTP.
+    Without ``settings`` they are loaded. ``clock`` is what timers and retries go by, ``sockets`` those bound by the caller for HTTP.
+    Without ``doors`` nobody else reaches the handlers: providers and connections are there, no subscription, no HTTP.
     Raises `SetupError` for a mistake in the declarations, `Unavailable` when a server is away for ``settings.wait`` s.
     """
     settings, served = settings or Settings.load(), [apps] if isinstance(apps, App) else list(apps)

@@ -1,14 +1,17 @@
 """Pages by key: the next one begins after the last row seen, so what comes and goes meanwhile leaves no gap and no double."""
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from cliffracer.database.columns import misfit
 from cliffracer.database.filters import Order, Where, orders
+from cliffracer.database.model import Model
 from cliffracer.database.names import quoted
 from cliffracer.database.queries import Queries
 from cliffracer.database.statements import Statements, ordering
@@ -16,20 +19,33 @@ from cliffracer.database.table import Table
 from cliffracer.errors import InvalidInput
 
 T = TypeVar("T")
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Page(msgspec.Struct, Generic[T]):
-    """Some rows, and where the next ones begin."""
+    """Some rows, and where the next ones begin: ``for user in page``, ``len(page)``, ``page[-1]``."""
 
     items: list[T]
     next: str | None
     """What ``page(after=...)`` takes; None when these rows are the last."""
 
+    def __iter__(self) -> Iterator[T]:
+        """Yield the rows."""
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> T:
+        """Return one of the rows."""
+        return self.items[place]
+
 
 class Turn(msgspec.Struct, frozen=True):
     """Which page is asked for."""
 
-    after: str | None
+    after: Any
     limit: int
     order_by: str | Sequence[str] | None
     deleted: bool = False
@@ -87,10 +103,16 @@ def _written(value: Any) -> Any:
 
 
 def _opened(sorting: list[Order], cursor: Any) -> list[Any]:
+    """Return the values behind which a page begins: of a cursor, a row, or in the order of ids of an id."""
     try:
+        if isinstance(cursor, Model):
+            return [getattr(cursor, order.column.name) for order in sorting]
+        if isinstance(cursor, UUID) or (isinstance(cursor, str) and _ID.fullmatch(cursor)):
+            (order,) = sorting
+            return [order.column.value(cursor)]
         values = msgspec.json.decode(base64.urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}"), type=list[Any])
         if len(values) != len(sorting) or None in values:
             raise ValueError("made for another order")  # noqa: TRY301 - one message for whatever is wrong with it
         return [order.column.value(value) for order, value in zip(sorting, values, strict=True)]
-    except (ValueError, TypeError, RecursionError, msgspec.MsgspecError, InvalidInput) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError, InvalidInput) as error:
         raise misfit("after", "is not a cursor of this query") from error

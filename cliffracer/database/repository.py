@@ -175,14 +175,14 @@ class Repository(Generic[T]):
         self,
         /,
         *,
-        after: str | None = None,
+        after: str | UUID | T | None = None,
         limit: int = 100,
         order_by: Order = "id",
         search: str | None = None,
         deleted: bool = False,
         **filters: Any,
     ) -> Page[T]:
-        """Return the next ``limit`` rows and the cursor to go on with; rows that come and go meanwhile leave no gaps.
+        """Return the next ``limit`` rows and the cursor to go on with, or behind the row or id ``after``; changes meanwhile leave no gaps.
 
         Also those that a ``search`` finds come in the order of ``order_by``: how well one fits is no place to go on from.
         """

@@ -143,7 +143,7 @@ class ScatteredRepository(Repository[T]):
         self,
         /,
         *,
-        after: str | None = None,
+        after: str | UUID | T | None = None,
         limit: int = 100,
         order_by: OrderBy = "id",
         search: str | None = None,

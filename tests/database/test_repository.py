@@ -139,6 +139,19 @@ async def test_pages_have_no_gaps(users):
     assert sorted(seen) == sorted(user.id for user in made)
 
 
+async def test_a_page_is_its_rows_and_the_next_begins_behind_one_of_them(users):
+    """A page can be read like a list, and the last row, or its id, stands for the cursor."""
+    made = sorted([(await users.create(User(name="x", email=f"u{number}@x.org"))).id for number in range(5)])
+    page = await users.page(limit=2)
+    assert (len(page), [user.id for user in page], page[-1].id) == (2, made[:2], made[1])
+    for after in (page.next, page[-1], page[-1].id, str(page[-1].id)):
+        assert [user.id for user in await users.page(after=after, limit=2)] == made[2:4]
+    last = (await users.page(order_by="-email", limit=2))[-1]
+    assert [user.id for user in await users.page(after=last, order_by="-email")] == [*reversed(made[:3])]
+    with pytest.raises(InvalidInput, match="is not a cursor of this query"):
+        await users.page(after=last.id, order_by="-email")
+
+
 async def test_upsert_changes_the_row_in_its_way(users):
     """By id, or by a unique field, the second upsert changes the first one's row."""
     made = await users.create(ada())
