@@ -1,10 +1,12 @@
 """``cliffracer`` and ``python -m cliffracer``: what Ctrl-C meets while the rest is still being imported, and when all is done."""
 
+import atexit
 import sys
 
 
 def main() -> None:
     """Run the command line and exit."""
+    atexit.register(_deaf)  # called last, as the first that was registered
     try:
         from cliffracer.cli.early import importing  # noqa: PLC0415 - importing takes a moment in which people change their mind
 
@@ -13,11 +15,19 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         code = 130
+    import os  # noqa: PLC0415 - as above
     import signal  # noqa: PLC0415 - as above
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # from here on it ends the process without a word
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # all is done: whatever else is at work in here is not waited for
     sys.exit(code)
+
+
+def _deaf() -> None:
+    """Leave SIGINT alone from here on: what is left is Python's own end, in which it would be the exit code."""
+    import signal  # noqa: PLC0415 - as above
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

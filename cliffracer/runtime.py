@@ -35,6 +35,7 @@ from cliffracer.observability.health import Health
 from cliffracer.observability.tracing import flush
 from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.provisions import key_of
+from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.resilient import DECORATED
 from cliffracer.security.guards import policy_of
@@ -82,14 +83,14 @@ async def running(
     """
     settings, served = settings or Settings.load(), [apps] if isinstance(apps, App) else list(apps)
     frozen = [app.freeze() for app in served]
-    _check_names(frozen)
+    names = _checked_names(frozen)
     rules = _rules(frozen, settings)
     async with AsyncExitStack() as stack:
         bound = list(sockets) if sockets is not None else bind(frozen, settings) if doors else []
         for each in bound:
             stack.callback(each.close)
-        health = Health(", ".join(f.name for f in frozen))
-        bus = await _connected([f.name for f in frozen], settings)
+        health = Health(", ".join(names))
+        bus = await connect(settings, name="+".join(names), inbox_prefix=inbox_prefix(settings.namespace, names))
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
@@ -115,10 +116,6 @@ async def running(
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
             stack.enter_context(watching(asyncio.get_running_loop()))
         yield Running(settings, bus, services, health, bound)
-
-
-async def _connected(names: Sequence[str], settings: Settings) -> Bus:
-    return await connect(settings, name="+".join(names), inbox_prefix=inbox_prefix(settings.namespace, names))
 
 
 @asynccontextmanager
@@ -160,24 +157,24 @@ async def serve(
 
     Setting ``stopped`` is the same as one signal. Before it is ready it has accepted nothing: one ends the start, whatever that waits for.
     """
-    stopped, begun, loop = stopped or asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+    stopped, served, loop = stopped or asyncio.Event(), list[Running](), asyncio.get_running_loop()
 
     async def serving() -> None:
         with ExitStack() as said:
             async with running(apps, settings, sockets=sockets) as up:
-                begun.set()
+                served.append(up)
                 if ready is not None:
                     ready(up)
                 await stopped.wait()
                 said.callback(loop.call_later(_UNSAID, lambda: logger.info(_STOPPING, settings.drain)).cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stopped)
+        loop.add_signal_handler(number, _stop, stopped, served)
     try:
         starting, stopping = asyncio.create_task(serving()), asyncio.create_task(stopped.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not begun.is_set() and starting.cancel():
+        if not served and starting.cancel():
             await asyncio.wait({starting})
         if not starting.cancelled():
             await starting
@@ -186,19 +183,22 @@ async def serve(
             loop.remove_signal_handler(number)
 
 
-def _stop(stopped: asyncio.Event) -> None:
+def _stop(stopped: asyncio.Event, served: list[Running]) -> None:
     if stopped.is_set():
+        tell_unfinished(service.assembly.watch for up in served for service in up.services)
+        served.clear()  # told: a third signal may come before the end
         raise SystemExit(130)
     stopped.set()
 
 
-def _check_names(frozen: Sequence[Frozen]) -> None:
+def _checked_names(frozen: Sequence[Frozen]) -> list[str]:
     names = [f.name for f in frozen]
     for name in names:
         if names.count(name) > 1:
             raise SetupError(f"two apps are called {name}: each needs a name of its own, or run the second as another process.")
     if not names:
         raise SetupError("there is no app to run.")
+    return names
 
 
 def bind(frozen: Sequence[Frozen], settings: Settings) -> list[socket.socket]:

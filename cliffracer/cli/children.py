@@ -22,6 +22,7 @@ SOCKETS = "_CLIFFRACER_SOCKETS"
 RELOADS = "_CLIFFRACER_RELOADS"
 WORKER = "_CLIFFRACER_WORKER"
 PATIENCE = 5.0  # seconds for what is accepted to finish in one that reloads; who saves a file does not wait longer
+_LAST_WORDS = 1.0  # seconds that one that is ended at once has for them
 _LONGEST = 1_000_000
 _MOST_SOCKETS = 16
 
@@ -135,6 +136,12 @@ class Child:
         if not self.ready.done():
             self.ready.set_result(None)
         return code
+
+    def drop(self) -> None:
+        """End it now, by a second signal, at which it says what it had not finished; a moment later whatever it does."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            asyncio.get_running_loop().call_later(_LAST_WORDS, self.kill)
 
     def kill(self) -> None:
         """End it at once."""

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import click
+
 from cliffracer import embedded
 from cliffracer.cli.children import PATIENCE, Child, Ready
 from cliffracer.cli.output import bad, good, odd, printable, say, soft
@@ -37,6 +39,8 @@ async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable
             stack.callback(loop.remove_signal_handler, each)
         changes = watchfiles.awatch(".", watch_filter=_is_watched, stop_event=watch.stopped, step=50, debounce=400, raise_interrupt=False)
         await watch.run(changes)
+        if watch.dropped:
+            raise click.exceptions.Exit(130)
 
 
 class Reload:
@@ -44,6 +48,8 @@ class Reload:
 
     def __init__(self, arguments: Sequence[str], patience: float, tell: Callable[[Ready, str], None], stack: AsyncExitStack) -> None:
         self.stopped = asyncio.Event()
+        self.dropped = False
+        """Whether it was ended at once."""
         self._arguments = arguments
         self._patience = patience
         self._tell = tell
@@ -58,7 +64,8 @@ class Reload:
     def stop(self) -> None:
         """Let it finish what it accepted; the second time, end it at once."""
         if self._child is not None:
-            self._child.kill() if self.stopped.is_set() else self._child.stop()
+            self._child.drop() if self.stopped.is_set() else self._child.stop()
+            self.dropped = self.stopped.is_set()
         self.stopped.set()
 
     async def run(self, changes: AsyncIterator[set[tuple[Any, str]]]) -> None:

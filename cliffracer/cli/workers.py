@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+import click
+
 from cliffracer.cli.children import Child, Ready
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
@@ -32,6 +34,8 @@ async def working(arguments: Sequence[str], settings: Settings, number: int, tel
         if await crew.all_ready(number):
             tell(ready, f"{number} workers")
         await asyncio.gather(*tending)
+        if crew.dropped:
+            raise click.exceptions.Exit(130)
     finally:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
@@ -49,11 +53,14 @@ class Crew:
         self._ready: set[int] = set()
         self._changed = asyncio.Event()
         self._sockets: list[socket.socket] = []
+        self.dropped = False
+        """Whether they were ended at once."""
 
     def stop(self) -> None:
         """Let all finish what they accepted; the second time, end them at once."""
         for child in self._children.values():
-            child.kill() if self._stopped.is_set() else child.stop()
+            child.drop() if self._stopped.is_set() else child.stop()
+        self.dropped = self._stopped.is_set()
         self._stopped.set()
         self._changed.set()
 

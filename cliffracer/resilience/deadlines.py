@@ -6,11 +6,16 @@ something runs.
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Literal
+
+from loguru import logger
 
 from cliffracer.context import Context
 
 TICK = 0.025
+_NAMED = 10  # of what a stop cuts short
 Reason = Literal["deadline", "cancelled", "stopping"]
 
 
@@ -63,3 +68,13 @@ class Watch:
             self.end(context, "deadline")
         if self.running:
             self.arm()
+
+
+def tell_unfinished(watches: Iterable[Watch]) -> None:
+    """Log which calls are not finished, and nothing if all are."""
+    often = Counter(f"{context.service}.{context.handler}" for watch in watches for context in watch.running)
+    named = [f"{name} ({count} times)" if count > 1 else name for name, count in often.most_common(_NAMED)]
+    if more := len(often) - len(named):
+        named.append(f"{more} more")
+    if named:
+        logger.warning("ended at once, before these had finished: {}", ", ".join(named))

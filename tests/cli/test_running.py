@@ -66,6 +66,17 @@ async def slow() -> str:
     return "slow"
 """
 
+LEFT = """
+import threading, time
+
+def stays() -> None:
+    threading.main_thread().join()  # until Python waits for those that are left
+    print("all is done")
+    time.sleep(60)
+
+threading.Thread(target=stays).start()
+"""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -255,6 +266,41 @@ def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
         asking.join()
         assert answers == ["slow"]
         assert "stopping: accepted work is finished first, within 20 s; a second signal ends it at once" in run.text
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "1"), ("--reload",)])
+def test_a_second_ctrl_c_says_what_it_cuts_short(folder, more):
+    """Once, although it reaches the process that serves by two ways where there is one that runs it."""
+    port = free_port()
+    (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW.replace("(3)", "(60)"))
+    env = {"CLIFFRACER_NAMESPACE": f"twice{port}", "CLIFFRACER_LOG_FORMAT": "human"}
+    with Background(folder, "run", "--port", str(port), *more, **env) as run:
+        run.says("ready: web")
+        asking = threading.Thread(target=_cut_short, args=(port, "/slow"))
+        asking.start()
+        run.says("slow has begun")
+        run.process.send_signal(signal.SIGINT)
+        run.says("a second signal ends it at once")
+        assert run.end(signal.SIGINT) == 130
+        asking.join()
+        run.says("ended at once, before these had finished: web.slow\n")
+        assert run.text.count("ended at once") == 1
+
+
+def _cut_short(port, path):
+    with contextlib.suppress(OSError):
+        _get(port, path)
+
+
+def test_ctrl_c_when_all_is_done_changes_no_exit_code(folder):
+    """Nor does it print: nothing is left but the end of Python itself, also of threads that somebody left behind."""
+    (folder / "app.py").write_text((folder / "app.py").read_text() + LEFT)
+    with Background(folder, "run", "--port", "0", CLIFFRACER_NAMESPACE=f"done{free_port()}") as run:
+        run.says("ready: web")
+        run.process.send_signal(signal.SIGINT)
+        run.says("all is done")
+        assert run.end(signal.SIGINT) == 0
+        assert "Traceback" not in run.text
 
 
 def test_workers_that_cannot_start_end_the_command(folder):
