@@ -29,10 +29,10 @@ class Chunks:
         "_fresh",
         "_gone",
         "_inboxes",
-        "_msgpack",
         "_opened",
         "_sent",
         "_size",
+        "msgpack",
         "reply",
     )
 
@@ -40,7 +40,7 @@ class Chunks:
         self._bus = bus
         self.reply = reply
         """Where the reader listens; it may name another place with each opening of the window."""
-        self._msgpack = msgpack
+        self.msgpack = msgpack
         self._encode = encode_msgpack if msgpack else encode
         self._credit = window
         self._gone = False
@@ -64,7 +64,7 @@ class Chunks:
             raise Cancelled("the reader of this stream went away")
         self._credit -= 1
         self._sent += 1
-        self._bus.publish(self.reply, self._encode(item), chunk_block(self._sent, msgpack=self._msgpack), self._window())
+        self._bus.publish(self.reply, self._encode(item), chunk_block(self._sent, msgpack=self.msgpack), self._window())
 
     def _window(self) -> bytes:
         """Return where the reader opens the window: a new place now and then, as it does, too."""
@@ -87,7 +87,7 @@ class Chunks:
         if self._inboxes:
             self._bus.publish(self.reply, b"", end_block(self._sent))
         elif self.reply:
-            self._bus.publish(self.reply, self._encode(self._collected), MSGPACK_REPLY if self._msgpack else None)
+            self._bus.publish(self.reply, self._encode(self._collected), MSGPACK_REPLY if self.msgpack else None)
 
     def close(self) -> None:
         """Forget the stream."""

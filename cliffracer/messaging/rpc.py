@@ -123,7 +123,7 @@ class RpcEndpoint:
             else:
                 gate.admit(context.remaining())
         except Exception as refused:  # noqa: BLE001 - types of the user's own run their code in the decoding
-            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(handler, refused))
+            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(handler, refused), msgpack)
             return
         if reply:
             self._running[reply] = context
@@ -134,7 +134,7 @@ class RpcEndpoint:
         try:
             self._gate.admit(context.remaining())
         except Overloaded as full:
-            self._refuse(reply, full)
+            self._refuse(reply, full, msgpack)
             return
         if reply:
             self._running[reply] = context
@@ -157,16 +157,16 @@ class RpcEndpoint:
         except Exception as refused:  # as in `receive`; what `answer` raises is nobody's to refuse
             if begun:
                 raise
-            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused))
+            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused), msgpack)
         finally:
             if not begun:
                 self._gate.leave(0.0, entered=False)
                 self._running.pop(reply, None)
             self._held.discard(asyncio.current_task(self._loop))
 
-    def _refuse(self, reply: bytes, error: ServiceError) -> None:
+    def _refuse(self, reply: bytes, error: ServiceError, msgpack: bool) -> None:
         self.stats.refuse(f"{type(error).__name__} {error.code}")
-        self._fail(reply, error)
+        self._fail(reply, error, msgpack)
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""
@@ -187,9 +187,9 @@ class RpcEndpoint:
                 error.details.setdefault("outcome", "unknown")
                 raise
         except ServiceError as error:
-            self._fail(reply, error)
+            self._fail(reply, error, msgpack)
         except Unencodable as error:
-            self._fail(reply, self._unencodable(error))
+            self._fail(reply, self._unencodable(error), msgpack)
         finally:
             self._running.pop(reply, None)  # absent without a reply, and where another call with the same one has ended
 
@@ -198,9 +198,9 @@ class RpcEndpoint:
             await invoke(self._handler, context, arguments, None, chunks.deliver)
             chunks.finish()
         except ServiceError as error:
-            self._fail(chunks.reply, error)
+            self._fail(chunks.reply, error, chunks.msgpack)
         except Unencodable as error:
-            self._fail(chunks.reply, self._unencodable(error))
+            self._fail(chunks.reply, self._unencodable(error), chunks.msgpack)
         finally:
             chunks.close()
 
@@ -236,16 +236,15 @@ class RpcEndpoint:
         stripped = payload.strip()
         return astuple((self._array if stripped[:1] == b"[" else self._named).decode(stripped or b"{}"))
 
-    def _fail(self, reply: bytes, error: ServiceError) -> None:
+    def _fail(self, reply: bytes, error: ServiceError, msgpack: bool) -> None:
         if not reply:
             return
-        block, body = encode_fault(error)
+        block, body = encode_fault(error, msgpack=msgpack)
         try:
             self._bus.publish(reply, body, block)
         except TooLarge:
-            block, body = encode_fault(
-                type(error)(error.message[:200]) if not isinstance(error, InvalidInput) else InvalidInput(error.message[:200])
-            )
+            short = type(error)(error.message[:200]) if not isinstance(error, InvalidInput) else InvalidInput(error.message[:200])
+            block, body = encode_fault(short, msgpack=msgpack)
             self._bus.publish(reply, body, block)
         except Unavailable:
             logger.bind(subject=self.subject).warning("reply dropped: NATS is away and there is no room to hold it")

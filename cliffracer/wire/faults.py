@@ -1,10 +1,12 @@
-"""A `ServiceError` as an RPC reply (ADR-32 error headers and a JSON body), and back."""
+"""A `ServiceError` as an RPC reply (ADR-32 error headers, a body of the kind that the request had), and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from cliffracer.errors import Internal, ServiceError, rebuild
+from cliffracer.wire.calls import MSGPACK
 from cliffracer.wire.headers import CONTENT_TYPE, ERROR_CODE, ERROR_TEXT, Headers, encode_headers
 
 
@@ -14,18 +16,20 @@ class _Body(msgspec.Struct):
     details: dict[str, Any] = {}
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_JSON, _MSGPACK = "application/json", MSGPACK.decode()
+_decode, _decode_msgpack = msgspec.json.Decoder(_Body).decode, msgspec.msgpack.Decoder(_Body).decode
 
 
-def encode_fault(error: ServiceError) -> tuple[bytes, bytes]:
-    """Return (header block, JSON body) of an error reply; a detail that cannot be encoded is left out."""
+def encode_fault(error: ServiceError, *, msgpack: bool = False) -> tuple[bytes, bytes]:
+    """Return (header block, body) of an error reply; a detail that cannot be encoded is left out."""
+    encode = msgspec.msgpack.encode if msgpack else msgspec.json.encode
     try:
-        body = msgspec.json.encode(_Body(error.code, error.message, error.details))
+        body = encode(_Body(error.code, error.message, error.details))
     except Exception:  # noqa: BLE001  # whatever a detail of the user's own raises: a reply is due
-        details = {str(name): detail for name, detail in error.details.items() if _encodable({str(name): detail})}
-        body = msgspec.json.encode(_Body(error.code, _printable(error.message), details))
+        details = {str(name): detail for name, detail in error.details.items() if _encodable({str(name): detail}, encode)}
+        body = encode(_Body(error.code, _printable(error.message), details))
     text = _printable(error.message)[:200] or error.title
-    block = encode_headers({ERROR_CODE: str(error.code), ERROR_TEXT: text, CONTENT_TYPE: "application/json"})
+    block = encode_headers({ERROR_CODE: str(error.code), ERROR_TEXT: text, CONTENT_TYPE: _MSGPACK if msgpack else _JSON})
     return block, body
 
 
@@ -33,16 +37,16 @@ def decode_fault(headers: Headers, body: bytes) -> ServiceError:
     """Return the error that a reply carries, whoever wrote it; call it when the reply has an error code header."""
     code = headers.get(ERROR_CODE, "")
     try:
-        found = _decoder.decode(body)
+        found = (_decode_msgpack if headers.get(CONTENT_TYPE) == _MSGPACK else _decode)(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _Body(message=headers.get(ERROR_TEXT, Internal.title))
     number = int(code) if code.isascii() and code.isdigit() and len(code) <= 6 else found.code
     return rebuild(number, found.message, found.details)
 
 
-def _encodable(detail: dict[str, Any]) -> bool:
+def _encodable(detail: dict[str, Any], encode: Callable[[Any], bytes]) -> bool:
     try:
-        msgspec.json.encode(detail)
+        encode(detail)
     except Exception:  # noqa: BLE001  # the same
         return False
     return True

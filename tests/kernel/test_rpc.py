@@ -191,12 +191,19 @@ async def test_a_plain_function_runs_in_a_thread_with_its_context(t):
 
 
 async def test_message_pack_is_answered_in_kind(t):
-    """A request in MessagePack gets a reply in MessagePack that says so."""
+    """A request in MessagePack gets its result or its error in MessagePack that says so."""
     block = write_call("abc", None, 2.0, msgpack=True)
-    subject = t.up.services[0].subjects.rpc("store", "put").encode()
-    reply = await t.up.bus.request(subject, msgspec.msgpack.encode({"name": "pen"}), block, timeout=20)
-    assert msgspec.msgpack.decode(reply.payload) == {"name": "pen", "count": 1}
-    assert Headers(reply.block)["content-type"] == "application/msgpack"
+    subjects = t.up.services[0].subjects
+
+    async def asked(method, **arguments):
+        subject = subjects.rpc("store", method).encode()
+        reply = await t.up.bus.request(subject, msgspec.msgpack.encode(arguments), block, timeout=20)
+        assert Headers(reply.block)["content-type"] == "application/msgpack"
+        return msgspec.msgpack.decode(reply.payload)
+
+    assert await asked("put", name="pen") == {"name": "pen", "count": 1}
+    assert await asked("fail", kind="missing") == {"code": 404, "message": "no such item", "details": {"item": 7}}
+    assert (await asked("put", name=1))["details"]["errors"] == [{"path": "name", "message": "expected a string, got an integer"}]
 
 
 async def test_all_errors_of_an_input_come_back(t):

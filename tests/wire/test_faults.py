@@ -17,9 +17,9 @@ from tests.wire.types_and_values import anything
 PLAIN = [kind for kind in BY_CODE.values() if kind not in {InvalidInput, Overloaded}]
 
 
-def sent(error: ServiceError) -> ServiceError:
+def sent(error: ServiceError, *, msgpack: bool = False) -> ServiceError:
     """Return the error that the other side gets."""
-    block, body = encode_fault(error)
+    block, body = encode_fault(error, msgpack=msgpack)
     return decode_fault(Headers(block), body)
 
 
@@ -34,9 +34,10 @@ def test_an_error_comes_back_as_its_class(kind: type[ServiceError], message: str
     assert (type(back), back.message, back.details) == (kind, message or kind.title, details)
 
 
-def test_the_fields_of_invalid_input_come_back() -> None:
-    """All of them, as they were listed."""
-    back = sent(InvalidInput("no", errors=[FieldError("a[1].b", "is required"), {"path": "", "message": "x"}], hint="y"))
+@pytest.mark.parametrize("msgpack", [False, True])
+def test_the_fields_of_invalid_input_come_back(msgpack: bool) -> None:
+    """All of them, as they were listed, whichever way the request was encoded."""
+    back = sent(InvalidInput("no", errors=[FieldError("a[1].b", "is required"), {"path": "", "message": "x"}], hint="y"), msgpack=msgpack)
     assert isinstance(back, InvalidInput)
     assert back.errors == [{"path": "a[1].b", "message": "is required"}, {"path": "", "message": "x"}]
     assert back.details["hint"] == "y"
