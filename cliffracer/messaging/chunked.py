@@ -2,12 +2,19 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
+from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.wire.calls import WINDOW, is_gone, read_chunk
 
 RENEWED = 30.0
 """Seconds after which both ends of a stream name a new inbox: where permissions are not ours, NATS may let a service answer
 only so long after it was asked (``allow_responses``)."""
+PROBE = 5.0
+"""Seconds of silence after which either end looks whether the other is there, and has missed nothing."""
+IDLE = 60.0
+"""Seconds after which a stream that has no deadline is given up."""
 Message = tuple[bytes | None, bytes]
 """(header block, payload)."""
 
@@ -15,15 +22,18 @@ Message = tuple[bytes | None, bytes]
 class Chunked:
     """An inbox, another one now and then; what arrives in any of them is one stream, in order."""
 
-    __slots__ = ("_bus", "_fresh", "_inboxes", "_sender", "arrived", "subject")
+    __slots__ = ("_arrived", "_bus", "_fresh", "_inboxes", "_name", "_opened", "_received", "_sender", "subject")
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, name: str) -> None:
         self._bus = bus
-        self.arrived: asyncio.Queue[Message] = asyncio.Queue()
+        self._name = name
+        self._received = 0
+        self._arrived: asyncio.Queue[Message] = asyncio.Queue()
         self._inboxes = [bus.inbox(self._take)]
         self.subject = self._inboxes[0].subject
         """What the sender is asked to reply to, and knows the call by."""
         self._sender = b""
+        self._opened = WINDOW  # up to which chunk the sender may send
         self._fresh = time.monotonic()
 
     @property
@@ -31,14 +41,58 @@ class Chunked:
         """Whether it is time to name a new inbox."""
         return time.monotonic() - self._fresh > RENEWED
 
+    async def next(self, until: float | None) -> tuple[int, bytes | None, bytes]:
+        """Return (number, header block, payload) of the next chunk; number -1 at the end, 0 for what is no part of a stream.
+
+        `DeadlineExceeded` where nothing comes until then (`time.monotonic`), or for long; `Internal` where a part is missing;
+        `Unavailable` where the sender is gone.
+        """
+        while True:
+            block, payload = await self._next(until)
+            number, end = read_chunk(block)
+            if end and number == self._received:
+                return -1, block, payload
+            if number == 0 and self._sender and is_gone(block):
+                raise Unavailable(f"the service went away in the middle of {self._name}", reason="lost", outcome="unknown")
+            if number < 0 and payload.isdigit() and int(payload[:12]) != self._received:
+                number, end = int(payload[:12]), True
+            if number < 0:  # it waits for us, and all that it sent is here
+                self.restate()
+                continue
+            if end:
+                raise Internal(f"{number} chunks of {self._name} were sent, {self._received} arrived: part of the stream is lost")
+            if number > 0:
+                self._received += 1
+                if number != self._received:
+                    raise Internal(f"chunk {number} of {self._name} arrived, {self._received} was next: part of the stream is lost")
+            return number, block, payload
+
+    async def _next(self, until: float | None) -> Message:
+        if not self._arrived.empty():
+            return self._arrived.get_nowait()
+        limit = time.monotonic() + IDLE if until is None else until
+        while (left := limit - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, PROBE)):
+                    return await self._arrived.get()
+            self.restate()
+        raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over")
+
     def reopen(self, taken: int) -> None:
         """Let the sender send so many more."""
+        self._opened += taken
         inbox = b""
         if self.due:
             self._inboxes.append(self._bus.inbox(self._take))
             self._fresh = time.monotonic()
             inbox = self._inboxes[-1].subject
         self._bus.publish(self._sender, b"%d" % taken, None, inbox)
+
+    def restate(self) -> None:
+        """Tell the sender up to where it may send, which it may have missed; we are told if it is gone."""
+        if self._sender:
+            with suppress(Unavailable):  # away for long: it is told again
+                self._bus.publish(self._sender, b"=%d" % self._opened, None, self._inboxes[-1].subject, deadline=time.monotonic() + PROBE)
 
     def close(self) -> None:
         """Receive nothing more."""
@@ -48,4 +102,4 @@ class Chunked:
     def _take(self, _subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         if reply.startswith(b"_INBOX"):  # nobody makes us publish anywhere else
             self._sender = reply
-        self.arrived.put_nowait((block, payload))
+        self._arrived.put_nowait((block, payload))

@@ -8,17 +8,18 @@ from typing import Any
 from cliffracer.errors import Cancelled, TooLarge
 from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import Bus, Inbox
-from cliffracer.wire.calls import MSGPACK_REPLY, PROBE_BLOCK, chunk_block, end_block
+from cliffracer.wire.calls import MSGPACK_REPLY, PROBE_BLOCK, chunk_block, end_block, is_gone
 from cliffracer.wire.codecs import encode, encode_msgpack
 
-PROBE = 5.0  # seconds of waiting for the reader, between two looks at whether it is there
+_DIGITS = 12
 
 
 class Chunks:
     """The sending end of one stream.
 
     Each chunk is a message on the reply subject, its own reply subject an inbox of ours: a number sent there re-opens the
-    window by so many chunks. Without a window (a caller that asked for one reply) the items come as one array at the end.
+    window by so many chunks, ``=`` and a number up to that chunk, whatever was lost with a connection. Without a window (a caller
+    that asked for one reply) the items come as one array at the end.
     """
 
     __slots__ = (
@@ -74,13 +75,13 @@ class Chunks:
         return self._inboxes[-1].subject
 
     async def _room(self) -> None:
-        """Wait until the reader opens the window; ask now and then whether there still is one: NATS tells when nobody listens."""
+        """Wait until the reader opens the window; tell now and then how many were sent: it may miss some, and NATS tells if it is gone."""
         self._opened.clear()
         try:
-            async with asyncio.timeout(PROBE):
+            async with asyncio.timeout(chunked.PROBE):
                 await self._opened.wait()
         except TimeoutError:
-            self._bus.publish(self.reply, b"", PROBE_BLOCK, self._window())
+            self._bus.publish(self.reply, b"%d" % self._sent, PROBE_BLOCK, self._window())
 
     def finish(self) -> None:
         """Send the end: the last chunk's number, or all that was collected."""
@@ -103,11 +104,14 @@ class Chunks:
             self._collected.append(item)
 
     def _reopen(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
-        if block is not None and block.startswith(b"NATS/1.0 503"):
+        if is_gone(block):
             self._gone = True
             self._opened.set()
-        elif payload.isdigit() and len(payload) <= 6:
-            self._credit += int(payload)
+            return
+        room = payload.removeprefix(b"=")
+        if room.isdigit() and len(room) <= _DIGITS:
+            again = payload.startswith(b"=")
+            self._credit = max(self._credit, int(room) - self._sent) if again else self._credit + int(room)
             if reply.startswith(b"_INBOX"):  # as with requests
                 self.reply = reply
             self._opened.set()

@@ -1,6 +1,5 @@
 """The calling side on NATS: requests, streams, one-way calls and events of one app or script."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache, partial
@@ -13,7 +12,7 @@ from cliffracer.context import OWN, Context, current, new_id, new_ids
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply, publish
-from cliffracer.messaging.chunked import Chunked, Message
+from cliffracer.messaging.chunked import Chunked
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.directory import Directory
@@ -23,7 +22,7 @@ from cliffracer.messaging.feeds import Feeds
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.rooms import Rooms
 from cliffracer.observability.spans import FORGETFUL, Outgoing
-from cliffracer.wire.calls import WINDOW, read_chunk, write_call
+from cliffracer.wire.calls import WINDOW, is_gone, write_call
 from cliffracer.wire.cloudevents import ID as EVENT_ID
 from cliffracer.wire.cloudevents import event_block
 from cliffracer.wire.codecs import Decoder, encode
@@ -35,7 +34,6 @@ _ERROR = b"\nnats-service-error-code:"
 Way = tuple[bytes, Callable[[bytes], None]]
 Store = Callable[[Emission, str, bytes, Headers], Awaitable[object]]
 """Stores a durable message (subject, payload, headers): the stream's publisher, or the outbox of an open transaction."""
-STREAM_IDLE = 60.0
 _MOST_SEEN = 1000
 
 
@@ -136,32 +134,24 @@ class Connection:
         self._calls(service, method)
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
-        chunked = Chunked(self.bus)
+        chunked = Chunked(self.bus, f"{service}.{method}")
         block = write_call(*self.who(context), seconds, *self._identified(context), window=WINDOW)
         finished = False
-        taken, expected, decoder = 0, 1, _decoder(returns)
+        taken, decoder = 0, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
             payload, head = await self._large.fitting(encode(arguments), block)
             self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, chunked.subject, deadline=until)
             while True:
-                head, payload = await _next(chunked.arrived, until)
-                number, end = read_chunk(head)
-                if number < 0:
-                    continue
-                if number == 0 or end:
-                    finished = True
-                    if not end:
-                        await self._raise_unless_array(service, method, Reply(head, payload))
-                        for item in _result(Reply(head, payload), list[returns]):
-                            yield item
-                    elif number != expected - 1:
-                        raise Internal(f"the stream of {service}.{method} ended with chunk {number}, {expected - 1} arrived")
+                number, head, payload = await chunked.next(until)
+                finished = number <= 0
+                if number == 0:
+                    await self._raise_unless_array(service, method, Reply(head, payload))
+                    for item in _result(Reply(head, payload), list[returns]):
+                        yield item
+                if finished:
                     return
-                if number != expected:
-                    raise Internal(f"chunk {number} of {service}.{method} arrived, {expected} was next: part of the stream is lost")
-                expected += 1
                 yield decoder.decode(payload)
                 taken += 1
                 if taken >= WINDOW // 2 or chunked.due:
@@ -271,7 +261,7 @@ class Connection:
             return  # NATS is away: the callee ends by its deadline
 
     async def _raise_unless_array(self, service: str, method: str, reply: Reply) -> None:
-        if reply.block is not None and reply.block.startswith(b"NATS/1.0 503"):
+        if is_gone(reply.block):
             raise await self.directory.nobody(service, method)
 
 
@@ -299,17 +289,6 @@ def _decoder(returns: Any) -> Decoder[Any]:
         return _cached(returns)
     except TypeError:  # an annotation that cannot be hashed
         return Decoder(returns)
-
-
-async def _next(arrived: asyncio.Queue[Message], until: float | None) -> Message:
-    if not arrived.empty():
-        return arrived.get_nowait()
-    left = STREAM_IDLE if until is None else until - time.monotonic()
-    try:
-        async with asyncio.timeout(left):
-            return await arrived.get()
-    except TimeoutError:
-        raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over") from None
 
 
 def stored_by(emitter: Emitter, emission: Emission, subject: str, payload: bytes, headers: Headers, *, timeout: float) -> Awaitable[object]:

@@ -136,7 +136,14 @@ def end_block(chunks: int) -> bytes:
 
 
 PROBE_BLOCK = f"NATS/1.0\r\n{STREAM}: probe\r\n\r\n".encode()
-"""Of a message that only asks whether anybody listens; whoever does ignores it."""
+"""Of a message that only asks whether anybody listens; it says how many chunks were sent."""
+GONE_BLOCK = f"NATS/1.0\r\n{STREAM}: gone\r\n\r\n".encode()
+"""Of the answer to whoever writes to an end of a stream that is closed, in a process that lives."""
+
+
+def is_gone(block: bytes | None) -> bool:
+    """Say whether a message tells that nobody listens there: its process (`GONE_BLOCK`), or the server where there is none."""
+    return block is not None and (block == GONE_BLOCK or block.startswith(b"NATS/1.0 503"))
 
 
 def read_chunk(block: bytes | None) -> tuple[int, bool]:

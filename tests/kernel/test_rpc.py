@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,10 +24,10 @@ from cliffracer import (
     Unavailable,
     provided,
 )
-from cliffracer.messaging import directory
+from cliffracer.messaging import chunked, directory
 from cliffracer.messaging.directory import Endpoint, Info, nobody_answers
 from cliffracer.testing import running
-from cliffracer.wire.calls import write_call
+from cliffracer.wire.calls import read_chunk, write_call
 from cliffracer.wire.headers import Headers
 from tests.support.waiting import eventually
 
@@ -562,6 +564,42 @@ async def test_a_stream_whose_reader_is_gone_ends(shared):
     t.up.bus.publish(got[0], b"10")  # room for more, which nobody takes
     await eventually(lambda: shelf.ended[-1:] == ["closed"])
     assert len(shelf.ended) < 50
+
+
+@pytest.mark.parametrize("lost", ["opening", "chunk", "end"])
+async def test_what_a_stream_loses_with_a_connection_does_not_hang_it(t, monkeypatch: pytest.MonkeyPatch, lost: str):
+    """The window is opened again, a missing chunk is told at the latest when the sender waits, and a missing end when it is gone."""
+    monkeypatch.setattr(chunked, "PROBE", 0.05)
+    send, dropped = t.up.bus.publish, []
+
+    def losing(subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", **options: Any) -> None:
+        number, end = read_chunk(block)
+        kind = "end" if end else "chunk" if number == 30 else "opening" if block is None and payload.isdigit() else ""
+        if kind == lost and not dropped:
+            dropped.append(kind)
+        else:
+            send(subject, payload, block, reply, **options)
+
+    monkeypatch.setattr(t.up.bus, "publish", losing)
+    got: list[int] = []
+    errors = {"chunk": (Internal, "part of the stream is lost"), "end": (Unavailable, "went away in the middle of store.count")}
+    kind, text = errors.get(lost, (None, ""))
+    with nullcontext() if kind is None else pytest.raises(kind, match=text):
+        async for number in t.app.service("store").stream.count(upto=100):
+            got += [number]
+    assert dropped
+    assert got == list(range(29 if lost == "chunk" else 100))
+
+
+async def test_a_stream_whose_reader_left_unheard_ends(shared, monkeypatch: pytest.MonkeyPatch):
+    """As when NATS was away just then: the reader's process lives, and answers that nobody there reads it."""
+    monkeypatch.setattr(chunked, "PROBE", 0.05)
+    t, shelf = shared
+    monkeypatch.setattr(t.up.services[0].link, "_give_up", lambda *_: None)
+    stream = t.app.service("store").stream.count(upto=100_000)
+    assert await anext(stream) == 0
+    await stream.aclose()
+    await eventually(lambda: shelf.ended[-1:] == ["closed"])
 
 
 async def test_a_stream_wanted_as_one_reply_has_the_time_of_a_call(t):

@@ -14,6 +14,7 @@ from time import monotonic
 
 from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
+from cliffracer.wire.calls import GONE_BLOCK
 
 _TOKEN = 8  # random bytes of one
 _DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
@@ -99,6 +100,9 @@ class Mux:
                 return
         elif (inbox := self._inboxes.get(token)) is not None:
             inbox(subject, reply, block, payload)
+        elif reply.startswith(b"_INBOX."):  # a stream's, which has ended here: its other end is told what it is told of processes
+            with contextlib.suppress(ServiceError):
+                self._bus.publish(reply, b"", GONE_BLOCK, deadline=monotonic() + 1.0)
 
     def refuse(self, subject: str) -> None:
         """Fail the requests to a subject that the server does not let us publish to; it says so without naming the request."""
