@@ -4,8 +4,10 @@ The message is empty and carries ``Cliffracer-Claim``, the name of the object in
 as long as the event may be replayed, that is until somebody deletes it; that of a call is gone after an hour.
 """
 
+import asyncio
+
 from cliffracer.context import new_id
-from cliffracer.errors import Forbidden, NotFound, SetupError, TooLarge
+from cliffracer.errors import DeadlineExceeded, Forbidden, NotFound, SetupError, TooLarge, Unavailable
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -22,6 +24,11 @@ def is_claim(block: bytes | None) -> bool:
     return block is not None and _MARK in block.lower()
 
 
+def claiming(block: bytes | None, name: str) -> bytes:
+    """Return a header block that claims a payload as well."""
+    return (block or b"NATS/1.0\r\n\r\n")[:-2] + f"{CLAIM}: {name}\r\n\r\n".encode()
+
+
 class Claims:
     """Keeps large payloads; ``kind`` is ``events`` or ``calls``."""
 
@@ -33,14 +40,17 @@ class Claims:
         """Say whether a payload does not fit into one message."""
         return len(payload) + ROOM > self._bus.max_payload
 
-    async def stash(self, payload: bytes) -> str:
-        """Keep a payload and return what claims it; `TooLarge` over the limit of the settings."""
+    async def stash(self, payload: bytes, within: float | None = None) -> str:
+        """Keep a payload and return what claims it; `TooLarge` over the limit of the settings, `Unavailable` where it takes too long."""
         most = self._bus.largest
         if len(payload) > most:
             raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
         name = new_id()
         try:
-            await self._store.put(name, payload)
+            async with asyncio.timeout(within):
+                await self._store.put(name, payload)
+        except TimeoutError:
+            raise Unavailable(f"{len(payload)} bytes could not be stored in time: NATS is away, or slow", reason="away") from None
         except Forbidden:  # NATS permissions without the buckets of claims
             limit = self._bus.max_payload
             text = f"the payload takes {len(payload)} bytes; {limit} is the limit for an app without uses=['large']"
@@ -50,18 +60,22 @@ class Claims:
             raise TooLarge(f"the payload takes {len(payload)} bytes; without JetStream {limit} is the limit", limit=limit) from None
         return name
 
-    async def fitting(self, payload: bytes, block: bytes | None) -> tuple[bytes, bytes | None]:
+    async def fitting(self, payload: bytes, block: bytes | None, within: float | None = None) -> tuple[bytes, bytes | None]:
         """Return what to send, (payload, header block): as they are, or a claim in place of the payload if that is too large."""
-        return await self.claim(payload, block) if self.too_large(payload) else (payload, block)
+        return await self.claim(payload, block, within) if self.too_large(payload) else (payload, block)
 
-    async def claim(self, payload: bytes, block: bytes | None) -> tuple[bytes, bytes]:
+    async def claim(self, payload: bytes, block: bytes | None, within: float | None = None) -> tuple[bytes, bytes]:
         """Return (nothing, header block with a claim), to be sent in place of a payload."""
-        name = await self.stash(payload)
-        return b"", (block or b"NATS/1.0\r\n\r\n")[:-2] + f"{CLAIM}: {name}\r\n\r\n".encode()
+        name = await self.stash(payload, within)
+        return b"", claiming(block, name)
 
-    async def redeem(self, block: bytes | None) -> bytes:
-        """Return the payload that a message stands for; `NotFound` if it is gone."""
-        return await self.redeem_name(Headers(block).get(CLAIM, ""))
+    async def redeem(self, block: bytes | None, within: float | None = None) -> bytes:
+        """Return the payload that a message stands for; `NotFound` if it is gone, `DeadlineExceeded` where it takes too long."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.redeem_name(Headers(block).get(CLAIM, ""))
+        except TimeoutError:
+            raise DeadlineExceeded("the payload that this message stands for could not be read in time") from None
 
     async def redeem_name(self, name: str) -> bytes:
         """Return the payload that is kept under a name; `NotFound` if it is gone."""

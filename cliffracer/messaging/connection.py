@@ -13,7 +13,7 @@ from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceE
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Reply, publish
 from cliffracer.messaging.chunked import Chunked
-from cliffracer.messaging.claims import ROOM, Claims, is_claim
+from cliffracer.messaging.claims import ROOM, Claims, claiming, is_claim
 from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.duties import Locking
@@ -77,7 +77,7 @@ class Connection:
         payload = encode(arguments)
         bus = self.bus
         if len(payload) + ROOM > bus.max_payload:
-            payload, block = await self._large.claim(payload, block)
+            payload, block, seconds = await self._claimed(payload, seconds)
         subject, give_up = self._ways.get((service, method)) or self._way(service, method)
         try:
             reply = await bus.request(subject, payload, block, timeout=seconds, abandoned=give_up)
@@ -89,8 +89,15 @@ class Connection:
             except InvalidInput as error:
                 raise _unexpected(error) from None
         if not reply.payload and is_claim(reply.block):
-            reply = Reply(None, await self._large.redeem(reply.block))
+            reply = Reply(None, await self._large.redeem(reply.block, self._seconds(context, timeout)))
         return _result(reply, returns)
+
+    async def _claimed(self, payload: bytes, seconds: float) -> tuple[bytes, bytes, float]:
+        """Keep arguments that do not fit elsewhere; return (nothing, the header block of the call, the seconds that are left)."""
+        until, context = time.monotonic() + seconds, current.get()
+        name = await self._large.stash(payload, seconds)
+        left = until - time.monotonic()
+        return b"", claiming(write_call(*self.who(context), left, *self._identified(context)), name), left
 
     def _way(self, service: str, method: str) -> Way:
         """Return the subject of a method, and what tells its service that a caller gave up; found once for each method."""
@@ -141,7 +148,7 @@ class Connection:
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
-            payload, head = await self._large.fitting(encode(arguments), block)
+            payload, head = await self._large.fitting(encode(arguments), block, seconds or self.deadline)
             self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, chunked.subject, deadline=until)
             while True:
                 number, head, payload = await chunked.next(until)

@@ -69,24 +69,25 @@ class Emitter:
         return self._store(subject, payload, headers, timeout)
 
     async def _store(self, subject: str, payload: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:
+        until = time.monotonic() + timeout
         if not self._ensured:
-            await self._ensure_first(timeout)
+            await self._ensure_first(self._ensuring, timeout)
         if self._claims.too_large(payload):
-            return await self._store_large(subject, payload, headers, timeout)
-        return await self._events.publish(subject, payload, headers, timeout=timeout)
+            return await self._store_large(subject, payload, headers, until)
+        return await self._events.publish(subject, payload, headers, timeout=until - time.monotonic())
 
-    async def _store_large(self, subject: str, payload: bytes, headers: Mapping[str, str], timeout: float) -> PubAck:
-        name = await self._claims.stash(payload)
-        ack = await self._events.publish(subject, b"", {**headers, CLAIM: name}, timeout=timeout)
+    async def _store_large(self, subject: str, payload: bytes, headers: Mapping[str, str], until: float) -> PubAck:
+        name = await self._claims.stash(payload, until - time.monotonic())
+        ack = await self._events.publish(subject, b"", {**headers, CLAIM: name}, timeout=until - time.monotonic())
         if ack.duplicate:
             await self._claims.forget(name)
         return ack
 
-    async def _ensure_first(self, timeout: float) -> None:
+    async def _ensure_first(self, ensuring: Together, timeout: float) -> None:
         """Make the streams before the first message: where a core subscriber listens too, the server would not say that none takes it."""
         try:
             async with asyncio.timeout(timeout):
-                await self._ensuring()
+                await ensuring()
         except TimeoutError:
             raise Unavailable("no stream for events could be set up in time") from None
 
@@ -100,14 +101,14 @@ class Emitter:
         if at <= time.time():
             await self.store(subject, payload, headers, timeout=timeout)
             return
+        until = time.monotonic() + timeout
         if not self._schedules:
-            await self._ensuring_later()
+            await self._ensure_first(self._ensuring_later, timeout)
         if self._claims.too_large(payload):
-            headers, payload = {**headers, CLAIM: await self._claims.stash(payload)}, b""
-        schedule = scheduled(at, due_subject(self._subjects, subject))
-        await self._later.publish(
-            self._note(event_id), payload, {**headers, **schedule}, message_id=f"{headers.get(MESSAGE_ID, event_id)}@{at}", timeout=timeout
-        )
+            headers, payload = {**headers, CLAIM: await self._claims.stash(payload, until - time.monotonic())}, b""
+        named = {**headers, **scheduled(at, due_subject(self._subjects, subject))}
+        message_id = f"{headers.get(MESSAGE_ID, event_id)}@{at}"
+        await self._later.publish(self._note(event_id), payload, named, message_id=message_id, timeout=until - time.monotonic())
 
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False when there is none of that id, or not any more."""

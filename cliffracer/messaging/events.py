@@ -113,7 +113,7 @@ class EventEndpoint:
         try:
             if entry is None or await entry.decided(context, None):
                 if not payload and is_claim(block):
-                    payload = await self._large.redeem(block)
+                    payload = await self._large.redeem(block, context.remaining())
                 arguments = (self._decoder.decode(payload),) if self._decoder is not None else ()
             begun = True
             await self._answer(context, arguments, self._arrival(subject, block, arguments))

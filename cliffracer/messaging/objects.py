@@ -31,8 +31,10 @@ TOGETHER = 16
 wait for that at most."""
 SHARED = 128
 """Chunks in flight to all readers of a connection, for the same reason: where they are many, each has fewer than `WINDOW`."""
+_TIDIED_WITHIN = 2.0  # seconds that the error of who could not store an object is kept back, for what was stored to be removed
 _SHA = "SHA-256="
 _readers: WeakKeyDictionary[Bus, set[object]] = WeakKeyDictionary()
+_tidying: set[asyncio.Task[None]] = set()
 _turns: WeakKeyDictionary[Bus, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -82,11 +84,11 @@ class ObjectStore:
                 metadata=dict(metadata or {}),
             )
             await self._note(info)
-        except BaseException:  # cancelled, the source failed or the store is full: no half of it stays
-            await asyncio.shield(self._forget(nuid))
+        except BaseException as error:  # cancelled, the source failed or the store is full: no half of it stays
+            await self._give_up(nuid, at_once=not isinstance(error, Exception))
             raise
         if before is not None:
-            await self._forget(before.nuid)
+            await self._give_up(before.nuid, at_once=False)
         return info
 
     async def get(self, name: str) -> AsyncIterator[bytes]:
@@ -189,6 +191,20 @@ class ObjectStore:
 
     async def _note(self, info: ObjectInfo) -> None:
         await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})
+
+    async def _give_up(self, nuid: str, *, at_once: bool) -> None:
+        """Remove chunks that nobody needs; whoever was cancelled does not wait for that, and nobody does for long."""
+        tidying = asyncio.create_task(self._tidy(nuid), name=f"chunks in {self.bucket}")
+        _tidying.add(tidying)
+        tidying.add_done_callback(_tidying.discard)
+        if not at_once:
+            await asyncio.wait([tidying], timeout=_TIDIED_WITHIN)
+
+    async def _tidy(self, nuid: str) -> None:
+        try:
+            await self._forget(nuid)
+        except CliffracerError as error:
+            logger.warning("{bucket} keeps chunks that nobody needs, of {nuid}: {error}", bucket=self.bucket, nuid=nuid, error=error)
 
     async def _forget(self, nuid: str) -> None:
         try:

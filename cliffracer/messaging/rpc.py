@@ -150,7 +150,7 @@ class RpcEndpoint:
         try:
             if entry is None or await entry.decided(context, None):
                 if not payload and is_claim(context.block):
-                    payload = await self._large.redeem(context.block)
+                    payload = await self._large.redeem(context.block, context.remaining())
                 arguments = self._arguments(payload, msgpack=msgpack)
             begun = True
             await self.answer(context, arguments, reply, msgpack, window)
@@ -181,7 +181,7 @@ class RpcEndpoint:
             block = MSGPACK_REPLY if msgpack else None
             try:
                 if len(body) + ROOM > self._bus.max_payload:
-                    body, block = await self._large.claim(body, block)
+                    body, block = await self._large.claim(body, block, context.remaining())
                 self._bus.answer(reply, body, block)
             except Unavailable as error:  # no room for the reply, but the call was done: nobody is to repeat it without a thought
                 error.details.setdefault("outcome", "unknown")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cliffracer import App, TooLarge
+from cliffracer import App, DeadlineExceeded, TooLarge, Unavailable
 from cliffracer.runtime import running as served
 from cliffracer.settings import Settings
 from cliffracer.testing import running
@@ -82,6 +82,45 @@ async def test_there_is_a_limit_of_ours():
             await t.call("measure", text="x" * 4_000_001)
         with pytest.raises(TooLarge, match="NATS_MAX_MESSAGE is 4000000"):
             await t.call("make_text", size=4_000_001)
+
+
+async def test_a_large_call_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch):
+    """Where its arguments cannot be stored, or its result not be read, in that time."""
+    app, _ = make()
+
+    async def hanging(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async with running(app) as t:
+        files = t.app.service("files", timeout=0.5)
+        store = t.up.services[0].link._large._store
+        async with asyncio.timeout(30):
+            monkeypatch.setattr(store, "read", hanging)
+            with pytest.raises(DeadlineExceeded, match="could not be read in time"):
+                await t.app.service("files", timeout=3).make_text(size=SIZE)
+            monkeypatch.setattr(store, "put", hanging)
+            with pytest.raises(Unavailable, match="could not be stored in time"):
+                await files.measure(text="x" * SIZE)
+            with pytest.raises(Unavailable, match="could not be stored in time"):
+                await anext(files.stream.measure(text="x" * SIZE))
+
+
+async def test_a_large_or_delayed_event_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch):
+    """Where it cannot be stored in that time."""
+    app, _ = make()
+
+    async def hanging(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async with running(app, deadline=0.5) as t:
+        emitter = t.up.services[0].emitter
+        async with asyncio.timeout(30):
+            monkeypatch.setattr(emitter._ensuring_later, "_work", hanging)
+            with pytest.raises(Unavailable, match="could be set up in time"):
+                await app.emit("file.seen", "small", delay=60)
+            monkeypatch.setattr(emitter._claims._store, "put", hanging)
+            with pytest.raises(Unavailable, match="could not be stored in time"):
+                await app.emit("file.seen", "x" * SIZE)
 
 
 async def test_a_claim_that_is_not_there_is_answered():

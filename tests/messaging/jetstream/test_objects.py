@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
+from cliffracer.messaging import objects
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -37,6 +38,31 @@ async def test_an_object_comes_back_as_it_was(files: ObjectStore, size: int):
     assert await files.read("report.pdf") == data
     assert (info.size, info.chunks) == (size, -(-size // CHUNK))
     assert await files.info("report.pdf") == info
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_who_cannot_store_an_object_is_not_kept_waiting(files: ObjectStore, monkeypatch: pytest.MonkeyPatch, cancelled: bool):
+    """Nor told of something else, where the server hangs just then and what was stored cannot be removed."""
+    hung = asyncio.Event()
+
+    async def hanging(*_: object, **__: object) -> int:
+        hung.set()
+        await asyncio.Event().wait()
+        return 0
+
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x" * 300_000
+        if cancelled:
+            raise asyncio.CancelledError
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(files._jetstream, "purge", hanging)
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError if cancelled else OSError):
+            await files.put("a", failing())
+        await hung.wait()
+    for task in list(objects._tidying):
+        task.cancel()
 
 
 async def test_objects_that_are_read_whole_come_a_few_at_a_time(jetstream: JetStream, files: ObjectStore, monkeypatch: pytest.MonkeyPatch):
