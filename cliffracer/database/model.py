@@ -22,6 +22,9 @@ import msgspec
 from cliffracer.database.ids import uuid7
 from cliffracer.wire.limits import FIELDS, Limits, limits_of, translated
 
+if sys.version_info >= (3, 14):
+    import annotationlib
+
 OnDelete = Literal["restrict", "cascade", "set null", "no action"]
 
 
@@ -122,6 +125,15 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _annotations(namespace: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the annotations of a class that is being made; since Python 3.14 a function makes them once they are asked for (PEP 649)."""
+    given: Mapping[str, Any] | None = namespace.get("__annotations__")
+    if given is None and sys.version_info >= (3, 14):
+        annotate = annotationlib.get_annotate_from_class_namespace(namespace)
+        given = None if annotate is None else annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF)
+    return given or {}
+
+
 def _translated(annotation: Any, namespace: dict[str, Any]) -> Any:
     """Return an annotation with limits on a decimal as we check them; one in quotes stays so if it has none, or names what comes later."""
     if not isinstance(annotation, str):
@@ -140,8 +152,7 @@ class ModelMeta(msgspec.StructMeta):
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         """Make the Struct."""
         options.setdefault("kw_only", True)
-        given = namespace.get("__annotations__", {})
-        fields = {field: _translated(annotation, namespace) for field, annotation in given.items()}
+        fields = {field: _translated(annotation, namespace) for field, annotation in _annotations(namespace).items()}
         limits = {field: found for base in reversed(bases) for field, found in getattr(base, FIELDS, {}).items() if field not in fields}
         limits |= limits_of(fields.items())
         if limits:
