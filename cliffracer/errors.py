@@ -89,6 +89,13 @@ class InvalidInput(ServiceError):
         return f"{self.message}: {reasons}{more}" if reasons and reasons != self.message else self.message
 
 
+class Unsendable(InvalidInput, ValueError):
+    """A subject, a name or a header value has what cannot be in one, so nothing was sent. It came from data as a rule."""
+
+    def __init__(self, message: str = "", /, *, errors: Any = (), **details: Any) -> None:
+        super().__init__(message, errors=errors or [{"path": "", "message": message}], **details)
+
+
 class Unauthenticated(ServiceError):
     """No identity, or one that does not verify (RFC 6750 ``invalid_token``)."""
 

@@ -16,7 +16,7 @@ import msgspec
 from loguru import logger
 
 from cliffracer.context import new_id
-from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable, Unsendable
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream, read_stored
@@ -52,7 +52,7 @@ class Lock:
         turn: asyncio.Lock | None = None,
     ) -> None:
         if not 0 < len(name) <= _LONGEST:
-            raise ValueError(f"{name[:80]!r} is no name of a lock: 1 to {_LONGEST} characters")
+            raise Unsendable(f"{name[:80]!r} is no name of a lock: 1 to {_LONGEST} characters")
         if ttl < _SHORTEST:
             raise ValueError(f"ttl={ttl:g} is no time to hold a lock for: its holder says three times per ttl that it lives")
         self.name = name

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.errors import Unsendable
 from cliffracer.wire.headers import MESSAGE_ID, VIA
 
 ID = "ce-id"
@@ -61,7 +62,7 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
 ) -> bytes:
     """Return the header block of an event that is emitted now: what `event_headers` names, and the context it is emitted in.
 
-    ValueError for an id or a key that would break out of its line.
+    `Unsendable` for an id or a key that would break out of its line.
     """
     more = "" if token is None else f"Authorization: Bearer {token}\r\n"
     if way is not None:
@@ -70,7 +71,7 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
         more += f"{KEY}: {key}\r\n"
     values = f"{event_id}{kind}{key or ''}"
     if not values.isprintable():
-        raise ValueError("the id and the key of an event have no control characters or line breaks")
+        raise Unsendable("the id and the key of an event have no control characters or line breaks")
     return (
         f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}{ID}: {event_id}\r\n{TYPE}: {kind}\r\n"
         f"{SOURCE}: {source}\r\n{TIME}: {now_text()}\r\n{VERSION}: {SPEC}\r\n{MESSAGE_ID}: {event_id}\r\n\r\n"

@@ -7,6 +7,8 @@ compared without case, as HTTP does; the value of a repeated name is its first.
 import re
 from collections.abc import Iterator, Mapping
 
+from cliffracer.errors import Unsendable
+
 CORRELATION = "X-Correlation-ID"
 TRACEPARENT = "traceparent"
 TIMEOUT = "Cliffracer-Timeout"
@@ -30,21 +32,21 @@ _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Return the block to put before a payload; ValueError for a name or value that would break out of its line."""
+    """Return the block to put before a payload; `Unsendable` for a name or value that would break out of its line."""
     if not (headers.keys() <= _names and "".join(headers.values()).isprintable()):  # almost all are, and that costs little
         _check(headers)
     block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"]).encode()
     if len(block) > MAX_HEADERS:
-        raise ValueError(f"headers take {len(block)} bytes; {MAX_HEADERS} is the limit")
+        raise Unsendable(f"headers take {len(block)} bytes; {MAX_HEADERS} is the limit")
     return block
 
 
 def _check(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name[:80]!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
+            raise Unsendable(f"{name[:80]!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
         if not _VALUE.fullmatch(value):
-            raise ValueError(f"the value of header {name} has a control character or a line break")
+            raise Unsendable(f"the value of header {name} has a control character or a line break")
         if len(_names) < _KNOWN:
             _names.add(name)
 
@@ -98,9 +100,9 @@ class Headers(Mapping[str, str]):
 
 
 def checked_token(token: str | None) -> str | None:
-    """Return a token that may go into a header; ValueError for one with spaces, line breaks or other than ASCII in it."""
+    """Return a token that may go into a header; `Unsendable` for one with spaces, line breaks or other than ASCII in it."""
     if token is not None and not _TOKEN.fullmatch(token):
-        raise ValueError("that is no token: it has characters that no header holds, or more than 8192 of them")
+        raise Unsendable("that is no token: it has characters that no header holds, or more than 8192 of them")
     return token
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from cliffracer.errors import Unsendable
+
 MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line of 4,096
 _LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
 _TOKEN = re.compile(r"[^\x00-\x20\x7f.*>]+")
@@ -19,28 +21,28 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @lru_cache(maxsize=4096)  # an app publishes to few subjects, often; what is wrong is not kept
 def check_literal(subject: str) -> str:
-    """Return a subject to publish to; ValueError if it has a blank, a control character, a wildcard or an empty token."""
+    """Return a subject to publish to; `Unsendable` if it has a blank, a control character, a wildcard or an empty token."""
     if _LITERAL.fullmatch(subject) and _fits(subject):
         return subject
-    raise ValueError(
+    raise Unsendable(
         f"{subject[:80]!r} is no subject: dot-separated tokens without blanks, control characters, * or >, {MAX_SUBJECT} bytes at most"
     )
 
 
 def check_pattern(subject: str) -> str:
-    """Return a subject to subscribe to, ``*`` and a final ``>`` allowed; ValueError otherwise."""
+    """Return a subject to subscribe to, ``*`` and a final ``>`` allowed; `Unsendable` otherwise."""
     if _PATTERN.fullmatch(subject) and _fits(subject):
         return subject
-    raise ValueError(
+    raise Unsendable(
         f"{subject[:80]!r} is no subject pattern: dot-separated tokens, * for one token, > for the rest, no blanks or control characters"
     )
 
 
 def check_token(token: str) -> str:
-    """Return one token of a subject, as user ids and keys become; ValueError otherwise."""
+    """Return one token of a subject, as user ids and keys become; `Unsendable` otherwise."""
     if _TOKEN.fullmatch(token) and _fits(token):
         return token
-    raise ValueError(f"{token[:80]!r} cannot be one token of a subject: no blanks, control characters, dots or wildcards")
+    raise Unsendable(f"{token[:80]!r} cannot be one token of a subject: no blanks, control characters, dots or wildcards")
 
 
 TAKEN = frozenset({"events", "send", "cliffracer", "_INBOX"})
@@ -48,10 +50,10 @@ TAKEN = frozenset({"events", "send", "cliffracer", "_INBOX"})
 
 
 def check_name(name: str) -> str:
-    """Return a service, method, durable or stream name (ADR-6, ADR-32: letters, digits, ``_`` and ``-``); ValueError otherwise."""
+    """Return a service, method, durable or stream name (ADR-6, ADR-32: letters, digits, ``_`` and ``-``); `Unsendable` otherwise."""
     if _NAME.fullmatch(name):
         return name
-    raise ValueError(f"{name[:80]!r} is no name: 1 to 64 letters, digits, _ or -")
+    raise Unsendable(f"{name[:80]!r} is no name: 1 to 64 letters, digits, _ or -")
 
 
 def _fits(subject: str) -> bool:

@@ -374,6 +374,27 @@ async def test_a_bad_subject_is_refused_before_it_is_sent(subject):
             await t.emit(subject, 1)
 
 
+async def test_a_subject_made_of_what_a_caller_sent_is_that_callers_mistake():
+    """It gets `InvalidInput`, which is the `ValueError` that the handler can catch, not an `Internal`."""
+    app = App("s")
+
+    @app.rpc
+    async def note(name: str) -> str:
+        try:
+            await app.emit(f"noted.{name}", 1)
+        except ValueError:
+            if name == "a b":
+                return "caught"
+            raise
+        return "noted"
+
+    async with running(app) as t:
+        assert [await t.call("note", name="a b"), await t.call("note", name="ab")] == ["caught", "noted"]
+        with pytest.raises(InvalidInput, match=r"'noted\.>' is no subject") as caught:
+            await t.call("note", name=">")
+        assert [error["path"] for error in caught.value.errors] == [""]
+
+
 async def test_a_header_that_would_break_out_is_refused():
     """An event id with a line break never reaches the wire."""
     async with running(App("s")) as t:

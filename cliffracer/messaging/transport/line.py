@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from cliffracer.errors import ServiceError, TooLarge, Unavailable
+from cliffracer.errors import ServiceError, TooLarge, Unavailable, Unsendable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
@@ -78,7 +78,7 @@ class Line(Bus):
     async def subscribe(self, subject: str, receive: Receive, *, queue: str = "") -> Subscription:
         check_pattern(subject)
         if not _QUEUE.fullmatch(queue):
-            raise ValueError(f"{queue[:80]!r} cannot be a queue group: no blanks or control characters")
+            raise Unsendable(f"{queue[:80]!r} cannot be a queue group: no blanks or control characters")
         if self._closing:
             raise Unavailable("the connection to NATS is closed", reason="closed")
         interest = self._interest(subject, queue, receive)
@@ -133,7 +133,7 @@ class Line(Bus):
         if len(subject) + len(reply) > MAX_CONTROL:
             raise TooLarge(f"the subjects take {len(subject) + len(reply)} bytes; {MAX_CONTROL} is the limit", limit=MAX_CONTROL)
         if not fits(subject) or (reply and not fits(reply)):
-            raise ValueError(f"{(subject + b' ' + reply)[:80]!r}: a subject is not empty and has no blanks or line breaks")
+            raise Unsendable(f"{(subject + b' ' + reply)[:80]!r}: a subject is not empty and has no blanks or line breaks")
 
     def hold(self, message: tuple[bytes, bytes, bytes | None, bytes], deadline: float | None) -> None:
         """Keep a message until something can be written again."""
