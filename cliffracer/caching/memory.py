@@ -8,7 +8,8 @@ from cliffracer.caching.entries import Entry, Marks
 
 BYTES = 64 * 2**20
 """That all answers of an app take in one process, at most."""
-_EACH = 300  # bytes that an answer takes beside its payload
+_EACH = 450  # bytes that an answer takes beside its payload
+_MARK = 80  # bytes that a tag of it takes beside its text
 _MOST_FORGOTTEN = 100_000
 _ALL = ""
 
@@ -88,4 +89,4 @@ class Memory:
 
 
 def _size(entry: Entry) -> int:
-    return len(entry.payload) + _EACH + sum(map(len, entry.marks))
+    return len(entry.payload) + _EACH + sum(len(mark) + _MARK for mark in entry.marks)

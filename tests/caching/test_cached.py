@@ -1,7 +1,9 @@
 """``@app.cached`` on handlers and functions, with answers in memory."""
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -431,6 +433,28 @@ async def test_what_it_takes_is_bounded() -> None:
         before = len(memory)
         await blob(99, 50_000)
         assert len(memory) == before
+
+
+async def test_many_small_answers_take_no_more_than_is_said() -> None:
+    """What an answer takes beside its payload is counted, its tags included: it is most of a small one."""
+    app = App("small")
+
+    @app.cached(ttl=30, tags=("all", "number:{number}"))
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with running(app):
+        memory = app.cache.keeps[0].memory
+        await double(0)
+        tracemalloc.start()
+        try:
+            counted, taken = memory.size, tracemalloc.get_traced_memory()[0]
+            for number in range(1, 2000):
+                await double(number)
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] - taken <= memory.size - counted
+        finally:
+            tracemalloc.stop()
 
 
 def test_what_cannot_be_kept() -> None:
