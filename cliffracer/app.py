@@ -16,7 +16,7 @@ from cliffracer.caching.providers import check_providers
 from cliffracer.calling import Link, Service, emission, own
 from cliffracer.checking import Declared, check_duplicates, check_reached, complete
 from cliffracer.database.model import Model
-from cliffracer.declarations import Route, Socket, surrounded
+from cliffracer.declarations import Function, Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
@@ -255,8 +255,8 @@ class App(Scope):
 
     def freeze(self) -> Frozen:
         """Return all declarations, groups included; raises `SetupError` for what only the whole can tell."""
-        scopes = [(self, ""), *_nested(self, "")]
-        declared = tuple(_placed(d, prefix) for scope, prefix in scopes for d in scope.declared)
+        scopes = [(self, "", ()), *_nested(self, "")]
+        declared = tuple(_placed(d, prefix, around) for scope, prefix, around in scopes for d in scope.declared)
         check_duplicates([d.record for d in declared])
         check_reached(self.name, [d.record for d in declared])
         frozen = Frozen(
@@ -264,16 +264,16 @@ class App(Scope):
             version=self.version,
             description=self.description,
             declared=declared,
-            providers=tuple(p for scope, _ in scopes for p in scope.providers),
-            middlewares=tuple(m for scope, _ in scopes for m in scope.middlewares),
-            mappings=tuple(m for scope, _ in scopes for m in scope.mappings),
-            startup=tuple(f for scope, _ in scopes for f in scope.startup),
-            shutdown=tuple(f for scope, _ in scopes for f in scope.shutdown),
-            checks=tuple(c for scope, _ in scopes for c in scope.checks),
-            accesses=tuple(f for scope, _ in scopes for f in scope.accesses),
-            statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix in scopes for s in scope.statics),
-            mounts=tuple(msgspec.structs.replace(m, path=prefix + m.path) for scope, prefix in scopes for m in scope.mounts),
-            wrappings=tuple(w for scope, _ in scopes for w in scope.wrappings),
+            providers=tuple(p for scope, *_ in scopes for p in scope.providers),
+            middlewares=tuple(self.middlewares),
+            mappings=tuple(m for scope, *_ in scopes for m in scope.mappings),
+            startup=tuple(f for scope, *_ in scopes for f in scope.startup),
+            shutdown=tuple(f for scope, *_ in scopes for f in scope.shutdown),
+            checks=tuple(c for scope, *_ in scopes for c in scope.checks),
+            accesses=tuple(f for scope, *_ in scopes for f in scope.accesses),
+            statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix, _ in scopes for s in scope.statics),
+            mounts=tuple(msgspec.structs.replace(m, path=prefix + m.path) for scope, prefix, _ in scopes for m in scope.mounts),
+            wrappings=tuple(w for scope, *_ in scopes for w in scope.wrappings),
             models=tuple(self._models),
             cached=tuple(self._cached()),
             bounds=self._may.read(),
@@ -286,34 +286,34 @@ class App(Scope):
         return frozen
 
     def _cached(self) -> Iterator[Cached]:
-        for scope in [self, *(group for group, _ in _nested(self, ""))]:
+        for scope in [self, *(group for group, *_ in _nested(self, ""))]:
             yield from scope.kept
 
     def _more(self) -> list[str | type[Event]]:
         """Return what the groups say that they emit."""
-        return [event for group, _ in _nested(self, "") for event in group.emits]
+        return [event for group, *_ in _nested(self, "") for event in group.emits]
 
     def _count(self, change: int) -> None:
-        for scope in [self, *(group for group, _ in _nested(self, ""))]:
+        for scope in [self, *(group for group, *_ in _nested(self, ""))]:
             scope.live += change
 
 
-def _nested(scope: Scope, prefix: str) -> list[tuple[Group, str]]:
-    found: list[tuple[Group, str]] = []
+def _nested(scope: Scope, prefix: str, around: tuple[Function, ...] = ()) -> list[tuple[Group, str, tuple[Function, ...]]]:
+    """Return the groups in a scope, each with its prefix and the middleware of groups around its handlers, the outermost first."""
+    found: list[tuple[Group, str, tuple[Function, ...]]] = []
     for group, extra in scope.groups:
-        path = prefix + extra.rstrip("/") + group.prefix
-        found.append((group, path))
-        found.extend(_nested(group, path))
+        path, inner = prefix + extra.rstrip("/") + group.prefix, (*around, *group.middlewares)
+        found.append((group, path, inner))
+        found.extend(_nested(group, path, inner))
     return found
 
 
-def _placed(declared: Declared, prefix: str) -> Declared:
+def _placed(declared: Declared, prefix: str, around: tuple[Function, ...]) -> Declared:
     signature = declared.signature
     record = declared.record
     if signature is None:
         signature = settled(record.function)
         declared = complete(record, signature)
     if isinstance(record, Route | Socket) and (prefix or not record.path):
-        moved = msgspec.structs.replace(record, path=prefix + record.path or "/")
-        return complete(moved, signature)
-    return declared
+        declared = complete(msgspec.structs.replace(record, path=prefix + record.path or "/"), signature)
+    return msgspec.structs.replace(declared, around=around) if around else declared

@@ -103,7 +103,7 @@ class Assembly:
             deadline=self._deadline_of(record, signature),
             constants=wants.constants,
             mappings=self._mappings,
-            run=self._way(record, signature, wants),
+            run=self._way(declared, signature, wants),
             call=partial(self.threads.run, record.function) if signature.kind == "sync" else None,
             calls=self.calls,
             spans=self.spans,
@@ -134,17 +134,18 @@ class Assembly:
             return own  # events and streams take the time they need, unless told otherwise
         return self.deadline
 
-    def _way(self, record: Record, signature: Signature, wants: Wants) -> Step | None:
+    def _way(self, declared: Declared, signature: Signature, wants: Wants) -> Step | None:
+        record, middlewares = declared.record, (*self.frozen.middlewares, *declared.around)
         socket = isinstance(record, Socket)
         guarded = self.rules is not None and self.rules.surrounds(record)
         rate = getattr(record, "rate", None)
-        around = (self.frozen.middlewares, socket, guarded, rate is not None, self.tracing is not None)
+        around = (middlewares, socket, guarded, rate is not None, self.tracing is not None)
         if signature.kind in {"async", "sync"} and wants.constant and not any(around):
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
         if socket:
             step = partial(_opened, step)
-        for middleware in reversed(self.frozen.middlewares):
+        for middleware in reversed(middlewares):
             step = _wrapped(middleware, step)
         if rate is not None:
             assert self.take is not None  # set before handlers are made

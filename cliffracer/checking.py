@@ -23,6 +23,8 @@ class Declared(msgspec.Struct, frozen=True):
     record: Record
     signature: Signature | None
     shape: Shape | None = None
+    around: tuple[Function, ...] = ()
+    """The middleware of the groups that it is in; that of the app is around all handlers."""
 
 
 def complete(record: Record, signature: Signature) -> Declared:

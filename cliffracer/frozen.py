@@ -24,6 +24,7 @@ class Frozen(msgspec.Struct, frozen=True):
     declared: tuple[Declared, ...]
     providers: tuple[Provider, ...]
     middlewares: tuple[Function, ...]
+    """Of the app, around all handlers."""
     mappings: tuple[declarations.Mapping, ...]
     startup: tuple[Function, ...]
     shutdown: tuple[Function, ...]

@@ -99,7 +99,10 @@ class Surroundings:
 
     @spelt("@app.middleware")
     def middleware(self, function: F) -> F:
-        """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost."""
+        """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost.
+
+        That of an app is around all handlers, that of a group, inside it, around those of the group.
+        """
         self._open()
         if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
             raise refuse(function, "middleware must be async", "Write: async def fn(context, proceed): return await proceed()")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer import App, Conflict, Context, Internal, NotFound, Settings, SetupError
+from cliffracer import App, Conflict, Context, Group, Internal, NotFound, Settings, SetupError
 from cliffracer.testing import running
 
 
@@ -320,6 +320,43 @@ async def test_nothing_can_be_declared_while_the_app_runs():
 
     @app.rpc
     async def early() -> None: ...
+
+
+async def test_middleware_of_a_group_is_around_the_handlers_of_the_group_alone():
+    """Inside that of the app, and around those of groups in it; whatever the order of declaring and including."""
+    app, admin, audit, log = App("s"), Group("admin", prefix="/admin"), Group("audit", prefix="/audit"), []
+    app.include(admin)
+    admin.include(audit)
+
+    def noting(name):
+        async def note(context, proceed):
+            log.append(name)
+            return await proceed()
+
+        return note
+
+    @app.rpc
+    async def plain() -> None: ...
+
+    @admin.rpc
+    @app.get("/value")
+    async def value() -> None: ...
+
+    @audit.get("/entries")
+    async def entries() -> None: ...
+
+    for scope, name in ((audit, "audit"), (admin, "admin"), (app, "app")):
+        scope.middleware(noting(name))
+    async with running(app) as t:
+        for ask, around in (
+            (t.call("plain"), ["app"]),
+            (t.call("value"), ["app", "admin"]),
+            (t.http.get("/value"), ["app"]),
+            (t.http.get("/admin/audit/entries"), ["app", "admin", "audit"]),
+        ):
+            log.clear()
+            await ask
+            assert log == around
 
 
 async def test_a_context_has_room_for_middleware():
