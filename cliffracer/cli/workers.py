@@ -17,7 +17,7 @@ log = logging.getLogger("cliffracer")
 _FIRST_PAUSE = 0.5  # seconds before a worker that died is started again; doubles
 _LONGEST_PAUSE = 30.0
 _STABLE = 20.0  # seconds of life after which the pause begins anew
-_GRACE = 5.0  # beyond the drain, before a worker is killed
+_GRACE = 9.0  # beyond the drain, before a worker is killed: what it takes to let go of servers that hang
 
 
 async def working(arguments: Sequence[str], settings: Settings, number: int, tell: Callable[[Ready, str], None]) -> None:

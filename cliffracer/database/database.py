@@ -173,18 +173,20 @@ class Database(Queries):
 
         What is sent while there is no connection is not delivered: look at the tables after a pause as well.
         """
-        pause = 0.05
+        pause, told = 0.05, False
         while True:
             link: Link | None = None
             try:
                 link = await self.pool.connect()
-                pause = 0.05
+                pause, told = 0.05, False
                 async for payload in link.listen(channel):
                     yield payload
             except Exception as error:  # an interruption is got over, whatever the library calls it; all else is raised
                 if not is_away(error):
                     raise
-                log.warning("listening on %s is interrupted: %s", channel, error)
+                if not told:  # once, however long it is away
+                    log.warning("listening on %s is interrupted: %s", channel, reason(error))
+                told = True
             finally:
                 if link is not None:
                     link.close()

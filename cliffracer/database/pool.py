@@ -20,6 +20,8 @@ from cliffracer.errors import SetupError, Unavailable
 log = logging.getLogger("cliffracer.database")
 
 MEND_WITHIN = 10.0
+MEND_AT_LAST = 1.0
+"""Seconds that a close waits for connections of which nobody wants anything any more."""
 TIDY_EVERY = 30.0
 BACKOFF = (0.05, 1.0)
 
@@ -51,6 +53,7 @@ class Pool:
         self._free: list[Link] = []
         self._waiting: deque[asyncio.Future[Link]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._mending: set[asyncio.Task[None]] = set()  # of those
         self._connecting = 0
         self._closed = False
         self._emptied: asyncio.Event = asyncio.Event()
@@ -117,7 +120,9 @@ class Pool:
         elif self._closed:
             self._drop(link)
         else:
-            self._spawn(self._mend(link))
+            mending = self._spawn(self._mend(link))
+            self._mending.add(mending)
+            mending.add_done_callback(self._mending.discard)
 
     async def close(self, within: float = 5.0) -> None:
         """Wait for connections that are in use, at most ``within`` seconds, and close all of them."""
@@ -130,6 +135,7 @@ class Pool:
         for link in self._free:
             self._drop(link)
         self._free.clear()
+        await self._mended()
         if self._links:
             try:
                 async with asyncio.timeout(within):
@@ -141,6 +147,15 @@ class Pool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _mended(self) -> None:
+        """Wait a moment for what was left in the middle of something: nobody waits for it, and the server may hang."""
+        mending = list(self._mending)
+        if mending:
+            await asyncio.wait(mending, timeout=MEND_AT_LAST)
+        for task in mending:
+            task.cancel()
+        await asyncio.gather(*mending, return_exceptions=True)
 
     def busy(self, within: float) -> bool:
         """Say whether all connections are in use, and one came back in good order so many seconds ago at most."""
@@ -165,10 +180,11 @@ class Pool:
 
     # -- the pool's own work ---------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _add(self, link: Link) -> None:
         self._links.add(link)

@@ -143,7 +143,7 @@ def _headers(document: bytes) -> dict[str, str]:
 async def relaying(
     database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
 ) -> AsyncGenerator[Relay, None]:
-    """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 5 s.
+    """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 2 s.
 
     While it is not ``able`` to publish, it leaves the turn to others: who has it tries for seconds, in which nobody else does.
     Of several databases each has its own outbox and relay; what is yielded is the first one's.
@@ -164,7 +164,7 @@ async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
     finally:
         database.relays.remove(relay)
         relay.stop()
-        await asyncio.wait(tasks[:1], timeout=5.0)
+        await asyncio.wait(tasks[:1], timeout=2.0)
         for task in tasks:
             task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):

@@ -277,6 +277,34 @@ async def test_old_and_idle_connections_go():
     await pool.close()
 
 
+async def test_a_close_does_not_wait_for_what_nobody_uses(monkeypatch, caplog):
+    """A connection that was left in the middle of something, at a server that hangs, is let go of; none of those in use is cut."""
+    monkeypatch.setattr("cliffracer.database.pool.MEND_AT_LAST", 0.01)
+
+    class Hung(Stub):
+        def clean(self) -> bool:
+            return False
+
+        async def mend(self) -> None:
+            await asyncio.Event().wait()
+
+    async def connect() -> Link:
+        return Stub()
+
+    pool = Pool(connect, smallest=0, largest=2)
+    used, hung = Stub(), Hung()
+    for link in (used, hung):
+        pool._add(link)
+    assert {pool.take(), pool.take()} == {used, hung}
+    pool.give(hung)
+    closing = asyncio.create_task(pool.close(30))
+    await until(lambda: not hung.open)
+    assert used.open
+    pool.give(used)
+    await closing
+    assert (used.open, caplog.text) == (False, "")
+
+
 async def test_failed_connects_are_repeated_while_somebody_waits():
     """A server that comes late serves who still waits; nobody else makes it be asked."""
     asked = 0

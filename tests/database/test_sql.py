@@ -238,6 +238,37 @@ async def test_listen_hears_what_others_tell(db, url):
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_listening_says_once_that_the_server_is_away(db, url, monkeypatch, caplog):
+    """However often it is tried, until it is there again."""
+    connect, tries = db.pool.connect, 0
+
+    async def failing():
+        nonlocal tries
+        tries += 1
+        if tries in {1, 2, 3, 5}:
+            raise OSError("nobody there")
+        return await connect()
+
+    monkeypatch.setattr(db.pool, "connect", failing)
+
+    async def listen() -> None:
+        async for _ in db.listen("news"):
+            pass
+
+    task, eye = asyncio.create_task(listen()), Eye(url)
+    try:
+        for times in (4, 6):
+            await until(lambda times=times: tries == times)
+            await until(lambda: eye.ask("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'"))
+        await until(lambda: tries == 7)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    said = [line for line in caplog.messages if "listening on news is interrupted" in line]
+    assert len(said) == 3  # at first, and at each loss; not for each try
+    assert said[0].endswith("nobody there")
+
+
 async def test_create_many_of_any_size(db):
     """None, one, a few and many rows are stored whole."""
     from tests.database.models import Everything
