@@ -16,7 +16,7 @@ from cliffracer.caching.providers import check_providers
 from cliffracer.calling import Link, Service, emission, own
 from cliffracer.checking import Declared, check_duplicates, check_reached, complete
 from cliffracer.database.model import Model
-from cliffracer.declarations import Function, Route, Socket, surrounded
+from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
@@ -266,7 +266,7 @@ class App(Scope):
             declared=declared,
             providers=tuple(p for scope, *_ in scopes for p in scope.providers),
             middlewares=tuple(self.middlewares),
-            mappings=tuple(m for scope, *_ in scopes for m in scope.mappings),
+            mappings=tuple(self.mappings),
             startup=tuple(f for scope, *_ in scopes for f in scope.startup),
             shutdown=tuple(f for scope, *_ in scopes for f in scope.shutdown),
             checks=tuple(c for scope, *_ in scopes for c in scope.checks),
@@ -298,22 +298,21 @@ class App(Scope):
             scope.live += change
 
 
-def _nested(scope: Scope, prefix: str, around: tuple[Function, ...] = ()) -> list[tuple[Group, str, tuple[Function, ...]]]:
-    """Return the groups in a scope, each with its prefix and the middleware of groups around its handlers, the outermost first."""
-    found: list[tuple[Group, str, tuple[Function, ...]]] = []
+def _nested(scope: Scope, prefix: str, around: tuple[Group, ...] = ()) -> list[tuple[Group, str, tuple[Group, ...]]]:
+    """Return the groups in a scope, each with its prefix and the groups around its handlers, the outermost first, itself the last."""
+    found: list[tuple[Group, str, tuple[Group, ...]]] = []
     for group, extra in scope.groups:
-        path, inner = prefix + extra.rstrip("/") + group.prefix, (*around, *group.middlewares)
+        path, inner = prefix + extra.rstrip("/") + group.prefix, (*around, group)
         found.append((group, path, inner))
         found.extend(_nested(group, path, inner))
     return found
 
 
-def _placed(declared: Declared, prefix: str, around: tuple[Function, ...]) -> Declared:
-    signature = declared.signature
-    record = declared.record
-    if signature is None:
-        signature = settled(record.function)
+def _placed(declared: Declared, prefix: str, around: tuple[Group, ...]) -> Declared:
+    record, signature = declared.record, declared.signature or settled(declared.record.function)
+    if declared.signature is None:
         declared = complete(record, signature)
     if isinstance(record, Route | Socket) and (prefix or not record.path):
         declared = complete(msgspec.structs.replace(record, path=prefix + record.path or "/"), signature)
-    return msgspec.structs.replace(declared, around=around) if around else declared
+    middlewares, mappings = (m for group in around for m in group.middlewares), (m for group in around for m in group.mappings)
+    return msgspec.structs.replace(declared, middlewares=tuple(middlewares), mappings=tuple(mappings))

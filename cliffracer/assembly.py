@@ -71,7 +71,6 @@ class Assembly:
         self.watch = Watch()
         self.spans = Spans()
         self.threads = Threads()
-        self._mappings = {mapping.error: mapping.function for mapping in frozen.mappings}
         self.handlers: list[tuple[Declared, Handler]] = []
         self.consumers: Sequence[Consumer] = ()
         """Of durable events: whoever shows figures looks here."""
@@ -102,7 +101,7 @@ class Assembly:
             watch=self.watch,
             deadline=self._deadline_of(record, signature),
             constants=wants.constants,
-            mappings=self._mappings,
+            mappings={mapping.error: mapping.function for mapping in (*self.frozen.mappings, *declared.mappings)},
             run=self._way(declared, signature, wants),
             call=partial(self.threads.run, record.function) if signature.kind == "sync" else None,
             calls=self.calls,
@@ -135,7 +134,7 @@ class Assembly:
         return self.deadline
 
     def _way(self, declared: Declared, signature: Signature, wants: Wants) -> Step | None:
-        record, middlewares = declared.record, (*self.frozen.middlewares, *declared.around)
+        record, middlewares = declared.record, (*self.frozen.middlewares, *declared.middlewares)
         socket = isinstance(record, Socket)
         guarded = self.rules is not None and self.rules.surrounds(record)
         rate = getattr(record, "rate", None)

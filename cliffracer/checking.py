@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer import declarations
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.provisions import check_given
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
@@ -23,8 +24,9 @@ class Declared(msgspec.Struct, frozen=True):
     record: Record
     signature: Signature | None
     shape: Shape | None = None
-    around: tuple[Function, ...] = ()
-    """The middleware of the groups that it is in; that of the app is around all handlers."""
+    middlewares: tuple[Function, ...] = ()
+    mappings: tuple[declarations.Mapping, ...] = ()
+    """Of the groups that it is in, the outermost first; what the app has is there for all handlers."""
 
 
 def complete(record: Record, signature: Signature) -> Declared:

@@ -24,8 +24,8 @@ class Frozen(msgspec.Struct, frozen=True):
     declared: tuple[Declared, ...]
     providers: tuple[Provider, ...]
     middlewares: tuple[Function, ...]
-    """Of the app, around all handlers."""
     mappings: tuple[declarations.Mapping, ...]
+    """Of the app, for all handlers: what a group has is in what it declared."""
     startup: tuple[Function, ...]
     shutdown: tuple[Function, ...]
     checks: tuple[HealthCheck, ...]

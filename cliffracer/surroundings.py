@@ -113,7 +113,10 @@ class Surroundings:
 
     @spelt("@app.on_error(ValueError)", unless=object)
     def on_error(self, error: type[E]) -> Callable[[F], F]:
-        """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`."""
+        """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`.
+
+        That of an app is for all handlers, that of a group for those of the group, before the app's.
+        """
         given: Any = error
         if not (isinstance(given, type) and issubclass(given, Exception)):
             raise SetupError(f"on_error takes an exception class, not {error!r}.")

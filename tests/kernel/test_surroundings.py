@@ -359,6 +359,23 @@ async def test_middleware_of_a_group_is_around_the_handlers_of_the_group_alone()
             assert log == around
 
 
+async def test_error_mappings_of_a_group_are_for_the_handlers_of_the_group_alone():
+    """Two groups may map the same exception, each in its way, and the app for all others."""
+    app, one, two = App("s"), Group("one"), Group("two")
+
+    async def fails() -> None:
+        raise LookupError
+
+    for scope, name in ((app, "app"), (one, "one"), (two, "two")):
+        scope.rpc(fails, name=name)
+        scope.on_error(LookupError)(lambda _, name=name: Conflict(f"by {name}"))
+        app.include(scope) if scope is not app else None
+    async with running(app) as t:
+        for name in ("app", "one", "two"):
+            with pytest.raises(Conflict, match=f"by {name}"):
+                await t.call(name)
+
+
 async def test_a_context_has_room_for_middleware():
     """What middleware leaves in the context's store is there for the handler, and only in that call."""
     app = App("s")
