@@ -28,7 +28,8 @@ async def keeping(  # noqa: PLR0917 - called in one place
     async with AsyncExitStack() as stack:
         for name in {record.store for record in frozen.cached} - {"memory"}:
             answers.use(name, await _opened(name, frozen, bus, settings, stack))
-        answers.say = await stack.enter_async_context(hearing(bus, Subjects(settings.namespace), frozen.name, answers.memory.drop))
+        memory, subjects = answers.memory, Subjects(settings.namespace)
+        answers.say = await stack.enter_async_context(hearing(bus, subjects, frozen.name, memory.drop, memory.clear))
         for record in frozen.cached:
             record.forget_figures()
             record.live.append(answers)

@@ -57,11 +57,15 @@ class Memory:
         with self._lock:
             self._count += 1
             if len(self._forgotten) >= _MOST_FORGOTTEN:  # then all of it is forgotten: what tags stood for needs no memory
-                self._entries.clear()
-                self.size = 0
-                self._forgotten = {_ALL: self._count}
+                self._clear()
             for tag in tags:
                 self._forgotten[tag] = self._count
+
+    def clear(self) -> None:
+        """Make everything good no more, what is being made now included."""
+        with self._lock:
+            self._count += 1
+            self._clear()
 
     async def look(self, name: str, tags: Sequence[str]) -> tuple[Entry | None, Marks]:
         """Return what is kept under a name, and how the tags stand now."""
@@ -81,6 +85,11 @@ class Memory:
 
     async def release(self, name: str) -> None:
         """Do nothing: nothing was claimed."""
+
+    def _clear(self) -> None:
+        self._entries.clear()
+        self.size = 0
+        self._forgotten = {_ALL: self._count}
 
     def _drop(self, name: str) -> None:
         entry = self._entries.pop(name, None)

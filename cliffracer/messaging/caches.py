@@ -82,9 +82,12 @@ class NatsStore:
 
 @asynccontextmanager
 async def hearing(
-    bus: Bus, subjects: Subjects, service: str, forget: Callable[[Iterable[str]], None]
+    bus: Bus, subjects: Subjects, service: str, forget: Callable[[Iterable[str]], None], missed: Callable[[], None]
 ) -> AsyncIterator[Callable[[list[str]], None]]:
-    """Have ``forget`` called with what any replica says while the block runs; gives what says it to all."""
+    """Have ``forget`` called with what any replica says while the block runs; gives what says it to all.
+
+    ``missed`` is called where something may have been said and not heard: after an outage.
+    """
     subject = forgetting(subjects, service)
 
     def receive(_subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
@@ -97,9 +100,11 @@ async def hearing(
         bus.publish(subject.encode(), encode(tags))
 
     subscription = await bus.subscribe(subject, receive)
+    bus.returned.add(missed)
     try:
         yield say
     finally:
+        bus.returned.discard(missed)
         await subscription.close()
 
 

@@ -148,6 +148,27 @@ async def test_a_store_that_is_away_keeps_no_other_from_forgetting() -> None:
                     await app.cache.forget(tag="prices")
 
 
+async def test_a_replica_that_comes_back_has_nothing_in_memory() -> None:
+    """It may have missed what was to be forgotten; an answer that was being made meanwhile is not kept either."""
+    shop = Shop("memory")
+    with NatsServer(jetstream=True) as server:
+        async with running(shop.app, nats_url=server.url) as t:
+            await shop.price("a")
+            assert await shop.price("a") == Price("a", 1)
+            server.kill()
+            await eventually(lambda: not t.up.bus.connected)
+            assert await shop.price("a") == Price("a", 1)
+            shop.go.clear()
+            making = asyncio.create_task(shop.price("b"))
+            server.start()
+            await eventually(lambda: t.up.bus.connected)
+            shop.go.set()
+            await making
+            for sku in ("a", "b", "a", "b"):
+                await shop.price(sku)
+            assert shop.made == ["a", "b", "a", "b"]
+
+
 async def test_without_nats_answers_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same of NATS, whose outage ends nothing else of a handler that came over HTTP."""
     monkeypatch.setattr(outage, "REST", 0.05)

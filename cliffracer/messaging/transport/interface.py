@@ -75,6 +75,8 @@ class Bus(ABC):
     largest: int = 64 * 1024 * 1024
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
     is_inbox = staticmethod(is_inbox)
+    returned: set[Callable[[], None]]
+    """Called when there is a connection again after an outage, over which all is subscribed to by then."""
     open: bool
     """Whether what is published now is written now: connected, and the server takes what we send."""
 

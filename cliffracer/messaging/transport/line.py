@@ -46,7 +46,7 @@ class Line(Bus):
     ) -> None:
         self.name = name
         self.info = {}
-        self.refusals = set()
+        self.refusals, self.returned = set(), set()
         self.max_payload = 1_048_576
         self.open = False
         self._ping = dialer.ping
@@ -59,7 +59,8 @@ class Line(Bus):
         self._mux = Mux(self, f"{inbox_prefix}.{secrets.token_hex(10)}")
         self._interest(self._mux.subject, "", self._mux.receive)
         self.request = self._mux.request  # type: ignore[method-assign]  # one call less on the way of every request
-        self.link = Link(dialer, self._attach, self._detach, confirm=self._confirm, on_lost=on_lost, on_back=on_back)
+        self.link = Link(dialer, self._attach, self._detach, confirm=self._confirm, on_lost=on_lost, on_back=self._back)
+        self._on_back = on_back
 
     @property
     def connected(self) -> bool:
@@ -175,6 +176,11 @@ class Line(Bus):
                 begun.add(interest.number)
                 await self._begin(interest)
         self._unblock()
+
+    def _back(self, after: float) -> None:
+        for listener in self.returned:
+            listener()
+        self._on_back(after)
 
     async def _confirm(self) -> None:
         await self._round_trip(_CONFIRMED_WITHIN)
