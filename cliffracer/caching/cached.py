@@ -14,6 +14,7 @@ from cliffracer.declarations import Route, Rpc, refuse, surround
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.signature import MISSING, Signature, settled
+from cliffracer.wire import schema as schemas
 
 F = TypeVar("F", bound=Callable[..., Any])
 StoreName = Literal["memory", "nats", "redis"]
@@ -65,6 +66,7 @@ class Cached:
         self._signature: Signature | None = None
         self._shape = inspect.signature(function)
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
+        self._kind = ""  # a digest of what comes back: what was kept before a field was added would come back with that field's default
 
     @property
     def signature(self) -> Signature:
@@ -81,6 +83,7 @@ class Cached:
             self._decoder = msgspec.msgpack.Decoder(found.returns)
         except TypeError as error:
             raise refuse(self.function, f"what it returns cannot be kept: {error}", "Return a Struct, or plain values.") from None
+        self._kind = schemas.digest(schemas.canonical(schemas.schema(found.returns)))
         self._signature = found
 
     def keeper(self) -> Keeper | None:
@@ -92,25 +95,28 @@ class Cached:
             return next((keeper for keeper in self.live if keeper.service == context.service), self.live[-1])
         return self.live[-1]
 
-    def key(self, place: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> Key:
-        """Return under what the answer to a call is kept; TypeError for arguments that do not fit, `Unkeyable` for odd ones."""
+    def key(self, service: str, version: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> Key:
+        """Return under what the answer to a call is kept; TypeError for arguments that do not fit, `Unkeyable` for odd ones.
+
+        Another version of the service keeps answers of its own, and what is forgotten is forgotten in all of them.
+        """
         bound = self._shape.bind(*positional, **named)
         bound.apply_defaults()
-        given = digest(place, self.name, arguments(self.signature, bound.arguments, provides))
+        given = digest(service, self.name, arguments(self.signature, bound.arguments, provides))
         context = current.get()
         who = () if self.shared else caller(context)
         other = () if self.vary is None else told(self.vary(context), "vary")
         tags = (tag_of(tag.format_map(bound.arguments)) for tag in self.tags)
-        return Key(digest(given, who, other), (f"f:{self.name}", f"c:{given}", *tags))
+        return Key(digest(given, version, self._kind, who, other), (f"f:{self.name}", f"c:{given}", *tags))
 
-    def call_tag(self, place: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> str:
-        """Return what tags all answers to one call, for whomever they were made."""
+    def call_tag(self, service: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> str:
+        """Return what tags all answers to one call, for whomever they were made, by whichever version."""
         bound = self._shape.bind_partial(*positional, **named)
         bound.apply_defaults()
         missing = [p.name for p in self.signature.accepts if p.name not in bound.arguments]
         if missing:
             raise TypeError(f"{self.function.__name__} was called with {', '.join(missing)}, too: say with what")
-        return f"c:{digest(place, self.name, arguments(self.signature, bound.arguments, provides))}"
+        return f"c:{digest(service, self.name, arguments(self.signature, bound.arguments, provides))}"
 
     def encoded(self, result: Any) -> bytes | None:
         """Return an answer as it is kept; None for one that would not come back as it was."""

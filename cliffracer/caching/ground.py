@@ -27,7 +27,7 @@ class Ground:
     def __init__(
         self, service: str, version: str, *, now: Callable[[], float], provides: Callable[[Any], bool], transaction: Callable[[], Any]
     ) -> None:
-        self._place = f"{service} {version}"
+        self._service, self._version = service, version
         self._now = now
         self._provides = provides
         self.transaction = transaction
@@ -40,7 +40,7 @@ class Ground:
         if self.transaction() is not None:
             return None
         try:
-            return cached.key(self._place, positional, named, self._provides)
+            return cached.key(self._service, self._version, positional, named, self._provides)
         except Unkeyable as error:
             self.tell(f"answers of {where(cached.function)} are not kept: {error}")
             return None
@@ -48,7 +48,7 @@ class Ground:
     def call_tag(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> str:
         """Return what tags the answers to one call."""
         try:
-            return cached.call_tag(self._place, positional, named, self._provides)
+            return cached.call_tag(self._service, positional, named, self._provides)
         except Unkeyable as error:
             raise TypeError(str(error)) from None
 

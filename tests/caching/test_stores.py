@@ -27,8 +27,8 @@ class Price(msgspec.Struct):
 class Shop:
     """One replica of a service that keeps prices, and what its function was asked."""
 
-    def __init__(self, store: Any, **options: Any) -> None:
-        self.app = App("shop")
+    def __init__(self, store: Any, version: str = "1", **options: Any) -> None:
+        self.app = App("shop", version=version)
         self.made: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
@@ -71,6 +71,40 @@ async def test_replicas_share_answers(store: str) -> None:
         assert await two.price("a") == Price("a", 2)
         await t.clock.advance("31s")
         assert await one.price("a") == Price("a", 3)
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_what_is_forgotten_is_forgotten_in_other_versions_too(store: str) -> None:
+    """While a new version is rolled out, each keeps answers of its own, and those of a call that one forgets are good in neither."""
+    old, new = Shop(store), Shop(store, version="2")
+    async with AsyncExitStack() as stack:
+        url = stack.enter_context(RedisServer()).url if store == "redis" else None
+        t = await stack.enter_async_context(running(old.app, redis_url=url))
+        await stack.enter_async_context(running(new.app, settings=t.settings))
+        assert (await old.price("a"), await new.price("a")) == (Price("a", 1), Price("a", 1))
+        assert (old.made, new.made) == (["a"], ["a"])
+        await new.app.cache.forget(new.price, sku="a")
+        assert (await old.price("a"), await new.price("a")) == (Price("a", 2), Price("a", 2))
+
+
+async def test_what_was_kept_of_another_shape_is_made_anew() -> None:
+    """A field that came with a default is not answered by that, for as long as the answers of before live: they are no answers."""
+
+    def service(answer: Any) -> tuple[App, Any]:
+        app = App("shop")
+
+        async def price() -> Any:
+            return answer
+
+        price.__annotations__["return"] = type(answer)
+        return app, app.cached(ttl="30s", store="nats")(price)
+
+    old = msgspec.defstruct("Price", [("cents", int)], module=__name__)(5)
+    new = msgspec.defstruct("Price", [("cents", int), ("currency", str, "EUR")], module=__name__)(5, "USD")
+    (before, kept), (after, made) = service(old), service(new)
+    async with running(before) as t, running(after, settings=t.settings):
+        assert await kept() == old
+        assert await made() == new
 
 
 @pytest.mark.parametrize("store", STORES)
