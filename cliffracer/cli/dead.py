@@ -1,6 +1,7 @@
 """``cliffracer dead``: events that no attempt could handle."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -9,10 +10,10 @@ import click
 import msgspec
 
 from cliffracer.cli.arguments import json_of
-from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong, tame
+from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong, sure, tame
 from cliffracer.cli.reach import looked, reach_settings, reached
 from cliffracer.durations import worded
-from cliffracer.errors import NotFound
+from cliffracer.errors import NotFound, SetupError
 from cliffracer.messaging.contract import Letters, Parked
 from cliffracer.observability.redact import unsecret
 from cliffracer.wire.headers import checked_token
@@ -119,8 +120,16 @@ async def _edited(letters: Letters, number: int) -> bytes:
     return msgspec.json.encode(json_of(text, "--edit"))
 
 
-def discard(*, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, dry_run: bool, as_json: bool) -> None:
-    """Remove them."""
+def discard(
+    *, numbers: tuple[int, ...], everything: bool, subject: str, function: str, service: str, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Remove them; those that somebody was asked about, and none that came meanwhile."""
+    if everything and not (numbers or dry_run or yes) and sys.stdin.isatty():
+        asked = _with_letters(lambda letters: _chosen(letters, subject=subject, function=function, service=service))
+        if asked and not sure(f"Discard {len(asked)} {'event' if len(asked) == 1 else 'events'} for good?"):
+            raise SetupError("Aborted: nothing was discarded.")
+        if asked:
+            numbers, everything, subject, function, service = tuple(asked), False, "", "", ""
     _each(
         lambda letters, number: letters.discard(number),
         numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", dry_run=dry_run,
@@ -154,8 +163,7 @@ def _each(
         return ""
 
     async def work(letters: Letters) -> tuple[list[int], dict[int, str]]:
-        chosen = letters.ls(subject=subject, function=function, service=service)
-        left = list(dict.fromkeys(numbers)) or [parked.id async for parked in chosen]  # not what they hold: that may be much
+        left = list(dict.fromkeys(numbers)) or await _chosen(letters, subject=subject, function=function, service=service)
         problems: dict[int, str] = {}
         for start in range(0, len(left), at_once):
             some = left[start : start + at_once]
@@ -171,12 +179,17 @@ def _each(
         raise SystemExit(1)
 
 
+async def _chosen(letters: Letters, *, subject: str, function: str, service: str) -> list[int]:
+    found = letters.ls(subject=subject, function=function, service=service)
+    return [parked.id async for parked in found]  # not what they hold: that may be much
+
+
 def _print_done(found: list[int], failed: dict[int, str], done: str, *, dry_run: bool) -> None:
     if found or not failed:
         again = soft("  what fails again is parked under a new number") if done == "replayed" and found else ""
         say(f"would be {done}: {numbered(found)}" if dry_run else f"{good(done)} {numbered(found)}{again}")
     for number, problem in failed.items():
-        say(f"{bad(f'number {number} was not {done}:')} {printable(problem)}")
+        say(f"{bad(f'number {number} was not {done}:')} {printable(problem)}", err=True)
 
 
 def _with_letters(work: Callable[[Letters], Awaitable[T]]) -> T:

@@ -7,12 +7,13 @@ import click
 import msgspec
 
 from cliffracer.cli.migrations import with_database
-from cliffracer.cli.output import bad, good, numbered, print_json, print_table, say, soft, strong
+from cliffracer.cli.output import bad, good, numbered, print_json, print_table, say, soft, strong, sure
 from cliffracer.database import Database
 from cliffracer.database import outbox as kept
 from cliffracer.database.own import OUTBOX
 from cliffracer.database.places import Place, places
 from cliffracer.database.schema import exists
+from cliffracer.errors import SetupError
 
 Act = Callable[[Any, Sequence[int] | None], Awaitable[list[int]]]
 _ACTS: dict[str, Act] = {"released": kept.release, "discarded": kept.discard}
@@ -31,7 +32,7 @@ class Found(msgspec.Struct):
 
 
 def outbox(
-    *, numbers: tuple[int, ...], release: bool, discard: bool, everything: bool, shard: int | None, dry_run: bool, as_json: bool
+    *, numbers: tuple[int, ...], release: bool, discard: bool, everything: bool, shard: int | None, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     """Say what waits and what is parked; have the latter tried again, or remove it."""
     if release and discard:
@@ -40,6 +41,8 @@ def outbox(
         raise click.UsageError("say what to do with them: --release or --discard")
     if (discard and bool(numbers) == everything) or (release and numbers and everything):
         raise click.UsageError("name the numbers (see `cliffracer db outbox`), or say --all")
+    if discard and everything and not (dry_run or yes) and not sure("Discard for good all events that cannot be published?"):
+        raise SetupError("Aborted: nothing was discarded.")
     done = "released" if release else "discarded" if discard else ""
     found = with_database(lambda database: _work(database, done, numbers or None, shard, dry_run=dry_run))
     if as_json:
@@ -94,7 +97,7 @@ def _print(found: Found, done: str, *, dry_run: bool) -> None:
     elif done == "discarded" and (found.done or not found.failed):
         say(f"{good('discarded')} {numbered(found.done)}")
     for number, problem in found.failed.items():
-        say(f"{bad(f'number {number} was not {done}:')} {problem}")
+        say(f"{bad(f'number {number} was not {done}:')} {problem}", err=True)
     lag = found.lag
     waiting = f"{lag.pending} wait to be published" + (f", the oldest for {lag.oldest:.1f} s" if lag.pending else "")
     say(f"{waiting}; {len(found.parked)} cannot be published as they are")

@@ -128,6 +128,11 @@ def hanging(text: str, indent: int, *, err: bool = False) -> str:
     return textwrap.fill(text, room - indent, break_long_words=False, break_on_hyphens=False).replace("\n", f"\n{' ' * indent}")
 
 
+def sure(question: str) -> bool:
+    """Ask before what cannot be taken back, on a terminal; elsewhere nobody can be asked, and what was typed must do."""
+    return not sys.stdin.isatty() or click.confirm(question, err=True)
+
+
 def numbered(numbers: Sequence[int]) -> str:
     """Return how many events were meant, and the first twenty by number: ``2 events (numbers 4, 7)``."""
     shown = ", ".join(map(str, numbers[:20])) + (", …" if len(numbers) > 20 else "")

@@ -39,9 +39,10 @@ def cliffracer(*arguments: str, cwd: Path, stdin: str = "", **env: str) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*arguments: str, cwd: Path, columns: int = 80, until: str | None = None, **env: str) -> str:
+def on_terminal(*arguments: str, cwd: Path, columns: int = 80, until: str | None = None, typed: str = "", **env: str) -> str:
     """Return what one command prints on a terminal so many columns wide; it is told to stop when it has printed ``until``."""
     ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
     process = subprocess.Popen(
         [*PROGRAM, *arguments],
         cwd=cwd,

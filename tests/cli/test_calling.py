@@ -10,7 +10,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from tests.cli.terminal import Background, Done, cliffracer, written
+from tests.cli.terminal import Background, Done, cliffracer, on_terminal, written
 from tests.support.nats import NatsServer, free_port
 
 SERVICE = """
@@ -78,6 +78,10 @@ class Place:
 
     def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Done:
         return cliffracer(*arguments, cwd=self.folder, stdin=stdin, CLIFFRACER_NAMESPACE=self.namespace, **env)
+
+    def typing(self, *arguments: str, typed: str) -> str:
+        shown = on_terminal(*arguments, cwd=self.folder, typed=typed, NO_COLOR="1", CLIFFRACER_NAMESPACE=self.namespace)
+        return shown.removeprefix(typed)  # echoed at once
 
     def json(self, *arguments: str, stdin: str = "") -> object:
         done = self(*arguments, stdin=stdin)
@@ -366,12 +370,33 @@ def test_what_could_not_be_handled_is_listed_shown_and_discarded(at):
     assert again["id"] != letter["id"]
     assert at("dead", "discard", "--all", "--dry-run").out == f"would be discarded: 1 event (number {again['id']})\n"
     done = at("dead", "discard", f"{again['id']}", "999")
-    told = f"discarded 1 event (number {again['id']})\nnumber 999 was not discarded: there is no dead letter 999\n"
-    assert (done.code, done.out) == (1, told)
-    assert at("dead", "replay", "999").out == "number 999 was not replayed: there is no dead letter 999\n"
+    told = (1, f"discarded 1 event (number {again['id']})\n", "number 999 was not discarded: there is no dead letter 999\n")
+    assert (done.code, done.out, done.err) == told
+    assert at("dead", "replay", "999").err == "number 999 was not replayed: there is no dead letter 999\n"
     assert at("dead", "discard", "--all").out == "discarded 0 events\n"
+    assert at.typing("dead", "discard", "--all", typed="n\n") == "discarded 0 events\n"  # there is nothing to ask about
     assert at.json("dead", "ls", "--json") == []
     assert at("dead", "show", "999").err == "Error: NotFound: there is no dead letter 999\n"
+    assert at("dead", "show", "abc").err.endswith("'abc' is no whole number of 1 or more; `cliffracer dead ls` lists them\n")
+
+
+def test_on_a_terminal_it_asks_before_all_are_discarded(at):
+    """What was meant may be more than what somebody has in mind; elsewhere nobody can be asked, and -y is to ask nobody."""
+
+    def parked() -> None:
+        before = at.log.text.count("gave up on")
+        at("emit", "note.written", "title=bad")
+        at.log.says("gave up on", times=before + 1)
+
+    every, asks = ("dead", "discard", "--all", "--function", "index"), "Discard 1 event for good? [y/N]: "
+    parked()
+    refused = at.typing(*every, typed="n\n")
+    assert asks in refused
+    assert refused.endswith("Error: Aborted: nothing was discarded.\n")
+    assert "discarded 1 event" in at.typing(*every, typed="y\n")
+    parked()
+    assert asks not in (done := at.typing(*every, "-y", typed=""))
+    assert "discarded 1 event" in done
 
 
 def test_services_tells_who_runs_and_how_it_goes(at):

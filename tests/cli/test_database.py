@@ -17,7 +17,7 @@ from cliffracer.database.own import OUTBOX, TABLES
 from cliffracer.database.session import parsed, place_of
 from cliffracer.database.stock import Stock
 from cliffracer.settings import Settings
-from tests.cli.terminal import Background, cliffracer, written
+from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.support.nats import free_port
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 
@@ -197,15 +197,27 @@ def test_what_cannot_be_published_is_discarded(tmp_path, stock):
     told = "would be discarded: 3 events (numbers 1, 2, 3)\n0 wait to be published; 3 cannot"
     assert db("outbox", "--discard", "--all", "--dry-run").out.startswith(told)
     done = db("outbox", "--discard", "1", "999")
-    told = "discarded 1 event (number 1)\nnumber 999 was not discarded: no event is parked under this number\n"
-    assert (done.code, done.out.startswith(told)) == (1, True)
+    assert (done.code, done.out.startswith("discarded 1 event (number 1)\n0 wait")) == (1, True)
+    assert done.err == "number 999 was not discarded: no event is parked under this number\n"
     done = json.loads(db("outbox", "--discard", "--json", "2", "999").out)
     assert (done["discarded"], done["failed"], len(done["parked"])) == ([2], {"999": "no event is parked under this number"}, 1)
+    asked = on_terminal("db", "outbox", "--discard", "--all", cwd=tmp_path, typed="n\n", NO_COLOR="1", DATABASE_URL=url)
+    assert "Discard for good all events that cannot be published? [y/N]: " in asked
+    assert asked.endswith("Error: Aborted: nothing was discarded.\n")
     assert db("outbox", "--release", "3").out.startswith("released 1 event (number 3): running services publish them\n1 wait")
     assert json.loads(db("outbox", "--discard", "--all", "--json").out)["discarded"] == []
 
 
-NOTHING = {"numbers": (), "release": False, "discard": False, "everything": False, "shard": None, "dry_run": False, "as_json": False}
+NOTHING = {
+    "numbers": (),
+    "release": False,
+    "discard": False,
+    "everything": False,
+    "shard": None,
+    "dry_run": False,
+    "yes": False,
+    "as_json": False,
+}
 
 
 @pytest.mark.parametrize(

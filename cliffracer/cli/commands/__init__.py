@@ -16,6 +16,35 @@ env_file_option = click.option(
 )
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds, said in words where it is none; ``listed`` is the command that lists those that can be meant."""
+
+    def __init__(self, least: int, most: int | None = None, *, listed: str = "") -> None:
+        super().__init__(least, most)
+        self._cure = f"; `{listed}` lists them" if listed else ""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that was typed."""
+        try:
+            found: int = super().convert(value, param, ctx)
+        except click.BadParameter:
+            bounds = f"of {self.min} or more" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"{value!r} is no whole number {bounds}{self._cure}", param, ctx)
+        return found
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds, said in words where it is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number that was typed."""
+        try:
+            found: float = super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no number of seconds from {self.min} to {self.max}", param, ctx)
+        return found
+
+
 def named(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     """Return the name of a service that was typed; `click.BadParameter` for what cannot go into a subject."""
     if all(character.isprintable() and not character.isspace() for character in name):

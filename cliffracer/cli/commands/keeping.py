@@ -4,7 +4,10 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, json_option
+from cliffracer.cli.commands import Whole, completed, do, json_option
+
+_letter = Whole(1, listed="cliffracer dead ls")
+_yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 @click.group(short_help="Look after the embedded servers.")
@@ -35,7 +38,7 @@ def servers_stop(**given: Any) -> None:
 
 
 @servers.command("reset", short_help="Forget everything that they stored.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_yes
 @json_option
 def servers_reset(**given: Any) -> None:
     """Stop the servers and forget everything that they stored: all streams and all tables."""
@@ -44,7 +47,7 @@ def servers_reset(**given: Any) -> None:
 
 @servers.command("logs", short_help="Print the end of their logs.")
 @click.argument("kind", type=click.Choice(["nats", "postgres"]), required=False)
-@click.option("--lines", "-n", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N", help="So many of each.")
+@click.option("--lines", "-n", type=Whole(1, 100_000), default=20, show_default=True, metavar="N", help="So many of each.")
 @json_option
 def servers_logs(**given: Any) -> None:
     """Print the end of the servers' logs."""
@@ -82,7 +85,7 @@ def _filters(command: Any) -> Any:
 
 @dead.command("ls", short_help="List them, oldest first.")
 @_filters
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@click.option("--limit", type=Whole(1), default=100, show_default=True, metavar="N", help="So many at most.")
 @json_option
 def dead_ls(**given: Any) -> None:
     """List what could not be handled, oldest first."""
@@ -90,7 +93,7 @@ def dead_ls(**given: Any) -> None:
 
 
 @dead.command("show", short_help="Show one: data, headers, error, traceback.")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=_letter)
 @json_option
 def dead_show(**given: Any) -> None:
     """Show everything about one: data, headers, what went wrong."""
@@ -98,7 +101,7 @@ def dead_show(**given: Any) -> None:
 
 
 @dead.command("replay", short_help="Hand them to the function that failed again.")
-@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.argument("numbers", nargs=-1, type=_letter)
 @click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
 @_filters
 @click.option("--data", metavar="JSON", help="Replay with other data: JSON, @file, or - for standard input.")
@@ -115,13 +118,14 @@ def dead_replay(**given: Any) -> None:
 
 
 @dead.command("discard", short_help="Remove them for good.")
-@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.argument("numbers", nargs=-1, type=_letter)
 @click.option("--all", "everything", is_flag=True, help="Every one that the filters let through.")
 @_filters
 @click.option("--dry-run", is_flag=True, help="Only say which.")
+@_yes
 @json_option
 def dead_discard(**given: Any) -> None:
-    """Remove events for good; NUMBERS are those of ls."""
+    """Remove events for good; NUMBERS are those of ls. On a terminal it asks before it removes --all."""
     do("dead:discard", **given)
 
 
@@ -160,20 +164,24 @@ def db_status(**given: Any) -> None:
 
 
 @db.command("outbox", short_help="Show events that wait to be published.")
-@click.argument("numbers", nargs=-1, type=click.IntRange(1))
+@click.argument("numbers", nargs=-1, type=Whole(1, listed="cliffracer db outbox"))
 @click.option("--release", is_flag=True, help="Have those that could not be published tried again, or those NUMBERS only.")
 @click.option("--discard", is_flag=True, help="Remove those NUMBERS for good.")
 @click.option("--all", "everything", is_flag=True, help="Every one that could not be published.")
-@click.option("--shard", type=click.IntRange(0), metavar="N", help="Only this one of several databases, counted from 0.")
+@click.option("--shard", type=Whole(0), metavar="N", help="Only this one of several databases, counted from 0.")
 @click.option("--dry-run", is_flag=True, help="Only say which.")
+@_yes
 @json_option
 def db_outbox(**given: Any) -> None:
-    """Show how many events of committed transactions wait to be published, and those that cannot be as they are."""
+    """Show how many events of committed transactions wait to be published, and those that cannot be as they are.
+
+    On a terminal it asks before it discards --all.
+    """
     do("outbox:outbox", **given)
 
 
 @db.command("psql", short_help="Open psql on the database.", context_settings={"ignore_unknown_options": True})
-@click.option("--shard", type=click.IntRange(0), metavar="N", help="Which of several databases, counted from 0; the first if not given.")
+@click.option("--shard", type=Whole(0), metavar="N", help="Which of several databases, counted from 0; the first if not given.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @json_option
 def db_psql(**given: Any) -> None:

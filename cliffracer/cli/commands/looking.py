@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, env_file_option, json_option, named
+from cliffracer.cli.commands import Seconds, Whole, completed, do, env_file_option, json_option, named
 
 _interval = click.option(
-    "--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks."
+    "--interval", type=Seconds(0.2, 60), default=1.0, show_default=True, metavar="S", help="Seconds between two looks."
 )
-_count = click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many looks.")
+_count = click.option("--count", "-n", type=Whole(1), metavar="N", help="Stop after so many looks.")
 
 
 @click.command(short_help="List the services that run now.")
@@ -42,7 +42,7 @@ def top(**given: Any) -> None:
 
 @click.command(short_help="Show where the time of one call went.")
 @click.argument("wanted", metavar="[ID]", default="")
-@click.option("--count", "-n", type=click.IntRange(1, 500), default=20, show_default=True, metavar="N", help="Without ID: so many.")
+@click.option("--count", "-n", type=Whole(1, 500), default=20, show_default=True, metavar="N", help="Without ID: so many.")
 @json_option
 def trace(**given: Any) -> None:
     """Show the calls of one trace through all services as a waterfall; without ID, list the last traces.
@@ -55,7 +55,7 @@ def trace(**given: Any) -> None:
 
 @click.command(short_help="Ask a service over HTTP whether it is ready.")
 @click.option("--host", metavar="H", help="Where it serves HTTP.")
-@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port it serves on.")
+@click.option("--port", type=Whole(1, 65535), metavar="N", help="The port it serves on.")
 @click.option("--live", is_flag=True, help="Ask only whether the process lives.")
 @json_option
 def health(**given: Any) -> None:
@@ -96,7 +96,7 @@ def doctor(**given: Any) -> None:
 
 
 @click.command(short_help="Look at everything that runs, in a browser.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="The port to serve it on; a free one if not given.")
+@click.option("--port", type=Whole(0, 65535), default=0, metavar="N", help="The port to serve it on; a free one if not given.")
 @click.option("--open", "open_browser", is_flag=True, help="Open it in your browser.")
 @click.option("--write/--read-only", "acts", default=None, help="Act in production as well, or only look anywhere.")
 @json_option

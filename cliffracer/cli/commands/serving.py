@@ -4,15 +4,15 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, env_file_option, json_option
+from cliffracer.cli.commands import Whole, completed, do, env_file_option, json_option
 
 
 @click.command(short_help="Run one or more apps.")
 @click.argument("apps", nargs=-1, shell_complete=completed("apps"))
 @click.option("--reload", is_flag=True, help="Run anew when a file changes; for development.")
-@click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Run so many processes; they share the HTTP port.")
+@click.option("--workers", type=Whole(1, 256), metavar="N", help="Run so many processes; they share the HTTP port.")
 @click.option("--host", metavar="H", help="Address to serve HTTP on.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to serve HTTP on; 0 takes a free one.")
+@click.option("--port", type=Whole(0, 65535), metavar="N", help="Port to serve HTTP on; 0 takes a free one.")
 @env_file_option
 @json_option
 def run(**given: Any) -> None:

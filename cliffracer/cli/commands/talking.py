@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from cliffracer.cli.commands import completed, do, json_option
+from cliffracer.cli.commands import Seconds, Whole, completed, do, json_option
 
 
 def identity_options(command: Any) -> Any:
@@ -82,7 +82,7 @@ def delayed(**given: Any) -> None:
 @click.command(short_help="Print events as they happen.")
 @click.argument("pattern", default=">", shell_complete=completed("subjects"))
 @click.option("--since", metavar="TIME", help="Begin with those of so long ago, such as 10m.")
-@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many.")
+@click.option("--count", "-n", type=Whole(1), metavar="N", help="Stop after so many.")
 @json_option
 def tail(**given: Any) -> None:
     """Print the events that match PATTERN, such as 'user.*' or 'order.>', until Ctrl-C."""
@@ -92,8 +92,8 @@ def tail(**given: Any) -> None:
 @click.command(short_help="Measure how fast a method answers.")
 @click.argument("target", metavar="SERVICE.METHOD", shell_complete=completed("methods"))
 @click.argument("arguments", nargs=-1, shell_complete=completed("arguments"))
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, metavar="S", help="How long to measure.")
-@click.option("--concurrency", "-c", type=click.IntRange(1, 10_000), default=16, show_default=True, metavar="N", help="Calls in flight.")
+@click.option("--seconds", type=Seconds(0.1, 600), default=5.0, show_default=True, metavar="S", help="How long to measure.")
+@click.option("--concurrency", "-c", type=Whole(1, 10_000), default=16, show_default=True, metavar="N", help="Calls in flight.")
 @json_option
 def bench(**given: Any) -> None:
     """Call SERVICE.METHOD again and again, as call does, and print calls a second and how long they took.
