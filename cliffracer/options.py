@@ -24,10 +24,7 @@ class RouteOptions(TypedDict, total=False):
 
 STARTS = "new, all, a sequence, a time as 2026-01-31T12:00:00Z, or how long ago as 1h"
 _DURABLE = ("ordered", "retry", "batch", "start", "once")  # what a stream is needed for
-_PAIRS = (
-    ("ordered", "batch", "events in order come one by one"),
-    ("once", "batch", "part of a batch can fail, and its transaction is one"),
-)
+_PAIRS = (("ordered", "batch", "events in order come one by one"),)
 
 
 def event_subject(function: Function, subject: str | type[Event]) -> str:

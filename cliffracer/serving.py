@@ -145,8 +145,8 @@ class Service:
         found: list[EventEndpoint] = []
         for record, declared, handler in self.assembly.of(Subscription):
             assert declared.signature is not None  # the app is frozen
-            once = self._kept.once if record.once else None
-            found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, once=once))
+            given = {"once": self._kept.once, "each_once": self._kept.each_once} if record.once else {}
+            found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, **given))
         return found
 
     async def drain(self, seconds: float) -> None:

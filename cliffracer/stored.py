@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -118,6 +118,14 @@ class Kept:
                 yield await first_time(transaction, consumer, event_id)
         except Handled:
             return  # it was delivered twice at once, and the other one's transaction has it
+
+    @asynccontextmanager
+    async def each_once(self, consumer: str, event_ids: Collection[str]) -> AsyncIterator[set[str]]:
+        """Open a transaction for several events: gives those not handled before, and marks those that are left of them when it ends."""
+        async with self.database.transaction() as transaction:
+            fresh = set(event_ids) - await transaction.marked(consumer, event_ids)
+            yield fresh
+            await transaction.mark_each(consumer, fresh)
 
     def relaying(self, emitter: Emitter) -> AbstractAsyncContextManager[Any]:
         """Publish what transactions of this database emit, while the block runs."""

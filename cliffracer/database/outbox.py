@@ -6,7 +6,7 @@ And the other end: an event whose effect and whose mark in the inbox are one tra
 # ruff: noqa: S608 - these texts are made of constants
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,8 @@ ADD = {
 }
 """How an event is stored: with a key or not, and telling the relays elsewhere or not, each in one round trip."""
 _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, %s) ON CONFLICT DO NOTHING")
-_SEEN = Statement("SELECT 1 FROM cliffracer_inbox WHERE consumer = %s AND event_id = %s")
+_SEE_EACH = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING")
+_SEEN = Statement("SELECT event_id FROM cliffracer_inbox WHERE consumer = %s AND event_id = ANY(%s::text[])")
 _FORGETTING = 0x636C6966_696E6278
 """The advisory lock of who does it: two that delete the same rows, each in its own order, are in a deadlock."""
 _FORGET = Statement(
@@ -106,9 +107,16 @@ async def mark(transaction: Any, consumer: str, event_id: str) -> bool:
     return bool(await transaction.run(_SEE, [consumer, event_id]))
 
 
-async def is_marked(database: Any, consumer: str, event_id: str) -> bool:
-    """Say whether a database has an event's mark."""
-    return bool(await database.rows(_SEEN, [consumer, event_id]))
+async def mark_each(transaction: Any, consumer: str, event_ids: Collection[str]) -> None:
+    """Put the marks of several events into the inbox, with the transaction; `Handled` if one is there by now."""
+    ordered = sorted(event_ids)  # as everybody does: two that wait for each other's marks would be in a deadlock
+    if ordered and await transaction.run(_SEE_EACH, [consumer, ordered]) < len(ordered):
+        raise Handled("an event was handled by somebody else meanwhile")
+
+
+async def marked(database: Any, consumer: str, event_ids: Collection[str]) -> set[str]:
+    """Return those of some events whose marks a database has."""
+    return {event_id for (event_id,) in await database.rows(_SEEN, [consumer, list(event_ids)])}
 
 
 async def lag(database: Any) -> Lag:

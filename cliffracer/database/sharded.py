@@ -6,7 +6,7 @@ the first database, or to the one that the transaction belongs to.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -117,7 +117,7 @@ class ShardedTransaction(Transaction):
 
         Where that one has it by then (the event was delivered twice at once), `outbox.Handled` ends the transaction.
         """
-        if any(await asyncio.gather(*(_seen(shard, consumer, event_id) for shard in self.database.shards))):
+        if await self.marked(consumer, [event_id]):
             return False
 
         async def mark(bound: Transaction) -> None:
@@ -126,6 +126,18 @@ class ShardedTransaction(Transaction):
 
         await self._when_bound(mark)
         return True
+
+    async def marked(self, consumer: str, event_ids: Collection[str]) -> set[str]:
+        """Return those of some events that any database has the mark of."""
+        return set().union(*await asyncio.gather(*(_marked(shard, consumer, event_ids) for shard in self.database.shards)))
+
+    async def mark_each(self, consumer: str, event_ids: Collection[str]) -> None:
+        """Keep the marks of several events with the transaction, as `first_time` does with that of one."""
+
+        async def mark(bound: Transaction) -> None:
+            await bound.mark_each(consumer, event_ids)
+
+        await self._when_bound(mark)
 
     async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
         """Run one statement in this transaction and return its rows."""
@@ -153,13 +165,13 @@ class ShardedTransaction(Transaction):
         yield (await self.bind()).link
 
 
-async def _seen(shard: Database, consumer: str, event_id: str) -> bool:
-    """Say whether a database has an event's mark; one that is away is not waited for, rows of the others are served meanwhile."""
+async def _marked(shard: Database, consumer: str, event_ids: Collection[str]) -> set[str]:
+    """Return which events a database has the marks of; one that is away is not waited for, rows of the others are served meanwhile."""
     try:
         async with asyncio.timeout(AWAY):
-            return await outbox.is_marked(shard, consumer, event_id)
+            return await outbox.marked(shard, consumer, event_ids)
     except (TimeoutError, ServiceError):
-        return False
+        return set()
 
 
 _open: ContextVar[ShardedTransaction | None] = ContextVar("cliffracer_sharded_transaction", default=None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -74,6 +74,14 @@ class Transaction(Queries):
     async def first_time(self, consumer: str, event_id: str) -> bool:
         """Say whether this transaction is the first to handle an event; its mark is kept with the transaction."""
         return await outbox.mark(self, consumer, event_id)
+
+    async def marked(self, consumer: str, event_ids: Collection[str]) -> set[str]:
+        """Return those of some events that were handled before."""
+        return await outbox.marked(self, consumer, event_ids)
+
+    async def mark_each(self, consumer: str, event_ids: Collection[str]) -> None:
+        """Keep the marks of several events with the transaction; `outbox.Handled` if somebody else has handled one meanwhile."""
+        await outbox.mark_each(self, consumer, event_ids)
 
     def tell(self) -> bool:
         """Say whether the relays elsewhere still have to be told of this transaction.

@@ -1,7 +1,7 @@
 """Subscribing functions on the bus: each event is decoded, admitted and invoked; what then happens to it is the delivery policy's."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args, get_origin
 
@@ -32,18 +32,29 @@ from cliffracer.wire.subjects import Subjects, matches
 
 Once = Callable[[str, str], AbstractAsyncContextManager[bool]]
 """``once(consumer, event id)``: a transaction around one handling, False in it if that event was handled before."""
+EachOnce = Callable[[str, Collection[str]], AbstractAsyncContextManager[set[str]]]
+"""The same for the events of a batch: the ids of those that were not handled before; what is left of them is marked at its end."""
 
 
 class EventEndpoint:
     """One subscribing function: takes messages off core NATS (`receive`) or deliveries of its consumer (`handle`)."""
 
     def __init__(
-        self, record: Declaration, signature: Signature, handler: Handler, bus: Bus, subjects: Subjects, *, once: Once | None = None
+        self,
+        record: Declaration,
+        signature: Signature,
+        handler: Handler,
+        bus: Bus,
+        subjects: Subjects,
+        *,
+        once: Once | None = None,
+        each_once: EachOnce | None = None,
     ) -> None:
         self.record = record
         self.handler = handler
         self.function = record.group or record.function.__name__
         self._once = once
+        self._each_once = each_once
         self._bus = bus
         self._subjects = subjects
         annotation = signature.accepts[0].annotation if signature.accepts else None
@@ -175,8 +186,7 @@ class EventEndpoint:
                     handler.gate.admit(None)
                 await invoke(handler, context, arguments, event)
             else:
-                known = attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"
-                async with self._once(delivery.consumer, known) as first:
+                async with self._once(delivery.consumer, _id_of(delivery)) as first:
                     if first:
                         handler.gate.admit(None)
                         await invoke(handler, context, arguments, event)
@@ -198,16 +208,38 @@ class EventEndpoint:
                 continue
             good = list(values) if let_in else some
             try:
-                self.handler.gate.admit(None)
-                await invoke(self.handler, context, (list(values.values()),) if let_in else ())
-            except Rejected as rejected:
-                failures |= {
-                    good[index]: HandlerRefused(reason, "Rejected") for index, reason in rejected.reasons.items() if 0 <= index < len(good)
-                }
+                if self._each_once is None or not let_in:
+                    failures |= await self._together(context, values)
+                else:
+                    failures |= await self._together_once(self._each_once, context, deliveries, values)
             except ServiceError as error:
                 failures |= dict.fromkeys(good, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
         if failures:
             raise PartlyFailedError(failures)
+
+    async def _together(self, context: Context, values: dict[int, Any]) -> dict[int, BaseException]:
+        """Handle several events with one call, without arguments that of a stranger; return which of them the function rejected."""
+        self.handler.gate.admit(None)
+        try:
+            await invoke(self.handler, context, (list(values.values()),) if values else ())
+        except Rejected as rejected:
+            good = list(values)
+            return {good[index]: HandlerRefused(why, "Rejected") for index, why in rejected.reasons.items() if 0 <= index < len(good)}
+        return {}
+
+    async def _together_once(
+        self, each_once: EachOnce, context: Context, deliveries: list[Delivered], values: dict[int, Any]
+    ) -> dict[int, BaseException]:
+        """Do so in a transaction with the marks of those that were not rejected, leaving out what was handled before, or is there twice."""
+        ids = {index: _id_of(deliveries[index]) for index in values}
+        rejected: dict[str, BaseException] = {}
+        async with each_once(deliveries[0].consumer, set(ids.values())) as fresh:
+            firsts = {known: index for index, known in reversed(ids.items()) if known in fresh}
+            if firsts:
+                failed = await self._together(context, {index: values[index] for index in sorted(firsts.values())})
+                rejected = {ids[index]: error for index, error in failed.items()}
+                fresh.difference_update(rejected)
+        return {index: rejected[known] for index, known in ids.items() if known in rejected}
 
     def _decoded(self, deliveries: list[Delivered], some: list[int], failures: dict[int, BaseException]) -> dict[int, Any]:
         """Return what some of a batch carry, and note which do not decode."""
@@ -245,6 +277,10 @@ class EventEndpoint:
         self, subject: bytes | str, block: bytes | None, arguments: tuple[Any, ...], *, attempt: int = 1, sequence: int = 0
     ) -> Arrival:
         return Arrival(self._subjects, subject, block, arguments[0] if arguments else None, attempt, sequence)
+
+
+def _id_of(delivery: Delivered) -> str:
+    return attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"
 
 
 def _item_of(signature: Signature) -> Any:

@@ -263,6 +263,41 @@ async def test_first_row_that_is_given_up_keeps_nothing(db):
         assert await shard.fetch_value(int, "select count(*) from cliffracer_outbox") == 0
 
 
+async def test_events_of_a_batch_are_marked_where_their_rows_are(db):
+    """Those that any database has the mark of are left out, and none is marked that the handler took out."""
+    keeping, notes = Kept(db), db.repository(Note)
+    async with keeping.each_once("consumer", ["one", "two"]) as fresh:
+        assert fresh == {"one", "two"}
+        await notes.create(Note(tenant="tenant 5", number=1))
+        fresh.discard("two")
+    async with keeping.each_once("consumer", ["one", "two", "three"]) as fresh:
+        assert fresh == {"two", "three"}
+    async with keeping.each_once("other", ["one"]) as fresh:
+        assert fresh == {"one"}
+        fresh.clear()
+    async with keeping.each_once("consumer", ["two", "three"]) as fresh:
+        assert fresh == set()
+
+
+async def test_batch_whose_event_somebody_else_handled_meanwhile_leaves_nothing(db):
+    """It is tried again, without that one."""
+    keeping, notes = Kept(db), db.repository(Note)
+    with pytest.raises(Unavailable):
+        async with keeping.each_once("consumer", ["one", "two"]) as fresh:
+            await notes.create(Note(tenant="tenant 5", number=1))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_handle(keeping, notes, "two"))
+    assert await notes.count() == 1
+    async with keeping.each_once("consumer", ["one", "two"]) as fresh:
+        assert fresh == {"one"}
+
+
+async def _handle(keeping, notes, event):
+    async with keeping.once("consumer", event) as first:
+        assert first
+        await notes.create(Note(tenant="tenant 5", number=2))
+
+
 async def test_event_that_is_delivered_twice_at_once_has_its_effect_once(db):
     """Of two that handle it at the same moment the later one is stopped at its first row, and nothing of it is kept, swallowed or not."""
     notes = db.repository(Note)

@@ -499,7 +499,6 @@ def test_middleware_that_cannot_wrap_a_call_is_refused(app):
         ({"durable": False, "batch": 10, "once": True}, "batch, once needs a durable subscription, and durable=False makes it none"),
         ({"each": True, "ordered": True}, "ordered needs a durable subscription, and each=True makes it none"),
         ({"within": 5}, r"within is how long a batch is waited for, and there is none\. Add batch=100, or leave it out"),
-        ({"once": True, "batch": 10}, "once and batch exclude each other"),
         ({"ordered": True, "batch": 10}, "ordered and batch exclude each other"),
         ({"start": "yesterday"}, "start='yesterday' cannot be read"),
         ({"start": 1.5}, "start=1.5 cannot be read"),

@@ -9,8 +9,23 @@ import pytest
 from loguru import logger
 from psycopg import sql
 
-from cliffracer import App, Conflict, Database, Event, Internal, InvalidInput, Model, NotFound, Repository, SetupError, Transaction, Unique
+from cliffracer import (
+    App,
+    Conflict,
+    Database,
+    Event,
+    Internal,
+    InvalidInput,
+    Model,
+    NotFound,
+    Rejected,
+    Repository,
+    SetupError,
+    Transaction,
+    Unique,
+)
 from cliffracer.testing import running
+from cliffracer.wire.headers import encode_headers
 from tests.database.support import until
 
 pytestmark = pytest.mark.both_transports
@@ -95,6 +110,37 @@ async def test_the_effect_of_an_event_is_had_once_with_once():
         await t.emit("paid", 5, id="one")
         await t.settled()
         assert await t.call("names") == ["one 2"]
+
+
+async def test_the_effect_of_each_event_of_a_batch_is_had_once_with_once():
+    """A batch that fails leaves nothing, one that rejects some leaves the others, and what was handled before is not among them."""
+    app, batches = App("s"), []
+
+    @app.on("paid", once=True, batch=4, within=0.5, retry=[0.1, 0.1])
+    async def book(amounts: list[int], *, users: Repository[User]) -> None:
+        batches.append(amounts)
+        for amount in amounts:
+            if amount != 3 or len(batches) > 2:
+                await users.create(User(name="x", email=str(amount)))
+        if len(batches) == 1:
+            raise NotFound("after the rows were written: they are rolled back")
+        if len(batches) == 2:
+            raise Rejected({amounts.index(3): "not yet"})
+
+    @app.rpc
+    async def booked(*, users: Repository[User]) -> list[int]:
+        return sorted(int(user.email) for user in await users.find())
+
+    async with running(app) as t:
+        subject = t.up.services[0].subjects.event("paid").encode()
+        for amount, number in ((1, "a"), (2, "b"), (3, "c"), (1, "a")):
+            t.up.bus.publish(subject, str(amount).encode(), encode_headers({"ce-id": number}))
+        await t.settled()
+        assert batches == [[1, 2, 3], [1, 2, 3], [3]]
+        t.up.bus.publish(subject, b"2", encode_headers({"ce-id": "b"}))
+        t.up.bus.publish(subject, b"5", encode_headers({"ce-id": "e"}))
+        await t.settled()
+        assert (batches[3:], await t.call("booked")) == ([[5]], [1, 2, 3, 5])
 
 
 async def test_a_repository_of_the_app_works_while_it_runs():
