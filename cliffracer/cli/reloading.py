@@ -37,7 +37,7 @@ async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, watch.stop)
             stack.callback(loop.remove_signal_handler, each)
-        changes = watchfiles.awatch(".", watch_filter=_is_watched, stop_event=watch.stopped, step=50, debounce=400, raise_interrupt=False)
+        changes = watchfiles.awatch(".", watch_filter=_is_watched, stop_event=watch.stopped, step=50, debounce=400)
         await watch.run(changes)
         if watch.dropped:
             raise click.exceptions.Exit(130)
