@@ -13,6 +13,8 @@ PREFIX = b"$JS.ACK."
 ACK = b"+ACK"
 TERM = b"+TERM"
 PROGRESS = b"+WPI"
+LEFT = b"-"
+"""No answer: none is given any more."""
 
 Key = tuple[bytes, bytes]
 Answer = Callable[["Delivery", bytes], None]

@@ -18,11 +18,11 @@ from loguru import logger
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.configurations import NANOSECONDS
-from cliffracer.messaging.delivery import ACK, PREFIX, PROGRESS, TERM, Delivery, Key, words_of
+from cliffracer.messaging.delivery import ACK, LEFT, PREFIX, PROGRESS, TERM, Delivery, Key, words_of
 from cliffracer.wire.headers import Headers, status_of
 
 HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing to deliver
-EXPIRES = 30.0  # seconds that a request stays with the server
+EXPIRES = 30.0  # seconds that a request stays with the server, at most: so long it may hand messages to a machine that stands still
 TICK = 0.25  # seconds between two looks at whether all is well
 MISSED = 2.5  # heartbeats that may be missing
 BYTES = 4 * 1024 * 1024
@@ -64,6 +64,7 @@ class Pull:
         self._ensure = ensure
         self.ack_wait = ack_wait
         self._heartbeat = heartbeat
+        self._expires = max(2 * heartbeat, min(EXPIRES, ack_wait))
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._stream, self._consumer = stream.encode(), consumer.encode()
@@ -82,6 +83,8 @@ class Pull:
         self._news = False
         self._later = False  # something will be asked for in the next turn
         self._gone = False
+        self._stale = False  # we have overslept
+        self._extended = 0.0  # when we last said that we live
         self._draining = False
         self._watch: asyncio.Task[None] | None = None
         self._extension: asyncio.TimerHandle | None = None
@@ -93,6 +96,7 @@ class Pull:
         connection = self.bus.info
         self._made = await self._ensure()
         await self._renew(connection)
+        self._extended = time.monotonic()
         self._extension = self._loop.call_later(self.ack_wait / 3, self._extend)
         self._watch = self._loop.create_task(self._watching(), name=f"pull {self.consumer}")
 
@@ -111,6 +115,17 @@ class Pull:
     def lose(self) -> None:
         """Begin anew with the consumer: something that it should have delivered is missing."""
         self._gone = True
+
+    def overslept(self) -> bool:
+        """Say whether we stood still for so long that others have what was sent to us, until we have begun anew."""
+        if not self._silent and time.monotonic() - self._extended > self.ack_wait:
+            self._stale = self._gone = True
+        return self._stale
+
+    def leave(self, delivery: Delivery) -> None:
+        """Give no answer to a delivery: another replica has it by now, or it comes again."""
+        self.held.pop(delivery.key, None)
+        delivery.settled = LEFT
 
     async def close(self) -> None:
         """End the loop, after `stop` and after everything in hand was answered."""
@@ -134,7 +149,7 @@ class Pull:
         enough = self._asked and self.limit - free > self._few and self.limit - free >= self._together
         if free <= 0 or enough or self._draining or not self._inbox or self._gone:
             return
-        body = {"batch": free, "expires": int(EXPIRES * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
+        body = {"batch": free, "expires": int(self._expires * NANOSECONDS), "idle_heartbeat": int(self._heartbeat * NANOSECONDS)}
         largest = self.bus.max_payload + _OVERHEAD
         most = max(largest, self._least, min(BYTES, TOTAL // max(1, len(_pulls.get(self.bus, ())))))
         if free * largest > most:
@@ -165,6 +180,7 @@ class Pull:
             await old.drain()
         elif old is not None:
             await old.close()
+        self._stale = False
         subject = self.bus.private_subject()
         self._subscription = await self.bus.subscribe(subject, self._receive)
         self._inbox = subject.encode()
@@ -279,7 +295,9 @@ class Pull:
         await self._renew(connection, same=same)
 
     def _extend(self) -> None:
-        """Tell the consumer that what is in hand is being worked on, three times per ack wait."""
+        """Tell the consumer that what is in hand is being worked on, three times per ack wait; find out that we stood still for longer."""
+        self.overslept()
+        self._extended = time.monotonic()
         if not self._silent:
             for delivery in list(self.held.values()):
                 with suppress(Unavailable):  # away for long: it comes again, and its key says that it is in hand

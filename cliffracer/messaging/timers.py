@@ -181,6 +181,9 @@ class Timer:
         await self._jetstream.store(subject, msgspec.json.encode(_Tick(due)), block, timeout=2.0)
 
     async def _handle(self, delivery: Delivery) -> None:
+        if self.consumption.pull.overslept():  # it lay here while we stood still, and another replica has run since
+            self.consumption.pull.leave(delivery)
+            return
         due = msgspec.json.decode(delivery.payload, type=_Tick).due
         if delivery.pending or (self._missed == "skip" and self._plan.after(due) <= self._clock.now()):
             return  # a newer tick is there, or will be

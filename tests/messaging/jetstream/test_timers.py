@@ -12,14 +12,17 @@ from loguru import logger
 from cliffracer.clock import Clock
 from cliffracer.cron import Cron
 from cliffracer.errors import NotFound, SetupError
+from cliffracer.messaging.configurations import NANOSECONDS
+from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.streams import timer_subject, timers_stream
-from cliffracer.messaging.timers import Timer
+from cliffracer.messaging.timers import LEASE, Timer
 from cliffracer.testing.clock import MovableClock
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
+from tests.messaging.jetstream.support import asked_of
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -80,6 +83,45 @@ async def test_another_replica_takes_over_within_the_lease(join: Join, subjects:
     await eventually(lambda: len(runs.times) >= 2)
     await other.drain(1)
     await holder.drain(0)
+
+
+async def test_a_replica_that_stood_still_begins_nothing_that_is_stale(join: Join, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """What it was sent meanwhile another has, or gets after the lease: it begins no second run beside that one."""
+    runs, clock = Runs(), MovableClock()
+    timer = Timer(JetStream(await join()), subjects, "reports", "purge", Every(60.0), runs, clock=clock, lease=1.0)
+    await timer.start()
+    pull, left = timer.consumption.pull, asyncio.Event()
+    leave, recover = pull.leave, pull._recover
+
+    def noted(delivery: Delivery) -> None:
+        left.set()
+        leave(delivery)
+
+    async def later() -> None:
+        await left.wait()
+        await recover()
+
+    monkeypatch.setattr(pull, "leave", noted)
+    monkeypatch.setattr(pull, "_recover", later)
+    pull._extended -= 3600  # as of before the machine stood still
+    assert pull.overslept()
+    clock.advance(60.0)
+    await left.wait()
+    assert (runs.times, pull.held) == ([], {})
+    await eventually(lambda: runs.times)  # nobody else was there, so it comes again
+    assert len(runs.times) == 1
+    await timer.drain(1)
+
+
+async def test_a_machine_that_stands_still_is_sent_no_more_after_the_lease(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """The server cannot know that it does, so what it asked for ends by itself; asked for 30 s, that would hand it each tick again."""
+    asked = asked_of(jetstream, monkeypatch)
+    timer = Timer(jetstream, subjects, "reports", "purge", Every(3600.0), Runs())
+    await timer.start()
+    await timer.drain(1)
+    assert [request["expires"] for request in asked] == [LEASE * NANOSECONDS]
 
 
 class Ahead(Clock):
