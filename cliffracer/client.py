@@ -13,12 +13,13 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar, Unpack
 
 from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
+from cliffracer.entering import Async, Blocking
 from cliffracer.errors import CliffracerError, ServiceError
 from cliffracer.events import Event, Received
 from cliffracer.messaging.backend import JetStreamBackend
@@ -92,15 +93,21 @@ class AsyncClient:
         return self._link.events(check_pattern(pattern), data)
 
 
-@asynccontextmanager
-async def connect_async(
+def connect_async(
     url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
-) -> AsyncIterator[AsyncClient]:
+) -> AbstractAsyncContextManager[AsyncClient]:
     """Connect while the block runs; ``timeout`` is that of a call (10 s if not given). `Unavailable` if NATS is not there.
 
     ``url``: where NATS is, else ``NATS_URL`` or the embedded server of this folder; ``settings``: all of them, read already.
     ``token``: who calls, as ``cliffracer token issue`` prints it.
     """
+    return Async(_connected_async(url, settings, timeout, token))
+
+
+@asynccontextmanager
+async def _connected_async(
+    url: str | None, settings: Settings | None, timeout: float | str | None, token: str | None
+) -> AsyncIterator[AsyncClient]:
     patience = None if timeout is None else length("connect(timeout=...)", timeout)
     async with linked("script", settings, url=url) as link:
         link.token = checked_token(token)
@@ -229,18 +236,21 @@ class _Blocking:
         return lambda *args, **kwargs: self._run(call(*args, **kwargs))
 
 
-@contextmanager
 def connect(
     url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
-) -> Iterator[Client]:
+) -> AbstractContextManager[Client]:
     """Connect while the block runs, without an event loop of yours; usable from any thread.
 
     ``url``, ``settings``, ``timeout`` and ``token`` as for `connect_async`.
     """
+    return Blocking(_connected(connect_async(url, settings=settings, timeout=timeout, token=token)))
+
+
+@contextmanager
+def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Client]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
     thread.start()
-    opened = connect_async(url, settings=settings, timeout=timeout, token=token)
     try:
         client = _wait(loop, opened.__aenter__())
         try:

@@ -165,6 +165,25 @@ def test_a_script_needs_no_server_of_its_own(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+async def test_a_connection_that_is_not_entered_as_it_should_be_says_how():
+    """By its own words, not by those of Python about the classes that it is made of; nothing is connected, or left behind."""
+    asynchronous = r"Write: async with cliffracer\.connect_async\(\) as c: await c\."
+    with pytest.raises(SetupError, match=rf"connect\(\) is not for async with\. {asynchronous}"):
+        async with connect():
+            pass
+    with (
+        pytest.raises(SetupError, match=rf"connect_async\(\) is for async with\. {asynchronous}.*: with cliffracer\.connect\(\) as c: c\."),
+        connect_async(),
+    ):
+        pass
+    with pytest.raises(SetupError, match=rf"connect_async\(\) is entered, not awaited\. {asynchronous}"):
+        await connect_async()
+    with pytest.raises(AttributeError, match=r"connect\(\) has no users before it is entered\. Write: with cliffracer\.connect\(\) as c: "):
+        connect().users.get()
+    with pytest.raises(AttributeError, match=rf"connect_async\(\) has no users before it is entered\. {asynchronous}"):
+        connect_async().users.get()
+
+
 def test_the_traceback_of_a_script_is_its_own(tmp_path):
     """Where it called, what came of it, and on which NATS: nothing of the way that the error took in here."""
     (tmp_path / "ask.py").write_text("import cliffracer\nwith cliffracer.connect() as c:\n    c.nobody.home()\n")

@@ -1,0 +1,64 @@
+"""Connections that are there while a block runs; whoever writes something else than the block is told what to write."""
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, NoReturn, TypeVar
+
+from cliffracer.errors import SetupError
+
+T = TypeVar("T")
+BLOCKING = "with cliffracer.connect() as c: c.user_service.get_user(user_id=7)"
+ASYNC = "async with cliffracer.connect_async() as c: await c.user_service.get_user(user_id=7)"
+
+
+class Blocking(AbstractContextManager[T]):
+    """What ``connect()`` returns."""
+
+    def __init__(self, opened: AbstractContextManager[T]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> T:
+        """Connect."""
+        return self._opened.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:  # noqa: PYI036 - handed on as it came
+        """Close the connection."""
+        return self._opened.__exit__(*raised)
+
+    async def __aenter__(self) -> NoReturn:
+        """Say which is for async code."""
+        raise SetupError(f"connect() is not for async with. Write: {ASYNC}")
+
+    async def __aexit__(self, *raised: object) -> None:
+        """Do nothing: it is never entered."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"connect() has no {name} before it is entered. Write: {BLOCKING}")
+
+
+class Async(AbstractAsyncContextManager[T]):
+    """What ``connect_async()`` returns."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[T]) -> None:
+        self._opened = opened
+
+    async def __aenter__(self) -> T:
+        """Connect."""
+        return await self._opened.__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> bool | None:  # noqa: PYI036 - handed on as it came
+        """Close the connection."""
+        return await self._opened.__aexit__(*raised)
+
+    def __enter__(self) -> NoReturn:
+        """Say which is for code that is not async."""
+        raise SetupError(f"connect_async() is for async with. Write: {ASYNC}; or in code that is not async: {BLOCKING}")
+
+    def __exit__(self, *raised: object) -> None:
+        """Do nothing: it is never entered."""
+
+    def __await__(self) -> NoReturn:
+        """Say how it is entered."""
+        raise SetupError(f"connect_async() is entered, not awaited. Write: {ASYNC}")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"connect_async() has no {name} before it is entered. Write: {ASYNC}")
