@@ -2,6 +2,8 @@
 
 import ast
 import asyncio
+import atexit
+import builtins
 import code
 import importlib
 import inspect
@@ -14,7 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from types import CodeType, FunctionType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
 from typing import Any, TypeVar
 
 import click
@@ -33,6 +35,11 @@ from cliffracer.settings import Settings
 
 T = TypeVar("T")
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_UNUSED = {
+    CoroutineType: "<nothing was done yet: write await before it>",
+    AsyncGeneratorType: "<nothing was read yet: write async for item in it>",
+}
+"""What is shown of a value that an input leaves as it is."""
 
 
 def shell(*, app: str, command: str | None, as_json: bool = False) -> None:
@@ -75,6 +82,7 @@ class Prompt(code.InteractiveConsole):
     """Reads and runs here, and what is awaited on the loop of the connection."""
 
     def __init__(self, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        names["__builtins__"] = builtins  # what Python tells of coroutines that nobody awaits looks there
         super().__init__(names)
         self.compile.compiler.flags |= _AWAIT
         self._loop = loop
@@ -105,7 +113,7 @@ def awaited(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> 
 
 def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> Any:
     """Run a command; return the value of an expression."""
-    names["__name__"] = "__main__"
+    names |= {"__name__": "__main__", "__builtins__": builtins}
     try:
         code = _compiled(text)
         made = FunctionType(code, names)()
@@ -133,6 +141,7 @@ def _compiled(text: str) -> Any:
 def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
     embed = _ipython()
     if embed is None:
+        sys.displayhook = _display
         readline.set_completer(rlcompleter.Completer(names).complete)
         readline.parse_and_bind("tab: complete")
         Prompt(names, loop).interact(banner="", exitmsg="")
@@ -141,8 +150,31 @@ def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
     prompt = embed.InteractiveShellEmbed(user_ns=names, banner1="", exit_msg="", enable_tip=False, confirm_exit=False, **plain)
     prompt.autoawait = True
     prompt.loop_runner = partial(_awaited_cell, loop=loop)
+    for kind in _UNUSED:
+        prompt.display_formatter.formatters["text/plain"].for_type(kind, lambda value, printer, _: printer.text(_unused(value)))
     prompt.set_custom_exc((asyncio.CancelledError,), lambda *_, **__: None)  # told when it was given up
     prompt()
+
+
+def _display(value: object) -> None:
+    """Print what an input gave, as Python's own prompt does."""
+    if type(value) not in _UNUSED:
+        sys.__displayhook__(value)
+        return
+    say(_unused(value))
+    builtins._ = value  # type: ignore[attr-defined]  # as Python's does
+
+
+def _unused(value: Any) -> str:
+    """Return what is shown of a value that is yet to be used; one that never is need not be told once more when it goes."""
+    if isinstance(value, CoroutineType):
+        atexit.register(_closed, value)
+    return _UNUSED[type(value)]
+
+
+def _closed(work: Coroutine[Any, Any, Any]) -> None:
+    with suppress(ValueError, RuntimeError):  # it runs, or does not want to end
+        work.close()
 
 
 def _awaited_cell(work: Coroutine[Any, Any, Any], *, loop: asyncio.AbstractEventLoop) -> Any:

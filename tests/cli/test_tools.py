@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -318,6 +319,21 @@ def test_ctrl_c_gives_up_what_is_awaited_and_keeps_the_prompt(at, ipython, tmp_p
         prompt.communicate(b"print('st' + 'ill')\n", timeout=PATIENCE)
     told = (tmp_path / "out").read_text()
     assert (prompt.returncode, "KeyboardInterrupt" in told, "still" in told, "Traceback" in told) == (0, True, True, False), told
+
+
+@pytest.mark.parametrize("ipython", [True, False])
+def test_the_prompt_says_that_a_call_was_not_awaited(at, ipython, tmp_path):
+    """Not which object of Python's it is, nor once more when that goes; it can still be awaited."""
+    if not ipython:
+        (tmp_path / "IPython").mkdir()
+        (tmp_path / "IPython" / "__init__.py").write_text("raise ImportError")
+    env = {**environment(**at.env), **({} if ipython else {"PYTHONPATH": str(tmp_path)}), "NO_COLOR": "1", "IPYTHONDIR": str(tmp_path)}
+    typed = "emit('tick', 1, durable=False)\nx = emit('tick', 1, durable=False)\nx\nlen(await x)\nevents('tick')\n"
+    done = subprocess.run([*PROGRAM, "shell"], cwd=at.folder, env=env, input=typed, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.count("<nothing was done yet: write await before it>\n") == 2
+    assert "<nothing was read yet: write async for item in it>\n" in done.stdout
+    assert re.search(r"\b24\n", done.stdout)
+    assert done.stderr.replace(">>> ", "").strip() == ""
 
 
 @pytest.mark.parametrize("ipython", [True, False])
