@@ -7,6 +7,7 @@ says ``-- cliffracer: no-transaction`` in a line of its own, and its statements 
 import hashlib
 import logging
 import re
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -118,10 +119,17 @@ async def _apply_to(database: Any, files: list[Migration], lock_timeout: float) 
                 await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)
                 await _run(link, migration)
                 applied.append(migration.name)
-        finally:
-            await link.restore()
-            await link.rows(_UNLOCK, [LOCK], None)
+        except BaseException:  # cancelled, too
+            with suppress(ServiceError):  # what failed says more; a connection that is lost, or is mended, holds no lock
+                await _leave(link)
+            raise
+        await _leave(link)
     return applied
+
+
+async def _leave(link: Link) -> None:
+    await link.restore()
+    await link.rows(_UNLOCK, [LOCK], None)
 
 
 def _compared(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> list[Entry]:
@@ -182,12 +190,21 @@ async def _run(link: Link, migration: Migration) -> None:
             await link.commit(None)
             return
     except ServiceError as error:
-        await link.rollback(None)
-        raise _failed(migration, error, await _left_of(transaction, link)) from error
+        raise _failed(migration, error, await _undone(link, migration, transaction, error)) from error
     await link.rollback(None)
     raise SetupError(
         f"{migration.name}.sql ends its transaction by itself, and {await _left_of(transaction, link)}. Take COMMIT and ROLLBACK out of it."
     )
+
+
+async def _undone(link: Link, migration: Migration, transaction: int, error: ServiceError) -> str:
+    """Undo a migration and return what was kept of it; of one that was at its end when the connection was lost, nobody here can tell."""
+    try:
+        await link.rollback(None)
+        return await _left_of(transaction, link)
+    except ServiceError:
+        sure = "outcome" not in error.details and "commit" not in migration.text.lower()
+        return "nothing of it was kept" if sure else "whether it was kept cliffracer db status tells"
 
 
 async def _transaction(link: Link) -> int:

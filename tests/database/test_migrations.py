@@ -18,6 +18,7 @@ from cliffracer.database.migrations import apply, read, status
 from cliffracer.database.splitting import statements
 from cliffracer.errors import Internal, SetupError
 from tests.database.models import Document, Everything, Order, User
+from tests.database.support import Eye, until
 
 
 def put(folder: Path, name: str, text: str) -> None:
@@ -65,6 +66,38 @@ async def test_a_failed_migration_leaves_nothing(db, folder):
     assert await db.fetch_value(bool, "select to_regclass('u') is null")
     put(folder, "2_bad", "create table u (a int);")
     assert await apply(db, folder) == ["2_bad"]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_migration_whose_connection_is_lost_is_named(db, folder, url, alone):
+    """And what was kept of it, not only that a connection was lost; the next try goes on there."""
+    put(folder, "1_good", "create table t (a int);")
+    put(folder, "2_slow", f"{'-- cliffracer: no-transaction' * alone}\ncreate table u (a int);\nselect pg_sleep(60);")
+    applying, eye = asyncio.create_task(apply(db, folder)), Eye(url)
+    await until(
+        lambda: eye.ask(
+            "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()"
+        )
+    )
+    kept = "its first 1 of 2 statements were kept" if alone else "nothing of it was kept"
+    with pytest.raises(SetupError, match=rf"2_slow\.sql failed, and {kept}.*terminating connection"):
+        await applying
+    assert [entry.state for entry in await status(db, folder)] == ["applied", "pending"]
+    put(folder, "2_slow", "create table if not exists u (a int);")
+    assert await apply(db, folder) == ["2_slow"]
+
+
+async def test_a_cancelled_apply_is_cancelled(db, folder, url):
+    """It says nothing else, keeps nothing of the migration that it was at, and the next one gets its turn."""
+    put(folder, "1_slow", "create table t (a int);\nselect pg_sleep(60);")
+    applying, eye = asyncio.create_task(apply(db, folder)), Eye(url)
+    await until(lambda: eye.running("pg_sleep(60)"))
+    applying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await applying
+    put(folder, "1_slow", "create table t (a int);")
+    async with Database.open(url) as other:
+        assert await apply(other, folder) == ["1_slow"]
 
 
 async def test_history_is_not_edited(db, folder):
