@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from cliffracer.errors import Internal, ServiceError
-from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.bus import Bus, Receive
 from cliffracer.runtime import Running
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.faults import encode_fault
@@ -33,24 +33,30 @@ class Stub:
         return await made if inspect.isawaitable(made) else made
 
 
-def stubbed(up: Running, stack: AsyncExitStack, service: str, method: str, stub: Stub) -> None:
-    """Answer ``service.method`` on the test's bus until the stack unwinds."""
-    bus = up.bus
+def stubbed(up: Running, stack: AsyncExitStack, service: str, method: str, stub: Callable[[], Stub]) -> None:
+    """Answer a method, and take its one-way calls, until the stack unwinds: by what ``stub()`` is at the time."""
+    bus, subjects = up.bus, up.services[0].subjects
     decoder: Decoder[Any] = Decoder(Any)
     tasks: set[asyncio.Task[None]] = set()
 
     def receive(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(_reply(bus, reply, stub, decoder.decode(payload or b"{}")))
+        task = asyncio.get_running_loop().create_task(_reply(bus, reply, stub(), decoder.decode(payload or b"{}")))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    subject = up.services[0].subjects.rpc(service, method)
-    subscribing = asyncio.ensure_future(bus.subscribe(subject, receive, queue=service))  # sent in order, before any call that follows
+    def take(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
+        receive(subject, b"", block, payload)  # it is the stream that replies
 
-    async def end() -> None:
-        await (await subscribing).close()
+    def hear(subject: str, receiver: Receive) -> None:
+        subscribing = asyncio.ensure_future(bus.subscribe(subject, receiver, queue=service))  # sent in order, before any call that follows
 
-    stack.push_async_callback(end)
+        async def end() -> None:
+            await (await subscribing).close()
+
+        stack.push_async_callback(end)
+
+    hear(subjects.rpc(service, method), receive)
+    hear(subjects.send(service, method), take)
 
 
 async def _reply(bus: Bus, reply: bytes, stub: Stub, arguments: Any) -> None:

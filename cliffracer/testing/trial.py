@@ -43,6 +43,7 @@ class Running:
         self.clock = clock
         """What timers and retries go by: ``await t.clock.advance("1h")``."""
         self._stack = stack
+        self._stubs: dict[tuple[str, str], Stub] = {}
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
         self._decoder: Decoder[Any] = Decoder(Any)
@@ -110,11 +111,14 @@ class Running:
     ) -> Stub:
         """Answer ``"payment_service.charge"`` in place of another service; the `Stub` tells what it was called with.
 
+        One-way calls are taken as well. A method that was stubbed before is answered by the new one from now on.
         ``returns`` is the reply, ``raises`` the error, or ``calls(**arguments)`` makes either.
         """
         service, method, _ = address_of(target)
-        stub = Stub(returns, raises, calls)
-        stubbed(self.up, self._stack, service, method, stub)
+        address, stub = (service, method), Stub(returns, raises, calls)
+        known, self._stubs[address] = address in self._stubs, stub
+        if not known:
+            stubbed(self.up, self._stack, service, method, lambda: self._stubs[address])
         return stub
 
     def emitted(self, pattern: str | type[Event] = ">") -> list[Received[Any]]:

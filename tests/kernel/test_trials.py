@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cliffracer import App, Conflict
+from cliffracer.testing import running
+from tests.support.waiting import eventually
+
 SERVICE = """\
 from cliffracer import App
 
@@ -76,3 +80,37 @@ def test_lines_that_somebody_writes_himself_are_left_alone(tmp_path: Path, place
     shown = _tested(tmp_path, **{place: SINK + (TESTS if place == "test_service" else "")})
     assert "sums (service.py:6) failed\n" in (tmp_path / "own.log").read_text()
     assert "Captured stderr" not in shown
+
+
+async def test_a_method_that_is_stubbed_again_is_answered_by_the_new_stub() -> None:
+    """The one before answers nothing any more, and remembers what it was asked."""
+    app = App("shop")
+    payments = app.service("payments")
+
+    @app.rpc
+    async def buy(amount: int) -> str:
+        paid: str = await payments.charge(amount=amount)
+        return paid
+
+    async with running(app) as t:
+        first = t.stub("payments.charge", returns="paid")
+        assert await t.call("buy", amount=1) == "paid"
+        second = t.stub("payments.charge", raises=Conflict("no money"))
+        for amount in range(2, 7):
+            with pytest.raises(Conflict, match="no money"):
+                await t.call("buy", amount=amount)
+    assert (first.received, len(second.received)) == ([{"amount": 1}], 5)
+
+
+async def test_a_stub_takes_one_way_calls() -> None:
+    """They come to it as calls do, without anybody who waits for its answer."""
+    app = App("shop")
+
+    @app.rpc
+    async def remind(name: str) -> None:
+        await app.service("mailer").send.write(to=name)
+
+    async with running(app) as t:
+        mailer = t.stub("mailer.write")
+        await t.call("remind", name="Ada")
+        await eventually(lambda: mailer.received == [{"to": "Ada"}])
