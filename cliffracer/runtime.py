@@ -6,6 +6,7 @@ accepted work finishes, HTTP closes, shutdown hooks, providers close, the NATS c
 
 import asyncio
 import importlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -187,6 +188,7 @@ def _stop(stopped: asyncio.Event, served: list[Running]) -> None:
     if stopped.is_set():
         tell_unfinished(service.assembly.watch for up in served for service in up.services)
         served.clear()  # told: a third signal may come before the end
+        logging.getLogger("uvicorn.error").disabled = True  # a traceback for each request that ends now
         raise SystemExit(130)
     stopped.set()
 

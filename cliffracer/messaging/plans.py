@@ -10,6 +10,7 @@ from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.cron import Cron
+from cliffracer.errors import Internal
 
 _LONGEST_AGO = 10 * 366 * 86_400.0
 
@@ -106,4 +107,5 @@ async def attempt(name: str, run: Run) -> None:
     try:
         await run()
     except Exception as error:  # noqa: BLE001 - the next tick is its next attempt, whatever it raised
-        logger.warning("timer {name} failed: {error!r}", name=name, error=error)
+        if not isinstance(error, Internal) or error.error_id is None:  # else it was logged, traceback and all, when it happened
+            logger.warning("timer {name} failed: {error!r}", name=name, error=error)

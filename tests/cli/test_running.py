@@ -285,6 +285,7 @@ def test_a_second_ctrl_c_says_what_it_cuts_short(folder, more):
         asking.join()
         run.says("ended at once, before these had finished: web.slow\n")
         assert run.text.count("ended at once") == 1
+        assert "Traceback" not in run.text
 
 
 def _cut_short(port, path):

@@ -1,8 +1,11 @@
 """A test moves time: timers fire and retries come when the clock says so, not when the day is over."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
+import pytest
+from loguru import logger
 from websockets.asyncio.client import connect
 
 from cliffracer import App, Event
@@ -38,6 +41,25 @@ async def test_a_timer_fires_when_the_clock_is_moved():
         await t.clock.advance("1d")
         await t.settled()
         assert runs.count("daily") >= 1
+
+
+@pytest.mark.parametrize("each", [False, True])
+async def test_what_a_timer_raised_is_logged_once(each):
+    """With its traceback; a second line would say that it failed, and no more."""
+    app, lines = App("s"), []
+
+    @app.every("1h", each=each)
+    async def hourly() -> None:
+        raise ValueError("not now")
+
+    async with running(app) as t:
+        sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
+        await t.clock.advance("1h")
+        await eventually(lambda: lines)
+        await t.settled()
+        logger.remove(sink)
+    [line] = lines
+    assert re.fullmatch(r"hourly \(.*test_clock\.py:\d+\) failed", line)
 
 
 async def test_a_one_way_call_is_tried_again_when_the_clock_is_moved():
