@@ -203,6 +203,7 @@ class EventEndpoint:
         for some in self._alike(deliveries):
             context = self._context(deliveries[some[0]].block, deliveries[some[-1]])  # all of them, so as of the latest
             let_in = entry is None or await entry.decided(context, None)
+            current.set(context)  # what is told of those that do not fit is of this call, too
             values = self._decoded(deliveries, some, failures) if let_in else {}
             if let_in and not values:
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 from loguru import logger
 from msgspec.structs import astuple
 
-from cliffracer.context import STORED, Context, new_id
+from cliffracer.context import STORED, Context, current, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
@@ -216,6 +216,7 @@ class RpcEndpoint:
             arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
         except InvalidInput:
             self.stats.refuse(UNFIT)
+            current.set(context)  # the line that tells of it is of this call
             raise
         handler.gate.admit(None)
         try:

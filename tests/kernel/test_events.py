@@ -156,6 +156,27 @@ async def test_poison_is_parked_at_once_and_not_handled():
     assert letter.traceback == ""
 
 
+async def test_what_does_not_fit_a_batch_or_a_method_is_told_as_theirs():
+    """The line names the function, and is of its call."""
+    app, told = App("s"), []
+
+    @app.on("user.created", batch=2, within=0.1)
+    async def handle(users: list[User]) -> None: ...
+
+    @app.rpc
+    async def charge(amount: int) -> None: ...
+
+    async with running(app) as t:
+        sink = logger.add(lambda line: told.append((line.record["message"].partition(" gave up")[0], call_fields())), level="ERROR")
+        await t.emit("user.created", {"nome": 1})
+        await t.settled()
+        await app.service("s").send.charge(amount="much")
+        await t.settled()
+        logger.remove(sink)
+    assert [(message.partition(" (")[0], call["handler"]) for message, call in told] == [("handle", "handle"), ("charge", "charge")]
+    assert all("test_events.py:" in message for message, _ in told)
+
+
 async def test_a_batch_that_is_not_full_is_handed_over_when_a_test_settles():
     """Once nothing else is left to be done, and all that was emitted is in it, also what other handlers emitted meanwhile."""
     app, got = App("s"), []
