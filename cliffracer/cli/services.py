@@ -15,7 +15,7 @@ from cliffracer.cli.output import bad, fitted_table, print_json, print_line, pri
 from cliffracer.cli.reach import looked, looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
-from cliffracer.errors import NotFound
+from cliffracer.errors import NotFound, Unavailable
 from cliffracer.settings import Settings
 
 _FIGURES = ("calls", "calls/s", "errors", "p50 ms", "p95 ms", "up for")
@@ -81,9 +81,18 @@ def _again(settings: Settings, name: str, interval: float, count: int | None, te
                 since(before, now, moment - then)
                 before, then = now, moment
                 left = None if left is None else left - 1
-                tell(now, client.link.bus.connected)
+                tell(now, bool(now) or await _answers(client))
 
     asyncio.run(watch())
+
+
+async def _answers(client: AsyncClient) -> bool:
+    """Say whether NATS does: of one that hangs the connection ends only after a while."""
+    try:
+        await client.link.bus.flush(1.0)
+    except Unavailable:
+        return False
+    return True
 
 
 def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_json: bool) -> Tell:

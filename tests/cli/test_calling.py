@@ -439,14 +439,15 @@ def test_top_counts_from_look_to_look(at):
     assert [json.loads(line)["rows"][0]["name"] for line in lines] == ["notes", "notes"]
 
 
-def test_who_watches_is_told_that_nats_is_away_and_sees_it_come_back(tmp_path):
+@pytest.mark.parametrize("how", ["away", "hung"])
+def test_who_watches_is_told_that_nats_is_away_and_sees_it_come_back(tmp_path, how):
     """Instead of that nobody is there; nothing ends."""
     with NatsServer() as server, Background(tmp_path, "top", "--interval", "0.2", NATS_URL=server.url) as top:
         top.says("Nobody is there.")
-        server.kill()
+        (server.kill if how == "away" else server.pause)()
         top.says("NATS is away: looking until it is back.")
         before = top.text.count("Nobody is there.")
-        server.restart()
+        (server.start if how == "away" else server.resume)()
         top.says("Nobody is there.", times=before + 1)
 
 
