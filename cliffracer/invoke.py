@@ -131,6 +131,15 @@ def _note(handler: Handler, context: Context, began: float, seconds: float, outc
         handler.calls.record(context, seconds * 1000, outcome)
 
 
+def note_refusal(handler: Handler, context: Context, name: str, code: int) -> None:
+    """Count and note a request that is answered with an error before a call was made of it, such as input that does not fit."""
+    handler.stats.refuse(f"{name} {code}")
+    if name != Overloaded.__name__:
+        _note(handler, context, monotonic(), 0.0, name)
+    elif handler.calls is not None:  # there are so many at once that they would push out of the traces what else failed
+        handler.calls.record(context, 0.0, name)
+
+
 def _count(handler: Handler, context: Context, answer: ServiceError) -> str:
     """Count a failure; return the outcome of the call."""
     if _over_rate(context) and stored_at(context) is not None:

@@ -14,7 +14,7 @@ from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.handler import Handler
-from cliffracer.invoke import invoke
+from cliffracer.invoke import invoke, note_refusal
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.contract import Delivered, PartlyFailedError
@@ -108,7 +108,7 @@ class EventEndpoint:
             self._dropped(refused)
             return
         except InvalidInput as wrong:
-            self._unfit(wrong)
+            self._unfit(context, wrong)
             return
         if asks:
             self._starts.add(self._asked(context, subject, block, payload), held=self._held)
@@ -129,7 +129,7 @@ class EventEndpoint:
             begun = True
             await self._answer(context, arguments, self._arrival(subject, block, arguments))
         except InvalidInput as wrong:
-            self._unfit(wrong)
+            self._unfit(context, wrong)
         except ServiceError as error:
             logger.bind(subject=self.record.subject, code=error.code).warning("event lost: {}", error)
         finally:
@@ -137,8 +137,8 @@ class EventEndpoint:
                 self.handler.gate.leave(0.0, entered=False)
             self._held.discard(asyncio.current_task(self._loop))
 
-    def _unfit(self, wrong: InvalidInput) -> None:
-        self.handler.stats.refuse(UNFIT)
+    def _unfit(self, context: Context, wrong: InvalidInput) -> None:
+        note_refusal(self.handler, context, InvalidInput.__name__, InvalidInput.code)
         logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
             "event dropped: it does not fit {}", where(self.record.function)
         )
@@ -173,7 +173,7 @@ class EventEndpoint:
         try:
             arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
         except InvalidInput:
-            handler.stats.refuse(UNFIT)
+            note_refusal(handler, context, InvalidInput.__name__, InvalidInput.code)
             current.set(context)  # the line that tells of it is of this call
             raise
         if handler.run is not None:  # else nobody asks what arrived but its payload

@@ -12,12 +12,11 @@ from cliffracer.context import STORED, Context, current, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
-from cliffracer.invoke import defect, invoke
+from cliffracer.invoke import defect, invoke, note_refusal
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
 from cliffracer.messaging.contract import Delivered
-from cliffracer.observability.stats import UNFIT
 from cliffracer.signature import Signature
 from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
@@ -123,7 +122,7 @@ class RpcEndpoint:
             else:
                 gate.admit(context.remaining())
         except Exception as refused:  # noqa: BLE001 - types of the user's own run their code in the decoding
-            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(handler, refused), msgpack)
+            self._refuse(context, reply, refused if isinstance(refused, ServiceError) else defect(handler, refused), msgpack)
             return
         if reply:
             self._running[reply] = context
@@ -134,7 +133,7 @@ class RpcEndpoint:
         try:
             self._gate.admit(context.remaining())
         except Overloaded as full:
-            self._refuse(reply, full, msgpack)
+            self._refuse(context, reply, full, msgpack)
             return
         if reply:
             self._running[reply] = context
@@ -157,15 +156,15 @@ class RpcEndpoint:
         except Exception as refused:  # as in `receive`; what `answer` raises is nobody's to refuse
             if begun:
                 raise
-            self._refuse(reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused), msgpack)
+            self._refuse(context, reply, refused if isinstance(refused, ServiceError) else defect(self._handler, refused), msgpack)
         finally:
             if not begun:
                 self._gate.leave(0.0, entered=False)
                 self._running.pop(reply, None)
             self._held.discard(asyncio.current_task(self._loop))
 
-    def _refuse(self, reply: bytes, error: ServiceError, msgpack: bool) -> None:
-        self.stats.refuse(f"{type(error).__name__} {error.code}")
+    def _refuse(self, context: Context, reply: bytes, error: ServiceError, msgpack: bool) -> None:
+        note_refusal(self._handler, context, type(error).__name__, error.code)
         self._fail(reply, error, msgpack)
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
@@ -215,7 +214,7 @@ class RpcEndpoint:
         try:
             arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
         except InvalidInput:
-            self.stats.refuse(UNFIT)
+            note_refusal(handler, context, InvalidInput.__name__, InvalidInput.code)
             current.set(context)  # the line that tells of it is of this call
             raise
         handler.gate.admit(None)

@@ -10,6 +10,7 @@ from cliffracer.context import Context, new_id
 from cliffracer.declarations import where
 from cliffracer.errors import Internal, ServiceError
 from cliffracer.handler import Handler
+from cliffracer.invoke import note_refusal
 from cliffracer.web.answers import CORRELATION, Refused
 from cliffracer.wire.codecs import Unencodable
 from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
@@ -32,16 +33,18 @@ def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[byte
     )
 
 
-def presentable(handler: Handler, error: Exception, *, counted: bool) -> ServiceError | Refused:
+def presentable(handler: Handler, context: Context, error: Exception, *, counted: bool) -> ServiceError | Refused:
     """Return a failure as one that may be shown: what is unknown is logged and becomes `Internal`.
 
     ``counted``: a `ServiceError` came out of `invoke`, which has counted it.
     """
     known = isinstance(error, ServiceError | Refused)
     found = error if isinstance(error, ServiceError | Refused) else _defect(handler, error)
-    if not (counted and known):
-        count = handler.stats.fail if counted else handler.stats.refuse
-        count(f"{type(found).__name__} {found.status if isinstance(found, Refused) else found.code}")
+    name, code = type(found).__name__, found.status if isinstance(found, Refused) else found.code
+    if not counted:
+        note_refusal(handler, context, name, code)
+    elif not known:
+        handler.stats.fail(f"{name} {code}")
     return found
 
 

@@ -133,7 +133,7 @@ class RouteEndpoint:
         """Answer with a problem document."""
         if not isinstance(error, Disconnected):
             handler = self.handler
-            await send_problem(send, presentable(handler, error, counted=CALL in scope), context.correlation_id, handler.service)
+            await send_problem(send, presentable(handler, context, error, counted=CALL in scope), context.correlation_id, handler.service)
 
 
 def _form_decoder(binder: Binder, max_body: int) -> FormDecoder:

@@ -87,7 +87,7 @@ class SocketEndpoint:
             pump = asyncio.create_task(line.pump(handler.watch, keep=self._keeps), name="socket reader")
             await self._finish(line, await invoke(handler, context, arguments, line, line.deliver))
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every client gets an answer
-            await self._fail(line, presentable(handler, error, counted=entered))
+            await self._fail(line, presentable(handler, context, error, counted=entered))
         finally:
             self._endless.remove(context)
             if pump is not None:

@@ -61,7 +61,7 @@ class StreamEndpoint(RouteEndpoint):
                 await invoke(handler, context, arguments, source, stream.deliver)
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every request gets an answer
             if stream.started:
-                await stream.fail(presentable(handler, error, counted=CALL in scope))
+                await stream.fail(presentable(handler, context, error, counted=CALL in scope))
             else:
                 await self.fail(error, scope, send, context)
         finally:

@@ -41,8 +41,8 @@ async def figures(t) -> dict[tuple[str, str], tuple[int, int]]:
     return dict(told)
 
 
-async def test_what_is_refused_before_it_begins_came_all_the_same_through_every_door():
-    """Who takes errors for a share of calls never finds more of them than calls."""
+async def test_what_is_refused_before_it_begins_came_all_the_same_through_every_door(capfd):
+    """Who takes errors for a share of calls never finds more of them than calls; log and traces have them as well."""
     app = App("counted")
 
     @app.rpc
@@ -63,7 +63,7 @@ async def test_what_is_refused_before_it_begins_came_all_the_same_through_every_
     async def socket(n: int) -> int:
         return n
 
-    async with running(app) as t:
+    async with running(app, log_calls=1.0, log_format="json") as t:
         for n in (1, "x", "y"):
             with contextlib.suppress(InvalidInput):
                 await t.call("work", n=n)
@@ -76,6 +76,10 @@ async def test_what_is_refused_before_it_begins_came_all_the_same_through_every_
         await t.app.service("counted").send.work(n="z")
         await t.settled()
         found = await figures(t)
+        refused = [span for span in t.up.services[0].assembly.spans.find("") if span.outcome == "InvalidInput"]
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"message":"call"' in line]
+    assert sorted(line["kind"] for line in logged if line["outcome"] == "InvalidInput") == sorted(span.kind for span in refused)
+    assert sorted(span.kind for span in refused) == ["event"] * 4 + ["http"] * 2 + ["rpc"] * 3 + ["websocket"] * 2
     assert found["rpc", "work"] == (4, 3)
     assert found["http", "work"] == found["event", "stored"] == found["event", "passing"] == found["websocket", "socket"] == (3, 2)
     assert found["event", "together"] == (3, 2)
