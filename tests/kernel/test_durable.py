@@ -183,14 +183,14 @@ async def test_stores_are_provided_by_annotation():
         assert [await t.call("visit", user="ada") for _ in range(2)] == [1, 2]
 
 
-async def test_a_bucket_without_a_name_is_a_set_up_error():
-    """The error shows how to name it."""
+async def test_a_bucket_of_values_without_a_type_is_a_set_up_error():
+    """The error shows how to say it."""
     app = App("users")
 
     @app.rpc
-    async def visit(*, counts: KeyValue[dict[str, int]]) -> None: ...
+    async def visit(*, counts: KeyValue) -> None: ...
 
-    with pytest.raises(SetupError, match=r"Write Annotated\[KeyValue"):
+    with pytest.raises(SetupError, match=r"Write KeyValue\[Session\]"):
         async with running(app):
             pass
 
