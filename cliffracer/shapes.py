@@ -77,7 +77,7 @@ def shape_of(signature: Signature, path: str, methods: tuple[str, ...]) -> Shape
         return replace(found, query=found.query + tuple(rest))
     if uploads:
         return replace(found, fields=tuple(rest), form=True)
-    whole = [p for p in rest if takes_whole(p.annotation)]
+    whole = [p for p in rest if takes_whole(p.annotation, alone=len(rest) == 1)]
     if whole and len(rest) > 1:
         others = ", ".join(p.name for p in rest if p is not whole[0])
         raise refuse(

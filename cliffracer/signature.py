@@ -187,20 +187,23 @@ def shown(annotation: Any) -> str:
     )
 
 
-def takes_whole(annotation: Any) -> bool:
-    """Say whether a body parameter of this type is the whole body (a Struct, mapping, list, Any), rather than one field of it."""
+def takes_whole(annotation: Any, *, alone: bool = True) -> bool:
+    """Say whether a body parameter of this type is the whole body (a Struct, Any), rather than one field of it.
+
+    A mapping or a list is when it is ``alone``; beside others it is one field, as their texts and numbers are.
+    """
     kind = bare(annotation)
     if kind is Any or kind is msgspec.Raw:
         return True
     origin = get_origin(kind)
     if origin in {typing.Union, types.UnionType}:
-        return any(takes_whole(part) for part in get_args(kind) if part is not type(None))
+        return any(takes_whole(part, alone=alone) for part in get_args(kind) if part is not type(None))
     if origin is Literal:
         return False
     cls = origin or kind
     if not isinstance(cls, type):
         return False
-    whole = (msgspec.Struct, dict, Mapping, list, tuple, set, frozenset)
+    whole = (msgspec.Struct, dict, Mapping, list, tuple, set, frozenset) if alone else msgspec.Struct
     return issubclass(cls, whole) or hasattr(cls, "__dataclass_fields__") or hasattr(cls, "__attrs_attrs__")
 
 

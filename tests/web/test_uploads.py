@@ -54,3 +54,23 @@ async def test_fields_take_html_forms_too(serve: Any, app: App) -> None:
         answer = await served.http.post("/users", data={"name": "Ada", "age": "old", "odd": "1"})
         assert sorted(e["path"] for e in answer.json()["errors"]) == ["age", "odd"]
         assert (await served.http.post("/loose", data={"name": "Ada"})).status_code == 415
+
+
+async def test_lists_and_mappings_beside_others_are_fields(serve: Any, app: App) -> None:
+    """As they are over RPC: alone, each of them is the whole body."""
+
+    @app.rpc
+    @app.post("/orders")
+    async def place(customer: str, lines: list[dict[str, int]], extra: dict[str, str] | None = None) -> list[Any]:
+        return [customer, lines, extra]
+
+    @app.post("/lines")
+    async def count(lines: list[dict[str, int]]) -> int:
+        return len(lines)
+
+    async with serve(app) as served:
+        given = {"customer": "ada", "lines": [{"pen": 2}], "extra": {"to": "Rome"}}
+        assert (await served.http.post("/orders", json=given)).json() == ["ada", [{"pen": 2}], {"to": "Rome"}]
+        answer = await served.http.post("/orders", json={"customer": "ada", "lines": [{"pen": "two"}]})
+        assert [error["path"] for error in answer.json()["errors"]] == ["lines[0].pen"]
+        assert (await served.http.post("/lines", json=[{"pen": 2}, {"lamp": 1}])).json() == 2
