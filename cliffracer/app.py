@@ -21,7 +21,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received
 from cliffracer.frozen import Frozen
-from cliffracer.provisions import check_provided
+from cliffracer.payloads import check_parameters
 from cliffracer.resilience.fallbacks import NONE
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.policies import Breaker, Retry, length
@@ -282,7 +282,7 @@ class App(Scope):
         for one in declared:
             check_kept(one.record, surrounded(one.record.function))
         check_providers(frozen.cached, frozen.providers)
-        check_provided([d.signature for d in declared if d.signature], frozen.providers, frozen.others)
+        check_parameters([d.signature for d in declared if d.signature], frozen.providers, frozen.others)
         return frozen
 
     def _cached(self) -> Iterator[Cached]:

@@ -9,6 +9,7 @@ import msgspec
 
 from cliffracer import declarations
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
+from cliffracer.payloads import check_types
 from cliffracer.provisions import check_given
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read
@@ -32,6 +33,7 @@ class Declared(msgspec.Struct, frozen=True):
 def complete(record: Record, signature: Signature) -> Declared:
     """Return a record with its signature and shape, checked for its kind."""
     check_given(signature)
+    check_types(signature)
     if isinstance(record, Route):
         return Declared(record, signature, shape_of(signature, record.path, record.methods))
     if isinstance(record, Socket):

@@ -131,11 +131,12 @@ def broken_fields(info: inspect.Type, value: Any) -> Iterator[tuple[str, str]]:
             yield field.encode_name, message
 
 
-def unfit(kind: Any, error: TypeError, place: str = "") -> Exception:
-    """Return what is raised for a type that msgspec refuses: a `SetupError` with the cure where it has limits on a decimal."""
+def unfit(kind: Any, error: TypeError, place: str = "") -> SetupError:
+    """Return what is raised for a type that msgspec refuses, with the cure."""
     where = _culprit(kind, place, set())
     if where is None:
-        return error
+        said = f"{place}: {error}" if place else str(error)
+        return SetupError(f"{said}. Give each a tag, as in class Paid(Struct, tag=True)." if "must be tagged" in said else f"{said}.")
     return SetupError(
         f"{where or kind}: limits on a Decimal hold for a field of a Model and for a parameter of a handler. "
         "Take its Meta away here, and check the value in __post_init__ or where it is used."

@@ -1,15 +1,16 @@
 """Declarations: decorators give the function back, and mistakes are named with their place and cure."""
 
 import gc
+import re
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated
 
 import msgspec
 import pytest
 
 import cliffracer
-from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, checking, provided
+from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, UploadFile, checking, provided
 from cliffracer.addresses import address_of
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
@@ -17,6 +18,10 @@ from cliffracer.testing import running
 
 class Item(msgspec.Struct):
     name: str
+
+
+class Other(msgspec.Struct):
+    title: str
 
 
 class Mailer:
@@ -131,6 +136,11 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.get('/{a}/{a}')\nasync def f(a: int): ...", "twice"),
         ("@app.post('/x')\nasync def f(a: Item, b: Item): ...", "two body parameters"),
         ("@app.post('/x')\nasync def f(a: Item, b: int): ...", "two body parameters"),
+        ("@app.post('/x')\nasync def f(a: list[int], b: Item): ...", "b takes the whole body, so nothing is left for a"),
+        ("@app.rpc\nasync def f(a: Item | Other): ...", r": a: .* Give each a tag, as in class Paid"),
+        ("@app.on('a', batch=9)\nasync def f(a: list[Item | Other]): ...", r": a: .*Give each a tag"),
+        ("@app.websocket('/x')\nasync def f(a: AsyncIterator[Item | Other]): ...", r": a: .*Give each a tag"),
+        ("@app.get('/x')\nasync def f(a: int | Mailer): ...", r": a: Type unions containing a custom type"),
         ("@app.on('a b')\nasync def f(a: int): ...", "no subject pattern"),
         ("@app.on('a..b')\nasync def f(a: int): ...", "no subject pattern"),
         ("@app.on('a.>.b')\nasync def f(a: int): ...", "no subject pattern"),
@@ -167,7 +177,8 @@ def test_a_duplicate_subscription_is_refused(app):
 def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     """Each mistake names the function, the file and line, and what is wrong."""
     provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue")}
-    names = {**provided_types, "app": app, "Item": Item, "Mailer": Mailer, "User": User, "provided": provided}
+    shapes = {"Item": Item, "Other": Other, "AsyncIterator": AsyncIterator}
+    names = {**provided_types, **shapes, "app": app, "Mailer": Mailer, "User": User, "provided": provided}
     with pytest.raises(SetupError, match=text) as caught:
         exec(compile(declare, "users.py", "exec"), names)
     assert str(caught.value).startswith("f (users.py:")
@@ -263,9 +274,6 @@ def test_what_is_provided_is_refused_before_the_star(app):
     """No caller can send what a provider of the app makes; a type that JSON has may be both."""
 
     @app.rpc
-    async def f(a: int, mailer: Mailer) -> None: ...
-
-    @app.rpc
     async def g(item: Item) -> None: ...
 
     app.freeze()
@@ -280,8 +288,50 @@ def test_what_is_provided_is_refused_before_the_star(app):
     def mailer() -> Mailer:
         return Mailer()
 
+    @app.rpc
+    async def f(a: int, mailer: Mailer) -> None: ...
+
     with pytest.raises(SetupError, match=r"mailer is a Mailer, which the app gives.* after a \*: f\(a, \*, mailer\)"):
         app.freeze()
+
+
+class Pydantic:
+    """What is told by its methods, as a BaseModel is."""
+
+    @classmethod
+    def model_validate(cls, given: object) -> object: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        (Mailer, "Take a Struct or a dataclass. What the app is to give stands after a *: @app.provide on a function"),
+        (list[Mailer | None], "Take a Struct"),
+        (AsyncIterator[Mailer], "Take a Struct"),
+        (Pydantic, "Make it a Struct of msgspec: class Pydantic(Struct). Or take a dict, and write Pydantic.model_validate(a)."),
+    ],
+)
+def test_what_no_payload_can_be_is_refused_when_the_app_freezes(app, given, cure):
+    """It was served, and every call of it was answered that it lacks what it had."""
+
+    async def f(a) -> None: ...
+
+    f.__annotations__["a"] = given
+    (app.websocket("/f") if given == AsyncIterator[Mailer] else app.rpc)(f)
+    with pytest.raises(SetupError, match=rf"f \(.*: a: nothing that a caller sends can be decoded to .*{re.escape(cure)}"):
+        app.freeze()
+
+
+def test_what_any_payload_is_may_be_asked_for(app):
+    """An `object`, an `Iterable`, and what has a protocol of its own is not refused."""
+
+    @app.rpc
+    async def f(a: object, b: Iterable[int]) -> None: ...
+
+    @app.post("/f")
+    async def g(a: UploadFile, b: list[UploadFile]) -> None: ...
+
+    app.freeze()
 
 
 def test_a_text_alone_is_one_name(app):
