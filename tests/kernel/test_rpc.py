@@ -536,6 +536,23 @@ async def test_a_call_outside_a_running_app_says_so():
         await App("idle").call("store.put")
 
 
+async def test_a_caller_whose_time_is_up_says_so_to_whoever_holds_the_call(shared):
+    """It has given up as well: its reply subject is on the cancel subject, and the call that it was ends as one out of time."""
+    t, shelf = shared
+    bus, subjects, told = t.up.bus, t.up.services[0].subjects, []
+    await bus.subscribe(subjects.cancel("store"), lambda _subject, _reply, _block, payload: told.append(payload))
+    with pytest.raises(DeadlineExceeded):
+        await app.service("store", timeout=0.2).wait(seconds=60)
+    await eventually(lambda: shelf.ended == ["cancelled"] and len(told) == 1)
+    assert told[0].startswith(b"_INBOX.")
+    shelf.entered.clear()
+    got = []
+    inbox = bus.inbox(lambda _subject, _reply, block, _payload: got.append(Headers(block)["Nats-Service-Error-Code"]))
+    bus.publish(subjects.rpc("store", "wait").encode(), b'{"seconds": 60}', write_call("abc", None, 0.09), inbox.subject)
+    bus.publish(subjects.cancel("store").encode(), inbox.subject)
+    await eventually(lambda: got == ["504"])
+
+
 async def test_cancelled_is_what_a_raw_caller_gets(shared):
     """A caller that publishes its reply subject on the cancel subject gets `Cancelled` as the one reply."""
     t, shelf = shared

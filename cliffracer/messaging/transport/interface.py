@@ -128,8 +128,8 @@ class Bus(ABC):
 
         `Unavailable` at once when nobody subscribes to the subject, or when NATS was away for all of ``timeout`` (details
         ``reason``: ``nobody``, ``away``); `DeadlineExceeded` when no reply came in time; `TooLarge`; `Forbidden` when the server
-        does not let us publish there. It is never sent late. Cancelling it frees all it held, and if it was sent calls
-        ``abandoned(reply subject)``, so that whoever works on it can be told.
+        does not let us publish there. It is never sent late. Cancelling it frees all it held. Of one that was sent and is cancelled, or
+        out of time, ``abandoned(reply subject)`` is called, so that whoever works on it can be told.
         """
 
     @abstractmethod

@@ -66,7 +66,7 @@ class Mux:
                 self._arm(deadline)
             bus.publish(subject, payload, block, self.prefix + token, deadline=deadline)
             return await future
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, DeadlineExceeded):
             if abandoned is not None:
                 with contextlib.suppress(ServiceError):  # who cannot be told is not told; the cancellation goes on
                     abandoned(self.prefix + token)

@@ -92,6 +92,16 @@ async def test_cancelling_frees_what_a_request_held(bus: Bus) -> None:
     assert len(set(abandoned)) == 1000
 
 
+async def test_a_request_that_is_out_of_time_can_be_told_as_well(bus: Bus) -> None:
+    """Its caller has given up, too."""
+    await ignore(bus)
+    abandoned: list[bytes] = []
+    with pytest.raises(DeadlineExceeded):
+        await bus.request(b"ignored", b"", timeout=0.05, abandoned=abandoned.append)
+    assert len(abandoned) == 1
+    assert waiting(bus) == 0
+
+
 async def test_a_request_that_is_given_up_while_its_reply_is_taken(bus: Bus, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As Ctrl-C does, which comes between any two instructions: it is cancelled, and nothing is said of the reply."""
 
