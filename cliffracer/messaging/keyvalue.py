@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from cliffracer.context import new_id
 from cliffracer.durations import seconds
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
@@ -15,7 +16,7 @@ from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
 from cliffracer.messaging.together import Together
 from cliffracer.wire.codecs import Decoder, encode
-from cliffracer.wire.headers import Headers, status_of
+from cliffracer.wire.headers import MESSAGE_ID, Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
 
 T = TypeVar("T")
@@ -129,8 +130,14 @@ class KeyValue(Generic[T]):
         return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
 
     async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
-        ack = await self._publisher.publish(f"{self._prefix}{check_key(key)}", payload, headers)
-        return ack.seq
+        subject, message_id = f"{self._prefix}{check_key(key)}", new_id()
+        try:
+            return (await self._publisher.publish(subject, payload, headers, message_id=message_id)).seq
+        except Conflict as error:
+            stored = await self._jetstream.last_message(self._stream, subject) if error.details.get("outcome") == "unknown" else None
+            if stored is not None and Headers(stored.hdrs).get(MESSAGE_ID) == message_id:  # it was written, and the answer was lost
+                return stored.seq
+            raise
 
     async def _last(self, key: str) -> Entry[T] | None:
         subject = f"{self._prefix}{check_key(key)}"

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from cliffracer.context import new_id
-from cliffracer.errors import DeadlineExceeded, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, Unavailable
 from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
 from cliffracer.messaging.together import Together
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
@@ -46,7 +46,8 @@ class Publisher:
 
         The message id suppresses duplicates within the stream's window, so an attempt without an answer is repeated.
         `Unavailable` when it was not stored in time as far as we know: NATS away, no stream, the stream full;
-        `DeadlineExceeded` when it was sent and the outcome is unknown; `TooLarge`, `Conflict` (a failed condition) at once.
+        `DeadlineExceeded` when it was sent and the outcome is unknown; `TooLarge`, `Conflict` (a failed condition) at once. Where an
+        attempt before that had no answer, the condition may have failed for that one: the conflict's ``outcome`` is ``unknown`` then.
         """
         if headers is None or message_id is not None or MESSAGE_ID not in headers:
             headers = {**(headers or {}), MESSAGE_ID: message_id or new_id()}
@@ -108,6 +109,10 @@ class Publisher:
                 return await self._jetstream.store(subject, payload, block, timeout=min(deadline - time.monotonic(), self._attempt))
             except (DeadlineExceeded, Unavailable) as error:
                 problem = error
+            except Conflict as error:
+                if unknown:  # it may be ours: the server looks for a failed condition before it looks for a repetition
+                    error.details["outcome"] = "unknown"
+                raise
 
     async def _recovered(self, deadline: float) -> None:
         assert self._recover is not None

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from cliffracer import App
-from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError
-from cliffracer.messaging.bus import Bus
+from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, SetupError
+from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
@@ -92,6 +92,35 @@ async def test_updates_compare_revisions(sessions: KeyValue[Session]):
 
     await asyncio.gather(*(visit() for _ in range(10)))
     assert (await sessions.get("ada")).visits == 11
+
+
+async def test_what_was_written_and_not_heard_of_is_no_conflict(
+    sessions: KeyValue[Session], jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
+):
+    """The answer was lost with the connection: the repetition finds the condition failed, for what it has written itself."""
+    await sessions.put("there", Session("there"))
+    ask, lost = jetstream.bus.request, []
+
+    async def losing(subject: bytes, *given: Any, **options: Any) -> Reply:
+        reply = await ask(subject, *given, **options)
+        if subject.startswith(b"$KV.") and subject not in lost:
+            lost.append(subject)
+            raise DeadlineExceeded("no answer in time")
+        return reply
+
+    monkeypatch.setattr(jetstream.bus, "request", losing)
+    with pytest.raises(Conflict, match="has there already"):
+        await sessions.create("there", Session("there"))
+    for change in ("create", "update", "delete"):
+        lost.clear()
+        before = await sessions.entry("ada")
+        if change == "create":
+            assert await sessions.create("ada", Session("Ada")) == (await sessions.entry("ada")).revision
+        elif change == "update":
+            assert await sessions.update("ada", Session("Ada", 1), before.revision) == before.revision + 1
+        else:
+            await sessions.delete("ada", revision=before.revision)
+    assert [entry.deleted for entry in await sessions.history("ada")] == [False, False, True]
 
 
 async def test_keys_are_listed_by_pattern(sessions: KeyValue[Session]):
