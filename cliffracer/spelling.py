@@ -24,6 +24,8 @@ def spelt(example: str, *, unless: type | None = None) -> Callable[[F], F]:
     def mind(method: F) -> F:
         takes = _flat(inspect.signature(method))
         shown, parenthesis, _ = example.partition("(")
+        texts = {name for name, p in takes.parameters.items() if p.annotation is str}
+        needed = {name for name, p in takes.parameters.items() if p.default is Parameter.empty}
         asks = bool(parenthesis) and example.startswith("@")
         alone = not parenthesis and not any(p.kind is Parameter.KEYWORD_ONLY for p in takes.parameters.values())
 
@@ -39,8 +41,9 @@ def spelt(example: str, *, unless: type | None = None) -> Callable[[F], F]:
             if alone and not all(map(callable, (*given[1:], *named.values()))):
                 raise SetupError(_alone(example))
             for name, value in bound.arguments.items():
-                if takes.parameters[name].annotation is str and not isinstance(value, str):
-                    raise SetupError(f"{shown}: its {name} is {reprlib.repr(value)}, which is no text. Write {example}.")
+                if not isinstance(value, str) and name in texts and (value is not None or name in needed):
+                    cure = example if name in needed else f"{name}={str(value)!r}"
+                    raise SetupError(f"{shown}: its {name} is {reprlib.repr(value)}, which is no text. Write {cure}.")
             return method(*given, **named)
 
         return call  # type: ignore[return-value]  # what is called is as the method is; to type checkers it is the method

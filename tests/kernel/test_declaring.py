@@ -256,6 +256,7 @@ def test_an_option_by_position_is_refused(app, decorator, given, cure):
         ("app.get('/x', path='/y')", "@app.get: multiple values for argument 'path'."),
         ("app.get(7)", "@app.get: its path is 7, which is no text. Write @app.get('/path')."),
         ("App(7)", "App: its name is 7, which is no text. Write App('users')."),
+        ("App('a', version=1.0)", "App: its version is 1.0, which is no text. Write version='1.0'."),
         *(
             (f"app.{name}({given})", f"@app.{name} takes the function and nothing else. Write @app.{name} above it, without parentheses.")
             for name in ("middleware", "on_startup", "on_shutdown", "on_access")
