@@ -29,9 +29,9 @@ CANCEL_WITHIN = 5.0
 KEPT_ROWS = 200
 """A cursor that holds more rows than this is not kept, or an idle connection would pin them."""
 
-STEPS = [round(step * 10**power) for power in range(1, 7) for step in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.4, 8)]
-"""`statement_timeout` in ms: rounded up to one of these, or each call would pay a round trip to set its own. The exact
-limit is kept on this side, by a cancel request; the server's is for a client that is no longer there to send one."""
+STEPS = [round(step * 10**power) for power in range(1, 7) for step in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
+"""`statement_timeout` in ms: rounded up to one of these, as deadlines are written, or each call would pay a round trip for its own.
+The exact limit is kept on this side, by a cancel request; the server's is for a client that is no longer there to send one."""
 
 
 async def open_link(url: str, name: str) -> "PostgresLink":
