@@ -1,7 +1,7 @@
 """Starlette's responses and exceptions, answered as its users expect, with our correlation id and problem documents."""
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from loguru import logger
@@ -13,6 +13,7 @@ from cliffracer.errors import Internal
 from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, problem, send_problem
 
 _NO_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_DEFECT = "Internal 500"
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -26,8 +27,13 @@ def exception_answer(realm: str, error: HTTPException) -> Response:
     return response
 
 
-async def send_response(response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, correlation: str) -> None:
-    """Send a `Response` that a handler returned; one with a header that would break out of its line is answered as a defect."""
+async def send_response(
+    response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, correlation: str, *, count: Callable[[str], object]
+) -> None:
+    """Send a `Response` that a handler returned; one with a header that would break out of its line is answered as a defect.
+
+    ``count`` is told of a failure, once: the call itself went well.
+    """
     start: MutableMapping[str, Any] | None = None
     refused = False
 
@@ -36,7 +42,9 @@ async def send_response(response: Response, scope: MutableMapping[str, Any], rec
         if message["type"] == "http.response.start":
             start = message
             refused = await _refused(message.get("headers", ()), send, correlation)
-            if not refused:
+            if refused:
+                count(_DEFECT)
+            else:
                 headers = [(name, value) for name, value in message.get("headers", ()) if name != CORRELATION]
                 await send({**message, "headers": [*headers, *protecting(headers, scope), (CORRELATION, correlation.encode())]})
         elif not refused:
@@ -46,6 +54,8 @@ async def send_response(response: Response, scope: MutableMapping[str, Any], rec
         await response(scope, receive, checked)
     except Exception as error:  # noqa: BLE001 - a body iterator or a background task of the user's may raise anything
         failed = Internal(error_id=new_id())
+        if not refused:
+            count(_DEFECT)
         logger.opt(exception=error).bind(error_id=failed.error_id).error("the response of {} failed", scope.get("path"))
         if start is None:
             await send_problem(send, failed, correlation)

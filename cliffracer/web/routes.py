@@ -88,7 +88,7 @@ class RouteEndpoint:
         else:
             correlation = context.correlation_id
             if not payload:
-                await send_response(result, scope, receive, send, correlation)
+                await send_response(result, scope, receive, send, correlation, count=handler.stats.fail)
             elif self._bodiless or (result is None and self._nothing):
                 await send_body(send, 204 if self._nothing else self.status, b"", [], correlation)
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):

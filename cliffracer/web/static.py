@@ -42,7 +42,7 @@ class Files(StaticFiles):
             else:
                 await send_problem(send, NotFound("there is nothing at this path"), correlation)
             return
-        await send_response(response, scope, receive, send, correlation)
+        await send_response(response, scope, receive, send, correlation, count=_uncounted)
 
     def lookup_path(self, path: str) -> tuple[str, stat_result | None]:
         """Return where a file is; nothing that is hidden."""
@@ -77,3 +77,7 @@ def is_hashed(name: str) -> bool:
 def static_url(path: str, settings: Settings) -> str:
     """Return the URL of a static file: under ``settings.static_base_url`` (a CDN's) if that is set, else the path itself."""
     return settings.static_base_url.rstrip("/") + path
+
+
+def _uncounted(_: str) -> None:
+    """Count no failure: files have no figures."""

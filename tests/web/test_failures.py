@@ -1,9 +1,12 @@
 """What goes wrong in a handler, as HTTP shows it."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -208,6 +211,30 @@ async def test_no_header_injection(serve: Any, app: App, value: str, logged: lis
             assert answer.status_code == 500, path
             assert "x-evil" not in answer.headers
         assert sum("line break" in line for line in logged) == 3
+
+
+async def test_a_response_that_fails_while_it_is_sent_is_counted(serve: Any, app: App) -> None:
+    """Its handler has returned by then; the client sees that it broke off, and the figures say so."""
+
+    @app.get("/broken")
+    async def broken(before: int) -> StreamingResponse:
+        def chunks() -> Iterator[str]:
+            yield from ["a"] * before
+            raise RuntimeError("the disk is gone")
+
+        return StreamingResponse(chunks())
+
+    @app.get("/header")
+    async def header() -> Response:
+        return PlainTextResponse("hello", headers={"X-Echo": "a\nb"})
+
+    async with serve(app) as served:
+        for before in (0, 1):
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                await served.http.get(f"/broken?before={before}")
+        await served.http.get("/header")
+        figures = [(served.handler(name).stats.requests, served.handler(name).stats.errors) for name in ("broken", "header")]
+        assert figures == [(2, 2), (1, 1)]
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a\x7f", "x" * 129, "<script>", "é", "-a"])
