@@ -62,7 +62,7 @@ class Index:
 
 
 class References:
-    """The field holds the `id` of a row of another model, given as its class or its table's name.
+    """The field holds the `id` of a row of another model, given as its class, or as its table: ``"teams"`` or ``"teams.id"``.
 
     ``on_delete`` says what becomes of this row when that one goes; an index on the field comes with it.
     """
@@ -70,7 +70,7 @@ class References:
     __slots__ = ("on_delete", "target")
 
     def __init__(self, target: "type[Model] | str", *, on_delete: OnDelete = "restrict") -> None:
-        self.target = target
+        self.target = target.removesuffix(".id") if isinstance(target, str) else target
         self.on_delete = on_delete
 
     @property

@@ -236,7 +236,7 @@ async def test_reference_by_name_and_reserved_words(db):
     class Select(Model):
         __tablename__ = "select"
         order: str
-        group: Annotated[UUID | None, References("select", on_delete="set null")] = None
+        group: Annotated[UUID | None, References("select.id", on_delete="set null")] = None
         user: Annotated[str, Meta(max_length=5), Search()] = "a'b"
 
     assert '"order"' in define(table_of(Select)).create
