@@ -79,7 +79,7 @@ class Emitter:
     async def _store_large(self, subject: str, payload: bytes, headers: Mapping[str, str], until: float) -> PubAck:
         name = await self._claims.stash(payload, until - time.monotonic())
         ack = await self._events.publish(subject, b"", {**headers, CLAIM: name}, timeout=until - time.monotonic())
-        if ack.duplicate:
+        if ack.duplicate and not ack.repeated:  # what is stored claims another payload, and not perhaps this one
             await self._claims.forget(name)
         return ack
 

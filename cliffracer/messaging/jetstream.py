@@ -33,6 +33,8 @@ class PubAck(msgspec.Struct):
     seq: int = 0
     duplicate: bool = False
     error: ApiError | None = None
+    repeated: bool = False
+    """It is not of the server: whether an attempt before had no answer, so that a duplicate may be one of that."""
 
 
 class StreamState(msgspec.Struct):

@@ -106,13 +106,16 @@ class Publisher:
             await asyncio.sleep(nap)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
-                return await self._jetstream.store(subject, payload, block, timeout=min(deadline - time.monotonic(), self._attempt))
+                ack = await self._jetstream.store(subject, payload, block, timeout=min(deadline - time.monotonic(), self._attempt))
             except (DeadlineExceeded, Unavailable) as error:
                 problem = error
             except Conflict as error:
                 if unknown:  # it may be ours: the server looks for a failed condition before it looks for a repetition
                     error.details["outcome"] = "unknown"
                 raise
+            else:
+                ack.repeated = unknown
+                return ack
 
     async def _recovered(self, deadline: float) -> None:
         assert self._recover is not None

@@ -1,10 +1,12 @@
 """Events over the server's limit: through the object store, and nobody notices."""
 
 import os
+from typing import Any
 
 import pytest
 
 from cliffracer.errors import DeadlineExceeded, NotFound, TooLarge
+from cliffracer.messaging.bus import Reply
 from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -85,6 +87,25 @@ async def test_the_rest_of_a_batch_waits_for_one_fetch_that_nobody_answers(
     async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=()) as consumption:
         await eventually(lambda: consumption.counts.parked == 2)
     assert (got, consumption.counts.handled, len(asked)) == ([b"small"], 1, 1)
+
+
+async def test_a_repetition_keeps_the_payload_of_what_it_repeats(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Where the first answer was lost with the connection, the server tells of a duplicate: it is the one that was just stored."""
+    ask, lost, handler = jetstream.bus.request, [], Notes()
+
+    async def losing(subject: bytes, *given: Any, **options: Any) -> Reply:
+        reply = await ask(subject, *given, **options)
+        if subject.startswith(b"events.") and not lost:
+            lost.append(subject)
+            raise DeadlineExceeded("no answer in time")
+        return reply
+
+    monkeypatch.setattr(jetstream.bus, "request", losing)
+    payload = os.urandom(2_000_000)
+    assert await emit(jetstream, subjects, payload) is True
+    async with consuming(jetstream, subjects, handler, start="all"):
+        await eventually(lambda: handler.seen)
+    assert handler.payloads == [payload]
 
 
 async def test_a_duplicate_leaves_no_payload_behind(jetstream: JetStream, subjects: Subjects):
