@@ -36,6 +36,7 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.rates import Allowances
+from cliffracer.messaging.siblings import TOLD, told
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
@@ -279,7 +280,7 @@ class Service:
             description=self.frozen.description,
             endpoints=self._rpc.endpoints,
             schemas=methods,
-            metadata={**metadata, "events": events} if events else dict(metadata),
+            metadata={**metadata, TOLD: told(self.consumptions), **({"events": events} if events else {})},
             spans=self.assembly.spans,
             others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),

@@ -12,10 +12,10 @@ from cliffracer.durations import worded
 from cliffracer.errors import NotFound, ServiceError, SetupError
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, widened
+from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, distinct, include, widened
 from cliffracer.messaging.directory import Info
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.streams import distinct, durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
+from cliffracer.messaging.streams import durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
 from cliffracer.wire.subjects import Subjects
 
 SKEW = 1.0  # seconds that clocks may differ
@@ -68,10 +68,11 @@ async def consumers(jetstream: JetStream, subjects: Subjects, apps: Sequence[Fro
         single = consumer.config.get("filter_subject")
         given = [single] if single else consumer.config.get("filter_subjects") or []
         here = {subjects.event_name(one) for one in given if not one.startswith(replay_prefix(subjects))}
-        asked = set(distinct(wanted[consumer.name]))
+        asked = set(distinct(sorted(wanted[consumer.name])))
         if here and here != asked:
             both = f"takes {', '.join(sorted(here))}, the function subscribes to {', '.join(sorted(asked))}"
-            yield f"consumer {consumer.name} {both}: its next start changes it"
+            then = "when no other version of it runs, the rest is left out" if include(here, asked) else "its next start adds that"
+            yield f"consumer {consumer.name} {both}: {then}"
 
 
 async def clock(bus: Bus, jetstream: JetStream, stream: str) -> float | None:

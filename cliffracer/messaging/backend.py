@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import NotFound
 from cliffracer.messaging.claims import is_claim
+from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.contract import Delivered, Method, Start
 from cliffracer.messaging.deadletters import DeadLetters
@@ -22,7 +23,7 @@ from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.stores import Bucket
-from cliffracer.messaging.streams import begin, distinct, durable_name
+from cliffracer.messaging.streams import begin, durable_name
 from cliffracer.messaging.timers import Timer
 from cliffracer.wire.subjects import Subjects, matches
 

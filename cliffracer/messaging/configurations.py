@@ -4,7 +4,7 @@ An operator may give a stream more than we ask for (replicas, subjects, limits);
 reconciled, and what a server did not take over (old ones drop newer options in silence), is a `SetupError` that shows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -88,6 +88,11 @@ def covers(pattern: str, other: str) -> bool:
     return matches(pattern, other) and (pattern.endswith(">") or not other.endswith(">"))
 
 
+def include(patterns: Iterable[str], asked: Iterable[str]) -> bool:
+    """Say whether everything that some subscribe to is in what others do."""
+    return all(any(covers(one, new) for one in patterns) for new in asked)
+
+
 def overlap(pattern: str, other: str) -> bool:
     """Say whether some subject fits both patterns."""
     one, two = pattern.split("."), other.split(".")
@@ -97,6 +102,35 @@ def overlap(pattern: str, other: str) -> bool:
         if "*" not in (first, second) and first != second:
             return False
     return len(one) == len(two)
+
+
+def distinct(patterns: Iterable[str]) -> list[str]:
+    """Return patterns of which no two overlap, as filters of one consumer may not; they cover the given ones.
+
+    One that another covers is left out. Two that overlap otherwise, as ``user.*`` and ``*.created``, become the narrowest that covers
+    both, ``*.*``: what comes by that beside what was asked for is the consumer's to leave alone.
+    """
+    kept: list[str] = []
+    for pattern in patterns:
+        wide = pattern
+        while touching := [other for other in kept if overlap(other, wide)]:
+            kept = [other for other in kept if other not in touching]
+            for other in touching:
+                wide = _both(other, wide)
+        kept.append(wide)
+    return kept
+
+
+def _both(pattern: str, other: str) -> str:
+    """Return the narrowest pattern that covers two that overlap."""
+    if covers(pattern, other) or covers(other, pattern):
+        return pattern if covers(pattern, other) else other
+    found: list[str] = []
+    for one, two in zip(pattern.split("."), other.split("."), strict=False):
+        if ">" in (one, two):
+            return ".".join([*found, ">"])
+        found.append(one if one == two else "*")
+    return ".".join(found)
 
 
 def _all(found: Any, asked: Any) -> Any:
@@ -122,6 +156,11 @@ def _theirs(found: Any, asked: Any) -> Any:
     return found or asked
 
 
+def _joined(found: Any, asked: Any) -> Any:
+    there = found or []
+    return there if include(there, asked) else distinct([*there, *asked])
+
+
 def _ours(_found: Any, asked: Any) -> Any:
     return asked
 
@@ -142,7 +181,7 @@ STREAM_RULES: dict[str, Rule] = {
     "allow_msg_schedules": _either,
 }
 CONSUMER_RULES: dict[str, Rule] = {
-    "filter_subjects": _ours,
+    "filter_subjects": _joined,  # another version of the service may run that wants what it has
     "ack_policy": _same,
     "ack_wait": _ours,
     "max_deliver": _ours,

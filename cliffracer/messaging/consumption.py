@@ -20,6 +20,7 @@ from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
 from cliffracer.messaging.policy import UNFINISHED, NameOf, Policy, RetryOf
 from cliffracer.messaging.pull import Pull
+from cliffracer.messaging.siblings import Siblings, fitting
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.starts import Starts
 from cliffracer.wire.subjects import Subjects, matches
@@ -39,6 +40,7 @@ class Consumption:
     """
 
     info: ConsumerInfo | None = None
+    _polling: asyncio.Task[None] | None = None
     _unfinished = UNFINISHED
     _stream_created = ""
 
@@ -68,21 +70,20 @@ class Consumption:
     ) -> None:
         self.service, self.function = service, function
         self.name = durable_name(subjects, service, function, group)
+        self.patterns = [pattern] if isinstance(pattern, str) else list(pattern)
         self._jetstream, self._subjects = jetstream, subjects
-        self._handle, self._start = handle, start
-        self._batch, self._within = batch, within
-        self._source = source or events_of(subjects, self.name, [pattern] if isinstance(pattern, str) else pattern, replicas=replicas)
-        self._stream = self._source.stream.name
+        self._handle, self._start, self._batch, self._within = handle, start, batch, within
+        self._source = source or events_of(subjects, self.name, self.patterns, replicas=replicas)
         self._made = made or partial(ensure_stream, jetstream, self._source.stream, namespace=subjects.namespace)
-        self._replay = (self._source.replay or "\n").encode()  # no subject begins with a line break
+        self._stream, self._replay = self._source.stream.name, (self._source.replay or "\n").encode()  # no subject begins with a line break
+        self._ours, self._siblings = fitting(self._source.only), Siblings(jetstream, subjects, self, self._source, alone=group is None)
         self._loop = asyncio.get_running_loop()
         self._starts, self._claims = Starts(self._loop), Claims(jetstream, subjects.namespace)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
-        self._policy = Policy(dead, service, function, retry, clock, retry_of, name_of, unfinished=self._unfinished)
+        self._policy = Policy(dead, service, function, retry, clock, self._siblings.differ, retry_of, name_of, unfinished=self._unfinished)
         self._tasks, self._waiting = set[asyncio.Task[None]](), list[Delivery]()
         self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again
         self._timer: asyncio.TimerHandle | None = None
-        self._polling: asyncio.Task[None] | None = None
         self._closing = self._stopping = False
         self._in_flight, self._ack_wait = 1 if single else IN_FLIGHT, ack_wait
         self._limit = limit if batch is None else max(limit, batch)
@@ -184,28 +185,23 @@ class Consumption:
             await asyncio.sleep(POLL * (0.75 + random.random() / 2))  # noqa: S311 - jitter
             try:
                 self.info = await self._jetstream.consumer(self._stream, self.name)
+                self.info = await self._siblings.agree(self.info) or self.info
             except CliffracerError as error:  # the pull loop has it made again
                 logger.debug("no news of consumer {name}: {error}", name=self.name, error=error)
 
     # -- deliveries
 
     def _take(self, delivery: Delivery) -> None:
-        if delivery.stored_on.startswith(self._replay):
-            self._rename(delivery)
-        elif self._source.only and self._strange(delivery):
-            return
-        self._starts.add(self._one(delivery), None, self._tasks)
+        if self._ours(delivery.stored_on) or self._ours_too(delivery):
+            self._starts.add(self._one(delivery), None, self._tasks)
 
     def _gather(self, delivery: Delivery) -> None:
-        if delivery.stored_on.startswith(self._replay):
-            self._rename(delivery)
-        elif self._source.only and self._strange(delivery):
-            return
-        self._waiting.append(delivery)
-        if len(self._waiting) >= (self._batch or 1):
-            self.hand_over()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(self._within, self.hand_over)
+        if self._ours(delivery.stored_on) or self._ours_too(delivery):
+            self._waiting.append(delivery)
+            if len(self._waiting) >= (self._batch or 1):
+                self.hand_over()
+            elif self._timer is None:
+                self._timer = self._loop.call_later(self._within, self.hand_over)
 
     def hand_over(self) -> None:
         """Handle what waits now, although it makes no whole batch."""
@@ -216,24 +212,29 @@ class Consumption:
             batch, self._waiting = self._waiting, []
             self._spawn(self._many(batch))
 
-    def _strange(self, delivery: Delivery) -> bool:
-        """Leave alone, and say so, what only comes because patterns overlap (`distinct`)."""
-        strange = not any(matches(pattern, delivery.subject) for pattern in self._source.only)
-        if strange:
-            delivery.ack()
-        return strange
+    def _ours_too(self, delivery: Delivery) -> bool:
+        """Say whether it is one that is replayed to this function, and give it the subject that it had; what is not ours goes its way."""
+        if delivery.stored_on.startswith(self._replay):
+            delivery.subject = self._subjects.event(delivery.subject.removeprefix(self._source.replay))
+            return True
+        if any(matches(one, delivery.subject) for one in self._source.filters):
+            delivery.ack()  # it only comes because patterns overlap (`distinct`): left alone
+        else:
+            self._spawn(self._pass_on(delivery))
+        return False
 
-    def _rename(self, delivery: Delivery) -> None:
-        """Give what is replayed to this function the subject that it had."""
-        delivery.subject = self._subjects.event(delivery.subject.removeprefix(self._source.replay))
+    async def _pass_on(self, delivery: Delivery) -> None:
+        try:
+            await self._siblings.pass_on(delivery)
+        finally:
+            self._tasks.discard(asyncio.current_task(self._loop))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._starts.add(work, None, self._tasks)
 
     async def _one(self, delivery: Delivery) -> None:
         try:
-            if delivery.attempt > self._policy.most and self._policy.exhausted(delivery):
-                await self._policy.give_up(delivery)
+            if delivery.attempt > self._policy.most and await self._policy.gave_up(delivery):
                 return
             if not delivery.payload and is_claim(delivery.block):
                 delivery.payload = await self._claims.redeem(delivery.block)
@@ -254,9 +255,8 @@ class Consumption:
 
     async def _many(self, batch: list[Delivery]) -> None:
         try:
-            for delivery in [d for d in batch if d.attempt > self._policy.most and self._policy.exhausted(d)]:
+            for delivery in [d for d in batch if d.attempt > self._policy.most and await self._policy.gave_up(d)]:
                 batch.remove(delivery)
-                await self._policy.give_up(delivery)
             lost = await self._fetch(batch)
             if whole := [delivery for delivery in batch if delivery not in lost]:
                 await self._judged(whole)

@@ -69,7 +69,7 @@ async def ensure_stream(
 
 
 async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConfig, *, timeout: float = WITHIN) -> ConsumerInfo:
-    """Return the consumer, made if it was absent; one that is there keeps its place and gets the filter and limits asked for."""
+    """Return the consumer, made if it was absent; one that is there keeps its place, has its filter added to, and gets the limits."""
     body = asked_for(asked)
 
     async def once() -> ConsumerInfo | None:
@@ -89,6 +89,19 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
         return updated
 
     return await _settled(once, f"consumer {asked.name}", timeout)
+
+
+async def refilter(jetstream: JetStream, stream: str, name: str, filters: list[str]) -> ConsumerInfo:
+    """Give a consumer that is there another filter; it keeps its place."""
+    present = _normal((await jetstream.consumer(stream, name)).config)
+    updated = await jetstream.update_consumer(stream, name, {**present, "filter_subjects": filters})
+    check_echo("consumer", _normal(updated.config), {"name": name, "filter_subjects": filters}, jetstream.version)
+    return updated
+
+
+def filters_in(config: Configuration) -> set[str]:
+    """Return the filters of a consumer, whichever way they were written."""
+    return set(_normal(config).get("filter_subjects") or [])
 
 
 def _check_owner(present: Configuration, asked: Configuration) -> None:

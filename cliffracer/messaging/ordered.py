@@ -56,6 +56,7 @@ class Ordered(Consumption):
         self._gaps = 0
         self._kept = 0  # bytes of what waits aside
         self._missing = 0  # what others had and have not answered
+        self._yields = False
         self.leading = False
         """Whether this replica is the one that takes events."""
 
@@ -94,6 +95,7 @@ class Ordered(Consumption):
                 async with Lock(self._jetstream, self._subjects, lock_of(self.name), ttl=self._lease) as lock:
                     pause = 1.0
                     await self._lead(lock)
+                pause = _LONGEST_PAUSE  # in which one of another version can have it
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._closing or task is None:
@@ -105,15 +107,15 @@ class Ordered(Consumption):
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _lead(self, lock: Lock) -> None:
-        """Take events until the lock is lost; then begin nothing more, and end what runs before another may have it."""
+        """Take events until the lock is lost, or they are for others; then begin nothing more, and end what runs before another may."""
         self._lock, self._lanes, self._expected = lock, Lanes(), 0
-        self._running, self._away, self._kept = {}, {}, 0
+        self._running, self._away, self._kept, self._yields = {}, {}, 0, False
         self.pull = self._pulling()
         try:
             await self.pull.start()
             self.leading = True
             self._doubt()
-            while True:
+            while not self._yields:
                 await asyncio.sleep(_TICK)
                 await self._tend()
         finally:
@@ -129,9 +131,7 @@ class Ordered(Consumption):
         if delivery.consumer_seq != self._expected:
             self._doubt()
         self._expected = delivery.consumer_seq + 1
-        if delivery.stored_on.startswith(self._replay):
-            self._rename(delivery)
-        elif self._source.only and self._strange(delivery):
+        if not self._ours(delivery.stored_on) and not self._ours_too(delivery):
             return
         found = _key.search(delivery.block or b"")
         key = b"" if found is None else found[1].rstrip()
@@ -189,6 +189,11 @@ class Ordered(Consumption):
         if following is not None and not following.begun:  # it was behind another until now, so this is its first attempt
             following.before += following.item.attempt - 1
             following.item.attempt = 1
+
+    async def _pass_on(self, delivery: Delivery) -> None:
+        """Let another replica lead, too, where an event is for those of another version: they get it in order."""
+        await super()._pass_on(delivery)
+        self._yields = self._yields or delivery.settled != ACK
 
     # -- room for those of other keys
 

@@ -1,6 +1,6 @@
 """What becomes of a delivery: done, tried again after a while, or parked. The policy of durable events stands here only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from loguru import logger
 
@@ -14,6 +14,8 @@ RetryOf = Callable[[Delivery], Sequence[float]]
 """The schedule of one delivery, where not all of a consumer have the same."""
 NameOf = Callable[[Delivery], str]
 """How the log names what handles a delivery: ``charge (payments.py:9)``."""
+Mixed = Callable[[], Awaitable[bool]]
+"""Says whether replicas run that pass on events that are for others."""
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
@@ -31,6 +33,7 @@ class Policy:
         function: str,
         retry: Sequence[float],
         clock: Clock,
+        mixed: Mixed,
         retry_of: RetryOf | None = None,
         name_of: NameOf | None = None,
         *,
@@ -43,22 +46,24 @@ class Policy:
         self._retry = tuple(retry)
         self._retry_of = retry_of
         self._name_of = name_of or (lambda _: f"{service}.{function}")
-        self._unfinished = unfinished
+        self._unfinished, self._mixed = unfinished, mixed
         self.most = unfinished + 1 + (len(self._retry) if retry_of is None else 0)
-        """Deliveries up to which an event is tried again, whatever became of them; see `exhausted`."""
+        """Deliveries up to which an event is tried again, whatever became of them; see `gave_up`."""
         self._clock = clock
 
     def retry(self, delivery: Delivery) -> Sequence[float]:
         """Return after how many seconds each attempt is followed by another."""
         return self._retry if self._retry_of is None else self._retry_of(delivery)
 
-    def exhausted(self, delivery: Delivery) -> bool:
-        """Say whether an event is not tried again, whatever became of its deliveries."""
-        return delivery.attempt > len(self.retry(delivery)) + 1 + self._unfinished
+    async def gave_up(self, delivery: Delivery) -> bool:
+        """Park an event that was delivered more often than it has attempts, and some more, and never came back; say whether it is one.
 
-    async def give_up(self, delivery: Delivery) -> None:
-        """Park an event that was delivered more often than it has attempts, and some more, and never came back."""
+        It is none while replicas of another version pass it on: those are deliveries, too.
+        """
+        if delivery.attempt <= len(self.retry(delivery)) + 1 + self._unfinished or await self._mixed():
+            return False
         await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
+        return True
 
     def done(self, delivery: Delivery) -> None:
         """Acknowledge what was handled."""

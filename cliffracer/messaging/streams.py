@@ -1,14 +1,14 @@
 """The streams of a namespace: events, delayed events, durable one-way calls, timers; and what a consumer takes from them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from cliffracer.durations import moment
 from cliffracer.errors import SetupError
-from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, covers, overlap
+from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, distinct
 from cliffracer.messaging.contract import Start
 from cliffracer.options import STARTS
 from cliffracer.wire.subjects import Subjects, named_within
@@ -34,10 +34,13 @@ def durable_name(subjects: Subjects, service: str, function: str, group: str | N
 def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str], *, replicas: int = 1) -> Source:
     """Return the events on some patterns, and what is replayed to the consumer."""
     replay = f"{replay_prefix(subjects)}{consumer}."
-    asked = [subjects.event(pattern) for pattern in patterns]
-    filters = distinct(asked)
-    only = () if set(filters) <= set(asked) else tuple(asked)
-    return Source(events_stream(subjects, replicas=replicas), [*filters, f"{replay}>"], replay, only)
+    only = tuple(subjects.event(pattern) for pattern in patterns)
+    return Source(events_stream(subjects, replicas=replicas), filters_of(subjects, consumer, patterns), replay, only)
+
+
+def filters_of(subjects: Subjects, consumer: str, patterns: Iterable[str]) -> list[str]:
+    """Return the filters of a consumer of events on some patterns, in whichever order they are given."""
+    return [*distinct(sorted(subjects.event(pattern) for pattern in patterns)), f"{replay_prefix(subjects)}{consumer}.>"]
 
 
 def sends_of(subjects: Subjects, service: str, *, replicas: int = 1) -> Source:
@@ -61,35 +64,6 @@ def begin(start: Start) -> dict[str, Any]:
     except ValueError:
         raise SetupError(f"start={start!r} cannot be read: {STARTS}.") from None
     return {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat().replace("+00:00", "Z")}
-
-
-def distinct(patterns: list[str]) -> list[str]:
-    """Return patterns of which no two overlap, as filters of one consumer may not; they cover the given ones.
-
-    One that another covers is left out. Two that overlap otherwise, as ``user.*`` and ``*.created``, become the narrowest that covers
-    both, ``*.*``: what comes by that beside what was asked for is the consumer's to leave alone.
-    """
-    kept: list[str] = []
-    for pattern in patterns:
-        wide = pattern
-        while touching := [other for other in kept if overlap(other, wide)]:
-            kept = [other for other in kept if other not in touching]
-            for other in touching:
-                wide = _both(other, wide)
-        kept.append(wide)
-    return kept
-
-
-def _both(pattern: str, other: str) -> str:
-    """Return the narrowest pattern that covers two that overlap."""
-    if covers(pattern, other) or covers(other, pattern):
-        return pattern if covers(pattern, other) else other
-    found: list[str] = []
-    for one, two in zip(pattern.split("."), other.split("."), strict=False):
-        if ">" in (one, two):
-            return ".".join([*found, ">"])
-        found.append(one if one == two else "*")
-    return ".".join(found)
 
 
 def events_stream(subjects: Subjects, *, replicas: int = 1, later: bool = False) -> StreamConfig:

@@ -107,6 +107,7 @@ class _Writer:
             self._hears(app, record)
         for function, records in app.durable.items():
             self._consumes(self._subjects.stream, app.consumer(function, records[0].group))
+            self.publish.add(self._subjects.discovery("PING", "" if records[0].group else app.name))  # whether another version runs as well
         for call in app.calls:
             self._calls(call)
         self._emits(app)

@@ -9,12 +9,12 @@ import pytest
 
 from cliffracer.errors import InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
+from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.contract import PartlyFailedError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.streams import distinct
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher

@@ -1,0 +1,95 @@
+"""Two versions of a service side by side, as while one replaces the other: a function of the newer one subscribes to more."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from cliffracer import App
+from cliffracer.messaging import consumption, siblings
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.testing import Running, running
+from tests.support.waiting import eventually
+
+
+class Created(msgspec.Struct):
+    number: int
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have replicas look after each other now and then within a test."""
+    monkeypatch.setattr(consumption, "POLL", 0.1)
+    for name, seconds in (("PATIENCE", 0.2), ("KEPT", 0.1), ("AGAIN", 0.1)):
+        monkeypatch.setattr(siblings, name, seconds)
+
+
+def version(patterns: list[str], seen: list[Any], **options: Any) -> App:
+    """Return a version of the service ``shop``, whose function ``note`` subscribes to some patterns."""
+    app = App("shop")
+
+    async def note(event: Any) -> None:
+        seen.extend(event if isinstance(event, list) else [event])
+
+    note.__annotations__["event"] = list[Created] if options.get("batch") else Created
+    for pattern in patterns:
+        app.on(pattern, **options)(note)
+    return app
+
+
+async def emitted(t: Running, subject: str, *numbers: int) -> None:
+    """Emit an event with each number, each of another key."""
+    for number in numbers:
+        await t.emit(subject, Created(number), key=str(number))
+
+
+async def filters(t: Running) -> set[str]:
+    """Return what the consumer lets through, as the app named it."""
+    name = f"{t.settings.namespace}_shop-note"
+    info = await JetStream(t.up.bus).consumer(f"{t.settings.namespace}_EVENTS", name)
+    return {one.rpartition("events.")[2] for one in info.config["filter_subjects"] if "replay" not in one}
+
+
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"batch": 3}], ids=str)
+async def test_what_only_the_newer_one_subscribes_to_is_left_to_it(options: dict[str, Any]) -> None:
+    """The older replicas share its consumer and are handed its events: none of these is handled by them, parked, lost or handled twice."""
+    old, new = list[Created](), list[Created]()
+    before, after = version(["order.created"], old, **options), version(["order.*"], new, **options)
+    async with running(before) as t, running(version(["order.created"], old, **options), settings=t.settings):
+        async with running(after, settings=t.settings):
+            await emitted(t, "order.cancelled", *range(10))
+            await emitted(t, "order.created", *range(10, 20))
+            await eventually(lambda: len(old) + len(new) == 20)
+        assert {event.number for event in new} >= set(range(10))
+        assert {event.number for event in [*old, *new]} == set(range(20))
+        assert len(old) + len(new) == 20
+        assert await t.parked() == []
+
+
+async def test_an_older_replica_that_starts_takes_nothing_away() -> None:
+    """It adds to the filter of the consumer what is not there; what the newer ones want stays in it."""
+    old, new = list[Created](), list[Created]()
+    async with running(version(["order.*"], new)) as t:
+        async with running(version(["order.created"], old), settings=t.settings):
+            assert await filters(t) == {"order.*"}
+        await emitted(t, "order.cancelled", 1)
+        await eventually(lambda: len(new) == 1)
+    assert old == []
+
+
+async def test_what_no_replica_subscribes_to_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newer one was taken back: once it is gone for some time, its pattern is, and what still came by it is left alone."""
+    monkeypatch.setattr(siblings, "QUIET", 1.0)
+    old, new = list[Created](), list[Created]()
+    async with running(version(["order.created"], old)) as t:
+        async with running(version(["order.created", "user.created"], new), settings=t.settings):
+            assert await filters(t) == {"order.created", "user.created"}
+        await emitted(t, "user.created", 1)
+        async with asyncio.timeout(30):
+            while await filters(t) != {"order.created"} or await t.up.services[0].consumptions[0].waiting():  # noqa: ASYNC110 - it is the server that knows
+                await asyncio.sleep(0.05)
+        await emitted(t, "order.created", 2)
+        await eventually(lambda: old == [Created(2)])
+        assert new == []
+        assert await t.parked() == []
