@@ -4,7 +4,7 @@ import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -13,13 +13,13 @@ from cliffracer.bounds import Said, Use
 from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
-from cliffracer.calling import Link, Service, emission, own
+from cliffracer.calling import EmitOptions, Link, Service, emission, own
 from cliffracer.checking import Declared, check_duplicates, check_reached, complete
 from cliffracer.database.model import Model
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
-from cliffracer.events import Event, Received
+from cliffracer.events import Event, Received, followed
 from cliffracer.frozen import Frozen
 from cliffracer.payloads import check_parameters
 from cliffracer.resilience.fallbacks import NONE
@@ -30,11 +30,12 @@ from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
 from cliffracer.signature import settled
 from cliffracer.spelling import spelt
-from cliffracer.wire.subjects import check_name, check_pattern
+from cliffracer.wire.subjects import check_name
 
 if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
     from cliffracer.database.repository import Repository
 
+E = TypeVar("E", bound=Event)
 M = TypeVar("M", bound=Model)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,30 +137,9 @@ class App(Scope):
         return self.link().stream(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
 
     @overload
-    async def emit(
-        self,
-        event: Event,
-        /,
-        *,
-        durable: bool = True,
-        id: str | None = None,
-        key: str | None = None,
-        delay: float | str | timedelta | None = None,
-        at: datetime | None = None,
-    ) -> str: ...
+    async def emit(self, event: Event, /, **options: Unpack[EmitOptions]) -> str: ...
     @overload
-    async def emit(
-        self,
-        subject: str,
-        data: Any = None,
-        /,
-        *,
-        durable: bool = True,
-        id: str | None = None,
-        key: str | None = None,
-        delay: float | str | timedelta | None = None,
-        at: datetime | None = None,
-    ) -> str: ...
+    async def emit(self, subject: str, data: Any = None, /, **options: Unpack[EmitOptions]) -> str: ...
     def emit(
         self,
         subject: str | Event,
@@ -182,12 +162,20 @@ class App(Scope):
             self._may.emit(made)
         return self.link().emit(made)
 
-    def events(self, pattern: str | type[Event], data: type[T] | Any = Any) -> AsyncGenerator[Received[T], None]:
-        """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``."""
-        subject = pattern if isinstance(pattern, str) else pattern.__subject__ or ""
-        wanted = data if isinstance(pattern, str) or data is not Any else pattern
+    @overload
+    def events(self, pattern: type[E]) -> AsyncGenerator[Received[E], None]: ...
+    @overload
+    def events(self, pattern: str | type[Event], data: type[T]) -> AsyncGenerator[Received[T], None]: ...
+    @overload
+    def events(self, pattern: str, data: Any = Any) -> AsyncGenerator[Received[Any], None]: ...
+    def events(self, pattern: str | type[Event], data: Any = Any) -> AsyncGenerator[Received[Any], None]:
+        """Yield events as they arrive, from now on, every caller its own copy: ``async for event in app.events("user.*", User)``.
+
+        A typed `Event` says both: ``app.events(UserCreated)``.
+        """
+        subject, wanted = followed(pattern, data)
         self._may.allow("follows", subject)
-        return self.link().events(check_pattern(subject), wanted)  # type: ignore[return-value]  # Link is untyped about T
+        return self.link().events(subject, wanted)  # type: ignore[return-value]  # Link tells iterators only
 
     @property
     def sockets(self) -> Sockets:

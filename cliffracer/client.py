@@ -14,14 +14,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
 from cliffracer.entering import Async, Blocking
 from cliffracer.errors import CliffracerError, ServiceError
-from cliffracer.events import Event, Received
+from cliffracer.events import Event, Received, followed
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.connection import Connection, stored_by
@@ -32,8 +32,9 @@ from cliffracer.resilience.policies import length
 from cliffracer.resilience.proxies import ServiceOptions, guarded
 from cliffracer.settings import Settings
 from cliffracer.wire.headers import Headers, checked_token
-from cliffracer.wire.subjects import Subjects, check_pattern, inbox_prefix
+from cliffracer.wire.subjects import Subjects, inbox_prefix
 
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 
@@ -88,9 +89,15 @@ class AsyncClient:
         """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
         return await self._link.cancel(event_id)
 
-    def events(self, pattern: str, data: Any = Any) -> AsyncIterator[Received[Any]]:
-        """Yield events as they arrive, from now on."""
-        return self._link.events(check_pattern(pattern), data)
+    @overload
+    def events(self, pattern: type[E]) -> AsyncIterator[Received[E]]: ...
+    @overload
+    def events(self, pattern: str | type[Event], data: type[T]) -> AsyncIterator[Received[T]]: ...
+    @overload
+    def events(self, pattern: str, data: Any = Any) -> AsyncIterator[Received[Any]]: ...
+    def events(self, pattern: str | type[Event], data: Any = Any) -> AsyncIterator[Received[Any]]:
+        """Yield events as they arrive, from now on: of a subject, ``("user.*", User)``, or of a typed `Event`."""
+        return self._link.events(*followed(pattern, data))
 
 
 def connect_async(
@@ -193,8 +200,14 @@ class Client:
         """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
         return _wait(self._loop, self._client.cancel(event_id))
 
-    def events(self, pattern: str, data: Any = Any) -> Iterator[Received[Any]]:
-        """Yield events as they arrive, from now on."""
+    @overload
+    def events(self, pattern: type[E]) -> Iterator[Received[E]]: ...
+    @overload
+    def events(self, pattern: str | type[Event], data: type[T]) -> Iterator[Received[T]]: ...
+    @overload
+    def events(self, pattern: str, data: Any = Any) -> Iterator[Received[Any]]: ...
+    def events(self, pattern: str | type[Event], data: Any = Any) -> Iterator[Received[Any]]:
+        """Yield events as they arrive, from now on: of a subject, ``("user.*", User)``, or of a typed `Event`."""
         return _items(self._loop, self._client.events(pattern, data))
 
 

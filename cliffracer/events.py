@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, dataclass_transform
 
 import msgspec
 
 from cliffracer.errors import SetupError
-from cliffracer.wire.subjects import check_literal
+from cliffracer.wire.subjects import check_literal, check_pattern
 
 T = TypeVar("T")
 
 
+@dataclass_transform(field_specifiers=(msgspec.field,))
 class EventMeta(msgspec.StructMeta):
     """Takes ``subject=`` from the class line; everything else is msgspec's."""
 
@@ -39,24 +40,10 @@ class Event(msgspec.Struct, metaclass=EventMeta):
 
     __subject__: ClassVar[str | None] = None
 
-    if TYPE_CHECKING:  # a handler's ``event: Event`` is a Received; typed events may have fields of these names
-
-        @property
-        def data(self) -> Any: ...
-        @property
-        def id(self) -> Any: ...
-        @property
-        def subject(self) -> Any: ...
-        @property
-        def time(self) -> Any: ...
-        @property
-        def source(self) -> Any: ...
-        @property
-        def headers(self) -> Any: ...
-        @property
-        def attempt(self) -> Any: ...
-        @property
-        def sequence(self) -> Any: ...
+    if (
+        TYPE_CHECKING
+    ):  # a handler's ``event: Event`` is a Received; without annotations, so that typed events may have fields of these names
+        data = subject = id = time = source = headers = attempt = sequence = cast("Any", None)
 
 
 class Received(Event, Generic[T], kw_only=True, weakref=True):
@@ -75,6 +62,15 @@ class Received(Event, Generic[T], kw_only=True, weakref=True):
     """1 at first; counts deliveries of a durable event."""
     sequence: int = 0
     """Its number in the stream; 0 for an event that no stream holds."""
+
+
+def followed(pattern: str | type[Event], data: Any) -> tuple[str, Any]:
+    """Return the subject that is listened to and what its data are decoded to: a typed event says both."""
+    if isinstance(pattern, str):
+        return check_pattern(pattern), data
+    if pattern.__subject__ is None:
+        raise SetupError(f"{pattern.__name__} has no subject. Give it one: class {pattern.__name__}(Event, subject='user.created').")
+    return pattern.__subject__, pattern if data is Any else data
 
 
 class Rejected(Exception):

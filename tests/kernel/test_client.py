@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cliffracer
-from cliffracer import App, Breaker, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
+from cliffracer import App, Breaker, Event, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
 from cliffracer.client import place_of
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -259,3 +259,21 @@ async def test_a_script_tries_again_as_well():
         nobody = c.service("nobody", retry=Retry(attempts=2, base=0.001), breaker=Breaker(failures=2), fallback=lambda *, error: str(error))
         assert await nobody.ask() == "No service answers nobody.ask. Running: alone."
         assert (await nobody.ask()).startswith("the breaker to nobody is open, next try in ")
+
+
+class Asked(Event, subject="item.asked"):
+    item: int
+
+
+async def test_a_typed_event_says_what_a_script_follows(t):
+    """Its subject and its type at once, as `App.events` and `emit` take it."""
+    async with connect_async(settings=Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)) as client:
+        feed = client.events(Asked)
+        heard = asyncio.ensure_future(anext(feed))
+        while not heard.done():
+            await t.emit("item.asked", {"item": 7})
+            await asyncio.wait([heard], timeout=0.1)
+        assert (await heard).data == Asked(7)
+        await feed.aclose()
+        with pytest.raises(SetupError, match="Event has no subject"):
+            client.events(Event)
