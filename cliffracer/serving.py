@@ -40,6 +40,7 @@ from cliffracer.messaging.siblings import TOLD, told
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
+from cliffracer.observability.stats import LASTING
 from cliffracer.observability.tracing import tracing
 from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
@@ -201,7 +202,7 @@ class Service:
 
     async def unsettled(self) -> AsyncIterator[str]:
         """Yield the names of what is being handled, and of consumers that have not handled all that is stored for them."""
-        running = self.busy - sum(context.kind in _LASTING for context in self.assembly.watch.running)
+        running = self.busy - sum(context.kind in LASTING for context in self.assembly.watch.running)
         if running:
             yield f"{self.frozen.name}: {running} running"
         if self._kept is not None and (committed := await self._kept.waiting()):
@@ -286,10 +287,6 @@ class Service:
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),
             detail=self._detailed,
         )
-
-
-_LASTING = frozenset({"leader", "websocket"})
-"""Kinds of calls that last as long as somebody likes: nothing that is accepted waits for their end."""
 
 
 def _idempotent(record: Rpc, repeatable: Collection[Function]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from cliffracer.observability.stats import Stats
+from cliffracer.observability.stats import LASTING, Stats
 
 _WINDOW = 60.0
 _BOUNDS = (7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25)
@@ -120,24 +120,26 @@ _CACHED: tuple[tuple[str, str, str, Callable[[Kept], float]], ...] = (
 
 
 class Rates:
-    """Calls per second and mean seconds per call over the last minute, or since the last look if that is longer ago."""
+    """Calls per second, and mean seconds of those that end by themselves, over the last minute, or since the last look before that."""
 
     def __init__(self, handlers: Sequence[Measured]) -> None:
         self._handlers = handlers
-        self._seen: deque[tuple[float, int, float]] = deque([(time.monotonic(), 0, 0.0)])
+        self._timed = [handler for handler in handlers if handler.kind not in LASTING]
+        self._seen: deque[tuple[float, int, int, float]] = deque([(time.monotonic(), 0, 0, 0.0)])
 
     def now(self) -> tuple[float, float]:
         """Return (calls per second, seconds per call)."""
         moment = time.monotonic()
         calls = sum(handler.stats.calls for handler in self._handlers)
-        seconds = sum(handler.stats.seconds for handler in self._handlers)
+        timed = sum(handler.stats.calls for handler in self._timed)
+        seconds = sum(handler.stats.seconds for handler in self._timed)
         while len(self._seen) > 1 and moment - self._seen[1][0] >= _WINDOW:
             self._seen.popleft()
-        then, calls_then, seconds_then = self._seen[0]
+        then, calls_then, timed_then, seconds_then = self._seen[0]
         if moment - self._seen[-1][0] >= 1.0:
-            self._seen.append((moment, calls, seconds))
-        made = calls - calls_then
-        return made / max(moment - then, 1e-3), (seconds - seconds_then) / made if made else 0.0
+            self._seen.append((moment, calls, timed, seconds))
+        ended = timed - timed_then
+        return (calls - calls_then) / max(moment - then, 1e-3), (seconds - seconds_then) / ended if ended else 0.0
 
 
 def exposition(

@@ -7,6 +7,8 @@ BUCKETS = 40
 LONG = 1e5  # seconds, from which on a call is in the last bucket
 CANCELLED = "Cancelled 499"
 UNFIT = "InvalidInput 400"
+LASTING = frozenset({"leader", "websocket"})
+"""Kinds of calls that last as long as somebody likes: how long they took says nothing, and nothing that is accepted waits for their end."""
 
 
 class Stats:

@@ -13,6 +13,8 @@ from opentelemetry.trace import StatusCode
 from starlette.exceptions import HTTPException
 
 from cliffracer import App, Conflict, Group, InvalidInput, NotFound, Rejected, WebSocket
+from cliffracer.cli.look import look
+from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Stats
 from cliffracer.observability.otel import Tracing
 from cliffracer.testing import running
@@ -179,3 +181,27 @@ async def test_log_traces_figures_and_opentelemetry_say_the_same_of_a_call(monke
     ended = [(s.name, s.attributes.get("error.type", ""), s.status.status_code is StatusCode.ERROR) for s in exported.get_finished_spans()]
     assert [told[1:] for told in ended if told[0] == "GET /work"] == [told[1:] for told in wanted.values()]
     assert [told[1:] for told in ended if told[0] in {"WS /socket", "process some"}] == [("", False), ("Rejected", True)]
+
+
+async def test_how_long_a_socket_lasted_is_not_how_long_calls_take():
+    """A page that was open for ten minutes is none of a slow service: neither to who lists services nor in the health of one."""
+    app = App("feeds")
+
+    @app.get("/work")
+    async def work() -> int:
+        return 1
+
+    @app.websocket("/feed")
+    async def feed() -> int:
+        return 1
+
+    async with running(app) as t:
+        await t.http.get("/work")
+        handler = next(handler for _, handler in t.up.services[0].assembly.handlers if handler.name == "feed")
+        handler.stats.note(600.0)
+        detailed = (await t.http.get("/health/detailed")).json()["metrics"]
+        (row,) = await look(AsyncClient(t._link, None), "feeds")
+    assert detailed["rps"] > 0
+    assert 0 < detailed["latency_ms"] < 60_000
+    assert 0 < row["p50_ms"] <= row["p95_ms"] < 60_000
+    assert row["calls"] == 2
