@@ -235,7 +235,12 @@ def _is_ours(error: BaseException) -> bool:
 async def _mapped(handler: Handler, context: Context, mapping: Callable[..., Any], error: BaseException) -> Any:
     try:
         answer = mapping(error)
-        return await answer if asyncio.iscoroutine(answer) else answer
+        answer = await answer if asyncio.iscoroutine(answer) else answer
+        if not (isinstance(answer, Internal) and _is_defect(answer)):
+            return answer
+        if answer is not error:
+            answer.__cause__ = answer.__cause__ or error
+        return defect(handler, answer)
     except CancelledError as cancelled:  # as likely its call's end as its own
         return await _translate(handler, context, cancelled)
     except ServiceError as mapped:
@@ -245,8 +250,10 @@ async def _mapped(handler: Handler, context: Context, mapping: Callable[..., Any
 
 
 def _is_defect(error: ServiceError) -> bool:
-    """Say whether an error is this service's own, not its caller's; one with an id is in a log, that of the service that it came from."""
-    return (isinstance(error, Internal) and error.error_id is None) or error.details.get("reason") == NOT_PERMITTED
+    """Say whether an error is this service's own, not its caller's; one that came with an id is in a log, that of where it came from."""
+    if isinstance(error, Internal) and (error.error_id is None or not _is_ours(error)):
+        return True
+    return error.details.get("reason") == NOT_PERMITTED
 
 
 def defect(handler: Handler, error: BaseException) -> Internal:
@@ -254,7 +261,7 @@ def defect(handler: Handler, error: BaseException) -> Internal:
 
     Details that a user gives an `Internal` are not its text: they go out beside the id.
     """
-    error_id = new_id()
+    error_id = (isinstance(error, Internal) and error.error_id) or new_id()
     facts, said = {"error_id": error_id, "error": type(error).__name__}, ""
     if isinstance(error, Internal):
         said = f": {error.said or error.message}"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from cliffracer import App, Conflict, Context, Group, Internal, NotFound, Settings, SetupError
 from cliffracer.testing import running
@@ -357,6 +358,35 @@ async def test_middleware_of_a_group_is_around_the_handlers_of_the_group_alone()
             log.clear()
             await ask
             assert log == around
+
+
+async def test_an_internal_that_a_mapping_answers_keeps_its_text_in_the_log():
+    """Returned or raised, with an id of the user's own or without, and with what was mapped as its cause."""
+    app, logged = App("s"), []
+
+    @app.on_error(LookupError)
+    def mapped(error: LookupError) -> Internal:
+        if str(error) == "returned":
+            return Internal("a secret", error_id="mine")
+        raise Internal("a secret")
+
+    @app.rpc
+    async def fail(how: str) -> None:
+        raise LookupError(how)
+
+    handler = logger.add(logged.append, format="{extra[error_id]} {message} {exception}", level="ERROR")
+    async with running(app) as t:
+        for how in ("returned", "raised"):
+            with pytest.raises(Internal) as caught:
+                await t.call("fail", how=how)
+            assert "secret" not in f"{caught.value!r} {caught.value.details}"
+            (line,) = logged
+            assert line.startswith(f"{caught.value.error_id} ")
+            assert "a secret" in line
+            assert f"LookupError: {how}" in line
+            assert (caught.value.error_id == "mine") == (how == "returned")
+            logged.clear()
+    logger.remove(handler)
 
 
 async def test_error_mappings_of_a_group_are_for_the_handlers_of_the_group_alone():
