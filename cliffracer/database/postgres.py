@@ -42,7 +42,7 @@ async def open_link(url: str, name: str) -> "PostgresLink":
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_altered", "_apart", "_cursor", "_doomed", "_limit", "_poll", "_reading", "_stale", "_undo", "session")
+    __slots__ = ("_altered", "_apart", "_begun", "_cursor", "_doomed", "_limit", "_poll", "_reading", "_stale", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
@@ -50,10 +50,8 @@ class PostgresLink(Link):
         self._cursor = session.cursor(binary=True)
         self._limit = 0
         self._apart: asyncio.Task[int] | None = None
-        self._stale = False
-        self._doomed = False
-        self._altered = False
-        self._reading = False
+        self._stale = self._doomed = self._altered = False
+        self._begun = self._reading = False
         self._undo: str | None = None
         self._poll = select.poll()
         self._poll.register(session.pgconn.socket, select.POLLIN)
@@ -142,7 +140,7 @@ class PostgresLink(Link):
         """Run our own statements, several at once if need be."""
         await self._ready(deadline)
         if text.startswith("BEGIN"):
-            self._reading = text.endswith("READ ONLY")
+            self._begun, self._reading = True, text.endswith("READ ONLY")
         await self._plainly(text)
 
     async def restore(self) -> None:
@@ -173,16 +171,16 @@ class PostgresLink(Link):
             if self.session.closed or self.busy():
                 made.details["outcome"] = "unknown"  # the server may have committed before it could say so
             raise made from error
-        self.session.unhurried = False
+        self.session.unhurried = self._begun = False
 
     async def rollback(self, deadline: float | None) -> None:
         """Undo the transaction."""
         await self._finish()
-        self._undo = None
         limit = monotonic() + CANCEL_WITHIN
         self.session.deadline = limit if deadline is None else min(limit, deadline)
-        self._limit = -1  # a SET inside it is undone as well
+        self._undo, self._limit = None, -1  # a SET inside it is undone as well
         await self._plainly("ROLLBACK")
+        self._begun = False
 
     def undo(self, savepoint: str) -> None:
         """Undo what came after a savepoint, before the next statement is run."""
@@ -259,7 +257,10 @@ class PostgresLink(Link):
             if self._reading and self.session.pgconn.transaction_status != TransactionStatus.IDLE:
                 return read_only()
             self._doomed = True  # it was a primary before a failover: the next connection finds the new one
-        return told(translate(error, sent.table, deleting=deleting), sent.text)
+        made = translate(error, sent.table, deleting=deleting)
+        if self.session.closed and not self._begun:
+            made.details["outcome"] = "unknown"  # it may have been done, and the answer lost; in a transaction nothing is kept of it
+        return told(made, sent.text)
 
     async def _ready(self, deadline: float | None) -> None:
         """Set the limits of the next exchange."""
