@@ -24,7 +24,7 @@ from cliffracer.settings import Settings
 from cliffracer.stored import models_of
 
 T = TypeVar("T")
-_STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad}
+_STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad, "newer": odd}
 _NOTHING = "The database has what the Models have: there is nothing to plan."
 _NOTHING_ANYWHERE = "All databases have what the Models have: there is nothing to plan."
 _NO_FILES = f"There are no migrations in {FOLDER}/. "
@@ -60,13 +60,20 @@ def plan(*, apps: tuple[str, ...], name: str, dry_run: bool, as_json: bool) -> N
 async def _planned(database: Database, models: Sequence[type[Model]]) -> difference.Plan:
     """Return what the Models have and the database has not; `SetupError` where that is perhaps in a file that waits to be applied."""
     made = await difference.plan(database, models)
-    pending = [entry.name for entry in await migrations.status(database, FOLDER) if entry.state == "pending"] if made.statements else []
-    if pending:
+    entries = await migrations.status(database, FOLDER) if made.statements else []
+    if newer := _newer(entries):
+        raise SetupError(f"{newer}, so what it made would be planned away. Get {FOLDER}/ of that version first.")
+    if pending := [entry.name for entry in entries if entry.state == "pending"]:
         some = f"{', '.join(pending)} in {FOLDER}/ {'is' if len(pending) == 1 else 'are'} not applied yet"
         raise SetupError(
             f"{some}, so what is in there would be planned once more. First: cliffracer db apply, or remove what shall not be applied."
         )
     return made
+
+
+def _newer(entries: Sequence[migrations.Entry]) -> str:
+    names = [entry.name for entry in entries if entry.state == "newer"]
+    return f"a newer version has applied {', '.join(names)}" if names else ""
 
 
 def _tableless(apps: Sequence[App], models: Sequence[type[Model]]) -> Iterator[type[Model]]:
@@ -102,7 +109,13 @@ def apply(*, apps: tuple[str, ...], as_json: bool) -> None:
         for name in names:
             say(f"{good('applied')} {name}{where}")
 
-    found = with_each(lambda database: migrations.apply(database, FOLDER), None if as_json else told)
+    async def work(database: Database) -> list[str]:
+        names = await migrations.apply(database, FOLDER)
+        if newer := _newer(await migrations.status(database, FOLDER)):
+            say(odd(f"Here {newer}: that is fine for this version if what it needs is still there."), err=True)
+        return names
+
+    found = with_each(work, None if as_json else told)
     every = list(dict.fromkeys(name for _, names in found for name in names))
     if as_json:
         each = [{**_facts(place), "applied": names} for place, names in found]

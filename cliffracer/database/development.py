@@ -35,6 +35,7 @@ async def prepare(
     given = list(models)
     if is_ours(folder) and not any([await foreign_owner_of(shard) for shard in database.shards]):
         await apply(database, folder)
+        await remind(database, folder)
     await create_missing(database, given, whoever=purpose == "test")
     for shard in database.shards if given and purpose != "test" else ():
         await _change(shard, given, planning, allowed=purpose == "embedded")
@@ -45,13 +46,18 @@ async def remind(database: Any, folder: Path = FOLDER) -> None:
     if not is_ours(folder):
         return
     try:
-        waiting = [entry.name for entry in await status(database, folder) if entry.state != "applied"]
+        entries = await status(database, folder)
     except CliffracerError as error:  # such as a user that may not read the history
         log.warning("whether migrations are pending cannot be told: %s", error)
         return
-    if waiting:
-        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-        log.warning("not applied as they are here: the migrations %s%s; see cliffracer db status", ", ".join(waiting[:3]), more)
+    if newer := [entry.name for entry in entries if entry.state == "newer"]:
+        log.warning("a newer version than this has applied the migrations %s, whose files are not here", _some(newer))
+    if waiting := [entry.name for entry in entries if entry.state not in {"applied", "newer"}]:
+        log.warning("not applied as they are here: the migrations %s; see cliffracer db status", _some(waiting))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def purpose_of(models: Iterable[type[Model]], folder: Path = FOLDER) -> str:

@@ -164,7 +164,8 @@ def _changes(name: str, old: Shape, new: Shape, made: Plan) -> None:
             _altered(name, column, old.columns[column], field, made)
     for column in old.columns:
         if column not in new.columns:
-            _dropped(name, column, [other for other in fresh if new.columns[other].type == old.columns[column].type], made)
+            gone = old.columns[column]
+            _dropped(name, column, gone, [other for other in fresh if new.columns[other].type == gone.type], made)
     for constraint, text in new.constraints.items():
         if old.constraints.get(constraint) != text:
             made.statements.append(f"ALTER TABLE {table} ADD CONSTRAINT {quoted(constraint)} {text}")
@@ -179,8 +180,11 @@ def _outdated(table: str, old: dict[str, str], new: dict[str, str]) -> list[str]
     return [name for name, text in old.items() if new.get(name) != text and (name in new or _ours(table, name))]
 
 
-def _dropped(table: str, column: str, alike: list[str], made: Plan) -> None:
-    warning = f"{table}.{column} is dropped with everything in it."
+def _dropped(table: str, column: str, old: Field, alike: list[str], made: Plan) -> None:
+    warning = f"{table}.{column} is dropped with everything in it, and replicas that still have it fail: apply this when they are gone"
+    if old.required and not old.default:
+        warning += f", and before the first without it starts: ALTER TABLE {quoted(table)} ALTER COLUMN {quoted(column)} DROP NOT NULL"
+    warning += "."
     if alike:
         rename = f"ALTER TABLE {quoted(table)} RENAME COLUMN {quoted(column)} TO {quoted(alike[0])}"
         warning += f" If it is {alike[0]} now, write instead: {rename}."
@@ -198,7 +202,8 @@ def _added(table: str, column: str, field: Field, made: Plan) -> None:
     parts = [quoted(column), field.type, "NOT NULL" if field.required else "", f"DEFAULT {field.default}" if field.default else ""]
     made.statements.append(f"ALTER TABLE {quoted(table)} ADD COLUMN {' '.join(part for part in parts if part)}")
     if field.required and not field.default:
-        made.warnings.append(f"{table}.{column} is required and has no default: this fails if {table} has rows. Give the field a default.")
+        fails = f"this fails if {table} has rows, and replicas without it can insert none"
+        made.warnings.append(f"{table}.{column} is required and has no default: {fails}. Give the field a default.")
     if field.comment:
         made.statements.append(f"COMMENT ON COLUMN {quoted(table)}.{quoted(column)} IS {literal(field.comment)}")
 
@@ -216,6 +221,8 @@ def _altered(table: str, column: str, old: Field, new: Field, made: Plan) -> Non
     if old.required != new.required:
         made.statements.append(f"{head} {'SET' if new.required else 'DROP'} NOT NULL")
         if new.required:
-            made.warnings.append(f"{table}.{column} becomes required: this fails if a row has none.")
+            made.warnings.append(
+                f"{table}.{column} becomes required: this fails if a row has none, and replicas that insert none fail then."
+            )
     if old.comment != new.comment:
         made.statements.append(f"COMMENT ON COLUMN {quoted(table)}.{quoted(column)} IS {literal(new.comment or None)}")

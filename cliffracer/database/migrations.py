@@ -7,6 +7,7 @@ says ``-- cliffracer: no-transaction`` in a line of its own, and its statements 
 import hashlib
 import logging
 import re
+import sys
 from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
@@ -49,16 +50,21 @@ class Migration(msgspec.Struct, frozen=True):
     @property
     def number(self) -> int:
         """Its place in the order."""
-        return int(self.name.partition("_")[0])
+        return _number(self.name)
 
 
 class Entry(msgspec.Struct, frozen=True):
     """What is known about one migration."""
 
     name: str
-    state: Literal["applied", "pending", "edited", "missing"]
-    """``edited``: the file is no longer what was applied; ``missing``: applied, and the file is gone."""
+    state: Literal["applied", "pending", "edited", "missing", "newer"]
+    """``edited``: the file is no longer what was applied; ``missing``: applied, and the file is gone; ``newer``: applied after all
+    that are here, by a version of the service that came later, as after a rollback."""
     applied_at: datetime | None = None
+
+
+def _number(name: str) -> int:
+    return int(name.partition("_")[0])
 
 
 def read(folder: Path) -> list[Migration]:
@@ -143,12 +149,18 @@ def _compared(files: list[Migration], known: dict[str, tuple[str, datetime]]) ->
             state = "edited"
         found.append(Entry(migration.name, state, moment))
     here = {migration.name for migration in files}
-    found += [Entry(name, "missing", moment) for name, (_, moment) in known.items() if name not in here]
-    return sorted(found, key=lambda entry: int(entry.name.partition("_")[0]))
+    last = files[-1].number if files else sys.maxsize  # without any, it is the folder that is missing
+    for name, (_, moment) in known.items():
+        if name not in here:
+            found.append(Entry(name, "newer" if _number(name) > last else "missing", moment))
+    return sorted(found, key=lambda entry: _number(entry.name))
 
 
 def _pending(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> list[Migration]:
-    """Return what is to be applied; `SetupError` when the history and the files contradict each other."""
+    """Return what is to be applied; `SetupError` when the history and the files contradict each other.
+
+    What a newer version has applied does not: it is rolled back, or another of its replicas is on its way.
+    """
     entries = _compared(files, known)
     for entry in entries:
         if entry.state == "edited":
@@ -156,7 +168,7 @@ def _pending(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> 
         if entry.state == "missing":
             raise SetupError(f"{entry.name}.sql was applied and is gone: restore it from version control.")
     waiting = {entry.name for entry in entries if entry.state == "pending"}
-    last = max((int(name.partition("_")[0]) for name in known), default=-1)
+    last = max(map(_number, known), default=-1)
     for migration in files:
         if migration.name in waiting and migration.number < last:
             raise SetupError(f"{migration.name}.sql comes before what is applied already ({last:04d}): give it a higher number.")

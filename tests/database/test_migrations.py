@@ -117,6 +117,23 @@ async def test_history_is_not_edited(db, folder):
         await apply(db, folder)
 
 
+async def test_what_a_newer_version_has_applied_stops_no_older_one(db, folder, caplog):
+    """After a rollback, and where an old replica starts again, its files end before the history does: it starts, applies, and says so."""
+    for number in (1, 2, 3):
+        put(folder, f"{number}_a", f"create table t{number} (a int);")
+    await apply(db, folder)
+    (folder / "3_a.sql").unlink()
+    await prepare(db, [], "development", folder)
+    await remind(db, folder)
+    assert await apply(db, folder) == []
+    assert [entry.state for entry in await status(db, folder)] == ["applied", "applied", "newer"]
+    assert caplog.text.count("a newer version than this has applied the migrations 3_a") == 2
+    assert "not applied" not in caplog.text
+    (folder / "1_a.sql").unlink()
+    with pytest.raises(SetupError, match=r"1_a\.sql was applied and is gone"):
+        await apply(db, folder)
+
+
 async def test_line_ends_do_not_count(db, folder):
     """A checkout with other line ends is the same history."""
     put(folder, "1_a", "create table t (a int);\n-- end\n")
@@ -271,6 +288,24 @@ async def test_new_fields_with_defaults_fit_a_table_that_has_rows(db):
     found = await db.repository(new).get(row.id)
     assert found == new(name="x", id=row.id, created_at=row.created_at, updated_at=row.updated_at)
     assert (await plan(db, [new])).statements == []
+
+
+async def test_a_plan_says_what_fails_while_two_versions_run(db):
+    """A column that goes and one that must be given: which replicas fail by it, and what lets them be replaced one by one."""
+
+    class Thing(Model):
+        __tablename__ = "things"
+        size: int
+
+    await create_missing(db, [before()])
+    warnings = (await plan(db, [Thing])).warnings
+    (name,) = [each for each in warnings if each.startswith("things.name")]
+    assert "replicas that still have it fail: apply this when they are gone, and before the first without it starts: ALTER TABLE" in name
+    assert name.endswith('ALTER COLUMN "name" DROP NOT NULL.')
+    assert any(each.endswith("fail: apply this when they are gone.") for each in warnings if each.startswith("things.note"))
+    await db.execute("alter table things drop column size")
+    (size,) = [each for each in (await plan(db, [Thing])).warnings if each.startswith("things.size")]
+    assert "replicas without it can insert none" in size
 
 
 async def test_plan_of_every_kind_of_change(db, folder):
