@@ -28,6 +28,7 @@ from cliffracer.resilience.policies import Breaker, Retry
 from cliffracer.resilience.verdicts import TRIED, failure, repeats
 
 _LONGEST = 60.0  # seconds that somebody without a deadline waits for ``retry_after``
+_MOST = 1000  # guards that are kept for whoever calls the same again
 _FAIR = 1.0  # seconds: who had less because his caller was in a hurry learns nothing about the callee from a time-out
 
 
@@ -148,11 +149,14 @@ class Guards:
         self.now: Callable[[], float] = monotonic
 
     def to(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
-        """Return the guard before a target: equal policies share one."""
+        """Return the guard before a target: equal policies share one. Of very many the eldest is known to those only who hold it."""
         key = target, retry, breaker
-        if key not in self._shared:
-            self._shared[key] = self.own(target, retry, breaker)
-        return self._shared[key]
+        guard = self._shared.get(key)
+        if guard is None:
+            if len(self._shared) >= _MOST:  # targets are named by data, and whose data that is nobody knows
+                del self._shared[next(iter(self._shared))]
+            guard = self._shared[key] = self.own(target, retry, breaker)
+        return guard
 
     def own(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
         """Return a guard of one's own, which is known here for as long as somebody holds it."""

@@ -1,6 +1,7 @@
 """``app.service(..., retry=, breaker=, fallback=)`` over a real NATS."""
 
 import asyncio
+import gc
 import time
 from typing import Any
 
@@ -412,3 +413,16 @@ async def test_every_attempt_is_in_the_trace(users: Users) -> None:
         ("add", "ok"),
     ]
     assert {span.parent for span in spans[1:]} == {spans[0].id}
+
+
+def test_services_named_by_data_do_not_fill_memory_or_metrics() -> None:
+    """A name out of each request: of very many the eldest is forgotten, unless somebody holds it, as a module does its own."""
+    app = App("shop")
+    own = app.service("users", breaker=Breaker())
+    for number in range(2500):
+        app.service(f"tenant-{number}", breaker=Breaker())
+    gc.collect()
+    known = app.guards.all()
+    assert len(known) < 1500
+    assert {"users", "tenant-2499"} <= known.keys()
+    assert own is not None
