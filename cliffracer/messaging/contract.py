@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cliffracer.declarations import RETRY
+from cliffracer.errors import ServiceError
 from cliffracer.messaging.duties import Leading, Locking, Objects, Sending, Ticking, Values
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.stores import Bucket
@@ -106,6 +107,15 @@ class PartlyFailedError(Exception):
     def __init__(self, failures: dict[int, BaseException]) -> None:
         super().__init__(f"{len(failures)} failed")
         self.failures = failures
+
+
+class HandlerRefused(ServiceError):
+    """A handler raised `InvalidInput` about an event whose payload was fine, or rejected it: it is tried again."""
+
+    def __init__(self, message: str, shown_as: str = "InvalidInput") -> None:
+        super().__init__(message)
+        self.shown_as = shown_as
+        """What the handler raised, as a dead letter says it."""
 
 
 class Counts(msgspec.Struct):

@@ -12,16 +12,17 @@ from cliffracer.context import STORED, Context, current
 from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
-from cliffracer.events import Rejected
+from cliffracer.events import Event, Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.contract import Delivered, PartlyFailedError
+from cliffracer.messaging.contract import Delivered, HandlerRefused, PartlyFailedError
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.observability.stats import UNFIT
+from cliffracer.provisions import key_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.starts import Held, Starts
@@ -59,6 +60,8 @@ class EventEndpoint:
         self._subjects = subjects
         annotation = signature.accepts[0].annotation if signature.accepts else None
         self._decoder: Decoder[Any] | None = None if annotation is None or record.batch else Decoder(annotation)
+        shows = annotation is None and any(key_of(parameter.annotation) is Event for parameter in signature.needs)
+        self._shown: Decoder[Any] | None = Decoder(Any) if shows else None  # of a function that takes no payload, but the `Event`
         self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
@@ -99,6 +102,7 @@ class EventEndpoint:
         let_in = not asks and (entry is None or entry.decide(context, None))
         try:
             arguments = (self._decoder.decode(payload),) if self._decoder is not None and let_in else ()
+            data = None if handler.run is None or not let_in else self._data(arguments, payload)
             if gate.admitted < gate.limit:
                 gate.admitted += 1
             else:
@@ -113,21 +117,22 @@ class EventEndpoint:
         if asks:
             self._starts.add(self._asked(context, subject, block, payload), held=self._held)
             return
-        event = None if handler.run is None else self._arrival(subject, block, arguments)
+        event = None if handler.run is None else self._arrival(subject, block, data)
         self._starts.add(self._answer(context, arguments, event), context)
 
     async def _asked(self, context: Context, subject: bytes, block: bytes | None, payload: bytes) -> None:
         """Handle an event about whose caller somebody has to be asked, or whose payload is to be fetched: of whom it is comes first."""
         entry = self.handler.entry
         arguments: tuple[Any, ...] = ()
-        begun = False
+        data, begun = None, False
         try:
             if entry is None or await entry.decided(context, None):
                 if not payload and is_claim(block):
                     payload = await self._large.redeem(block, context.remaining())
                 arguments = (self._decoder.decode(payload),) if self._decoder is not None else ()
+                data = self._data(arguments, payload)
             begun = True
-            await self._answer(context, arguments, self._arrival(subject, block, arguments))
+            await self._answer(context, arguments, self._arrival(subject, block, data))
         except InvalidInput as wrong:
             self._unfit(context, wrong)
         except ServiceError as error:
@@ -172,12 +177,13 @@ class EventEndpoint:
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         try:
             arguments = (self._decoder.decode(delivery.payload),) if self._decoder is not None and let_in else ()
+            if handler.run is not None:  # else nobody asks what arrived but its payload
+                data = self._data(arguments, delivery.payload) if let_in else None
+                event = self._arrival(delivery.subject, block, data, attempt=delivery.attempt, sequence=delivery.stream_seq)
         except InvalidInput:
             note_refusal(handler, context, InvalidInput.__name__, InvalidInput.code)
             current.set(context)  # the line that tells of it is of this call
             raise
-        if handler.run is not None:  # else nobody asks what arrived but its payload
-            event = self._arrival(delivery.subject, block, arguments, attempt=delivery.attempt, sequence=delivery.stream_seq)
         try:
             if self._once is None:
                 if handler.gate.admitted < handler.gate.limit:
@@ -274,10 +280,14 @@ class EventEndpoint:
             context.store()[STORED] = delivery.timestamp / 1e9
         return context
 
-    def _arrival(
-        self, subject: bytes | str, block: bytes | None, arguments: tuple[Any, ...], *, attempt: int = 1, sequence: int = 0
-    ) -> Arrival:
-        return Arrival(self._subjects, subject, block, arguments[0] if arguments else None, attempt, sequence)
+    def _data(self, arguments: tuple[Any, ...], payload: bytes) -> Any:
+        """Return what the `Event` of a call has for data: what the function takes, or if that is nothing, whatever came."""
+        if arguments:
+            return arguments[0]
+        return None if self._shown is None or not payload else self._shown.decode(payload)
+
+    def _arrival(self, subject: bytes | str, block: bytes | None, data: Any, *, attempt: int = 1, sequence: int = 0) -> Arrival:
+        return Arrival(self._subjects, subject, block, data, attempt, sequence)
 
 
 def _id_of(delivery: Delivered) -> str:
@@ -305,12 +315,3 @@ def by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
                 problem = f"{both} share the consumer {first.function} and differ in more than the subject"
                 raise refuse(other.record.function, problem, "Give both the same function and options, or another group.")
     return list(found.values())
-
-
-class HandlerRefused(ServiceError):
-    """A handler raised `InvalidInput` about an event whose payload was fine, or rejected it: it is tried again."""
-
-    def __init__(self, message: str, shown_as: str = "InvalidInput") -> None:
-        super().__init__(message)
-        self.shown_as = shown_as
-        """What the handler raised, as a dead letter says it."""

@@ -108,6 +108,26 @@ async def test_the_correlation_id_goes_along_with_events_and_calls():
     assert seen == [first, first]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_handler_that_takes_no_payload_finds_it_in_the_event(durable):
+    """Whatever it is: `Event` alone says all that came. What is no JSON is parked, as where an argument is made of it."""
+    app, seen = App("s"), []
+
+    @app.on("a.>", durable=durable)
+    async def note(*, event: Event) -> None:
+        seen.append((event.subject, event.data))
+
+    async with running(app) as t:
+        for subject, data in (("a.b", {"x": [1]}), ("a.c", None)):
+            await t.emit(subject, data, durable=durable)
+        t.up.bus.publish(t.up.services[0].subjects.event("a.d").encode(), b"no JSON")
+        t.up.bus.publish(t.up.services[0].subjects.event("a.e").encode(), b"")
+        await t.settled()
+        await eventually(lambda: len(seen) == 3)
+        assert sorted(seen, key=str) == [("a.b", {"x": [1]}), ("a.c", None), ("a.e", None)]
+        assert [parked.attempts for parked in await t.parked()] == [1] * durable
+
+
 async def test_a_failing_handler_is_tried_again_and_then_parked():
     """After its retries an event is in the dead-letter stream with what went wrong, and others are not touched."""
     app, attempts = App("s"), []
