@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from random import random
-from time import time
+from time import monotonic, time
 from weakref import WeakValueDictionary
 
 from loguru import logger
@@ -18,6 +18,10 @@ from cliffracer.resilience.rates import Rate
 BUCKET = Bucket("rates")
 _SHARE = 20  # a replica takes a twentieth of an allowance at once, so that high rates cost few round trips
 _TRIES = 50
+PATIENCE = 2.0
+"""Seconds that a call waits to be counted."""
+REST = 5.0
+"""Seconds in which nobody is kept waiting, after the bucket did not answer."""
 _REMEMBERED = 10_000  # allowances of which there may be a share here; calls of others are taken one by one, so that none are lost
 
 
@@ -31,6 +35,8 @@ class Allowances:
         self._held: dict[str, tuple[int, float]] = {}
         """Of each allowance what this replica has taken and not used, -1 if it is used up; and when it ends."""
         self._soonest = 0.0  # the end of none of them is before that
+        self._away = False
+        self._again = 0.0  # when the bucket is asked again
 
     async def take(self, name: str, rate: Rate) -> float:
         """Return 0 for a call that is allowed, or the seconds until there is a new allowance."""
@@ -54,15 +60,31 @@ class Allowances:
         return held != 0
 
     async def _more(self, key: str, rate: Rate, ends: float) -> float:
+        if monotonic() < self._again:
+            return 0.0
         kept = self._keeps(key, ends) or rate.per is None  # of those that all have together there are few
         try:
-            share = await self._fetch(key, rate, max(1, rate.calls // _SHARE) if kept else 1)
-        except CliffracerError as error:
+            async with asyncio.timeout(PATIENCE):
+                share = await self._fetch(key, rate, max(1, rate.calls // _SHARE) if kept else 1)
+        except Conflict as error:
             logger.debug("a rate cannot be counted now: {}", error)
             return 0.0
+        except (CliffracerError, TimeoutError) as error:
+            self._again = monotonic() + REST
+            self._told(error)
+            return 0.0
+        self._told(None)
         if kept:
             self._held[key] = (share - 1 if share > 0 else -1, ends)
         return 0.0 if share > 0 else max(0.001, ends - self._now())
+
+    def _told(self, trouble: Exception | None) -> None:
+        """Say once that rates hold up nobody for a while, and that they do again."""
+        if trouble is not None and not self._away:
+            logger.bind(error=type(trouble).__name__).warning("rates cannot be counted in NATS now: all calls are let through")
+        elif trouble is None and self._away:
+            logger.info("rates are counted again")
+        self._away = trouble is not None
 
     async def _fetch(self, key: str, rate: Rate, most: int) -> int:
         """Return how many calls were taken for this replica; -1 if there are none left."""

@@ -123,6 +123,39 @@ async def test_more_callers_than_are_remembered(monkeypatch: pytest.MonkeyPatch)
             now += 60.0
 
 
+async def test_a_rate_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While NATS hangs one call finds that out, none waits for a while after, and that is said once. Then all are counted again."""
+    monkeypatch.setattr(rates, "PATIENCE", 0.05)
+    asked = 0
+
+    async def hanging(_: str) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}")
+    async with running(app_named("hung")) as t:
+        allowances = rates.Allowances(t.up.services[0].emitter)
+
+        async def crowd() -> set[float]:
+            async with asyncio.timeout(30):
+                return set(await asyncio.gather(*(allowances.take(f"hung.{name % 3}", Rate.read("4/9d")) for name in range(60))))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(allowances._store, "entry", hanging)
+            assert (await crowd(), asked <= 3) == ({0.0}, True)
+            assert (await crowd(), asked <= 3) == ({0.0}, True)
+            allowances._again = 0.0
+            assert await crowd() == {0.0}
+        assert await crowd() == {0.0}
+        allowances._again = 0.0
+        assert len(await crowd()) > 1
+    logger.remove(number)
+    told = [line.strip() for line in lines if "counted" in line]
+    assert told == ["rates cannot be counted in NATS now: all calls are let through", "rates are counted again"]
+
+
 def _shrug(app: App) -> None:
     """Have an app answer whatever goes wrong as if nothing had."""
 
