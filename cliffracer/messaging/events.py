@@ -299,6 +299,8 @@ def _item_of(signature: Signature) -> Any:
     annotation = bare(signature.accepts[0].annotation) if signature.accepts else None
     if get_origin(annotation) is not list and annotation is not list:
         raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
+    if any(key_of(parameter.annotation) is Event and parameter.required for parameter in signature.needs):
+        raise refuse(signature.function, "a batch is of several events, so there is no one Event", "Leave it out, or batch=.")
     return (get_args(annotation) or (Any,))[0]
 
 

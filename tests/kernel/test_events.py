@@ -128,6 +128,18 @@ async def test_a_handler_that_takes_no_payload_finds_it_in_the_event(durable):
         assert [parked.attempts for parked in await t.parked()] == [1] * durable
 
 
+async def test_a_batch_has_a_list_and_no_event_of_its_own():
+    """Neither one payload nor one `Event` could be given, so the start says so."""
+    for given, problem in ((lambda one: None, "takes one list of events"), (lambda many, *, event: None, "there is no one Event")):
+        app = App("s")
+        given.__annotations__ = {"one": User, "many": list[User], "event": Event}
+        given.__name__ = "handle"
+        app.on("user.created", batch=10)(given)
+        with pytest.raises(SetupError, match=problem):
+            async with running(app):
+                pass
+
+
 async def test_a_failing_handler_is_tried_again_and_then_parked():
     """After its retries an event is in the dead-letter stream with what went wrong, and others are not touched."""
     app, attempts = App("s"), []
