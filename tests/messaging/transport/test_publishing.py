@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from math import inf
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ import pytest
 
 from cliffracer.errors import TooLarge, Unavailable
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.transport import reader
+from cliffracer.messaging.transport import parser, reader
 from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.line import MAX_CONTROL
@@ -274,6 +275,7 @@ async def test_a_server_that_has_enough_to_do_is_written_to_at_the_end(monkeypat
     """A chunk that was there already when the last had been handled is answered by one write; one that had to be waited for by two."""
     recorder, now = Recorder(), [0.0]
     monkeypatch.setattr(reader, "monotonic", lambda: now[0])
+    monkeypatch.setattr(parser, "_SLICE", inf)  # or on a busy machine a chunk takes several turns
     routes: dict[bytes, Receive] = {}
     reading = reader.Reader(Mock(), recorder, routes, failed=Mock(), flowing=Mock(), informed=Mock(), ping=60)  # none matters here
     routes[b"1"] = lambda _, reply, __, ___: reading.outlet.put(b"PUB %b 0\r\n\r\n" % reply)
