@@ -95,9 +95,8 @@ async def running(
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
         kept = await _database(served, frozen, settings, stack, health)
-        built_in = _built_in(settings, JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock), kept, rules)
-        calls = CallLog.of(settings)
-        stack.enter_context(calls or nullcontext())
+        built_in = _built_in(settings, backend := JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock), kept, rules)
+        stack.enter_context((calls := CallLog.of(settings)) or nullcontext())
         services = [
             Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
             for app, f in zip(served, frozen, strict=True)
@@ -109,6 +108,7 @@ async def running(
             service.link.locals, service.health = inside, health
             await service.open(stack)
             stack.push_async_callback(service.close)
+        await backend.fit()
         _add_checks(health, services)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))

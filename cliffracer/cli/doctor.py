@@ -28,6 +28,7 @@ from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.orphans import orphans
 from cliffracer.messaging.streams import durable_name, sends_stream, timers_stream
 from cliffracer.observability import logs
+from cliffracer.permissions.needs import Needs
 from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects, named_within
 
@@ -139,6 +140,8 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
 
 async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     jetstream, subjects = JetStream(client.link.bus), Subjects(settings.namespace)
+    async for text in drift.buckets(jetstream, [Needs(app, settings) for app in apps]):
+        yield Finding("look", "buckets", text)
     try:
         stream = await jetstream.stream(subjects.stream)
     except NotFound:

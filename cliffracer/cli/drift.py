@@ -1,6 +1,6 @@
 """What `doctor` finds where declarations and servers have grown apart: streams, consumers, clocks, versions of replicas."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -9,13 +9,17 @@ import msgspec
 
 from cliffracer.declarations import Subscription
 from cliffracer.durations import worded
-from cliffracer.errors import NotFound, ServiceError, SetupError
+from cliffracer.errors import CliffracerError, NotFound, ServiceError, SetupError
 from cliffracer.frozen import Frozen
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, distinct, include, widened
+from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, distinct, include, narrower, widened
 from cliffracer.messaging.directory import Info
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.streams import durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
+from cliffracer.permissions.needs import Needs
 from cliffracer.wire.subjects import Subjects
 
 SKEW = 1.0  # seconds that clocks may differ
@@ -73,6 +77,18 @@ async def consumers(jetstream: JetStream, subjects: Subjects, apps: Sequence[Fro
             both = f"takes {', '.join(sorted(here))}, the function subscribes to {', '.join(sorted(asked))}"
             then = "when no other version of it runs, the rest is left out" if include(here, asked) else "its next start adds that"
             yield f"consumer {consumer.name} {both}: {then}"
+
+
+async def buckets(jetstream: JetStream, needs: Iterable[Needs]) -> AsyncIterator[str]:
+    """Yield which buckets keep something else than they are declared to, which no start changes."""
+    for each in needs:
+        backend = JetStreamBackend(jetstream, each.subjects)
+        stores: list[KeyValue[Any] | ObjectStore] = [backend.values(*bucket) for bucket in each.buckets()]
+        for store in [*stores, *map(backend.objects, each.objects())]:
+            with suppress(CliffracerError):  # it is not there yet, or what keeps us from looking is told otherwise
+                found = await jetstream.stream(store.asked.name)
+                if differences := narrower(found.config, store.asked):
+                    yield f"{store.asked.name}: {'; '.join(differences)}; `nats stream edit {store.asked.name}` changes it"
 
 
 async def clock(bus: Bus, jetstream: JetStream, stream: str) -> float | None:

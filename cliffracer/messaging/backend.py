@@ -35,6 +35,7 @@ class JetStreamBackend(Emitter):
         super().__init__(jetstream, subjects, replicas=replicas)
         self.dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._clock = clock
+        self._stores: list[KeyValue[Any] | ObjectStore] = []
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by name of a lock: who of this process is next
 
     def consume(
@@ -88,8 +89,16 @@ class JetStreamBackend(Emitter):
 
     def values(self, bucket: Bucket, of: Any) -> KeyValue[Any]:
         """Return a bucket of values of a type."""
-        return KeyValue(self._jetstream, bucket, of, namespace=self._subjects.namespace)
+        store: KeyValue[Any] = KeyValue(self._jetstream, bucket, of, namespace=self._subjects.namespace)
+        self._stores.append(store)
+        return store
 
     def objects(self, bucket: Bucket) -> ObjectStore:
         """Return a bucket of objects."""
-        return ObjectStore(self._jetstream, bucket, namespace=self._subjects.namespace)
+        store = ObjectStore(self._jetstream, bucket, namespace=self._subjects.namespace)
+        self._stores.append(store)
+        return store
+
+    async def fit(self) -> None:
+        """Give the buckets that it gave so far, and that are there, what they lack of what is declared."""
+        await asyncio.gather(*(store.fit() for store in {store.bucket: store for store in self._stores}.values()))

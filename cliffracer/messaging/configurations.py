@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.durations import worded
 from cliffracer.errors import SetupError
 from cliffracer.wire.subjects import matches
 
@@ -148,6 +149,14 @@ def _largest(found: Any, asked: Any) -> Any:
     return max(found or 0, asked)
 
 
+def _longest(found: Any, asked: Any) -> Any:
+    return max(found, asked) if _limited(found) else found
+
+
+def _limited(limit: Any) -> bool:
+    return limit is not None and limit > 0
+
+
 def _either(found: Any, asked: Any) -> Any:
     return bool(found) or asked
 
@@ -175,11 +184,16 @@ STREAM_RULES: dict[str, Rule] = {
     "storage": _same,
     "num_replicas": _largest,
     "duplicate_window": _largest,
+    "max_age": _longest,
+    "max_bytes": _longest,
+    "max_msgs_per_subject": _longest,
     "allow_direct": _either,
     "allow_rollup_hdrs": _either,
     "allow_msg_ttl": _either,
     "allow_msg_schedules": _either,
 }
+LIMITS = {"max_age": "ttl", "max_bytes": "max_bytes", "max_msgs_per_subject": "history"}
+"""Limits of what a bucket keeps, with what `Bucket` calls them."""
 CONSUMER_RULES: dict[str, Rule] = {
     "filter_subjects": _joined,  # another version of the service may run that wants what it has
     "ack_policy": _same,
@@ -208,6 +222,23 @@ def widened(kind: str, found: Configuration, asked: Configuration, rules: dict[s
             f"Change it with the nats command line, delete it, or set another namespace."
         )
     return wanted
+
+
+def narrower(found: Configuration, asked: StreamConfig) -> list[str]:
+    """Return which limits of what is stored are not those that a bucket was declared with: no start narrows what is there."""
+    told = []
+    for field, word in LIMITS.items():
+        here, wanted = found.get(field), getattr(asked, field)
+        if _limited(here) or _limited(wanted):
+            shown = [_amount(field, limit) for limit in (here, wanted)]
+            told += [f"{word} is {shown[0]}, declared {shown[1]}"] if shown[0] != shown[1] else []
+    return told
+
+
+def _amount(field: str, limit: Any) -> str:
+    if not _limited(limit):
+        return "without limit"
+    return worded(limit / NANOSECONDS) if field == "max_age" else str(limit)
 
 
 def check_echo(kind: str, echoed: Configuration, asked: Configuration, version: tuple[int, ...]) -> None:

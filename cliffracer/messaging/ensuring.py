@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+from loguru import logger
 
-from cliffracer.errors import Conflict, DeadlineExceeded, NotFound, SetupError, Unavailable
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import (
     CONSUMER_RULES,
     FUNCTION,
+    LIMITS,
     SERVICE,
     STREAM_RULES,
     Configuration,
@@ -19,6 +21,7 @@ from cliffracer.messaging.configurations import (
     StreamConfig,
     asked_for,
     check_echo,
+    narrower,
     widened,
 )
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo, read_stored
@@ -26,6 +29,7 @@ from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import named_within, within
 
 WITHIN = 30.0  # seconds: an election takes some
+FITTING = 5.0  # seconds that a start waits for a bucket that has something else to do
 
 T = TypeVar("T")
 
@@ -66,6 +70,23 @@ async def ensure_stream(
             return None
 
     return await _settled(once, f"stream {asked.name}", timeout)
+
+
+async def fit(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
+    """Give the stream of a bucket, if it is there, what it lacks of what is declared now, and say what it has beyond that."""
+    try:
+        await jetstream.stream(asked.name)
+        found = await ensure_stream(jetstream, asked, namespace=namespace, timeout=FITTING)
+    except NotFound:
+        return
+    except CliffracerError as error:  # no start fails for that, as it does not where the bucket is used later
+        logger.warning("{name} may not be as it is declared: {error}", name=asked.name, error=error)
+        return
+    if differences := narrower(found.config, asked):
+        logger.warning(
+            "{name}: {differences}. A start only adds to what there is: `nats stream edit {name}` changes it",
+            name=asked.name, differences="; ".join(differences),
+        )  # fmt: skip
 
 
 async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConfig, *, timeout: float = WITHIN) -> ConsumerInfo:
@@ -182,7 +203,7 @@ async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Confi
     present = await jetstream.last_message(home, subject)
     known = (read_stored(present.data, Configuration) if present else None) or {}
     revision = present.seq if present else 0
-    wishes = widened("Stream", {**body, **known}, body, STREAM_RULES)
+    wishes = widened("Stream", {**body, **known, **{field: body[field] for field in LIMITS if field in body}}, body, STREAM_RULES)
     if wishes == known:
         return revision, known
     condition = encode_headers({"Nats-Expected-Last-Subject-Sequence": str(revision)})

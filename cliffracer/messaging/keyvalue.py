@@ -9,7 +9,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.delivery import Delivery
-from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
@@ -41,7 +41,7 @@ class KeyValue(Generic[T]):
         self._prefix = f"$KV.{self.bucket}."
         self._ensuring = Together(self.ensure)
         self._publisher = Publisher(jetstream, recover=self._ensuring)
-        self._config = StreamConfig(
+        self.asked = StreamConfig(
             name=self._stream,
             subjects=[f"{self._prefix}>"],
             max_msgs_per_subject=min(64, max(1, bucket.history)),
@@ -125,9 +125,13 @@ class KeyValue(Generic[T]):
         except NotFound:
             return
 
+    async def fit(self) -> None:
+        """Give a bucket that is there what it lacks of what is declared."""
+        await fit(self._jetstream, self.asked, namespace=self._namespace)
+
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent; return its stream."""
-        return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
+        return await ensure_stream(self._jetstream, self.asked, namespace=self._namespace)
 
     async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
         subject, message_id = f"{self._prefix}{check_key(key)}", new_id()

@@ -16,7 +16,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
-from cliffracer.messaging.ensuring import ensure_stream
+from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import SILENCE, Reader
@@ -53,7 +53,7 @@ class ObjectStore:
         self._chunks = f"$O.{self.bucket}.C."
         self._metas = f"$O.{self.bucket}.M."
         self._publisher = Publisher(jetstream, recover=Together(self.ensure))
-        self._config = StreamConfig(
+        self.asked = StreamConfig(
             name=self._stream,
             subjects=[f"{self._chunks}>", f"{self._metas}>"],
             max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
@@ -157,9 +157,13 @@ class ObjectStore:
         except NotFound:
             return
 
+    async def fit(self) -> None:
+        """Give a bucket that is there what it lacks of what is declared."""
+        await fit(self._jetstream, self.asked, namespace=self._namespace)
+
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent."""
-        return await ensure_stream(self._jetstream, self._config, namespace=self._namespace)
+        return await ensure_stream(self._jetstream, self.asked, namespace=self._namespace)
 
     def _meta(self, name: str) -> str:
         return f"{self._metas}{base64.urlsafe_b64encode(name.encode()).decode()}"

@@ -1,14 +1,16 @@
-"""Two versions of a service side by side, as while one replaces the other: a function of the newer one subscribes to more."""
+"""Two versions of a service, one after the other or side by side: other subscriptions of a function, another declaration of a bucket."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
-from cliffracer import App
+from cliffracer import App, Bucket, KeyValue
+from cliffracer.cli import drift
 from cliffracer.messaging import consumption, siblings
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.permissions.needs import Needs
 from cliffracer.testing import Running, running
 from tests.support.waiting import eventually
 
@@ -23,6 +25,40 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumption, "POLL", 0.1)
     for name, seconds in (("PATIENCE", 0.2), ("KEPT", 0.1), ("AGAIN", 0.1)):
         monkeypatch.setattr(siblings, name, seconds)
+
+
+def keeping(**options: Any) -> App:
+    """Return a version of a service that keeps sessions in a bucket which it declares like this."""
+    app = App("shop")
+
+    @app.rpc
+    async def keep(*, sessions: Annotated[KeyValue[int], Bucket("sessions", **options)]) -> None:
+        await sessions.put("ada", 1)
+
+    return app
+
+
+async def kept(t: Running, app: App) -> tuple[int, int]:
+    """Return for how many seconds, and how many values of each key, the bucket keeps once a version has started."""
+    async with running(app, settings=t.settings) as later:
+        await later.call("keep")
+        config = (await JetStream(t.up.bus).stream(f"KV_{t.settings.namespace}_sessions")).config
+    return config["max_age"] // 1_000_000_000, config["max_msgs_per_subject"]
+
+
+async def test_a_bucket_is_as_its_declaration_says_now(capfd: pytest.CaptureFixture[str]) -> None:
+    """A start gives one that is there what it lacks, and narrows none, since another version may need it: that it says."""
+    async with running(App("other")) as t:
+        assert await kept(t, keeping(ttl="30s")) == (30, 1)
+        assert await kept(t, keeping(ttl="10m", history=3)) == (600, 3)
+        assert "sessions" not in capfd.readouterr().err
+        assert await kept(t, keeping(ttl="1m")) == (600, 3)
+        assert "_sessions: ttl is 10m, declared 1m; history is 3, declared 1" in capfd.readouterr().err
+        assert await kept(t, keeping(history=3)) == (600, 3)
+        assert "_sessions: ttl is 10m, declared without limit. A start only adds" in capfd.readouterr().err
+        told = [text async for text in drift.buckets(JetStream(t.up.bus), [Needs(keeping(ttl="1m", history=3).freeze(), t.settings)])]
+        name = f"KV_{t.settings.namespace}_sessions"
+        assert told == [f"{name}: ttl is 10m, declared 1m; `nats stream edit {name}` changes it"]
 
 
 def version(patterns: list[str], seen: list[Any], **options: Any) -> App:
