@@ -30,7 +30,7 @@ class Refused(Exception):
 
     def __init__(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(detail)
-        self.status = status
+        self.status = self.status_code = status  # as Starlette calls it: figures know by that what went wrong
         self.detail = detail
         self.headers = list(headers)
 

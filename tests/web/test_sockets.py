@@ -270,6 +270,8 @@ async def test_refused_handshakes_are_http(serve: Any, app: App) -> None:
             assert answer.headers["x-correlation-id"]
             assert json.loads(answer.body)["status"] == status
         assert not entered
+        stats = served.handler("ws").stats
+        assert (stats.requests, stats.errors, stats.last_error) == (3, 3, "HTTPException 418")
         assert (await served.http.get("/ws/1")).status_code == 404
 
 
