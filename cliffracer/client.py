@@ -13,14 +13,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar, Unpack, overload
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
+from typing import Any, TypeVar, Unpack, cast, overload
 
 from cliffracer import embedded
 from cliffracer.addresses import address_of
 from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
 from cliffracer.entering import Async, Blocking
-from cliffracer.errors import CliffracerError, ServiceError
+from cliffracer.errors import CliffracerError, ServiceError, Unavailable
 from cliffracer.events import Event, Received, followed
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect as connect_bus
@@ -252,10 +252,7 @@ class _Blocking:
 def connect(
     url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
 ) -> AbstractContextManager[Client]:
-    """Connect while the block runs, without an event loop of yours; usable from any thread.
-
-    ``url``, ``settings``, ``timeout`` and ``token`` as for `connect_async`.
-    """
+    """Connect while the block runs, without an event loop of yours; usable from any thread. What it takes is as for `connect_async`."""
     return Blocking(_connected(connect_async(url, settings=settings, timeout=timeout, token=token)))
 
 
@@ -297,8 +294,10 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
     async def run() -> T:
         return await work
 
-    coroutine: Coroutine[Any, Any, T] = run()
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    if loop.is_closed():
+        with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
+            raise Unavailable("the connection to NATS is closed")
+    future = asyncio.run_coroutine_threadsafe(run(), loop)
     try:
         return future.result()
     except KeyboardInterrupt:

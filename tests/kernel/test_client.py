@@ -107,6 +107,19 @@ async def test_nothing_of_a_client_is_left(t):
     assert await asyncio.to_thread(work) == []
 
 
+async def test_a_client_after_its_block_says_that_it_is_closed(t):
+    """Whatever is asked of it, and without a word of coroutines or event loops."""
+    client = await used(t, lambda client: client)
+    acts = (
+        lambda: client.shelf.get(item=1), lambda: client.call("shelf.get", item=1), lambda: client.shelf.send.get(item=1),
+        lambda: list(client.shelf.stream.count(upto=2)), lambda: client.emit("item.asked", 1), lambda: next(client.events("item.*")),
+    )  # fmt: skip
+    for act in acts:
+        with pytest.raises(Unavailable, match="the connection to NATS is closed"):
+            act()
+    assert "shelf" not in dir(client)
+
+
 async def test_the_async_client_does_the_same(t):
     """`connect_async` has the same calls with ``await``."""
     settings = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)
