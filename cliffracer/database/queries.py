@@ -130,12 +130,16 @@ class Queries(ABC):
             async for chunk in link.copy_out(Statement(query), deadline_now()):
                 yield chunk
 
-    def stream(self, kind: type[T], query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[T, None]:
+    @overload
+    def stream(self, kind: type[T], query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[T, None]: ...
+    @overload
+    def stream(self, query: Query, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[dict[str, Any], None]: ...
+    def stream(self, first: Any, /, *params: Any, size: int = 500, **named: Any) -> AsyncGenerator[Any, None]:
         """Yield the rows of a query one by one, fetched ``size`` at a time by a cursor of the server: memory stays flat."""
         if self.linting:
-            check_call(sys._getframe(1), 1)  # noqa: SLF001 - the documented way to a caller's source
-        _, text, given = _read((kind, query, *params), named, kind)
-        return self.streamed(_statement(text, kind), given, size)
+            check_call(sys._getframe(1), _place((first, *params)))  # noqa: SLF001 - the documented way to a caller's source
+        kind, query, given = _read((first, *params), named, dict)
+        return self.streamed(_statement(query, kind), given, size)
 
     async def streamed(self, statement: Statement, params: Params, size: int) -> AsyncGenerator[Any, None]:
         """Yield the rows of a statement one by one."""

@@ -137,6 +137,7 @@ async def test_stream_makes_what_fetch_makes(db):
     for kind in (Point, dict, tuple, int):
         query = "select g as x, 0.5 as y, '[]'::jsonb as tags from generate_series(1, %s) g"
         assert [row async for row in db.stream(kind, query, 7, size=3)] == await db.fetch(kind, query, 7)
+    assert [row async for row in db.stream("select 1 as a, %(b)s as b", b=2, size=1)] == [{"a": 1, "b": 2}]
     composed = sql.SQL("select {} from (select 5 as {}) s").format(sql.Identifier("x"), sql.Identifier("x"))
     assert [row async for row in db.stream(Point, composed)] == [Point(5)]
     with pytest.raises(SetupError, match="gives no x"):
