@@ -43,7 +43,8 @@ def _fault(frame: FrameType, place: int) -> str | None:
             if not starred and len(node.args) > place and _is_built(_meant(node.args[place], tree, code)):
                 return (
                     f"{code.co_filename}:{position[0]}: the query is put together from values, which lets them be read as SQL. "
-                    "Write %s for each value and pass it as a parameter; for names of tables or columns use psycopg.sql.Identifier."
+                    "Write %s for each value and pass it as a parameter; for names of tables or columns use psycopg.sql.Identifier. "
+                    "A part that is always the same text is taken by a name in CAPITALS."
                 )
     return None
 
@@ -115,6 +116,8 @@ def _is_fixed(node: ast.expr) -> bool:
         return _is_fixed(node.left) and (_is_fixed(node.right) or _repeats(node))
     if isinstance(node, ast.List | ast.Tuple):
         return all(map(_is_fixed, node.elts))
+    if isinstance(node, ast.IfExp):
+        return _is_fixed(node.body) and _is_fixed(node.orelse)
     return (isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Call) and _is_text(node))) and not _is_built(node)
 
 

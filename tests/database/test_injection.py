@@ -232,6 +232,8 @@ async def test_query_put_together_from_values_is_refused(db):
     longer += f" where name = '{name}'"
     with pytest.raises(SetupError):
         db.fetch(longer)
+    with pytest.raises(SetupError, match="name in CAPITALS"):
+        db.fetch("select * from users where name = " + ("'x'" if built else name))
     parts: list[str] = ["select", name]
     for query in (lambda: db.fetch(" ".join(parts)), lambda: db.fetch("select * from t".replace("t", name))):
         with pytest.raises(SetupError):
@@ -260,6 +262,8 @@ async def test_query_of_constants_is_taken(db):
     assert await db.fetch_value(str, " ".join(["select", TEXT])) == "x"  # noqa: FLY002 - as some write it
     assert await db.fetch_value(int, "select 1 where 1 in (" + ", ".join(["%s"] * 2) + ")", 1, 2) == 1
     assert await db.fetch_value(int, "select T".replace("T", "9")) == 9
+    assert await db.fetch_value(int, "select 7 order by 1 " + ("desc" if number else "asc")) == 7
+    assert await db.fetch_value(int, f"select 7 order by 1 {'desc' if number else 'asc'}") == 7
     composed = sql.SQL("select {}").format(sql.Literal(number))
     composed += sql.SQL(" + 1")
     assert await db.fetch_value(int, composed) == 6
