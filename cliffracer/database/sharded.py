@@ -230,7 +230,7 @@ class ShardedDatabase(Database):
                     _open.set(before)
                 transaction.open = False
         if transaction.shard is None:
-            transaction.done()  # nothing was stored, and that is all that there was to commit
+            await transaction.done()  # nothing was stored, and that is all that there was to commit
 
     async def on(self, place: int) -> Database:
         """Return one of the databases, with this task's transaction on it if there is one."""

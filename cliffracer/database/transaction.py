@@ -1,6 +1,7 @@
 """Transactions: one connection held by one task, joined by everything that the task does meanwhile, and by no other task."""
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -38,7 +39,7 @@ class Transaction(Queries):
         self.task = asyncio.current_task()
         self.open = True
         self.told = False
-        self.callbacks: list[Callable[[], None]] = [] if outer is None or depth == 0 else outer.callbacks
+        self.callbacks: list[Callable[[], object]] = [] if outer is None or depth == 0 else outer.callbacks
 
     @property
     def suspicious(self) -> Mode:
@@ -61,8 +62,8 @@ class Transaction(Queries):
         opened: AbstractAsyncContextManager[Transaction] = self.database.transaction()
         return opened
 
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call a function, once, when the whole transaction is committed; never if it is not."""
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call a function, async or not, once, when the whole transaction is committed; never if it is not. One that fails is logged."""
         if callback not in self.callbacks:
             self.callbacks.append(callback)
 
@@ -124,11 +125,13 @@ class Transaction(Queries):
         if not self.open:
             raise SetupError("This transaction is over. Use it inside its `async with` block only.")
 
-    def done(self) -> None:
+    async def done(self) -> None:
         """Call what waits for the commit."""
         for callback in self.callbacks:
             try:
-                callback()
+                called = callback()
+                if inspect.isawaitable(called):
+                    await called
             except Exception:  # the commit stands, whatever a listener makes of it
                 log.exception("a function that waited for the commit failed")
 
@@ -175,7 +178,7 @@ async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, r
         if _innermost.get() is transaction:
             _innermost.set(before)
         pool.give(link)
-    transaction.done()
+    await transaction.done()
 
 
 @asynccontextmanager

@@ -189,3 +189,23 @@ async def test_after_commit_is_called_once_and_only_then(db):
             transaction.after_commit(hear)
             raise ZeroDivisionError
     assert heard == [1]
+
+
+async def test_what_waits_for_the_commit_may_be_async(db, users):
+    """It is awaited, outside of the transaction, before the block is left; one that fails takes nothing back."""
+    heard = []
+
+    async def hear(name: str) -> None:
+        assert current_transaction(db) is None
+        await asyncio.sleep(0)
+        heard.append((await users.get(name=name)).name)
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async with db.transaction() as transaction:
+        transaction.after_commit(fail)
+        transaction.after_commit(lambda: hear("kept"))
+        await users.create(user("kept"))
+        assert heard == []
+    assert heard == ["kept"]
