@@ -2,15 +2,19 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 
 from cliffracer.database.columns import Column, misfit
+from cliffracer.database.model import Model
 from cliffracer.database.names import quoted
 from cliffracer.database.table import TOO_DEEP, Table
-from cliffracer.errors import InvalidInput
+from cliffracer.errors import InvalidInput, NotFound, SetupError
 
+M = TypeVar("M", bound=Model)
+NOTHING: Any = msgspec.UNSET
+"""The id that nobody gave: any value of a caller's, also an empty one, is one that is looked for."""
 Bind = Callable[[Column, Any], Any]
 """A column and what the caller gave, to the parameter."""
 
@@ -204,6 +208,26 @@ def natural(name: str, number: Any, *, least: int = 0) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not least <= number < 2**63:
         raise misfit(name, f"expected a whole number of at least {least}")
     return number
+
+
+def changed(column: Column, value: Any) -> Any:
+    """Return what a field is changed to as it is sent; `InvalidInput` when it does not fit."""
+    if value is None and not column.nullable:
+        raise misfit(column.name, "is required")
+    try:
+        return column.value(value)
+    except RecursionError:
+        raise misfit(column.name, TOO_DEEP) from None
+
+
+def only(found: list[M], model: type[M], filters: Iterable[str]) -> M:
+    """Return the one row that was found; `NotFound` for none, whose message has no value in it: it may be a secret."""
+    names = " and ".join(name for name in filters if name != "deleted")
+    if len(found) > 1:
+        raise SetupError(f"get({names}) found several {model.__name__} rows. Write find(...) for all of them, first(...) for one.")
+    if not found:
+        raise NotFound(f"no {model.__name__} with that {names}")
+    return found[0]
 
 
 def unknown_field(table: Table[Any], name: str) -> InvalidInput:

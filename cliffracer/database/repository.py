@@ -7,9 +7,9 @@ from uuid import UUID
 
 from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
-from cliffracer.database.columns import Column, misfit
+from cliffracer.database.columns import misfit
 from cliffracer.database.failures import CHECK
-from cliffracer.database.filters import Where, conditions, natural, orders, unknown_field
+from cliffracer.database.filters import NOTHING, Where, changed, conditions, natural, only, orders, unknown_field
 from cliffracer.database.model import Model, now
 from cliffracer.database.names import quoted
 from cliffracer.database.pages import Page, Turn, page_of
@@ -17,7 +17,7 @@ from cliffracer.database.queries import Queries
 from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
-from cliffracer.database.table import TOO_DEEP, Table, table_of
+from cliffracer.database.table import Table, table_of
 from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError, SetupError
 
 T = TypeVar("T", bound=Model)
@@ -57,8 +57,14 @@ class Repository(Generic[T]):
             raise self._explained(error, self.table.explain(row)) from error.__cause__
         return row
 
-    async def get(self, id: UUID | str) -> T:
-        """Return the row with this id, or raise `NotFound`."""
+    async def get(self, id: UUID | str = NOTHING, /, **filters: Any) -> T:
+        """Return the row with this id, or the only one that meets all filters, as ``get(email="ada@x.org")``; or raise `NotFound`.
+
+        Both may be given: ``get(order_id, customer=me)``. Where several rows meet the filters it is a `SetupError`.
+        """
+        if filters:
+            named: dict[str, Any] = filters if id is NOTHING else {"id": id, **filters}
+            return only(await self.find(limit=2, **named), self.model, named)
         found = await self._database.rows(self._sql.get, (self.key(id),))
         if not found:
             raise self._missing(id)
@@ -295,21 +301,13 @@ class Repository(Generic[T]):
             if name == "id" or (name == "version" and self.table.versioned):
                 raise misfit(name, "cannot be changed" if name == "id" else "counts changes and cannot be set")
             sets.append(f"{quoted(name)} = %s")
-            params.append(self._changed(column, value))
+            params.append(changed(column, value))
         if "updated_at" not in changes:
             sets.append(f"{quoted('updated_at')} = %s")
             params.append(now())
         if self.table.versioned:
             sets.append(f"{quoted('version')} = {quoted('version')} + 1")
         return ", ".join(sets), params
-
-    def _changed(self, column: Column, value: Any) -> Any:
-        if value is None and not column.nullable:
-            raise misfit(column.name, "is required")
-        try:
-            return column.value(value)
-        except RecursionError:
-            raise misfit(column.name, TOO_DEEP) from None
 
     def _missing(self, key: Any) -> NotFound:
         return NotFound(f"no {self.model.__name__} {str(key)[:60]}")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cliffracer.database.columns import misfit
-from cliffracer.database.filters import Order, natural, orders
+from cliffracer.database.filters import NOTHING, Order, natural, orders
 from cliffracer.database.model import Model, Shard
 from cliffracer.database.pages import Page, sealed, total_order
 from cliffracer.database.repository import Order as OrderBy
@@ -81,8 +81,10 @@ class ScatteredRepository(Repository[T]):
         """Store a new row where it belongs and return it."""
         return await (await self._of(row)).create(row)
 
-    async def get(self, id: UUID | str) -> T:
-        """Return the row with this id, or raise `NotFound`; sharded by another field, all databases are asked."""
+    async def get(self, id: UUID | str = NOTHING, /, **filters: Any) -> T:
+        """Return the row with this id, or the only one that meets all filters; sharded by another field, all databases are asked."""
+        if filters:
+            return await super().get(id, **filters)
         return await (await self._holder(id)).get(id)
 
     async def update(self, id: UUID | str | T, /, **changes: Any) -> T:

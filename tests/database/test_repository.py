@@ -46,6 +46,25 @@ async def test_missing_row_is_not_found(users):
             await act(uuid4())
 
 
+async def test_a_row_is_got_by_what_is_known_of_it(users):
+    """By any filters, with an id or without; several rows are no answer, and what was looked for is not told."""
+    made = await users.create(ada(age=36))
+    await users.create(ada(email="ada@y.org", age=37))
+    assert await users.get(email="ada@x.org") == await users.get(made.id, age__lt=37) == await users.get(id=made.id) == made
+    for missing in ({"email": "secret"}, {"id": made.id, "age": 37}):
+        with pytest.raises(NotFound, match=f"no User with that {' and '.join(missing)}$"):
+            await users.get(**missing)
+    for nobody in (None, ""):
+        with pytest.raises((NotFound, InvalidInput)):
+            await users.get(nobody, email="ada@x.org")
+    with pytest.raises(InvalidInput):
+        await users.get()
+    with pytest.raises(InvalidInput, match="emial"):
+        await users.get(emial="ada@x.org")
+    with pytest.raises(SetupError, match=r"get\(name\) found several User rows.*first\(\.\.\.\) for one"):
+        await users.get(name="Ada")
+
+
 async def test_every_type_survives(db, users):
     """Each declared type comes back as the value that went in."""
     things = db.repository(Everything)

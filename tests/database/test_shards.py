@@ -113,6 +113,7 @@ async def test_questions_to_all_are_answered_as_by_one(db):
     assert await notes.exists(number=59)
     assert not await notes.exists(number=60)
     assert (await notes.first(order_by="-number")).number == 59
+    assert (await notes.get(number=59)).number == (await notes.get(rows[-1].id, number=59)).number == 59
     seen, cursor = [], None
     while True:
         page = await notes.page(after=cursor, limit=7, order_by="-number")
@@ -133,6 +134,7 @@ async def test_all_that_reads_searches_and_looks_at_deleted_rows(db):
     gone = rows.pop()
     await items.delete(gone.id)
     assert not await items.exists(search="cat", id=gone.id)
+    assert (await items.get(gone.id, deleted=True)).id == gone.id
     assert await items.exists(search="cat", id=gone.id, deleted=True)
     assert not await items.exists(search="dog", id=gone.id, deleted=True)
     seen, cursor = [], None
