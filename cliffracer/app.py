@@ -252,7 +252,7 @@ class App(Scope):
             version=self.version,
             description=self.description,
             declared=declared,
-            providers=tuple(p for scope, *_ in scopes for p in scope.providers),
+            providers=tuple(p for scope, *_ in scopes for p in scope.provided()),
             middlewares=tuple(self.middlewares),
             mappings=tuple(self.mappings),
             startup=tuple(f for scope, *_ in scopes for f in scope.startup),

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from cliffracer.declarations import Provider, refuse
-from cliffracer.signature import Parameter, Signature, bare, dotted, read, shown
+from cliffracer.signature import Parameter, Signature, bare, dotted, settled, shown
 
 BUILT_IN: dict[str, str] = {
     "cliffracer.context.Context": "",
@@ -70,7 +70,7 @@ def check_given(signature: Signature, providers: Iterable[Provider] = ()) -> Non
 
 def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:
     """Raise `SetupError` for the first keyword-only parameter that nothing provides, or for one before the * that is provided."""
-    wanted = [*signatures, *(read(function) for function in others)]
+    wanted = [*signatures, *(settled(function) for function in others)]
     for signature in wanted:
         check_given(signature, providers)
         for parameter in signature.needs:

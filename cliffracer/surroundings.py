@@ -11,7 +11,7 @@ from cliffracer.checking import readable
 from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
 from cliffracer.errors import SetupError
-from cliffracer.signature import check_none, yielded
+from cliffracer.signature import Signature, check_none, settled, yielded
 from cliffracer.spelling import spelt
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +24,7 @@ class Surroundings:
     def __init__(self, name: str) -> None:
         self.name = name
         self.providers: list[Provider] = []
+        self._unread: list[tuple[Function, Literal["app", "call"]]] = []
         self.middlewares: list[Function] = []
         self.mappings: list[Mapping] = []
         self.startup: list[Function] = []
@@ -87,12 +88,10 @@ class Surroundings:
             if not inspect.isroutine(function):
                 self._provide(Provider(Value(function), type(function)))
                 return function
-            signature = readable(function)
-            check_none(signature, "a provider")
-            provides = yielded(signature.returns)
-            if provides in {Any, None, type(None)}:
-                raise refuse(function, "a provider has no return annotation", "Name what it provides, as in -> Mailer.")
-            self._provide(Provider(function, provides, scope))
+            try:
+                self._provide(_provider(readable(function), scope))
+            except NameError:
+                self._unread.append((function, scope))  # an annotation that is defined further down: read at freeze
             return function
 
         return declare if function is None else declare(function)
@@ -144,7 +143,7 @@ class Surroundings:
     def on_startup(self, function: F) -> F:
         """Run once when NATS, database and providers are there and before anything is served."""
         self._open()
-        check_none(readable(function), "a startup hook")
+        _check_hook(function, "a startup hook")
         self.startup.append(function)
         return function
 
@@ -152,7 +151,7 @@ class Surroundings:
     def on_shutdown(self, function: F) -> F:
         """Run once when accepted work has finished and before providers close."""
         self._open()
-        check_none(readable(function), "a shutdown hook")
+        _check_hook(function, "a shutdown hook")
         self.shutdown.append(function)
         return function
 
@@ -162,13 +161,21 @@ class Surroundings:
 
         def declare(function: F) -> F:
             self._open()
-            check_none(readable(function), "a health check")
+            _check_hook(function, "a health check")
             if any(check.name == name for check in self.checks):
                 raise refuse(function, f"there is a health check {name!r} already", "Give it another name.")
             self.checks.append(HealthCheck(function, name, critical))
             return function
 
         return declare
+
+    def provided(self) -> list[Provider]:
+        """Return the providers now that all is defined; `SetupError` for one with a name that never is."""
+        while self._unread:
+            function, scope = self._unread[0]
+            self._provide(_provider(settled(function), scope))
+            del self._unread[0]
+        return self.providers
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -185,6 +192,19 @@ class Surroundings:
                     provider.function, f"{provider.provides} is provided already, by {where(known.function)}", "Keep one provider."
                 )
         self.providers.append(provider)
+
+
+def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:
+    check_none(signature, "a provider")
+    provides = yielded(signature.returns)
+    if provides in {Any, None, type(None)}:
+        raise refuse(signature.function, "a provider has no return annotation", "Name what it provides, as in -> Mailer.")
+    return Provider(signature.function, provides, scope)
+
+
+def _check_hook(function: Function, what: str) -> None:
+    with suppress(NameError):  # an annotation that is defined further down: read at freeze
+        check_none(readable(function), what)
 
 
 def _check_one(function: Callable[..., Any], what: str, name: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from loguru import logger
@@ -321,6 +322,53 @@ async def test_nothing_can_be_declared_while_the_app_runs():
 
     @app.rpc
     async def early() -> None: ...
+
+
+EARLY = """
+from __future__ import annotations
+from cliffracer import App
+
+app, log = App("s"), []
+
+@app.provide
+async def shelf() -> AsyncIterator[Shelf]:
+    yield Shelf()
+
+@app.provide(scope="call")
+def book(*, shelf: Shelf) -> Book:
+    return Book()
+
+@app.on_startup
+async def begin(*, shelf: Shelf) -> None:
+    log.append(type(shelf).__name__)
+
+@app.health_check("shelf")
+async def full(*, shelf: Shelf) -> bool:
+    return True
+
+@app.rpc
+async def take(*, book: Book) -> str:
+    return type(book).__name__
+"""
+LATE = """
+from collections.abc import AsyncIterator
+
+class Shelf: ...
+class Book: ...
+"""
+
+
+async def test_what_surrounds_calls_may_name_what_is_defined_further_down():
+    """As handlers may: annotations are read when the app starts, and one that is nowhere is told by function, file and line."""
+    whole, part = ModuleType("whole"), ModuleType("part")
+    exec(EARLY + LATE, whole.__dict__)
+    exec(EARLY[: EARLY.index("@app.rpc")], part.__dict__)
+    async with running(whole.app) as t:
+        assert await t.call("take") == "Book"
+    assert whole.log == ["Shelf"]
+    for _ in range(2):
+        with pytest.raises(SetupError, match=r"shelf \(.*:8\): an annotation cannot be read: name '(AsyncIterator|Shelf)' is not defined"):
+            part.app.freeze()
 
 
 async def test_middleware_of_a_group_is_around_the_handlers_of_the_group_alone():
