@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from cliffracer.cli.arguments import schema_of
-from cliffracer.contract import Contract
+from cliffracer.contract import Contract, Heard
 from cliffracer.exposed import TEXTS, Exposed
 from cliffracer.wire.compatible import Misfit, misfits
 from cliffracer.wire.subjects import matches
@@ -124,21 +124,32 @@ def _state(problems: Sequence[str], notes: Sequence[str], users: Sequence[str]) 
 
 
 def _events(new: Contract, live: Sequence[Contract]) -> Iterator[Finding]:
+    """Compare events with those who are there, and with the version that is replaced, of which only what breaks is worth a line.
+
+    That one handles what the new one emits as long as it runs, and what it emitted itself may be stored.
+    """
     others = {(one.name, one.version): one for one in live}.values()
-    for subject, schema in sorted(new.emits.items()):
-        for other in others:
-            for heard in other.hears:
-                if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
-                    problems = [_told("", one) for one in _misfits(schema, heard.schema)]
-                    who = f"{other.name}.{heard.function}"
-                    yield Finding("breaks" if problems else "ok", f"event {subject}", problems, [who])
-    for heard in new.hears:
-        for other in others:
-            for subject, schema in sorted(other.emits.items()):
-                if other.name != new.name and schema and heard.schema and matches(heard.subject, subject):
-                    problems = [_told("", one) for one in _misfits(schema, heard.schema)]
-                    what = f"{new.name}.{heard.function} on {subject}"
-                    yield Finding("breaks" if problems else "ok", what, problems, [f"{other.name}, which emits it"])
+    for other in others:
+        own = other.name == new.name
+        for subject, schema, heard in _meeting(new, other):
+            problems = [_told("", one) for one in _misfits(schema, heard.schema)]
+            if problems or not own:
+                who = f"{other.name}.{heard.function}" + (f" of version {other.version}, until it is replaced" if own else "")
+                yield Finding("breaks" if problems else "ok", f"event {subject}", problems, [who])
+        for subject, schema, heard in _meeting(other, new):
+            problems = [_told("", one) for one in _misfits(schema, heard.schema)]
+            if problems or not own:
+                what = f"{new.name}.{heard.function} on {subject}"
+                who = f"what version {other.version} emitted and is not handled yet" if own else f"{other.name}, which emits it"
+                yield Finding("breaks" if problems else "ok", what, problems, [who])
+
+
+def _meeting(emitter: Contract, hearer: Contract) -> Iterator[tuple[str, str, Heard]]:
+    """Yield the events that one emits and the other hears, where both say what they are."""
+    for subject, schema in sorted(emitter.emits.items()):
+        for heard in hearer.hears:
+            if schema and heard.schema and matches(heard.subject, subject):
+                yield subject, schema, heard
 
 
 def _misfits(written: str | None, read: str | None, *, answer: bool = False, texts: bool = False) -> list[Misfit]:

@@ -255,6 +255,18 @@ def test_an_event_that_changes_names_its_subscribers_and_its_emitters(at: Place)
     assert found["users.count on order.placed"]["problems"] == ["number: integer where string is expected"]
 
 
+def test_an_event_that_changes_breaks_the_version_that_is_replaced() -> None:
+    """Its replicas are handed what the new ones emit as long as they run, and what they emitted is handled by the new ones."""
+    before, after = '{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}', '{"type":"object","required":["m"]}'
+    old = Contract(name="shop", version="1", hears=[Heard("order.*", "note", before)], emits={"order.placed": before})
+    assert list(findings(old, [old], {})) == []
+    new = Contract(name="shop", version="2", hears=[Heard("order.*", "note", after)], emits={"order.placed": after})
+    sent, stored = findings(new, [old], {})
+    assert (sent.state, sent.what, sent.affected) == ("breaks", "event order.placed", ["shop.note of version 1, until it is replaced"])
+    assert (stored.state, stored.what) == ("breaks", "shop.note on order.placed")
+    assert stored.affected == ["what version 1 emitted and is not handled yet"]
+
+
 def test_where_nobody_runs_nothing_can_break(at: Place) -> None:
     """And it is said where was looked."""
     done = cliffracer("check", "users:app", cwd=at.folder, CLIFFRACER_NAMESPACE=f"nobody{free_port()}")
