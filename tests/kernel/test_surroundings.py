@@ -367,7 +367,7 @@ async def test_what_surrounds_calls_may_name_what_is_defined_further_down():
         assert await t.call("take") == "Book"
     assert whole.log == ["Shelf"]
     for _ in range(2):
-        with pytest.raises(SetupError, match=r"shelf \(.*:8\): an annotation cannot be read: name '(AsyncIterator|Shelf)' is not defined"):
+        with pytest.raises(SetupError, match=r"shelf \(.*:7\): an annotation cannot be read: name '(AsyncIterator|Shelf)' is not defined"):
             part.app.freeze()
 
 
