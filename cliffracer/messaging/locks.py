@@ -258,16 +258,17 @@ class Leader:
             self._task = None
 
     async def _stand(self) -> None:
-        pause = 1.0
+        pause, told = 1.0, ""
         while True:
             try:
                 async with Lock(self._jetstream, self._subjects, self.name, ttl=self._ttl):
-                    self.leading = True
+                    self.leading, told = True, ""
                     await self._run()
                     pause = 1.0
                     await asyncio.Event().wait()  # it has done what a leader has to do; no other replica need do it again
             except Exception as error:  # noqa: BLE001 - whatever it raised, here or elsewhere it is tried again
-                logger.warning("leader {name} stopped: {error!r}", name=self.name, error=error)
+                if told != (told := repr(error)):  # once, however often it is tried while NATS is away
+                    logger.warning("leader {name} stopped: {error!r}", name=self.name, error=error)
             finally:
                 self.leading = False
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter

@@ -51,9 +51,8 @@ class Ordered(Consumption):
         self._lock: Lock | None = None
         self._standing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._stream_number = 0
+        self._stream_number = self._gaps = 0
         self._expected = 0  # the number of the next delivery
-        self._gaps = 0
         self._kept = 0  # bytes of what waits aside
         self._missing = 0  # what others had and have not answered
         self._yields = False
@@ -89,11 +88,11 @@ class Ordered(Consumption):
     # -- one replica at a time
 
     async def _stand(self) -> None:
-        pause = 1.0
+        pause, told = 1.0, ""
         while True:
             try:
                 async with Lock(self._jetstream, self._subjects, lock_of(self.name), ttl=self._lease) as lock:
-                    pause = 1.0
+                    pause, told = 1.0, ""
                     await self._lead(lock)
                 pause = _LONGEST_PAUSE  # in which one of another version can have it
             except asyncio.CancelledError:
@@ -102,7 +101,8 @@ class Ordered(Consumption):
                     raise
                 task.uncancel()  # the lock was lost while something else went wrong
             except Exception as error:  # noqa: BLE001 - whatever it is: without us nobody would take these events
-                logger.warning("{name} takes no events in order now: {error!r}", name=self.name, error=error)
+                if told != (told := repr(error)):  # once, however often it is tried while NATS is away
+                    logger.warning("{name} takes no events in order now: {error!r}", name=self.name, error=error)
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -256,7 +256,7 @@ class Pull:
 
     async def _watching(self) -> None:
         """Ask anew, on another connection, after silence, and when the consumer is gone; with pauses while that does not help."""
-        pause, healthy = 0.0, time.monotonic()
+        pause, healthy, told = 0.0, time.monotonic(), ""
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
@@ -273,7 +273,10 @@ class Pull:
             try:
                 await self._recover()
             except Exception as error:  # noqa: BLE001 - a watch that ended would be a consumer that stops in silence
-                logger.warning("consumer {consumer} cannot be resumed: {error!r}", consumer=self.consumer, error=error)
+                if told != (told := repr(error)):  # once, however often it is tried
+                    logger.warning("consumer {consumer} cannot be resumed: {error!r}", consumer=self.consumer, error=error)
+            else:
+                told = ""
             healthy = time.monotonic()
 
     def _unheard(self, now: float) -> bool:

@@ -106,18 +106,22 @@ class Timer:
 
     async def _stream(self) -> StreamInfo:
         """Return the stream, one that takes ticks that are not due yet if there may be one."""
+        refusal: CliffracerError | None = None
         if keeps_schedules(self._jetstream) and not self._clock.movable and not self._plain:
             config = timers_stream(self._subjects, replicas=self._source.stream.num_replicas, schedules=True)
             try:
                 made = await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
-            except (SetupError, Forbidden) as error:  # an operator has made the stream otherwise
-                logger.info("{timer} goes by our clocks, not by that of NATS: {error}", timer=self.name, error=error)
-                self._plain = True
+            except (SetupError, Forbidden) as error:
+                refusal = error
             else:
                 self._schedules = True
                 return made
+        made = await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
+        if refusal is not None:  # an operator has made the stream otherwise
+            logger.info("{timer} goes by our clocks, not by that of NATS: {error}", timer=self.name, error=refusal)
+            self._plain = True
         self._schedules = False
-        return await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
+        return made
 
     def _lead(self, due: float) -> float:
         """Return how many seconds before it is due a tick is noted; 0 if it is published then.

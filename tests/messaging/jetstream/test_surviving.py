@@ -1,10 +1,12 @@
 """What consumers and publishers live through: killed servers, lost consumers and streams, dead replicas."""
 
 import asyncio
+from collections import Counter
 
 import pytest
+from loguru import logger
 
-from cliffracer.errors import InvalidInput
+from cliffracer.errors import InvalidInput, SetupError
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -222,3 +224,30 @@ async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: 
         await jetstream.ask("STREAM.UPDATE.DEAD", config, StreamInfo)
         await eventually(lambda: consumption.counts.parked == 1)
     assert [letter.payload async for letter in dead.ls()] == [b"1"]
+
+
+async def test_what_cannot_be_resumed_is_one_warning(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """However often it is tried; when something else goes wrong, that is another."""
+    lines: list[str] = []
+    number = logger.add(lines.append, format="{message}", filter=lambda record: record["level"].name == "WARNING")
+    tries: Counter[str] = Counter()
+    texts: list[str] = []
+
+    async def away(verb: str, *_: object) -> None:
+        tries[verb] += 1
+        raise SetupError(texts[-1])
+
+    monkeypatch.setattr("cliffracer.messaging.pull.TICK", 0.01)
+    monkeypatch.setattr("cliffracer.messaging.pull._LONGEST_PAUSE", 0.01)
+    async with consuming(jetstream, subjects, Notes()) as consumption:
+        monkeypatch.setattr(jetstream, "ask", away)
+        for text in ("first", "second"):
+            texts.append(text)
+            tries.clear()
+            consumption.pull.lose()
+            await eventually(lambda: tries.total() > 5)
+        monkeypatch.undo()
+        await eventually(lambda: not consumption.pull._gone)
+    logger.remove(number)
+    said = [line.strip() for line in lines]
+    assert said == [f"consumer users-welcome cannot be resumed: SetupError('{text}')" for text in ("first", "second")]
