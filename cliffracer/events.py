@@ -50,7 +50,9 @@ class Received(Event, Generic[T], kw_only=True, weakref=True):
     """One event as it arrived: its payload and what NATS and CloudEvents say about it."""
 
     data: T
+    """The payload, as the handler, or whoever follows, declares it."""
     subject: str
+    """The subject that it was emitted on, without ``events.`` or a namespace."""
     id: str = ""
     """The event's id, as `emit` gave it (``ce-id``); what duplicates are told by."""
     time: datetime | None = None
@@ -58,6 +60,7 @@ class Received(Event, Generic[T], kw_only=True, weakref=True):
     source: str = ""
     """The service that emitted it (``ce-source``)."""
     headers: Mapping[str, str] = {}
+    """The headers that came with it; look-up ignores case."""
     attempt: int = 1
     """1 at first; counts deliveries of a durable event."""
     sequence: int = 0

@@ -75,7 +75,7 @@ class Scope(Routing):
         it may be called, in all replicas together: ``"10/s per identity"``, ``"5/m per address"``, ``"100/s"``. ``idempotent=True``
         tells callers that a call may be done twice, so that a `Retry` of theirs repeats it also when nobody knows what became of the
         first; a function that answers GET, PUT or DELETE as well is taken for that unless it says False (RFC 9110). ``retry``: a one-way
-        call (``send``) that fails is tried again after so many seconds, then parked: ``cliffracer dead`` has it.
+        call (``send``) that fails is tried again after so many seconds (1, 5, 30 and 120), then parked: ``cliffracer dead`` has it.
         """
         _check_function(function, "rpc", "name")
 
@@ -109,14 +109,15 @@ class Scope(Routing):
     ) -> Callable[[F], F]:
         """Handle events on a subject (``*`` and a final ``>`` allowed), or of a typed `Event`.
 
-        Durable events are delivered at least once per subscribing function, across restarts, and acknowledged after the
-        function returned; a failure is redelivered after ``retry[n]`` seconds, then parked. ``each`` gives every replica
-        its own copy, ``durable=False`` takes them from core NATS, at most once. ``start`` says where a function that is new
-        begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes on where it was. Functions
-        with one ``group`` share their events. ``ordered=True`` handles those of one ``key`` in order; ``batch=100`` hands over a
-        list, of what came ``within`` seconds; ``once=True`` has an effect in the database exactly once. ``limit`` is how many are
-        in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is how often the function is called, as
-        for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable`` they are dropped. A batch is one call.
+        Durable events are delivered at least once per subscribing function, across restarts, and acknowledged after the function
+        returned; a failure is redelivered after ``retry[n]`` seconds (1, 5, 30 and 120), then parked. ``each`` gives every
+        replica its own copy, ``durable=False`` one to all of them together: both over core NATS, at most once. ``start`` says
+        where a function that is new begins: ``new``, ``all``, a sequence, a time, or how long ago (``"1h"``); afterwards it goes
+        on where it was. Functions with one ``group`` share their events. ``ordered=True`` handles those of one ``key`` in order;
+        ``batch=100`` hands over a list, of what came ``within`` seconds; ``once=True`` has an effect in the database exactly
+        once. ``limit`` is how many are in hand at once, in each replica; ``deadline`` how many seconds one may take. ``rate`` is
+        how often the function is called, as for `rpc`: events over it wait, in hand, and that is no attempt; without ``durable``
+        they are dropped. A batch is one call.
         """
 
         def declare(function: F) -> F:

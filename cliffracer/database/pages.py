@@ -26,6 +26,7 @@ class Page(msgspec.Struct, Generic[T]):
     """Some rows, and where the next ones begin: ``for user in page``, ``len(page)``, ``page[-1]``."""
 
     items: list[T]
+    """The rows."""
     next: str | None
     """What ``page(after=...)`` takes; None when these rows are the last."""
 

@@ -64,10 +64,13 @@ class Breaker(msgspec.Struct, frozen=True):
     """
 
     failures: int = 5
+    """Failed calls after which it opens."""
     window: Length = 10
+    """Seconds within which they are counted."""
     reset: Length = 5
+    """Seconds until one call may try again."""
     share: float = 0.5
-    """A busy neighbour has five failures in ten seconds on its best days."""
+    """What part of all calls they have to be: a busy neighbour has five failures in ten seconds on its best days."""
 
     def __post_init__(self) -> None:
         """Read and check what was given; `SetupError` for what makes no sense."""

@@ -23,8 +23,11 @@ class Access(msgspec.Struct, frozen=True):
     identity: Identity | None
     """Who calls; None if nobody is known, as it may be where everybody may."""
     service: str
+    """The service that was called."""
     handler: str
+    """Its function."""
     kind: str
+    """``rpc``, ``event``, ``http`` or ``websocket``."""
     correlation_id: str
     """The same on every hop, so that the log of all services tells the whole way."""
     refused: str | None

@@ -44,7 +44,7 @@ class Accounts:
     """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, ``reset``; ``register`` if all may.
 
     Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``. With ``cookies`` there is
-    ``session`` too, for pages: it signs in by a cookie that no script can read, for as long as ``lasts``.
+    ``session`` too, for pages: it signs in by a cookie that no script can read, for as long as ``lasts`` (twelve hours).
     """
 
     def __init__(

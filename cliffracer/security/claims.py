@@ -15,7 +15,9 @@ class Claims(msgspec.Struct, frozen=True):
     """
 
     roles: str | tuple[str, ...] = ("roles", "realm_access.roles")
+    """The place, or places, of roles."""
     permissions: str | tuple[str, ...] = ("permissions", "scope")
+    """The place, or places, of permissions; of a text, each word is one."""
     names: dict[str, str | tuple[str, ...]] | None = None
     """What the issuer's roles are here; one that is not named is none. Without it they are called as there."""
 

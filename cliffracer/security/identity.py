@@ -12,7 +12,9 @@ class Identity(msgspec.Struct, frozen=True):
     subject: str
     """The token's ``sub``: a user's id, or the name of a service."""
     roles: tuple[str, ...] = ()
+    """What the token has as ``roles``; of an issuer's token, what `Claims` makes of it."""
     permissions: tuple[str, ...] = ()
+    """Its ``permissions``, and the words of its ``scope``; likewise."""
     claims: dict[str, Any] = {}
     """All claims of the token."""
 

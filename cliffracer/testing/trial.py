@@ -132,9 +132,10 @@ class Running:
         return [letter async for letter in self._link.backend.dead.ls(subject=wanted)]
 
     async def settled(self, within: float = SETTLE_WITHIN) -> None:
-        """Return when all events have been handled (or parked: see `parked`) and nothing runs; `TimeoutError` names what does not end.
+        """Return when all events have been handled (or parked: see `parked`) and nothing runs.
 
-        When nothing else is left, batches that are not full are handed over, whatever their ``within`` is.
+        What does not end ``within`` so many seconds (ten) is named by a `TimeoutError`. When nothing else is left, batches that are
+        not full are handed over, whatever their own ``within`` is.
         """
         until = time.monotonic() + within
         while True:
