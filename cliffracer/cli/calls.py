@@ -110,6 +110,7 @@ def emit(
                 return
             late = f"and due in {delay}; to take it back: cliffracer cancel {printable(made)}"
             kept = f"{'to whoever listens now' if core else 'and stored'}, id {printable(made)}"
+            kept += ", unless one with this id was in the last two minutes" if event_id and not core else ""
             say(f"{good('emitted')} {subject} {soft(late if delay else kept)}")
             if remark := await unfollowed(client, subject):
                 say(odd(printable(remark)), err=True)

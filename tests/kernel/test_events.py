@@ -298,6 +298,29 @@ async def test_each_replica_gets_its_copy_and_a_shared_one_goes_to_one():
     assert len([n for n in got if n[0] == "shared"]) == 1
 
 
+async def test_those_who_only_listen_hear_a_repetition_too():
+    """A second emit of one id is stored once, so it is handled once; who takes events from core NATS hears both."""
+    app, got = App("s"), []
+
+    @app.on("order.paid")
+    async def stored(data: int) -> None:
+        got.append(("stored", data))
+
+    @app.on("order.paid", each=True)
+    async def every(data: int) -> None:
+        got.append(("each", data))
+
+    @app.on("order.paid", durable=False)
+    async def shared(data: int) -> None:
+        got.append(("shared", data))
+
+    async with running(app) as t:
+        await t.emit("order.paid", 1, id="order-7-paid")
+        await t.emit("order.paid", 2, id="order-7-paid")
+        await t.settled()
+    assert sorted(got) == [("each", 1), ("each", 2), ("shared", 1), ("shared", 2), ("stored", 1)]
+
+
 async def test_events_wait_while_their_service_is_down():
     """What was emitted while nobody ran is handled at the next start."""
     app, got = App("s"), []

@@ -41,6 +41,7 @@ from typing import Self
 
 from markdown_it import MarkdownIt
 
+from scripts.reference import GENERATED
 from tests.project.places import BIN, ROOT
 from tests.support.nats import free_port
 
@@ -93,8 +94,12 @@ def examples() -> list[Path]:
 
 
 def documents() -> dict[str, str]:
-    """Return all that is shown to readers, by its name in the repository: README.md, the pages, and the docstrings of examples."""
-    pages = {path: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))}
+    """Return all that is shown to readers, by its name in the repository: README.md, the pages, and the docstrings of examples.
+
+    Pages that `make docs` has left there show what commands say of themselves, and nothing to run.
+    """
+    written = {ROOT / "docs" / "reference" / name for name in GENERATED}
+    pages = {path: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")) if path not in written}
     shown = pages | {path: _docstring(path) for path in examples()}
     return {str(path.relative_to(ROOT)): text for path, text in shown.items()}
 

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import pytest
 import cliffracer
 from cliffracer import App, ServiceError
 from cliffracer.cli.main import cli
+from cliffracer.observability import metrics
 from cliffracer.settings import Settings, fields
 from scripts import reference
 from tests.project.places import ROOT
@@ -110,3 +112,17 @@ def test_every_name_in_the_reference_has_a_docstring() -> None:
         for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE):
             module, _, attribute = name.rpartition(".")
             assert inspect.getdoc(getattr(__import__(module, fromlist=[attribute]), attribute)), name
+
+
+def test_every_metric_is_in_the_table() -> None:
+    """A figure that ``/metrics`` has and no page names is one that nobody watches."""
+    source = Path(inspect.getfile(metrics)).read_text()
+    table = (ROOT / "docs" / "how-to" / "observability.md").read_text()
+    named = set()
+    for row in table.splitlines():
+        first, *others = re.findall(r"`(\w+|…\w+)`", row) or [""]
+        while first:  # what follows one stands for it up to some underscore: `…_used` for cliffracer_database_connections_used
+            first = first.rpartition("_")[0]
+            named |= {first + other.removeprefix("…") for other in others}
+        named |= set(re.findall(r"`(\w+)`", row))
+    assert set(re.findall(r'"((?:cliffracer|process)_\w+)"', source)) - named == set()

@@ -47,8 +47,8 @@ def call(**given: Any) -> None:
 @click.argument("subject", shell_complete=completed("subjects"))
 @click.argument("data", nargs=-1)
 @click.option("--core", is_flag=True, help="Over core NATS: at most once, not stored.")
-@click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id is dropped.")
-@click.option("--key", metavar="KEY", help="Events of one key are handled in order.")
+@click.option("--id", "event_id", metavar="ID", help="Its id: a second event of the same id within two minutes is not stored.")
+@click.option("--key", metavar="KEY", help="Events of one key are handled in order, by functions with ordered=True.")
 @click.option("--delay", metavar="TIME", help="Deliver it later, such as 30s or 2h.")
 @identity_options
 @json_option
