@@ -122,7 +122,7 @@ def test_every_metric_is_in_the_table() -> None:
     for row in table.splitlines():
         first, *others = re.findall(r"`(\w+|…\w+)`", row) or [""]
         while first:  # what follows one stands for it up to some underscore: `…_used` for cliffracer_database_connections_used
-            first = first.rpartition("_")[0]
             named |= {first + other.removeprefix("…") for other in others}
+            first = first.rpartition("_")[0]
         named |= set(re.findall(r"`(\w+)`", row))
     assert set(re.findall(r'"((?:cliffracer|process)_\w+)"', source)) - named == set()
