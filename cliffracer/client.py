@@ -252,7 +252,7 @@ class _Blocking:
 def connect(
     url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
 ) -> AbstractContextManager[Client]:
-    """Connect while the block runs, without an event loop of yours; usable from any thread. What it takes is as for `connect_async`."""
+    """As `connect_async`, ``url``, ``settings``, ``timeout`` and ``token`` too, without an event loop of yours; for any thread."""
     return Blocking(_connected(connect_async(url, settings=settings, timeout=timeout, token=token)))
 
 

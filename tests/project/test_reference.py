@@ -19,7 +19,7 @@ from tests.project.places import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 LISTED = re.search(r"members: \[rpc,([^]]+)\]", (REFERENCE / "app.md").read_text())
-INSIDE = {"attached", "freeze", "link"}
+INSIDE = {"attached", "freeze", "link", "provided"}
 """Public for the modules of the package only."""
 PROVIDED = {"KeyValue", "ObjectStore"}
 """Given to handlers, never made by them."""
