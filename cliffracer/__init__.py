@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # type checkers and editors see every name; each is imported 
     from cliffracer.security.claims import Claims
     from cliffracer.security.guards import public, requires
     from cliffracer.security.identity import Identity
+    from cliffracer.security.keyring import Keyring
     from cliffracer.security.login import BrowserLogin
     from cliffracer.security.tickets import Tickets
     from cliffracer.settings import Secret, Settings
@@ -80,6 +81,7 @@ __all__ = [
     "Internal",
     "InvalidInput",
     "KeyValue",
+    "Keyring",
     "Model",
     "NotFound",
     "ObjectStore",
@@ -141,6 +143,7 @@ _PLACES = {
     "Internal": "cliffracer.errors",
     "InvalidInput": "cliffracer.errors",
     "KeyValue": "cliffracer.messaging.keyvalue",
+    "Keyring": "cliffracer.security.keyring",
     "Model": "cliffracer.database.model",
     "NotFound": "cliffracer.errors",
     "ObjectStore": "cliffracer.messaging.objects",

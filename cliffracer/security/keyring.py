@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from cliffracer.durations import seconds
 from cliffracer.errors import NotFound, Overloaded, SetupError
 from cliffracer.security.authority import Authority
 from cliffracer.security.credentials import API_KEY
@@ -80,14 +81,24 @@ class Keyring:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def issue(
-        self, name: str, *, subject: str = "", roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | None = None
+        self,
+        name: str,
+        *,
+        subject: str = "",
+        roles: Iterable[str] = (),
+        permissions: Iterable[str] = (),
+        ttl: float | str | timedelta | None = None,
     ) -> tuple[str, ApiKey]:
-        """Return a new key, which is shown now and never again, and what is kept of it; ``subject`` is ``key:<name>`` if not given."""
+        """Return a new key, which is shown now and never again, and what is kept of it; ``subject`` is ``key:<name>`` if not given.
+
+        ``ttl`` is how long it is good: seconds, or as ``"90d"``; None for as long as nobody revokes it.
+        """
+        lasting = None if ttl is None else seconds(ttl)
         text, id, hashed = _new()  # noqa: A001 - its word
         row = await self._db.fetch_one(
             "INSERT INTO cliffracer_api_keys (id, name, subject, roles, permissions, hash, expires_at) "  # noqa: S608 - a constant
             f"VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s)) RETURNING {_SHOWN}",
-            id, name, subject or f"key:{name}", list(roles), list(permissions), hashed, ttl,
+            id, name, subject or f"key:{name}", list(roles), list(permissions), hashed, lasting,
         )  # fmt: skip
         return text, msgspec.convert(row, ApiKey)
 
@@ -96,23 +107,25 @@ class Keyring:
         rows = await self._db.fetch(f"SELECT {_SHOWN} FROM cliffracer_api_keys ORDER BY created_at DESC, id")  # noqa: S608 - a constant
         return msgspec.convert(rows, list[ApiKey])
 
-    async def rotate(self, id: str, *, overlap: float = 0.0) -> str:
-        """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` seconds later.
+    async def rotate(self, id: str, *, overlap: float | str | timedelta = 0.0) -> str:
+        """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` later.
 
-        `NotFound` if there is no such key, or it is revoked. If others cannot be told (`Unavailable`), the old one stays as it was.
+        ``overlap`` is in seconds, or as ``"1h"``. `NotFound` if there is no such key, or it is revoked. If others cannot be told
+        (`Unavailable`), the old one stays as it was.
         """
         text, _, hashed = _new(id)
+        both = seconds(overlap)
         async with self._db.transaction():  # locked before it is read: of two at once the second replaces what the first made
             old = await self._db.fetch_one(
                 "WITH o AS (SELECT id, hash, previous FROM cliffracer_api_keys WHERE id = %s AND revoked_at IS NULL FOR UPDATE) "
                 "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
                 "FROM o WHERE o.id = k.id RETURNING o.hash, o.previous, extract(epoch FROM k.previous_until)::float AS ends",
-                id, hashed, overlap,
+                id, hashed, both,
             )  # fmt: skip
             if old is None:
                 raise NotFound(f"there is no key {id}, or it is revoked")
             await self._end(id, old["previous"])
-            await self._end(id, old["hash"], since=old["ends"] if overlap > 0 else None)
+            await self._end(id, old["hash"], since=old["ends"] if both > 0 else None)
         return text
 
     async def revoke(self, id: str) -> None:

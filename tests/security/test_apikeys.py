@@ -14,11 +14,11 @@ import websockets
 from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliffracer import Accounts, ApiKeys, App, Identity, KeyValue, Tickets, Unavailable, provided, public, requires
+from cliffracer import Accounts, ApiKeys, App, Identity, Keyring, KeyValue, Tickets, Unavailable, provided, public, requires
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
 from cliffracer.security import keyring as module
-from cliffracer.security.keyring import Keyring, _new
+from cliffracer.security.keyring import _new
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.testing import running
@@ -128,7 +128,7 @@ async def test_bad_keys() -> None:
     sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
     async with running(app, inner) as t:
         key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
-        brief, _ = await ring_of(t).issue("brief", permissions=["orders:read"], ttl=0.01)
+        brief, _ = await ring_of(t).issue("brief", permissions=["orders:read"], ttl="10ms")
         other = f"cr_{made.id}_{key[20:].swapcase()}"
         await asyncio.sleep(0.05)
         mistyped = key[:-1] + ("0" if key[-1] != "0" else "1")
@@ -233,7 +233,7 @@ async def test_rotation() -> None:
             return (await t.http.get("/orders", headers={"X-API-Key": key})).status_code == 200
 
         assert await good(first)
-        second = await ring.rotate(made.id, overlap=60)
+        second = await ring.rotate(made.id, overlap="1m")
         assert await good(first)
         assert await good(second)
         third = await ring.rotate(made.id)
@@ -269,7 +269,7 @@ async def test_a_rotation_that_nobody_can_be_told_of_is_none(overlap: float, mon
             with pytest.raises(Unavailable):
                 await ring.rotate(made.id, overlap=overlap)
         assert (await ring.exchange(first)).subject == "key:robot"
-        second = await ring.rotate(made.id, overlap=60)
+        second = await ring.rotate(made.id, overlap="1m")
         assert {(await ring.exchange(key)).subject for key in (first, second)} == {"key:robot"}
 
 
