@@ -27,6 +27,7 @@ _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives u
 _SHORTEST = 0.1  # seconds
 _LONGEST = 256
 _POLL = 1.0  # seconds between two looks, for the case that a notice of release is missed
+_releases: set[asyncio.Task[None]] = set()
 
 
 class _Record(msgspec.Struct):
@@ -72,27 +73,24 @@ class Lock:
         self._changed = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[object] | None = None
+        self._cancelling = 0  # cancellations of the holder that are not ours
         self._lost = False
 
     async def __aenter__(self) -> Self:
         await self.acquire()
         self._holder = asyncio.current_task()
+        self._cancelling = 0 if self._holder is None else self._holder.cancelling()
         self._renewing = asyncio.get_running_loop().create_task(self._renew(), name=f"lock {self.name}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._holder = None
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        holder, self._holder = self._holder, None
         if not self._lost:
-            await self.release()
+            await asyncio.shield(self._leaving())
             return
         self._pass_on()
-        if kind is asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.uncancel() <= 0:
-                raise Unavailable(f"lock {self.name} was lost: NATS was away for too long", reason="lost")
+        if holder is not None and holder.uncancel() <= self._cancelling and kind is asyncio.CancelledError:  # as `asyncio.timeout` does
+            raise Unavailable(f"lock {self.name} was lost: NATS was away for too long", reason="lost")
 
     @property
     def sure(self) -> bool:
@@ -114,15 +112,32 @@ class Lock:
             finally:
                 await _closed(subscription)
         except TimeoutError:
-            self._pass_on()
+            self._give_up()
             raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
         except BaseException:  # cancelled, too: the next of this process is not to wait for us
-            self._pass_on()
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        """Let others try, and have what we may have got in the moment in which we did not want it any more."""
+        if self._unsure:
+            self._leaving()
+        else:
+            self._pass_on()
+
+    def _leaving(self) -> asyncio.Task[None]:
+        """Release it in a task of its own: who is cancelled goes at once, and leaves no lock behind that nobody holds."""
+        task = asyncio.get_running_loop().create_task(self.release(), name=f"release of lock {self.name}")
+        _releases.add(task)
+        task.add_done_callback(_releases.discard)
+        return task
 
     async def release(self) -> None:
         """Let others have it at once."""
         try:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                await asyncio.wait([self._renewing])
             with suppress(CliffracerError):  # it is somebody else's by now, or will be after the ttl
                 await self._write(_Record())
         finally:
@@ -184,7 +199,7 @@ class Lock:
         while True:
             try:
                 await self._store(record)
-            except (Unavailable, DeadlineExceeded):
+            except (Unavailable, DeadlineExceeded, asyncio.CancelledError):
                 self._unsure = True
                 raise
             except Conflict:

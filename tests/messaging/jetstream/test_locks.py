@@ -1,6 +1,7 @@
 """Locks with fencing tokens, and leaders: one holder, taken over when it dies, told when it has lost."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -156,6 +157,97 @@ async def test_what_a_holder_wrote_without_being_told_costs_no_lock(
     monkeypatch.undo()
     async with Lock(jetstream, subjects, "job", ttl=60, wait=60):
         pass
+
+
+async def test_who_is_cancelled_while_he_takes_a_lock_leaves_it_to_others(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """By himself or by his ``wait``: the server may have given it to him already, and nobody would let go of it before its ttl is over."""
+    store = jetstream.store
+
+    async def cancelled(*given: Any, **options: Any) -> PubAck:
+        task = asyncio.current_task()
+        assert task is not None
+        monkeypatch.undo()
+        task.cancel()
+        return await store(*given, **options)
+
+    monkeypatch.setattr(jetstream, "store", cancelled)
+    taking = asyncio.create_task(Lock(jetstream, subjects, "job", ttl=600).acquire())
+    await asyncio.wait([taking])
+    assert taking.cancelled()
+    async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
+        pass
+
+
+async def test_a_holder_that_is_cancelled_as_it_leaves_lets_go_of_the_lock(jetstream: JetStream, subjects: Subjects):
+    """At each place where it waits to leave, and with its own error."""
+
+    async def work() -> None:
+        async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
+            entered.set()
+
+    for turns in range(6):
+        entered = asyncio.Event()
+        working = asyncio.create_task(work())
+        await entered.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        working.cancel()
+        await asyncio.wait([working])
+        assert working.cancelled() or working.exception() is None
+    async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
+        pass
+
+
+async def test_a_lock_that_is_left_while_it_is_renewed_is_free(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Its holder does not hear any more that he has renewed it."""
+    store, renewed = jetstream.store, asyncio.Event()
+
+    async def unheard(*given: Any, **options: Any) -> PubAck:
+        await store(*given, **options)
+        monkeypatch.undo()
+        renewed.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Lock(jetstream, subjects, "job", ttl=600) as lock:
+        lock.ttl = 0.3
+        await asyncio.sleep(0)  # it sleeps for a third of that
+        lock.ttl = 600
+        monkeypatch.setattr(jetstream, "store", unheard)
+        await renewed.wait()
+    async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
+        pass
+
+
+async def test_a_lost_lock_leaves_no_cancellation_behind(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the block made of it, and although another cancellation was swallowed before: time-outs count them."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise Internal("no such account")
+
+    async def hold(*, own: bool) -> None:
+        async with Lock(jetstream, subjects, "job", ttl=0.3):
+            monkeypatch.setattr(jetstream, "store", refused)
+            try:
+                await asyncio.sleep(30)
+            finally:
+                monkeypatch.undo()
+                if own:
+                    raise KeyError("of its own")
+
+    async def work(*, own: bool) -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        with pytest.raises(KeyError if own else Unavailable):
+            await hold(own=own)
+        return task.cancelling()
+
+    assert [await asyncio.create_task(work(own=own)) for own in (True, False)] == [1, 1]
 
 
 async def test_a_short_restart_of_the_server_costs_no_lock(jetstream: JetStream, subjects: Subjects, server: NatsServer):
