@@ -3,9 +3,10 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -91,11 +92,15 @@ class ObjectStore:
             await self._give_up(before.nuid, at_once=False)
         return info
 
-    async def get(self, name: str) -> AsyncIterator[bytes]:
-        """Yield an object's bytes, chunk by chunk; `NotFound`. A digest that does not fit is `Internal`, raised after the last chunk.
+    def get(self, name: str) -> "Reading":
+        """Yield an object's bytes, chunk by chunk, or awaited return them all, as `read`; `NotFound`.
 
-        One that is removed, or replaced, while it is read is `NotFound`, or `Conflict`: its chunks go with it.
+        A digest that does not fit is `Internal`, raised after the last chunk. One that is removed, or replaced, while it is read is
+        `NotFound`, or `Conflict`: its chunks go with it.
         """
+        return Reading(self._pieces(name), lambda: self.read(name))
+
+    async def _pieces(self, name: str) -> AsyncGenerator[bytes]:
         with self._reading() as window:
             info = await self.info(name)
             if not info.chunks:
@@ -243,6 +248,27 @@ class ObjectStore:
             await self._jetstream.delete_message(self._stream, number)
         for n, chunk in enumerate(window):
             await self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}.again", timeout=60)
+
+
+class Reading(AsyncIterator[bytes]):
+    """An object that is read: ``async for chunk in files.get("film")``, or all of it, ``await files.get("note")``."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes], whole: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self._pieces = pieces
+        self._whole = whole
+
+    def __aiter__(self) -> AsyncGenerator[bytes]:
+        return self._pieces
+
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        return self._pieces.__anext__()
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self._whole().__await__()
+
+    async def aclose(self) -> None:
+        """End it before its last chunk."""
+        await self._pieces.aclose()
 
 
 def _shown(digest: "hashlib._Hash") -> str:

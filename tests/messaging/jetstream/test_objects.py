@@ -35,9 +35,20 @@ async def test_an_object_comes_back_as_it_was(files: ObjectStore, size: int):
     """Of any size, empty and exact chunks among them."""
     data = os.urandom(size)
     info = await files.put("report.pdf", data, description="of May", metadata={"kind": "report"})
-    assert await files.read("report.pdf") == data
+    assert await files.read("report.pdf") == await files.get("report.pdf") == data
+    assert b"".join([chunk async for chunk in files.get("report.pdf")]) == data
     assert (info.size, info.chunks) == (size, -(-size // CHUNK))
     assert await files.info("report.pdf") == info
+
+
+async def test_an_object_that_is_not_there_is_not_found(files: ObjectStore):
+    """Awaited, or read chunk by chunk."""
+    reading = files.get("nothing")
+    with pytest.raises(NotFound):
+        await reading
+    with pytest.raises(NotFound):
+        await anext(reading)
+    await files.get("nothing").aclose()
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
