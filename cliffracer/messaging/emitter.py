@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from datetime import datetime
 from typing import Any
 
 from cliffracer.errors import NotFound, SetupError, Unavailable
 from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.contract import Delayed
+from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
-from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled
+from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled, without_schedule
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
 from cliffracer.messaging.together import Together
 from cliffracer.wire.cloudevents import ID
@@ -118,18 +120,26 @@ class Emitter:
 
     async def delayed(self) -> AsyncIterator[Delayed]:
         """Yield what is not due yet, in the order in which it was emitted."""
+        async for note, due, subject in self.notes(headers_only=True):
+            size = number_from(note.headers.get("Nats-Msg-Size"))
+            yield Delayed(id=note.headers.get(ID, ""), subject=subject, due=due, size=size)
+
+    async def bring_forward(self, note: Delivery, subject: str, more: Mapping[str, str]) -> None:
+        """Store a delayed event now, with some headers of its own, instead of when it is due."""
+        await self.store(self._subjects.event(subject), note.payload, {**without_schedule(note.headers), **more})
+        await self.cancel(note.headers.get(ID, ""))
+
+    async def notes(self, *, headers_only: bool = False) -> AsyncIterator[tuple[Delivery, datetime, str]]:
+        """Yield the notes of delayed events, each with when it is due and its subject then."""
         name, prefix = later_stream(self._subjects).name, due_subject(self._subjects, "")
         try:
             await self._jetstream.stream(name)
         except NotFound:  # nothing was ever delayed
             return
-        async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=True) as reader:
+        async with Reader(self._jetstream, name, [f"{later_prefix(self._subjects)}*"], headers_only=headers_only) as reader:
             async for note in reader.present():
-                schedule, size = read_schedule(note.headers), number_from(note.headers.get("Nats-Msg-Size"))
-                if schedule is None:
-                    continue
-                due, target = schedule
-                yield Delayed(id=note.headers.get(ID, ""), subject=target.removeprefix(prefix), due=due, size=size)
+                if schedule := read_schedule(note.headers):
+                    yield note, schedule[0], schedule[1].removeprefix(prefix)
 
     def _note(self, event_id: str) -> str:
         """Return the subject of a delayed event."""

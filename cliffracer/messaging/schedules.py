@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.wire.headers import MESSAGE_ID
 
 SINCE = (2, 12)
 """The version of nats-server from which it keeps schedules."""
@@ -27,3 +28,8 @@ def read_schedule(headers: Mapping[str, str]) -> tuple[datetime, str] | None:
     except ValueError:
         return None
     return (due if due.tzinfo else due.replace(tzinfo=UTC)), headers.get(_TARGET, "")
+
+
+def without_schedule(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of what is stored at once instead: without what the server put there, or goes by."""
+    return {name: value for name, value in headers.items() if name == MESSAGE_ID or not name.startswith("Nats-")}

@@ -25,6 +25,7 @@ from cliffracer.resilience.resilient import DECORATED
 from cliffracer.security.guards import effective
 from cliffracer.settings import Settings
 from cliffracer.testing.clock import MovableClock
+from cliffracer.testing.due import hasten
 from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
 from cliffracer.testing.stubs import Stub, stubbed
 from cliffracer.wire.codecs import Decoder
@@ -135,13 +136,13 @@ class Running:
         """Return when all events have been handled (or parked: see `parked`) and nothing runs.
 
         What does not end ``within`` so many seconds (ten) is named by a `TimeoutError`. When nothing else is left, batches that are
-        not full are handed over, whatever their own ``within`` is.
+        not full are handed over, whatever their own ``within`` is, and delayed events that are due by ``t.clock`` are emitted.
         """
         until = time.monotonic() + within
         while True:
             await self.up.bus.flush()  # what was emitted before has arrived
             busy = [name for service in self.up.services async for name in service.unsettled()]
-            if not busy:
+            if not busy and not (self.clock.ahead and await hasten(self.up.services[0].emitter, self.clock, self.settings)):
                 return
             partial = [each for service in self.up.services for each in service.consumptions if each.partial]
             if len(partial) == len(busy):

@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 from websockets.asyncio.client import connect
 
-from cliffracer import App, Event
+from cliffracer import App, Event, Identity, Transaction, requires
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -121,3 +121,64 @@ async def test_what_lasts_for_ever_is_not_waited_for():
         await leading.wait()
         assert await socket.recv() == '"begun"'
         await t.settled(within=0.0)
+
+
+@pytest.mark.parametrize("method", ["direct", "stored"])
+async def test_a_delayed_event_comes_when_the_clock_is_moved(method):
+    """Those that are due by then and no others, counted from when each was emitted, in the name of whoever put it off."""
+    app, heard = App("s"), []
+
+    @app.rpc
+    @requires
+    async def direct(number: int) -> str:
+        return await app.emit("trial.ended", number, delay="1h")
+
+    @app.rpc
+    @requires
+    async def stored(number: int, *, tx: Transaction) -> str:
+        return await app.emit("trial.ended", number, delay="1h")
+
+    @app.rpc
+    @requires
+    async def take_back(made: str) -> bool:
+        return await app.cancel(made)
+
+    @app.on("trial.ended")
+    @requires
+    async def ended(number: int, *, identity: Identity) -> None:
+        heard.append((number, identity.subject))
+
+    async with running(app) as t:
+        with t.acting("ada"):
+            for number in range(3):
+                await t.clock.advance("40m")
+                made = await t.call(method, number=number)
+        await t.settled()
+        assert heard == [(0, "ada")]
+        await t.clock.advance("30m")
+        with t.acting("ada"):
+            assert await t.call("take_back", made=made)
+        await t.settled()
+        await t.clock.advance("1d")
+        await t.settled()
+        assert heard == [(0, "ada"), (1, "ada")]
+        assert [event.data for event in t.emitted("trial.ended")] == [0, 1]
+        assert not await t.parked()
+
+
+async def test_a_delayed_event_of_nobody_comes_when_the_clock_is_moved():
+    """With whatever came along, and at once where it was due before."""
+    app, heard = App("s"), []
+
+    @app.on("cart.left")
+    async def left(number: int, *, event: Event) -> None:
+        heard.append((number, event.id, event.attempt))
+
+    async with running(app) as t:
+        await t.emit("cart.left", 1, delay="2d", id="cart-1")
+        await t.clock.advance("1d")
+        await t.settled()
+        assert heard == []
+        await t.clock.advance("1d")
+        await t.settled()
+        assert heard == [(1, "cart-1", 1)]
