@@ -100,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     database_suspicious_input: Annotated[Literal["log", "reject", "off"], values.choice("log", "reject", "off")] = "log"
     """Values that look like an injection: logged, refused as `InvalidInput`, or not looked at."""
     batch_size: Annotated[int, _count] = 100
-    """Rows of one round trip."""
+    """Rows that ``db.batch`` stores at a time."""
 
     redis_url: Annotated[str | None, values.address("redis", "rediss")] = None
     """Where ``@app.cached(store="redis")`` keeps answers."""

@@ -92,6 +92,25 @@ async def test_an_event_is_emitted_if_and_only_if_its_transaction_commits():
         assert [event.data["name"] for event in t.emitted("user.created")] == ["Ada"]
 
 
+async def test_a_delayed_event_of_a_transaction_can_be_taken_back_after_the_commit():
+    """Before, nobody knows of it; a moment after, the relay has put it off, and it can be taken back by its id."""
+    app, within = App("s"), []
+
+    @app.rpc
+    async def later(*, tx: Transaction) -> str:
+        event_id = await app.emit("reminder", 1, delay="1h")
+        within.append(await app.cancel(event_id))
+        return event_id
+
+    async with running(app) as t:
+        event_id = await t.call("later")
+        async with asyncio.timeout(20):
+            while not await app.cancel(event_id):  # noqa: ASYNC110 - it is the relay's to say, in no words
+                await asyncio.sleep(0.02)
+        assert await app.cancel(event_id) is False
+    assert within == [False]
+
+
 async def test_the_effect_of_an_event_is_had_once_with_once():
     """A redelivered event whose handler had committed is not handled again."""
     app = App("s")
