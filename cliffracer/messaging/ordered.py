@@ -47,12 +47,11 @@ class Ordered(Consumption):
         self._lanes: Lanes[Delivery] = Lanes()
         self._running: dict[Delivery, tuple[Entry[Delivery], float]] = {}  # with when it began
         self._away: dict[Entry[Delivery], float] = {}  # given back, and when it is to have come again
-        self._done: dict[bytes, int] = {}  # the last of each key that is done, of those of late
+        self._done: dict[bytes, tuple[int, int]] = {}  # the last of each key that is done, of those of late, and when it was stored
         self._lock: Lock | None = None
         self._standing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._stream_number = self._gaps = 0
-        self._expected = 0  # the number of the next delivery
+        self._stream_number = self._gaps = self._expected = 0  # the last is the number of the next delivery
         self._kept = 0  # bytes of what waits aside
         self._missing = 0  # what others had and have not answered
         self._yields = False
@@ -60,7 +59,7 @@ class Ordered(Consumption):
         """Whether this replica is the one that takes events."""
 
     async def start(self) -> None:
-        """Return once the stream and the consumer are there; events are asked for when no other replica does."""
+        """Return once stream and consumer are there; events are asked for when no other replica does."""
         await self.ensure()
         self._polling = self._loop.create_task(self._poll(), name=f"lag of {self.name}")
         self._standing = self._loop.create_task(self._stand(), name=f"order of {self.name}")
@@ -135,8 +134,9 @@ class Ordered(Consumption):
             return
         found = _key.search(delivery.block or b"")
         key = b"" if found is None else found[1].rstrip()
-        if delivery.stream_seq <= self._done.get(key, 0):  # all of its key up to there are done, and the server forgot
-            delivery.ack()
+        number, stored = self._done.get(key, (0, 0))
+        if delivery.stream_seq <= number and delivery.timestamp <= stored:  # all of its key up to there are done, and the server forgot
+            delivery.ack()  # (a younger one has the number of one that a power cut took from the server)
             return
         place = self._stream_number, delivery.stream_seq
         if (before := self._lanes.known.get(place)) is not None:
@@ -182,7 +182,7 @@ class Ordered(Consumption):
     def _over(self, entry: Entry[Delivery]) -> None:
         if entry.place[0] == self._stream_number:
             self._done.pop(entry.lane.key, None)
-            self._done[entry.lane.key] = entry.place[1]
+            self._done[entry.lane.key] = entry.place[1], entry.item.timestamp
             if len(self._done) > REMEMBERED:
                 del self._done[next(iter(self._done))]
         following = self._lanes.done(entry)

@@ -136,10 +136,13 @@ class Reader:
 
     async def _ensure(self) -> str:
         connection = self._jetstream.bus.info
-        created = (await self._made()).created
+        made = await self._made()
+        created = made.created
         if self._created and created != self._created:  # another stream of the same name
             self._last, self._begin = 0, {"deliver_policy": "all"}
         elif self._created:
+            if made.state.last_seq < self._last:  # the server went back to what it had on disk
+                self._last = 0 if self._begin["deliver_policy"] == "last_per_subject" else made.state.last_seq
             with suppress(NotFound):
                 await self._jetstream.delete_consumer(self._stream, self._name)
         info = await self._jetstream.create_consumer(

@@ -89,6 +89,19 @@ class NatsServer:
         self.kill()
         self.start()
 
+    def keep(self) -> None:
+        """Kill it, keep a copy of what it has stored by now, and start it again."""
+        self.kill()
+        shutil.copytree(self.folder / "jetstream", self.folder / "kept")
+        self.start()
+
+    def go_back(self) -> None:
+        """Kill it, and start it with what was kept, as after a power cut that took what was not on its disk yet."""
+        self.kill()
+        shutil.rmtree(self.folder / "jetstream")
+        (self.folder / "kept").rename(self.folder / "jetstream")
+        self.start()
+
     def pause(self) -> None:
         """Hang it: SIGSTOP; connections stay open and nothing is answered."""
         self._signal(signal.SIGSTOP)

@@ -308,3 +308,26 @@ async def test_a_deletion_leaves_nothing_after_its_time(jetstream: JetStream):
     async with asyncio.timeout(10):
         while not await empty():  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.1)
+
+
+async def test_a_watch_sees_what_changes_after_the_server_went_back(sessions: KeyValue[Session], server: NatsServer):
+    """And what is there then, as it is by now."""
+    seen: list[tuple[str, int]] = []
+
+    async def watch() -> None:
+        async for entry in sessions.watch():
+            assert entry.value is not None
+            seen.append((entry.key, entry.value.visits))
+
+    watching = asyncio.create_task(watch())
+    await sessions.put("ada", Session("Ada", 0))
+    await asyncio.to_thread(server.keep)
+    for visits in range(1, 6):
+        await sessions.put("ada", Session("Ada", visits))
+    await eventually(lambda: seen[-1:] == [("ada", 5)])
+    await asyncio.to_thread(server.go_back)
+    await eventually(lambda: seen[-1:] == [("ada", 0)])
+    await sessions.put("bob", Session("Bob", 7))
+    await eventually(lambda: seen[-1:] == [("bob", 7)])
+    watching.cancel()
+    await asyncio.wait([watching])

@@ -281,3 +281,16 @@ async def test_order_goes_on_where_the_consumer_or_the_stream_is_made_anew(
         await eventually(lambda: 9 in notes.done[b"a"])
     first = list(dict.fromkeys(notes.done[b"a"]))
     assert first == (list(range(10)) if what == "consumer" else [0, 1, *range(3, 10)])
+
+
+async def test_what_is_new_where_the_server_went_back_is_handled(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """It has the numbers of events that are done, and is not taken for them: a power cut costs what was not on disk, nothing after."""
+    notes = Notes()
+    async with consuming(jetstream, subjects, notes, ordered=True, lease=0.5):
+        await emit(jetstream, subjects, b"a", 0)
+        await asyncio.to_thread(server.keep)
+        await emit(jetstream, subjects, b"a", *range(1, 6))
+        await eventually(lambda: notes.done[b"a"][-1:] == [5])
+        await asyncio.to_thread(server.go_back)
+        await emit(jetstream, subjects, b"a", *range(10, 13))
+        await eventually(lambda: notes.done[b"a"][-3:] == [10, 11, 12])
