@@ -30,12 +30,13 @@ from cliffracer.messaging.contract import Method
 from cliffracer.messaging.described import described
 from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery
-from cliffracer.messaging.duties import Lasting, Leading, Sending, Ticking
+from cliffracer.messaging.duties import Lasting, Leading, Ticking
 from cliffracer.messaging.events import EventEndpoint, by_function
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.rates import Allowances
+from cliffracer.messaging.sends import Sends
 from cliffracer.messaging.siblings import TOLD, told
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
@@ -92,7 +93,7 @@ class Service:
         self.consumptions: list[Consumption] = []
         self._timers: list[Ticking] = []
         self._leaders: list[Leading] = []
-        self._sends: Sending | None = None
+        self._sends: Sends | None = None
         self._discovery: Discovery | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -281,7 +282,11 @@ class Service:
             description=self.frozen.description,
             endpoints=self._rpc.endpoints,
             schemas=methods,
-            metadata={**metadata, TOLD: told(self.consumptions), **({"events": events} if events else {})},
+            metadata={
+                **metadata,
+                TOLD: told([*self.consumptions, *([self._sends] if self._sends else [])]),
+                **({"events": events} if events else {}),
+            },
             spans=self.assembly.spans,
             others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),

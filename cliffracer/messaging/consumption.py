@@ -181,6 +181,7 @@ class Consumption:
         return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.info.ack_floor.stream_seq + 1}
 
     async def _poll(self) -> None:
+        await self._siblings.look()
         while True:
             await asyncio.sleep(POLL * (0.75 + random.random() / 2))  # noqa: S311 - jitter
             try:

@@ -14,8 +14,9 @@ RetryOf = Callable[[Delivery], Sequence[float]]
 """The schedule of one delivery, where not all of a consumer have the same."""
 NameOf = Callable[[Delivery], str]
 """How the log names what handles a delivery: ``charge (payments.py:9)``."""
+PASSED_ON = 50  # deliveries beyond all of these, where some may have been to replicas that passed it on
 Mixed = Callable[[], Awaitable[bool]]
-"""Says whether replicas run that pass on events that are for others."""
+"""Says whether replicas run, or did of late, that pass on events that are for others."""
 UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
 """What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
@@ -58,9 +59,10 @@ class Policy:
     async def gave_up(self, delivery: Delivery) -> bool:
         """Park an event that was delivered more often than it has attempts, and some more, and never came back; say whether it is one.
 
-        It is none while replicas of another version pass it on: those are deliveries, too.
+        Where replicas of another version may have passed it on, it takes some more: those are deliveries, too.
         """
-        if delivery.attempt <= len(self.retry(delivery)) + 1 + self._unfinished or await self._mixed():
+        beyond = delivery.attempt - len(self.retry(delivery)) - 1 - self._unfinished
+        if beyond <= 0 or (beyond <= PASSED_ON and await self._mixed()):
             return False
         await self._park(delivery, Internal(f"delivered {delivery.attempt} times and never finished: do its replicas die of it?"))
         return True

@@ -14,11 +14,14 @@ from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.contract import Method
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.streams import sends_of
+from cliffracer.messaging.siblings import AT_ONCE
+from cliffracer.messaging.streams import durable_name, sends_of
 from cliffracer.wire.subjects import Subjects
 
 _FIRST_PAUSE = 0.5  # seconds until the next attempt to begin
 _LONGEST_PAUSE = 30.0
+_ELSEWHERE = (*[0.0] * AT_ONCE, *RETRY)
+"""After how many seconds a call of a method that is not here is tried again: replicas of another version may have it."""
 
 
 class Sends:
@@ -34,6 +37,9 @@ class Sends:
         replicas: int = 1,
         clock: Clock = SYSTEM,
     ) -> None:
+        self.name = durable_name(subjects, service, "send")
+        self.patterns = [*methods]
+        """What replicas tell each other that they have."""
         self._jetstream = jetstream
         self._subjects = subjects
         self._service = service
@@ -79,12 +85,12 @@ class Sends:
     async def _handle(self, delivery: Delivery) -> None:
         method = self._methods.get(_name(delivery))
         if method is None:
-            raise NotFound(f"{self._service} has no method {_name(delivery)}")
+            raise NotFound(f"this version of {self._service} has no method {_name(delivery)}")
         await method.handle(delivery)
 
     def _retry(self, delivery: Delivery) -> Sequence[float]:
         method = self._methods.get(_name(delivery))
-        return RETRY if method is None else method.retry
+        return _ELSEWHERE if method is None else method.retry
 
     def _shown(self, delivery: Delivery) -> str:
         method = self._methods.get(_name(delivery))
@@ -113,7 +119,7 @@ class Sends:
             self._subjects,
             self._service,
             "send",
-            "",
+            self.patterns,
             self._handle,
             retry_of=self._retry,
             name_of=self._shown,

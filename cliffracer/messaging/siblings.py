@@ -30,22 +30,28 @@ KEPT = 5.0  # seconds for which an answer holds
 QUIET = 30.0  # seconds in which nobody wanted it, before it is left out
 AGAIN = 5.0  # seconds after which an event comes again that nobody wants
 AT_ONCE = 10  # times that an event is passed on at once: the server asks one replica after the other
+MEMORY = 600.0  # seconds for which it is known that there was another version: what it passed on may come only then
 LONGEST = 30.0  # seconds after which it comes again, then
 
 
-class Member(Protocol):
-    """The part of a consumption that is told to others."""
+class Told(Protocol):
+    """What a replica tells of a consumer: what it subscribes to by it."""
 
     name: str
+    patterns: list[str]
+
+
+class Member(Told, Protocol):
+    """The part of a consumption that is known here."""
+
     service: str
     function: str
-    patterns: list[str]
 
     async def ensure(self) -> str:
         """Make the consumer if it is absent, and add to its filter what it lacks."""
 
 
-def told(members: Iterable[Member]) -> str:
+def told(members: Iterable[Told]) -> str:
     """Return what a replica tells of its consumers."""
     return msgspec.json.encode({member.name: member.patterns for member in members}).decode()
 
@@ -66,11 +72,18 @@ class Siblings:
         self._until = 0.0
         self._looking = Together(self._look)
         self._since = 0.0  # when it became as it is
+        self._mixed = 0.0  # until when something may come that another version passed on
         self._told, self._may = False, True
 
+    async def look(self) -> None:
+        """Look who is there; what is known is kept, and asked for anew when it is too old."""
+        if time.monotonic() >= self._until:
+            await self._looking()
+
     async def differ(self) -> bool:
-        """Say whether some are known to subscribe to something else than we do."""
-        return any(each and each != self._own for each in await self._known() or ())
+        """Say whether some subscribe, or did of late, to something else than we do."""
+        await self.look()
+        return time.monotonic() < self._mixed
 
     async def pass_on(self, delivery: Delivery) -> None:
         """Give back an event that we do not subscribe to, for others; leave it alone if no other does, nor has of late."""
@@ -91,6 +104,8 @@ class Siblings:
 
     async def agree(self, info: ConsumerInfo) -> ConsumerInfo | None:
         """Add our patterns to a filter that has lost them, and leave out of it what nobody subscribes to any more."""
+        if time.monotonic() < self._mixed:
+            await self.look()
         present = filters_in(info.config)
         if not self._source.replay or present == set(self._source.filters):
             return None
@@ -122,20 +137,20 @@ class Siblings:
 
     async def _known(self) -> list[set[str]] | None:
         """Return the patterns of each; None where some do not tell, or not even we were heard."""
-        if time.monotonic() >= self._until:
-            await self._looking()
+        await self.look()
         return self._found
 
     async def _look(self) -> None:
-        before, self._found = self._found, None
+        before, self._found, now = self._found, None, time.monotonic()
         try:
             answers = await self._directory.ask("PING", self._service, kind=_Replica, patience=PATIENCE)
-            if not self._service or all(TOLD in replica.metadata for replica in answers):
-                found = [self._patterns(replica) for replica in answers]
-                self._found = found if self._own in found else None
+            found, now = [self._patterns(replica) for replica in answers], time.monotonic()
+            if any(each and each != self._own for each in found):
+                self._mixed = now + MEMORY
+            if self._own in found and (not self._service or all(TOLD in replica.metadata for replica in answers)):
+                self._found = found
         except (CliffracerError, msgspec.MsgspecError) as error:
             logger.debug("who else has consumer {consumer} is not known: {error}", consumer=self._member.name, error=error)
-        now = time.monotonic()
         if now > self._until + QUIET or set().union(*before or ()) != set().union(*self._found or ()):
             self._since = now
         self._until = now + KEPT

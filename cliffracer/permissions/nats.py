@@ -107,7 +107,7 @@ class _Writer:
             self._hears(app, record)
         for function, records in app.durable.items():
             self._consumes(self._subjects.stream, app.consumer(function, records[0].group))
-            self.publish.add(self._subjects.discovery("PING", "" if records[0].group else app.name))  # whether another version runs as well
+            self.publish.add(self._subjects.discovery("PING", "" if records[0].group else app.name))  # as above
         for call in app.calls:
             self._calls(call)
         self._emits(app)
@@ -136,6 +136,7 @@ class _Writer:
         self.subscribe |= {f"{subjects.rpc(app.name, record.name)} {app.name}" for record, _ in app.rpcs}
         self.subscribe.add(subjects.send(app.name, "*"))
         self._consumes(sends_stream(subjects).name, app.consumer("send"))
+        self.publish.add(subjects.discovery("PING", app.name))  # whether another version runs as well
 
     def _hears(self, app: Needs, record: Subscription) -> None:
         if record.durable:

@@ -1,12 +1,13 @@
 """Two versions of a service, one after the other or side by side: other subscriptions of a function, another declaration of a bucket."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import msgspec
 import pytest
 
-from cliffracer import App, Bucket, KeyValue
+from cliffracer import App, Bucket, KeyValue, NotFound
 from cliffracer.cli import drift
 from cliffracer.messaging import consumption, siblings
 from cliffracer.messaging.jetstream import JetStream
@@ -72,6 +73,63 @@ def version(patterns: list[str], seen: list[Any], **options: Any) -> App:
     for pattern in patterns:
         app.on(pattern, **options)(note)
     return app
+
+
+async def delivered(t: Running, stream: str, consumer: str) -> int:
+    """Return how many deliveries there were to a consumer; none before it was made."""
+    space = t.settings.namespace
+    try:
+        return (await JetStream(t.up.bus).consumer(f"{space}_{stream}", f"{space}_{consumer}")).delivered.consumer_seq
+    except NotFound:
+        return 0
+
+
+async def test_a_one_way_call_of_a_method_that_only_the_newer_one_has_is_left_to_it() -> None:
+    """The older one, which shares the calls of the service, passes it on at once, and however often it did, nothing is parked for that."""
+    done: list[int] = []
+
+    async def ping() -> None: ...
+
+    async def charge(amount: int) -> None:
+        done.append(amount)
+
+    old, new = App("shop"), App("shop")
+    for app, functions in ((old, [ping]), (new, [ping, charge])):
+        for function in functions:
+            app.rpc(function)
+    async with running(App("other")) as t:
+        async with running(old, settings=t.settings), asyncio.timeout(60):
+            await t.app.service("shop").send.charge(amount=5)
+            while await delivered(t, "SENDS", "shop-send") < siblings.AT_ONCE:  # noqa: ASYNC110 - it is the server that knows
+                await asyncio.sleep(0.02)
+            later = await stack_of(new, t)
+        await eventually(lambda: done == [5])
+        await later.aclose()
+        assert await t.parked() == []
+
+
+async def test_what_was_passed_on_for_long_is_handled_all_the_same() -> None:
+    """The newer one comes again, and the older one goes: how often that gave it back is no reason to park it."""
+    old, new = list[Created](), list[Created]()
+    async with running(App("other")) as t:
+        async with running(version(["order.created"], old), settings=t.settings):
+            async with running(version(["order.*"], new), settings=t.settings):
+                pass
+            await emitted(t, "order.cancelled", 1)
+            async with asyncio.timeout(60):
+                while await delivered(t, "EVENTS", "shop-note") < 12:  # noqa: ASYNC110 - as above; more than it has attempts
+                    await asyncio.sleep(0.02)
+            later = await stack_of(version(["order.*"], new), t)
+        await eventually(lambda: new == [Created(1)])
+        await later.aclose()
+        assert (old, await t.parked()) == ([], [])
+
+
+async def stack_of(app: App, t: Running) -> AsyncExitStack:
+    """Run an app beside others, until the stack is closed."""
+    stack = AsyncExitStack()
+    await stack.enter_async_context(running(app, settings=t.settings))
+    return stack
 
 
 async def emitted(t: Running, subject: str, *numbers: int) -> None:
