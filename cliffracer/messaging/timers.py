@@ -69,7 +69,6 @@ class Timer:
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
-        self._created = ""
         self._schedules = self._plain = False
         self._noted = 0.0  # the last time that was, or is to be, noted with the server
         self.publishing = False
@@ -97,11 +96,10 @@ class Timer:
         self._ticking = asyncio.get_running_loop().create_task(self._tick(due), name=f"timer {self.name}")
 
     async def _ensured(self) -> StreamInfo:
-        """Make the stream if it is absent; what was noted in one that is lost is noted again."""
+        """Make the stream if it is absent; what was noted before is noted again, in case that is lost. Its id keeps it one."""
         made = await self._stream()
-        if self._schedules and self._created not in {"", made.created} and self._noted > self._clock.now():
+        if self._schedules and self._noted > self._clock.now():
             await self._store(self._noted, ahead=True)
-        self._created = made.created
         return made
 
     async def _stream(self) -> StreamInfo:

@@ -178,8 +178,12 @@ async def test_a_time_that_comes_while_no_replica_is_there_is_kept_by_the_server
     assert (len(never.times), len(runs.times)) == (0, 1)
 
 
-async def test_a_timer_goes_on_where_its_stream_was_lost(jetstream: JetStream, subjects: Subjects):
-    """As with the disk of the server: what was noted for later is noted again, in a stream that takes that again."""
+@pytest.mark.parametrize("how", ["deleted", "went back"])
+async def test_a_timer_goes_on_where_its_stream_was_lost(jetstream: JetStream, subjects: Subjects, server: NatsServer, how: str):
+    """With the disk of the server, or to a power cut: what was noted for later is noted again, in a stream that takes that again."""
+    if how == "went back":
+        await ensure_stream(jetstream, timers_stream(subjects, schedules=True))
+        await asyncio.to_thread(server.keep)
     timer = Timer(jetstream, subjects, "reports", "purge", Rarely(time.time() + 50), Runs())
     await timer.start()
 
@@ -192,7 +196,7 @@ async def test_a_timer_goes_on_where_its_stream_was_lost(jetstream: JetStream, s
 
     async with asyncio.timeout(30):
         await noted()
-        await jetstream.delete_stream("TIMERS")
+        await (jetstream.delete_stream("TIMERS") if how == "deleted" else asyncio.to_thread(server.go_back))
         await noted()
     await timer.drain(1)
 
