@@ -2,6 +2,7 @@
 
 import time
 from datetime import datetime
+from inspect import unwrap
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -60,7 +61,7 @@ def _rows(app: App, subjects: Subjects, *, required: bool) -> list[dict[str, Any
     frozen = app.freeze()
     for declared in frozen.declared:
         record = declared.record
-        code = getattr(record.function, "__code__", None)
+        code = getattr(unwrap(record.function), "__code__", None)
         rows.append(
             {
                 "app": app.name,

@@ -171,6 +171,20 @@ async def free() -> None: ...
     assert {row["name"]: row.get("rate") for row in rows} == {"paced.book": "5/10m per identity", "paced.free": None, "paid": "10/s"}
 
 
+def test_routes_say_where_a_function_is_that_something_wraps(tmp_path):
+    """The file and line of the user's, not those of the wrapper."""
+    source = """from cliffracer import App, resilient
+app = App('kept')
+@app.get('/prices')
+@app.cached(ttl='1m')
+@resilient(fallback=7)
+async def prices() -> int: ...
+"""
+    folder = written(tmp_path, kept=source)
+    [row] = json.loads(cliffracer("routes", "kept:app", "--json", cwd=folder).out)
+    assert row["place"] == "kept.py:3"
+
+
 def test_pipes_get_no_colours_unless_asked(folder):
     """FORCE_COLOR asks."""
     assert "\x1b[" not in cliffracer("routes", "quiet:app", cwd=folder).out
