@@ -89,7 +89,7 @@ class Scope(Routing):
 
         return declare if function is None else declare(function)
 
-    @spelt("@app.on('user.created')", unless=Event)
+    @spelt("@app.on('user.created')", unless=Event, several="For several subjects, put one @app.on above the other.")
     def on(
         self,
         subject: str | type[Event],

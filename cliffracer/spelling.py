@@ -14,11 +14,11 @@ from cliffracer.errors import SetupError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def spelt(example: str, *, unless: type | None = None) -> Callable[[F], F]:
+def spelt(example: str, *, unless: type | None = None, several: str = "") -> Callable[[F], F]:
     """Refuse arguments that a method does not take, by `SetupError`; ``example`` is how to write it: ``@app.get('/path')``.
 
     One that takes arguments is refused the function itself, which it gets when they were forgotten; ``unless`` is the class of classes
-    that it takes.
+    that it takes. ``several`` says what to write instead of several of what it takes one of.
     """
 
     def mind(method: F) -> F:
@@ -37,7 +37,9 @@ def spelt(example: str, *, unless: type | None = None) -> Callable[[F], F]:
             try:
                 bound = takes.bind(*given, **named)
             except TypeError as error:
-                raise SetupError(_wrong(takes, example, given[1:], named) or f"{shown}: {error}.") from None
+                wrong = _wrong(takes, example, given[1:], named) or f"{shown}: {error}."
+                alike = several and len(given) > 2 and all(isinstance(one, str | type) for one in given[1:])
+                raise SetupError(f"{wrong} {several}" if alike else wrong) from None
             if alone and not all(map(callable, (*given[1:], *named.values()))):
                 raise SetupError(_alone(example))
             for name, value in bound.arguments.items():

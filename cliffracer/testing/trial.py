@@ -149,7 +149,8 @@ class Running:
                 for each in partial:
                     each.hand_over()
             if time.monotonic() > until:
-                raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}")
+                hint = "An attempt that waits for the next one comes as the clock is moved: await t.clock.advance('1m')."
+                raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}. {hint}")
             await asyncio.sleep(0.01)
 
     def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape

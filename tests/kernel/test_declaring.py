@@ -252,6 +252,13 @@ def test_an_option_by_position_is_refused(app, decorator, given, cure):
         ("App('a', verison='1')", "App has no option verison. Did you mean version?"),
         ("Group()", "Group lacks its name. Write Group('admin')."),
         ("app.get('/x', 201)", "@app.get('/x', 201): its options have names: status, deadline, limit, tags, rate."),
+        (
+            "app.on('a', 'b')",
+            (
+                "@app.on('a', 'b'): its options have names: durable, each, group, ordered, retry, batch, within, limit, start, once, "
+                "deadline, rate. For several subjects, put one @app.on above the other."
+            ),
+        ),
         ("app.on_error(int, str)", "@app.on_error(<class 'int'>, <class 'str'>): that is too much. Write @app.on_error(ValueError)."),
         ("app.get('/x', path='/y')", "@app.get: multiple values for argument 'path'."),
         ("app.get(7)", "@app.get: its path is 7, which is no text. Write @app.get('/path')."),
