@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.messaging.bus import Reply
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
-from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.publishing import ATTEMPT, Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
 from cliffracer.messaging.together import Together
@@ -146,9 +148,7 @@ class KeyValue(Generic[T]):
     async def _last(self, key: str) -> Entry[T] | None:
         subject = f"{self._prefix}{check_key(key)}"
         try:
-            reply = await self._jetstream.bus.request(
-                f"$JS.API.DIRECT.GET.{self._stream}.{subject}".encode(), b"", timeout=self._jetstream.timeout
-            )
+            reply = await self._asked(f"$JS.API.DIRECT.GET.{self._stream}.{subject}".encode())
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
@@ -159,6 +159,17 @@ class KeyValue(Generic[T]):
             return None
         revision, time = _told(block, b"Nats-Sequence"), _told(block, b"Nats-Time-Stamp")
         return self._made(key, Headers(block), reply.payload, int(revision), datetime.fromisoformat(time))
+
+    async def _asked(self, subject: bytes) -> Reply:
+        """Return the answer to what is asked again after a while: it may be lost with a connection, and reading does no harm."""
+        until = monotonic() + self._jetstream.timeout
+        while True:
+            left = until - monotonic()
+            try:
+                return await self._jetstream.bus.request(subject, b"", timeout=min(left, ATTEMPT))
+            except DeadlineExceeded:
+                if left <= ATTEMPT:
+                    raise
 
     def _stored(self, key: str, stored: Any) -> Entry[T] | None:
         if stored is None:

@@ -123,6 +123,25 @@ async def test_what_was_written_and_not_heard_of_is_no_conflict(
     assert [entry.deleted for entry in await sessions.history("ada")] == [False, False, True]
 
 
+async def test_a_value_whose_answer_is_lost_is_asked_for_again(
+    sessions: KeyValue[Session], jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
+):
+    """As where NATS restarts just then: it is back long before the time is over."""
+    await sessions.put("ada", Session("Ada"))
+    ask, lost = jetstream.bus.request, []
+
+    async def losing(subject: bytes, *given: Any, **options: Any) -> Reply:
+        reply = await ask(subject, *given, **options)
+        if b".DIRECT.GET." in subject and len(lost) < 2:
+            lost.append(subject)
+            raise DeadlineExceeded("no answer in time")
+        return reply
+
+    monkeypatch.setattr(jetstream.bus, "request", losing)
+    assert await sessions.get("ada") == Session("Ada")
+    assert len(lost) == 2
+
+
 async def test_keys_are_listed_by_pattern(sessions: KeyValue[Session]):
     """Those that are there, not those that were."""
     assert await sessions.keys() == []
