@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     drain: Annotated[float, _time] = 15.0
     """For accepted work to finish at stop."""
     deadline: Annotated[float, _budget] = 10.0
-    """Of a call that brings none."""
+    """Of a call: the most that a handler may take which says no other, and how long a caller waits who says no other."""
     limit: Annotated[int, _count] = 100
     """Calls in flight per handler."""
 

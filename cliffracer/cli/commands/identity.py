@@ -66,7 +66,7 @@ def users_ls(**given: Any) -> None:
 @users.command("roles", short_help="Set what an account may do.")
 @click.argument("username")
 @_rights
-@click.option("--disable", is_flag=True, help="Let them sign in no more.")
+@click.option("--disable", is_flag=True, help="Let them sign in no more; without it, they may again.")
 @json_option
 def users_roles(**given: Any) -> None:
     """Set the roles and permissions of USERNAME to those that are given; their sessions end at once."""
