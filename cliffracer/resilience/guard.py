@@ -24,7 +24,7 @@ from weakref import WeakSet
 from cliffracer.context import current
 from cliffracer.errors import DeadlineExceeded, Overloaded, ServiceError
 from cliffracer.resilience.circuit import Budget, Circuit
-from cliffracer.resilience.policies import Breaker, Retry
+from cliffracer.resilience.policies import Breaker, Retry, check_policies
 from cliffracer.resilience.verdicts import TRIED, failure, repeats
 
 _LONGEST = 60.0  # seconds that somebody without a deadline waits for ``retry_after``
@@ -160,6 +160,7 @@ class Guards:
 
     def own(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
         """Return a guard of one's own, which is known here for as long as somebody holds it."""
+        check_policies(target, retry, breaker)
         made = Guard(target, retry, breaker, lambda: self.now())  # noqa: PLW0108 - what `now` is by then
         self._all.add(made)
         return made

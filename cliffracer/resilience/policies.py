@@ -94,3 +94,10 @@ def length(option: str, value: Any) -> float:
         return seconds(value)
     except (TypeError, ValueError) as error:
         raise SetupError(f"{option}: {error}.") from None
+
+
+def check_policies(target: str, retry: object, breaker: object) -> None:
+    """Raise `SetupError` for a policy that is none, such as a number of attempts."""
+    for name, given, kind, example in (("retry", retry, Retry, "Retry(attempts=3)"), ("breaker", breaker, Breaker, "Breaker(failures=5)")):
+        if given is not None and not isinstance(given, kind):
+            raise SetupError(f"{target}: {name}={given!r} is no {kind.__name__}. Write {name}={example}.")

@@ -12,7 +12,7 @@ from cliffracer.declarations import refuse, surround
 from cliffracer.errors import DeadlineExceeded, SetupError
 from cliffracer.resilience.fallbacks import NONE, Fallback
 from cliffracer.resilience.guard import Guard, Guards, until_of
-from cliffracer.resilience.policies import Breaker, Retry, length
+from cliffracer.resilience.policies import Breaker, Retry, check_policies, length
 from cliffracer.resilience.proxies import tried
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +36,7 @@ def resilient(
     """
     if callable(retry) or (retry is None and breaker is None and timeout is None and fallback is NONE):
         raise SetupError("resilient() does nothing. Write @resilient(retry=Retry()), breaker=Breaker(), timeout=... or fallback=...")
+    check_policies("resilient(...)", retry, breaker)
     patience = None if timeout is None else length("resilient(timeout=...)", timeout)
 
     def guarded(function: F) -> F:

@@ -198,6 +198,9 @@ def test_what_cannot_be_guarded() -> None:
         resilient()
     with pytest.raises(SetupError, match=r"Write @resilient\(retry=Retry\(\)\)"):
         resilient(test_what_cannot_be_guarded)
+    for made in (lambda: resilient(retry=3), lambda: App("a").service("bank", retry=3), lambda: App("a").service("bank", breaker=True)):
+        with pytest.raises(SetupError, match=r"(retry=3 is no Retry\. Write retry=Retry\(attempts=3\)|breaker=True is no Breaker\. )"):
+            made()
     with pytest.raises(SetupError, match=r"resilient\(timeout=\.\.\.\): 'soon' is no length of time"):
         resilient(timeout="soon")
     with pytest.raises(SetupError, match=r"rows \(.*test_resilient.py:\d+\): @resilient cannot begin a stream again"):
