@@ -85,6 +85,9 @@ def misfit(path: str, message: str) -> InvalidInput:
 def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
     """Return the column of a Struct's field; `SetupError` for a type that cannot be kept."""
     bare, nullable, extras = unwrap(field.type)
+    if isinstance(field.default, Unique | Index | References | Search):
+        shown = repr(field.default)
+        raise SetupError(f"{model.__qualname__}.{field.name}: {shown} stands where its default does. Write Annotated[..., {shown}].")
     sql, plain, choices, load, dump = _kept(bare, f"{model.__qualname__}.{field.name}")
     metas = tuple(extra.meta if isinstance(extra, Limits) else extra for extra in extras if isinstance(extra, msgspec.Meta | Limits))
     constraints = tuple(meta for meta in metas if _constrains(meta))

@@ -174,7 +174,7 @@ class Model(msgspec.Struct, metaclass=ModelMeta):
 
     __tablename__: ClassVar[str]
     """The table; the class's name in snake_case when it is not given."""
-    __indexes__: ClassVar[tuple[Unique | Index, ...]] = ()
+    __indexes__: ClassVar[Unique | Index | tuple[Unique | Index, ...]] = ()
     """Keys and indexes over several fields."""
 
     __limits__: ClassVar[Mapping[str, tuple[Limits, ...]]] = {}

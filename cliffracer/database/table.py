@@ -182,13 +182,25 @@ def _check_field(model: type, field: str) -> None:
         raise SetupError(f"{model.__qualname__}: {field!r} has two underscores, as find(age__gte=18) has before an operator. Use one.")
 
 
+def _beside(model: type[Model]) -> tuple[Unique | Index, ...]:
+    """Return the keys and indexes that stand beside the fields; `SetupError` for what stands there otherwise, or elsewhere."""
+    given: Any = model.__indexes__
+    several = (given,) if isinstance(given, Unique | Index) else tuple(given)
+    strange = [f"__indexes__ has {marker!r}" for marker in several if not isinstance(marker, Unique | Index)]
+    strange += [f"{name} means nothing" for name in ("__table_args__", "__unique__", "__uniques__", "__index__") if name in vars(model)]
+    if strange:
+        cure = "Keys and indexes over several fields are __indexes__ = (Unique('a', 'b'), Index('c', 'd'))."
+        raise SetupError(f"{model.__qualname__}: {strange[0]}. {cure}")
+    return several
+
+
 def _keys(model: type[Model], table: str, columns: dict[str, Column]) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
     declared: list[tuple[Unique | Index, tuple[str, ...]]] = []
     for column in columns.values():
         declared.extend((marker, (column.name,)) for marker in column.markers if isinstance(marker, Unique | Index))
         if column.marked(References) and not column.marked(Unique):
             declared.append((Index(), (column.name,)))
-    declared.extend((marker, marker.fields) for marker in model.__indexes__)
+    declared.extend((marker, marker.fields) for marker in _beside(model))
     uniques: list[Key] = []
     indexes: list[Key] = []
     for marker, fields in declared:

@@ -178,7 +178,18 @@ def test_mistakes_in_declarations_are_told():
     class Tagged(Model):
         tags: Annotated[list[str], Search()]
 
+    class Defaulted(Model):
+        name: str = Unique()
+
+    class Paired(Model):
+        __indexes__ = (("a", "b"),)
+
+    class Elsewhere(Model):
+        __table_args__ = (Unique("a", "b"),)
+
     mistakes = (
+        (Defaulted, r"Defaulted\.name: Unique\(\) stands where its default does\. Write Annotated\[\.\.\., Unique\(\)\]"),
+        (Paired, r"__indexes__ has \('a', 'b'\)\. .*__indexes__ = \(Unique\('a', 'b'\), "), (Elsewhere, "__table_args__ means nothing"),
         (Bad, "cannot be a column"), (Mixed, "shorter"), (Lost, "nosuch"), (int, "not a Model"), (Parted, "has a %"),
         (Tagged, r"Tagged\.tags: Search\(\) looks for words in text, and this is jsonb"),
     )  # fmt: skip
@@ -192,6 +203,17 @@ def test_mistakes_in_declarations_are_told():
 
     with pytest.raises(SetupError, match="__tablename__"):
         with_referenced([User, Twin])
+
+
+def test_a_key_alone_need_not_be_put_into_a_tuple():
+    """As elsewhere, where several may be given."""
+
+    class Seat(Model):
+        __indexes__ = Unique("row", "number")
+        row: int
+        number: int
+
+    assert [key.fields for key in table_of(Seat).uniques] == [("row", "number")]
 
 
 def test_a_marker_without_its_parentheses_is_a_marker():
