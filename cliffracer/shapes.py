@@ -13,6 +13,8 @@ from cliffracer.markers import Cookie, Header, Query
 from cliffracer.signature import Parameter, Signature, bare, dotted, takes_whole
 
 PATH_PARAMETER = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_][a-zA-Z0-9_]*))?}")
+_FOREIGN = re.compile(r"<(?:\w+:)?(\w+)>|(?<=/):([A-Za-z_]\w*)")
+"""A parameter as Flask and others write it."""
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _UPLOAD = "starlette.datastructures.UploadFile"
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
@@ -51,6 +53,9 @@ def check_path(function: Function, path: str, *, prefixed: bool = False) -> str:
         raise refuse(function, f"path {path!r} does not begin with /", f"Write '/{path}'.")
     if "{" in PATH_PARAMETER.sub("", path) or "}" in PATH_PARAMETER.sub("", path):
         raise refuse(function, f"path {path!r} has an odd brace", "Parameters are {name} or {name:path}.")
+    if foreign := _FOREIGN.search(path):
+        name = foreign[1] or foreign[2]
+        raise refuse(function, f"path {path!r} has {foreign[0]}", f"Write {{{name}}}: its type is that of the argument.")
     names = path_names(path)
     twice = {name for name in names if names.count(name) > 1}
     if twice:

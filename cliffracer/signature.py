@@ -115,6 +115,10 @@ def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signat
             needs.append(Parameter(parameter.name, annotation, default))
         elif parameter.default is provided:
             raise refuse(function, f"parameter {parameter.name} has the default `provided` but comes from the caller", "Put it after a *.")
+        elif isinstance(parameter.default, Query | Header | Cookie):
+            marker, shown_type = type(parameter.default).__name__, shown(bare(annotation))
+            cure = f"Write {parameter.name}: Annotated[{shown_type}, {marker}()], and behind it = with the default."
+            raise refuse(function, f"{marker}(...) stands where the default of {parameter.name} does", cure)
         else:
             accepts.append(Parameter(parameter.name, annotation, parameter.default, _marker(annotation)))
     kind = _kind(function)

@@ -133,6 +133,12 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.get('/x/{y}')\nasync def f(): ...", r"has \{y\}, but no such argument"),
         ("@app.get('/x/{y}')\nasync def f(*, y: int): ...", "keyword-only there"),
         ("@app.get('x')\nasync def f(): ...", "does not begin with /"),
+        ("@app.get('/x/<int:y>')\nasync def f(y: int): ...", r"has <int:y>\. Write \{y\}: its type is that of the argument"),
+        ("@app.websocket('/x/:y')\nasync def f(y: int): ...", r"has :y\. Write \{y\}"),
+        (
+            "@app.get('/x')\nasync def f(y: int = Query(5)): ...",
+            r"the default of y does\. Write y: Annotated\[int, Query\(\)\], and behind",
+        ),
         ("@app.get('/{a}/{a}')\nasync def f(a: int): ...", "twice"),
         ("@app.post('/x')\nasync def f(a: Item, b: Item): ...", "two body parameters"),
         ("@app.post('/x')\nasync def f(a: Item, b: int): ...", "two body parameters"),
@@ -177,7 +183,7 @@ def test_a_duplicate_subscription_is_refused(app):
 def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     """Each mistake names the function, the file and line, and what is wrong."""
     provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue")}
-    shapes = {"Item": Item, "Other": Other, "AsyncIterator": AsyncIterator}
+    shapes = {"Item": Item, "Other": Other, "AsyncIterator": AsyncIterator, "Query": Query}
     names = {**provided_types, **shapes, "app": app, "Mailer": Mailer, "User": User, "provided": provided}
     with pytest.raises(SetupError, match=text) as caught:
         exec(compile(declare, "users.py", "exec"), names)
