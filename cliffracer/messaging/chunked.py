@@ -7,6 +7,7 @@ from contextlib import suppress
 from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.wire.calls import WINDOW, is_gone, read_chunk
+from cliffracer.wire.subjects import is_inbox
 
 RENEWED = 30.0
 """Seconds after which both ends of a stream name a new inbox: where permissions are not ours, NATS may let a service answer
@@ -100,6 +101,6 @@ class Chunked:
             inbox.close()
 
     def _take(self, _subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        if reply.startswith(b"_INBOX"):  # nobody makes us publish anywhere else
+        if is_inbox(reply):  # nobody makes us publish anywhere else
             self._sender = reply
         self._arrived.put_nowait((block, payload))

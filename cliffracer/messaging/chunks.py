@@ -10,6 +10,7 @@ from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import Bus, Inbox
 from cliffracer.wire.calls import MSGPACK_REPLY, PROBE_BLOCK, chunk_block, end_block, is_gone
 from cliffracer.wire.codecs import encode, encode_msgpack
+from cliffracer.wire.subjects import is_inbox
 
 _DIGITS = 12
 
@@ -112,6 +113,6 @@ class Chunks:
         if room.isdigit() and len(room) <= _DIGITS:
             again = payload.startswith(b"=")
             self._credit = max(self._credit, int(room) - self._sent) if again else self._credit + int(room)
-            if reply.startswith(b"_INBOX"):  # as with requests
+            if is_inbox(reply):  # as with requests
                 self.reply = reply
             self._opened.set()

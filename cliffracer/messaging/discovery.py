@@ -14,7 +14,7 @@ from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.rpc import RpcEndpoint
 from cliffracer.observability.spans import Spans
 from cliffracer.observability.stats import Stats
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, is_inbox
 
 PREFIX = "io.nats.micro.v1."
 _LONGEST_ID = 128
@@ -84,7 +84,7 @@ class Discovery:
 
     def _answering(self, answer: Any) -> Any:
         def receive(_subject: bytes, reply: bytes, _block: bytes | None, payload: bytes) -> None:
-            if reply.startswith(b"_INBOX"):
+            if is_inbox(reply):
                 self._bus.publish(reply, answer(payload))
 
         return receive
@@ -137,7 +137,7 @@ class Discovery:
 
     def _detail(self, _subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
         """Answer DETAIL, which takes a look: all who ask meanwhile get the same answer."""
-        if not reply.startswith(b"_INBOX") or len(self._waiting) >= _MOST_ASKING:
+        if not is_inbox(reply) or len(self._waiting) >= _MOST_ASKING:
             return
         self._waiting.append(reply)
         if self._asked is None or self._asked.done():

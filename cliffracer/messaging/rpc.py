@@ -22,8 +22,8 @@ from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
 from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault
+from cliffracer.wire.subjects import is_inbox
 
-_INBOX = b"_INBOX"  # DESIGN: replies go to inbox subjects only, or a stranger could make us publish where he may not
 _OBJECT = ord("{")
 _MAP_MSGPACK = 0x80
 
@@ -89,7 +89,7 @@ class RpcEndpoint:
         payload: bytes,
     ) -> None:
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
-        if reply and not reply.startswith(_INBOX):
+        if reply and not is_inbox(reply):  # or a stranger could make us publish where he may not
             logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
             return
         handler, gate, seconds = self._handler, self._gate, self._seconds

@@ -20,15 +20,19 @@ from cliffracer import (
     NotFound,
     Overloaded,
     Rejected,
+    Settings,
     SetupError,
     Unavailable,
+    connect_async,
     provided,
+    runtime,
 )
 from cliffracer.messaging import chunked, directory
 from cliffracer.messaging.directory import Endpoint, Info, nobody_answers
 from cliffracer.testing import running
 from cliffracer.wire.calls import read_chunk, write_call
 from cliffracer.wire.headers import Headers
+from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
@@ -437,13 +441,34 @@ async def test_garbage_is_refused_and_the_next_call_works(t, payload):
 
 async def test_a_reply_goes_to_an_inbox_only(t):
     """A request that names another subject for its reply is not answered there, so nobody publishes through us."""
-    heard = []
-    prefix = t.settings.namespace
-    await t.up.bus.subscribe(f"{prefix}.elsewhere", lambda *message: heard.append(message))
-    t.up.bus.publish(t.up.services[0].subjects.rpc("store", "put").encode(), b'{"name":"x"}', None, f"{prefix}.elsewhere".encode())
+    heard, subjects = [], t.up.services[0].subjects
+    for place in (f"{t.settings.namespace}.elsewhere", f"_INBOXES.of.{t.settings.namespace}"):
+        await t.up.bus.subscribe(place, lambda *message: heard.append(message))
+        for subject in (subjects.rpc("store", "put"), subjects.discovery("PING", "store")):
+            t.up.bus.publish(subject.encode(), b'{"name":"x"}', None, place.encode())
     await t.call("put", name="pen")
     await t.up.bus.flush()
     assert heard == []
+
+
+async def test_a_caller_of_another_account_is_answered():
+    """Where an operator exports a service: nats-server puts a subject of its own in the place of the caller's inbox."""
+    shop = App("shop")
+
+    @shop.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    accounts = """accounts {
+      ONE { users: [{user: one, password: one}], jetstream: enabled, exports: [{service: "shop.>"}, {service: "$SRV.>"}] }
+      TWO { users: [{user: two, password: two}], imports: [
+        {service: {account: ONE, subject: "shop.>"}}, {service: {account: ONE, subject: "$SRV.>"}}] }
+    }"""
+    with NatsServer(accounts, jetstream=True) as server:
+        one, two = (Settings(env="test", nats_url=server.url.replace("//", f"//{who}:{who}@"), http_port=0) for who in ("one", "two"))
+        async with runtime.running(shop, one), connect_async(settings=two) as c:
+            assert await c.call("shop.double", number=2) == 4
+            assert [info.name for info in await c._link.directory.ask("INFO", "shop", expected=1)] == ["shop"]
 
 
 async def test_two_calls_may_have_one_reply_subject(shared):

@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 
-from cliffracer.wire.subjects import is_inbox
-
 Receive = Callable[[bytes, bytes, bytes | None, bytes], None]
 """``receive(subject, reply, block, payload)``: one message, called in the read loop, so it must not block.
 
@@ -74,7 +72,6 @@ class Bus(ABC):
     """How many servers of a cluster are to keep what is stored over this connection."""
     largest: int = 64 * 1024 * 1024
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
-    is_inbox = staticmethod(is_inbox)
     returned: set[Callable[[], None]]
     """Called when there is a connection again after an outage, over which all is subscribed to by then."""
     open: bool

@@ -15,6 +15,7 @@ from time import monotonic
 from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply
 from cliffracer.wire.calls import GONE_BLOCK
+from cliffracer.wire.subjects import is_inbox
 
 _TOKEN = 8  # random bytes of one
 _DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
@@ -100,7 +101,7 @@ class Mux:
                 return
         elif (inbox := self._inboxes.get(token)) is not None:
             inbox(subject, reply, block, payload)
-        elif reply.startswith(b"_INBOX."):  # a stream's, which has ended here: its other end is told what it is told of processes
+        elif is_inbox(reply):  # a stream's, which has ended here: its other end is told what it is told of processes
             with contextlib.suppress(ServiceError):
                 self._bus.publish(reply, b"", GONE_BLOCK, deadline=monotonic() + 1.0)
 

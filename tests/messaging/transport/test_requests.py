@@ -9,6 +9,7 @@ import pytest
 from cliffracer.errors import DeadlineExceeded, Forbidden, TooLarge, Unavailable
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.transport import mux
+from cliffracer.wire.subjects import is_inbox
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -202,7 +203,7 @@ async def test_an_inbox_takes_any_number_of_messages(bus: Bus) -> None:
     got: dict[str, list[bytes]] = {"a": [], "b": []}
     first = bus.inbox(lambda _, __, ___, payload: got["a"].append(payload))
     second = bus.inbox(lambda _, __, ___, payload: got["b"].append(payload))
-    assert bus.is_inbox(first.subject)
+    assert is_inbox(first.subject)
     for number in range(3):
         bus.publish(first.subject, b"a%d" % number)
         bus.publish(second.subject, b"b%d" % number)
@@ -237,7 +238,7 @@ async def test_a_private_inbox_prefix(connected: Any, server: NatsServer) -> Non
     await bus.flush()
     assert (await bus.request(b"ask", b"x", timeout=20)).payload == b"x"
     assert replies[0].startswith(b"_INBOX.payments.")
-    assert bus.is_inbox(replies[0])
+    assert is_inbox(replies[0])
     assert bus.private_subject().startswith("_INBOX.payments.")
 
 
