@@ -39,7 +39,7 @@ def commands() -> Iterator[str]:
     """Yield the page of the command line: every command as its ``--help`` tells it."""
     yield "# Commands"
     yield "\nEvery command has `--help` and `--json`, also for its errors. The exit code is 0 for done, 1 for failed, 2 for wrong"
-    yield "usage, 130 for Ctrl-C."
+    yield "usage, 130 for Ctrl-C; a `run` that it stops in order is done: 0."
     yield "A mistake gets one line that says what to do."
     context = click.Context(cli, info_name="cliffracer", **{**cli.context_settings, "terminal_width": 100})
     for section, names in SECTIONS.items():

@@ -206,7 +206,7 @@ class Repository(Generic[T]):
             yield row
 
     def collected(self, *, size: int = 100) -> Collector[T]:
-        """Return a ``get`` that joins what concurrent calls ask for at the same moment into one query. Keep it; it is what they share."""
+        """Return what has a ``get`` and ``get_many`` that join what concurrent calls ask for at the same moment into one query; keep it."""
         return Collector(self, size=size)
 
     async def create_many(self, rows: Iterable[T]) -> list[T]:
