@@ -5,9 +5,11 @@ as long as the event may be replayed, that is until somebody deletes it; that of
 """
 
 import asyncio
+from contextlib import suppress
 
 from cliffracer.context import new_id
-from cliffracer.errors import DeadlineExceeded, Forbidden, NotFound, SetupError, TooLarge, Unavailable
+from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, NotFound, SetupError, TooLarge, Unavailable
+from cliffracer.messaging.apart import apart
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -48,7 +50,7 @@ class Claims:
         name = new_id()
         try:
             async with asyncio.timeout(within):
-                await self._store.put(name, payload)
+                await self._put(name, payload)
         except TimeoutError:
             raise Unavailable(f"{len(payload)} bytes could not be stored in time: NATS is away, or slow", reason="away") from None
         except Forbidden:  # NATS permissions without the buckets of claims
@@ -87,3 +89,14 @@ class Claims:
     async def forget(self, name: str) -> None:
         """Remove a payload that nobody will claim."""
         await self._store.delete(name)
+
+    async def _put(self, name: str, payload: bytes) -> None:
+        try:
+            await self._store.put(name, payload)
+        except asyncio.CancelledError:  # it may be stored all the same
+            apart(self._forget(name), "unclaimed payload")
+            raise
+
+    async def _forget(self, name: str) -> None:
+        with suppress(CliffracerError):
+            await self.forget(name)

@@ -233,12 +233,13 @@ class Feeds:
                 feed.subscription = subscription
 
     async def _end(self, feed: _Feed, pattern: str) -> None:
-        async with feed.door:
-            if not feed.readers and feed.subscription is not None:
-                subscription, feed.subscription = feed.subscription, None
-                await subscription.close()
-        if not feed.readers and not feed.door.locked() and self._feeds.get(pattern) is feed:
+        if feed.readers:  # who begins is one of them
+            return
+        if self._feeds.get(pattern) is feed:
             del self._feeds[pattern]
+        subscription, feed.subscription = feed.subscription, None
+        if subscription is not None:
+            await subscription.close()
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,11 @@ class Hearing(Subscription):
 
     async def close(self) -> None:
         """End both at once."""
-        await asyncio.gather(*(each.close() for each in self._both))
+        now, due = self._both
+        try:  # one after the other: the tasks of a `gather` that is cancelled at once never begin
+            await now.close()
+        finally:
+            await due.close()
 
 
 async def hear(bus: Bus, subjects: Subjects, pattern: str, receive: Receive, *, queue: str = "") -> Hearing:

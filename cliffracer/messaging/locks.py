@@ -17,6 +17,7 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable, Unsendable
+from cliffracer.messaging.apart import apart
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream, read_stored
@@ -27,7 +28,6 @@ _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives u
 _SHORTEST = 0.1  # seconds
 _LONGEST = 256
 _POLL = 1.0  # seconds between two looks, for the case that a notice of release is missed
-_releases: set[asyncio.Task[None]] = set()
 
 
 class _Record(msgspec.Struct):
@@ -86,7 +86,7 @@ class Lock:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         holder, self._holder = self._holder, None
         if not self._lost:
-            await asyncio.shield(self._leaving())
+            await self._leaving()
             return
         self._pass_on()
         if holder is not None and holder.uncancel() <= self._cancelling and kind is asyncio.CancelledError:  # as `asyncio.timeout` does
@@ -125,12 +125,9 @@ class Lock:
         else:
             self._pass_on()
 
-    def _leaving(self) -> asyncio.Task[None]:
-        """Release it in a task of its own: who is cancelled goes at once, and leaves no lock behind that nobody holds."""
-        task = asyncio.get_running_loop().create_task(self.release(), name=f"release of lock {self.name}")
-        _releases.add(task)
-        task.add_done_callback(_releases.discard)
-        return task
+    def _leaving(self) -> "asyncio.Future[None]":
+        """Release it, also where who held it is cancelled: no lock is left behind that nobody holds."""
+        return apart(self.release(), f"release of lock {self.name}")
 
     async def release(self) -> None:
         """Let others have it at once."""

@@ -14,7 +14,8 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import CliffracerError, Conflict, Internal, InvalidInput, NotFound
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound
+from cliffracer.messaging.apart import apart
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream, fit
@@ -35,7 +36,6 @@ SHARED = 128
 _TIDIED_WITHIN = 2.0  # seconds that the error of who could not store an object is kept back, for what was stored to be removed
 _SHA = "SHA-256="
 _readers: WeakKeyDictionary[Bus, set[object]] = WeakKeyDictionary()
-_tidying: set[asyncio.Task[None]] = set()
 _turns: WeakKeyDictionary[Bus, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -84,12 +84,10 @@ class ObjectStore:
                 description=description,
                 metadata=dict(metadata or {}),
             )
-            await self._note(info)
         except BaseException as error:  # cancelled, the source failed or the store is full: no half of it stays
             await self._give_up(nuid, at_once=not isinstance(error, Exception))
             raise
-        if before is not None:
-            await self._give_up(before.nuid, at_once=False)
+        await apart(self._complete(info, before), f"object in {self.bucket}")
         return info
 
     def get(self, name: str) -> "Reading":
@@ -151,9 +149,7 @@ class ObjectStore:
 
     async def delete(self, name: str) -> None:
         """Remove an object; `NotFound` if it is not there."""
-        info = await self.info(name)
-        await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
-        await self._forget(info.nuid)
+        await apart(self._delete(await self.info(name)), f"deletion in {self.bucket}")
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""
@@ -201,11 +197,25 @@ class ObjectStore:
     async def _note(self, info: ObjectInfo) -> None:
         await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})
 
+    async def _complete(self, info: ObjectInfo, before: ObjectInfo | None) -> None:
+        """Have an object found from now on, and remove the chunks that nobody needs then."""
+        try:
+            await self._note(info)
+        except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
+            raise
+        except Exception:
+            await self._give_up(info.nuid, at_once=False)
+            raise
+        if before is not None:
+            await self._give_up(before.nuid, at_once=False)
+
+    async def _delete(self, info: ObjectInfo) -> None:
+        await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
+        await self._forget(info.nuid)
+
     async def _give_up(self, nuid: str, *, at_once: bool) -> None:
         """Remove chunks that nobody needs; whoever was cancelled does not wait for that, and nobody does for long."""
-        tidying = asyncio.create_task(self._tidy(nuid), name=f"chunks in {self.bucket}")
-        _tidying.add(tidying)
-        tidying.add_done_callback(_tidying.discard)
+        tidying = apart(self._tidy(nuid), f"chunks in {self.bucket}")
         if not at_once:
             await asyncio.wait([tidying], timeout=_TIDIED_WITHIN)
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.messaging.apart import apart
 from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -69,6 +70,9 @@ class Reader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await apart(self._leave(), f"end of {self._name}")
+
+    async def _leave(self) -> None:
         await self._pull.stop()
         await self._pull.close()
         try:

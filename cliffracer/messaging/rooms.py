@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from loguru import logger
 
 from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.bus import Receive as Arriving
 from cliffracer.messaging.fanout import Fanout
 from cliffracer.wire.codecs import is_json
 from cliffracer.wire.subjects import Subjects, as_token, check_literal
@@ -56,22 +57,31 @@ class Rooms:
 
         async def leave() -> None:
             del here.members[key]
-            async with here.door:
-                if not here.members and here.subscription is not None:
-                    subscription, here.subscription = here.subscription, None
-                    await subscription.close()
-            if not here.members and self._rooms.get(room) is here:
+            if here.members:  # who enters is one of them
+                return
+            if self._rooms.get(room) is here:
                 del self._rooms[room]
+            subscription, here.subscription = here.subscription, None
+            if subscription is not None:
+                await subscription.close()
 
         try:
             async with here.door:
                 if here.subscription is None:
-                    here.subscription = await self._bus.subscribe(self._subject(room), here.receive)
-                    await self._bus.flush()
+                    here.subscription = await self._begin(room, here.receive)
         except BaseException:  # away, or cancelled: who asked has nothing by which to leave
             await leave()
             raise
         return leave
+
+    async def _begin(self, room: str, receive: Arriving) -> Subscription:
+        subscription = await self._bus.subscribe(self._subject(room), receive)
+        try:
+            await self._bus.flush()
+        except BaseException:  # whoever else enters begins anew, and waits for the server as well
+            await subscription.close()
+            raise
+        return subscription
 
     def _subject(self, room: str) -> str:
         return check_literal(f"{self._prefix}{as_token(room)}")

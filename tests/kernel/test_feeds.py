@@ -152,6 +152,44 @@ async def test_sleeping_readers_can_be_cancelled_and_timed_out(t):
     await eventually(lambda: not feeds(t))
 
 
+async def test_a_reader_that_is_cancelled_twice_leaves_no_subscription(t):
+    """The second time while it leaves."""
+    task = reading(t, Order, [])
+    await begun(t, 1)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert not [n for n in t.up.bus._interests.values() if n.subject.endswith("order.*")]
+
+
+async def test_who_is_cancelled_while_another_begins_to_read_goes_at_once(t, monkeypatch):
+    """NATS may hang, and the other wait for it."""
+    flush, hung = t.up.bus.flush, asyncio.Event()
+
+    async def hanging() -> None:
+        hung.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(t.up.bus, "flush", hanging)
+    got: list[Any] = []
+    first = reading(t, Order, [])
+    await hung.wait()
+    second, third = reading(t, Order, []), reading(t, Order, got)
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait([second])
+    assert not first.done()
+    monkeypatch.setattr(t.up.bus, "flush", flush)
+    first.cancel()
+    await begun(t, 1)
+    await say(t, {"id": 1})
+    await eventually(lambda: got)
+    third.cancel()
+    await asyncio.wait([first, third])
+    assert not feeds(t)
+
+
 async def test_a_feed_that_is_left_early_is_closed(t):
     """``break`` ends the reading."""
     got: list[Any] = []

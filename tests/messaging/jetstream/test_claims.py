@@ -1,5 +1,6 @@
 """Events over the server's limit: through the object store, and nobody notices."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
-from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import consuming
@@ -34,6 +35,26 @@ async def test_a_large_event_arrives_whole(jetstream: JetStream, subjects: Subje
         await emit(jetstream, subjects, payload)
         await eventually(lambda: handler.seen)
     assert handler.payloads == [payload]
+
+
+async def test_who_is_cancelled_while_a_payload_is_kept_leaves_none(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch):
+    """Nothing would ever claim it."""
+    claims = Claims(jetstream, "")
+    await claims.forget(await claims.stash(b"x"))  # the bucket is there
+    publish = claims._store._publisher.publish
+
+    async def cancelling(subject: str, *given: Any, **options: Any) -> PubAck:
+        if ".M." in subject:
+            stashing.cancel()
+        return await publish(subject, *given, **options)
+
+    monkeypatch.setattr(claims._store._publisher, "publish", cancelling)
+    stashing = asyncio.create_task(claims.stash(os.urandom(300_000)))
+    await asyncio.wait([stashing])
+    assert stashing.cancelled()
+    async with asyncio.timeout(30):
+        while (await jetstream.stream("OBJ_claims_events", subjects="$O.*.C.>")).state.subjects or await claims._store.list():  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_large_events_come_in_batches_too(jetstream: JetStream, subjects: Subjects):

@@ -5,13 +5,15 @@ import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
-from cliffracer.messaging import objects
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound
+from cliffracer.messaging import apart
+from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
+from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import Bucket
 from tests.messaging.jetstream.support import asked_of
 from tests.support.nats import NatsServer
@@ -72,8 +74,73 @@ async def test_who_cannot_store_an_object_is_not_kept_waiting(files: ObjectStore
         with pytest.raises(asyncio.CancelledError if cancelled else OSError):
             await files.put("a", failing())
         await hung.wait()
-    for task in list(objects._tidying):
+    for task in list(apart._at_work):
         task.cancel()
+
+
+@pytest.mark.parametrize("change", ["put", "delete"])
+async def test_who_is_cancelled_at_the_last_moment_leaves_no_half(
+    files: ObjectStore, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    """What is known of an object is on its way to the server: it is changed as a whole, and keeps no chunks that nobody needs."""
+    old, new = os.urandom(300_000), os.urandom(300_000)
+    await files.put("report.pdf", old)
+    publish = files._publisher.publish
+
+    async def cancelling(subject: str, *given: Any, **options: Any) -> PubAck:
+        if subject.startswith(files._metas):
+            changing.cancel()
+        return await publish(subject, *given, **options)
+
+    monkeypatch.setattr(files._publisher, "publish", cancelling)
+    changing = asyncio.create_task(files.put("report.pdf", new) if change == "put" else files.delete("report.pdf"))
+    await asyncio.wait([changing])
+    assert changing.cancelled()
+    async with asyncio.timeout(30):
+        while await stored(jetstream) != (4 if change == "put" else 1):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    if change == "put":
+        assert await files.read("report.pdf") == new
+    else:
+        assert await files.list() == []
+
+
+async def test_an_object_of_which_nobody_knows_whether_it_is_stored_is_whole_if_it_is(files: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+    """The server has it, and could not say so in time."""
+    new = os.urandom(300_000)
+    await files.put("report.pdf", b"old")
+    publish = files._publisher.publish
+
+    async def unheard(subject: str, *given: Any, **options: Any) -> PubAck:
+        ack = await publish(subject, *given, **options)
+        if subject.startswith(files._metas):
+            raise DeadlineExceeded("no answer in time")
+        return ack
+
+    monkeypatch.setattr(files._publisher, "publish", unheard)
+    with pytest.raises(DeadlineExceeded):
+        await files.put("report.pdf", new)
+    assert await files.read("report.pdf") == new
+
+
+async def test_a_reader_that_is_cancelled_as_it_leaves_is_ended(files: ObjectStore, jetstream: JetStream):
+    """Nothing goes on asking for messages that nobody reads."""
+    await files.put("report.pdf", b"text")
+    entered = asyncio.Event()
+
+    async def read() -> None:
+        async with Reader(jetstream, "OBJ_files", ["$O.>"]):
+            entered.set()
+
+    task = asyncio.create_task(read())
+    await entered.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    async with asyncio.timeout(30):
+        while await jetstream.consumers("OBJ_files"):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("pull")]
 
 
 async def test_objects_that_are_read_whole_come_a_few_at_a_time(jetstream: JetStream, files: ObjectStore, monkeypatch: pytest.MonkeyPatch):

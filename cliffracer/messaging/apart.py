@@ -1,0 +1,15 @@
+"""What must be done to its end, though whoever began it is cancelled: he goes at once, and it is done without him."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+_at_work: set[asyncio.Task[None]] = set()
+
+
+def apart(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
+    """Begin it in a task of its own; who waits for what this returns may be cancelled, and the work goes on."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    _at_work.add(task)
+    task.add_done_callback(_at_work.discard)
+    return asyncio.shield(task)
