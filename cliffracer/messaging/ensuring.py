@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from loguru import logger
 
-from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, SetupError, Unavailable
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Forbidden, NotFound, SetupError, Unavailable
 from cliffracer.messaging.configurations import (
     CONSUMER_RULES,
     FUNCTION,
@@ -21,6 +21,7 @@ from cliffracer.messaging.configurations import (
     StreamConfig,
     asked_for,
     check_echo,
+    include,
     narrower,
     widened,
 )
@@ -105,7 +106,12 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
         wanted = widened("Consumer", present, body, CONSUMER_RULES)
         if wanted == present:
             return found
-        updated = await jetstream.update_consumer(stream, asked.name, wanted)
+        try:
+            updated = await jetstream.update_consumer(stream, asked.name, wanted)
+        except Forbidden:  # another version was provisioned: what differs are limits, with which it takes its events all the same
+            if not include(filters_in(present), body["filter_subjects"]):
+                raise
+            return found
         check_echo("consumer", _normal(updated.config), {f: wanted[f] for f in ("name", *CONSUMER_RULES) if f in wanted}, jetstream.version)
         return updated
 

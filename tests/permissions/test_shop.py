@@ -16,6 +16,8 @@ from loguru import logger
 
 from cliffracer import App, AsyncClient, Forbidden, Settings, SetupError, connect_async
 from cliffracer.database import Database, create_missing
+from cliffracer.messaging.bus import connect
+from cliffracer.messaging.jetstream import JetStream
 from cliffracer.permissions.nats import permissions_of, variable
 from cliffracer.permissions.needs import processes
 from cliffracer.runtime import Running, running
@@ -284,3 +286,15 @@ async def test_what_is_not_provisioned_is_told(server: NatsServer, database: str
     with pytest.raises(Forbidden, match="cliffracer provision"):
         async with asyncio.timeout(20), running(app, settings("payments", server, database)):
             pass
+
+
+async def test_a_version_starts_where_another_was_provisioned(server: NatsServer, database: str) -> None:
+    """It may change nothing of its consumer, and takes what is for it all the same: an old replica that starts again, or a rollback."""
+    bus = await connect(Settings(nats_url=server.url, nats_user="deploy", nats_password="deploy-password"), name="test")
+    jetstream = JetStream(bus)
+    before = (await jetstream.consumer("EVENTS", "notifications-notify")).config
+    await jetstream.update_consumer("EVENTS", "notifications-notify", {**before, "max_ack_pending": 10_000})
+    async with running(notifications, settings("notifications", server, database)) as up:
+        assert up.health.ready
+    await jetstream.update_consumer("EVENTS", "notifications-notify", before)
+    await bus.close()
