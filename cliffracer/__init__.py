@@ -191,7 +191,8 @@ if not TYPE_CHECKING:  # or they would take any name
         except ModuleNotFoundError as error:
             if place or error.name != f"cliffracer.{name}":
                 raise
-            raise AttributeError(f"module 'cliffracer' has no attribute {name!r}") from None
+            told = importlib.import_module("cliffracer.elsewhere").import_error(name)  # Python tells who imports less of an AttributeError
+            raise told or AttributeError(f"module 'cliffracer' has no attribute {name!r}") from None
         globals()[name] = value = getattr(value, name) if place else value
         return value
 

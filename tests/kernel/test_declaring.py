@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import cliffracer
-from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, UploadFile, checking, provided
+from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, UploadFile, checking, elsewhere, provided
 from cliffracer.addresses import address_of
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
@@ -602,3 +602,31 @@ def test_an_app_that_nobody_holds_is_let_go():
     held = made()
     gc.collect()
     assert [each() for each in held] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("from cliffracer import Depends", "cliffracer has no Depends. Put @app.provide on a function"),
+        ("from cliffracer import App, APIRouter", "cliffracer has no APIRouter. Write Group("),
+        ("from cliffracer import HTTPException", "Raise NotFound(...), Conflict(...) and the like"),
+        ("from cliffracer import Nonsense", "cannot import name 'Nonsense'"),
+        ("app.run(debug=True)", "'App' object has no attribute 'run'. Run it by: cliffracer run module:app."),
+        ("@app.on_event('startup')\ndef f(): ...", "Write @app.on_startup and @app.on_shutdown"),
+        ("@group.before_request\ndef f(): ...", "'Group' object has no attribute 'before_request'. Write @app.middleware"),
+        ("app.emitt", "'App' object has no attribute 'emitt'"),
+    ],
+)
+def test_what_others_call_otherwise_is_told_by_its_name_here(app, written, told):
+    """Who comes from another framework guesses by the names that it has."""
+    with pytest.raises((AttributeError, ImportError)) as caught:
+        exec(written, {"app": app, "group": Group("g")})
+    assert told in str(caught.value)
+
+
+def test_what_is_told_instead_is_there(app):
+    """No name of ours is among those of others, and what is to be written for them exists."""
+    assert not [name for name in elsewhere.IMPORTS if name in cliffracer.__all__]
+    assert not [name for name in elsewhere.ATTRIBUTES if name in dir(app)]
+    for cure in elsewhere.ATTRIBUTES.values():
+        assert all(hasattr(app, name) for name in re.findall(r"app\.(\w+)", cure.replace("module:app.", "")))
