@@ -14,7 +14,7 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
 from cliffracer.messaging.apart import apart
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
@@ -72,7 +72,7 @@ class ObjectStore:
         nuid = new_id()
         before = await self._info(name)
         try:
-            size, count, digest = await self._store(nuid, data)
+            size, count, digest, last = await self._store(nuid, data)
             info = ObjectInfo(
                 name=name,
                 bucket=self.bucket,
@@ -87,7 +87,7 @@ class ObjectStore:
         except BaseException as error:  # cancelled, the source failed or the store is full: no half of it stays
             await self._give_up(nuid, at_once=not isinstance(error, Exception))
             raise
-        await apart(self._complete(info, before), f"object in {self.bucket}")
+        await apart(self._complete(info, before, last), f"object in {self.bucket}")
         return info
 
     def get(self, name: str) -> "Reading":
@@ -194,13 +194,18 @@ class ObjectStore:
             raise Conflict(f"{self._name}/{info.name} was replaced while it was read: read it again")
         raise Internal(f"{self.bucket}/{info.name} is damaged: {there} of {info.chunks} chunks are there")
 
-    async def _note(self, info: ObjectInfo) -> None:
-        await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})
+    async def _note(self, info: ObjectInfo) -> int:
+        return (await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})).seq
 
-    async def _complete(self, info: ObjectInfo, before: ObjectInfo | None) -> None:
+    def _check_order(self, before: int, number: int) -> None:
+        """Raise where what was stored later has no higher number: the bucket was lost in between, and with it what was stored before."""
+        if number <= before:
+            raise Unavailable(f"{self._name} lost a part of the object while it was stored: store it again", reason="lost")
+
+    async def _complete(self, info: ObjectInfo, before: ObjectInfo | None, last: int) -> None:
         """Have an object found from now on, and remove the chunks that nobody needs then."""
         try:
-            await self._note(info)
+            self._check_order(last, await self._note(info))
         except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
             raise
         except Exception:
@@ -231,33 +236,39 @@ class ObjectStore:
         except NotFound:
             return
 
-    async def _store(self, nuid: str, data: Data) -> tuple[int, int, str]:
-        """Store the chunks in order; return (bytes, chunks, digest)."""
-        digest, size, count = hashlib.sha256(), 0, 0
+    async def _store(self, nuid: str, data: Data) -> tuple[int, int, str, int]:
+        """Store the chunks in order; return (bytes, chunks, digest, the last one's number in the stream)."""
+        digest, size, count, last = hashlib.sha256(), 0, 0, 0
         window: list[bytes] = []
         async for chunk in _cut(data, min(CHUNK, self._jetstream.bus.max_payload - 2048)):
             digest.update(chunk)
             size += len(chunk)
             window.append(chunk)
             if len(window) == WINDOW:
-                await self._publish(nuid, count, window)
+                last = await self._publish(nuid, count, window, last)
                 count, window = count + len(window), []
-        await self._publish(nuid, count, window)
-        return size, count + len(window), f"{_shown(digest)}="
+        last = await self._publish(nuid, count, window, last)
+        return size, count + len(window), f"{_shown(digest)}=", last
 
-    async def _publish(self, nuid: str, first: int, window: Sequence[bytes]) -> None:
-        """Store some chunks at once; if a repetition put them out of order, remove them and store them one by one."""
+    async def _publish(self, nuid: str, first: int, window: Sequence[bytes], last: int) -> int:
+        """Store some chunks at once, after that of number ``last``; if a repetition put them out of order, again and one by one."""
         subject = f"{self._chunks}{nuid}"
         acks: list[PubAck] = await asyncio.gather(
             *(self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}", timeout=60) for n, chunk in enumerate(window))
         )
         numbers = [ack.seq for ack in acks]
-        if numbers == sorted(numbers):
-            return
+        self._check_order(last, min(numbers, default=last + 1))
+        if numbers != sorted(numbers):
+            for number in numbers:
+                await self._jetstream.delete_message(self._stream, number)
+            numbers = []
+            for n, chunk in enumerate(window):
+                ack = await self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}.again", timeout=60)
+                numbers.append(ack.seq)
         for number in numbers:
-            await self._jetstream.delete_message(self._stream, number)
-        for n, chunk in enumerate(window):
-            await self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}.again", timeout=60)
+            self._check_order(last, number)
+            last = number
+        return last
 
 
 class Reading(AsyncIterator[bytes]):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound
+from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
 from cliffracer.messaging import apart
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
@@ -325,6 +325,23 @@ async def test_writing_survives_a_restart_of_the_server(files: ObjectStore, serv
     restarts: list[asyncio.Task[None]] = []
     await files.put("a", pieces())
     await asyncio.gather(*restarts)
+    assert await files.read("a") == data
+
+
+async def test_an_object_whose_bucket_is_lost_meanwhile_is_not_stored(files: ObjectStore, jetstream: JetStream):
+    """Its first part went with it: the one who stores it is told, and can store it again."""
+    data = os.urandom(WINDOW * CHUNK)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data
+        await jetstream.delete_stream("OBJ_files")
+        yield data
+
+    with pytest.raises(Unavailable, match="files lost a part of the object while it was stored"):
+        await files.put("a", pieces())
+    with pytest.raises(NotFound):
+        await files.info("a")
+    await files.put("a", data)
     assert await files.read("a") == data
 
 
