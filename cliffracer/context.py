@@ -67,7 +67,9 @@ class Context(msgspec.Struct, eq=False):
     """
 
     service: str = ""
+    """The service whose handler runs."""
     handler: str = ""
+    """What it is called, as in logs and metrics."""
     kind: str = ""
     """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
     found_id: str | None = None

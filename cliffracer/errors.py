@@ -42,9 +42,12 @@ class ServiceError(CliffracerError):
     """
 
     code: ClassVar[int] = 500
+    """What a caller over NATS gets it by."""
     status: ClassVar[int] = 500
+    """Of the answer over HTTP."""
     title: ClassVar[str] = "Internal Error"
     retryable: ClassVar[bool] = False
+    """Whether the same call may go well a moment later, and was not done."""
 
     def __init__(self, message: str = "", /, **details: Any) -> None:
         self.message = message or self.title

@@ -41,7 +41,7 @@ def commands() -> Iterator[str]:
     yield "\nEvery command has `--help` and `--json`, also for its errors. The exit code is 0 for done, 1 for failed, 2 for wrong"
     yield "usage, 130 for Ctrl-C; a `run` that it stops in order is done: 0."
     yield "A mistake gets one line that says what to do."
-    context = click.Context(cli, info_name="cliffracer", **{**cli.context_settings, "terminal_width": 100})
+    context = click.Context(cli, info_name="cliffracer", **{**cli.context_settings, "terminal_width": 88})
     for section, names in SECTIONS.items():
         yield f"\n## {section}"
         for name in names:
