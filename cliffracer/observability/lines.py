@@ -106,7 +106,8 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
     rows: list[str] = []
     ours = str(record["name"]).startswith("cliffracer.")
     for name, value in _extra(record, call):
-        if ours and value != "" and re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", record["message"]):
+        text = str(value) if ours else ""
+        if text and text in record["message"] and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", record["message"]):
             continue  # a field for programs, which people have read by now
         if name == "stack" and isinstance(value, list):
             rows += [str(_cleaned(row, clean)) for row in value]
