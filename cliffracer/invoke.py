@@ -9,8 +9,6 @@ import asyncio
 from asyncio import CancelledError, current_task
 from collections.abc import Callable
 from inspect import unwrap
-from os import sep
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -23,6 +21,7 @@ from cliffracer.events import Rejected
 from cliffracer.handler import Call, Deliver, Handler
 from cliffracer.observability.spans import SLOW
 from cliffracer.observability.stats import CANCELLED, LONG
+from cliffracer.observability.tracebacks import OURS
 from cliffracer.resilience.gate import SMOOTHING
 from cliffracer.resilience.verdicts import RATE
 
@@ -35,7 +34,6 @@ _WAITS = ""
 """The outcome of what is stored and over its rate: it has not begun, and comes again."""
 _LONG_BLOCK = 4096
 """Bytes of headers from which on only the ids in them are remembered: a stranger's may be as long as a message."""
-_OURS = f"{Path(__file__).parent}{sep}"
 
 
 async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step would cost a tenth of the call
@@ -227,7 +225,7 @@ def _is_ours(error: BaseException) -> bool:
     """Say whether an error was raised in this package, not by somebody who uses it."""
     step, within = error.__traceback__, False
     while step is not None:
-        within = step.tb_frame.f_code.co_filename.startswith(_OURS)
+        within = step.tb_frame.f_code.co_filename.startswith(OURS)
         step = step.tb_next
     return within
 

@@ -11,12 +11,12 @@ import msgspec
 from loguru import logger
 
 from cliffracer.context import Context, current
+from cliffracer.observability.tracebacks import OURS
 
 _ROWS = 20
 _CURE = "nothing else runs meanwhile; await instead, or declare the handler with def, which runs it in a thread"
 _LOOP = ("_run", "_run_once", "select", "run_forever")  # the functions of asyncio and selectors that a loop at rest is in
 _DEBUGGERS = ("pdb.py", "bdb.py", "pydevd.py", "pydevd_frame.py")
-_OURS = str(Path(__file__).parents[1])
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -105,17 +105,17 @@ def held_by(frame: FrameType | None, base: FrameType | None) -> tuple[FrameType 
     users = [row for row in rows if not _is_library(row.file)]
     if users:  # what led there is the same each time, and nobody's mistake
         called = rows[: -rows[::-1].index(users[-1]) or None]
-        rows = [*users, *(row for row in called if _is_library(row.file) and not row.file.startswith(_OURS))]
+        rows = [*users, *(row for row in called if _is_library(row.file) and not row.file.startswith(OURS))]
     return running[-1][0], Held(rows[:_ROWS], next((context for one, _ in running if (context := _context_in(one))), None))
 
 
 def _is_library(file: str) -> bool:
-    return file.startswith((_OURS, *_LIBRARIES, "<frozen")) or "site-packages" in file
+    return file.startswith((OURS, *_LIBRARIES, "<frozen")) or "site-packages" in file
 
 
 def _context_in(frame: FrameType) -> Context | None:
     """The context that our own `invoke` has in its frame; a task does not give its context away before Python 3.12."""
-    if frame.f_code.co_name != "invoke" or not frame.f_code.co_filename.startswith(_OURS):
+    if frame.f_code.co_name != "invoke" or not frame.f_code.co_filename.startswith(OURS):
         return None
     found = frame.f_locals.get("context")
     return found if isinstance(found, Context) else None

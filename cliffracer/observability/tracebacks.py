@@ -8,12 +8,13 @@ from types import TracebackType
 
 from cliffracer.observability.meant import suggested
 
-_OURS = f"{Path(__file__).parents[1]}{os.sep}"
+OURS = f"{Path(__file__).parents[1]}{os.sep}"
+"""How the names of our own files begin."""
 
 
 def is_ours(frame: FrameSummary) -> bool:
     """Say whether a frame is of this package."""
-    return frame.filename.startswith(_OURS)
+    return frame.filename.startswith(OURS)
 
 
 def printed(error: BaseException | None, trace: TracebackType | None) -> str:
