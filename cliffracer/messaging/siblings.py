@@ -117,7 +117,7 @@ class Siblings:
             return None
         patterns = self._own.union(*known)
         wanted = filters_of(self._subjects, self._member.name, patterns)
-        if set(wanted) == present:
+        if set(wanted) == present or not include(present, wanted):  # who lives and wants more adds it himself
             return None
         try:
             info = await refilter(self._jetstream, self._source.stream.name, self._member.name, wanted)

@@ -1,6 +1,7 @@
 """Two versions of a service, one after the other or side by side: other subscriptions of a function, another declaration of a bucket."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -187,3 +188,23 @@ async def test_what_no_replica_subscribes_to_any_more_is_left_out(monkeypatch: p
         await eventually(lambda: old == [Created(2)])
         assert new == []
         assert await t.parked() == []
+
+
+async def test_nobody_has_a_consumer_widened_by_what_he_says_of_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers discovery could have a function handed all events, which it then passes on to nobody, for ever."""
+    monkeypatch.setattr(siblings, "QUIET", 1.0)
+    asked = 0
+    async with running(version(["order.created"], [])) as t:
+        subjects, name = t.up.services[0].subjects, t.up.services[0].consumptions[0].name
+
+        def claim(_subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
+            nonlocal asked
+            asked += 1
+            t.up.bus.publish(reply, msgspec.json.encode({"metadata": {siblings.TOLD: json.dumps({name: [">"]})}}))
+
+        await t.up.bus.subscribe(subjects.discovery("PING", "shop"), claim)
+        async with running(version(["order.created", "user.created"], []), settings=t.settings):
+            pass
+        asked = 0
+        await eventually(lambda: asked > 6)
+        assert await filters(t) == {"order.created", "user.created"}
