@@ -131,6 +131,8 @@ async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Fin
             async for finding in _streams(client, settings, apps):
                 yield finding
             infos = await client.directory.ask("INFO", patience=0.3)
+            async for text in drift.deserted(JetStream(client.link.bus), Subjects(settings.namespace), infos, apps):
+                yield Finding("look", "events", text)
             yield Finding("ok", "services", ", ".join(sorted({info.name for info in infos})) or "none runs now")
             for text in drift.versions(infos):
                 yield Finding("look", "services", text)

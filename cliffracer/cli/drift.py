@@ -13,11 +13,12 @@ from cliffracer.errors import CliffracerError, NotFound, ServiceError, SetupErro
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.configurations import NANOSECONDS, STREAM_RULES, asked_for, distinct, include, narrower, widened
+from cliffracer.messaging.configurations import NANOSECONDS, SERVICE, STREAM_RULES, asked_for, distinct, include, narrower, widened
 from cliffracer.messaging.directory import Info
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.objects import ObjectStore
+from cliffracer.messaging.siblings import TOLD
 from cliffracer.messaging.streams import durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
 from cliffracer.permissions.needs import Needs
 from cliffracer.wire.subjects import Subjects
@@ -77,6 +78,18 @@ async def consumers(jetstream: JetStream, subjects: Subjects, apps: Sequence[Fro
             both = f"takes {', '.join(sorted(here))}, the function subscribes to {', '.join(sorted(asked))}"
             then = "when no other version of it runs, the rest is left out" if include(here, asked) else "its next start adds that"
             yield f"consumer {consumer.name} {both}: {then}"
+
+
+async def deserted(jetstream: JetStream, subjects: Subjects, infos: Sequence[Info], apps: Sequence[Frozen]) -> AsyncIterator[str]:
+    """Yield the consumers of services that neither run nor are known here: such as one that got another name, or was taken away."""
+    known = {info.name for info in infos} | {app.name for app in apps}
+    taken = " ".join((info.metadata or {}).get(TOLD, "") for info in infos)
+    with suppress(CliffracerError):  # no stream, or no JetStream: that is told otherwise
+        for consumer in await jetstream.consumers(subjects.stream):
+            owner = (consumer.config.get("metadata") or {}).get(SERVICE, "")
+            if owner and owner not in known and f'"{consumer.name}"' not in taken:  # a group may have others
+                lag = consumer.num_pending + consumer.num_ack_pending
+                yield f"consumer {consumer.name} is that of {owner}, of which nothing runs: {lag} wait, and what comes is kept for it"
 
 
 async def buckets(jetstream: JetStream, needs: Iterable[Needs]) -> AsyncIterator[str]:

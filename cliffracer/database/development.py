@@ -29,31 +29,33 @@ async def prepare(
 ) -> None:
     """Apply pending migrations of the folder, make missing tables, and bring those of an embedded database up to their Models.
 
-    Elsewhere, and where migrations are in use, a difference is told; where another tool keeps its own, nothing of the
-    Models is touched. A change that would lose something is never made, only told, with the command that does the ``planning``.
+    Elsewhere, and where migrations are in use, a difference is told, unless a newer version wants it; where another tool keeps its own,
+    nothing of the Models is touched. A change that would lose something is never made, only told, with the command that does the
+    ``planning``.
     """
-    given = list(models)
+    given, behind = list(models), False
     if is_ours(folder) and not any([await foreign_owner_of(shard) for shard in database.shards]):
         await apply(database, folder)
-        await remind(database, folder)
+        behind = await remind(database, folder)
     await create_missing(database, given, whoever=purpose == "test")
-    for shard in database.shards if given and purpose != "test" else ():
+    for shard in database.shards if given and purpose != "test" and not behind else ():
         await _change(shard, given, planning, allowed=purpose == "embedded")
 
 
-async def remind(database: Any, folder: Path = FOLDER) -> None:
-    """Say what is pending, where nothing is applied by itself."""
+async def remind(database: Any, folder: Path = FOLDER) -> bool:
+    """Say what is pending, where nothing is applied by itself, and what a newer version has applied; return whether one has."""
     if not is_ours(folder):
-        return
+        return False
     try:
         entries = await status(database, folder)
     except CliffracerError as error:  # such as a user that may not read the history
         log.warning("whether migrations are pending cannot be told: %s", error)
-        return
+        return False
     if newer := [entry.name for entry in entries if entry.state == "newer"]:
         log.warning("a newer version than this has applied the migrations %s, whose files are not here", _some(newer))
     if waiting := [entry.name for entry in entries if entry.state not in {"applied", "newer"}]:
         log.warning("not applied as they are here: the migrations %s; see cliffracer db status", _some(waiting))
+    return bool(newer)
 
 
 def _some(names: list[str]) -> str:

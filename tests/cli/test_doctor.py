@@ -74,6 +74,21 @@ async def test_what_was_renamed_is_told_with_its_lag(tmp_path: Path):
     assert any("group='shop-bill' on another function takes them over" in text for text in told)
 
 
+async def test_what_waits_for_a_service_that_is_gone_is_told() -> None:
+    """One that got another name is in no code that is asked about; its events are kept for it. What runs is not told of."""
+    async with running(App("emitter")) as t:
+        async with running(old(), settings=t.settings):
+            await t.emit("order.placed", 1)
+            await t.settled()
+            infos = await t.up.services[0].link.directory.ask("INFO")
+            jetstream, subjects = JetStream(t.up.bus), Subjects(t.settings.namespace)
+            assert [text async for text in drift.deserted(jetstream, subjects, infos, [])] == []
+        await t.emit("order.placed", 2)
+        told = [text async for text in drift.deserted(jetstream, subjects, [], [t.app.freeze()])]
+    name = f"consumer {t.settings.namespace}_shop-bill is that of shop, of which nothing runs"
+    assert [text.partition(":")[0] for text in told] == [name]
+
+
 @pytest.fixture
 def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Set back the clock of this machine, as `doctor` reads it, by so many seconds."""
