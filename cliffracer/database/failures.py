@@ -59,6 +59,16 @@ def _by_state(error: Any, state: str) -> ServiceError:
     return made
 
 
+def unsent(error: Exception) -> ServiceError:
+    """Return what is raised where psycopg did not send a statement: for a value, or for placeholders of the other kind."""
+    if isinstance(error, TypeError) and str(error).startswith(("named placeholders require", "positional placeholders (%s) require")):
+        made = Internal("the database refused a statement")
+        made.add_note(f"{error}: for %(name)s write fetch(query, name=...), or fetch(query, **values); for %s, fetch(query, value).")
+        return made
+    shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
+    return InvalidInput("a value cannot be sent", errors=shown)
+
+
 def _without_state(error: Any) -> ServiceError:
     name = type(error).__name__
     if name == "_WaitTimeout":

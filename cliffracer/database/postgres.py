@@ -14,12 +14,12 @@ from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import wait_async
 
 from cliffracer.database.copying import CHUNK, until_done
-from cliffracer.database.failures import aborted, read_only, translate
+from cliffracer.database.failures import aborted, read_only, translate, unsent
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import SESSION, Session, alters, connect
 from cliffracer.database.table import UNSENDABLE
 from cliffracer.database.telling import told
-from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -243,8 +243,7 @@ class PostgresLink(Link):
         except psycopg.Error as error:
             raise self._refusal(error, statement, deleting=statement.deleting) from error
         except UNSENDABLE as error:
-            shown = [{"path": "", "message": type(error).__name__}]  # its text may be the value
-            raise InvalidInput("a value cannot be sent", errors=shown) from None
+            raise unsent(error) from None
         else:
             if statement.plain and alters(statement.text, cursor.statusmessage):
                 self._altered = True

@@ -372,3 +372,11 @@ async def test_what_psycopg_tells_while_it_cleans_up_has_no_values(db, caplog):
     assert "error ignored" in caplog.text
     assert "UniqueViolation 23505" in caplog.text
     assert "ada@example.org" not in caplog.text
+
+
+async def test_parameters_of_the_other_kind_are_no_input_of_a_caller(db):
+    """Values in one dict, as psycopg takes them, or names for ``%s``: it is the service's mistake, and says what to write."""
+    for wrong in (lambda: db.fetch("select %(a)s", {"a": 1}), lambda: db.fetch("select %s", a=1)):
+        with pytest.raises(Internal) as caught:
+            await wrong()
+        assert "fetch(query, **values); for %s, fetch(query, value)" in caught.value.__notes__[0]
