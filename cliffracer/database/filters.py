@@ -197,6 +197,8 @@ def orders(table: Table[Any], order_by: str | Sequence[str]) -> list[Order]:
             raise misfit("order_by", "expected the names of fields")
         name = given.strip()
         column = table.columns.get(name.removeprefix("-"))
+        if column is None and (words := name.lower().split())[1:] in (["asc"], ["desc"]) and words[0] in table.columns:
+            raise misfit("order_by", f"{name!r} is no field; did you mean {'-' * (words[1] == 'desc')}{words[0]}?")
         if column is None:
             raise unknown_field(table, name.removeprefix("-"))
         found.append(Order(column, name.startswith("-")))

@@ -111,7 +111,7 @@ class Repository(Generic[T]):
         stored: T = found[0]
         return stored
 
-    async def delete(self, id: UUID | str, *, forever: bool = False) -> None:
+    async def delete(self, id: UUID | str | T, *, forever: bool = False) -> None:
         """Delete a row, or raise `NotFound`. One with ``deleted_at`` is only marked, unless ``forever``."""
         key = self.key(id)
         if self.table.soft and not forever:
@@ -119,14 +119,15 @@ class Repository(Generic[T]):
         else:
             gone = await self._database.run(self._sql.remove, [key])
         if not gone:
-            raise self._missing(id)
+            raise self._missing(key)
 
-    async def restore(self, id: UUID | str) -> T:
+    async def restore(self, id: UUID | str | T) -> T:
         """Bring a row back that is only marked as deleted, and return it."""
         again = self._sql.update(MARK, self._sql.by_id, returning=True, all_rows=True)
-        found = await self._database.rows(again, [None, self.key(id)]) if self.table.soft else []
+        key = self.key(id)
+        found = await self._database.rows(again, [None, key]) if self.table.soft else []
         if not found:
-            raise self._missing(id)
+            raise self._missing(key)
         row: T = found[0]
         return row
 
@@ -263,8 +264,8 @@ class Repository(Generic[T]):
         return self._database.joined() is not None
 
     def key(self, given: Any) -> Any:
-        """Return an id as its type, or raise `InvalidInput`."""
-        return given if type(given) is UUID else self.table.columns["id"].value(given)
+        """Return an id, or that of a row, as its type, or raise `InvalidInput`."""
+        return given if type(given) is UUID else self.table.columns["id"].value(given.id if isinstance(given, Model) else given)
 
     def _values(self, row: T) -> tuple[Any, ...]:
         values = self.table.parameters(row)

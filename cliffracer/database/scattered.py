@@ -100,14 +100,17 @@ class ScatteredRepository(Repository[T]):
         """Store a row, or change the one in its way in the same database."""
         return await (await self._of(row)).upsert(row, on=on)
 
-    async def delete(self, id: UUID | str, *, forever: bool = False) -> None:
+    async def delete(self, id: UUID | str | T, *, forever: bool = False) -> None:
         """Delete a row, or raise `NotFound`."""
-        await (await self._holder(id)).delete(id, forever=forever)
+        key = self.key(id)
+        await (await self._holder(key)).delete(key, forever=forever)
 
-    async def restore(self, id: UUID | str) -> T:
+    async def restore(self, id: UUID | str | T) -> T:
         """Bring a row back that is only marked as deleted, and return it."""
-        has = await self._ask(self._places({"id": self.key(id)}), lambda part: part.count(id=id, deleted=True))
-        return await (await self._part(has.index(1) if 1 in has and len(has) > 1 else self._places({"id": self.key(id)})[0])).restore(id)
+        key = self.key(id)
+        places = self._places({"id": key})
+        has = await self._ask(places, lambda part: part.count(id=key, deleted=True))
+        return await (await self._part(has.index(1) if 1 in has and len(has) > 1 else places[0])).restore(key)
 
     # -- several rows ----------------------------------------------------------------------------------------------
 

@@ -46,6 +46,23 @@ async def test_missing_row_is_not_found(users):
             await act(uuid4())
 
 
+async def test_a_row_stands_for_its_id(users):
+    """Where one is changed or deleted; what is not there is named by its id, and by nothing else of the row."""
+    made = await users.create(ada())
+    assert (await users.update(made, name="Augusta")).name == "Augusta"
+    await users.delete(made)
+    with pytest.raises(NotFound, match=f"^no User {made.id}$"):
+        await users.delete(made)
+
+
+async def test_an_order_in_the_words_of_sql_is_told_in_ours(users):
+    """As others write it."""
+    with pytest.raises(InvalidInput, match=r"'age DESC' is no field; did you mean -age\?"):
+        await users.find(order_by="name, age DESC")
+    with pytest.raises(InvalidInput, match=r"did you mean age\?"):
+        await users.page(order_by="age asc")
+
+
 async def test_a_row_is_got_by_what_is_known_of_it(users):
     """By any filters, with an id or without; several rows are no answer, and what was looked for is not told."""
     made = await users.create(ada(age=36))
@@ -222,7 +239,7 @@ async def test_soft_deleted_row_stays_and_is_not_found(db, users):
     assert len(await documents.find(deleted=True)) == 1
     with pytest.raises(NotFound):
         await documents.get(made.id)
-    assert (await documents.restore(made.id)).deleted_at is None
+    assert (await documents.restore(made)).deleted_at is None
     await documents.delete(made.id, forever=True)
     assert await documents.count(deleted=True) == 0
 
