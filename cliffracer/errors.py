@@ -47,7 +47,7 @@ class ServiceError(CliffracerError):
     """Of the answer over HTTP."""
     title: ClassVar[str] = "Internal Error"
     retryable: ClassVar[bool] = False
-    """Whether the same call may go well a moment later, and was not done."""
+    """Whether the same call may go well a moment later."""
 
     def __init__(self, message: str = "", /, **details: Any) -> None:
         self.message = message or self.title

@@ -11,7 +11,7 @@ import msgspec
 
 from cliffracer.cli.arguments import json_of
 from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_table, printable, say, soft, strong, sure, tame
-from cliffracer.cli.reach import looked, reach_settings, reached
+from cliffracer.cli.reach import looked, nothing_at, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound, SetupError
 from cliffracer.messaging.contract import Letters, Parked
@@ -34,7 +34,8 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         return found, await letters.count()
 
     nothing: tuple[list[Parked], int] = ([], 0)
-    found, count = asyncio.run(looked(reach_settings(), lambda client: look(client.link.backend.dead), nothing))
+    settings = reach_settings()
+    found, count = asyncio.run(looked(settings, lambda client: look(client.link.backend.dead), nothing))
     if as_json:
         print_json([{**_described(parked), "data": unsecret(_decoded(parked.payload))} for parked in found])
         return
@@ -42,7 +43,7 @@ def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) 
         [p.id, strong(printable(p.subject)), printable(f"{p.service}.{p.function}"), p.attempts, _ago(p.parked), bad(printable(p.error))]
         for p in found
     ]
-    print_table(["number", "event", "function", "attempts", "ago", "error"], rows, empty="There are no dead letters.")
+    print_table(["number", "event", "function", "attempts", "ago", "error"], rows, empty=nothing_at(settings, "There are no dead letters"))
     if found and count > len(found):
         say(soft(f"{len(found)} of {count}"))
 

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from cliffracer.cli.output import good, print_json, print_table, printable, say, strong, tell
-from cliffracer.cli.reach import looked, reach_settings, reached
+from cliffracer.cli.reach import looked, nothing_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
@@ -26,7 +26,8 @@ def ls(*, pattern: str, as_json: bool) -> None:
         return [event async for event in client.link.backend.delayed() if matches(pattern, event.subject)]
 
     nothing: list[Delayed] = []
-    found = sorted(asyncio.run(looked(reach_settings(), ask, nothing)), key=lambda event: event.due)
+    settings = reach_settings()
+    found = sorted(asyncio.run(looked(settings, ask, nothing)), key=lambda event: event.due)
     if as_json:
         print_json(msgspec.to_builtins(found))
         return
@@ -36,7 +37,7 @@ def ls(*, pattern: str, as_json: bool) -> None:
          e.size, printable(e.id)]
         for e in found
     ]  # fmt: skip
-    print_table(["event", "due in", "at", "bytes", "id"], rows, empty="No event waits until it is due.")
+    print_table(["event", "due in", "at", "bytes", "id"], rows, empty=nothing_at(settings, "No event waits until it is due"))
 
 
 def cancel(*, ids: tuple[str, ...], as_json: bool) -> None:

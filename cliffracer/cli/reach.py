@@ -83,6 +83,11 @@ def looked_at(settings: Settings) -> str:
     return place_of(settings)
 
 
+def nothing_at(settings: Settings, nothing: str) -> str:
+    """Return what is said where nothing was found: also that nothing ever ran, which may be another folder's."""
+    return f"{nothing} {looked_at(settings)}." if never_ran(settings) else f"{nothing}."
+
+
 def with_servers(settings: Settings, stack: ExitStack, *, nats: bool = True, database: bool = False) -> Settings:
     """Return the settings with embedded servers, which the stack ends, in place of those that are not set."""
     nats, postgres = nats and settings.nats_url is None, database and not settings.databases
