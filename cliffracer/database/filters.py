@@ -13,8 +13,8 @@ from cliffracer.database.table import TOO_DEEP, Table
 from cliffracer.errors import InvalidInput, NotFound, SetupError
 
 M = TypeVar("M", bound=Model)
-NOTHING: Any = msgspec.UNSET
-"""The id that nobody gave: any value of a caller's, also an empty one, is one that is looked for."""
+NOTHING: Any = object()
+"""The id that nobody gave: any value of a caller's, also an empty one or `msgspec.UNSET`, is one that is looked for."""
 Bind = Callable[[Column, Any], Any]
 """A column and what the caller gave, to the parameter."""
 

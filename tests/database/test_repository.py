@@ -71,7 +71,7 @@ async def test_a_row_is_got_by_what_is_known_of_it(users):
     for missing in ({"email": "secret"}, {"id": made.id, "age": 37}):
         with pytest.raises(NotFound, match=f"no User with that {' and '.join(missing)}$"):
             await users.get(**missing)
-    for nobody in (None, ""):
+    for nobody in (None, "", msgspec.UNSET):
         with pytest.raises((NotFound, InvalidInput)):
             await users.get(nobody, email="ada@x.org")
     with pytest.raises(InvalidInput):
