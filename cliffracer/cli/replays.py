@@ -40,6 +40,7 @@ def run(*, app: str, function: str, since: str, dry_run: bool, as_json: bool) ->
     with ExitStack() as stack:
         asyncio.run(work(with_servers(settings, stack, database=database)))
     if not as_json:
-        say(soft(f"{count} events: nothing was handled") if dry_run else f"{good('handled')} {count - failed} of {count} events")
+        events = "1 event" if count == 1 else f"{count} events"
+        say(soft(f"{events}: nothing was handled") if dry_run else f"{good('handled')} {count - failed} of {events}")
     if failed:
         raise SystemExit(1)

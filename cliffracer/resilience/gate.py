@@ -35,7 +35,7 @@ class Gate:
         if queued >= 0 and (self.admitted >= self.capacity or (remaining is not None and self.predicted(queued) > remaining)):
             self.refused += 1
             wait = max(0.05, round(self.predicted(queued), 3))
-            raise Overloaded(f"{self.limit} calls are running and {queued} wait for a place", retry_after=wait)
+            raise Overloaded(f"as many calls run as may ({self.limit}), and {queued} wait for a place", retry_after=wait)
         self.admitted += 1
 
     def predicted(self, queued: int) -> float:

@@ -13,7 +13,7 @@ from cliffracer.messaging import caches, consumption, feeds, ordered, policy, pu
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.streams import events_stream
 from cliffracer.observability import metrics
-from cliffracer.security import authority, browser, passwords, sessions
+from cliffracer.security import authority, browser, keyring, passwords, sessions
 from cliffracer.web import server
 from cliffracer.wire.subjects import Subjects
 from tests.project.places import ROOT
@@ -54,6 +54,7 @@ SAID = {
         f"good for {sessions.RESET_LIFE / 60:g} minutes",
         f"for {'half a minute' if authority.TICKET_LIFE == 30 else authority.TICKET_LIFE}",
     ),
+    "how-to/api-keys.md": (f"with a token of {WORDS[keyring.LIFE // 60]} minutes",),
     "how-to/caching.md": (
         f"waited for {WORDS[keeper.LEASE]} seconds at most",
         f"A lookup takes {'half a second' if outage.PATIENCE == 0.5 else outage.PATIENCE} at most",
