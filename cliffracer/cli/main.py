@@ -9,6 +9,7 @@ import click
 from click.shell_completion import shell_complete
 
 from cliffracer.cli.early import importing
+from cliffracer.cli.meant import ELSEWHERE, meant
 from cliffracer.cli.output import encodable, print_json, tell
 from cliffracer.cli.streams import complain, flushed, printing, ready, silence
 from cliffracer.errors import CliffracerError, SetupError
@@ -75,10 +76,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib  # noqa: PLC0415 - only for a mistake
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]}?" if near else ""))
+            ctx.fail(f"There is no command {args[0]!r}.{meant(args[0], ELSEWHERE, list(COMMANDS))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from cliffracer.cli.commands.keeping import db
 from cliffracer.cli.main import COMMANDS, cli
+from cliffracer.cli.meant import ELSEWHERE, TABLES
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
 
@@ -102,12 +104,29 @@ def test_every_command_is_described_once(tmp_path):
         assert cli.get_command(None, name).short_help == text
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("rn", "run"), ("service", "services"), ("route", "routes")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("rn", "run"), ("service", "services"), ("route", "routes"), ("serve", "run"), ("migrate", "db apply")]
+)
 def test_a_mistyped_command_is_met_with_what_was_meant(typed, meant, tmp_path):
     """Wrong usage is exit code 2."""
     done = cliffracer(typed, cwd=tmp_path)
     assert done.code == 2
     assert f"There is no command '{typed}'. Did you mean {meant}?" in done.err
+
+
+def test_a_command_of_other_tools_is_met_with_ours(tmp_path):
+    """Also below `db`; what is nobody's is met with nothing, rather than with what is no nearer than any other."""
+    for typed, meant in (("migrate", "apply"), ("makemigrations", "plan"), ("aply", "apply")):
+        assert f"There is no command db {typed}. Did you mean {meant}?" in cliffracer("db", typed, cwd=tmp_path).err
+    assert cliffracer("worm", cwd=tmp_path).err.rstrip().endswith("There is no command 'worm'.")
+
+
+def test_every_command_of_ours_that_is_meant_is_there():
+    """By its own name, and by no other's."""
+    assert {meant.partition(" ")[0] for meant in ELSEWHERE.values()} <= set(COMMANDS)
+    assert set(TABLES.values()) <= set(db.commands)
+    assert not {*ELSEWHERE} & {*COMMANDS}
+    assert not {*TABLES} & {*db.commands}
 
 
 def test_what_people_try_first_is_answered(tmp_path):

@@ -1,0 +1,41 @@
+"""Which command is meant by one that is not there: mistyped, or called as other tools call it."""
+
+import click
+
+ELSEWHERE = {
+    **dict.fromkeys(("dev", "runserver", "serve", "start", "up", "worker", "workers"), "run"),
+    **dict.fromkeys(("makemigrations", "revision"), "db plan"),
+    **dict.fromkeys(("migrate", "upgrade"), "db apply"),
+    **dict.fromkeys(("asyncapi", "openapi", "schema"), "docs"),
+    **dict.fromkeys(("events", "listen", "subscribe"), "tail"),
+    **dict.fromkeys(("inspect", "list", "ps", "status"), "services"),
+    **dict.fromkeys(("pub", "publish", "send"), "emit"),
+    **dict.fromkeys(("invoke", "request"), "call"),
+    "init": "new",
+    "logs": "servers logs",
+}
+TABLES = {
+    **dict.fromkeys(("generate", "init", "makemigrations", "migration", "revision"), "plan"),
+    **dict.fromkeys(("migrate", "up", "upgrade"), "apply"),
+    **dict.fromkeys(("current", "history", "show"), "status"),
+    **dict.fromkeys(("connect", "shell"), "psql"),
+}
+"""Of `cliffracer db`."""
+
+
+def meant(typed: str, known: dict[str, str], commands: list[str]) -> str:
+    """Return what to say behind an error that names the command which is not there; empty where nothing comes near it."""
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    near = known.get(typed) or next(iter(difflib.get_close_matches(typed, commands, n=1, cutoff=0.66)), None)
+    return f" Did you mean {near}?" if near else ""
+
+
+class Tables(click.Group):
+    """The commands of `cliffracer db`."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse what is no command."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"There is no command db {args[0]}.{meant(args[0], TABLES, list(self.commands))}")
+        return super().resolve_command(ctx, args)
