@@ -72,6 +72,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     """Class and message: ``ValueError: no such user``."""
     traceback: str
     attempts: int
+    """How often it was tried."""
     stream: str
     """The stream that the original came from."""
     sequence: int

@@ -46,7 +46,7 @@ class KeyValue(Generic[T]):
         self.asked = StreamConfig(
             name=self._stream,
             subjects=[f"{self._prefix}>"],
-            max_msgs_per_subject=min(64, max(1, bucket.history)),
+            max_msgs_per_subject=bucket.history,
             max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
             duplicate_window=int(min(120.0, seconds(bucket.ttl)) * NANOSECONDS) if bucket.ttl else 120 * NANOSECONDS,
             max_bytes=bucket.max_bytes,

@@ -8,12 +8,15 @@ from typing import Any, BinaryIO, Generic, TypeVar, get_args
 
 import msgspec
 
+from cliffracer.durations import seconds
 from cliffracer.errors import InvalidInput, SetupError
 from cliffracer.wire.subjects import check_name
 
 T = TypeVar("T")
 Data = bytes | AsyncIterable[bytes] | BinaryIO
 """What an object may be made of; a file is read in a thread."""
+MOST_HISTORY = 64
+"""Values of a key; clients of NATS keep no more (ADR-8)."""
 REQUIRED: Any = object()
 """In place of a default where there is none."""
 _KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
@@ -23,30 +26,55 @@ class Bucket(msgspec.Struct, frozen=True):
     """Names and sizes the bucket of a provided store: ``sessions: Annotated[KeyValue[Session], Bucket("sessions", ttl="1h")]``."""
 
     name: str
+    """What it is called: every app of the namespace that names it shares it."""
     ttl: float | str | None = None
     """How long a value lives after it was written; for ever if not given."""
     history: int = 1
     """How many values of each key are kept, at most 64."""
     replicas: int = 1
+    """How many servers of a cluster keep it, where that is more than ``nats_replicas``."""
     max_bytes: int | None = None
     """What all values may take; then the oldest are dropped for new ones. No limit if not given."""
+
+    def __post_init__(self) -> None:
+        """Check what was given; `SetupError` for what no bucket can have."""
+        if wrong := self._wrong():
+            raise SetupError(f"Bucket({self.name!r}): {wrong}.")
+
+    def _wrong(self) -> str:
+        try:
+            nothing = self.ttl is not None and seconds(self.ttl) == 0
+        except (TypeError, ValueError) as error:
+            return f"ttl: {error}"
+        if nothing:
+            return "a ttl of 0 keeps nothing. Give some time, or leave it out"
+        if not 1 <= self.history <= MOST_HISTORY:
+            return f"history={self.history} is no number of values of a key. Give 1 to {MOST_HISTORY}"
+        if self.max_bytes is not None and self.max_bytes < 1:
+            return f"max_bytes={self.max_bytes} has room for nothing. Give some bytes, or leave it out"
+        return ""
 
 
 class Entry(msgspec.Struct, Generic[T], frozen=True):
     """A value as the bucket has it. A deleted key has entries too, with ``deleted`` and no value."""
 
     key: str
+    """Its key."""
     value: T | None
+    """The value; None of one that was removed."""
     revision: int
     """Rises with every change of the bucket; what `KeyValue.update` compares."""
     time: datetime
+    """When it was written, by the clock of NATS."""
     deleted: bool = False
+    """Whether it says that the key was removed."""
 
 
 class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the store knows of an object; field names are those on the wire."""
 
     name: str
+    """Under which it was put."""
     bucket: str
     nuid: str
     """Under which its chunks are stored."""
@@ -58,6 +86,7 @@ class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     mtime: str = ""
     """When it was written, RFC 3339."""
     description: str = ""
+    """As it was given to `put`, and so is ``metadata``."""
     metadata: dict[str, str] = {}
     deleted: bool = False
 

@@ -272,6 +272,15 @@ def test_a_bucket_is_named_by_its_type_or_a_marker():
         bucket_of(KeyValue)
 
 
+@pytest.mark.parametrize(
+    "given", [{"ttl": "soon"}, {"ttl": "-1s"}, {"ttl": 0}, {"history": 0}, {"history": 65}, {"max_bytes": 0}, {"max_bytes": -5}], ids=str
+)
+def test_a_bucket_that_cannot_be_is_refused_where_it_is_written(given):
+    """It was an error of the first call, or another bucket than what was asked for."""
+    with pytest.raises(SetupError, match=f"^Bucket\\('visits'\\): .*{next(iter(given))}"):
+        Bucket("visits", **given)
+
+
 async def test_values_of_plain_types_need_no_bucket_of_their_own():
     """``KeyValue[int]`` is provided as it stands."""
     app = App("counting")
