@@ -1,5 +1,7 @@
 """What other frameworks call things, and what to write here: for the message of who looks for them by those names."""
 
+from typing import TYPE_CHECKING, Never
+
 IMPORTS = {
     **dict.fromkeys(("Cliffracer", "FastAPI", "Flask", "FastStream", "Litestar", "Service", "Starlette"), "Write App('users')."),
     **dict.fromkeys(("APIRouter", "Blueprint", "Router"), "Write Group('admin', prefix='/admin'), and app.include(group)."),
@@ -41,14 +43,53 @@ ATTRIBUTES = {
 """By the name that somebody asks an app or a group for."""
 
 
+ROWS = {
+    "save": "Write create(row), update(row) or upsert(row, on='email').",
+    **dict.fromkeys(("add", "insert", "insert_one"), "Write create(row)."),
+    **dict.fromkeys(("add_all", "bulk_create", "create_all", "insert_many"), "Write create_many(rows)."),
+    **dict.fromkeys(
+        ("all", "filter", "filter_by", "find_all", "list", "query", "select", "where"), "Write find(status='active', age__gte=18)."
+    ),
+    **dict.fromkeys(("find_one", "get_or_none", "one_or_none"), "Write first(email=email): None if there is none."),
+    **dict.fromkeys(("find_by", "find_by_id", "get_by", "get_by_id"), "Write get(id), or get(email=email)."),
+    **dict.fromkeys(("bulk_update", "update_all"), "Write update_many({'status': 'old'}, age__gt=99)."),
+    **dict.fromkeys(("delete_all", "remove_all"), "Write delete_many(status='old')."),
+    **dict.fromkeys(("destroy", "remove"), "Write delete(id)."),
+    "get_or_create": "Write upsert(row, on='email').",
+    "paginate": "Write page(after=cursor, limit=100).",
+}
+"""By the name that somebody asks a repository for."""
+
+QUERIES = {
+    **dict.fromkeys(("all", "fetch_all", "fetchall", "query", "select"), "Write fetch(User, 'select ... where name = %s', name)."),
+    **dict.fromkeys(("fetch_row", "fetchone", "fetchrow", "first"), "Write fetch_one(User, 'select ...')."),
+    **dict.fromkeys(("fetch_val", "fetchval", "scalar"), "Write fetch_value(int, 'select count(*) ...')."),
+    **dict.fromkeys(("commit", "rollback"), "A transaction is committed at the end of its block, and undone by an exception."),
+    **dict.fromkeys(("begin", "session"), "Write async with db.transaction()."),
+    **dict.fromkeys(("execute_many", "executemany"), "Write create_many(rows) of a repository."),
+    **dict.fromkeys(("cursor", "iterate"), "Write async for row in stream(User, 'select ...')."),
+}
+"""By the name that somebody asks a database or a transaction for."""
+
+
+_OF = {"Scope": ATTRIBUTES, "Repository": ROWS, "Queries": QUERIES}
+
+
 def import_error(name: str) -> ImportError | None:
     """Return what is raised for a name that others have; None for one that nobody has."""
     told = IMPORTS.get(name)
     return None if told is None else ImportError(f"cliffracer has no {name}. {told}", name="cliffracer")
 
 
-def attribute_error(owner: object, name: str) -> AttributeError:
-    """Return what is raised for an attribute that an object has not, as Python would, with what to write where others have it."""
-    told = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    cure = ATTRIBUTES.get(name)
-    return AttributeError(f"{told}. {cure}" if cure else told, name=name, obj=owner)
+class Told:
+    """Says, for an attribute that it has not, what is written here where others have it."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # or it would have any
+
+        def __getattr__(self, name: str) -> Never:
+            """Raise what Python would, with the cure."""
+            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            cure = next((_OF[kind.__name__].get(name) for kind in type(self).__mro__ if kind.__name__ in _OF), None)
+            raise AttributeError(f"{told}. {cure}" if cure else told, name=name, obj=self)

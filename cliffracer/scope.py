@@ -1,12 +1,12 @@
 """The decorators that `App` and `Group` share: each turns a function into a record and gives the function back."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from cliffracer.cron import Cron
 from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_plain, names_of, refuse
-from cliffracer.elsewhere import attribute_error
+from cliffracer.elsewhere import Told
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -34,18 +34,12 @@ It holds no app: an app holds its functions, and neither would ever be let go.
 """
 
 
-class Scope(Routing):
+class Scope(Told, Routing):
     """Collects declarations; it never connects and starts nothing."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.groups: list[tuple[Group, str]] = []
-
-    if not TYPE_CHECKING:  # or they would take any name
-
-        def __getattr__(self, name: str) -> Never:
-            """Say what is written here for what others have under a name."""
-            raise attribute_error(self, name)
 
     # -- RPC, events, timers ---------------------------------------------------------------------------------------
 

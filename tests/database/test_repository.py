@@ -396,3 +396,16 @@ async def test_time_of_day_with_a_zone_is_refused(db):
     for state in (None, "shut"):
         made = await shops.create(Shop(opens=time(9), state=state))
         assert await shops.get(made.id) == made
+
+
+async def test_what_others_call_otherwise_is_told_by_its_name_here(db, users):
+    """Who comes from another library guesses by the names that it has."""
+    with pytest.raises(AttributeError, match=r"^'Repository' object has no attribute 'save'\. Write create\(row\), update\(row\)"):
+        users.save(ada())
+    with pytest.raises(AttributeError, match=r"^'Database' object has no attribute 'fetchrow'\. Write fetch_one\("):
+        db.fetchrow("select 1")
+    async with db.transaction() as transaction:
+        with pytest.raises(AttributeError, match="committed at the end of its block"):
+            transaction.commit()
+    with pytest.raises(AttributeError, match=r"^'Repository' object has no attribute 'nonsense'$"):
+        _ = users.nonsense

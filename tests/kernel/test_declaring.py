@@ -627,6 +627,11 @@ def test_what_others_call_otherwise_is_told_by_its_name_here(app, written, told)
 def test_what_is_told_instead_is_there(app):
     """No name of ours is among those of others, and what is to be written for them exists."""
     assert not [name for name in elsewhere.IMPORTS if name in cliffracer.__all__]
-    assert not [name for name in elsewhere.ATTRIBUTES if name in dir(app)]
+    stored = (cliffracer.Repository, elsewhere.ROWS), (cliffracer.Database, elsewhere.QUERIES), (cliffracer.Transaction, elsewhere.QUERIES)
+    for one, names in ((app, elsewhere.ATTRIBUTES), *stored):
+        assert not [name for name in names if name in dir(one)]
+    known = {*dir(cliffracer.Repository), *dir(cliffracer.Database)}
+    for cure in (*elsewhere.ROWS.values(), *elsewhere.QUERIES.values()):
+        assert set(re.findall(r"(\w+)\(", cure.partition("'")[0])) <= known
     for cure in elsewhere.ATTRIBUTES.values():
         assert all(hasattr(app, name) for name in re.findall(r"app\.(\w+)", cure.replace("module:app.", "")))
