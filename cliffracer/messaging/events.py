@@ -26,7 +26,7 @@ from cliffracer.provisions import key_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.starts import Held, Starts
-from cliffracer.wire.cloudevents import attributes
+from cliffracer.wire.cloudevents import attributes, kept_id
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import AUTHORIZATION
 from cliffracer.wire.subjects import Subjects, matches
@@ -291,7 +291,7 @@ class EventEndpoint:
 
 
 def _id_of(delivery: Delivered) -> str:
-    return attributes(delivery.headers).id or f"{delivery.stream}:{delivery.stream_seq}"
+    return kept_id(attributes(delivery.headers).id) or f"{delivery.stream}:{delivery.stream_seq}"
 
 
 def _item_of(signature: Signature) -> Any:

@@ -3,6 +3,7 @@
 The attribute ``id`` is also ``Nats-Msg-Id``, by which the stream suppresses duplicates.
 """
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import gmtime, strftime, time_ns
@@ -20,6 +21,7 @@ TIME = "ce-time"
 VERSION = "ce-specversion"
 KEY = "ce-partitionkey"
 SPEC = "1.0"
+_LONGEST_KEPT = 500  # characters, of up to four bytes: an index of PostgreSQL takes 2,704
 _second = 0
 _second_text = ""
 
@@ -98,6 +100,13 @@ def attributes(headers: Mapping[str, Any]) -> Attributes:
         time=_time(headers.get(TIME)),
         key=headers.get(KEY, ""),
     )
+
+
+def kept_id(event_id: str) -> str:
+    """Return an id as a database can keep it, whoever made it up: of a long one, and of one with control characters, a digest."""
+    if len(event_id) <= _LONGEST_KEPT and event_id.isprintable():
+        return event_id
+    return f"sha256:{hashlib.sha256(event_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,6 +1,7 @@
 """The database in an app: repositories and transactions provided, events coupled to commits, effects once."""
 
 import asyncio
+import secrets
 from typing import Annotated
 from uuid import UUID
 
@@ -160,6 +161,26 @@ async def test_the_effect_of_each_event_of_a_batch_is_had_once_with_once():
         t.up.bus.publish(subject, b"5", encode_headers({"ce-id": "e"}))
         await t.settled()
         assert (batches[3:], await t.call("booked")) == ([[5]], [1, 2, 3, 5])
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+async def test_an_event_whose_id_no_database_takes_is_handled_once_too(batch):
+    """Whoever may emit writes its id: it neither parks the event, nor with it all that are in the batch."""
+    app, got = App("s"), []
+
+    async def book(amounts):
+        got.extend(amounts if batch else [amounts])
+
+    book.__annotations__["amounts"] = list[int] if batch else int
+    app.on("paid", once=True, batch=batch)(book)
+    long = secrets.token_hex(5000).encode()
+    async with running(app) as t:
+        subject = t.up.services[0].subjects.event("paid").encode()
+        for events in (((1, b"a\0b"), (2, long), (3, b"fine"), (4, b"a\xff\xed\xa0\x80")), ((1, b"a\0b"), (2, long))):
+            for amount, event_id in events:
+                t.up.bus.publish(subject, b"%d" % amount, b"NATS/1.0\r\nce-id: %b\r\n\r\n" % event_id)
+            await t.settled()
+        assert (sorted(got), await t.parked()) == ([1, 2, 3, 4], [])
 
 
 async def test_a_repository_of_the_app_works_while_it_runs():
