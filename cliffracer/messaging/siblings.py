@@ -9,11 +9,13 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, Forbidden
+from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import include
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.directory import Directory
@@ -60,25 +62,68 @@ class _Replica(msgspec.Struct):
     metadata: dict[str, str] = {}
 
 
+class _Roster:
+    """What the replicas of a service tell, or those of all services: asked for once for all functions of a process."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, service: str) -> None:
+        self._directory, self._service = Directory(bus, subjects), service
+        self._looking = Together(self._look)
+        self.at = 0.0
+        self.replicas: list[dict[str, list[str]]] = []
+        self.complete = False
+        """Whether all of them tell."""
+
+    async def look(self, age: float) -> None:
+        """Return once what is known is no older than so many seconds."""
+        if time.monotonic() >= self.at + age:
+            await self._looking()
+
+    async def _look(self) -> None:
+        self.replicas, self.complete = [], False
+        try:
+            answers = await self._directory.ask("PING", self._service, kind=_Replica, patience=PATIENCE)
+            told = [msgspec.json.decode(one.metadata.get(TOLD, "{}"), type=dict[str, list[str]]) for one in answers]
+            self.replicas, self.complete = told, not self._service or all(TOLD in one.metadata for one in answers)
+        except (CliffracerError, msgspec.MsgspecError) as error:
+            logger.debug("which consumers the replicas of {service} have is not known: {error}", service=self._service, error=error)
+        self.at = time.monotonic()
+
+
+_rosters: WeakValueDictionary[tuple[int, str, str], _Roster] = WeakValueDictionary()
+
+
+def _roster(bus: Bus, subjects: Subjects, service: str) -> _Roster:
+    key = id(bus), subjects.namespace, service
+    if (found := _rosters.get(key)) is None:
+        found = _rosters[key] = _Roster(bus, subjects, service)
+    return found
+
+
 class Siblings:
     """Those of one consumer, ours included; ``alone``: only replicas of our service have it."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, member: Member, source: Source, *, alone: bool) -> None:
         self._jetstream, self._subjects = jetstream, subjects
         self._member, self._own, self._source = member, set(member.patterns), source
-        self._directory = Directory(jetstream.bus, subjects)
-        self._service = member.service if alone else ""
+        self._roster = _roster(jetstream.bus, subjects, member.service if alone else "")
         self._found: list[set[str]] | None = None
-        self._until = 0.0
-        self._looking = Together(self._look)
+        self._at = 0.0  # as of when
         self._since = 0.0  # when it became as it is
         self._mixed = 0.0  # until when something may come that another version passed on
         self._told, self._may = False, True
 
-    async def look(self) -> None:
+    async def look(self, age: float | None = None) -> None:
         """Look who is there; what is known is kept, and asked for anew when it is too old."""
-        if time.monotonic() >= self._until:
-            await self._looking()
+        await self._roster.look(KEPT if age is None else age)
+        if self._roster.at == self._at:
+            return
+        before, found = self._found, [set(replica.get(self._member.name, ())) for replica in self._roster.replicas]
+        self._found = found if self._roster.complete and self._own in found else None
+        now, last, self._at = self._roster.at, self._at, self._roster.at
+        if any(each and each != self._own for each in found):
+            self._mixed = now + MEMORY
+        if now > last + KEPT + QUIET or set().union(*before or ()) != set().union(*self._found or ()):
+            self._since = now
 
     async def differ(self) -> bool:
         """Say whether some subscribe, or did of late, to something else than we do."""
@@ -87,8 +132,11 @@ class Siblings:
 
     async def pass_on(self, delivery: Delivery) -> None:
         """Give back an event that we do not subscribe to, for others; leave it alone if no other does, nor has of late."""
-        known, subject = await self._known(), self._subjects.event_name(delivery.subject)
-        if known is not None and not any(matches(pattern, subject) for each in known for pattern in each):
+        subject = self._subjects.event_name(delivery.subject)
+        wanted = self._wanted(await self._known(), subject)
+        if not wanted and not self._quiet:  # who wants it has perhaps come just now
+            wanted = self._wanted(await self._known(PATIENCE), subject)
+        if not wanted:
             if self._quiet and delivery.attempt > 2:  # at first, one who wants it may just be starting
                 delivery.ack()
             else:
@@ -135,29 +183,14 @@ class Siblings:
         """Whether it has been as it is for long enough."""
         return time.monotonic() - self._since >= QUIET
 
-    async def _known(self) -> list[set[str]] | None:
+    async def _known(self, age: float | None = None) -> list[set[str]] | None:
         """Return the patterns of each; None where some do not tell, or not even we were heard."""
-        await self.look()
+        await self.look(age)
         return self._found
 
-    async def _look(self) -> None:
-        before, self._found, now = self._found, None, time.monotonic()
-        try:
-            answers = await self._directory.ask("PING", self._service, kind=_Replica, patience=PATIENCE)
-            found, now = [self._patterns(replica) for replica in answers], time.monotonic()
-            if any(each and each != self._own for each in found):
-                self._mixed = now + MEMORY
-            if self._own in found and (not self._service or all(TOLD in replica.metadata for replica in answers)):
-                self._found = found
-        except (CliffracerError, msgspec.MsgspecError) as error:
-            logger.debug("who else has consumer {consumer} is not known: {error}", consumer=self._member.name, error=error)
-        if now > self._until + QUIET or set().union(*before or ()) != set().union(*self._found or ()):
-            self._since = now
-        self._until = now + KEPT
-
-    def _patterns(self, replica: _Replica) -> set[str]:
-        consumers = msgspec.json.decode(replica.metadata.get(TOLD, "{}"), type=dict[str, list[str]])
-        return set(consumers.get(self._member.name, ()))
+    @staticmethod
+    def _wanted(known: list[set[str]] | None, subject: str) -> bool:
+        return known is None or any(matches(pattern, subject) for each in known for pattern in each)
 
 
 def fitting(patterns: Sequence[str]) -> Callable[[bytes], object]:

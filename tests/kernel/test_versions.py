@@ -14,6 +14,7 @@ from cliffracer.messaging import consumption, siblings
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.permissions.needs import Needs
 from cliffracer.testing import Running, running
+from cliffracer.wire.subjects import Subjects
 from tests.support.waiting import eventually
 
 
@@ -208,3 +209,27 @@ async def test_nobody_has_a_consumer_widened_by_what_he_says_of_himself(monkeypa
         asked = 0
         await eventually(lambda: asked > 6)
         assert await filters(t) == {"order.created", "user.created"}
+
+
+async def test_who_else_runs_is_asked_once_for_all_functions() -> None:
+    """Each replica of hundreds tells of all its functions, so one that starts does not ask for each of its own."""
+    asked: list[bytes] = []
+    app = App("shop")
+
+    @app.on("order.placed")
+    async def bill(_: int) -> None: ...
+
+    @app.on("order.placed")
+    async def note(_: int) -> None: ...
+
+    @app.on("order.placed", ordered=True)
+    async def sum_up(_: int) -> None: ...
+
+    async with running(App("other")) as t:
+        subject = Subjects(t.settings.namespace).discovery("PING", "shop")
+        await t.up.bus.subscribe(subject, lambda subject, *_: asked.append(subject))
+        await t.up.bus.flush()
+        async with running(app, settings=t.settings):
+            await eventually(lambda: asked)
+        await t.up.bus.flush()
+    assert len(asked) == 1
