@@ -207,16 +207,16 @@ class Service:
         if running:
             yield f"{self.frozen.name}: {running} running"
         if self._kept is not None and (committed := await self._kept.waiting()):
-            yield f"outbox: {committed} events"
+            yield f"outbox: {committed} waiting"
         for timer in self._timers:
             if await timer.due():
                 yield f"timer {timer.name}"
         if self._sends is not None and (sent := await self._sends.stored()):
-            yield f"{self.frozen.name}: {sent} one-way calls"
+            yield f"one-way calls of {self.frozen.name}: {sent} waiting"
         for consumption in self.consumptions:
             waiting = await consumption.waiting()
             if waiting:
-                yield f"{consumption.function}: {waiting} events"
+                yield f"{consumption.function}: {waiting} waiting"
 
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: Headers) -> None:
         """Store a durable message in its stream, within what is left of the call's time."""
