@@ -78,6 +78,8 @@ SAID = {
     "how-to/rpc.md": (f"Every call has a deadline, {S.deadline:g} seconds", f"after {TRIES}"),
     "how-to/timers.md": (f"gone for {LEAD:g} seconds", f"another takes over within {timers.LEASE:g} seconds"),
     "how-to/troubleshooting.md": (f"(`CLIFFRACER_WAIT`, {S.wait:g} s)",),
+    "tutorial/3-events.md": (f"back after {TRIES}",),
+    "tutorial/4-two-services.md": (f"({S.deadline:g} seconds unless you say otherwise)",),
     "how-to/websockets.md": (f"a frame over {server.MAX_FRAME // MIB} MiB",),
 }
 
