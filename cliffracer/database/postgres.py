@@ -303,7 +303,7 @@ class PostgresLink(Link):
                 apart.exception()  # it is told that somebody has seen it
         rest, session.unfinished = session.unfinished, None
         session.deadline = None
-        if rest is None:
+        if rest is None or session.pgconn.transaction_status != TransactionStatus.ACTIVE:  # psycopg sees a COPY to its end itself
             return
         self._limit = -1
         self._cursor = session.cursor(binary=True)
