@@ -152,7 +152,7 @@ class Answers:
         until, wait, ours = self._loop.time() + (LEASE if left is None else min(LEASE, left / 2)), _POLL[0], False
         try:
             while True:
-                ours = await store.claim(key.answer, LEASE)
+                ours = await self._claimed(store, key)
                 payload, fresh = self._ground.good(cached, *await store.look(key.answer, key.tags))
                 if fresh and payload is not None:
                     if ours:
@@ -166,6 +166,23 @@ class Answers:
                 wait = min(2 * wait, _POLL[1])
         except Away:
             return None, ours
+        except asyncio.CancelledError:  # nobody makes it now: the others need not wait until the lease is over
+            if ours:
+                self._begin(store.release(key.answer))
+            raise
+
+    async def _claimed(self, store: Store, key: Key) -> bool:
+        """Say whether it is us who make an answer; a claim that is on its way when we are cancelled is given back."""
+        claiming = self._loop.create_task(store.claim(key.answer, LEASE), name="claim of an answer")
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._begin(self._given_back(store, key, claiming))
+            raise
+
+    async def _given_back(self, store: Store, key: Key, claiming: "asyncio.Task[bool]") -> None:
+        if await claiming:
+            await store.release(key.answer)
 
     async def forget(self, tags: Iterable[str]) -> None:
         """Make everything with one of these tags good no more, after the commit of a transaction that is open here.

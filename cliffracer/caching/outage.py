@@ -63,6 +63,8 @@ class Reached:
     async def _asked(self, work: Callable[[], Awaitable[T]]) -> T:
         if time.monotonic() < self._until:
             raise Away(f"{self.name} was away a moment ago")
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
             async with asyncio.timeout(PATIENCE):
                 result = await work()
@@ -74,6 +76,8 @@ class Reached:
                 self.away = True
                 logger.bind(error=type(error).__name__).warning("the cache in {} is away: answers are made anew", self.name)
             raise Away(f"{self.name} is away") from error
+        if task is not None and task.cancelling() > cancelled:  # redis-py writes through `wait_for`, which loses it on Python 3.11
+            raise asyncio.CancelledError
         if self.away:
             self.away = False
             logger.bind(store=self.name).info("the cache in {} is back", self.name)

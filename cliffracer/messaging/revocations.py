@@ -117,7 +117,8 @@ class Known:
             before = self.read
             self._event.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._event.wait(), self._within)
+                async with asyncio.timeout(self._within):
+                    await self._event.wait()
         if self.behind:
             within = f"within {self._within:g} s"
             raise Unavailable(f"which tokens are revoked could not be read from NATS {within}, so no call can be judged: {self.reason}")

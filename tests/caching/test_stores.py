@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from cliffracer import App, Database, Model, Repository, SetupError, Unavailable
-from cliffracer.caching import outage
+from cliffracer.caching import keeper, outage
+from cliffracer.caching.redisstore import redis_store
 from cliffracer.testing import running
 from tests.support.nats import NatsServer
 from tests.support.redis import RedisServer
@@ -127,6 +128,31 @@ async def test_replicas_make_it_once(store: str) -> None:
         assert sum(len(shop.made) for shop in shops) == 2
 
 
+@pytest.mark.parametrize("moment", ["claim", "look"])
+@pytest.mark.parametrize("store", STORES)
+async def test_who_is_cancelled_before_he_makes_it_keeps_no_other_waiting(store: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it becomes his turn to make it, or just after."""
+    monkeypatch.setattr(keeper, "LEASE", 600.0)
+    whole, asked = getattr(outage.Reached, moment), 0
+
+    async def cancelling(reached: outage.Reached, *given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == (1 if moment == "claim" else 2):  # it looks before it claims, too
+            asyncio.get_running_loop().call_soon(call.cancel)
+        return await whole(reached, *given)
+
+    async with replicas(store) as (_, one, two):
+        monkeypatch.setattr(outage.Reached, moment, cancelling)
+        call = asyncio.create_task(one.price("a"))
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert one.made == []
+        monkeypatch.setattr(outage.Reached, moment, whole)
+        async with asyncio.timeout(30):
+            assert await two.price("a") == Price("a", 1)
+
+
 @pytest.mark.parametrize("store", STORES)
 async def test_what_is_made_while_it_is_forgotten_is_not_kept(store: str) -> None:
     """Whoever began before the change must not have the last word."""
@@ -139,6 +165,21 @@ async def test_what_is_made_while_it_is_forgotten_is_not_kept(store: str) -> Non
         await call
         await two.price("a")
         assert two.made == ["a"]
+
+
+async def test_a_cancellation_is_not_lost_in_redis() -> None:
+    """At none of the turns in which it may come, while its client writes among them."""
+    with RedisServer() as server:
+        async with redis_store(server.url, "shop", "", 10.0) as store:
+            reached = outage.Reached("redis", store)
+            await reached.look("a", ["t"])
+            for turns in range(1, 5):
+                looking = asyncio.create_task(reached.look("a", ["t"]))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if looking.cancel():
+                    await asyncio.wait([looking])
+                    assert looking.cancelled()
 
 
 async def test_without_redis_answers_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
