@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from cliffracer.errors import ServiceError, TooLarge, Unavailable, Unsendable
+from cliffracer.messaging.apart import apart
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
@@ -105,9 +106,11 @@ class Line(Bus):
         return f"{self._inbox_prefix}.{secrets.token_hex(10)}"
 
     async def close(self) -> None:
-        """Write all that was published, then close; bounded, also against a server that hangs."""
-        if self._closing:
-            return
+        """Write all that was published, then close; bounded, also against a server that hangs. Who is cancelled leaves it to that."""
+        if not self._closing:
+            await apart(self._close(), f"close of {self.name}")
+
+    async def _close(self) -> None:
         try:
             if self.connected:
                 await self.flush(PATIENCE / 2)

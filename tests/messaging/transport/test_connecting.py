@@ -162,6 +162,19 @@ async def test_cancelling_a_connect(connected: Any, server: NatsServer) -> None:
     await eventually(lambda: asyncio.all_tasks() == before)
 
 
+async def test_cancelling_a_close(connected: Any, server: NatsServer) -> None:
+    """It is closed all the same."""
+    before = asyncio.all_tasks()
+    bus = await connected(server.url)
+    task = asyncio.create_task(bus.close())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: asyncio.all_tasks() == before)
+    assert not bus.connected
+
+
 @pytest.mark.parametrize("outcome", ["refused", "connected"])
 async def test_cancelling_a_connect_when_the_client_swallows_it(
     connected: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch, outcome: str
