@@ -14,7 +14,8 @@ from cliffracer.messaging.contract import Delivered, Method, Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.ensuring import widen
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.locks import Leader, Lock, leader_of
 from cliffracer.messaging.objects import ObjectStore
@@ -35,6 +36,7 @@ class JetStreamBackend(Emitter):
         super().__init__(jetstream, subjects, replicas=replicas)
         self.dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._clock = clock
+        self._widened = False
         self._stores: list[KeyValue[Any] | ObjectStore] = []
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by name of a lock: who of this process is next
 
@@ -50,7 +52,7 @@ class JetStreamBackend(Emitter):
         **options: Any,
     ) -> Consumption:
         """Return a function's events, not started yet."""
-        options = {"replicas": self._replicas, "clock": self._clock, "made": self.ensure_events, **options}
+        options = {"replicas": self._replicas, "clock": self._clock, "made": self._both, **options}
         kind = Ordered if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
 
@@ -102,3 +104,10 @@ class JetStreamBackend(Emitter):
     async def fit(self) -> None:
         """Give the buckets that it gave so far, and that are there, what they lack of what is declared."""
         await asyncio.gather(*(store.fit() for store in {store.bucket: store for store in self._stores}.values()))
+
+    async def _both(self) -> StreamInfo:
+        """Make the stream of events if it is absent; keep what could not be handled on as many servers as them, also what is there."""
+        if self._jetstream.bus.replicas > 1 and not self._widened:
+            self._widened = True
+            await widen(self._jetstream, self.dead.asked, namespace=self._subjects.namespace)
+        return await self.ensure_events()

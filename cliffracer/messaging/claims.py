@@ -10,6 +10,7 @@ from contextlib import suppress
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, NotFound, SetupError, TooLarge, Unavailable
 from cliffracer.messaging.apart import apart
+from cliffracer.messaging.ensuring import widen
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.stores import Bucket
@@ -36,6 +37,8 @@ class Claims:
 
     def __init__(self, jetstream: JetStream, namespace: str, kind: str = "events") -> None:
         self._bus = jetstream.bus
+        self._jetstream, self._namespace = jetstream, namespace
+        self._widened = False
         self._store = ObjectStore(jetstream, Bucket(f"claims_{kind}", ttl=None if kind == "events" else "1h"), namespace=namespace)
 
     def too_large(self, payload: bytes) -> bool:
@@ -91,6 +94,9 @@ class Claims:
         await self._store.delete(name)
 
     async def _put(self, name: str, payload: bytes) -> None:
+        if self._bus.replicas > 1 and not self._widened:  # made before the setting, perhaps
+            self._widened = True
+            await widen(self._jetstream, self._store.asked, namespace=self._namespace)
         try:
             await self._store.put(name, payload)
         except asyncio.CancelledError:  # it may be stored all the same

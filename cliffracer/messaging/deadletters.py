@@ -48,10 +48,13 @@ class DeadLetters:
 
     async def ensure(self) -> None:
         """Make the stream if it is absent."""
-        config = StreamConfig(
-            name=self.stream, subjects=[f"{self.prefix}>"], num_replicas=self._replicas, description="events that could not be handled"
-        )
-        await ensure_stream(self.jetstream, config, namespace=self.subjects.namespace)
+        await ensure_stream(self.jetstream, self.asked, namespace=self.subjects.namespace)
+
+    @property
+    def asked(self) -> StreamConfig:
+        """The stream as it is asked for."""
+        subjects, description = [f"{self.prefix}>"], "events that could not be handled"
+        return StreamConfig(name=self.stream, subjects=subjects, num_replicas=self._replicas, description=description)
 
     async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> int:
         """Return its number once a copy of the message is stored, with what went wrong; only then may the original be answered."""

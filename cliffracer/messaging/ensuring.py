@@ -73,17 +73,22 @@ async def ensure_stream(
     return await _settled(once, f"stream {asked.name}", timeout)
 
 
-async def fit(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
-    """Give the stream of a bucket, if it is there, what it lacks of what is declared now, and say what it has beyond that."""
+async def widen(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> StreamInfo | None:
+    """Give a stream what it lacks of what is asked for, if it is there; no start fails for that, as it does not where it is used later."""
     try:
         await jetstream.stream(asked.name)
-        found = await ensure_stream(jetstream, asked, namespace=namespace, timeout=FITTING)
-    except NotFound:
-        return
-    except CliffracerError as error:  # no start fails for that, as it does not where the bucket is used later
+        return await ensure_stream(jetstream, asked, namespace=namespace, timeout=FITTING)
+    except (NotFound, Forbidden):  # or it is of no concern to this service, or whoever provisions it does that
+        return None
+    except CliffracerError as error:
         logger.warning("{name} may not be as it is declared: {error}", name=asked.name, error=error)
-        return
-    if differences := narrower(found.config, asked):
+        return None
+
+
+async def fit(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
+    """Do so with the stream of a bucket, and say what it has beyond its declaration."""
+    found = await widen(jetstream, asked, namespace=namespace)
+    if found is not None and (differences := narrower(found.config, asked)):
         logger.warning(
             "{name}: {differences}. A start only adds to what there is: `nats stream edit {name}` changes it",
             name=asked.name, differences="; ".join(differences),

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cliffracer.errors import ServiceError
+from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect
+from cliffracer.messaging.claims import Claims
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.ensuring import ensure_agreements, ensure_stream
@@ -121,6 +123,25 @@ async def test_all_that_is_stored_is_kept_by_as_many_servers_as_the_setting_says
         pass
     kept = {name: (await jetstream.stream(name)).config["num_replicas"] for name in await jetstream.stream_names()}
     assert kept == dict.fromkeys(("CLIFFRACER", "DEAD", "EVENTS", "KV_values", "OBJ_objects"), 3)
+
+
+async def test_what_was_made_before_is_moved_to_more_servers(jetstream: JetStream):
+    """By a start: dead letters, and buckets of ours that are there; payloads with the next one that is stored."""
+    subjects = Subjects("grown")
+    jetstream.bus.replicas = 1
+    await DeadLetters(jetstream, subjects).ensure()
+    await Claims(jetstream, "grown").stash(b"x")
+    await KeyValue[int](jetstream, Bucket("values"), int, namespace="grown").put("a", 1)
+    jetstream.bus.replicas = 3
+    backend = JetStreamBackend(jetstream, subjects)
+    backend.values(Bucket("values"), int)
+    backend.objects(Bucket("objects"))
+    await backend.fit()
+    await backend.consume("users", "welcome", "user.created", Notes()).ensure()
+    await Claims(jetstream, "grown").stash(b"y")
+    names = ("grown_DEAD", "OBJ_grown_claims_events", "KV_grown_values")
+    assert {name: (await jetstream.stream(name)).config["num_replicas"] for name in names} == dict.fromkeys(names, 3)
+    assert "OBJ_grown_objects" not in await jetstream.stream_names()
 
 
 async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetstream: JetStream):
