@@ -203,7 +203,7 @@ class App(Scope):
         return own(self.link(), self.name)
 
     def repository(self, model: type[M]) -> "Repository[M]":
-        """Return the repository of a model, for code that is not provided with one; it works while the app runs."""
+        """Return the repository of a model, at module level, for code that is not provided with one; it works while the app runs."""
         self._open()
         if model not in self._models:
             self._models.append(model)
