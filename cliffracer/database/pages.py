@@ -107,7 +107,7 @@ def _opened(sorting: list[Order], cursor: Any) -> list[Any]:
     """Return the values behind which a page begins: of a cursor, a row, or in the order of ids of an id."""
     try:
         if isinstance(cursor, Model):
-            return [getattr(cursor, order.column.name) for order in sorting]
+            return [order.column.value(getattr(cursor, order.column.name)) for order in sorting]
         if isinstance(cursor, UUID) or (isinstance(cursor, str) and _ID.fullmatch(cursor)):
             (order,) = sorting
             return [order.column.value(cursor)]

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from cliffracer.database import Database, Model, Repository
 from cliffracer.database.schema import create_missing
+from cliffracer.database.table import table_of
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError
 from tests.database.models import Address, Colour, Document, Everything, Order, User, everything
 
@@ -191,6 +192,19 @@ async def test_a_page_is_its_rows_and_the_next_begins_behind_one_of_them(users):
     assert [user.id for user in await users.page(after=last, order_by="-email")] == [*reversed(made[:3])]
     with pytest.raises(InvalidInput, match="is not a cursor of this query"):
         await users.page(after=last.id, order_by="-email")
+
+
+async def test_the_next_page_begins_behind_a_row_by_whatever_it_is_sorted(db, users):
+    """As it does behind the cursor: a row has values as a program has them, such as members of an Enum."""
+    things = db.repository(Everything)
+    for _ in range(3):
+        await things.create(everything())
+    for column in (column for column in table_of(Everything).columns.values() if not column.nullable and not column.json):
+        for order in (column.name, f"-{column.name}"):
+            first = await things.page(limit=1, order_by=order)
+            behind = [[thing.id for thing in await things.page(after=after, order_by=order)] for after in (first.next, first[-1])]
+            assert len(behind[0]) == 2
+            assert behind[0] == behind[1], order
 
 
 async def test_upsert_changes_the_row_in_its_way(users):
