@@ -9,7 +9,7 @@ from cliffracer import App, Breaker, Retry, Settings, backlog, members
 from cliffracer.caching import keeper, memory, outage
 from cliffracer.database import bulk
 from cliffracer.declarations import RETRY
-from cliffracer.messaging import caches, consumption, feeds, ordered, policy, publishing, siblings, timers
+from cliffracer.messaging import caches, consumption, feeds, ordered, policy, publishing, rates, siblings, timers
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.streams import events_stream
 from cliffracer.observability import metrics
@@ -30,6 +30,7 @@ SAID = {
         f"Over `NATS_MAX_MESSAGE` ({S.nats_max_message // MIB} MiB)",
         f"goes to another after {consumption.ACK_WAIT:g} seconds",
         f"and {WORDS[policy.UNFINISHED]} more (`ordered=True`: {WORDS[ordered.Ordered._unfinished]} more",
+        f"within {WORDS[siblings.MEMORY // 60]} minutes, {'fifty' if policy.PASSED_ON == 50 else policy.PASSED_ON} more",
         f"the event comes back after {policy.PARK_AGAIN:g} seconds",
         f"no more than {ordered.WINDOW:,} events wait so ({ordered.ASIDE // MIB} MiB of them in memory)",
         f"tried again after {TRIES}",
@@ -70,6 +71,7 @@ SAID = {
     "how-to/large.md": (f"Over `NATS_MAX_MESSAGE` ({S.nats_max_message // MIB} MiB)", f"{S.http_max_body // MIB} MiB, or `HTTP_MAX_BODY`"),
     "how-to/observability.md": (f"buckets from {2 ** metrics._BOUNDS[0]} µs to {2 ** metrics._BOUNDS[-1] / 1e6:.0f} s",),
     "how-to/resilience.md": (
+        f"one waits {WORDS[rates.PATIENCE]} seconds to find out, nobody in the {WORDS[rates.REST]} after",
         f"`CLIFFRACER_DRAIN` ({S.drain:g} s)",
         f"{S.wait:g} s of patience (`CLIFFRACER_WAIT`)",
         f"Retry(attempts={Retry().attempts}, base={Retry().base}, cap={Retry().cap}, budget={Retry().budget})",
