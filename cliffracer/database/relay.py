@@ -164,9 +164,11 @@ async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
     finally:
         database.relays.remove(relay)
         relay.stop()
-        await asyncio.wait(tasks[:1], timeout=2.0)
-        for task in tasks:
-            task.cancel()
+        try:
+            await asyncio.wait(tasks[:1], timeout=2.0)
+        finally:  # cancelled, too
+            for task in tasks:
+                task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 log.error("the relay of the outbox failed", exc_info=result)

@@ -13,3 +13,18 @@ def apart(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
     _at_work.add(task)
     task.add_done_callback(_at_work.discard)
     return asyncio.shield(task)
+
+
+async def through(work: "asyncio.Future[Any]") -> None:
+    """Wait until it has ended, as it does soon; a cancellation that comes meanwhile is raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # it is told that somebody has seen it
+        raise cancelled
+    work.result()

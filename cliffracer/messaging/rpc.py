@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from cliffracer.context import STORED, Context, current, new_id
 from cliffracer.declarations import Rpc, where
-from cliffracer.errors import Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
+from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
 from cliffracer.invoke import defect, invoke, note_refusal
 from cliffracer.messaging.bus import Bus
@@ -189,6 +189,9 @@ class RpcEndpoint:
             self._fail(reply, error, msgpack)
         except Unencodable as error:
             self._fail(reply, self._unencodable(error), msgpack)
+        except asyncio.CancelledError:  # by somebody outside: the caller is not to wait until his time is over
+            self._fail(reply, Cancelled("the call was cancelled where it ran", outcome="unknown"), msgpack)
+            raise
         finally:
             self._running.pop(reply, None)  # absent without a reply, and where another call with the same one has ended
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cliffracer import App
+from cliffracer import App, Database, runtime
 from cliffracer.context import Context
 from cliffracer.errors import Cancelled, DeadlineExceeded, NotFound, ServiceError
 from cliffracer.handler import Handler
@@ -336,3 +336,54 @@ async def test_whatever_is_called_in_whatever_way_a_service_is_empty_afterwards(
 
 def _contexts() -> int:
     return sum(isinstance(one, Context) for one in gc.get_objects())
+
+
+async def test_a_stop_that_is_cancelled_leaves_nothing_at_work():
+    """At none of its turns: neither events, timers and leaders nor what relays the outbox."""
+    app, other = App("ending"), App("other")
+
+    @app.on("thing.made")
+    async def made(name: str) -> None: ...
+
+    @app.every("1h")
+    async def tick() -> None: ...
+
+    @app.leader
+    async def lead() -> None:
+        await asyncio.Event().wait()
+
+    @app.rpc
+    @other.rpc
+    async def use(*, db: Database) -> None: ...
+
+    async with running(other) as t:
+
+        async def run() -> None:
+            async with runtime.running(app, t.settings):
+                up.set()
+
+        for turns in (0, 1, 3, 6, 12):
+            before, up = asyncio.all_tasks(), asyncio.Event()
+            task = asyncio.create_task(run())
+            await up.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await eventually(lambda before=before: asyncio.all_tasks() <= before)
+
+
+async def test_a_call_that_somebody_outside_cancels_is_answered():
+    """Its caller does not wait until his time is over."""
+    app = App("ending")
+
+    @app.rpc
+    async def stray() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async with running(app, deadline=600) as t, asyncio.timeout(30):
+        with pytest.raises(Cancelled):
+            await t.call("stray")
