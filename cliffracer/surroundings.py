@@ -114,7 +114,8 @@ class Surroundings:
     def on_error(self, error: type[E]) -> Callable[[F], F]:
         """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`.
 
-        That of an app is for all handlers, that of a group for those of the group, before the app's.
+        That of an app is for all handlers, that of a group for those of the group. The class that is nearest to the exception's counts;
+        of one that both map, the group's does.
         """
         given: Any = error
         if not (isinstance(given, type) and issubclass(given, Exception)):
