@@ -203,11 +203,15 @@ class App(Scope):
         return own(self.link(), self.name)
 
     def repository(self, model: type[M]) -> "Repository[M]":
-        """Return the repository of a model, at module level, for code that is not provided with one; it works while the app runs."""
-        self._open()
-        if model not in self._models:
-            self._models.append(model)
+        """Return the repository of a model, for code that is not provided with one; it works while the app runs.
+
+        It is asked for at module level, or, in a test, while the app runs, if a handler is given it.
+        """
         stored = importlib.import_module("cliffracer.stored")  # by name: declaring must not import what connects
+        if model not in self._models:
+            if not self.live or model not in stored.models_of([self.freeze()]):
+                self._open()  # one that is new has no table yet
+            self._models.append(model)
         found: Repository[M] = stored.repository_of(self.name, self.databases, model)
         return found
 

@@ -199,6 +199,25 @@ async def test_a_repository_of_the_app_works_while_it_runs():
         await users.count()
 
 
+async def test_a_test_has_the_repository_of_a_model_that_a_handler_asks_for():
+    """Nothing is declared by that; a model that nobody asked for before the start has no table, and is refused."""
+    app = App("s")
+
+    class Stranger(Model):
+        name: str
+
+    @app.rpc
+    async def add(name: str, *, users: Repository[User]) -> None:
+        await users.create(User(name=name, email=name))
+
+    async with running(app) as t:
+        await t.call("add", name="Ada")
+        assert (await app.repository(User).get(name="Ada")).email == "Ada"
+        assert await app.repository(User).count() == 1
+        with pytest.raises(SetupError, match="nothing can be declared on it any more"):
+            app.repository(Stranger)
+
+
 async def test_what_is_refused_is_whole_in_the_log_and_not_at_the_caller():
     """The log has an id, the statement and the server's words, but no values, also none composed into it; the caller the id alone."""
     app, logged = App("s"), []
