@@ -120,7 +120,7 @@ class Lock:
 
     def _give_up(self) -> None:
         """Let others try, and have what we may have got in the moment in which we did not want it any more."""
-        if self._unsure:
+        if self._unsure or self._renewed:
             self._leaving()
         else:
             self._pass_on()

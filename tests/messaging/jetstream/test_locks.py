@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
+from cliffracer.messaging import locks
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.jetstream import JetStream, PubAck, Stored
 from cliffracer.messaging.locks import Leader, Lock
@@ -175,6 +176,24 @@ async def test_who_is_cancelled_while_he_takes_a_lock_leaves_it_to_others(
     monkeypatch.setattr(jetstream, "store", cancelled)
     taking = asyncio.create_task(Lock(jetstream, subjects, "job", ttl=600).acquire())
     await asyncio.wait([taking])
+    assert taking.cancelled()
+    async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
+        pass
+
+
+async def test_who_is_cancelled_when_he_has_just_got_a_lock_leaves_it_to_others(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """While he ends listening for its release, which takes the stock transport a moment."""
+
+    async def cancelled(_: object) -> None:
+        taking.cancel()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(locks, "_closed", cancelled)
+    taking = asyncio.create_task(Lock(jetstream, subjects, "job", ttl=600).acquire())
+    await asyncio.wait([taking])
+    monkeypatch.undo()
     assert taking.cancelled()
     async with Lock(jetstream, subjects, "job", ttl=600, wait=60):
         pass
