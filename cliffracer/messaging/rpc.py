@@ -45,6 +45,7 @@ class RpcEndpoint:
         "_seconds",
         "_signature",
         "_starts",
+        "_strays",
         "_streams",
         "record",
         "stats",
@@ -80,6 +81,7 @@ class RpcEndpoint:
         self._starts = Starts(self._loop, handler.watch)
         self._large = large
         self._held: Held = set()
+        self._strays = 0
 
     def receive(  # noqa: C901, PLR0912 - one frame on purpose, as in `invoke`
         self,
@@ -90,7 +92,7 @@ class RpcEndpoint:
     ) -> None:
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
         if reply and not is_inbox(reply):  # or a stranger could make us publish where he may not
-            logger.bind(subject=self.subject).warning("request with a reply subject that is no inbox dropped")
+            self._drop()
             return
         handler, gate, seconds = self._handler, self._gate, self._seconds
         if block is None:
@@ -166,6 +168,12 @@ class RpcEndpoint:
     def _refuse(self, context: Context, reply: bytes, error: ServiceError, msgpack: bool) -> None:
         note_refusal(self._handler, context, type(error).__name__, error.code)
         self._fail(reply, error, msgpack)
+
+    def _drop(self) -> None:
+        """Say now and then that nobody could be answered: anybody may send such, and a line for each would hold up the read loop."""
+        self._strays += 1
+        if self._strays % 1000 == 1:
+            logger.bind(subject=self.subject, dropped=self._strays).warning("requests dropped: their reply subject is no inbox")
 
     async def answer(self, context: Context, arguments: tuple[Any, ...], reply: bytes, msgpack: bool, window: int) -> None:
         """Invoke the handler and send the one reply: its result, its error, or the end of its stream."""

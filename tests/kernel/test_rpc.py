@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from loguru import logger
 
 from cliffracer import (
     App,
@@ -440,15 +441,18 @@ async def test_garbage_is_refused_and_the_next_call_works(t, payload):
 
 
 async def test_a_reply_goes_to_an_inbox_only(t):
-    """A request that names another subject for its reply is not answered there, so nobody publishes through us."""
-    heard, subjects = [], t.up.services[0].subjects
+    """A request that names another subject for its reply is not answered there, so nobody publishes through us, or fills the log."""
+    heard, lines, subjects = [], [], t.up.services[0].subjects
+    sink = logger.add(lines.append, level="WARNING")
     for place in (f"{t.settings.namespace}.elsewhere", f"_INBOXES.of.{t.settings.namespace}"):
         await t.up.bus.subscribe(place, lambda *message: heard.append(message))
         for subject in (subjects.rpc("store", "put"), subjects.discovery("PING", "store")):
             t.up.bus.publish(subject.encode(), b'{"name":"x"}', None, place.encode())
     await t.call("put", name="pen")
     await t.up.bus.flush()
+    logger.remove(sink)
     assert heard == []
+    assert len(lines) == 1
 
 
 async def test_a_caller_of_another_account_is_answered():
