@@ -394,7 +394,7 @@ def test_the_doctor_sees_what_has_grown_apart(at):
     text = (at.folder / "app.py").read_text()
     (at.folder / "wider.py").write_text(text.replace('@app.on("animal.*")', '@app.on("animal.>")'))
     told = at("doctor", "wider:app", NATS_REPLICAS="3").out
-    assert "farm-yard-look takes animal.*, the function subscribes to animal.>: its next start changes it" in told
+    assert "farm-yard-look takes animal.*, the function subscribes to animal.>: its next start adds that" in told
     assert "EVENTS: num_replicas is 1, asked 3: the next service that starts changes it" in told
 
 
