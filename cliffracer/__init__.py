@@ -182,6 +182,7 @@ if not TYPE_CHECKING:  # or they would take any name
 
     def __getattr__(name: str) -> object:  # PEP 562
         import importlib  # noqa: PLC0415 - as above
+        import sys  # noqa: PLC0415 - as above
 
         if name.startswith("_") or not name.isidentifier():
             raise AttributeError(f"module 'cliffracer' has no attribute {name!r}")
@@ -191,8 +192,8 @@ if not TYPE_CHECKING:  # or they would take any name
         except ModuleNotFoundError as error:
             if place or error.name != f"cliffracer.{name}":
                 raise
-            told = importlib.import_module("cliffracer.elsewhere").import_error(name)  # Python tells who imports less of an AttributeError
-            raise told or AttributeError(f"module 'cliffracer' has no attribute {name!r}") from None
+            importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"  # noqa: SLF001 - of an import statement, before it asks again
+            raise importlib.import_module("cliffracer.elsewhere").missing(name, importing=importing) from None
         globals()[name] = value = getattr(value, name) if place else value
         return value
 

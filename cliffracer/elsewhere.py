@@ -75,10 +75,13 @@ QUERIES = {
 _OF = {"Scope": ATTRIBUTES, "Repository": ROWS, "Queries": QUERIES}
 
 
-def import_error(name: str) -> ImportError | None:
-    """Return what is raised for a name that others have; None for one that nobody has."""
-    told = IMPORTS.get(name)
-    return None if told is None else ImportError(f"cliffracer has no {name}. {told}", name="cliffracer")
+def missing(name: str, *, importing: bool) -> AttributeError | ImportError:
+    """Return what is raised for a name that is not there; with the cure for one that others have."""
+    cure = IMPORTS.get(name)
+    if importing and cure is not None:  # of an AttributeError Python tells less to who writes ``from cliffracer import ...``
+        return ImportError(f"cliffracer has no {name}. {cure}", name="cliffracer")
+    told = f"module 'cliffracer' has no attribute {name!r}"
+    return AttributeError(told if cure is None else f"{told}. {cure}", name=name)
 
 
 class Told:

@@ -611,6 +611,8 @@ def test_an_app_that_nobody_holds_is_let_go():
         ("from cliffracer import App, APIRouter", "cliffracer has no APIRouter. Write Group("),
         ("from cliffracer import HTTPException", "Raise NotFound(...), Conflict(...) and the like"),
         ("from cliffracer import Nonsense", "cannot import name 'Nonsense'"),
+        ("cliffracer.Depends", "module 'cliffracer' has no attribute 'Depends'. Put @app.provide on a function"),
+        ("cliffracer.Nonsense", "module 'cliffracer' has no attribute 'Nonsense'"),
         ("app.run(debug=True)", "'App' object has no attribute 'run'. Run it by: cliffracer run module:app."),
         ("@app.on_event('startup')\ndef f(): ...", "Write @app.on_startup and @app.on_shutdown"),
         ("@group.before_request\ndef f(): ...", "'Group' object has no attribute 'before_request'. Write @app.middleware"),
@@ -620,12 +622,13 @@ def test_an_app_that_nobody_holds_is_let_go():
 def test_what_others_call_otherwise_is_told_by_its_name_here(app, written, told):
     """Who comes from another framework guesses by the names that it has."""
     with pytest.raises((AttributeError, ImportError)) as caught:
-        exec(written, {"app": app, "group": Group("g")})
+        exec(written, {"app": app, "group": Group("g"), "cliffracer": cliffracer})
     assert told in str(caught.value)
 
 
 def test_what_is_told_instead_is_there(app):
-    """No name of ours is among those of others, and what is to be written for them exists."""
+    """No name of ours is among those of others, and what is to be written for them exists. Asking for them is no error."""
+    assert not any(hasattr(cliffracer, name) for name in elsewhere.IMPORTS)
     assert not [name for name in elsewhere.IMPORTS if name in cliffracer.__all__]
     stored = (cliffracer.Repository, elsewhere.ROWS), (cliffracer.Database, elsewhere.QUERIES), (cliffracer.Transaction, elsewhere.QUERIES)
     for one, names in ((app, elsewhere.ATTRIBUTES), *stored):
