@@ -44,10 +44,12 @@ class Copy(msgspec.Struct, frozen=True):
 class Link(ABC):
     """One connection to PostgreSQL: used by one task at a time, in autocommit unless `begin` was called."""
 
-    __slots__ = ("__weakref__", "born", "idle_since")
+    __slots__ = ("__weakref__", "born", "committed", "idle_since")
 
     def __init__(self, now: float) -> None:
         self.born = now
+        self.committed: Callable[[], None] | None = None
+        """Called by `mend` if a COMMIT was done that nobody waited for any more."""
         self.idle_since = now
 
     @abstractmethod

@@ -301,17 +301,18 @@ class PostgresLink(Link):
                 session.pgconn.finish()
             elif not apart.cancelled():
                 apart.exception()  # it is told that somebody has seen it
-        rest, session.unfinished = session.unfinished, None
-        session.deadline = None
+        rest, session.unfinished, session.deadline = session.unfinished, None, None
         if rest is None or session.pgconn.transaction_status != TransactionStatus.ACTIVE:  # psycopg sees a COPY to its end itself
             return
         self._limit = -1
         self._cursor = session.cursor(binary=True)
         if not session.unhurried:
             await session.cancel_safe(timeout=CANCEL_WITHIN)
-        session.unhurried = False
+        committed, self.committed, session.unhurried = self.committed if session.unhurried else None, None, False
         try:
             await wait_async(rest, session.pgconn.socket, interval=0.1, timeout=CANCEL_WITHIN)
+            if committed is not None:
+                committed()
         except errors._WaitTimeout:  # noqa: SLF001 - that is what psycopg raises
             session.pgconn.finish()
             raise psycopg.OperationalError("the server did not stop the statement") from None

@@ -135,7 +135,14 @@ class Transaction(Queries):
             except Exception:  # the commit stands, whatever a listener makes of it
                 log.exception("a function that waited for the commit failed")
 
+    def done_apart(self) -> None:
+        """Do the same in a task of its own, since the one that committed does not wait for it."""
+        task = asyncio.get_running_loop().create_task(self.done(), name="after a commit")
+        _telling.add(task)
+        task.add_done_callback(_telling.discard)
 
+
+_telling: set[asyncio.Task[None]] = set()
 _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
 
 
@@ -168,6 +175,7 @@ async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, r
         await link.script(_begin(isolation, readonly=readonly), deadline)
         _innermost.set(transaction)
         yield transaction
+        link.committed = transaction.done_apart
         await link.commit(deadline_now())
     except Exception:  # whatever the block raised, it is undone before anybody hears of it
         await _undo(link)
@@ -177,6 +185,8 @@ async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, r
         transaction.open = False
         if _innermost.get() is transaction:
             _innermost.set(before)
+        if not link.busy():  # else the pool sees what becomes of the COMMIT
+            link.committed = None
         pool.give(link)
     await transaction.done()
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cliffracer.database import Database, current_transaction
+from cliffracer.database.postgres import PostgresLink
 from cliffracer.database.schema import create_missing
 from cliffracer.errors import Conflict, Internal, SetupError
 from tests.database.models import User
@@ -189,6 +190,29 @@ async def test_after_commit_is_called_once_and_only_then(db):
             transaction.after_commit(hear)
             raise ZeroDivisionError
     assert heard == [1]
+
+
+async def test_what_waits_for_the_commit_is_called_although_its_task_does_not_wait(db, users, monkeypatch):
+    """A client that leaves at that moment: what was committed is told of, such as a cache that keeps what was before."""
+    commit, told = PostgresLink.commit, []
+
+    async def cancelling(link: PostgresLink, deadline: float | None) -> None:
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await commit(link, deadline)
+
+    async def work() -> None:
+        async with db.transaction() as transaction:
+            await users.create(user("a"))
+            transaction.after_commit(lambda: told.append("committed"))
+
+    monkeypatch.setattr(PostgresLink, "commit", cancelling)
+    task = asyncio.create_task(work())
+    await asyncio.wait([task])
+    monkeypatch.undo()
+    assert task.cancelled()
+    await until(lambda: db.statistics()["used"] == 0)
+    await until(lambda: told == ["committed"])
+    assert await users.count() == 1
 
 
 async def test_what_waits_for_the_commit_may_be_async(db, users):
