@@ -104,7 +104,7 @@ class App(Scope):
         """
         self._proxies[name] = None
         between = guarded(self.guards, name, retry, breaker, fallback)
-        patience = None if timeout is None else length(f"service({name!r}, timeout=...)", timeout)
+        patience = None if timeout is None else length(f"service({name!r}, timeout=...)", timeout, some=True)
         return Service(name, self.link, timeout=patience, allow=self._may.call, between=between)
 
     @overload

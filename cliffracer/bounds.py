@@ -82,7 +82,7 @@ class Said:
                 follows=_each(given["follows"], _event),
                 uses=_each(given["uses"], _use),
             )
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise SetupError(f"App({self._app!r}): {error}.") from None
         return self._bounds
 
@@ -104,6 +104,8 @@ def _each(given: Iterable[Any] | None, read: Callable[[Any], str]) -> tuple[str,
 
 def _call(given: Any, address: Callable[[Any], str]) -> str:
     if not isinstance(given, str):
+        if not callable(given):
+            raise TypeError(f"calls={given!r} names no method: write 'service.method', or the function itself")
         return address(given)
     service, dot, method = given.partition(".")
     check_name(service)

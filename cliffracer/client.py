@@ -68,7 +68,7 @@ class AsyncClient:
     def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> Service:
         """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
         between = guarded(self._guards, name, **options)
-        patience = self._timeout if timeout is None else length(f"service({name!r}, timeout=...)", timeout)
+        patience = self._timeout if timeout is None else length(f"service({name!r}, timeout=...)", timeout, some=True)
         return Service(name, lambda: self._link, timeout=patience, between=between)
 
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -115,7 +115,7 @@ def connect_async(
 async def _connected_async(
     url: str | None, settings: Settings | None, timeout: float | str | None, token: str | None
 ) -> AsyncIterator[AsyncClient]:
-    patience = None if timeout is None else length("connect(timeout=...)", timeout)
+    patience = None if timeout is None else length("connect(timeout=...)", timeout, some=True)
     async with linked("script", settings, url=url) as link:
         link.token = checked_token(token)
         yield AsyncClient(link, patience)

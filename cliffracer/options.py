@@ -89,6 +89,8 @@ def missed_of(function: Function, missed: Any) -> Any:
 
 
 def check_start(function: Function, start: Any) -> Any:
+    if type(start) is int and start < 1:
+        raise refuse(function, f"start={start} is no sequence: they begin at 1", f"Give {STARTS}.")
     if type(start) is int or start in ("new", "all"):
         return start
     try:
@@ -112,6 +114,9 @@ def check_delivery(record: Subscription) -> Subscription:
     for one, other, why in _PAIRS:
         if {one, other} <= given:
             raise refuse(record.function, f"{one} and {other} exclude each other: {why}", "Leave one of them out.")
+    if record.group is not None and record.each:
+        problem = "a group shares its events, and each=True hands every replica its own copy"
+        raise refuse(record.function, problem, "Leave out one or the other.")
     if record.rate is not None and record.each:
         problem = "a rate is of all replicas together, and each=True hands every one its own copy"
         raise refuse(record.function, problem, "Leave out one or the other.")

@@ -48,6 +48,8 @@ class Routing(Surroundings):
         names = tuple(method.upper() for method in names_of(methods))
 
         def declare(function: F) -> F:
+            if not names:
+                raise refuse(function, "no HTTP method is named, so nothing would reach it", "Write methods=['GET'].")
             if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
                 raise refuse(function, f"status {status!r} is no HTTP status", "Use 200 to 599.")
             record = Route(

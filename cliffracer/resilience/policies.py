@@ -88,12 +88,15 @@ def _lengths(policy: Any, *names: str) -> None:
         msgspec.structs.force_setattr(policy, name, length(f"{type(policy).__name__}({name}=...)", getattr(policy, name)))
 
 
-def length(option: str, value: Any) -> float:
-    """Return a length of time in seconds; `SetupError`, which names the option, for one that cannot be read."""
+def length(option: str, value: Any, *, some: bool = False) -> float:
+    """Return a length of time in seconds; `SetupError`, which names the option, for one that cannot be read, or, with ``some``, is none."""
     try:
-        return seconds(value)
+        found = seconds(value)
     except (TypeError, ValueError) as error:
         raise SetupError(f"{option}: {error}.") from None
+    if some and not found:
+        raise SetupError(f"{option}: {value!r} leaves no time for anything. Give more than 0, or leave it out.")
+    return found
 
 
 def check_policies(target: str, retry: object, breaker: object) -> None:

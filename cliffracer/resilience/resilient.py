@@ -37,7 +37,7 @@ def resilient(
     if callable(retry) or (retry is None and breaker is None and timeout is None and fallback is NONE):
         raise SetupError("resilient() does nothing. Write @resilient(retry=Retry()), breaker=Breaker(), timeout=... or fallback=...")
     check_policies("resilient(...)", retry, breaker)
-    patience = None if timeout is None else length("resilient(timeout=...)", timeout)
+    patience = None if timeout is None else length("resilient(timeout=...)", timeout, some=True)
 
     def guarded(function: F) -> F:
         inner = inspect.unwrap(function)

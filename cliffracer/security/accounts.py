@@ -9,9 +9,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cliffracer.durations import seconds
 from cliffracer.errors import Forbidden
 from cliffracer.markers import provided, signs_in
+from cliffracer.resilience.policies import length
 from cliffracer.resilience.rates import network_of
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
@@ -60,7 +60,7 @@ class Accounts:
         self._register = register
         self._roles = roles
         self._cookies = cookies
-        self._lasts = seconds(lasts)
+        self._lasts = length("Accounts(lasts=...)", lasts, some=True)
 
     def group(self, app: Any) -> Group:
         """Return the handlers, for `App.use`."""

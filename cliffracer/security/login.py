@@ -18,9 +18,9 @@ from loguru import logger
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from cliffracer.durations import seconds
 from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.markers import Query, provided, signs_in
+from cliffracer.resilience.policies import length
 from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
@@ -61,7 +61,7 @@ class BrowserLogin:
             raise SetupError(f"BrowserLogin(scope={scope!r}) asks for no sign-in. Begin it with openid.")
         self.prefix = prefix
         self.scope = scope
-        self.lasts = seconds(lasts)
+        self.lasts = length("BrowserLogin(lasts=...)", lasts, some=True)
         self.url = url.rstrip("/")
         self.home = home
         self.everywhere = everywhere

@@ -10,7 +10,22 @@ import msgspec
 import pytest
 
 import cliffracer
-from cliffracer import Accounts, App, Context, Event, Group, Header, Model, Query, SetupError, UploadFile, checking, elsewhere, provided
+from cliffracer import (
+    Accounts,
+    App,
+    BrowserLogin,
+    Context,
+    Event,
+    Group,
+    Header,
+    Model,
+    Query,
+    SetupError,
+    UploadFile,
+    checking,
+    elsewhere,
+    provided,
+)
 from cliffracer.addresses import address_of
 from cliffracer.declarations import Route, Rpc
 from cliffracer.testing import running
@@ -566,6 +581,8 @@ def test_middleware_that_cannot_wrap_a_call_is_refused(app):
         ({"ordered": True, "batch": 10}, "ordered and batch exclude each other"),
         ({"start": "yesterday"}, "start='yesterday' cannot be read"),
         ({"start": 1.5}, "start=1.5 cannot be read"),
+        ({"start": -3}, "start=-3 is no sequence: they begin at 1"),
+        ({"each": True, "group": "g"}, "a group shares its events, and each=True hands every replica its own copy"),
         ({"retry": 5}, "retry=5 says no times"),
         ({"retry": "10s"}, "retry='10s' says no times"),
         ({"retry": ("soon",)}, "'soon' is no"),
@@ -577,6 +594,22 @@ def test_options_of_a_subscription_that_do_nothing_together_are_refused(app, opt
 
         @app.on("order.placed", **options)
         async def count(number: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (lambda app: app.service("b", timeout=0), r"service\('b', timeout=...\): 0 leaves no time for anything"),
+        (lambda app: app.route("/x", methods=[])(lambda: None), "no HTTP method is named"),
+        (lambda _: App("a", calls=[3]).freeze(), "calls=3 names no method: write 'service.method'"),
+        (lambda _: Accounts(lasts="x"), r"Accounts\(lasts=...\): 'x'"),
+        (lambda _: BrowserLogin(lasts=0), r"BrowserLogin\(lasts=...\): 0 leaves no time"),
+    ],
+)
+def test_what_would_never_work_is_refused_where_it_is_written(app, written, told):
+    """Not by an error of Python's, nor at the first call."""
+    with pytest.raises(SetupError, match=told):
+        written(app)
 
 
 def test_an_app_that_nobody_holds_is_let_go():
