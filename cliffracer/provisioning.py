@@ -140,7 +140,7 @@ async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitSta
     manager = _lifetime(function, named)
     try:
         value = await manager.__aenter__()
-    except Exception as error:
+    except Exception as error:  # whatever a provider of the user's raises: the start ends, and names it
         if isinstance(error, CliffracerError) and not isinstance(error, Internal):
             raise
         raise failed_at_start(function, error) from error

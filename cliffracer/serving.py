@@ -109,7 +109,7 @@ class Service:
         for hook in self.frozen.startup:
             try:
                 await self.assembly.hook(hook, read(hook))
-            except Exception as error:
+            except Exception as error:  # whatever a hook of the user's raises: the start ends, and names it
                 if isinstance(error, CliffracerError) and not isinstance(error, Internal):
                     raise
                 raise failed_at_start(hook, error) from error

@@ -208,7 +208,7 @@ class ObjectStore:
             self._check_order(last, await self._note(info))
         except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
             raise
-        except Exception:
+        except Exception:  # refused, or the store is away: it is not found, so its chunks are nobody's
             await self._give_up(info.nuid, at_once=False)
             raise
         if before is not None:

@@ -186,7 +186,7 @@ def _told(span: Span) -> Iterator[None]:
     except ServiceError as error:
         _say(span, type(error).__name__, error.code, error)
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, the span says it, and it goes on
         _say(span, type(error).__name__, Internal.code, error)
         raise
     except asyncio.CancelledError as error:

@@ -25,7 +25,7 @@ class Guarded:
             arguments = arguments_of(positional, named)
             try:
                 return await self._tried(link(), service, method, arguments, timeout)
-            except Exception as error:
+            except Exception as error:  # the fallback says which it answers; all others go on
                 if self._fallback is None or not self._fallback.answers(error, f"{service}.{method}"):
                     raise
                 answer = self._fallback.give(error, method, positional, named)
@@ -72,7 +72,7 @@ async def tried(trying: Trying, attempt: Callable[[float | None], Awaitable[Any]
         seconds = trying.enter()
         try:
             result = await attempt(seconds)
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: the guard has to hear how each attempt ended
             wait = trying.failed(error)
             if wait is None or (trying.unsure and not await harmless()) or not trying.again(error):
                 raise

@@ -70,7 +70,7 @@ def _asynchronous(
 
         try:
             return await tried(guard.begin(until_of(patience), patience), attempt, harmless)
-        except Exception as error:
+        except Exception as error:  # the fallback says which it answers; all others go on
             if fallback is None or not fallback.answers(error, guard.target):
                 raise
             answer = fallback.give(error, function.__name__, positional, named)
@@ -94,7 +94,7 @@ def _plain(function: Callable[..., Any], guard: Guard, fallback: Fallback | None
     def call(*positional: Any, **named: Any) -> Any:
         try:
             return _tried(function, guard, positional, named)
-        except Exception as error:
+        except Exception as error:  # the fallback says which it answers; all others go on
             if fallback is None or not fallback.answers(error, guard.target):
                 raise
             return fallback.give(error, function.__name__, positional, named)
@@ -109,7 +109,7 @@ def _tried(function: Callable[..., Any], guard: Guard, positional: tuple[Any, ..
         trying.enter()
         try:
             result = function(*positional, **named)
-        except BaseException as error:
+        except BaseException as error:  # interrupted, too: the guard has to hear how each attempt ended
             wait = trying.failed(error)
             harmless = guard.retry is not None and bool(guard.retry.idempotent)
             if wait is None or (trying.unsure and not harmless) or not trying.again(error):

@@ -67,7 +67,7 @@ class Dialer:
             try:
                 async with asyncio.timeout(_WHOLE):
                     await client.open(address, name=self._name, ping=self.ping, connect_timeout=_STEP, **options(self._settings))
-            except Exception as error:
+            except Exception as error:  # whatever one address answers, the others are tried; the last failure is told
                 client.abort()
                 if _cancellations() > cancelled:  # swallowed by `asyncio.wait_for`, which nats-py uses, on Python 3.11
                     raise asyncio.CancelledError from error

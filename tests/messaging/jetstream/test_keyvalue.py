@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -94,21 +95,27 @@ async def test_updates_compare_revisions(sessions: KeyValue[Session]):
     assert (await sessions.get("ada")).visits == 11
 
 
+def losing(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch, which: Callable[[bytes, list[bytes]], bool]) -> list[bytes]:
+    """Have the answers to some requests lost, by subject and by what was lost before; return that."""
+    ask, lost = jetstream.bus.request, []
+
+    async def request(subject: bytes, *given: Any, **options: Any) -> Reply:
+        reply = await ask(subject, *given, **options)
+        if which(subject, lost):
+            lost.append(subject)
+            raise DeadlineExceeded("no answer in time")
+        return reply
+
+    monkeypatch.setattr(jetstream.bus, "request", request)
+    return lost
+
+
 async def test_what_was_written_and_not_heard_of_is_no_conflict(
     sessions: KeyValue[Session], jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ):
     """The answer was lost with the connection: the repetition finds the condition failed, for what it has written itself."""
     await sessions.put("there", Session("there"))
-    ask, lost = jetstream.bus.request, []
-
-    async def losing(subject: bytes, *given: Any, **options: Any) -> Reply:
-        reply = await ask(subject, *given, **options)
-        if subject.startswith(b"$KV.") and subject not in lost:
-            lost.append(subject)
-            raise DeadlineExceeded("no answer in time")
-        return reply
-
-    monkeypatch.setattr(jetstream.bus, "request", losing)
+    lost = losing(jetstream, monkeypatch, lambda subject, lost: subject.startswith(b"$KV.") and subject not in lost)
     with pytest.raises(Conflict, match="has there already"):
         await sessions.create("there", Session("there"))
     for change in ("create", "update", "delete"):
@@ -128,16 +135,7 @@ async def test_a_value_whose_answer_is_lost_is_asked_for_again(
 ):
     """As where NATS restarts just then: it is back long before the time is over."""
     await sessions.put("ada", Session("Ada"))
-    ask, lost = jetstream.bus.request, []
-
-    async def losing(subject: bytes, *given: Any, **options: Any) -> Reply:
-        reply = await ask(subject, *given, **options)
-        if b".DIRECT.GET." in subject and len(lost) < 2:
-            lost.append(subject)
-            raise DeadlineExceeded("no answer in time")
-        return reply
-
-    monkeypatch.setattr(jetstream.bus, "request", losing)
+    lost = losing(jetstream, monkeypatch, lambda subject, lost: b".DIRECT.GET." in subject and len(lost) < 2)
     assert await sessions.get("ada") == Session("Ada")
     assert len(lost) == 2
 
