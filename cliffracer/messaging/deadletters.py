@@ -21,7 +21,7 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
-from cliffracer.messaging.together import Together
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.observability.tracebacks import is_ours, printed
 from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers, number_from
 from cliffracer.wire.subjects import Subjects, matches, named_within
@@ -43,7 +43,7 @@ class DeadLetters:
         self.stream = named_within(subjects.namespace, "DEAD")
         self.prefix = f"{subjects.prefix}cliffracer.dead."
         self._replicas = replicas
-        self._publisher = Publisher(jetstream, recover=Together(self.ensure))
+        self._publisher = Publisher(jetstream, recover=SingleFlight(self.ensure))
         self._claims = Claims(jetstream, subjects.namespace)
 
     async def ensure(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from cliffracer.errors import ServiceError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import NO_JSON
-from cliffracer.messaging.together import Together
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.observability.spans import Span
 from cliffracer.wire.subjects import Subjects
 
@@ -106,7 +106,7 @@ class Directory:
         self._looking: asyncio.Task[list[Info]] | None = None
         self._harmless: dict[str, frozenset[str]] = {}
         self._asked: dict[str, float] = {}
-        self._learning: dict[str, Together] = {}
+        self._learning: dict[str, SingleFlight] = {}
 
     async def ask(
         self,
@@ -180,7 +180,7 @@ class Directory:
 
     async def _learn(self, service: str) -> None:
         """Ask a service, once for all who want to know at the same time: it may have too much to do as it is."""
-        await self._learning.setdefault(service, Together(partial(self._hear, service)))()
+        await self._learning.setdefault(service, SingleFlight(partial(self._hear, service)))()
 
     async def _hear(self, service: str) -> None:
         try:

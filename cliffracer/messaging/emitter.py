@@ -16,8 +16,8 @@ from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.schedules import keeps_schedules, read_schedule, scheduled, without_schedule
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.streams import due_subject, events_stream, later_prefix, later_stream, sends_stream
-from cliffracer.messaging.together import Together
 from cliffracer.wire.cloudevents import ID
 from cliffracer.wire.headers import MESSAGE_ID, Headers, number_from
 from cliffracer.wire.subjects import Subjects, as_token
@@ -30,7 +30,7 @@ class Emitter:
         self._jetstream = jetstream
         self._subjects = subjects
         self._replicas = replicas
-        self._ensuring, self._ensuring_later = Together(self.ensure), Together(self._ensure_later)
+        self._ensuring, self._ensuring_later = SingleFlight(self.ensure), SingleFlight(self._ensure_later)
         self._events = Publisher(jetstream, recover=self._ensuring)
         self._later = Publisher(jetstream, recover=self._ensuring_later)
         self._claims = Claims(jetstream, subjects.namespace)
@@ -85,7 +85,7 @@ class Emitter:
             await self._claims.forget(name)
         return ack
 
-    async def _ensure_first(self, ensuring: Together, timeout: float) -> None:
+    async def _ensure_first(self, ensuring: SingleFlight, timeout: float) -> None:
         """Make the streams before the first message: where a core subscriber listens too, the server would not say that none takes it."""
         try:
             async with asyncio.timeout(timeout):

@@ -15,8 +15,8 @@ from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import ATTEMPT, Publisher
 from cliffracer.messaging.reading import Reader
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
-from cliffracer.messaging.together import Together
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.headers import MESSAGE_ID, Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
@@ -41,7 +41,7 @@ class KeyValue(Generic[T]):
         self._decoder: Decoder[T] = Decoder(of)
         self._stream = f"KV_{self.bucket}"
         self._prefix = f"$KV.{self.bucket}."
-        self._ensuring = Together(self.ensure)
+        self._ensuring = SingleFlight(self.ensure)
         self._publisher = Publisher(jetstream, recover=self._ensuring)
         self.asked = StreamConfig(
             name=self._stream,

@@ -22,8 +22,8 @@ from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import SILENCE, Reader
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
-from cliffracer.messaging.together import Together
 from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
@@ -53,7 +53,7 @@ class ObjectStore:
         self._stream = f"OBJ_{self.bucket}"
         self._chunks = f"$O.{self.bucket}.C."
         self._metas = f"$O.{self.bucket}.M."
-        self._publisher = Publisher(jetstream, recover=Together(self.ensure))
+        self._publisher = Publisher(jetstream, recover=SingleFlight(self.ensure))
         self.asked = StreamConfig(
             name=self._stream,
             subjects=[f"{self._chunks}>", f"{self._metas}>"],

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from cliffracer.context import new_id
 from cliffracer.errors import Conflict, DeadlineExceeded, Unavailable
 from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
-from cliffracer.messaging.together import Together
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 
 ATTEMPT = 2.0  # seconds that one attempt waits for its ack
@@ -25,7 +25,7 @@ class Publisher:
     ``recover`` makes the stream anew when none takes a subject, which all that are in flight find out at the same time.
     """
 
-    def __init__(self, jetstream: JetStream, *, recover: Together | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
+    def __init__(self, jetstream: JetStream, *, recover: SingleFlight | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
         self._jetstream = jetstream
         self._bus = jetstream.bus
         self._recover = recover

@@ -21,8 +21,8 @@ from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.ensuring import filters_in, refilter
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.streams import Source, filters_of
-from cliffracer.messaging.together import Together
 from cliffracer.wire.subjects import Subjects, matches
 
 TOLD = "consumers"
@@ -67,7 +67,7 @@ class _Roster:
 
     def __init__(self, bus: Bus, subjects: Subjects, service: str) -> None:
         self._directory, self._service = Directory(bus, subjects), service
-        self._looking = Together(self._look)
+        self._looking = SingleFlight(self._look)
         self.at = 0.0
         self.replicas: list[dict[str, list[str]]] = []
         self.complete = False

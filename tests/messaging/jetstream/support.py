@@ -11,14 +11,14 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.publishing import Publisher
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.streams import events_stream
-from cliffracer.messaging.together import Together
 from cliffracer.wire.subjects import Subjects
 
 
 def publisher(jetstream: JetStream, subjects: Subjects) -> Publisher:
     """A publisher of events that makes their stream if it is absent."""
-    return Publisher(jetstream, recover=Together(lambda: ensure_stream(jetstream, events_stream(subjects))))
+    return Publisher(jetstream, recover=SingleFlight(lambda: ensure_stream(jetstream, events_stream(subjects))))
 
 
 def asked_of(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:

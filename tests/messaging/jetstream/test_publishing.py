@@ -16,8 +16,8 @@ from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.schedules import scheduled
+from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.streams import due_subject, events_stream
-from cliffracer.messaging.together import Together
 from cliffracer.settings import Settings
 from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
@@ -136,7 +136,7 @@ async def test_a_condition_that_fails_is_a_conflict(jetstream: JetStream, subjec
 
 async def test_many_publishes_are_in_flight_at_once(jetstream: JetStream, subjects: Subjects):
     """All are stored, each once, with more of them than may be in flight."""
-    publisher_ = Publisher(jetstream, recover=Together(lambda: ensure_stream(jetstream, events_stream(subjects))), limit=50)
+    publisher_ = Publisher(jetstream, recover=SingleFlight(lambda: ensure_stream(jetstream, events_stream(subjects))), limit=50)
     acks = await asyncio.gather(*(publisher_.publish("events.a", b"") for _ in range(1000)))
     assert {ack.seq for ack in acks} == set(range(1, 1001))
 
@@ -247,7 +247,7 @@ async def test_a_server_without_schedules_is_named(jetstream: JetStream, subject
 
 async def test_those_who_wait_for_a_place_give_up_in_time(jetstream: JetStream, subjects: Subjects, server: NatsServer):
     """A publish that is not its turn within its time is `Unavailable`; the places are all free afterwards."""
-    narrow = Publisher(jetstream, recover=Together(lambda: ensure_stream(jetstream, events_stream(subjects))), limit=2)
+    narrow = Publisher(jetstream, recover=SingleFlight(lambda: ensure_stream(jetstream, events_stream(subjects))), limit=2)
     await narrow.publish("events.a", b"0")
     await asyncio.to_thread(server.kill)
     await eventually(lambda: not jetstream.bus.connected)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cliffracer.messaging.together import Together
+from cliffracer.messaging.singleflight import SingleFlight
 
 
 async def test_all_who_come_meanwhile_share_one_round():
@@ -16,10 +16,10 @@ async def test_all_who_come_meanwhile_share_one_round():
         rounds += 1
         await asyncio.sleep(0.01)
 
-    together = Together(work)
-    await asyncio.gather(*(together() for _ in range(100)))
+    flight = SingleFlight(work)
+    await asyncio.gather(*(flight() for _ in range(100)))
     assert rounds == 1
-    await together()
+    await flight()
     assert rounds == 2
 
 
@@ -32,9 +32,9 @@ async def test_all_get_what_it_raises_and_the_next_round_may_do_better():
         if failures:
             raise failures.pop()
 
-    together = Together(work)
-    assert [str(end) for end in await asyncio.gather(together(), together(), return_exceptions=True)] == ["no", "no"]
-    await together()
+    flight = SingleFlight(work)
+    assert [str(end) for end in await asyncio.gather(flight(), flight(), return_exceptions=True)] == ["no", "no"]
+    await flight()
 
 
 async def test_one_that_gives_up_leaves_the_others_theirs_and_the_last_ends_it():
@@ -47,8 +47,8 @@ async def test_one_that_gives_up_leaves_the_others_theirs_and_the_last_ends_it()
         finally:
             ended.set()
 
-    together = Together(work)
-    first, second = asyncio.create_task(together()), asyncio.create_task(together())
+    flight = SingleFlight(work)
+    first, second = asyncio.create_task(flight()), asyncio.create_task(flight())
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0.01)

@@ -1,10 +1,10 @@
-"""What many need done at once, done once."""
+"""Single flight: what many need done at once, done once for all of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
-class Together:
+class SingleFlight:
     """Awaited by many at the same time, it does its work once, for all of them; one that gives up leaves the others theirs.
 
     All get what the work raises. Who comes after it has ended has it done anew; when all have given up, it is given up.
