@@ -23,13 +23,13 @@ from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call
 from cliffracer.messaging import provided
-from cliffracer.messaging.apart import through
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus, connect
 from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking
+from cliffracer.messaging.shielding import uninterrupted
 from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
@@ -135,7 +135,7 @@ async def _served(services: list[Service], settings: Settings, bound: list[socke
             health.draining = True
             if health.ready and http is not None:
                 http.drain_start()
-            await through(asyncio.gather(stack.aclose(), *(service.drain(settings.drain) for service in services)))
+            await uninterrupted(asyncio.gather(stack.aclose(), *(service.drain(settings.drain) for service in services)))
             await asyncio.gather(*(service.finish() for service in services))
 
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, NotFound, SetupError, TooLarge, Unavailable
-from cliffracer.messaging.apart import apart
 from cliffracer.messaging.ensuring import widen
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
+from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.stores import Bucket
 from cliffracer.wire.headers import Headers
 
@@ -100,7 +100,7 @@ class Claims:
         try:
             await self._store.put(name, payload)
         except asyncio.CancelledError:  # it may be stored all the same
-            apart(self._forget(name), "unclaimed payload")
+            shielded(self._forget(name), "unclaimed payload")
             raise
 
     async def _forget(self, name: str) -> None:

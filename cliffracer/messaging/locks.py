@@ -17,10 +17,10 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable, Unsendable
-from cliffracer.messaging.apart import apart
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream, read_stored
+from cliffracer.messaging.shielding import shielded
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects, as_token
 
@@ -127,7 +127,7 @@ class Lock:
 
     def _leaving(self) -> "asyncio.Future[None]":
         """Release it, also where who held it is cancelled: no lock is left behind that nobody holds."""
-        return apart(self.release(), f"release of lock {self.name}")
+        return shielded(self.release(), f"release of lock {self.name}")
 
     async def release(self) -> None:
         """Let others have it at once."""

@@ -15,13 +15,13 @@ from loguru import logger
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
-from cliffracer.messaging.apart import apart
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import SILENCE, Reader
+from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
 from cliffracer.wire.subjects import named_within
@@ -87,7 +87,7 @@ class ObjectStore:
         except BaseException as error:  # cancelled, the source failed or the store is full: no half of it stays
             await self._give_up(nuid, at_once=not isinstance(error, Exception))
             raise
-        await apart(self._complete(info, before, last), f"object in {self.bucket}")
+        await shielded(self._complete(info, before, last), f"object in {self.bucket}")
         return info
 
     def get(self, name: str) -> "Reading":
@@ -149,7 +149,7 @@ class ObjectStore:
 
     async def delete(self, name: str) -> None:
         """Remove an object; `NotFound` if it is not there."""
-        await apart(self._delete(await self.info(name)), f"deletion in {self.bucket}")
+        await shielded(self._delete(await self.info(name)), f"deletion in {self.bucket}")
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""
@@ -220,7 +220,7 @@ class ObjectStore:
 
     async def _give_up(self, nuid: str, *, at_once: bool) -> None:
         """Remove chunks that nobody needs; whoever was cancelled does not wait for that, and nobody does for long."""
-        tidying = apart(self._tidy(nuid), f"chunks in {self.bucket}")
+        tidying = shielded(self._tidy(nuid), f"chunks in {self.bucket}")
         if not at_once:
             await asyncio.wait([tidying], timeout=_TIDIED_WITHIN)
 

@@ -13,11 +13,11 @@ from typing import Any, Self
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, NotFound
-from cliffracer.messaging.apart import apart
 from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.pull import Pull
+from cliffracer.messaging.shielding import shielded
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
 SILENCE = 2.0  # seconds without a message after which is asked whether those that are waited for are still there
@@ -70,7 +70,7 @@ class Reader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await apart(self._leave(), f"end of {self._name}")
+        await shielded(self._leave(), f"end of {self._name}")
 
     async def _leave(self) -> None:
         await self._pull.stop()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from cliffracer.errors import ServiceError, TooLarge, Unavailable, Unsendable
-from cliffracer.messaging.apart import apart
+from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
@@ -108,7 +108,7 @@ class Line(Bus):
     async def close(self) -> None:
         """Write all that was published, then close; bounded, also against a server that hangs. Who is cancelled leaves it to that."""
         if not self._closing:
-            await apart(self._close(), f"close of {self.name}")
+            await shielded(self._close(), f"close of {self.name}")
 
     async def _close(self) -> None:
         try:

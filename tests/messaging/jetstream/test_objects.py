@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
-from cliffracer.messaging import apart
+from cliffracer.messaging import shielding
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
 from cliffracer.messaging.reading import Reader
@@ -74,7 +74,7 @@ async def test_who_cannot_store_an_object_is_not_kept_waiting(files: ObjectStore
         with pytest.raises(asyncio.CancelledError if cancelled else OSError):
             await files.put("a", failing())
         await hung.wait()
-    for task in list(apart._at_work):
+    for task in list(shielding._at_work):
         task.cancel()
 
 

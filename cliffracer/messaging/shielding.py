@@ -1,4 +1,4 @@
-"""What must be done to its end, though whoever began it is cancelled: he goes at once, and it is done without him."""
+"""Shielding: what must be done to its end though whoever began it is cancelled; he goes at once, and it is done without him."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,7 +7,7 @@ from typing import Any
 _at_work: set[asyncio.Task[None]] = set()
 
 
-def apart(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
+def shielded(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
     """Begin it in a task of its own; who waits for what this returns may be cancelled, and the work goes on."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _at_work.add(task)
@@ -15,7 +15,7 @@ def apart(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
     return asyncio.shield(task)
 
 
-async def through(work: "asyncio.Future[Any]") -> None:
+async def uninterrupted(work: "asyncio.Future[Any]") -> None:
     """Wait until it has ended, as it does soon; a cancellation that comes meanwhile is raised then."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
