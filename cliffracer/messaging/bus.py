@@ -21,8 +21,8 @@ from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
-from cliffracer.messaging.transport.line import Line, check_inbox_prefix
 from cliffracer.messaging.transport.link import Unfit
+from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix
 from cliffracer.messaging.transport.stock import StockBus
 
 __all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish"]
@@ -54,7 +54,7 @@ async def connect(
         raise SetupError(f"NATS_TRANSPORT is {settings.nats_transport!r}: it can be fast or stock.")
     dialer = Dialer(refresh or (lambda: settings), name, ping)
 
-    async def opened(kind: type[Line]) -> Line:
+    async def opened(kind: type[ReconnectingBus]) -> ReconnectingBus:
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
         bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # what connects only, such as a benchmark, need not say
         bus.largest = getattr(settings, "nats_max_message", Bus.largest)

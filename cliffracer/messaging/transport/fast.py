@@ -5,10 +5,10 @@ taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription
 twice per loop turn or chunk; a `Mux` matches replies. No task, queue, future or object per message but those that somebody asked for.
 
 What is guarded against, and where: a peer's subject or header block that is no UTF-8 or no headers (everything stays bytes here);
-VT and FF in subjects (`Parser`); messages and subjects for which the server would cut the connection (`Line.check`); a server that
-hangs (pings, `Outlet` limits, `GuardedClient.abort`); running late what nobody waits for (`Held`, `Mux`); a burst that starves
-everything else (the parser's time slice, then `pause_reading`, so a flood waits in the kernel and in the server); receivers and
-listeners that raise. Drain is UNSUB, then a round trip: everything before the answer has been received by then.
+VT and FF in subjects (`Parser`); messages and subjects for which the server would cut the connection (`ReconnectingBus.check`); a
+server that hangs (pings, `Outlet` limits, `GuardedClient.abort`); running late what nobody waits for (`Held`, `Mux`); a burst that
+starves everything else (the parser's time slice, then `pause_reading`, so a flood waits in the kernel and in the server); receivers
+and listeners that raise. Drain is UNSUB, then a round trip: everything before the answer has been received by then.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from nats.aio.client import __version__
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.line import MAX_CONTROL, PATIENCE, Interest, Line, fits
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.outlet import LARGE, Outlet
 from cliffracer.messaging.transport.reader import Reader
+from cliffracer.messaging.transport.reconnecting import MAX_CONTROL, PATIENCE, Interest, ReconnectingBus, fits
 
 _SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
 _SIZES = [b" %d\r\n" % size for size in range(_SMALL)]
 
 
-class FastBus(Line):
+class FastBus(ReconnectingBus):
     """A `Bus` that reads and writes the socket itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

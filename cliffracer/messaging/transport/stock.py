@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
-from cliffracer.messaging.transport.line import PATIENCE, Interest, Line
+from cliffracer.messaging.transport.reconnecting import PATIENCE, Interest, ReconnectingBus
 from cliffracer.wire.headers import Headers
 
 _FAILURES = (nats.errors.Error, OSError, RuntimeError, AttributeError)  # the last two: its socket is closed, or gone
@@ -27,7 +27,7 @@ _QUEUED_BYTES = 1024 * 1024
 _OWED = 256 * 1024  # bytes that the socket may owe: asyncio's own brake on `writelines` is broken before 3.12.9 and 3.13.2
 
 
-class StockBus(Line):
+class StockBus(ReconnectingBus):
     """A `Bus` on nats-py's public methods; publishes go through one task, in order."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

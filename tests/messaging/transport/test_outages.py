@@ -9,7 +9,7 @@ import pytest
 
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.transport import line
+from cliffracer.messaging.transport import reconnecting
 from tests.messaging.transport.conftest import settings
 from tests.support.fake_nats import FakeNats
 from tests.support.nats import NatsServer
@@ -110,7 +110,7 @@ async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: 
 
 async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with megabytes unsent."""
-    monkeypatch.setattr(line, "PATIENCE", 0.4)
+    monkeypatch.setattr(reconnecting, "PATIENCE", 0.4)
     bus = await connected(server.url)
     server.pause()
     await fill(bus)

@@ -13,8 +13,8 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.transport import parser, reader
 from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.line import MAX_CONTROL
 from cliffracer.messaging.transport.outlet import MANY, Outlet
+from cliffracer.messaging.transport.reconnecting import MAX_CONTROL
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 

@@ -1,4 +1,4 @@
-"""What both transports share: subscriptions that survive reconnects, requests, what is held while NATS is away."""
+"""The bus that reconnects, which both transports are: subscriptions that survive reconnects, requests, what is held while NATS is away."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ class Interest(NamedTuple):
     receive: Receive
 
 
-class Line(Bus):
+class ReconnectingBus(Bus):
     """A `Bus` over one `Link`; the two transports say how to read and write."""
 
     def __init__(
@@ -247,19 +247,19 @@ class Line(Bus):
 
 
 class _Subscription(Subscription):
-    """A handle on one interest of a `Line`."""
+    """A handle on one interest of a `ReconnectingBus`."""
 
-    def __init__(self, line: Line, interest: Interest) -> None:
+    def __init__(self, bus: ReconnectingBus, interest: Interest) -> None:
         self.subject = interest.subject
         self.queue = interest.queue
-        self._line = line
+        self._bus = bus
         self._interest = interest
 
     async def drain(self) -> None:
-        await self._line.end(self._interest, drained=True)
+        await self._bus.end(self._interest, drained=True)
 
     async def close(self) -> None:
-        await self._line.end(self._interest, drained=False)
+        await self._bus.end(self._interest, drained=False)
 
 
 def fits(subject: bytes) -> bool:
