@@ -22,13 +22,13 @@ from cliffracer.web.describing import Document
 from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
-from cliffracer.web.line import Patience
 from cliffracer.web.mounts import Mounted
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.web.sockets import SocketEndpoint, refuse_socket
 from cliffracer.web.static import Files
 from cliffracer.web.streams import StreamEndpoint
 from cliffracer.web.table import SOCKET, Table, unknown_kinds
+from cliffracer.web.websocket import Patience
 
 INSIDE = "cliffracer.inside"
 """Stands in the scope of a request that has come through the middleware."""

@@ -27,7 +27,7 @@ from cliffracer.web.binding import Binder
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
-from cliffracer.web.line import Closing, Gone, Incoming, Line, Patience
+from cliffracer.web.websocket import Closing, Gone, Incoming, Patience, ServedWebSocket
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.origins import same_origin
 
@@ -70,24 +70,24 @@ class SocketEndpoint:
         headers = dict(scope["headers"])
         headers.pop(TIMEOUT, None)  # a socket has no end that its client could name
         context = context_of(handler, scope, headers)
-        line = Line(scope, receive, send, context, patience=self._patience, turn=self._turn)
-        context.store()[SOCKET] = line
+        socket = ServedWebSocket(scope, receive, send, context, patience=self._patience, turn=self._turn)
+        context.store()[SOCKET] = socket
         pump: asyncio.Task[None] | None = None
         entered = False
         try:
-            await line.connect()
+            await socket.connect()
             check_origin(headers, self._origins)
             arguments: tuple[Any, ...] = ()
             if handler.entry is None or await handler.entry.decided(context, scope):
-                incoming = () if self._decode is None else (Incoming(line, self._decode),)
+                incoming = () if self._decode is None else (Incoming(socket, self._decode),)
                 arguments = self._binder.bind(scope.get("path_params"), scope, headers, b"", incoming=incoming)
             self._endless.add(context, handler.watch)
             handler.gate.admit(None)
             entered = True
-            pump = asyncio.create_task(line.pump(handler.watch, keep=self._keeps), name="socket reader")
-            await self._finish(line, await invoke(handler, context, arguments, line, line.deliver))
+            pump = asyncio.create_task(socket.pump(handler.watch, keep=self._keeps), name="socket reader")
+            await self._finish(socket, await invoke(handler, context, arguments, socket, socket.deliver))
         except Exception as error:  # noqa: BLE001 - types of the user's run in decoders, and every client gets an answer
-            await self._fail(line, presentable(handler, context, error, counted=entered))
+            await self._fail(socket, presentable(handler, context, error, counted=entered))
         finally:
             self._endless.remove(context)
             if pump is not None:
@@ -95,37 +95,37 @@ class SocketEndpoint:
                 with contextlib.suppress(asyncio.CancelledError):
                     await pump
             del context.store()[SOCKET]
-            line.let_go()
+            socket.let_go()
 
-    async def _finish(self, line: Line, result: Any) -> None:
+    async def _finish(self, socket: ServedWebSocket, result: Any) -> None:
         if isinstance(result, Closing):
-            await line.end(result)
+            await socket.end(result)
         elif isinstance(result, Refused):
-            await self._fail(line, result)
-        elif not line.accepted:
-            await self._fail(line, Forbidden("the socket was not let in"))
+            await self._fail(socket, result)
+        elif not socket.accepted:
+            await self._fail(socket, Forbidden("the socket was not let in"))
         else:
             if result is not None:
-                await line.deliver(result)
-            await line.end(Closing(1000))
+                await socket.deliver(result)
+            await socket.end(Closing(1000))
 
-    async def _fail(self, line: Line, error: ServiceError | Refused) -> None:
+    async def _fail(self, socket: ServedWebSocket, error: ServiceError | Refused) -> None:
         try:
-            if not line.accepted:
-                await line.reject(*problem(error, self.handler.service))
+            if not socket.accepted:
+                await socket.reject(*problem(error, self.handler.service))
                 return
-            await line.tell(error)
+            await socket.tell(error)
             code = _CODES.get(error.status, _REFUSAL)
-            await line.end(Closing(code, error.title if isinstance(error, ServiceError) else error.detail[:100]))
+            await socket.end(Closing(code, error.title if isinstance(error, ServiceError) else error.detail[:100]))
         except (Gone, WebSocketDisconnect, OSError):  # it left while it was told
             return
 
 
 async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
     """Answer a handshake that no handler serves."""
-    line = Line(scope, receive, send, Context(found_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
-    await line.connect()
-    await line.reject(*problem(error))
+    socket = ServedWebSocket(scope, receive, send, Context(found_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
+    await socket.connect()
+    await socket.reject(*problem(error))
 
 
 def frame_decoder(annotation: Any) -> Callable[[Any], Any]:

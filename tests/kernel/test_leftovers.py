@@ -14,7 +14,7 @@ from cliffracer.context import Context
 from cliffracer.events import Rejected
 from cliffracer.testing import running
 from cliffracer.web.guard import GuardedProtocol
-from cliffracer.web.line import Line
+from cliffracer.web.websocket import ServedWebSocket
 from tests.support.waiting import eventually
 
 TIMES = 5
@@ -135,7 +135,7 @@ async def test_nothing_of_a_refused_batch_stays() -> None:
     assert len(seen) > TIMES
 
 
-@pytest.mark.parametrize("kind", [Line, GuardedProtocol, ServerProtocol])
+@pytest.mark.parametrize("kind", [ServedWebSocket, GuardedProtocol, ServerProtocol])
 @pytest.mark.parametrize("path", ["/feed", "/chat"])
 async def test_nothing_of_a_socket_stays(path: str, kind: type) -> None:
     """A client that left leaves nothing, whether its handler was cancelled or came to its end."""

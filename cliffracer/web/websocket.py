@@ -37,7 +37,7 @@ class Closing(NamedTuple):
     reason: str = ""
 
 
-class Line(WebSocket[Any]):
+class ServedWebSocket(WebSocket[Any]):
     """The `WebSocket` that a handler may take, accepted already; all that it can do itself works as Starlette's does."""
 
     __slots__ = (
@@ -231,19 +231,19 @@ async def _lost(_message: Message) -> None:
 class Incoming:
     """What a client sends, decoded, until it leaves; a frame that does not fit is answered by an error frame and skipped."""
 
-    def __init__(self, line: Line, decode: Callable[[Message], Any]) -> None:
-        self._line = line
+    def __init__(self, socket: ServedWebSocket, decode: Callable[[Message], Any]) -> None:
+        self._socket = socket
         self._decode = decode
 
     def __aiter__(self) -> "Incoming":
         return self
 
     async def __anext__(self) -> Any:
-        while (message := await self._line.next_frame())["type"] == "websocket.receive":
+        while (message := await self._socket.next_frame())["type"] == "websocket.receive":
             try:
                 return self._decode(message)
             except InvalidInput as error:
-                await self._line.tell(error)
+                await self._socket.tell(error)
         raise StopAsyncIteration
 
 
@@ -252,7 +252,7 @@ class Patience:
 
     def __init__(self, most: float) -> None:
         self.most = most
-        self.waiting: dict[Line, float] = {}
+        self.waiting: dict[ServedWebSocket, float] = {}
         self.armed = False
 
     def arm(self) -> None:
@@ -263,7 +263,7 @@ class Patience:
     def _look(self) -> None:
         self.armed = False
         late = time.monotonic() - self.most
-        for line in [line for line, began in self.waiting.items() if began < late]:
-            line.too_slow()
+        for socket in [socket for socket, began in self.waiting.items() if began < late]:
+            socket.too_slow()
         if self.waiting:
             self.arm()
