@@ -1,12 +1,12 @@
 """The fast transport: safe and cheap in one design.
 
 nats-py connects, authenticates and does TLS (`GuardedClient`, `Dialer`); `Link` decides about reconnection. The socket is then
-taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription id; an `Outlet` gathers frames and writes once or
+taken over: a `Reader` feeds the `Parser`, which calls receivers by subscription id; a `Writer` gathers frames and writes once or
 twice per loop turn or chunk; a `Mux` matches replies. No task, queue, future or object per message but those that somebody asked for.
 
 What is guarded against, and where: a peer's subject or header block that is no UTF-8 or no headers (everything stays bytes here);
 VT and FF in subjects (`Parser`); messages and subjects for which the server would cut the connection (`ReconnectingBus.check`); a
-server that hangs (pings, `Outlet` limits, `GuardedClient.abort`); running late what nobody waits for (`Held`, `Mux`); a burst that
+server that hangs (pings, `Writer` limits, `GuardedClient.abort`); running late what nobody waits for (`Held`, `Mux`); a burst that
 starves everything else (the parser's time slice, then `pause_reading`, so a flood waits in the kernel and in the server); receivers
 and listeners that raise. Drain is UNSUB, then a round trip: everything before the answer has been received by then.
 """
@@ -20,9 +20,9 @@ from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.link import Unfit
-from cliffracer.messaging.transport.outlet import LARGE, Outlet
 from cliffracer.messaging.transport.reader import Reader
 from cliffracer.messaging.transport.reconnecting import MAX_CONTROL, PATIENCE, Interest, ReconnectingBus, fits
+from cliffracer.messaging.transport.writer import LARGE, Writer
 
 _SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
 _SIZES = [b" %d\r\n" % size for size in range(_SMALL)]
@@ -35,7 +35,7 @@ class FastBus(ReconnectingBus):
         super().__init__(*args, **options)
         self._routes: dict[bytes, Receive] = {}
         self._reader: Reader | None = None
-        self._outlet: Outlet
+        self._writer: Writer
 
     def publish(
         self,
@@ -57,29 +57,29 @@ class FastBus(ReconnectingBus):
         if not self.open:
             self.hold((subject, payload, block, reply), deadline)
             return
-        outlet = self._outlet
-        parts = outlet.parts
+        writer = self._writer
+        parts = writer.parts
         if block is None:
             parts += (b"PUB ", subject, b" ", reply, _SIZES[size] if size < _SMALL else b" %d\r\n" % size, payload, b"\r\n")
         else:
             parts += (b"HPUB %b %b %d %d\r\n" % (subject, reply, len(block), size), block, payload, b"\r\n")
-        if not outlet.due:
-            outlet.schedule()
-        elif size > LARGE or len(parts) > outlet.most:
-            outlet.relieve()
+        if not writer.due:
+            writer.schedule()
+        elif size > LARGE or len(parts) > writer.most:
+            writer.relieve()
 
     def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:
         size = len(payload)
         if block is not None or size >= _SMALL or size > self.max_payload or len(subject) > MAX_CONTROL or not self.open:
             self.publish(subject, payload, block, deadline=deadline)
             return
-        outlet = self._outlet
-        parts = outlet.parts
+        writer = self._writer
+        parts = writer.parts
         parts += (b"PUB ", subject, _SIZES[size], payload, b"\r\n")
-        if not outlet.due:
-            outlet.schedule()
-        elif len(parts) > outlet.most:
-            outlet.relieve()
+        if not writer.due:
+            writer.schedule()
+        elif len(parts) > writer.most:
+            writer.relieve()
 
     async def end(self, interest: Interest, *, drained: bool) -> None:
         number = b"%d" % interest.number
@@ -87,7 +87,7 @@ class FastBus(ReconnectingBus):
             return
         try:
             if self._reader is not None:
-                self._outlet.put(b"UNSUB %b\r\n" % number)
+                self._writer.put(b"UNSUB %b\r\n" % number)
                 if drained:
                     await self._round_trip(PATIENCE)
         except Unavailable:  # the connection ended, and with it the subscription: nothing more can come
@@ -100,7 +100,7 @@ class FastBus(ReconnectingBus):
             return
         number = b"%d" % interest.number
         self._routes[number] = interest.receive
-        self._outlet.put(b"SUB %b %b %b\r\n" % (interest.subject.encode(), interest.queue.encode(), number))
+        self._writer.put(b"SUB %b %b %b\r\n" % (interest.subject.encode(), interest.queue.encode(), number))
 
     async def _take(self, client: GuardedClient) -> None:
         transport = client.transport
@@ -115,7 +115,7 @@ class FastBus(ReconnectingBus):
             informed=lambda info: self._informed(client, info),
             ping=self._ping,
         )
-        self._outlet = self._reader.outlet
+        self._writer = self._reader.writer
         early = await client.hand_over(self._reader)
         if early:
             self._reader.data_received(early)

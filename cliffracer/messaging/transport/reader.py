@@ -10,8 +10,8 @@ from typing import Any
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.outlet import MANY, Outlet
 from cliffracer.messaging.transport.parser import Parser, ProtocolError
+from cliffracer.messaging.transport.writer import MANY, Writer
 
 _BRIEF = 0.00005  # seconds: a chunk that comes so soon was there already, and the server has not waited for what the last one caused
 _MISSED = 2  # beats without a byte, after which the server is taken for dead
@@ -34,7 +34,7 @@ class Reader(asyncio.Protocol):
         informed: Callable[[dict[str, Any]], None],
         ping: float,
     ) -> None:
-        self.outlet = Outlet(transport)
+        self.writer = Writer(transport)
         self._client = client
         self._transport = transport
         self._parser = Parser(routes, self._control, failed)
@@ -56,16 +56,16 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle one chunk, or as much of it as is fair."""
         self._heard = True
-        outlet = self.outlet
+        writer = self.writer
         if monotonic() - self._handled < _BRIEF:
-            outlet.most = MANY
-        outlet.due = True  # what is published meanwhile goes out below
+            writer.most = MANY
+        writer.due = True  # what is published meanwhile goes out below
         try:
             more = self._parser.feed(data)
         except (ProtocolError, ValueError, IndexError) as error:
             self._client.end(f"the server does not speak NATS: {error}")
             return
-        outlet.write()
+        writer.write()
         self._handled = monotonic()
         if more and not self._yielded and not self._transport.is_closing():
             self._yielded = True
@@ -101,26 +101,26 @@ class Reader(asyncio.Protocol):
         """Return when the server has handled everything written before; `Unavailable` when the connection ends first."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._pings.append(done)
-        self.outlet.put(b"PING\r\n")
+        self.writer.put(b"PING\r\n")
         await done
 
     async def hang_up(self) -> None:
         """Write what has been gathered and return when the connection is closed."""
         self._client.hush()
-        self.outlet.write()
+        self.writer.write()
         self._transport.close()
         await self._over
 
     def _resume(self) -> None:
         if self._transport.is_closing():
             return
-        self.outlet.due = True
+        self.writer.due = True
         try:
             more = self._parser.resume()
         except (ProtocolError, ValueError, IndexError) as error:
             self._client.end(f"the server does not speak NATS: {error}")
             return
-        self.outlet.write()
+        self.writer.write()
         self._handled = monotonic()
         if more:
             self._loop.call_soon(self._resume)
@@ -130,7 +130,7 @@ class Reader(asyncio.Protocol):
 
     def _control(self, line: bytes) -> None:
         if line.startswith(b"PING"):
-            self.outlet.parts.append(b"PONG\r\n")  # a chunk is being handled: it is written at its end
+            self.writer.parts.append(b"PONG\r\n")  # a chunk is being handled: it is written at its end
         elif line.startswith(b"PONG"):
             waiting = self._pings.popleft() if self._pings else None
             if waiting is not None and not waiting.done():
@@ -151,4 +151,4 @@ class Reader(asyncio.Protocol):
             self._client.end(f"the server is silent for {(_MISSED + 1) * self._ping:g} s")
         elif self._silent:
             self._pings.append(None)
-            self.outlet.put(b"PING\r\n")
+            self.writer.put(b"PING\r\n")

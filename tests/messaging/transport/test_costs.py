@@ -15,8 +15,8 @@ import pytest
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
-from cliffracer.messaging.transport.outlet import Outlet
 from cliffracer.messaging.transport.parser import Parser
+from cliffracer.messaging.transport.writer import Writer
 from tests.messaging.transport.conftest import settings
 
 MANY = 200
@@ -41,8 +41,8 @@ class Sink(asyncio.Transport):
 async def idle() -> FastBus:
     """A bus that believes itself connected."""
     bus = FastBus(Dialer(lambda: settings("nats://127.0.0.1:1"), "test", 5), "test", "_INBOX", on_lost=print, on_back=print)
-    bus._outlet = Outlet(Sink())
-    bus._outlet.most = 10_000  # frames are counted here, not writes
+    bus._writer = Writer(Sink())
+    bus._writer.most = 10_000  # frames are counted here, not writes
     bus.open = True
     return bus
 
@@ -89,7 +89,7 @@ async def test_a_message_costs_one_call(idle: FastBus) -> None:
 
 async def test_a_publish_costs_one_call(idle: FastBus) -> None:
     """Nothing else runs, whether it is a reply, a message with headers, or a request's."""
-    idle._outlet.due = True
+    idle._writer.due = True
     for arguments, most in (
         ((b"_INBOX.a.1", PAYLOAD), 1.1),
         ((b"_INBOX.a.1", PAYLOAD, BLOCK), 1.1),
@@ -99,7 +99,7 @@ async def test_a_publish_costs_one_call(idle: FastBus) -> None:
         def work(arguments: tuple[Any, ...] = arguments) -> None:
             for _ in range(MANY):
                 idle.publish(*arguments)
-            idle._outlet.parts.clear()
+            idle._writer.parts.clear()
 
         calls, instructions = cost(work)
         assert calls < most
@@ -108,12 +108,12 @@ async def test_a_publish_costs_one_call(idle: FastBus) -> None:
 
 async def test_an_answer_costs_one_call(idle: FastBus) -> None:
     """Fewer instructions than a publish: its subject came over the bus."""
-    idle._outlet.due = True
+    idle._writer.due = True
 
     def work() -> None:
         for _ in range(MANY):
             idle.answer(b"_INBOX.a.1", PAYLOAD)
-        idle._outlet.parts.clear()
+        idle._writer.parts.clear()
 
     calls, instructions = cost(work)
     assert calls < 1.1
@@ -132,7 +132,7 @@ async def test_a_request_costs_few_calls_and_no_task(idle: FastBus) -> None:
             idle._mux.receive(idle._mux.prefix + token, b"", None, PAYLOAD)
             with contextlib.suppress(StopIteration):
                 waiting.send(None)
-        idle._outlet.parts.clear()
+        idle._writer.parts.clear()
 
     calls, instructions = cost(work)
     assert calls < 13

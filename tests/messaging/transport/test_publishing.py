@@ -13,8 +13,8 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.transport import parser, reader
 from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Receive
-from cliffracer.messaging.transport.outlet import MANY, Outlet
 from cliffracer.messaging.transport.reconnecting import MAX_CONTROL
+from cliffracer.messaging.transport.writer import MANY, Writer
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -220,10 +220,10 @@ class Recorder(asyncio.Transport):
 async def test_one_write_per_turn_of_the_loop() -> None:
     """What any number of tasks publish in one turn is one write."""
     recorder = Recorder()
-    outlet = Outlet(recorder)
+    writer = Writer(recorder)
 
     async def one(frame: bytes) -> None:
-        outlet.put(frame)
+        writer.put(frame)
 
     await asyncio.gather(*(one(b"%d," % number) for number in range(10)))
     await asyncio.sleep(0)
@@ -233,41 +233,41 @@ async def test_one_write_per_turn_of_the_loop() -> None:
 async def test_a_large_gathering_is_written_in_between() -> None:
     """A burst in one turn does not pile up: it is written every few hundred messages, of five parts each."""
     recorder = Recorder()
-    outlet = Outlet(recorder)
+    writer = Writer(recorder)
     for _ in range(10_000):
-        outlet.put(b"x" * 100)
-    assert len(outlet.parts) <= MANY < 5 * 1000
-    outlet.write()
+        writer.put(b"x" * 100)
+    assert len(writer.parts) <= MANY < 5 * 1000
+    writer.write()
     assert sum(len(data) for data in recorder.writes) == 1_000_000
 
 
 async def test_half_of_what_a_turn_makes_is_written_while_the_rest_is_made() -> None:
     """The server need not wait for the last frame of a turn as large as those before; a small turn is one write."""
     recorder = Recorder()
-    outlet = Outlet(recorder)
+    writer = Writer(recorder)
     for _ in range(3):
         recorder.writes.clear()
         for _ in range(300):
-            outlet.put(b"x")
-        outlet.write()
+            writer.put(b"x")
+        writer.write()
     assert [len(data) for data in recorder.writes] == [151, 149]
     for _ in range(20):  # turns become small: there is nothing to gain by halving them
         recorder.writes.clear()
         for _ in range(60):
-            outlet.put(b"x")
-        outlet.write()
+            writer.put(b"x")
+        writer.write()
     assert [len(data) for data in recorder.writes] == [60]
 
 
 async def test_half_a_turn_is_not_halved_again_at_once() -> None:
     """Once halves come back as turns of their own, the two ends work by turns: smaller writes would only cost more."""
     recorder = Recorder()
-    outlet = Outlet(recorder)
+    writer = Writer(recorder)
     for frames in (400, 200, 200):
         recorder.writes.clear()
         for _ in range(frames):
-            outlet.put(b"x")
-        outlet.write()
+            writer.put(b"x")
+        writer.write()
     assert [len(data) for data in recorder.writes] == [181, 19]  # not [101, 99]: 360 is what is left of 400
 
 
@@ -278,7 +278,7 @@ async def test_a_server_that_has_enough_to_do_is_written_to_at_the_end(monkeypat
     monkeypatch.setattr(parser, "_SLICE", inf)  # or on a busy machine a chunk takes several turns
     routes: dict[bytes, Receive] = {}
     reading = reader.Reader(Mock(), recorder, routes, failed=Mock(), flowing=Mock(), informed=Mock(), ping=60)  # none matters here
-    routes[b"1"] = lambda _, reply, __, ___: reading.outlet.put(b"PUB %b 0\r\n\r\n" % reply)
+    routes[b"1"] = lambda _, reply, __, ___: reading.writer.put(b"PUB %b 0\r\n\r\n" % reply)
     chunk = b"".join(b"MSG a 1 r%d 0\r\n\r\n" % number for number in range(200))
     for _ in range(3):
         now[0] += 1

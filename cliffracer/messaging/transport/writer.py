@@ -1,4 +1,4 @@
-"""Writing: frames are gathered, per loop turn or per received chunk, and written together.
+"""Writing: the writer of one connection gathers frames, per loop turn or per received chunk, and writes them together.
 
 Of many, the first are written as soon as they are half of what a turn makes: the server then handles those while the others are
 made, and neither waits for the other. Where it has enough to do anyway (`Reader` sees that), all are written at the end.
@@ -12,7 +12,7 @@ LARGE = 16_384  # bytes of a payload that is written without waiting for others
 _HIGH = 256 * 1024  # bytes that the socket may owe before publishes are held: what is in there cannot be called back
 
 
-class Outlet:
+class Writer:
     """The way out of one connection. `put`, written out where it is hot."""
 
     __slots__ = ("_loop", "_made", "_transport", "_written", "due", "most", "parts")
