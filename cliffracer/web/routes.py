@@ -22,8 +22,8 @@ from cliffracer.web.calls import CALL, TIMEOUT, context_of, presentable
 from cliffracer.web.forms import FormDecoder, close_files
 from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
+from cliffracer.web.router import convertors_of
 from cliffracer.web.shortcut import answered, received
-from cliffracer.web.table import convertors_of
 from cliffracer.wire.codecs import encode
 
 _HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"

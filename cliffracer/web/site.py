@@ -23,11 +23,11 @@ from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.mounts import Mounted
+from cliffracer.web.router import SOCKET, Router, unknown_kinds
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.web.sockets import SocketEndpoint, refuse_socket
 from cliffracer.web.static import Files
 from cliffracer.web.streams import StreamEndpoint
-from cliffracer.web.table import SOCKET, Table, unknown_kinds
 from cliffracer.web.websocket import Patience
 
 INSIDE = "cliffracer.inside"
@@ -42,12 +42,12 @@ class Site:
     redirected (307) to the one that is.
     """
 
-    def __init__(self, table: Table, endless: Endless, assemblies: Sequence[Assembly], settings: Settings) -> None:
-        self._table = table
+    def __init__(self, router: Router, endless: Endless, assemblies: Sequence[Assembly], settings: Settings) -> None:
+        self._router = router
         self._endless = endless
-        self._exact = table.exact
-        self._match = table.match
-        self._entries = table.entries
+        self._exact = router.exact
+        self._match = router.match
+        self._entries = router.entries
         self._below: list[Files | Mounted] = sorted((*_files(assemblies), *_mounts(assemblies)), key=lambda below: -len(below.path))
         self._mounts = [below for below in self._below if isinstance(below, Mounted)]
         self._watches = [assembly.watch for assembly in assemblies]
@@ -88,7 +88,7 @@ class Site:
 
     async def _socket(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
-        endpoint, texts = self._table.find(SOCKET, path)
+        endpoint, texts = self._router.find(SOCKET, path)
         if endpoint is not None and "\ufffd" in path and not _is_utf8(scope):
             await refuse_socket(scope, receive, send, _no_text())
         elif endpoint is None and (mount := next((mount for mount in self._mounts if mount.serves(path)), None)) is not None:
@@ -111,7 +111,7 @@ class Site:
 
     async def _otherwise(self, scope: MutableMapping[str, Any], path: str, receive: Any, send: Any) -> None:
         correlation = correlation_of(scope)
-        allowed = self._table.allowed(path)
+        allowed = self._router.allowed(path)
         if allowed and scope["method"] in allowed:
             await send_problem(send, _no_text(), correlation)
         elif allowed:
@@ -125,18 +125,18 @@ class Site:
             await send_problem(send, NotFound("there is nothing at this path"), correlation)
 
     def _is_place(self, path: str) -> bool:
-        return bool(self._table.allowed(path)) or any(mount.path + "/" == path for mount in self._mounts)
+        return bool(self._router.allowed(path)) or any(mount.path + "/" == path for mount in self._mounts)
 
 
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
     """Return what serves apps on one port; `SetupError` if two of them want the same place."""
-    table, endless = Table(), Endless()
-    _add_sockets(table, assemblies, settings, endless)
+    router, endless = Router(), Endless()
+    _add_sockets(router, assemblies, settings, endless)
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
-    _add_routes(table, assemblies, settings, endless)
+    _add_routes(router, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
-        pages |= _described(table, assemblies, settings)
+        pages |= _described(router, assemblies, settings)
     if settings.metrics:
         pages["/metrics"] = Metrics(health, handlers, assemblies)
     rules = assemblies[0].rules if assemblies else None
@@ -144,14 +144,14 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     if keys:
         pages["/.well-known/jwks.json"] = Document(lambda: {"keys": keys})
     for path, page in pages.items():
-        if not (table.has("GET", path) or _kept(assemblies, path)):  # a service may have a page of its own there
-            table.add("GET", path, page)
-            table.add("HEAD", path, page)
-    table.compile()
-    return Site(table, endless, assemblies, settings)
+        if not (router.has("GET", path) or _kept(assemblies, path)):  # a service may have a page of its own there
+            router.add("GET", path, page)
+            router.add("HEAD", path, page)
+    router.compile()
+    return Site(router, endless, assemblies, settings)
 
 
-def _described(table: Table, assemblies: Sequence[Assembly], settings: Settings) -> dict[str, Any]:
+def _described(router: Router, assemblies: Sequence[Assembly], settings: Settings) -> dict[str, Any]:
     """Return the pages that say what is served here, by path, and add the routes by which one of them tries it."""
     from cliffracer.web import asyncapi, docs, openapi  # noqa: PLC0415 - in production nobody is told, and half a megabyte can stay out
 
@@ -159,14 +159,14 @@ def _described(table: Table, assemblies: Sequence[Assembly], settings: Settings)
         f"/{name}.json": Document(partial(written.document, assemblies, settings))
         for name, written in (("openapi", openapi), ("asyncapi", asyncapi))
     }
-    if not (table.has("GET", "/docs") or _kept(assemblies, "/docs")):
+    if not (router.has("GET", "/docs") or _kept(assemblies, "/docs")):
         pages |= docs.pages(settings)
         for path, bridge in docs.bridges(assemblies, settings).items():
-            table.add("POST", path, bridge)
+            router.add("POST", path, bridge)
     return pages
 
 
-def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
+def _add_routes(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
     seen: dict[tuple[str, str], Route] = {}
     gets: list[tuple[str, RouteEndpoint]] = []
     for assembly in assemblies:
@@ -178,15 +178,15 @@ def _add_routes(table: Table, assemblies: Sequence[Assembly], settings: Settings
                 if other is not record:
                     places = f"route {method} {record.path} is declared already, by {where(other.function)}"
                     raise refuse(record.function, places, _APART)
-                table.add(method, record.path, endpoint)
+                router.add(method, record.path, endpoint)
                 if method == "GET":
                     gets.append((record.path, endpoint))
     for path, endpoint in gets:
         if ("HEAD", claim(path)) not in seen:
-            table.add("HEAD", path, endpoint)
+            router.add("HEAD", path, endpoint)
 
 
-def _add_sockets(table: Table, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
+def _add_sockets(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
     seen: dict[str, Socket] = {}
     patience, turn = Patience(settings.http_timeout), Turn()
     for assembly in assemblies:
@@ -198,7 +198,7 @@ def _add_sockets(table: Table, assemblies: Sequence[Assembly], settings: Setting
             endpoint = SocketEndpoint(
                 record, declared, handler, endless=endless, patience=patience, turn=turn, origins=settings.cors_origins
             )
-            table.add(SOCKET, record.path, endpoint)
+            router.add(SOCKET, record.path, endpoint)
 
 
 def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:

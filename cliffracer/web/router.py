@@ -1,4 +1,4 @@
-"""Finds the endpoint of a request: exact paths by a dict, paths with parameters by one regular expression per method.
+"""The router: finds the endpoint of a request; exact paths by a dict, paths with parameters by one regular expression per method.
 
 The most specific path wins, whatever the order of declaration: segment by segment, a literal comes before a typed
 parameter (``{id:int}``), that before ``{name}``, and ``{rest:path}`` comes last. Kinds are Starlette's: str, int,
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
         return dict(zip(self.names, match.group(*self.groups), strict=True))
 
 
-class Table:
+class Router:
     """Routes of one server; ``exact`` and ``match`` are what the hot path reads."""
 
     def __init__(self) -> None:
