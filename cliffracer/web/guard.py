@@ -18,10 +18,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from cliffracer.context import new_id
 from cliffracer.errors import ServiceError
 from cliffracer.settings import Settings
+from cliffracer.web.acceptor import Acceptor
 from cliffracer.web.answers import CORRELATION, Refused, correlation_of, problem
 from cliffracer.web.bodies import too_large
 from cliffracer.web.calls import CALL
-from cliffracer.web.door import Door
 
 MAX_HEAD = 64 * 1024
 MAX_LINE = 16 * 1024
@@ -41,7 +41,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection, whose requests are bounded in size and strict in form."""
 
     max_body = 0
-    door: Door
+    acceptor: Acceptor
     task: asyncio.Task[None] | None = None
     _outside: Context
     _received = 0  # bytes of body of this request
@@ -99,7 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin: what runs for this connection later sees the context variables of now."""
         self._outside = copy_context()
         super().connection_made(transport)
-        self.door.knock()
+        self.acceptor.accepted()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start a request; its task is held here, since a set and a done-callback for each cost more than the task."""
@@ -212,10 +212,10 @@ def _without_upgrade(data: bytes) -> bytes:
     return _H2C.sub(b"", data[:end]) + data[end:] if end >= 0 else data
 
 
-def protocol(settings: Settings, door: Door) -> type[Any] | str:
-    """Return what uvicorn makes for each connection that comes in by a door."""
+def protocol(settings: Settings, acceptor: Acceptor) -> type[Any] | str:
+    """Return what uvicorn makes for each connection that comes in by an acceptor."""
     if fits():
-        return type("GuardedProtocol", (GuardedProtocol,), {"max_body": settings.http_max_body, "door": door})
+        return type("GuardedProtocol", (GuardedProtocol,), {"max_body": settings.http_max_body, "acceptor": acceptor})
     logger.warning("this version of uvicorn cannot be guarded: requests are not bounded in time and size, nor ended with their client")
     return "httptools"
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from cliffracer.settings import Settings
-from cliffracer.web.door import Door
+from cliffracer.web.acceptor import Acceptor
 from cliffracer.web.frames import Connection
 from cliffracer.web.guard import protocol
 from cliffracer.web.ports import bind, refused
@@ -44,8 +44,8 @@ class HttpServer:
     def __init__(self, application: Application, settings: Settings) -> None:
         self._application = application
         self._settings = settings
-        self._door = Door()
-        self._uvicorn = uvicorn.Server(_config(application, settings, self._door))
+        self._acceptor = Acceptor()
+        self._uvicorn = uvicorn.Server(_config(application, settings, self._acceptor))
         self._state = self._uvicorn.server_state
         self._sweep = Sweep(self._state.connections, settings.http_timeout, KEEP_ALIVE)
         self._closing_from: float | None = None
@@ -67,7 +67,7 @@ class HttpServer:
         server.lifespan = server.config.lifespan_class(server.config)
         await server.on_tick(0)
         await server.startup(sockets=list(sockets))
-        self._door.open(sockets, self._connection)
+        self._acceptor.open(sockets, self._connection)
 
     def _connection(self) -> asyncio.Protocol:
         config, state = self._uvicorn.config, self._uvicorn.lifespan.state
@@ -91,7 +91,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self.drain_start()
         await self._moment()
-        self._door.shut()
+        self._acceptor.close()
         for listener in self._uvicorn.servers:
             listener.close()
         for connection in list(self._state.connections):
@@ -160,14 +160,14 @@ def _not_refused(record: logging.LogRecord) -> bool:
     return "without completing handshake" not in record.getMessage()
 
 
-def _config(application: Application, settings: Settings, door: Door) -> uvicorn.Config:
+def _config(application: Application, settings: Settings, acceptor: Acceptor) -> uvicorn.Config:
     for name in ("uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns once per bad request and tells query strings of sockets
     logging.getLogger("uvicorn.error").addFilter(_not_refused)
     return uvicorn.Config(
         application,
         interface="asgi3",
-        http=protocol(settings, door),
+        http=protocol(settings, acceptor),
         ws=Connection,
         lifespan="off",
         log_config=None,

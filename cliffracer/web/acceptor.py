@@ -1,4 +1,4 @@
-"""Lets in those who wait together: uvloop accepts one connection in each turn of its loop.
+"""The acceptor: lets in all who wait at once, since uvloop accepts one connection in each turn of its loop.
 
 Where a turn takes 10 ms, because a backlog of events is worked off, the last of 2,000 clients that come back after a restart would
 wait for 20 s. asyncio's own loop accepts all that are there.
@@ -12,7 +12,7 @@ MOST = 32
 """Connections that are accepted in one turn beside the loop's own; the other workers on the port are to have some, too."""
 
 
-class Door:
+class Acceptor:
     """Where connections come in; whoever does has it look for others behind."""
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class Door:
         for listener in listeners:
             listener.setblocking(False)
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Let nobody in any more."""
         self._listeners = ()
 
-    def knock(self) -> None:
+    def accepted(self) -> None:
         """Note that somebody came in: others may wait, and are looked for when this turn is over."""
         if not self._due and self._listeners:
             self._due = True
