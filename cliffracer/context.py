@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from itertools import count
+from itertools import count, repeat
 from typing import Any
 
 import msgspec
@@ -95,7 +95,7 @@ class Context(msgspec.Struct, eq=False):
     """Room for middleware; None until `store` is first used."""
     verdict: Any = msgspec.UNSET
     """Whether the caller is let in, once that was decided: None, or what is raised instead. UNSET before."""
-    sealed: Any = _Sealed()
+    sealed: Any = msgspec.field(default_factory=repeat(_Sealed()).__next__)  # in a signature no repr of it, or help() would fail
     """Keeps msgspec, which knows all other fields, from writing a context, tokens and all, into a reply, an event or a row."""
 
     @property
