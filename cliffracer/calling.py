@@ -10,12 +10,13 @@ import msgspec
 
 from cliffracer.context import Context, current
 from cliffracer.durations import seconds
-from cliffracer.errors import SetupError
+from cliffracer.errors import SetupError, Unsendable
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_literal, check_name
 
 _KEPT = 1000  # methods that a proxy remembers
 _LATEST = 2**63 / 1e9  # POSIX time up to which nats-server, in nanoseconds, can count
+_LONGEST = 500  # bytes of an id or a key: the id of a delayed event is a part of a subject, where each may take four
 
 
 class Emission(msgspec.Struct, frozen=True):
@@ -60,8 +61,9 @@ def emission(
         if name is None:
             raise TypeError(f"{type(data).__name__} has no subject: class {type(data).__name__}(Event, subject='...')")
         subject = name
+    known, mark = (id, key) if id is key is None else (_marked("id", id), _marked("key", key))
     if delay is None and at is None:  # as of most
-        return Emission(check_literal(subject), data, durable, id, key)
+        return Emission(check_literal(subject), data, durable, known, mark)
     if delay is not None and at is not None:
         raise ValueError("give delay or at, not both")
     if at is not None and at.tzinfo is None:
@@ -71,7 +73,19 @@ def emission(
     wait, due = None if delay is None else seconds(delay), None if at is None else at.timestamp()
     if max(time.time() + (wait or 0.0), due or 0.0) > _LATEST:
         raise ValueError("an event can be put off until 2262 at most: nats-server counts no further, and would deliver it at once")
-    return Emission(check_literal(subject), data, durable, id, key, wait, due)
+    return Emission(check_literal(subject), data, durable, known, mark, wait, due)
+
+
+def _marked(what: str, given: Any) -> str | None:
+    """Return an id or a key as it goes into a header, now: who relays a committed outbox could tell nobody."""
+    if given is None:
+        return None
+    text = str(given)  # a UUID or a number, too
+    if not text.isprintable() or text != text.strip():
+        raise Unsendable("the id and the key of an event have no control characters, line breaks, or blanks around them")
+    if (size := len(text.encode())) > _LONGEST:
+        raise Unsendable(f"the {what} of an event takes {_LONGEST} bytes at most, not {size}: give a digest of what is longer")
+    return text
 
 
 class Link(Protocol):

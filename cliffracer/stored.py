@@ -16,6 +16,8 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
+from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.claims import check_size
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall
@@ -39,8 +41,9 @@ BUSY = 5.0
 class Kept:
     """The open database, as the runtime and its services use it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, largest: int = Bus.largest) -> None:
         self.database = database
+        self._largest = largest
         self._outbox: Mapping[str, float] = {}
         self._asked = float("-inf")
 
@@ -65,6 +68,7 @@ class Kept:
         transaction = current_transaction(self.database)
         if transaction is None:
             return False
+        check_size(payload, self._largest)  # now: who relays a committed outbox could tell nobody
         at = time.time() + emission.delay if emission.delay is not None else emission.at
         named = dict(headers) if at is None else {**headers, DUE: repr(at)}
         await transaction.emit(subject, payload, named, headers[MESSAGE_ID], emission.key)
@@ -151,7 +155,7 @@ async def kept(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: S
             await remind(database)
         else:
             await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
-        keeping = Kept(database)
+        keeping = Kept(database, largest=settings.nats_max_message)
         health.add("database", keeping.answers)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
             health.add(f"database {place}", partial(_answers, shard), critical=False)

@@ -32,6 +32,12 @@ def claiming(block: bytes | None, name: str) -> bytes:
     return (block or b"NATS/1.0\r\n\r\n")[:-2] + f"{CLAIM}: {name}\r\n\r\n".encode()
 
 
+def check_size(payload: bytes, most: int) -> None:
+    """Raise `TooLarge` for a payload over the limit of the settings, as it is sent or kept."""
+    if len(payload) > most:
+        raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
+
+
 class Claims:
     """Keeps large payloads; ``kind`` is ``events`` or ``calls``."""
 
@@ -47,9 +53,7 @@ class Claims:
 
     async def stash(self, payload: bytes, within: float | None = None) -> str:
         """Keep a payload and return what claims it; `TooLarge` over the limit of the settings, `Unavailable` where it takes too long."""
-        most = self._bus.largest
-        if len(payload) > most:
-            raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
+        check_size(payload, self._bus.largest)
         name = new_id()
         try:
             async with asyncio.timeout(within):

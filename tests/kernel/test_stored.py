@@ -21,6 +21,7 @@ from cliffracer import (
     NotFound,
     Rejected,
     Repository,
+    ServiceError,
     SetupError,
     Transaction,
     Unique,
@@ -36,6 +37,9 @@ class User(Model):
     __tablename__ = "users"
     name: Annotated[str, msgspec.Meta(min_length=1)]
     email: Annotated[str, Unique()]
+
+
+ROW = UUID("0198f3b4-6d2a-7c31-9c77-2d2f4f0e6a11")
 
 
 class Mailer:
@@ -181,6 +185,52 @@ async def test_an_event_whose_id_no_database_takes_is_handled_once_too(batch):
                 t.up.bus.publish(subject, b"%d" % amount, b"NATS/1.0\r\nce-id: %b\r\n\r\n" % event_id)
             await t.settled()
         assert (sorted(got), await t.parked()) == ([1, 2, 3, 4], [])
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "error"),
+    [
+        (1, {"id": "x" * 501, "delay": 60}, "the id of an event takes 500 bytes at most, not 501"),
+        (1, {"key": "é" * 251}, "the key of an event takes 500 bytes at most, not 502"),
+        (1, {"id": " x"}, "no control characters, line breaks, or blanks around them"),
+        (70_000, {}, "the payload takes 70002 bytes; NATS_MAX_MESSAGE is 70000"),
+        (70_000, None, "the payload takes 70011 bytes; NATS_MAX_MESSAGE is 70000"),
+    ],
+)
+async def test_what_could_never_be_sent_is_refused_before_the_transaction_ends(size, options, error):
+    """Whoever relays the outbox could only park it; ``None`` is a one-way call."""
+    app = App("s")
+
+    @app.rpc
+    async def tell(size: int, options: dict | None, *, tx: Transaction) -> None:
+        if options is None:
+            await app.service("s").send.tell(size="x" * size)
+        else:
+            await app.emit("a", "x" * size, **options)
+
+    async with running(app, nats_max_message=70_000) as t:
+        with pytest.raises(ServiceError, match=error):
+            await t.call("tell", size, options)
+
+
+async def test_an_id_and_a_key_may_be_what_prints_as_one():
+    """In a transaction as outside: most have the id of a row at hand, and 0 is one."""
+    app, seen = App("s"), []
+
+    @app.rpc
+    async def tell(*, db: Database) -> list[str]:
+        outside = await app.emit("a", 1, id=ROW, key=0)
+        async with db.transaction():
+            return [outside, await app.emit("a", 2, id=7, key=ROW)]
+
+    @app.on("a")
+    async def heard(_: int, *, event: Event) -> None:
+        seen.append((event.id, event.headers["ce-partitionkey"]))
+
+    async with running(app) as t:
+        assert await t.call("tell") == [str(ROW), "7"]
+        await t.settled()
+    assert sorted(seen) == [(str(ROW), "0"), ("7", str(ROW))]
 
 
 async def test_a_repository_of_the_app_works_while_it_runs():
