@@ -55,8 +55,8 @@ class ServiceError(CliffracerError):
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep the details through pickle, which would only pass ``args``."""
-        return _rebuild, (type(self), self.message, self.details)
+        """Keep all of it through pickle and copies: a class of yours, which may want other arguments, is not called again."""
+        return _revived, (type(self), self.args), self.__dict__
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -204,11 +204,12 @@ BY_CODE: dict[int, type[ServiceError]] = {
 
 def rebuild(code: int, message: str, details: dict[str, Any]) -> ServiceError:
     """Return the error that a peer sent, as the class of its code; an unknown code becomes `Internal`."""
-    return _rebuild(BY_CODE.get(code, Internal), message, details)
-
-
-def _rebuild(kind: type[ServiceError], message: str, details: dict[str, Any]) -> ServiceError:
+    kind = BY_CODE.get(code, Internal)
     try:
         return kind(message, **{str(key): value for key, value in details.items()})
     except (TypeError, ValueError):  # a peer's details need not fit ours: keep the class and the text
         return kind(message)
+
+
+def _revived(kind: type[ServiceError], args: tuple[Any, ...]) -> ServiceError:
+    return kind.__new__(kind, *args)

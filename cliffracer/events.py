@@ -82,3 +82,7 @@ class Rejected(Exception):
     def __init__(self, reasons: Mapping[int, Any]) -> None:
         super().__init__(f"{len(reasons)} rejected")
         self.reasons: dict[int, str] = {index: str(reason) for index, reason in reasons.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the reasons through pickle and copies, which would pass the text in their place."""
+        return type(self), (self.reasons,), self.__dict__

@@ -1,13 +1,47 @@
 """What a prompt, a debugger and another process see of the public names."""
 
+import copy
+import pickle
 import pydoc
+from collections.abc import Callable
 
 import pytest
 
 import cliffracer
+from cliffracer import CliffracerError, Conflict, InvalidInput, Overloaded, Rejected
 
 
 @pytest.mark.parametrize("name", ["", *cliffracer.__all__])
 def test_help_has_something_to_say(name: str) -> None:
     """`help(cliffracer)` and `help` of every public name print, whatever their defaults are like."""
     assert pydoc.render_doc(getattr(cliffracer, name) if name else cliffracer)
+
+
+class OutOfStock(Conflict):
+    """An error of somebody's own, whose arguments are not those of its base."""
+
+    def __init__(self, sku: str, left: int) -> None:
+        super().__init__(f"only {left} of {sku}", sku=sku)
+        self.left = left
+
+
+ERRORS = [
+    *(
+        kind("why")
+        for kind in (getattr(cliffracer, name) for name in cliffracer.__all__)
+        if isinstance(kind, type) and issubclass(kind, CliffracerError)
+    ),
+    InvalidInput("bad", errors=[{"path": "a", "message": "no number"}], hint="b"),
+    Overloaded("busy", retry_after=7),
+    OutOfStock("pen", 3),
+    Rejected({2: "no such user"}),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_comes_whole_out_of_another_process(error: Exception, again: Callable[[Exception], Exception]) -> None:
+    """Its class, text, fields and notes, also those of a subclass with arguments of its own."""
+    error.add_note("seen in a worker")
+    made = again(error)
+    assert (type(made), str(made), made.args, vars(made)) == (type(error), str(error), error.args, vars(error))
