@@ -15,6 +15,7 @@ from cliffracer.errors import ServiceError
 from cliffracer.messaging.duties import Leading, Locking, Objects, Sending, Ticking, Values
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.stores import Bucket
+from cliffracer.settings import Discreet
 from cliffracer.wire.headers import Headers
 
 Start = str | int | datetime | timedelta
@@ -57,7 +58,7 @@ class Delivered(Protocol):
         """When it was stored, nanoseconds since 1970."""
 
 
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
+class Parked(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """One parked message."""
 
     id: int

@@ -20,11 +20,11 @@ from cliffracer.security.guards import public, requires
 from cliffracer.security.identity import Identity
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Account, ResetAsked, Sessions, Signed, make_tables
-from cliffracer.settings import Settings
+from cliffracer.settings import Discreet, Settings
 from cliffracer.wire.origins import is_foreign
 
 
-class Credentials(msgspec.Struct):
+class Credentials(Discreet, msgspec.Struct):
     """Who signs in; ``email`` is another word for the name."""
 
     password: str

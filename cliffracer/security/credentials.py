@@ -7,11 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from cliffracer.settings import Discreet
+
 _TICKET = "ticket_"
 _LONGEST = 100
 
 
-class Credential(msgspec.Struct, frozen=True):
+class Credential(Discreet, msgspec.Struct, frozen=True):
     """An access token or API key, or the cookie of a browser's session."""
 
     kind: Literal["bearer", "session"]

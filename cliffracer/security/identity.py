@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.settings import Discreet
 
-class Identity(msgspec.Struct, frozen=True):
+
+class Identity(Discreet, msgspec.Struct, frozen=True):
     """Who calls, as a token says that we verified ourselves: on ``context.identity``, and a keyword-only ``Identity`` parameter."""
 
     subject: str

@@ -15,7 +15,7 @@ from cliffracer.events import Event
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
-from cliffracer.settings import Settings
+from cliffracer.settings import Discreet, Settings
 
 WINDOW = 300
 """Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
@@ -68,7 +68,7 @@ class Account(msgspec.Struct, frozen=True):
     disabled: bool = False
 
 
-class ResetAsked(Event, subject="accounts.reset_asked"):
+class ResetAsked(Discreet, Event, subject="accounts.reset_asked"):
     """Somebody forgot a password: send them the token. It is None for a name that nobody has; then send nothing."""
 
     username: str
@@ -78,13 +78,16 @@ class ResetAsked(Event, subject="accounts.reset_asked"):
         return f"<ResetAsked {self.username}>"
 
 
-class Signed(msgspec.Struct, frozen=True):
+class Signed(Discreet, msgspec.Struct, frozen=True):
     """What signing in gives (RFC 6749, 5.1)."""
 
     access_token: str
     refresh_token: str
     expires_in: float
     token_type: str = "Bearer"  # noqa: S105 - the name of a kind
+
+    def __repr__(self) -> str:
+        return f"<Signed for {self.expires_in:g} s>"
 
 
 async def make_tables(db: Any, *, create: bool) -> None:

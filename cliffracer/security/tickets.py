@@ -15,13 +15,17 @@ from cliffracer.scope import Group
 from cliffracer.security.authority import TICKET_LIFE, Authority
 from cliffracer.security.guards import requires
 from cliffracer.security.recognition import presented
+from cliffracer.settings import Discreet
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class Ticket(Discreet, msgspec.Struct, frozen=True):
     """Opens one socket: ``?ticket=`` in its URL."""
 
     ticket: str
     expires_in: float = TICKET_LIFE
+
+    def __repr__(self) -> str:
+        return f"<Ticket for {self.expires_in:g} s>"
 
 
 class Tickets:

@@ -70,6 +70,15 @@ class Secret(Generic[T]):
         raise TypeError("a Secret is not pickled: read the settings where it is needed")
 
 
+class Discreet:
+    """A struct that Rich prints by its ``repr``, as everybody does: of others it asks for every field."""
+
+    __slots__ = ()
+
+    def __rich_repr__(self) -> Any:
+        """Say that there is no other way."""
+
+
 def encode_secret(value: object) -> object:
     """Return what msgspec should write for a secret, ``***``; an ``enc_hook``. NotImplementedError for any other type."""
     if isinstance(value, Secret):

@@ -4,11 +4,18 @@ import copy
 import pickle
 import pydoc
 from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 import cliffracer
-from cliffracer import CliffracerError, Conflict, InvalidInput, Overloaded, Rejected
+from cliffracer import CliffracerError, Conflict, Context, Identity, InvalidInput, Overloaded, Rejected
+from cliffracer.messaging.contract import Parked
+from cliffracer.security.accounts import Credentials
+from cliffracer.security.credentials import Credential
+from cliffracer.security.sessions import ResetAsked, Signed
+from cliffracer.security.tickets import Ticket
 
 
 @pytest.mark.parametrize("name", ["", *cliffracer.__all__])
@@ -45,3 +52,25 @@ def test_an_error_comes_whole_out_of_another_process(error: Exception, again: Ca
     error.add_note("seen in a worker")
     made = again(error)
     assert (type(made), str(made), made.args, vars(made)) == (type(error), str(error), error.args, vars(error))
+
+
+HIDDEN = "hunter2-hunter2"
+PRIVATE = [
+    Context("shop", "buy", "rpc", token=HIDDEN),
+    Credential("bearer", HIDDEN),
+    Credentials(HIDDEN, username="ada"),
+    Identity("ada", claims={"phone": HIDDEN}),
+    Parked(
+        id=1, subject="a", service="s", function="f", consumer="c", error="E", traceback="", attempts=1, stream="EVENTS", sequence=1,
+        parked=datetime.now(UTC), headers={"Authorization": HIDDEN}, payload=HIDDEN.encode(),
+    ),
+    ResetAsked("ada", HIDDEN),
+    Signed(HIDDEN, HIDDEN, 60.0),
+    Ticket(HIDDEN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PRIVATE, ids=lambda value: type(value).__name__)
+def test_what_is_private_is_not_printed(value: Any) -> None:
+    """Neither by `repr`, as in logs and debuggers, nor by what Rich asks for, which of a struct shows every field."""
+    assert HIDDEN not in f"{value!r} {value} {value.__rich_repr__()!r}"
