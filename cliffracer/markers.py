@@ -42,6 +42,10 @@ class _Provided:
     def __repr__(self) -> str:
         return "provided"
 
+    def __reduce__(self) -> str:
+        """Stay the one that there is, through copies and pickle: it is known by what it is."""
+        return "provided"
+
     def __bool__(self) -> Never:
         raise TypeError("a provided parameter was used in a plain call that did not pass it: pass the keyword argument")
 

@@ -41,6 +41,9 @@ class Scope(Told, Routing):
         super().__init__(name)
         self.groups: list[tuple[Group, str]] = []
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
     # -- RPC, events, timers ---------------------------------------------------------------------------------------
 
     @overload

@@ -94,6 +94,9 @@ class Search:
         self.weight = weight
         self.language = language
 
+    def __repr__(self) -> str:
+        return f"Search(weight={self.weight!r}, language={self.language!r})"
+
 
 class Shard:
     """Which of several databases keeps a row: the one that the value of a field chooses.
@@ -107,6 +110,9 @@ class Shard:
     def __init__(self, field: str = "id", *, by: Callable[[Any], int] | None = None) -> None:
         self.field = field
         self.by = by or number_of
+
+    def __repr__(self) -> str:
+        return f"Shard({self.field!r})"
 
     def place(self, value: Any, count: int) -> int:
         """Return which of ``count`` databases keeps rows with this value."""

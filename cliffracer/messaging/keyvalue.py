@@ -57,6 +57,9 @@ class KeyValue(Generic[T]):
             num_replicas=bucket.replicas,
         )
 
+    def __repr__(self) -> str:
+        return f"<KeyValue {self._name}>"
+
     async def get(self, key: str, default: Any = REQUIRED) -> T:
         """Return the value of a key; the default if there is none, `NotFound` without one."""
         found = await self.entry(key)

@@ -48,8 +48,7 @@ class ObjectStore:
     def __init__(self, jetstream: JetStream, bucket: Bucket, *, namespace: str = "") -> None:
         self.bucket = named_within(namespace, bucket.name)
         self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
-        self._jetstream = jetstream
-        self._namespace = namespace
+        self._jetstream, self._namespace = jetstream, namespace
         self._stream = f"OBJ_{self.bucket}"
         self._chunks = f"$O.{self.bucket}.C."
         self._metas = f"$O.{self.bucket}.M."
@@ -61,6 +60,9 @@ class ObjectStore:
             allow_rollup_hdrs=True,
             num_replicas=bucket.replicas,
         )
+
+    def __repr__(self) -> str:
+        return f"<ObjectStore {self._name}>"
 
     async def put(self, name: str, data: Data, *, description: str = "", metadata: Mapping[str, str] | None = None) -> ObjectInfo:
         """Store an object, in place of one of the same name, which stays readable until this one is complete; return what is known of it.

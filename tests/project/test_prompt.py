@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 
 import cliffracer
-from cliffracer import CliffracerError, Conflict, Context, Identity, InvalidInput, Overloaded, Rejected
+from cliffracer import (
+    App,
+    CliffracerError,
+    Conflict,
+    Context,
+    Group,
+    Identity,
+    InvalidInput,
+    Overloaded,
+    Rejected,
+    Search,
+    Shard,
+    provided,
+)
 from cliffracer.messaging.contract import Parked
 from cliffracer.security.accounts import Credentials
 from cliffracer.security.credentials import Credential
@@ -73,4 +86,25 @@ PRIVATE = [
 @pytest.mark.parametrize("value", PRIVATE, ids=lambda value: type(value).__name__)
 def test_what_is_private_is_not_printed(value: Any) -> None:
     """Neither by `repr`, as in logs and debuggers, nor by what Rich asks for, which of a struct shows every field."""
-    assert HIDDEN not in f"{value!r} {value} {value.__rich_repr__()!r}"
+    assert HIDDEN not in f"{value!r} {value} {value.__rich_repr__()}"
+
+
+SHOWN = {
+    App("shop"): "<App shop>",
+    Group("admin"): "<Group admin>",
+    App("shop").service("bank"): "<Service bank>",
+    Search(weight="A"): "Search(weight='A', language='english')",
+    Shard("customer"): "Shard('customer')",
+    provided: "provided",
+}
+
+
+@pytest.mark.parametrize("value", SHOWN, ids=SHOWN.values())
+def test_a_prompt_tells_one_from_another(value: Any) -> None:
+    """By its name, not by its place in memory."""
+    assert repr(value) == SHOWN[value]
+
+
+def test_provided_stays_the_one_that_there_is() -> None:
+    """Through copies and pickle too: a default is known by what it is, also in a signature that was copied."""
+    assert copy.copy(provided) is copy.deepcopy(provided) is pickle.loads(pickle.dumps(provided)) is provided
