@@ -1,7 +1,7 @@
 """JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.contract` asks for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -101,8 +101,10 @@ class JetStreamBackend(Emitter):
         self._stores.append(store)
         return store
 
-    async def fit(self) -> None:
-        """Give the buckets that it gave so far, and that are there, what they lack of what is declared."""
+    async def fit(self, more: Iterable[Bucket] = ()) -> None:
+        """Give the buckets that it gave so far, and ``more``, what they lack of what is declared, as far as they are there."""
+        for bucket in more:
+            self.values(bucket, Any)
         await asyncio.gather(*(store.fit() for store in {store.bucket: store for store in self._stores}.values()))
 
     async def _both(self) -> StreamInfo:

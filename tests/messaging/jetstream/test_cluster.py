@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from cliffracer import App, Secret, WebSocket, requires, runtime
 from cliffracer.errors import ServiceError
+from cliffracer.messaging import rates, revocations, tickets
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.claims import Claims
@@ -142,6 +144,32 @@ async def test_what_was_made_before_is_moved_to_more_servers(jetstream: JetStrea
     names = ("grown_DEAD", "OBJ_grown_claims_events", "KV_grown_values")
     assert {name: (await jetstream.stream(name)).config["num_replicas"] for name in names} == dict.fromkeys(names, 3)
     assert "OBJ_grown_objects" not in await jetstream.stream_names()
+
+
+async def test_buckets_of_ours_are_moved_to_more_servers_too(cluster: list[NatsServer], jetstream: JetStream):
+    """Those that an app needs; of what it needs not, it does not ask, since it may not be allowed to."""
+    app, plain = App("ruled"), App("plain")
+
+    @app.rpc(rate="5/s")
+    @requires
+    async def mine() -> None: ...
+
+    @app.websocket("/feed")
+    @requires
+    async def feed(*, socket: WebSocket) -> None: ...
+
+    @plain.rpc
+    async def anybody() -> None: ...
+
+    jetstream.bus.replicas = 1
+    for bucket in (rates.BUCKET, revocations.BUCKET, tickets.BUCKET):
+        await KeyValue[int](jetstream, bucket, int, namespace="ours").ensure()
+    given = {"nats_url": ",".join(server.url for server in cluster), "nats_replicas": 3, "namespace": "ours", "wait": 10.0}
+    names = ("KV_ours_rates", "KV_ours_revocations", "KV_ours_tickets")
+    for one, replicas, more in ((plain, 1, {}), (app, 3, {"http_port": free_port(), "auth_secret_key": Secret("k" * 40)})):
+        async with runtime.running(one, Settings(**given, **more)):
+            kept = {name: (await jetstream.stream(name)).config["num_replicas"] for name in names}
+        assert kept == dict.fromkeys(names, replicas)
 
 
 async def test_a_consumer_moves_to_another_node(cluster: list[NatsServer], jetstream: JetStream):
