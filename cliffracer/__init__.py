@@ -193,7 +193,7 @@ if not TYPE_CHECKING:  # or they would take any name
             if place or error.name != f"cliffracer.{name}":
                 raise
             importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"  # noqa: SLF001 - of an import statement, before it asks again
-            raise importlib.import_module("cliffracer.elsewhere").missing(name, importing=importing) from None
+            raise importlib.import_module("cliffracer.suggestions").missing(name, importing=importing) from None
         globals()[name] = value = getattr(value, name) if place else value
         return value
 

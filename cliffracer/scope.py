@@ -6,7 +6,6 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from cliffracer.cron import Cron
 from cliffracer.declarations import RETRY, Leader, Rpc, Subscription, Timer, check_plain, names_of, refuse
-from cliffracer.elsewhere import Told
 from cliffracer.errors import SetupError
 from cliffracer.events import Event
 from cliffracer.options import (
@@ -24,6 +23,7 @@ from cliffracer.options import (
 )
 from cliffracer.routing import Routing
 from cliffracer.spelling import spelt
+from cliffracer.suggestions import Suggesting
 from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +34,7 @@ It holds no app: an app holds its functions, and neither would ever be let go.
 """
 
 
-class Scope(Told, Routing):
+class Scope(Suggesting, Routing):
     """Collects declarations; it never connects and starts nothing."""
 
     def __init__(self, name: str) -> None:

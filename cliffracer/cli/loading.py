@@ -18,7 +18,7 @@ import click
 
 from cliffracer.app import App
 from cliffracer.errors import SetupError
-from cliffracer.observability.meant import suggested
+from cliffracer.observability.suggestions import with_suggestion
 
 GUESSES = ("app.py", "main.py")
 _APP = re.compile(r"^[^=#]+=\s*App\(")
@@ -218,7 +218,7 @@ def own_frames(error: BaseException) -> tuple[str, str | None]:
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent.parent
     shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
-    text = suggested("".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip(), error)
+    text = with_suggestion("".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip(), error)
     file = shown[0].filename if shown else getattr(error, "filename", None)
     return text.replace(f"{Path.cwd()}/", ""), file
 

@@ -9,9 +9,9 @@ import click
 from click.shell_completion import shell_complete
 
 from cliffracer.cli.early import importing
-from cliffracer.cli.meant import ELSEWHERE, meant
 from cliffracer.cli.output import encodable, print_json, tell
 from cliffracer.cli.streams import complain, flushed, printing, ready, silence
+from cliffracer.cli.suggestions import IN_OTHER_TOOLS, suggestion
 from cliffracer.errors import CliffracerError, SetupError
 
 COMPLETE = "_CLIFFRACER_COMPLETE"
@@ -76,7 +76,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"There is no command {args[0]!r}.{meant(args[0], ELSEWHERE, list(COMMANDS))}")
+            ctx.fail(f"There is no command {args[0]!r}.{suggestion(args[0], IN_OTHER_TOOLS, list(COMMANDS))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature

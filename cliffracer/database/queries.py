@@ -15,8 +15,8 @@ from cliffracer.database.link import Copy, Link, Params, Statement, as_tuple
 from cliffracer.database.lint import check_call
 from cliffracer.database.rows import factory_of, value_of
 from cliffracer.database.suspicion import Mode
-from cliffracer.elsewhere import Told
 from cliffracer.errors import SetupError
+from cliffracer.suggestions import Suggesting
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ Query = LiteralString | Composed
 """A query: text that is written in the source, or one composed with ``psycopg.sql``; values are always parameters."""
 
 
-class Queries(Told, ABC):
+class Queries(Suggesting, ABC):
     """Runs statements; ``%s`` stands for a parameter, ``%(name)s`` for a named one."""
 
     __slots__ = ()

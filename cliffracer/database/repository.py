@@ -18,14 +18,14 @@ from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
 from cliffracer.database.table import Table, table_of
-from cliffracer.elsewhere import Told
 from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError, SetupError
+from cliffracer.suggestions import Suggesting
 
 T = TypeVar("T", bound=Model)
 Order = str | Sequence[str] | None
 
 
-class Repository(Told, Generic[T]):
+class Repository(Suggesting, Generic[T]):
     """Creates, finds and changes the rows of one model, and reaches no other table.
 
     It joins the transaction that its task has open; outside of one, each call is a transaction of its own.

@@ -6,7 +6,7 @@ from pathlib import Path
 from traceback import FrameSummary, TracebackException
 from types import TracebackType
 
-from cliffracer.observability.meant import suggested
+from cliffracer.observability.suggestions import with_suggestion
 
 OURS = f"{Path(__file__).parents[1]}{os.sep}"
 """How the names of our own files begin."""
@@ -26,4 +26,4 @@ def printed(error: BaseException | None, trace: TracebackType | None) -> str:
         theirs = max((at for at, frame in enumerate(one.stack) if not is_ours(frame)), default=-1)
         one.stack[:] = [frame for at, frame in enumerate(one.stack) if at > theirs or not is_ours(frame)]
         left.extend(further for further in (one.__cause__, one.__context__, *(one.exceptions or ())) if further is not None)
-    return suggested("".join(whole.format()), error)
+    return with_suggestion("".join(whole.format()), error)

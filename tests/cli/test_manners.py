@@ -13,7 +13,7 @@ import pytest
 
 from cliffracer.cli.commands.keeping import db
 from cliffracer.cli.main import COMMANDS, cli
-from cliffracer.cli.meant import ELSEWHERE, TABLES
+from cliffracer.cli.suggestions import DB_IN_OTHER_TOOLS, IN_OTHER_TOOLS
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
 
@@ -123,10 +123,10 @@ def test_a_command_of_other_tools_is_met_with_ours(tmp_path):
 
 def test_every_command_of_ours_that_is_meant_is_there():
     """By its own name, and by no other's."""
-    assert {meant.partition(" ")[0] for meant in ELSEWHERE.values()} <= set(COMMANDS)
-    assert set(TABLES.values()) <= set(db.commands)
-    assert not {*ELSEWHERE} & {*COMMANDS}
-    assert not {*TABLES} & {*db.commands}
+    assert {meant.partition(" ")[0] for meant in IN_OTHER_TOOLS.values()} <= set(COMMANDS)
+    assert set(DB_IN_OTHER_TOOLS.values()) <= set(db.commands)
+    assert not {*IN_OTHER_TOOLS} & {*COMMANDS}
+    assert not {*DB_IN_OTHER_TOOLS} & {*db.commands}
 
 
 def test_what_people_try_first_is_answered(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from cliffracer.cli.commands import Whole, completed, do, json_option
-from cliffracer.cli.meant import Tables
+from cliffracer.cli.suggestions import DatabaseCommands
 
 _letter = Whole(1, listed="cliffracer dead ls")
 _yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -130,7 +130,7 @@ def dead_discard(**given: Any) -> None:
     do("dead:discard", **given)
 
 
-@click.group(cls=Tables, short_help="Plan and apply database migrations.")
+@click.group(cls=DatabaseCommands, short_help="Plan and apply database migrations.")
 def db() -> None:
     """Plan and apply database migrations: ordered .sql files in migrations/."""
 

@@ -1,4 +1,4 @@
-"""What a name in an error was perhaps to be, as Python says it of what nobody catches, and from 3.12 on of most of what is printed."""
+"""Suggestions: what a name in an error was perhaps to be, as Python says it of what nobody catches, and since 3.12 of most others."""
 
 import builtins
 import difflib
@@ -10,7 +10,7 @@ from types import ModuleType, TracebackType
 _IMPORTED = re.compile(r"cannot import name '(\w+)'")
 
 
-def suggested(text: str, error: BaseException | None) -> str:
+def with_suggestion(text: str, error: BaseException | None) -> str:
     """Return how an error was printed, with ``. Did you mean: 'rpc'?`` for a name that nothing has and something nearly."""
     if "Did you mean" in text or getattr(error, "__notes__", None):
         return text

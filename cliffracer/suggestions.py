@@ -1,4 +1,4 @@
-"""What other frameworks call things, and what to write here: for the message of who looks for them by those names."""
+"""Suggestions: what other frameworks call things, and what to write here, for the message of who looks for them by those names."""
 
 from typing import TYPE_CHECKING, Never
 
@@ -84,7 +84,7 @@ def missing(name: str, *, importing: bool) -> AttributeError | ImportError:
     return AttributeError(told if cure is None else f"{told}. {cure}", name=name)
 
 
-class Told:
+class Suggesting:
     """Says, for an attribute that it has not, what is written here where others have it."""
 
     __slots__ = ()

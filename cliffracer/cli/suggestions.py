@@ -1,8 +1,8 @@
-"""Which command is meant by one that is not there: mistyped, or called as other tools call it."""
+"""Suggestions: which command is meant by one that is not there, mistyped or called as other tools call it."""
 
 import click
 
-ELSEWHERE = {
+IN_OTHER_TOOLS = {
     **dict.fromkeys(("dev", "runserver", "serve", "start", "up", "worker", "workers"), "run"),
     **dict.fromkeys(("makemigrations", "revision"), "db plan"),
     **dict.fromkeys(("migrate", "upgrade"), "db apply"),
@@ -14,7 +14,7 @@ ELSEWHERE = {
     "init": "new",
     "logs": "servers logs",
 }
-TABLES = {
+DB_IN_OTHER_TOOLS = {
     **dict.fromkeys(("generate", "init", "makemigrations", "migration", "revision"), "plan"),
     **dict.fromkeys(("migrate", "up", "upgrade"), "apply"),
     **dict.fromkeys(("current", "history", "show"), "status"),
@@ -23,7 +23,7 @@ TABLES = {
 """Of `cliffracer db`."""
 
 
-def meant(typed: str, known: dict[str, str], commands: list[str]) -> str:
+def suggestion(typed: str, known: dict[str, str], commands: list[str]) -> str:
     """Return what to say behind an error that names the command which is not there; empty where nothing comes near it."""
     import difflib  # noqa: PLC0415 - only for a mistake
 
@@ -31,11 +31,11 @@ def meant(typed: str, known: dict[str, str], commands: list[str]) -> str:
     return f" Did you mean {near}?" if near else ""
 
 
-class Tables(click.Group):
+class DatabaseCommands(click.Group):
     """The commands of `cliffracer db`."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Refuse what is no command."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            ctx.fail(f"There is no command db {args[0]}.{meant(args[0], TABLES, list(self.commands))}")
+            ctx.fail(f"There is no command db {args[0]}.{suggestion(args[0], DB_IN_OTHER_TOOLS, list(self.commands))}")
         return super().resolve_command(ctx, args)
