@@ -10,7 +10,7 @@ from click.shell_completion import shell_complete
 
 from cliffracer.cli.early import importing
 from cliffracer.cli.output import encodable, print_json, tell
-from cliffracer.cli.streams import complain, flushed, printing, ready, silence
+from cliffracer.cli.stdio import complain, flushed, printing, ready, silence
 from cliffracer.cli.suggestions import IN_OTHER_TOOLS, suggestion
 from cliffracer.errors import CliffracerError, SetupError
 
