@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cliffracer.embedded import binaries
 from cliffracer.embedded.folder import prepare
-from cliffracer.embedded.seat import Seat, seated
+from cliffracer.embedded.lease import Lease, leased
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.embedded")
@@ -45,11 +45,11 @@ def servers(*, nats: bool = True, database: bool = False, folder: Path | None = 
     deadline = time.monotonic() + PATIENCE
     asked = [kind for kind, wanted in (("nats", nats), ("postgres", database)) if wanted]
     with ExitStack() as stack:
-        seats = {kind: _seat(kind, folder, grace) for kind in asked}
-        for seat in seats.values():
-            stack.enter_context(seated(seat, deadline))
-        urls = {kind: seat.url(deadline) for kind, seat in seats.items()}
-        stack.enter_context(_guarded(tuple(seats.values())))
+        leases = {kind: _lease(kind, folder, grace) for kind in asked}
+        for lease in leases.values():
+            stack.enter_context(leased(lease, deadline))
+        urls = {kind: lease.url(deadline) for kind, lease in leases.items()}
+        stack.enter_context(_guarded(tuple(leases.values())))
         yield Urls(urls.get("nats"), urls.get("postgres"))
 
 
@@ -60,9 +60,9 @@ def refuse_in_production(env: str | None = None, *, nats: bool = True, database:
         raise SetupError(f"Embedded servers are for development, and the environment is production: set {names}.")
 
 
-def _seat(kind: str, place: Path | None, grace: float) -> Seat:
+def _lease(kind: str, place: Path | None, grace: float) -> Lease:
     binary = binaries.nats_server() if kind == "nats" else binaries.postgres()
-    return Seat(kind, prepare(place, kind), binary, grace)
+    return Lease(kind, prepare(place, kind), binary, grace)
 
 
 def _grace() -> float:
@@ -78,10 +78,10 @@ def _grace() -> float:
 
 
 @contextmanager
-def _guarded(seats: tuple[Seat, ...]) -> Iterator[None]:
+def _guarded(leases: tuple[Lease, ...]) -> Iterator[None]:
     """Bring back a supervisor that is killed while inside."""
     left = threading.Event()
-    guard = threading.Thread(target=_guard, args=(seats, left), name="cliffracer-embedded", daemon=True)
+    guard = threading.Thread(target=_guard, args=(leases, left), name="cliffracer-embedded", daemon=True)
     guard.start()
     try:
         yield
@@ -90,11 +90,11 @@ def _guarded(seats: tuple[Seat, ...]) -> Iterator[None]:
         guard.join()
 
 
-def _guard(seats: tuple[Seat, ...], left: threading.Event) -> None:
+def _guard(leases: tuple[Lease, ...], left: threading.Event) -> None:
     pause = LOOK
     while not left.wait(pause):
         try:
-            revived = [seat.kind for seat in seats if seat.ensure()]
+            revived = [lease.kind for lease in leases if lease.ensure()]
         except (SetupError, OSError) as error:
             log.warning("embedded servers cannot be brought back: %s", error)
             pause = min(pause * 2, 60.0)

@@ -20,7 +20,7 @@ ATTEMPTS = 5
 """How many supervisors one user starts in a row; more than one is needed only if somebody kills them."""
 
 
-class Seat(NamedTuple):
+class Lease(NamedTuple):
     """A user's place at one server."""
 
     kind: str
@@ -58,7 +58,7 @@ class Seat(NamedTuple):
 
     def url(self, deadline: float) -> str:
         """Return where the server is, once it is ready; SetupError if it does not come up by then (monotonic seconds)."""
-        attempts = 1  # the first was made by `seated`
+        attempts = 1  # the first was made by `leased`
         while time.monotonic() < deadline and attempts <= ATTEMPTS:
             attempts += self.ensure(started=True)
             with contextlib.suppress(FileNotFoundError):
@@ -93,26 +93,26 @@ class Seat(NamedTuple):
 
 
 @contextmanager
-def _sentences(seat: Seat) -> Iterator[None]:
+def _sentences(lease: Lease) -> Iterator[None]:
     """Turn what the file system says (disk full, no locks here, folder gone) into a SetupError."""
     try:
         yield
     except OSError as error:
         raise SetupError(
-            f"The embedded {seat.kind} keeps its files in {seat.place}, and that does not work: {error}. "
+            f"The embedded {lease.kind} keeps its files in {lease.place}, and that does not work: {error}. "
             "Set CLIFFRACER_HOME to a folder on a local disk, or the URL of a server of yours."
         ) from error
 
 
 @contextmanager
-def seated(seat: Seat, deadline: float) -> Iterator[None]:
+def leased(lease: Lease, deadline: float) -> Iterator[None]:
     """Count as a user of the server while inside; it may still be starting."""
-    with _sentences(seat):
-        share = locks.wait(seat.place / "users.lock", exclusive=False, seconds=deadline - time.monotonic())
+    with _sentences(lease):
+        share = locks.wait(lease.place / "users.lock", exclusive=False, seconds=deadline - time.monotonic())
     if share is None:
-        raise SetupError(f"The embedded {seat.kind} does not finish stopping; see {seat.place / 'supervisor.log'}")
+        raise SetupError(f"The embedded {lease.kind} does not finish stopping; see {lease.place / 'supervisor.log'}")
     try:
-        seat.ensure()
+        lease.ensure()
         yield
     finally:
         os.close(share)  # not an unlock: forked children that still use it keep their share
