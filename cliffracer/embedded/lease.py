@@ -1,4 +1,4 @@
-"""One use of one server: a share of its users lock, held until the use ends, and a supervisor that is brought back if it is killed."""
+"""A lease on one server: a share of its users lock, held until the use ends, and a supervisor that is brought back if it is killed."""
 
 import contextlib
 import os
