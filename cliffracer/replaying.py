@@ -12,7 +12,7 @@ import msgspec
 from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.errors import ServiceError, SetupError
-from cliffracer.messaging.contract import Backend, Delivered, PartlyFailedError, Start
+from cliffracer.messaging.broker import Backend, Delivered, PartlyFailedError, Start
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.settings import Settings
 

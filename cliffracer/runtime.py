@@ -24,8 +24,8 @@ from cliffracer.frozen import Frozen
 from cliffracer.handler import Call
 from cliffracer.messaging import provided
 from cliffracer.messaging.backend import JetStreamBackend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus, connect
-from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking

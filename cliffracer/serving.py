@@ -23,10 +23,10 @@ from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.keeping import keeping
 from cliffracer.messaging.backend import JetStreamBackend
+from cliffracer.messaging.broker import Method
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import Method
 from cliffracer.messaging.described import described
 from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery

@@ -14,7 +14,7 @@ from cliffracer.cli.output import bad, good, numbered, odd, print_json, print_ta
 from cliffracer.cli.reach import looked, nothing_at, reach_settings, reached
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound, SetupError
-from cliffracer.messaging.contract import Letters, Parked
+from cliffracer.messaging.broker import Letters, Parked
 from cliffracer.observability.redact import unsecret
 from cliffracer.wire.headers import checked_token
 

@@ -11,7 +11,7 @@ from cliffracer.cli.reach import looked, nothing_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
 from cliffracer.errors import NotFound
-from cliffracer.messaging.contract import Delayed
+from cliffracer.messaging.broker import Delayed
 from cliffracer.wire.subjects import check_pattern, matches
 
 

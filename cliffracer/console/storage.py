@@ -7,7 +7,7 @@ import msgspec
 
 from cliffracer.client import AsyncClient
 from cliffracer.errors import InvalidInput, NotFound
-from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.jetstream import ConsumerInfo, JetStream, StreamInfo
 from cliffracer.observability.redact import unsecret

@@ -1,4 +1,4 @@
-"""JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.contract` asks for."""
+"""JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.broker` asks for."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -7,10 +7,10 @@ from weakref import WeakValueDictionary
 
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import NotFound
+from cliffracer.messaging.broker import Delivered, Method, Start
 from cliffracer.messaging.claims import is_claim
 from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import Delivered, Method, Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter

@@ -11,10 +11,10 @@ from cliffracer.calling import Emission
 from cliffracer.context import OWN, Context, current, new_id, new_ids
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus, Reply, publish
 from cliffracer.messaging.chunked import Chunked
 from cliffracer.messaging.claims import ROOM, Claims, claiming, is_claim
-from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.duties import Locking
 from cliffracer.messaging.emitter import Emitter

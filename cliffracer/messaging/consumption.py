@@ -11,9 +11,9 @@ from loguru import logger
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Internal, Overloaded, Unavailable
 from cliffracer.events import Rejected
+from cliffracer.messaging.broker import Counts, PartlyFailedError, Start
 from cliffracer.messaging.claims import Claims, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
-from cliffracer.messaging.contract import Counts, PartlyFailedError, Start
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_consumer, ensure_stream

@@ -14,9 +14,9 @@ from traceback import extract_tb
 import msgspec
 
 from cliffracer.errors import CliffracerError, Internal, NotFound, TooLarge
+from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
-from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, Stored

@@ -1,6 +1,6 @@
 """What a broker has to do beside events: one-way calls, timers, locks and leaders, values under keys, large objects.
 
-Parts of the contract (`cliffracer.messaging.contract`); a backend shows that it does them by the same tests.
+Parts of the contract (`cliffracer.messaging.broker`); a backend shows that it does them by the same tests.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

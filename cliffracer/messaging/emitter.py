@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from cliffracer.errors import NotFound, SetupError, Unavailable
+from cliffracer.messaging.broker import Delayed
 from cliffracer.messaging.claims import CLAIM, Claims
 from cliffracer.messaging.configurations import StreamConfig
-from cliffracer.messaging.contract import Delayed
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo

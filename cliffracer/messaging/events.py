@@ -15,9 +15,9 @@ from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Event, Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
+from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claims import Claims, is_claim
-from cliffracer.messaging.contract import Delivered, HandlerRefused, PartlyFailedError
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival

@@ -6,7 +6,7 @@ from loguru import logger
 
 from cliffracer.clock import Clock
 from cliffracer.errors import CliffracerError, Forbidden, Internal, InvalidInput, Overloaded, Unauthenticated
-from cliffracer.messaging.contract import Counts
+from cliffracer.messaging.broker import Counts
 from cliffracer.messaging.deadletters import DeadLetters, cause, in_one_line
 from cliffracer.messaging.delivery import Delivery
 

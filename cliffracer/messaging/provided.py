@@ -6,7 +6,7 @@ from typing import Any
 from cliffracer.declarations import Socket
 from cliffracer.frozen import Frozen
 from cliffracer.messaging import rates, revocations, tickets
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.stores import Bucket, bucket_of
 
 

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, Conflict
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 from cliffracer.resilience.rates import Rate

@@ -9,8 +9,8 @@ import msgspec
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, InvalidInput, SetupError, Unavailable
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.contract import Backend
 from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 from cliffracer.wire.codecs import Decoder, encode

@@ -13,10 +13,10 @@ from cliffracer.declarations import Rpc, where
 from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
 from cliffracer.invoke import defect, invoke, note_refusal
+from cliffracer.messaging.broker import Delivered
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claims import ROOM, Claims, is_claim
-from cliffracer.messaging.contract import Delivered
 from cliffracer.signature import Signature
 from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call

@@ -9,9 +9,9 @@ from loguru import logger
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import RETRY
 from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, SetupError, Unavailable
+from cliffracer.messaging.broker import Method
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import Method
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.siblings import AT_ONCE

@@ -8,8 +8,8 @@ import msgspec
 
 from cliffracer.durations import moment
 from cliffracer.errors import SetupError
+from cliffracer.messaging.broker import Start
 from cliffracer.messaging.configurations import NANOSECONDS, Configuration, StreamConfig, distinct
-from cliffracer.messaging.contract import Start
 from cliffracer.options import STARTS
 from cliffracer.wire.subjects import Subjects, named_within
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cliffracer.errors import Conflict
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket
 

@@ -16,8 +16,8 @@ from cliffracer.client import in_thread
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
+from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.connection import Connection
-from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.received import received_from
 from cliffracer.observability import logs

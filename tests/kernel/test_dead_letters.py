@@ -14,7 +14,7 @@ import pytest
 
 from cliffracer import App, requires
 from cliffracer.cli import dead
-from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.broker import Parked
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 

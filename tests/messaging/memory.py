@@ -12,7 +12,7 @@ import msgspec
 
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
-from cliffracer.messaging.contract import Counts, Delayed, Delivered, Method, Parked, PartlyFailedError, Start
+from cliffracer.messaging.broker import Counts, Delayed, Delivered, Method, Parked, PartlyFailedError, Start
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.stores import Bucket, ObjectInfo
 from cliffracer.wire.cloudevents import attributes

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cliffracer.messaging.contract import Delivered
+from cliffracer.messaging.broker import Delivered
 
 
 class Notes:

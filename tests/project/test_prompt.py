@@ -24,7 +24,7 @@ from cliffracer import (
     Shard,
     provided,
 )
-from cliffracer.messaging.contract import Parked
+from cliffracer.messaging.broker import Parked
 from cliffracer.security.accounts import Credentials
 from cliffracer.security.credentials import Credential
 from cliffracer.security.sessions import ResetAsked, Signed

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.plans import Every
 from tests.support.waiting import eventually
 

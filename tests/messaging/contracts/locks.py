@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from cliffracer.errors import Unavailable
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 
 
 class LocksContract:

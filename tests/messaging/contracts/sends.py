@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cliffracer.errors import InvalidInput
-from cliffracer.messaging.contract import Backend, Method
+from cliffracer.messaging.broker import Backend, Method
 from cliffracer.messaging.duties import Sending
 from cliffracer.wire.cloudevents import event_headers
 from tests.messaging.notes import Notes

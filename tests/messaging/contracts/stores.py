@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cliffracer.errors import Conflict, InvalidInput, NotFound
-from cliffracer.messaging.contract import Backend
+from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.duties import Values
 from cliffracer.messaging.stores import Bucket, Entry
 from tests.support.waiting import eventually

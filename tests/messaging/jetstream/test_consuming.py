@@ -9,8 +9,8 @@ import pytest
 
 from cliffracer.errors import Internal, InvalidInput
 from cliffracer.messaging import pull
+from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.bus import connect
-from cliffracer.messaging.contract import Parked
 from cliffracer.messaging.deadletters import DeadLetters, cause
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.pull import BYTES, TOTAL, Pull

@@ -9,9 +9,9 @@ import pytest
 
 from cliffracer.errors import InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
+from cliffracer.messaging.broker import PartlyFailedError
 from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import PartlyFailedError
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream

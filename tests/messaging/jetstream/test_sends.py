@@ -3,8 +3,8 @@
 import pytest
 
 from cliffracer.errors import Unavailable
+from cliffracer.messaging.broker import Method
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.contract import Method
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
