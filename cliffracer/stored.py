@@ -17,7 +17,7 @@ from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.claims import check_size
+from cliffracer.messaging.claimcheck import check_size
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
 from cliffracer.provisioning import PerCall

@@ -10,7 +10,7 @@ from typing import Any
 from cliffracer.client import AsyncClient
 from cliffracer.errors import InvalidInput, NotFound
 from cliffracer.events import Received
-from cliffracer.messaging.claims import is_claim
+from cliffracer.messaging.claimcheck import is_claim
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.reading import Reader

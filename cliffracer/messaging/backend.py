@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import NotFound
 from cliffracer.messaging.broker import Delivered, Method, Start
-from cliffracer.messaging.claims import is_claim
+from cliffracer.messaging.claimcheck import is_claim
 from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters

@@ -14,7 +14,7 @@ from cliffracer.events import Received
 from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus, Reply, publish
 from cliffracer.messaging.chunked import Chunked
-from cliffracer.messaging.claims import ROOM, Claims, claiming, is_claim
+from cliffracer.messaging.claimcheck import ROOM, ClaimCheck, claiming, is_claim
 from cliffracer.messaging.directory import Directory
 from cliffracer.messaging.duties import Locking
 from cliffracer.messaging.emitter import Emitter
@@ -48,7 +48,7 @@ class Connection:
         self.directory = Directory(bus, subjects)
         self.feeds = Feeds(bus, subjects)
         self.rooms = Rooms(bus, subjects)
-        self._large = Claims(JetStream(bus), subjects.namespace, "calls")
+        self._claims = ClaimCheck(JetStream(bus), subjects.namespace, "calls")
         self.locals: dict[str, str] = {}
         """Of each ``service.method`` in this process, the subject where it is answered until the last call in it has finished."""
         self._store = store
@@ -89,13 +89,13 @@ class Connection:
             except InvalidInput as error:
                 raise _unexpected(error) from None
         if not reply.payload and is_claim(reply.block):
-            reply = Reply(None, await self._large.redeem(reply.block, self._seconds(context, timeout)))
+            reply = Reply(None, await self._claims.redeem(reply.block, self._seconds(context, timeout)))
         return _result(reply, returns)
 
     async def _claimed(self, payload: bytes, seconds: float) -> tuple[bytes, bytes, float]:
         """Keep arguments that do not fit elsewhere; return (nothing, the header block of the call, the seconds that are left)."""
         until, context = time.monotonic() + seconds, current.get()
-        name = await self._large.stash(payload, seconds)
+        name = await self._claims.stash(payload, seconds)
         left = until - time.monotonic()
         return b"", claiming(write_call(*self.who(context), left, *self._identified(context)), name), left
 
@@ -148,7 +148,7 @@ class Connection:
         until = None if seconds is None else time.monotonic() + seconds
         try:
             await self.bus.ready(time.monotonic() + self.deadline)
-            payload, head = await self._large.fitting(encode(arguments), block, seconds or self.deadline)
+            payload, head = await self._claims.fitting(encode(arguments), block, seconds or self.deadline)
             self.bus.publish(self.subjects.rpc(service, method).encode(), payload, head, chunked.subject, deadline=until)
             while True:
                 number, head, payload = await chunked.next(until)

@@ -12,7 +12,7 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Internal, Overloaded, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.messaging.broker import Counts, PartlyFailedError, Start
-from cliffracer.messaging.claims import Claims, is_claim
+from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.configurations import FUNCTION, NANOSECONDS, SERVICE, ConsumerConfig
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -78,7 +78,7 @@ class Consumption:
         self._stream, self._replay = self._source.stream.name, (self._source.replay or "\n").encode()  # no subject begins with a line break
         self._ours, self._siblings = fitting(self._source.only), Siblings(jetstream, subjects, self, self._source, alone=group is None)
         self._loop = asyncio.get_running_loop()
-        self._starts, self._claims = Starts(self._loop), Claims(jetstream, subjects.namespace)
+        self._starts, self._claims = Starts(self._loop), ClaimCheck(jetstream, subjects.namespace)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._policy = Policy(dead, service, function, retry, clock, self._siblings.differ, retry_of, name_of, unfinished=self._unfinished)
         self._tasks, self._waiting = set[asyncio.Task[None]](), list[Delivery]()

@@ -15,7 +15,7 @@ import msgspec
 
 from cliffracer.errors import CliffracerError, Internal, NotFound, TooLarge
 from cliffracer.messaging.broker import Parked
-from cliffracer.messaging.claims import CLAIM, Claims
+from cliffracer.messaging.claimcheck import CLAIM, ClaimCheck
 from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
@@ -44,7 +44,7 @@ class DeadLetters:
         self.prefix = f"{subjects.prefix}cliffracer.dead."
         self._replicas = replicas
         self._publisher = Publisher(jetstream, recover=SingleFlight(self.ensure))
-        self._claims = Claims(jetstream, subjects.namespace)
+        self._claims = ClaimCheck(jetstream, subjects.namespace)
 
     async def ensure(self) -> None:
         """Make the stream if it is absent."""

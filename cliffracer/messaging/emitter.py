@@ -8,7 +8,7 @@ from typing import Any
 
 from cliffracer.errors import NotFound, SetupError, Unavailable
 from cliffracer.messaging.broker import Delayed
-from cliffracer.messaging.claims import CLAIM, Claims
+from cliffracer.messaging.claimcheck import CLAIM, ClaimCheck
 from cliffracer.messaging.configurations import StreamConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
@@ -33,7 +33,7 @@ class Emitter:
         self._ensuring, self._ensuring_later = SingleFlight(self.ensure), SingleFlight(self._ensure_later)
         self._events = Publisher(jetstream, recover=self._ensuring)
         self._later = Publisher(jetstream, recover=self._ensuring_later)
-        self._claims = Claims(jetstream, subjects.namespace)
+        self._claims = ClaimCheck(jetstream, subjects.namespace)
         self._schedules = False
         self._ensured = False
 

@@ -17,7 +17,7 @@ from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
 from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError
 from cliffracer.messaging.bus import Bus, Receive, Subscription
-from cliffracer.messaging.claims import Claims, is_claim
+from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
@@ -66,7 +66,7 @@ class EventEndpoint:
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
         self._starts = Starts(self._loop, handler.watch)
-        self._large = Claims(JetStream(bus), subjects.namespace)
+        self._claims = ClaimCheck(JetStream(bus), subjects.namespace)
         self._held: Held = set()
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class EventEndpoint:
         try:
             if entry is None or await entry.decided(context, None):
                 if not payload and is_claim(block):
-                    payload = await self._large.redeem(block, context.remaining())
+                    payload = await self._claims.redeem(block, context.remaining())
                 arguments = (self._decoder.decode(payload),) if self._decoder is not None else ()
                 data = self._data(arguments, payload)
             begun = True

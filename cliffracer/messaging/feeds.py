@@ -10,7 +10,7 @@ from cliffracer.backlog import Backlog
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Received
 from cliffracer.messaging.bus import Bus, Subscription
-from cliffracer.messaging.claims import Claims, is_claim
+from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.fanout import SLICE
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
@@ -49,13 +49,13 @@ class Arrived:
         self._reading: Reading | None = None
         self._seen: Received[Any] | None = None
 
-    async def redeem(self, claims: Claims) -> None:
+    async def redeem(self, claims: ClaimCheck) -> None:
         """Fetch the payload, once for all readers; one that is gone leaves an event that nobody can read."""
         if self._redeemed is None:
             self._redeemed = asyncio.create_task(self._fetch(claims), name="event payload")
         self._payload = await asyncio.shield(self._redeemed)
 
-    async def _fetch(self, claims: Claims) -> bytes:
+    async def _fetch(self, claims: ClaimCheck) -> bytes:
         try:
             return await claims.redeem(self.block)
         except NotFound:
@@ -197,7 +197,7 @@ class Feeds:
     def __init__(self, bus: Bus, subjects: Subjects) -> None:
         self._bus = bus
         self._subjects = subjects
-        self._claims = Claims(JetStream(bus), subjects.namespace)
+        self._claims = ClaimCheck(JetStream(bus), subjects.namespace)
         self._feeds: dict[str, _Feed] = {}
 
     async def read(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:

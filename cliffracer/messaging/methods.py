@@ -7,7 +7,7 @@ from cliffracer.context import Context, new_id
 from cliffracer.declarations import Rpc
 from cliffracer.handler import Handler
 from cliffracer.messaging.bus import Bus, Subscription
-from cliffracer.messaging.claims import Claims
+from cliffracer.messaging.claimcheck import ClaimCheck
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.rpc import RpcEndpoint
 from cliffracer.resilience.deadlines import Watch
@@ -32,12 +32,12 @@ class RpcServer:
         self.local = f"{subjects.local(service)}{new_id()}."
         """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
         self.endpoints: list[RpcEndpoint] = []
-        self._large = Claims(JetStream(bus), subjects.namespace, "calls")
+        self._claims = ClaimCheck(JetStream(bus), subjects.namespace, "calls")
 
     def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
         """Make the endpoint of one method; it is served from `start` on."""
         subject = self._subjects.rpc(self._service, record.name)
-        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._large, self._patience))
+        self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._claims, self._patience))
 
     async def start(self) -> None:
         """Subscribe: requests come from the next flush of the bus on."""

@@ -16,7 +16,7 @@ from cliffracer.invoke import defect, invoke, note_refusal
 from cliffracer.messaging.broker import Delivered
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
-from cliffracer.messaging.claims import ROOM, Claims, is_claim
+from cliffracer.messaging.claimcheck import ROOM, ClaimCheck, is_claim
 from cliffracer.signature import Signature
 from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
@@ -34,10 +34,10 @@ class RpcEndpoint:
     __slots__ = (
         "_array",
         "_bus",
+        "_claims",
         "_gate",
         "_handler",
         "_held",
-        "_large",
         "_loop",
         "_named",
         "_patience",
@@ -60,7 +60,7 @@ class RpcEndpoint:
         bus: Bus,
         subject: str,
         running: dict[bytes, Context],
-        large: Claims,
+        claims: ClaimCheck,
         patience: float = inf,
     ) -> None:
         self.record = record
@@ -79,7 +79,7 @@ class RpcEndpoint:
         self._array: Decoder[Any] = Decoder(signature.arguments(array=True))
         self._loop = asyncio.get_running_loop()
         self._starts = Starts(self._loop, handler.watch)
-        self._large = large
+        self._claims = claims
         self._held: Held = set()
         self._strays = 0
 
@@ -151,7 +151,7 @@ class RpcEndpoint:
         try:
             if entry is None or await entry.decided(context, None):
                 if not payload and is_claim(context.block):
-                    payload = await self._large.redeem(context.block, context.remaining())
+                    payload = await self._claims.redeem(context.block, context.remaining())
                 arguments = self._arguments(payload, msgpack=msgpack)
             begun = True
             await self.answer(context, arguments, reply, msgpack, window)
@@ -188,7 +188,7 @@ class RpcEndpoint:
             block = MSGPACK_REPLY if msgpack else None
             try:
                 if len(body) + ROOM > self._bus.max_payload:
-                    body, block = await self._large.claim(body, block, context.remaining())
+                    body, block = await self._claims.claim(body, block, context.remaining())
                 self._bus.answer(reply, body, block)
             except Unavailable as error:  # no room for the reply, but the call was done: nobody is to repeat it without a thought
                 error.details.setdefault("outcome", "unknown")

@@ -11,7 +11,7 @@ import websockets
 from websockets.exceptions import InvalidStatus
 
 from cliffracer import ApiKeys, App, Forbidden, NotFound, Unauthenticated, requires
-from cliffracer.messaging.claims import Claims
+from cliffracer.messaging.claimcheck import ClaimCheck
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from tests.support.issuer import FakeIssuer
@@ -237,13 +237,13 @@ async def test_batches() -> None:
 async def test_nothing_is_fetched_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too large for a message is fetched for who may make the call, which is decided once, or whose event is not a stored one."""
     fetched: list[str] = []
-    redeem = Claims.redeem_name
+    redeem = ClaimCheck.redeem_name
 
-    async def counted(claims: Claims, name: str) -> bytes:
+    async def counted(claims: ClaimCheck, name: str) -> bytes:
         fetched.append(name)
         return await redeem(claims, name)
 
-    monkeypatch.setattr(Claims, "redeem_name", counted)
+    monkeypatch.setattr(ClaimCheck, "redeem_name", counted)
     app, heard = App("large"), list[int]()
 
     @app.rpc

@@ -12,7 +12,7 @@ from cliffracer.errors import ServiceError
 from cliffracer.messaging import rates, revocations, tickets
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect
-from cliffracer.messaging.claims import Claims
+from cliffracer.messaging.claimcheck import ClaimCheck
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.ensuring import ensure_agreements, ensure_stream
@@ -132,7 +132,7 @@ async def test_what_was_made_before_is_moved_to_more_servers(jetstream: JetStrea
     subjects = Subjects("grown")
     jetstream.bus.replicas = 1
     await DeadLetters(jetstream, subjects).ensure()
-    await Claims(jetstream, "grown").stash(b"x")
+    await ClaimCheck(jetstream, "grown").stash(b"x")
     await KeyValue[int](jetstream, Bucket("values"), int, namespace="grown").put("a", 1)
     jetstream.bus.replicas = 3
     backend = JetStreamBackend(jetstream, subjects)
@@ -140,7 +140,7 @@ async def test_what_was_made_before_is_moved_to_more_servers(jetstream: JetStrea
     backend.objects(Bucket("objects"))
     await backend.fit()
     await backend.consume("users", "welcome", "user.created", Notes()).ensure()
-    await Claims(jetstream, "grown").stash(b"y")
+    await ClaimCheck(jetstream, "grown").stash(b"y")
     names = ("grown_DEAD", "OBJ_grown_claims_events", "KV_grown_values")
     assert {name: (await jetstream.stream(name)).config["num_replicas"] for name in names} == dict.fromkeys(names, 3)
     assert "OBJ_grown_objects" not in await jetstream.stream_names()

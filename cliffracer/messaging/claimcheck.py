@@ -1,4 +1,4 @@
-"""Payloads over the server's limit: kept in the object store, sent as a reference (the claim check of integration patterns).
+"""The claim check of integration patterns: payloads over the server's limit, kept in the object store and sent as a reference.
 
 The message is empty and carries ``Cliffracer-Claim``, the name of the object in the bucket ``claims``. An object of an event stays
 as long as the event may be replayed, that is until somebody deletes it; that of a call is gone after an hour.
@@ -38,7 +38,7 @@ def check_size(payload: bytes, most: int) -> None:
         raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
 
 
-class Claims:
+class ClaimCheck:
     """Keeps large payloads; ``kind`` is ``events`` or ``calls``."""
 
     def __init__(self, jetstream: JetStream, namespace: str, kind: str = "events") -> None:

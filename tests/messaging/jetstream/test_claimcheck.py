@@ -8,7 +8,7 @@ import pytest
 
 from cliffracer.errors import DeadlineExceeded, NotFound, TooLarge
 from cliffracer.messaging.bus import Reply
-from cliffracer.messaging.claims import Claims
+from cliffracer.messaging.claimcheck import ClaimCheck
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
@@ -39,7 +39,7 @@ async def test_a_large_event_arrives_whole(jetstream: JetStream, subjects: Subje
 
 async def test_who_is_cancelled_while_a_payload_is_kept_leaves_none(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch):
     """Nothing would ever claim it."""
-    claims = Claims(jetstream, "")
+    claims = ClaimCheck(jetstream, "")
     await claims.forget(await claims.stash(b"x"))  # the bucket is there
     publish = claims._store._publisher.publish
 
@@ -98,13 +98,13 @@ async def test_the_rest_of_a_batch_waits_for_one_fetch_that_nobody_answers(
     async def handle(deliveries: list[Delivery]) -> None:
         got.extend(delivery.payload for delivery in deliveries)
 
-    async def redeem(self: Claims, block: bytes | None) -> bytes:  # a store that is away while the events are not takes a cluster
+    async def redeem(self: ClaimCheck, block: bytes | None) -> bytes:  # a store that is away while the events are not takes a cluster
         asked.append(block)
         raise DeadlineExceeded("JetStream did not answer in time")
 
     for number, payload in enumerate([bytes(2_000_000), b"small", bytes(2_000_000)]):
         await emit(jetstream, subjects, payload, f"e{number}")
-    monkeypatch.setattr(Claims, "redeem", redeem)
+    monkeypatch.setattr(ClaimCheck, "redeem", redeem)
     async with consuming(jetstream, subjects, handle, start="all", batch=3, within=1.0, retry=()) as consumption:
         await eventually(lambda: consumption.counts.parked == 2)
     assert (got, consumption.counts.handled, len(asked)) == ([b"small"], 1, 1)
@@ -167,7 +167,7 @@ async def test_an_event_nearly_over_the_limit_is_parked_by_reference(jetstream: 
         await eventually(lambda: len(handler.seen) == 2)
     assert handler.payloads == [payload, payload]
     with pytest.raises(NotFound):
-        await Claims(jetstream, subjects.namespace).redeem_name(letter.claim)
+        await ClaimCheck(jetstream, subjects.namespace).redeem_name(letter.claim)
 
 
 async def test_a_parked_large_event_can_be_shown_and_edited(jetstream: JetStream, subjects: Subjects):
@@ -197,7 +197,7 @@ async def test_there_is_a_limit_of_ours(jetstream: JetStream, subjects: Subjects
 async def test_payloads_stay_as_long_as_what_they_belong_to(jetstream: JetStream, subjects: Subjects):
     """Those of events without limit, until an operator sets one, which stays; those of calls for an hour."""
     await emit(jetstream, subjects, bytes(2_000_000))
-    await Claims(jetstream, subjects.namespace, "calls").stash(bytes(2_000_000))
+    await ClaimCheck(jetstream, subjects.namespace, "calls").stash(bytes(2_000_000))
     config = (await jetstream.stream("OBJ_claims_events")).config
     assert (config["max_age"], (await jetstream.stream("OBJ_claims_calls")).config["max_age"]) == (0, 3600 * 10**9)
     await jetstream.ask("STREAM.UPDATE.OBJ_claims_events", {**config, "max_age": 86_400 * 10**9}, StreamInfo)
