@@ -13,12 +13,12 @@ from cliffracer.errors import Forbidden, Overloaded, SetupError, Unauthenticated
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call
 from cliffracer.security.access import CALLED, Step, Witness, hooks_of, tell
+from cliffracer.security.authentication import Scope, authenticate, renew
 from cliffracer.security.authority import Authority
 from cliffracer.security.claims import Claims
 from cliffracer.security.entry import Check, Entry, checked
 from cliffracer.security.guards import Policy, checks_of, effective
 from cliffracer.security.identity import Identity
-from cliffracer.security.recognition import Scope, recognised, renew
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.signature import Signature
@@ -28,7 +28,7 @@ _BROWSERS = frozenset({"http", "websocket"})
 
 
 class Enforcement:
-    """The rules of all apps of a process, and whom their callers are recognised by."""
+    """The rules of all apps of a process, and whom their callers are authenticated by."""
 
     def __init__(self, authority: Authority, policies: dict[Any, Policy], hooks: dict[Any, tuple[Any, ...]]) -> None:
         self.authority = authority
@@ -49,7 +49,7 @@ class Enforcement:
         if policy is None:
             return inner
         if policy.public:
-            return _recognised(self.authority, inner, self._hooks.get(record.function, ()))
+            return _let_through(self.authority, inner, self._hooks.get(record.function, ()))
         return _guarded(self.authority, self._guard(record, policy, signature), inner, self._hooks.get(record.function, ()))
 
     def entry(self, record: Record, signature: Signature) -> Entry | None:
@@ -122,10 +122,10 @@ def _listed(functions: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(where(function) for function in functions))
 
 
-def _recognised(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Step:
+def _let_through(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Step:
     async def step(call: Call) -> Any:
         try:
-            await recognised(authority, call.context, scope_of(call))
+            await authenticate(authority, call.context, scope_of(call))
         except (RefusedToken, Forbidden, Unavailable, Overloaded) as refused:
             call.context.identity = None  # as good as none: everybody may
             if isinstance(refused, RefusedToken):

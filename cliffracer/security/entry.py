@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from cliffracer.context import Context, current
 from cliffracer.errors import DeadlineExceeded, Forbidden, ServiceError, Unauthenticated
+from cliffracer.security.authentication import Scope, authenticate, authenticate_now
 from cliffracer.security.authority import Authority
 from cliffracer.security.guards import Rule
 from cliffracer.security.identity import Identity
-from cliffracer.security.recognition import Scope, recognise, recognised
 from cliffracer.security.tokens import RefusedToken
 
 Check = Callable[[Identity, Context, dict[str, Any]], Any]
@@ -59,7 +59,7 @@ class Entry:
     def decide(self, context: Context, scope: Scope) -> bool:
         """Say whether a call is let in, where nobody has to be asked; ``context.verdict`` says why not."""
         try:
-            return self._judge(context, recognise(self._authority, context, scope))
+            return self._judge(context, authenticate_now(self._authority, context, scope))
         except RefusedToken as refused:
             return self._bad(context, refused)
         except ServiceError as refused:
@@ -73,7 +73,7 @@ class Entry:
         before, limit = current.set(context), asyncio.timeout(context.remaining())
         try:
             async with limit:
-                identity = await recognised(self._authority, context, scope)
+                identity = await authenticate(self._authority, context, scope)
                 if self._judge(context, identity) and self._checks:
                     await checked(self._checks, context, {})
         except RefusedToken as refused:

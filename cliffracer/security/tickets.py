@@ -12,9 +12,9 @@ from cliffracer.context import Context
 from cliffracer.errors import Unauthenticated
 from cliffracer.markers import provided
 from cliffracer.scope import Group
+from cliffracer.security.authentication import presented
 from cliffracer.security.authority import TICKET_LIFE, Authority
 from cliffracer.security.guards import requires
-from cliffracer.security.recognition import presented
 from cliffracer.settings import Discreet
 
 
@@ -43,7 +43,7 @@ class Tickets:
         async def ticket(*, request: Request = provided, context: Context = provided, authority: Authority = provided) -> Ticket:
             """Return what opens one socket within half a minute, in your name."""
             shown = presented(authority, context, request)
-            if shown is None:  # recognised by something else, which a ticket cannot stand for
+            if shown is None:  # authenticated by something else, which a ticket cannot stand for
                 raise Unauthenticated("a token is needed")
             return Ticket(await authority.ticket(shown))
 

@@ -1,4 +1,4 @@
-"""Who calls: the token, cookie or ticket that came with a call, verified, and put on its context."""
+"""Authentication: who calls, by the token, cookie or ticket that came with a call, verified and put on its context."""
 
 import contextlib
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ Scope = Mapping[str, Any] | None
 """ASGI's, of a request or a socket; None of what came over NATS, where there are no cookies."""
 
 
-def recognise(authority: Authority, context: Context, scope: Scope) -> Identity | None:
-    """Return who calls; None for a call that shows nothing, `RefusedToken` for what is not good, `Forbidden` for a forged request."""
+def authenticate_now(authority: Authority, context: Context, scope: Scope) -> Identity | None:
+    """Return who calls, if nobody need be asked; None if a call shows nothing, `RefusedToken` if it is no good, `Forbidden` if forged."""
     token = bearer(context.headers, context.kind)
     return _browsing(authority, context, scope) if token is None else _bearing(authority, context, token)
 
 
-async def recognised(authority: Authority, context: Context, scope: Scope) -> Identity | None:
+async def authenticate(authority: Authority, context: Context, scope: Scope) -> Identity | None:
     """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key.
 
     What was stored while NATS was away is judged when all is known that was revoked meanwhile.
