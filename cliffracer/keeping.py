@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from cliffracer.app import App
-from cliffracer.caching.keeper import Answers
+from cliffracer.caching.answers import Answers
 from cliffracer.caching.outage import PATIENCE
 from cliffracer.clock import Clock
 from cliffracer.errors import SetupError

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cliffracer import App, Database, Model, Repository, SetupError, Unavailable
-from cliffracer.caching import keeper, outage
+from cliffracer.caching import answers, outage
 from cliffracer.caching.redisstore import redis_store
 from cliffracer.testing import running
 from tests.support.nats import NatsServer
@@ -132,7 +132,7 @@ async def test_replicas_make_it_once(store: str) -> None:
 @pytest.mark.parametrize("store", STORES)
 async def test_who_is_cancelled_before_he_makes_it_keeps_no_other_waiting(store: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it becomes his turn to make it, or just after."""
-    monkeypatch.setattr(keeper, "LEASE", 600.0)
+    monkeypatch.setattr(answers, "LEASE", 600.0)
     whole, asked = getattr(outage.Reached, moment), 0
 
     async def cancelling(reached: outage.Reached, *given: Any) -> Any:

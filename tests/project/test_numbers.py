@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cliffracer import App, Breaker, Retry, Settings, backlog, members
-from cliffracer.caching import keeper, memory, outage
+from cliffracer.caching import answers, memory, outage
 from cliffracer.database import bulk
 from cliffracer.declarations import RETRY
 from cliffracer.messaging import caches, consumption, feeds, ordered, policy, publishing, rates, siblings, timers
@@ -57,7 +57,7 @@ SAID = {
     ),
     "how-to/api-keys.md": (f"with a token of {WORDS[keyring.LIFE // 60]} minutes",),
     "how-to/caching.md": (
-        f"waited for {WORDS[keeper.LEASE]} seconds at most",
+        f"waited for {WORDS[answers.LEASE]} seconds at most",
         f"A lookup takes {'half a second' if outage.PATIENCE == 0.5 else outage.PATIENCE} at most",
         f"In memory {memory.BYTES // MIB} MiB of answers are kept per app, in NATS {caches.BYTES // MIB} MiB per service",
     ),

@@ -21,7 +21,7 @@ OWN: Any = object()
 """The same of one that cannot be handed on: everybody makes their own."""
 
 
-class Ground:
+class Rules:
     """The rules by which one running app keeps answers, and its memory."""
 
     def __init__(

@@ -9,10 +9,10 @@ from loguru import logger
 
 from cliffracer.caching.cached import Cached
 from cliffracer.caching.entries import Entry, Marks, Store
-from cliffracer.caching.ground import AGAIN, OWN, Ground, failed, given
 from cliffracer.caching.keys import Key
 from cliffracer.caching.outage import Away, Reached
-from cliffracer.caching.plainly import Plainly
+from cliffracer.caching.plain import PlainAnswers
+from cliffracer.caching.rules import AGAIN, OWN, Rules, failed, given
 from cliffracer.context import current
 from cliffracer.declarations import where
 from cliffracer.errors import Unavailable
@@ -45,10 +45,10 @@ class Answers:
         transaction: Callable[[], Any],
     ) -> None:
         self.service = service
-        self._ground = Ground(service, version, now=now, provides=provides, transaction=transaction)
-        self.memory = self._ground.memory
-        self.answer_plainly = Plainly(self._ground).answer
-        self.call_tag = self._ground.call_tag
+        self._rules = Rules(service, version, now=now, provides=provides, transaction=transaction)
+        self.memory = self._rules.memory
+        self.answer_plainly = PlainAnswers(self._rules).answer
+        self.call_tag = self._rules.call_tag
         self._loop = asyncio.get_running_loop()
         self.stores: dict[str, Reached] = {}
         self._flights: dict[str, _Flight] = {}
@@ -63,11 +63,11 @@ class Answers:
     async def answer(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Return the answer to a call: one that is kept, or a new one."""
         make = partial(cached.function, *positional, **named)
-        key = self._ground.key(cached, positional, named)
+        key = self._rules.key(cached, positional, named)
         if key is None or asyncio.get_running_loop() is not self._loop:
             return await make()
         if cached.store == "memory":
-            payload, fresh, _ = self._ground.found(cached, key)
+            payload, fresh, _ = self._rules.found(cached, key)
             if fresh and payload is not None:
                 cached.hits += 1
                 return cached.decoded(payload)
@@ -116,7 +116,7 @@ class Answers:
         except Away:
             cached.failures += 1
             return None, False, None
-        return *self._ground.good(cached, entry, marks), marks
+        return *self._rules.good(cached, entry, marks), marks
 
     async def _made(
         self, cached: Cached, key: Key, marks: Marks | None, make: Callable[[], Awaitable[Any]], stale: bytes | None
@@ -129,9 +129,9 @@ class Answers:
                 return cached.decoded(payload), payload
         try:
             result = await make()
-            outcome = self._ground.made(cached, result)
+            outcome = self._rules.made(cached, result)
             if isinstance(outcome, bytes) and marks is not None:
-                await self._keep(cached, store, key, self._ground.entry(cached, outcome, marks))
+                await self._keep(cached, store, key, self._rules.entry(cached, outcome, marks))
             return result, outcome
         finally:
             if ours:
@@ -143,7 +143,7 @@ class Answers:
         except Away as error:
             cached.failures += 1
             if error.theirs:
-                self._ground.tell(f"an answer of {where(cached.function)} cannot be kept: {error}")
+                self._rules.tell(f"an answer of {where(cached.function)} cannot be kept: {error}")
 
     async def _turn(self, cached: Cached, store: Store, key: Key, stale: bytes | None) -> tuple[bytes | None, bool]:
         """Wait for our turn to make an answer; return what another replica has made meanwhile, and whether it is our turn."""
@@ -153,7 +153,7 @@ class Answers:
         try:
             while True:
                 ours = await self._claimed(store, key)
-                payload, fresh = self._ground.good(cached, *await store.look(key.answer, key.tags))
+                payload, fresh = self._rules.good(cached, *await store.look(key.answer, key.tags))
                 if fresh and payload is not None:
                     if ours:
                         self._begin(store.release(key.answer))
@@ -189,7 +189,7 @@ class Answers:
 
         `Unavailable` if a store cannot be told.
         """
-        listed, transaction = list(tags), self._ground.transaction()
+        listed, transaction = list(tags), self._rules.transaction()
         if transaction is not None:
             transaction.after_commit(partial(self._committed, listed))
         else:

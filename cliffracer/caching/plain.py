@@ -8,17 +8,17 @@ from typing import Any
 
 from cliffracer.caching.cached import Cached
 from cliffracer.caching.entries import Marks
-from cliffracer.caching.ground import AGAIN, OWN, Ground, failed, given
 from cliffracer.caching.keys import Key
+from cliffracer.caching.rules import AGAIN, OWN, Rules, failed, given
 from cliffracer.context import current
 from cliffracer.errors import DeadlineExceeded
 
 
-class Plainly:
+class PlainAnswers:
     """The way to an answer without an event loop; made in the thread of one, which must not wait."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
         self._thread = threading.get_ident()
         self._running: dict[str, Promise[Any]] = {}
         self._lock = threading.Lock()
@@ -26,11 +26,11 @@ class Plainly:
     def answer(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Return the answer to a call, as `Answers.answer` does; a thread waits for another that makes the same."""
         make = partial(cached.function, *positional, **named)
-        key = self._ground.key(cached, positional, named)
+        key = self._rules.key(cached, positional, named)
         if key is None:
             return make()
         while True:
-            payload, fresh, marks = self._ground.found(cached, key)
+            payload, fresh, marks = self._rules.found(cached, key)
             if fresh and payload is not None:
                 cached.hits += 1
                 return cached.decoded(payload)
@@ -56,9 +56,9 @@ class Plainly:
         cached.misses += 1
         try:
             result = make()
-            outcome = self._ground.made(cached, result)
+            outcome = self._rules.made(cached, result)
             if isinstance(outcome, bytes):
-                self._ground.memory.put(key.answer, self._ground.entry(cached, outcome, marks))
+                self._rules.memory.put(key.answer, self._rules.entry(cached, outcome, marks))
             return result  # noqa: TRY300 - an else would read worse
         except Exception as error:  # whatever the function raises: those who wait get it, too
             outcome = failed(cached, error, stale)
