@@ -14,10 +14,10 @@ from cliffracer.context import owner
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call, Deliver, Handler
+from cliffracer.injection import Injector, Wants
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans
-from cliffracer.provisioning import Provisions, Wants
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.guard import Guards
@@ -45,7 +45,7 @@ class Assembly:
     def __init__(
         self,
         frozen: Frozen,
-        provisions: Provisions,
+        injector: Injector,
         *,
         limit: int,
         deadline: float,
@@ -56,7 +56,7 @@ class Assembly:
         self.tracing = tracing
         """What makes OpenTelemetry spans of calls; None where nobody wants them."""
         self.frozen = frozen
-        self.provisions = provisions
+        self.injector = injector
         self.limit = limit
         self.deadline = deadline
         self.calls = calls
@@ -88,7 +88,7 @@ class Assembly:
         record, signature = declared.record, declared.signature
         assert signature is not None  # the app is frozen
         kind = KINDS[type(record).__name__]
-        wants = self.provisions.wants(signature, kind)
+        wants = self.injector.wants(signature, kind)
         function = surrounded(record.function)
         if function is not record.function:
             signature = msgspec.structs.replace(signature, function=function)
@@ -113,7 +113,7 @@ class Assembly:
 
     async def hook(self, function: Function, signature: Signature) -> Any:
         """Run a start-up hook, shutdown hook or health check with its providers."""
-        named = self.provisions.wants(signature, "hook").constants
+        named = self.injector.wants(signature, "hook").constants
         before = owner.set(self.frozen.name)
         try:
             return await (function(**named) if signature.kind == "async" else self.threads.run(function, **named))

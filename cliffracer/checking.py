@@ -10,7 +10,7 @@ import msgspec
 from cliffracer import declarations
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.payloads import check_types
-from cliffracer.provisions import check_given
+from cliffracer.providers import check_given
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, check_event, check_none, read
 from cliffracer.wire.subjects import TAKEN

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import inspect
 
 from cliffracer.declarations import Function, Provider, refuse, where
-from cliffracer.provisions import check_provided
+from cliffracer.providers import check_provided
 from cliffracer.shapes import is_upload
 from cliffracer.signature import Parameter, Signature, bare
 from cliffracer.wire.kinds import everything

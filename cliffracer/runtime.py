@@ -22,6 +22,7 @@ from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call
+from cliffracer.injection import Injector, PerCall
 from cliffracer.messaging import provided
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.broker import Backend
@@ -35,8 +36,7 @@ from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.observability.tracing import flush
-from cliffracer.provisioning import PerCall, Provisions
-from cliffracer.provisions import key_of
+from cliffracer.providers import key_of
 from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.resilient import DECORATED
@@ -99,7 +99,7 @@ async def running(
         built_in = _built_in(settings, backend := JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock), kept, rules)
         stack.enter_context((calls := CallLog.of(settings)) or nullcontext())
         services = [
-            Service(app, f, bus, settings, Provisions(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
+            Service(app, f, bus, settings, Injector(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
             for app, f in zip(served, frozen, strict=True)
         ]
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])

@@ -20,6 +20,7 @@ from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError, Internal
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Handler
+from cliffracer.injection import Injector
 from cliffracer.invoke import invoke
 from cliffracer.keeping import keeping
 from cliffracer.messaging.backend import JetStreamBackend
@@ -43,7 +44,6 @@ from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.observability.stats import LASTING
 from cliffracer.observability.tracing import tracing
-from cliffracer.provisioning import Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import read
 from cliffracer.wire.headers import Headers
@@ -59,7 +59,7 @@ class Service:
         frozen: Frozen,
         bus: Bus,
         settings: Settings,
-        provisions: Provisions,
+        injector: Injector,
         calls: CallLog | None = None,
         kept: Any = None,
         clock: Clock = SYSTEM,
@@ -70,9 +70,9 @@ class Service:
         self.id = new_id()
         traced = tracing(frozen.name, frozen.version)
         self.assembly = Assembly(
-            frozen, provisions, limit=settings.limit, deadline=settings.deadline, calls=calls, rules=rules, tracing=traced
+            frozen, injector, limit=settings.limit, deadline=settings.deadline, calls=calls, rules=rules, tracing=traced
         )
-        self.provisions = provisions
+        self.injector = injector
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
@@ -102,7 +102,7 @@ class Service:
             transaction = _none if self._kept is None else self._kept.transaction
             await stack.enter_async_context(keeping(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
         self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
-        await self.provisions.open(stack)
+        await self.injector.open(stack)
         self.assembly.assemble()
         stack.callback(self.assembly.threads.close)
         stack.enter_context(self.app.attached(self.link))

@@ -16,11 +16,11 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
+from cliffracer.injection import PerCall
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.claimcheck import check_size
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.observability.health import Health
-from cliffracer.provisioning import PerCall
 from cliffracer.settings import Settings
 from cliffracer.signature import bare, dotted, read
 from cliffracer.targets import command

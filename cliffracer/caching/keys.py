@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from cliffracer.context import Context
-from cliffracer.provisions import built_in, key_of
+from cliffracer.providers import built_in, key_of
 from cliffracer.signature import Parameter, Signature
 
 _OF_ONE_TOKEN = frozenset({"exp", "iat", "nbf", "jti"})

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from cliffracer.caching.cached import SEEN, Cached
 from cliffracer.caching.keys import IDENTITY
 from cliffracer.declarations import Provider, refuse, where
-from cliffracer.provisions import built_in, key_of
+from cliffracer.providers import built_in, key_of
 from cliffracer.signature import Signature, read
 
 

@@ -8,7 +8,7 @@ from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import hand_over_json
 from cliffracer.declarations import Leader, Record, Timer
 from cliffracer.frozen import Frozen
-from cliffracer.provisioning import Provisions
+from cliffracer.injection import Injector
 from cliffracer.security.guards import AUTHENTICATED, Policy, policy_of
 from cliffracer.settings import Settings
 from cliffracer.web import asyncapi, openapi
@@ -19,7 +19,7 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None, as_json: bool 
     settings = Settings.load()
     frozen = [app.freeze() for app in load_apps(apps)]
     rules = _stated(frozen, settings)
-    assemblies = [Assembly(f, Provisions((), _nothing, {}), limit=settings.limit, deadline=settings.deadline, rules=rules) for f in frozen]
+    assemblies = [Assembly(f, Injector((), _nothing, {}), limit=settings.limit, deadline=settings.deadline, rules=rules) for f in frozen]
     document = (openapi if kind == "openapi" else asyncapi).document(assemblies, settings)
     hand_over_json(document, output, as_json=as_json)
 

@@ -22,7 +22,7 @@ from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.observability.stats import UNFIT
-from cliffracer.provisions import key_of
+from cliffracer.providers import key_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.starts import Held, Starts

@@ -16,7 +16,7 @@ from cliffracer.messaging.revocations import BUCKET as REVOCATIONS
 from cliffracer.messaging.stores import Bucket, bucket_of
 from cliffracer.messaging.streams import durable_name
 from cliffracer.messaging.tickets import BUCKET as TICKETS
-from cliffracer.provisions import key_of
+from cliffracer.providers import key_of
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.signature import dotted, read

@@ -12,7 +12,7 @@ import msgspec
 
 from cliffracer.declarations import refuse
 from cliffracer.errors import SetupError
-from cliffracer.provisions import key_of
+from cliffracer.providers import key_of
 from cliffracer.security.identity import Identity
 from cliffracer.signature import Signature
 

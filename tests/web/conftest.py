@@ -15,8 +15,8 @@ from loguru import logger
 from cliffracer import App
 from cliffracer.assembly import Assembly
 from cliffracer.context import Context
+from cliffracer.injection import Injector, PerCall
 from cliffracer.observability.health import Health
-from cliffracer.provisioning import PerCall, Provisions
 from cliffracer.settings import Settings
 from cliffracer.signature import dotted
 from cliffracer.web.server import HttpServer, bind, serving
@@ -85,9 +85,9 @@ async def serve(*apps: App, **given: Any) -> AsyncIterator[Served]:
         assemblies = []
         for app in apps:
             frozen = app.freeze()
-            provisions = Provisions(frozen.providers, built_in, {})
-            await provisions.open(stack)
-            assembly = Assembly(frozen, provisions, limit=settings.limit, deadline=settings.deadline)
+            injector = Injector(frozen.providers, built_in, {})
+            await injector.open(stack)
+            assembly = Assembly(frozen, injector, limit=settings.limit, deadline=settings.deadline)
             assembly.assemble()
             stack.callback(assembly.threads.close)
             assemblies.append(assembly)

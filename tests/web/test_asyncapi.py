@@ -124,9 +124,9 @@ async def test_documents_are_not_served_when_docs_is_off(app: App, serve: Any) -
 def test_an_app_without_messages_has_a_document_too(app: App) -> None:
     """An empty app has a valid document: no servers, channels or operations."""
     from cliffracer.assembly import Assembly
-    from cliffracer.provisioning import Provisions
+    from cliffracer.injection import Injector
 
-    assembly = Assembly(app.freeze(), Provisions((), lambda _: None, {}), limit=1, deadline=1)
+    assembly = Assembly(app.freeze(), Injector((), lambda _: None, {}), limit=1, deadline=1)
     made = document([assembly])
     assert (made["servers"], made["channels"], made["operations"]) == ({}, {}, {})
     jsonschema.Draft7Validator(json.loads(asyncapi_schema("3.0.0").read_text())).validate(made)

@@ -1,4 +1,4 @@
-"""Makes what handlers ask for: opens the providers of an app at start, and those of a call around it."""
+"""Injection: makes what handlers ask for; opens the providers of an app at start, and those of a call around it."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,7 +10,7 @@ import msgspec
 from cliffracer.declarations import Function, Provider, Value, failed_at_start, refuse, where
 from cliffracer.errors import CliffracerError, Internal, SetupError, Unauthenticated
 from cliffracer.handler import Call
-from cliffracer.provisions import BUILT_IN, built_in, key_of
+from cliffracer.providers import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
 
 BuiltIn = Callable[[Any], Any]
@@ -46,7 +46,7 @@ class Wants(msgspec.Struct, frozen=True):
         return named
 
 
-class Provisions:
+class Injector:
     """The providers of one running app: its app-wide values, made once and closed in reverse, and its per-call makers."""
 
     def __init__(self, providers: tuple[Provider, ...], built_in: BuiltIn, overrides: Mapping[Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which types an app can provide, and whether everything that handlers ask for is among them."""
+"""Which types the providers of an app answer, the runtime's own among them, and whether that is all that handlers ask for."""
 
 import difflib
 from collections.abc import Callable, Iterable
