@@ -18,6 +18,7 @@ from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Stats
 from cliffracer.observability.otel import Tracing
 from cliffracer.testing import running
+from tests.support.inside import handler_of
 
 _RAISED = {
     "refused": Conflict("no"),
@@ -197,7 +198,7 @@ async def test_how_long_a_socket_lasted_is_not_how_long_calls_take():
 
     async with running(app) as t:
         await t.http.get("/work")
-        handler = next(handler for _, handler in t.up.services[0].assembly.handlers if handler.name == "feed")
+        handler = handler_of(t, "feed")
         handler.stats.note(600.0)
         detailed = (await t.http.get("/health/detailed")).json()["metrics"]
         (row,) = await look(AsyncClient(t._link, None), "feeds")

@@ -13,6 +13,7 @@ from cliffracer.messaging.bus import connect as connect_bus
 from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.testing import running
 from tests.messaging.transport.test_floods import resident
+from tests.support.inside import handler_of
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
@@ -77,7 +78,7 @@ async def test_every_call_of_a_flood_is_answered():
     """A handler that is busy refuses (429) what is over its limit and queue; nothing is dropped, and nothing of it stays."""
     app, let = make()
     async with running(app) as t:
-        handler = next(handler for _, handler in t.up.services[0].assembly.handlers if handler.name == "stuck")
+        handler = handler_of(t, "stuck")
         crowd = await crowd_of(t)
         before = resident()
         await crowd.ask(f"{t.settings.namespace}.s.stuck", FLOOD, b'{"text":"%b"}' % (b"x" * 1000))

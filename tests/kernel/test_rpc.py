@@ -33,6 +33,7 @@ from cliffracer.messaging.directory import Endpoint, Info, nobody_answers
 from cliffracer.testing import running
 from cliffracer.wire.calls import read_chunk, write_call
 from cliffracer.wire.headers import Headers
+from tests.support.inside import handler_of
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -334,7 +335,7 @@ async def test_expired_work_is_not_started(shared):
     """A request whose time is over when it is received is answered and not run."""
     t, shelf = shared
     await t.app.service("store", timeout=5).put(name="warm")
-    handler = next(h for d, h in t.up.services[0].assembly.handlers if d.record.name == "wait")
+    handler = handler_of(t, "wait")
     late = handler.context(timeout=0.0)
     from cliffracer.invoke import invoke
 
@@ -549,7 +550,7 @@ async def test_a_call_is_not_run_twice_by_two_replicas(t):
 
     async with running(other, settings=t.settings.changed(http_port=0)):
         await asyncio.gather(*(t.call("put", name=str(n)) for n in range(50)))
-    stats = next(h for d, h in t.up.services[0].assembly.handlers if d.record.name == "put").stats
+    stats = handler_of(t, "put").stats
     assert len(shelf.ended) + stats.calls == 50
 
 

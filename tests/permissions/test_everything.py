@@ -23,6 +23,7 @@ from tests.permissions import everything
 from tests.permissions.escaping import escaped, ways_of
 from tests.permissions.everything import LARGE, app, happened, other
 from tests.security.corpus import KEY
+from tests.support.inside import authority_of
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -87,7 +88,7 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
               ("core", "each"), "tick", "noted", "led"]  # fmt: skip
     await eventually(lambda: all(one in happened for one in wanted), within=30)
     await everything.tick()
-    authority = one.services[0].assembly.rules.authority
+    authority = authority_of(one)
     dead = one.services[0].emitter.dead
     await eventually(lambda: any("gave up on" in line for line in lines), within=10)
     assert authority.revocations is not None

@@ -17,6 +17,7 @@ from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
+from tests.support.inside import authority_of, value_of
 
 app = App("members")
 app.use(Accounts(register=True, roles=("user",)))
@@ -132,7 +133,7 @@ async def test_old_attempts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     async with running(app) as t:
         for name in ("a", "b", "c"):
             await t.http.post("/auth/login", json={"username": name, "password": "wrong password"})
-        sessions = t.up.services[0].provisions._values[Sessions]
+        sessions = value_of(t, Sessions)
         assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_attempts") <= 2
 
 
@@ -155,7 +156,7 @@ async def test_hashes_of_old_parameters_are_made_anew() -> None:
     """Who signs in with a hash of weaker parameters has one of today's afterwards, and the session goes on."""
     async with running(app) as t:
         await signed_in(t)
-        db = t.up.services[0].provisions._values[Sessions]._db
+        db = value_of(t, Sessions)._db
         weak = PasswordHasher(time_cost=1, memory_cost=256, parallelism=1).hash(ADA["password"])
         await db.execute("UPDATE cliffracer_accounts SET password = %s", weak)
         tokens = await signed_in(t)
@@ -165,7 +166,7 @@ async def test_hashes_of_old_parameters_are_made_anew() -> None:
 
 
 def sessions_of(t) -> Sessions:
-    return t.up.services[0].provisions._values[Sessions]
+    return value_of(t, Sessions)
 
 
 def after_the_first_check(sessions: Sessions, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]) -> None:
@@ -397,7 +398,7 @@ async def test_signing_out_without_a_session() -> None:
         assert (await t.http.post("/auth/logout", headers=bearer({"access_token": first}))).status_code == 204
         assert (await t.http.get("/auth/me", headers=bearer({"access_token": first}))).status_code == 401
         assert (await t.http.get("/auth/me", headers=bearer({"access_token": second}))).status_code == 200
-        held = t.up.services[0].assembly.rules.authority.revocations._tokens
+        held = authority_of(t).revocations._tokens
         assert max(held.values()) > time.time() + 364 * 86_400
 
 
@@ -405,7 +406,7 @@ async def test_changing_roles() -> None:
     """What an account may do changes at once, everywhere: its sessions end, and the next token has the new roles."""
     async with running(app) as t:
         tokens = await signed_in(t)
-        sessions = t.up.services[0].provisions._values[Sessions]
+        sessions = value_of(t, Sessions)
         await sessions.change("ada", roles=("admin",), permissions=(), disabled=False)
         assert (await t.http.get("/auth/me", headers=bearer(tokens))).status_code == 401
         again = (await t.http.post("/auth/login", json=ADA)).json()

@@ -24,6 +24,7 @@ from cliffracer.security.tokens import RefusedToken
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.subjects import named_within
+from tests.support.inside import authority_of, value_of
 from tests.support.waiting import eventually
 
 app = App("gate")
@@ -77,7 +78,7 @@ async def feed(*, identity: Identity = provided) -> AsyncIterator[str]:
 
 
 def ring_of(t: Any) -> Keyring:
-    ring: Keyring = t.up.services[0].provisions._values[Keyring]
+    ring: Keyring = value_of(t, Keyring)
     return ring
 
 
@@ -277,7 +278,7 @@ async def test_an_overlap_ends_everywhere_at_once() -> None:
     """A replica that knows the old key, the token that was made of it, and its open socket: none outlives the overlap."""
     async with running(app, inner) as t, running(App("late"), requiring(), settings=t.settings) as other:
         key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
-        theirs = other.up.services[1].assembly.rules.authority
+        theirs = authority_of(other)
         elsewhere = Keyring(ring_of(t)._db, theirs)
         identity = await elsewhere.exchange(key)
         token = elsewhere.onward(identity)
@@ -347,7 +348,7 @@ async def test_revocation_is_everywhere() -> None:
                 with pytest.raises(ConnectionClosed):  # noqa: PT012 - some frames come first
                     while True:
                         await socket.recv()
-        await eventually(lambda: t.up.services[0].assembly.rules.authority.revocations.holds(identity.claims))
+        await eventually(lambda: authority_of(t).revocations.holds(identity.claims))
         for bearer in (key, token, printed):
             assert (await t.http.get("/orders", headers={"Authorization": f"Bearer {bearer}"})).status_code == 401
         with pytest.raises(InvalidStatus):
@@ -369,7 +370,7 @@ async def test_keys_do_not_sign_out(onward: bool) -> None:
     members.use(Accounts())
     members.use(ApiKeys())
     async with running(members) as t:
-        keys = t.up.services[0].provisions._values[Keyring]
+        keys = value_of(t, Keyring)
         key, _ = await keys.issue("job")
         shown = {"Authorization": f"Bearer {keys.onward(await keys.exchange(key)) if onward else key}"}
         reply = await t.http.post("/auth/logout", headers=shown)

@@ -19,6 +19,7 @@ from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY, attacks
+from tests.support.inside import authority_of
 from tests.support.keys import private_pem, public_pem
 
 app, back = App("pages"), App("vault")
@@ -219,7 +220,7 @@ async def test_cookies_and_tokens_are_not_each_other() -> None:
         assert (await t.http.get("/who", headers={"Authorization": f"Bearer {text}"})).status_code == 401
         t.http.cookies.clear()
         corpus = [token for _, token in attacks(text)]
-        authority = t.up.services[0].assembly.rules.authority
+        authority = authority_of(t)
         for token in corpus:
             with pytest.raises(RefusedToken):
                 authority.session(token)
@@ -291,7 +292,7 @@ async def test_a_ticket_of_a_session_that_is_over() -> None:
         place = t.url.replace("http", "ws") + "/feed"
         mine = {"Origin": t.url}
         first, second = [(await t.http.post("/auth/ticket", headers=mine)).json()["ticket"] for _ in range(2)]
-        authority = t.up.services[0].assembly.rules.authority
+        authority = authority_of(t)
         shown = await authority.redeem(first)
         assert shown.text not in repr(shown)
         await t.http.post("/auth/logout", headers=mine)

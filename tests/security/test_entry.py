@@ -14,6 +14,7 @@ from cliffracer import ApiKeys, App, Forbidden, NotFound, Unauthenticated, requi
 from cliffracer.messaging.claimcheck import ClaimCheck
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
+from tests.support.inside import value_of
 from tests.support.issuer import FakeIssuer
 from tests.support.waiting import eventually
 
@@ -155,7 +156,7 @@ async def test_where_somebody_has_to_be_asked() -> None:
     async with running(shop(keys=True)) as t:
         from cliffracer.security.keyring import Keyring
 
-        ring = t.up.services[0].provisions._values[Keyring]
+        ring = value_of(t, Keyring)
         (poor, _), (rich, _) = await ring.issue("poor"), await ring.issue("rich", permissions=["shop:buy"])
         await all_doors(t, poor, rich)
         await all_events(t, poor, rich)

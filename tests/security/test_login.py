@@ -16,6 +16,7 @@ from cliffracer.security import grants, oauth
 from cliffracer.security.login import local
 from cliffracer.testing import running
 from tests.security.corpus import KEY, b64, signed
+from tests.support.inside import authority_of
 from tests.support.issuer import CLIENT, SECRET, FakeIssuer, rsa
 from tests.support.waiting import eventually
 
@@ -260,7 +261,7 @@ async def test_public_clients_and_sign_out_everywhere(issuer: FakeIssuer) -> Non
         assert out.path == "/end"
         assert (await t.http.post("/in/logout", headers={"Origin": t.url})).status_code == 401
         issuer.document = {"end_session_endpoint": None}
-        t.up.services[0].assembly.rules.authority.issuer.document = issuer.discovery()
+        authority_of(t).issuer.document = issuer.discovery()
         asked = await t.http.get("/in/login")
         answer = (await t.http.get(asked.headers["location"])).headers["location"]
         await t.http.get(answer.replace("https://shop.example", t.url))

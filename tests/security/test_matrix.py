@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import App, ServiceError, public, requires
 from cliffracer.testing import running
+from tests.support.inside import handler_of
 
 WHO: dict[str, dict[str, Any] | None] = {
     "admin": {"roles": ["admin", "user"], "permissions": ["users:read", "users:write", "users:delete", "reports:read"]},
@@ -96,7 +97,7 @@ async def over_nats(t: Any, name: str, token: str | None) -> int:
 
 async def by_event(t: Any, name: str, token: str | None) -> int:
     before = len(entered)
-    stats = next(handler.stats for _, handler in t.up.services[0].assembly.handlers if handler.name == f"on_{name}")
+    stats = handler_of(t, f"on_{name}").stats
     handled = stats.calls
     t.up.services[0].link.token = token
     await t.emit(f"matrix.{name}", None, durable=False)

@@ -20,6 +20,7 @@ from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import forgeries
+from tests.support.inside import authority_of
 from tests.support.issuer import FakeIssuer, rsa
 from tests.support.waiting import eventually
 
@@ -142,7 +143,7 @@ async def test_issuer_away(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) ->
         assert await status(t, fake.token(sub="eve")) == 200
         clock[0] += 100_000
         assert await status(t, fake.token(sub="bob")) == 200
-        issuer = t.up.services[0].assembly.rules.authority.issuer
+        issuer = authority_of(t).issuer
         await eventually(lambda: issuer._asking is None)
         assert fake.asked.count("/.well-known/openid-configuration") == 2
         assert await status(t, fake.token(sub="cy")) == 200

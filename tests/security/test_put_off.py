@@ -15,6 +15,7 @@ from cliffracer.testing import running
 from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import named_within
 from tests.security.corpus import KEY
+from tests.support.inside import authority_of
 from tests.support.keys import private_pem, public_pem
 from tests.support.waiting import eventually
 
@@ -158,7 +159,7 @@ def test_nobody_puts_off_for_longer_than_revocations_are_remembered() -> None:
 async def test_the_bucket_keeps_revocations_as_long() -> None:
     """A process that starts at the last moment is told."""
     async with running(app, auth_secret_key=KEY, auth_backlog="10d") as t:
-        authority = t.up.services[0].assembly.rules.authority
+        authority = authority_of(t)
         await authority.revoke("key:1", time.time() + 360)
         bucket = named_within(t.settings.namespace, "revocations")
         kept = await JetStream(t.up.bus).last_message(f"KV_{bucket}", f"$KV.{bucket}.{b'key:1'.hex()}")

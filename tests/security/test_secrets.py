@@ -14,6 +14,7 @@ from cliffracer import Accounts, App, Context, Identity, provided, public, requi
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY
+from tests.support.inside import authority_of
 
 app = App("discreet")
 app.use(Accounts(register=True))
@@ -69,7 +70,7 @@ async def test_nothing_tells_a_secret(confide: Callable[[str], str]) -> None:
         t.up.services[0].link.token = tokens["access_token"]
         await t.emit("discreet.asked", "x")
         await t.settled()
-        lines.extend((repr(t.settings), str(t.settings.sources()), repr(t.up.services[0].assembly.rules.authority.tokens.keys)))
+        lines.extend((repr(t.settings), str(t.settings.sources()), repr(authority_of(t).tokens.keys)))
     logger.remove(sink)
     whole = "".join(lines + answers)
     assert "on purpose" in whole

@@ -16,6 +16,7 @@ from cliffracer.security import authority as authorities
 from cliffracer.security.authority import tokens_of
 from cliffracer.settings import Settings
 from cliffracer.testing import running
+from tests.support.inside import authority_of
 from tests.support.keys import private_pem
 from tests.support.nats import NatsServer
 from tests.support.proxy import Proxy
@@ -111,15 +112,15 @@ async def test_revocation_reaches_every_process() -> None:
         token = t.token("ada")
         headers = {"Authorization": f"Bearer {token}"}
         assert (await t.http.get("/entry", headers=headers)).status_code == 200
-        authority = t.up.services[0].assembly.rules.authority
+        authority = authority_of(t)
         settings: Settings = t.settings.changed(http_port=0)
         async with running(App("ledger2"), requiring(), settings=settings) as other:
-            theirs = other.up.services[1].assembly.rules.authority
+            theirs = authority_of(other)
             await theirs.revoke(authority.identity(token).claims["jti"], 2e10)
             await eventually(lambda: len(authority.revocations) == 1, within=1.0)
             assert (await t.http.get("/entry", headers=headers)).status_code == 401
         async with running(App("ledger3"), requiring(), settings=settings) as late:
-            fresh = late.up.services[1].assembly.rules.authority
+            fresh = authority_of(late)
             assert len(fresh.revocations) == 1
 
 
@@ -135,7 +136,7 @@ async def test_a_process_that_starts_knows_what_is_revoked() -> None:
     async with running(inner, auth_keys=PEM) as t:
         settings, theirs, good = t.settings.changed(http_port=0), t.token("ada"), t.token("bob")
         async with running(app, settings=settings) as first:
-            authority = first.up.services[0].assembly.rules.authority
+            authority = authority_of(first)
             for number in range(50):
                 await authority.revoke(f"some-{number}", 2e10)
             await authority.revoke(authority.identity(theirs).claims["jti"], 2e10)
@@ -167,7 +168,7 @@ async def test_a_process_that_comes_back_knows_what_is_revoked(monkeypatch: pyte
         async with running(app, settings=t.settings.changed(http_port=0, nats_url=through)) as away:
             proxy.refuse()
             await eventually(lambda: not away.up.bus.connected)
-            authority = t.up.services[0].assembly.rules.authority
+            authority = authority_of(t)
             await authority.revoke(authority.identity(theirs).claims["jti"], 2e10)
             for token, name in ((theirs, "by a revoked one"), (good, "by a good one")):
                 t.up.services[0].link.token = token
@@ -224,12 +225,12 @@ async def test_as_long_as_some_come_the_start_waits(monkeypatch: pytest.MonkeyPa
             yield entry
 
     async with running(inner, auth_keys=PEM) as t:
-        authority = t.up.services[0].assembly.rules.authority
+        authority = authority_of(t)
         for number in range(5):
             await authority.revoke(f"some-{number}", 2e10)
         monkeypatch.setattr(KeyValue, "watch", slow)
         async with running(requiring(), settings=t.settings.changed(http_port=0, wait=3.0)) as late:
-            assert len(late.up.services[0].assembly.rules.authority.revocations) == 5
+            assert len(authority_of(late).revocations) == 5
     assert len(applied) == 5
 
 

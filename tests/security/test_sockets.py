@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import App, Identity, Unauthenticated, provided, requires
 from cliffracer.testing import running
+from tests.support.inside import authority_of
 
 app = App("feeds")
 entered: list[str] = []
@@ -73,7 +74,7 @@ async def test_a_revoked_token_ends_streams() -> None:
     """A stream over RPC ends as Unauthenticated soon after its token is revoked."""
     async with running(app) as t:
         with t.acting("ada", permissions=["feed:read"]):
-            authority = t.up.services[0].assembly.rules.authority
+            authority = authority_of(t)
             with pytest.raises(Unauthenticated):  # noqa: PT012 - some items come first
                 async for item in t.stream("feed"):
                     if item == "more":

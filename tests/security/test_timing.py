@@ -13,6 +13,7 @@ from cliffracer.security import sessions as module
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
+from tests.support.inside import value_of
 
 app = App("members")
 app.use(Accounts())
@@ -51,7 +52,7 @@ async def test_unknown_and_known_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PER_ACCOUNT", 10**6)
     monkeypatch.setattr(module, "PER_ADDRESS", 10**6)
     async with running(app) as t:
-        sessions: Sessions = t.up.services[0].provisions._values[Sessions]
+        sessions: Sessions = value_of(t, Sessions)
         await sessions.create("ada", "correct horse battery", roles=("admin", "user"))
 
         async def tried(name: str) -> None:
