@@ -46,7 +46,7 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
     current.set(context)
     watch, gate, entered, began = handler.watch, handler.gate, False, monotonic()
     if watch.begun is not context:  # else `Starts` has it looked after if it waits
-        watch.look_after(context, current_task(watch.loop))
+        watch.meet(context)
     try:
         if context.ended is not None or (context.deadline is not None and context.deadline <= began):
             raise _ended(context)  # noqa: TRY301 - it fails as if its function had

@@ -214,8 +214,7 @@ class Service:
         if self._sends is not None and (sent := await self._sends.stored()):
             yield f"one-way calls of {self.frozen.name}: {sent} waiting"
         for consumption in self.consumptions:
-            waiting = await consumption.waiting()
-            if waiting:
+            if waiting := await consumption.waiting():
                 yield f"{consumption.function}: {waiting} waiting"
 
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: Headers) -> None:
@@ -244,6 +243,7 @@ class Service:
             within=record.within,
             group=record.group,
             name_of=lambda _: shown,
+            watch=self.assembly.watch,
         )
 
     def _timer(self, record: TimerRecord, handler: Handler) -> Ticking:

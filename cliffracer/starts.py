@@ -20,7 +20,7 @@ from sys import getrefcount
 from typing import Any
 
 from cliffracer.context import Context
-from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.deadlines import UNMADE, Watch
 from cliffracer.resilience.threads import Handed
 
 if sys.version_info >= (3, 12):
@@ -74,13 +74,15 @@ class Starts:
 
         def _begin(self, work: Work, context: Context | None, held: Held | None) -> None:
             watch = self._watch
-            if context is not None and watch is not None:
-                watch.begun = context
+            if watch is not None:
+                watch.begun = context or UNMADE
             task = asyncio.Task(work, loop=self._loop, eager_start=True)
             if not task.done():
                 self._look_after(context, task)
                 if held is not None:
                     held.add(task)
+            elif watch is not None and context is None:
+                watch.begun = None
 
     else:
 
@@ -92,8 +94,8 @@ class Starts:
                 task = _new(Begun)
                 task.work = work
                 task.variables = copy_context()
-                if context is not None and self._watch is not None:
-                    self._watch.begun = context
+                if self._watch is not None:
+                    self._watch.begun = context or UNMADE
             over = True
             _enter_task(self._loop, task)
             try:
@@ -110,7 +112,10 @@ class Starts:
                 _leave_task(self._loop, task)
             if not over:
                 self._wait(task, waited, context, held)
-            elif getrefcount(task) > known:  # somebody kept it, and may ask it how it went
+                return
+            if context is None and self._watch is not None:
+                self._watch.begun = None
+            if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
 
         def _wait(self, task: "Begun", waited: Any, context: Context | None, held: Held | None) -> None:
@@ -128,9 +133,10 @@ class Starts:
     def _look_after(self, context: Context | None, task: "asyncio.Task[None]") -> None:
         """Have a call watched that waits after its first step; if it is over, only its answer does."""
         watch = self._watch
-        if watch is not None and context is not None and watch.begun is context:
-            watch.begun = None
-            watch.look_after(context, task)
+        if watch is not None and watch.begun is not None and (context is None or watch.begun is context):
+            begun, watch.begun = watch.begun, None
+            if begun is not UNMADE:
+                watch.look_after(begun, task)
 
     def _turn(self) -> None:
         """Begin all that had to wait for this turn."""

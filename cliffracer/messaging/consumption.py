@@ -22,6 +22,7 @@ from cliffracer.messaging.policy import UNFINISHED, NameOf, Policy, RetryOf
 from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.siblings import Siblings, fitting
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
+from cliffracer.resilience.deadlines import Watch
 from cliffracer.starts import Starts
 from cliffracer.wire.subjects import Subjects, matches
 
@@ -36,7 +37,7 @@ class Consumption:
     ``handle`` returns: acknowledged. It raises: delivered again after ``retry[n]`` seconds, then parked; `InvalidInput`: parked
     at once. With ``batch``, it gets a list, and may raise `Rejected` or `PartlyFailedError` for some of it. ``single``: one
     delivery at a time in all replicas together. ``info`` is how far the consumer is, as of some seconds ago. ``made()`` makes the
-    stream where it is not there.
+    stream where it is not there. ``watch`` looks after calls that ``handle`` makes.
     """
 
     info: ConsumerInfo | None = None
@@ -67,6 +68,7 @@ class Consumption:
         ack_wait: float = ACK_WAIT,
         clock: Clock = SYSTEM,
         made: Callable[[], Awaitable[StreamInfo]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.service, self.function = service, function
         self.name = durable_name(subjects, service, function, group)
@@ -78,15 +80,14 @@ class Consumption:
         self._stream, self._replay = self._source.stream.name, (self._source.replay or "\n").encode()  # no subject begins with a line break
         self._ours, self._siblings = fitting(self._source.only), Siblings(jetstream, subjects, self, self._source, alone=group is None)
         self._loop = asyncio.get_running_loop()
-        self._starts, self._claims = Starts(self._loop), ClaimCheck(jetstream, subjects.namespace)
+        self._starts, self._claims = Starts(self._loop, watch), ClaimCheck(jetstream, subjects.namespace)
         dead = DeadLetters(jetstream, subjects, replicas=replicas)
         self._policy = Policy(dead, service, function, retry, clock, self._siblings.differ, retry_of, name_of, unfinished=self._unfinished)
         self._tasks, self._waiting = set[asyncio.Task[None]](), list[Delivery]()
         self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again
         self._timer: asyncio.TimerHandle | None = None
         self._closing = self._stopping = False
-        self._in_flight, self._ack_wait = 1 if single else IN_FLIGHT, ack_wait
-        self._limit = limit if batch is None else max(limit, batch)
+        self._in_flight, self._ack_wait, self._limit = 1 if single else IN_FLIGHT, ack_wait, max(limit, batch or 0)
         self.pull = self._pulling()
 
     @property

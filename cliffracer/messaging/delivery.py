@@ -16,7 +16,6 @@ PROGRESS = b"+WPI"
 LEFT = b"-"
 """No answer: none is given any more."""
 
-Key = tuple[bytes, bytes]
 Answer = Callable[["Delivery", bytes], None]
 """``answer(delivery, words)``: sends the words to the consumer; the message is no longer in hand."""
 
@@ -39,7 +38,7 @@ class Delivery(msgspec.Struct, eq=False):
     """The header block, as it came."""
     attempt: int
     """1 at first; counts deliveries, also those that nobody finished."""
-    key: Key
+    key: bytes
     """What tells the message from any other of its stream, also after the stream was made anew."""
     parts: list[bytes]
     """What the ack subject says, in the nine words that it had at first."""

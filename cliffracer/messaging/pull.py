@@ -18,7 +18,7 @@ from loguru import logger
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.bus import Bus, Subscription
 from cliffracer.messaging.configurations import NANOSECONDS
-from cliffracer.messaging.delivery import ACK, LEFT, PREFIX, PROGRESS, TERM, Delivery, Key, words_of
+from cliffracer.messaging.delivery import ACK, LEFT, PREFIX, PROGRESS, TERM, Delivery, words_of
 from cliffracer.wire.headers import Headers, status_of
 
 HEARTBEAT = 2.0  # seconds between signs of life of a request that has nothing to deliver
@@ -57,7 +57,7 @@ class Pull:
         self.consumer = consumer
         self.limit = limit
         self._loop = asyncio.get_running_loop()
-        self.held: dict[Key, Delivery] = {}
+        self.held: dict[bytes, Delivery] = {}
         """What is in hand: delivered and not answered yet."""
         self.resets = 0
         self._take = take
@@ -68,8 +68,9 @@ class Pull:
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._stream, self._consumer = stream.encode(), consumer.encode()
-        self._finished: dict[Key, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
-        self._remembered = 10 * limit
+        self._finished: dict[bytes, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
+        self._earlier: dict[bytes, bytes] = {}  # those of what was acked before
+        self._remembered = 5 * limit  # in each of the two
         self._together = together  # ``take`` waits for so many
         self._few = limit // 2  # in hand or asked for: then more are asked for
         self._made = ""
@@ -198,7 +199,7 @@ class Pull:
         try:
             words = words_of(reply)
             _, _, stream, consumer, attempt, number, _, stored, _ = words
-            key = number, stored
+            key = stored + number
             delivery = Delivery(subject, reply, payload, payload, block, int(attempt), key, words, self._answer)
         except ValueError:
             return
@@ -211,7 +212,7 @@ class Pull:
             delivery.nak()
         elif key in held:  # delivered again while it is worked on: answer the newer delivery
             held[key].reply = reply
-        elif key in self._finished:  # the ack was lost with the connection
+        elif key in self._finished or key in self._earlier:  # the ack was lost with the connection
             delivery.ack()
         else:
             held[key] = delivery
@@ -240,7 +241,7 @@ class Pull:
         if words is ACK or words is TERM:
             self._finished[delivery.key] = delivery.reply
             if len(self._finished) > self._remembered:
-                del self._finished[next(iter(self._finished))]
+                self._earlier, self._finished = self._finished, {}
         try:
             self.bus.answer(delivery.reply, words)
         except Unavailable:  # away for long: the server delivers it again, and it is acked then
@@ -289,10 +290,10 @@ class Pull:
         made = await self._ensure()
         same = made == self._made
         if same:  # a server that was killed may have forgotten the latest acks
-            for reply in self._finished.values():
+            for reply in (*self._earlier.values(), *self._finished.values()):
                 self.bus.publish(reply, ACK, deadline=time.monotonic() + 1)
         else:
-            self._finished.clear()
+            self._earlier, self._finished = {}, {}
         self._made = made
         self._gone = False
         await self._renew(connection, same=same)

@@ -196,5 +196,7 @@ class Siblings:
 def fitting(patterns: Sequence[str]) -> Callable[[bytes], object]:
     """Return what says of a subject whether one of the patterns fits it; without any, all do."""
     words = {"*": "[^.]+", ">": ".+"}
+    if patterns and words.keys().isdisjoint(".".join(patterns).split(".")):
+        return frozenset(pattern.encode("utf-8", "surrogatepass") for pattern in patterns).__contains__
     each = (r"\.".join(words.get(word) or re.escape(word) for word in pattern.split(".")) for pattern in patterns)
     return re.compile("|".join(rf"{one}\Z" for one in each).encode("utf-8", "surrogatepass"), re.DOTALL).match

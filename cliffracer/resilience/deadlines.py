@@ -15,6 +15,8 @@ from loguru import logger
 from cliffracer.context import Context
 
 TICK = 0.025
+UNMADE: Any = object()
+"""Stands for the call of a first step in which its context is only made; see `Watch.begun`."""
 _NAMED = 10  # of what a stop cuts short
 Reason = Literal["deadline", "cancelled", "stopping"]
 
@@ -26,7 +28,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.begun: Context | None = None
-        """The call that makes its first step: `Starts` has it looked after if it waits, most do not."""
+        """The call that makes its first step, or `UNMADE`: `Starts` has it looked after if it waits, most do not."""
         self.running: set[Context] = set()
         """Holds what keeps a call's task alive."""
         self.armed = False
@@ -39,6 +41,13 @@ class Watch:
             context.ended = reason
             if context in self.running:
                 context.task.cancel()
+
+    def meet(self, context: Context) -> None:
+        """Take note of a call that nobody has announced: it is that of this first step, or runs in a task and is watched."""
+        if self.begun is UNMADE:
+            self.begun = context
+        else:
+            self.look_after(context, asyncio.current_task(self.loop))
 
     def look_after(self, context: Context, task: "asyncio.Task[Any] | None") -> None:
         """Watch a call that runs in a task and waits."""

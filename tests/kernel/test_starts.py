@@ -10,7 +10,11 @@ from contextvars import ContextVar
 import pytest
 
 from cliffracer.context import Context
+from cliffracer.errors import DeadlineExceeded
+from cliffracer.handler import Handler
+from cliffracer.invoke import invoke
 from cliffracer.resilience.deadlines import Watch
+from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
 from cliffracer.starts import Starts
 from tests.support.waiting import eventually
@@ -259,6 +263,44 @@ async def test_a_call_that_waits_is_looked_after_until_its_deadline():
     await eventually(lambda: bool(ended))
     assert ended == ["deadline"]
     assert quick not in watch.running
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["made in the first step", "made later"])
+async def test_a_call_whose_context_is_made_on_its_way_is_looked_after(*, before: bool):
+    """One that waits is ended at its deadline, whether it was known of in the first step or not; those that do not wait leave nothing."""
+    watch, gate, ended = Watch(), Gate(10), list[str]()
+    starts = Starts(asyncio.get_running_loop(), watch)
+
+    async def sleeps() -> None:
+        await asyncio.sleep(60)
+
+    async def is_over() -> None:
+        pass
+
+    async def comes_to_no_call() -> None:
+        pass
+
+    slow = Handler(sleeps, service="s", name="h", kind="event", gate=gate, watch=watch, deadline=0.05)
+    quick = Handler(is_over, service="s", name="q", kind="event", gate=gate, watch=watch, deadline=0.05)
+
+    async def work(handler: Handler) -> None:
+        try:
+            if before:
+                await asyncio.sleep(0)
+            context = handler.called(None)
+            handler.gate.admit(None)
+            await invoke(handler, context, ())
+        except DeadlineExceeded:
+            ended.append("deadline")
+
+    def arrive() -> None:
+        for one in (comes_to_no_call(), work(quick), work(slow), comes_to_no_call(), work(slow), work(quick)):
+            starts.add(one)
+
+    asyncio.get_running_loop().call_soon(arrive)  # as a reader does: in no task
+    await eventually(lambda: ended == ["deadline", "deadline"])
+    assert (watch.begun, watch.running) == (None, set())
+    assert (quick.stats.calls, slow.stats.calls) == (2, 2)
 
 
 async def test_a_defect_in_one_call_does_not_stop_the_others(starts: Starts):

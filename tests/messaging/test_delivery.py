@@ -10,7 +10,7 @@ WORDS = [b"$JS", b"ACK", b"EVENTS", b"users-welcome", b"2", b"7", b"9", b"170000
 def delivery() -> Delivery:
     """Return one with a token in its headers."""
     block = b"NATS/1.0\r\nAuthorization: Bearer s3cret\r\n\r\n"
-    return Delivery(b"events.a", b".".join(WORDS), b"hunter2", b"hunter2", block, 2, (b"7", b"1"), WORDS, lambda *_: None)
+    return Delivery(b"events.a", b".".join(WORDS), b"hunter2", b"hunter2", block, 2, b"1 7", WORDS, lambda *_: None)
 
 
 @pytest.mark.parametrize(

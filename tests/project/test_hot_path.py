@@ -13,10 +13,14 @@ from typing import Any, Self
 import pytest
 
 from benchmarks.contestants.ours import app
+from benchmarks.contestants.ours_core import app as core
+from benchmarks.contestants.ours_durable import app as durable
 from benchmarks.contestants.ours_feed import app as feeds
-from benchmarks.load.nats import Connection, Requester, connect
+from benchmarks.contestants.serving import STEP
+from benchmarks.load.nats import Connection, Publisher, Requester, connect
 from benchmarks.load.websocket import Audience
-from cliffracer.testing import running
+from cliffracer import App
+from cliffracer.testing import Running, running
 from tests.project.places import PACKAGE
 
 CALLS = 50
@@ -90,6 +94,23 @@ async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, l
     instructions, tasks = await _cost(url, f"{prefix}.{method}", headers=headers)
     assert 0 < instructions <= limit
     assert tasks <= 1
+
+
+@pytest.mark.parametrize(("app", "limit"), [(core, 790), (durable, 1160)], ids=["core", "durable"])
+async def test_an_event_costs_what_it_did(app: App, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event runs no more instructions of ours than it used to, those of its acknowledgement among them, and starts no task."""
+    monkeypatch.setattr(Running, "_record", lambda *_: None)  # what only a test does
+    async with running(app, log_level="ERROR") as t:
+        prefix = f"{t.settings.namespace}.events"
+        for _ in range(2):  # the first warms up
+            publisher = Publisher(f"{prefix}.order", f"{prefix}.progress", window=STEP)
+            await connect(t.settings.nats_url, publisher)
+            with Meter() as meter:
+                result = await publisher.run(STEP)
+            publisher.transport.close()
+            assert not result.errors, result.reason
+    assert 0 < meter.instructions / STEP <= limit
+    assert meter.tasks / STEP < 0.1
 
 
 @pytest.mark.parametrize(
