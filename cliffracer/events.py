@@ -77,12 +77,17 @@ def followed(pattern: str | type[Event], data: Any) -> tuple[str, Any]:
 
 
 class Rejected(Exception):
-    """Raised by a batch handler that refuses some of its events: ``Rejected({2: "no such user"})``, the others are done."""
+    """Raised by a handler that refuses an event for good, ``Rejected("no such user")``: it is parked at once, and not tried again.
 
-    def __init__(self, reasons: Mapping[int, Any]) -> None:
-        super().__init__(f"{len(reasons)} rejected")
-        self.reasons: dict[int, str] = {index: str(reason) for index, reason in reasons.items()}
+    A batch handler names those that it refuses, ``Rejected({2: "no such user"})``: they are tried again as declared, the others are done.
+    """
+
+    def __init__(self, reasons: Mapping[int, Any] | str) -> None:
+        self.final = isinstance(reasons, str)
+        """Whether another attempt would change nothing."""
+        super().__init__(reasons if isinstance(reasons, str) else f"{len(reasons)} rejected")
+        self.reasons: dict[int, str] = {} if isinstance(reasons, str) else {index: str(reason) for index, reason in reasons.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the reasons through pickle and copies, which would pass the text in their place."""
-        return type(self), (self.reasons,), self.__dict__
+        return type(self), (str(self) if self.final else self.reasons,), self.__dict__

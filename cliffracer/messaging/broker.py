@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from cliffracer.declarations import RETRY
-from cliffracer.errors import ServiceError
+from cliffracer.errors import InvalidInput, ServiceError
+from cliffracer.events import Rejected
 from cliffracer.messaging.duties import Leading, Locking, Objects, Sending, Ticking, Values
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.stores import Bucket
@@ -118,6 +119,19 @@ class HandlerRefused(ServiceError):
         super().__init__(message)
         self.shown_as = shown_as
         """What the handler raised, as a dead letter says it."""
+
+
+class RefusedForGood(InvalidInput):
+    """A handler said of an event that no other attempt would change anything: it is parked at once, as one that does not decode."""
+
+    shown_as = "Rejected"
+
+
+def raised(error: ServiceError | Rejected) -> ServiceError:
+    """Return what a handler raised as it is acted upon: only `InvalidInput` that is about the payload says that nobody can handle it."""
+    if isinstance(error, Rejected):
+        return RefusedForGood(str(error)) if error.final else HandlerRefused(str(error), Rejected.__name__)
+    return HandlerRefused(error.message) if isinstance(error, InvalidInput) else error
 
 
 class Counts(msgspec.Struct):

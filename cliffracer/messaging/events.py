@@ -15,7 +15,7 @@ from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Event, Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
-from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError
+from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError, raised
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.hearing import hear
@@ -54,8 +54,7 @@ class EventEndpoint:
         self.record = record
         self.handler = handler
         self.function = record.group or record.function.__name__
-        self._once = once
-        self._each_once = each_once
+        self._once, self._each_once = once, each_once
         self._bus = bus
         self._subjects = subjects
         annotation = signature.accepts[0].annotation if signature.accepts else None
@@ -196,8 +195,8 @@ class EventEndpoint:
                     if first:
                         handler.gate.admit(None)
                         await invoke(handler, context, arguments, event)
-        except InvalidInput as error:
-            raise HandlerRefused(error.message) from error  # the function's own, not the payload's: it is tried again
+        except (InvalidInput, Rejected) as error:
+            raise raised(error) from error
 
     async def handle_batch(self, deliveries: list[Delivered]) -> None:
         """Handle several deliveries with one call; what does not decode fails alone, the function may reject part of the rest.
@@ -219,8 +218,8 @@ class EventEndpoint:
                     failures |= await self._together(context, values)
                 else:
                     failures |= await self._together_once(self._each_once, context, deliveries, values)
-            except ServiceError as error:
-                failures |= dict.fromkeys(good, HandlerRefused(error.message) if isinstance(error, InvalidInput) else error)
+            except (ServiceError, Rejected) as error:
+                failures |= dict.fromkeys(good, raised(error))
         if failures:
             raise PartlyFailedError(failures)
 
@@ -230,6 +229,8 @@ class EventEndpoint:
         try:
             await invoke(self.handler, context, (list(values.values()),) if values else ())
         except Rejected as rejected:
+            if rejected.final:
+                raise
             good = list(values)
             return {good[index]: HandlerRefused(why, "Rejected") for index, why in rejected.reasons.items() if 0 <= index < len(good)}
         return {}

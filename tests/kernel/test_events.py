@@ -377,6 +377,24 @@ async def test_a_dead_letter_says_what_the_handler_raised():
     assert told == {"reject": "Rejected: odd", "refuse": "InvalidInput: no such number"}
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_handler_may_refuse_an_event_for_good(batch):
+    """Then it is parked at once, with the reason: what another attempt would not change is not tried again."""
+    app, attempts = App("s"), []
+
+    async def handle(given):
+        attempts.extend(given if batch else [given])
+        raise Rejected("no such user")
+
+    handle.__annotations__["given"] = list[int] if batch else int
+    app.on("n", **({"batch": 2, "within": 1.0} if batch else {}))(handle)
+    async with running(app) as t:
+        await asyncio.gather(app.emit("n", 1), app.emit("n", 1))
+        await t.settled()
+        told = [(letter.error, letter.attempts) async for letter in t.up.services[0].emitter.dead.ls()]
+    assert (told, attempts) == ([("Rejected: no such user", 1)] * 2, [1, 1])
+
+
 async def test_a_feed_yields_what_comes_from_now_on():
     """`app.events` gives every reader its own copy, typed."""
     app, got = App("s"), []
