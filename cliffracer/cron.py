@@ -34,6 +34,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 )
 _PART = re.compile(r"(\*|[0-9A-Z]+)(?:-([0-9A-Z]+))?(?:/([0-9]+))?")
 _YEARS = 9  # February 29 comes within eight
+_SHIFT = timedelta(hours=2)  # more than clocks are put forward by: where they are within an hour, its end is not its last moment
 
 
 class Cron:
@@ -67,35 +68,43 @@ class Cron:
         local = moment.astimezone(self._zone)
         day = local.date() - timedelta(days=1)  # a skipped time of yesterday may be due today
         for number in range(366 * _YEARS):
-            for due in self._of(day + timedelta(days=number)):
+            for due in self._of(day + timedelta(days=number), moment):
                 if due > moment:
                     return due
         return None
 
-    def _of(self, day: date) -> Iterator[datetime]:
-        """Yield the times of a day, in order."""
+    def _of(self, day: date, moment: datetime) -> Iterator[datetime]:
+        """Yield the times of a day, in order, but for hours and minutes that were over at a moment: a day has 86,400 seconds."""
         if not self._fits(day):
             return
         if self._any_hour:
-            yield from self._each_hour(day)
+            yield from self._each_hour(day, moment)
             return
         last = None
         for hour in self._hours:
+            if self._utc(day, hour, 59, 59) + _SHIFT <= moment:
+                continue
             for minute in self._minutes:
+                if self._utc(day, hour, minute, 59) <= moment:
+                    continue
                 for second in self._seconds:
-                    due = datetime.combine(day, time(hour, minute, second), self._zone).astimezone(UTC)
+                    due = self._utc(day, hour, minute, second)
                     if last is None or due > last:
                         yield due
                         last = due
 
-    def _each_hour(self, day: date) -> Iterator[datetime]:
+    def _each_hour(self, day: date, moment: datetime) -> Iterator[datetime]:
         """Yield the times of an expression for every hour: by what passes, not by what the clock shows."""
-        moment = datetime.combine(day, time(), self._zone).astimezone(UTC)
-        while moment.astimezone(self._zone).date() <= day:
-            for minute in self._minutes:
-                for second in self._seconds:
-                    yield moment + timedelta(minutes=minute, seconds=second)
-            moment += timedelta(hours=1)
+        hour = self._utc(day, 0, 0, 0)
+        while hour.astimezone(self._zone).date() <= day:
+            for minute in self._minutes if hour + timedelta(hours=1) > moment else ():
+                begin = hour + timedelta(minutes=minute)
+                for second in self._seconds if begin + timedelta(minutes=1) > moment else ():
+                    yield begin + timedelta(seconds=second)
+            hour += timedelta(hours=1)
+
+    def _utc(self, day: date, hour: int, minute: int, second: int) -> datetime:
+        return datetime.combine(day, time(hour, minute, second), self._zone).astimezone(UTC)
 
     def _fits(self, day: date) -> bool:
         if day.month not in self._months:

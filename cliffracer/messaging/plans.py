@@ -43,16 +43,18 @@ class At(msgspec.Struct, frozen=True):
         return float("inf") if due is None else due.timestamp()
 
     def until(self, moment: float) -> float:
-        """Return the last time that is not after a moment; looked for further and further back."""
-        step = 60.0
-        while step < _LONGEST_AGO:
-            last, candidate = None, self.after(moment - step)
-            while candidate <= moment:
-                last, candidate = candidate, self.after(candidate)
-            if last is not None:
-                return last
+        """Return the last time that is not after a moment; looked for further and further back, then between that and the moment."""
+        step, last, end = 60.0, self.after(moment - 60.0), moment
+        while last > moment:
             step *= 8
-        return 0.0
+            if step > _LONGEST_AGO:
+                return 0.0
+            last = self.after(moment - step)
+        while end - last >= 1.0:  # times are whole seconds, and there is none after the end
+            middle = (last + end) / 2
+            candidate = self.after(middle)
+            last, end = (candidate, end) if candidate <= end else (last, middle)
+        return last
 
 
 Plan = Every | At

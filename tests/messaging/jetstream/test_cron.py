@@ -1,12 +1,18 @@
 """When cron expressions are due: fields, names, both day fields, and the days on which clocks change."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cliffracer.cron import Cron
+from cliffracer.messaging.plans import At
 
 
 def due(expression: str, tz: str, after: str, count: int = 3) -> list[str]:
@@ -89,3 +95,47 @@ def test_times_always_rise(minutes: int, hours: str, zone: str, start: datetime)
         assert following is not None
         assert moment < following < moment + timedelta(days=3)
         moment = following
+
+
+@contextmanager
+def steps() -> Iterator[list[str]]:
+    """Give what is called, and gone on with, in the block: it costs as much, on whatever machine."""
+    called: list[str] = []
+
+    def note(frame: Any, event: str, _: object) -> None:
+        if event.endswith("call"):
+            called.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+
+
+@pytest.mark.parametrize("expression", ["* * * * * *", "* * 8-23 * * *", "* 8-23 * * * *"])
+def test_what_is_due_each_second_is_found_without_a_look_at_every_second(expression: str):
+    """Late in the day too, the next time and the last one: whoever looks for one holds up all else that its process does."""
+    late = datetime(2024, 1, 1, 23, 59, tzinfo=UTC)
+    plan = At(Cron(expression, "Europe/Berlin"))
+    for find in (plan.after, plan.until):
+        with steps() as called:
+            find(late.timestamp())
+        assert len(called) < 50_000
+
+
+@given(
+    minutes=st.sampled_from(["0 *", "0 */7", "*/20 *", "* 30-40"]),
+    hours=st.sampled_from(["*", "2", "1-3", "*/6"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Antarctica/Troll"]),
+    start=st.datetimes(datetime(2024, 3, 29), datetime(2024, 4, 8)),  # noqa: DTZ001
+)
+def test_the_last_time_is_the_one_before_the_next(minutes: str, hours: str, zone: str, start: datetime):
+    """From wherever it is looked for between two times, or at one."""
+    plan = At(Cron(f"{minutes} {hours} * * *", zone))
+    times = [plan.after(start.replace(tzinfo=UTC).timestamp())]
+    for _ in range(3):
+        times.append(plan.after(times[-1]))
+    for one, other in pairwise(times):
+        assert [plan.until(moment) for moment in (one, (one + other) / 2, other - 0.001, other)] == [one, one, one, other]
