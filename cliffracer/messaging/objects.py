@@ -3,10 +3,9 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -14,11 +13,12 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
+from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.ensuring import ensure_stream, fit
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
+from cliffracer.messaging.pieces import Reading, cut
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import SILENCE, Reader
 from cliffracer.messaging.shielding import shielded
@@ -46,6 +46,8 @@ class ObjectStore:
     """
 
     def __init__(self, jetstream: JetStream, bucket: Bucket, *, namespace: str = "") -> None:
+        if bucket.history != 1:
+            raise SetupError(f"Bucket({bucket.name!r}): an ObjectStore keeps the last object of each name, so leave out history.")
         self.bucket = named_within(namespace, bucket.name)
         self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
         self._jetstream, self._namespace = jetstream, namespace
@@ -57,6 +59,7 @@ class ObjectStore:
             name=self._stream,
             subjects=[f"{self._chunks}>", f"{self._metas}>"],
             max_age=None if bucket.ttl is None else int(seconds(bucket.ttl) * NANOSECONDS),
+            max_bytes=bucket.max_bytes,
             allow_rollup_hdrs=True,
             num_replicas=bucket.replicas,
         )
@@ -67,7 +70,7 @@ class ObjectStore:
     async def put(self, name: str, data: Data, *, description: str = "", metadata: Mapping[str, str] | None = None) -> ObjectInfo:
         """Store an object, in place of one of the same name, which stays readable until this one is complete; return what is known of it.
 
-        ``data`` is bytes, an async iterable of them, or an open binary file (read in a thread).
+        ``data`` is bytes, an async iterable of them, or an open binary file (read in a thread). `Unavailable` where there is no room.
         """
         if not name or len(name) > 512:
             raise InvalidInput("an object needs a name, of 512 characters at most")
@@ -88,6 +91,8 @@ class ObjectStore:
             )
         except BaseException as error:  # cancelled, the source failed or the store is full: no half of it stays
             await self._give_up(nuid, at_once=not isinstance(error, Exception))
+            if isinstance(error, Unavailable) and error.details.get("reason") == "full":
+                raise Unavailable(f"{self._name} has no room for this object: the bucket, or NATS, is full", reason="full") from error
             raise
         await shielded(self._complete(info, before, last), f"object in {self.bucket}")
         return info
@@ -217,7 +222,12 @@ class ObjectStore:
             await self._give_up(before.nuid, at_once=False)
 
     async def _delete(self, info: ObjectInfo) -> None:
-        await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
+        try:
+            await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
+        except Unavailable as error:
+            if error.details.get("reason") != "full":
+                raise
+            await self._purge(self._meta(info.name))  # there is no room to say that it is gone, so nothing says that it was there
         await self._forget(info.nuid)
 
     async def _give_up(self, nuid: str, *, at_once: bool) -> None:
@@ -233,8 +243,11 @@ class ObjectStore:
             logger.warning("{bucket} keeps chunks that nobody needs, of {nuid}: {error}", bucket=self.bucket, nuid=nuid, error=error)
 
     async def _forget(self, nuid: str) -> None:
+        await self._purge(f"{self._chunks}{nuid}")
+
+    async def _purge(self, subject: str) -> None:
         try:
-            await self._jetstream.purge(self._stream, filter=f"{self._chunks}{nuid}")
+            await self._jetstream.purge(self._stream, filter=subject)
         except NotFound:
             return
 
@@ -242,7 +255,7 @@ class ObjectStore:
         """Store the chunks in order; return (bytes, chunks, digest, the last one's number in the stream)."""
         digest, size, count, last = hashlib.sha256(), 0, 0, 0
         window: list[bytes] = []
-        async for chunk in _cut(data, min(CHUNK, self._jetstream.bus.max_payload - 2048)):
+        async for chunk in cut(data, min(CHUNK, self._jetstream.bus.max_payload - 2048)):
             digest.update(chunk)
             size += len(chunk)
             window.append(chunk)
@@ -273,48 +286,5 @@ class ObjectStore:
         return last
 
 
-class Reading(AsyncIterator[bytes]):
-    """An object that is read: ``async for chunk in files.get("film")``, or all of it, ``await files.get("note")``."""
-
-    def __init__(self, pieces: AsyncGenerator[bytes], whole: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
-        self._pieces = pieces
-        self._whole = whole
-
-    def __aiter__(self) -> AsyncGenerator[bytes]:
-        return self._pieces
-
-    def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        return self._pieces.__anext__()
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self._whole().__await__()
-
-    async def aclose(self) -> None:
-        """End it before its last chunk."""
-        await self._pieces.aclose()
-
-
 def _shown(digest: "hashlib._Hash") -> str:
     return f"{_SHA}{base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
-
-
-async def _cut(data: Data, size: int) -> AsyncIterator[bytes]:
-    """Yield the data in chunks of a size, the last one shorter."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        for start in range(0, len(data), size):
-            yield bytes(data[start : start + size])
-        return
-    if not isinstance(data, AsyncIterable) and not hasattr(data, "read"):
-        raise TypeError(f"{type(data).__name__} is no data of an object: give bytes, an async iterable of them, or an open binary file")
-    if not isinstance(data, AsyncIterable):
-        while block := await asyncio.to_thread(data.read, size):
-            yield block
-        return
-    buffer = bytearray()
-    async for piece in data:
-        buffer += piece
-        while len(buffer) >= size:
-            yield bytes(buffer[:size])
-            del buffer[:size]
-    if buffer:
-        yield bytes(buffer)

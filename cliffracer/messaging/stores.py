@@ -30,11 +30,11 @@ class Bucket(msgspec.Struct, frozen=True):
     ttl: float | str | None = None
     """How long a value lives after it was written; for ever if not given."""
     history: int = 1
-    """How many values of each key are kept, at most 64."""
+    """How many values of each key are kept, at most 64; of objects always one."""
     replicas: int = 1
     """How many servers of a cluster keep it, where that is more than ``nats_replicas``."""
     max_bytes: int | None = None
-    """What all values may take; then the oldest are dropped for new ones. No limit if not given."""
+    """What all values may take; then the oldest are dropped for new ones, and new objects are refused. No limit if not given."""
 
     def __post_init__(self) -> None:
         """Check what was given; `SetupError` for what no bucket can have."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging import shielding
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
@@ -213,6 +213,28 @@ async def test_an_object_is_deleted(files: ObjectStore, jetstream: JetStream):
     assert await stored(jetstream) == 3
 
 
+async def test_a_bucket_that_is_full_refuses_and_can_be_emptied(jetstream: JetStream):
+    """What was stored stays whole: none of its chunks makes room for another's. What is removed does, although that cannot be noted."""
+    files = ObjectStore(jetstream, Bucket("files", max_bytes=4000))
+    names = []
+
+    async def fill() -> None:
+        while True:
+            await files.put(f"{len(names):03}", b"1")
+            names.append(f"{len(names):03}")
+
+    with pytest.raises(Unavailable, match="files has no room for this object: the bucket, or NATS, is full"):
+        await files.put("large", bytes(5000))
+    with pytest.raises(Unavailable, match="full"):
+        await fill()
+    assert [info.name for info in await files.list()] == names
+    assert [await files.read(name) for name in names] == [b"1"] * len(names)
+    for name in names:
+        await files.delete(name)
+    assert await files.list() == []
+    await files.put("again", b"2")
+
+
 async def test_a_source_that_fails_leaves_nothing_and_keeps_the_old(files: ObjectStore, jetstream: JetStream):
     """The error is the source's own."""
 
@@ -277,6 +299,12 @@ async def test_any_name_will_do(files: ObjectStore):
     for name in ("", "x" * 513):
         with pytest.raises(InvalidInput):
             await files.put(name, b"")
+
+
+def test_a_history_of_objects_is_refused(jetstream: JetStream):
+    """Nothing would be kept of it."""
+    with pytest.raises(SetupError, match=r"Bucket\('files'\): an ObjectStore keeps the last object of each name, so leave out history"):
+        ObjectStore(jetstream, Bucket("files", history=5))
 
 
 async def test_what_is_no_data_is_a_type_error(files: ObjectStore):
