@@ -127,8 +127,10 @@ def check_delivery(record: Subscription) -> Subscription:
 
 def check_part(app: str, given: Any, wanted: type | None = None) -> None:
     """Raise SetupError, which says what to write, if ``given`` is no group (``wanted``), or is no part that makes one."""
-    if isinstance(given, wanted) if wanted else hasattr(given, "group"):
+    if isinstance(given, wanted) if wanted else hasattr(given, "group") and not isinstance(given, type):
         return
+    if isinstance(given, type):
+        raise SetupError(f"{app!r} takes what a class makes, not the class. Write {given.__name__}(...), with parentheses.")
     noun = type(given).__name__ + (f" {given.name!r}" if hasattr(given, "name") else "")
     if wanted is None:
         raise SetupError(f"{app!r} can use a part such as Accounts(), and {noun} is none. A Group is taken over by include.")

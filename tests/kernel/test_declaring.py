@@ -458,6 +458,8 @@ def test_what_is_no_group_is_not_included(app):
         app.include(App("other"))
     with pytest.raises(SetupError, match=r"Group 'more' is none\. A Group is taken over by include"):
         app.use(Group("more"))
+    with pytest.raises(SetupError, match=r"Write Accounts\(...\), with parentheses"):
+        app.use(Accounts)
 
 
 def test_a_clash_between_app_and_group_is_refused(app):
