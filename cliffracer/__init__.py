@@ -10,7 +10,8 @@ if TYPE_CHECKING:  # type checkers and editors see every name; each is imported 
     from starlette.websockets import WebSocket
 
     from cliffracer.app import App
-    from cliffracer.client import AsyncClient, Client, connect, connect_async
+    from cliffracer.blocking import Client, connect
+    from cliffracer.client import AsyncClient, connect_async
     from cliffracer.context import Context
     from cliffracer.database.database import Database
     from cliffracer.database.model import Index, Model, References, Search, Shard, Unique
@@ -127,7 +128,7 @@ _PLACES = {
     "Bucket": "cliffracer.messaging.stores",
     "Cancelled": "cliffracer.errors",
     "Claims": "cliffracer.security.claims",
-    "Client": "cliffracer.client",
+    "Client": "cliffracer.blocking",
     "CliffracerError": "cliffracer.errors",
     "Conflict": "cliffracer.errors",
     "Context": "cliffracer.context",
@@ -170,7 +171,7 @@ _PLACES = {
     "Unique": "cliffracer.database.model",
     "UploadFile": "starlette.datastructures",
     "WebSocket": "starlette.websockets",
-    "connect": "cliffracer.client",
+    "connect": "cliffracer.blocking",
     "connect_async": "cliffracer.client",
     "provided": "cliffracer.markers",
     "public": "cliffracer.security.guards",

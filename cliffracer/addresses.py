@@ -21,8 +21,11 @@ def merged(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return arguments_of(args, kwargs)
 
 
-def address_of(target: Any) -> tuple[str, str, Any]:
-    """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``."""
+def address_of(target: Any, *, streamed: bool = False) -> tuple[str, str, Any]:
+    """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``.
+
+    One that streams replies with a list of all that it yields; ``streamed``: with the type of one.
+    """
     if isinstance(target, str):
         service, dot, method = target.partition(".")
         if not dot:
@@ -36,7 +39,9 @@ def address_of(target: Any) -> tuple[str, str, Any]:
     if len(set(places)) > 1:
         shown = ", ".join(f"{service}.{method}" for service, method in places)
         raise SetupError(f"{where(target)} answers in several places: {shown}. Call one by its name.")
-    return *places[0], read(inside).returns
+    signature = read(inside)
+    returns: Any = signature.returns
+    return *places[0], list[returns] if signature.streams and not streamed else returns
 
 
 def called(target: Any) -> str:

@@ -13,7 +13,7 @@ from cliffracer.bounds import Said, Use
 from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
-from cliffracer.calling import EmitOptions, Link, Service, emission, own
+from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, own
 from cliffracer.checking import Declared, check_duplicates, check_reached, complete
 from cliffracer.database.model import Model
 from cliffracer.declarations import Route, Socket, surrounded
@@ -112,6 +112,8 @@ class App(Scope):
     @overload
     async def call(self, target: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
+    async def call(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
+    @overload
     async def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of an RPC: ``await app.call(charge, amount=10)``, or by name, ``"payments.charge"``.
@@ -128,10 +130,10 @@ class App(Scope):
     @overload
     def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
     @overload
-    def stream(self, target: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]: ...
+    def stream(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]: ...
     def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        """Yield what a streaming handler yields: ``async for row in app.stream(report, year=2026)``."""
-        service, method, returns = address_of(target)
+        """Yield what a streaming handler yields: ``async for row in app.stream(report, year=2026)``; `call` gives all of it, in a list."""
+        service, method, returns = address_of(target, streamed=True)
         if self._may.call is not None:
             self._may.call(service, method)
         return self.link().stream(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
@@ -188,7 +190,7 @@ class App(Scope):
         self._may.allow("uses", "delays")
         return await self.link().cancel(event_id)
 
-    def lock(self, name: str, *, ttl: float | str = 30.0, wait: float | str | None = None) -> AbstractAsyncContextManager[Any]:
+    def lock(self, name: str, *, ttl: float | str = 30.0, wait: float | str | None = None) -> AbstractAsyncContextManager[Held]:
         """Hold a lock of the cluster: ``async with app.lock("job") as lock``; all apps share it by its name.
 
         ``lock.token`` rises with every holder, so that a store can refuse one who was too slow. It is kept while this process

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import msgspec
 
@@ -14,6 +14,9 @@ from cliffracer.errors import SetupError, Unsendable
 from cliffracer.events import Event
 from cliffracer.wire.subjects import check_literal, check_name
 
+T = TypeVar("T")
+Yields = AsyncIterator[T] | Iterator[T]
+"""What a handler that streams returns."""
 _KEPT = 1000  # methods that a proxy remembers
 _LATEST = 2**63 / 1e9  # POSIX time up to which nats-server, in nanoseconds, can count
 _LONGEST = 500  # bytes of an id or a key: the id of a delayed event is a part of a subject, where each may take four
@@ -88,6 +91,13 @@ def _marked(what: str, given: Any) -> str | None:
     return text
 
 
+class Held(Protocol):
+    """A lock of the cluster that is held."""
+
+    token: int
+    """Larger than that of every earlier holder."""
+
+
 class Link(Protocol):
     """What carries calls and events: the runtime's connection, a script's client, or the testing kit's."""
 
@@ -130,7 +140,7 @@ class Link(Protocol):
     async def enter(self, room: str, receive: Callable[[bytes], None]) -> Callable[[], Awaitable[None]]:
         """Have ``receive`` called with what is said in a room, as JSON; return what ends that."""
 
-    def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Any]:
+    def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Held]:
         """Return a lock of the cluster; its ``token`` is there once it is entered."""
 
 
@@ -259,7 +269,7 @@ class Sends:
     def __dir__(self) -> list[str]:
         return self._service._known()  # noqa: SLF001 - its own part
 
-    def __getattr__(self, method: str) -> Callable[..., Any]:
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, None]]:
         if method.startswith("__"):
             raise AttributeError(method)
         self._service._check(method)  # noqa: SLF001 - its own part

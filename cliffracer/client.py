@@ -1,26 +1,20 @@
-"""Calls and events from scripts and notebooks: no app needed, one connection, usable from any thread.
-
-    with cliffracer.connect() as c:
-        c.user_service.get_user(user_id=7)
-        c.emit("user.created", {"name": "Ada"})
+"""Calls and events from scripts and notebooks: no app needed, one connection.
 
     async with cliffracer.connect_async() as c:
         await c.user_service.get_user(user_id=7)
 
-``connect()`` goes to the given URL, or to NATS_URL, or in development to the embedded server of this folder.
+It goes to the given URL, or to NATS_URL, or in development to the embedded server of this folder. Without ``await``: `blocking`.
 """
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
-from typing import Any, TypeVar, Unpack, cast, overload
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from cliffracer import embedded
-from cliffracer.addresses import address_of
-from cliffracer.calling import Emission, EmitOptions, Service, arguments_of, emission
-from cliffracer.entering import Async, Blocking
-from cliffracer.errors import CliffracerError, ServiceError, Unavailable
+from cliffracer.addresses import address_of, merged
+from cliffracer.calling import Emission, EmitOptions, Service, Yields, emission
+from cliffracer.entering import Async
 from cliffracer.events import Event, Received, followed
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import connect as connect_bus
@@ -35,6 +29,8 @@ from cliffracer.wire.headers import Headers, checked_token
 from cliffracer.wire.subjects import Subjects, inbox_prefix
 
 E = TypeVar("E", bound=Event)
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -63,7 +59,7 @@ class AsyncClient:
 
     def __dir__(self) -> list[str]:
         """Return what a client has, and the services that discovery has told by now, for completion."""
-        return [*_public(type(self)), *_names(self.directory.at_hand())]
+        return completions(type(self), self.directory.at_hand())
 
     def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> Service:
         """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
@@ -71,15 +67,27 @@ class AsyncClient:
         patience = self._timeout if timeout is None else length(f"service({name!r}, timeout=...)", timeout, some=True)
         return Service(name, lambda: self._link, timeout=patience, between=between)
 
+    @overload
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    async def call(self, target: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
+    @overload
+    async def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
         service, method, returns = address_of(target)
-        return await self._link.call(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
+        return await self._link.call(service, method, merged(target, args, kwargs), returns=returns, timeout=self._timeout)
 
+    @overload
+    def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
+    @overload
+    def stream(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]: ...
     def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields."""
-        service, method, returns = address_of(target)
-        return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=self._timeout)
+        service, method, returns = address_of(target, streamed=True)
+        return self._link.stream(service, method, merged(target, args, kwargs), returns=returns, timeout=self._timeout)
 
     async def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
@@ -161,159 +169,7 @@ async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:
     return value
 
 
-# -- without an event loop ---------------------------------------------------------------------------------------------
-
-
-class Client:
-    """The same without ``await``, from any thread: ``c.user_service.get_user(user_id=7)``."""
-
-    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
-        self._client = client
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> "SyncService":
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self.service(name)
-
-    def __dir__(self) -> list[str]:
-        """Return what a client has, and the services that run now, for completion."""
-        return [*_public(type(self)), *_names(_asked(self._loop, self._client.directory))]
-
-    def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> "SyncService":
-        """Return a service as an object, also one whose name is taken here; further options as `App.service`."""
-        return SyncService(name, self._client, self._client.service(name, timeout=timeout, **options), self._loop)
-
-    def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
-        return _wait(self._loop, self._client.call(target, *args, **kwargs))
-
-    def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Yield what a streaming handler yields."""
-        return _items(self._loop, self._client.stream(target, *args, **kwargs))
-
-    def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
-        """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
-        return _wait(self._loop, self._client.emit(subject, data, **options))
-
-    def cancel(self, event_id: str) -> bool:
-        """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
-        return _wait(self._loop, self._client.cancel(event_id))
-
-    @overload
-    def events(self, pattern: type[E]) -> Iterator[Received[E]]: ...
-    @overload
-    def events(self, pattern: str | type[Event], data: type[T]) -> Iterator[Received[T]]: ...
-    @overload
-    def events(self, pattern: str, data: Any = Any) -> Iterator[Received[Any]]: ...
-    def events(self, pattern: str | type[Event], data: Any = Any) -> Iterator[Received[Any]]:
-        """Yield events as they arrive, from now on: of a subject, ``("user.*", User)``, or of a typed `Event`."""
-        return _items(self._loop, self._client.events(pattern, data))
-
-
-class SyncService:
-    """A service whose methods block until their reply is there."""
-
-    def __init__(self, name: str, client: AsyncClient, service: Service, loop: asyncio.AbstractEventLoop) -> None:
-        self._name = name
-        self._client = client
-        self._service = service
-        self._loop = loop
-        self.stream = _Blocking(service.stream, lambda made: _items(loop, made))
-        self.send = _Blocking(service.send, lambda made: _wait(loop, made))
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        if method.startswith("__"):
-            raise AttributeError(method)
-        return self[method]
-
-    def __dir__(self) -> list[str]:
-        """Return the methods that the service has where it runs, for completion."""
-        infos = _asked(self._loop, self._client.directory)
-        return ["send", "stream", *sorted({e.name for info in infos if info.name == self._name for e in info.endpoints})]
-
-    def __getitem__(self, method: str) -> Callable[..., Any]:
-        call = self._service[method]
-        return lambda *args, **kwargs: _wait(self._loop, call(*args, **kwargs))
-
-
-class _Blocking:
-    def __init__(self, proxy: Any, run: Callable[[Any], Any]) -> None:
-        self._proxy = proxy
-        self._run = run
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        if method.startswith("__"):
-            raise AttributeError(method)
-        call = getattr(self._proxy, method)
-        return lambda *args, **kwargs: self._run(call(*args, **kwargs))
-
-
-def connect(
-    url: str | None = None, *, settings: Settings | None = None, timeout: float | str | None = None, token: str | None = None
-) -> AbstractContextManager[Client]:
-    """As `connect_async`, ``url``, ``settings``, ``timeout`` and ``token`` too, without an event loop of yours; for any thread."""
-    return Blocking(_connected(connect_async(url, settings=settings, timeout=timeout, token=token)))
-
-
-@contextmanager
-def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Client]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
-    thread.start()
-    try:
-        client = _wait(loop, opened.__aenter__())
-        try:
-            yield Client(client, loop)
-        finally:
-            _wait(loop, opened.__aexit__(None, None, None))
-    finally:
-        _wait(loop, loop.shutdown_asyncgens())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-def _public(kind: type) -> list[str]:
-    return [name for name in dir(kind) if not name.startswith("_")]
-
-
-def _names(infos: list[Info]) -> list[str]:
-    return sorted({info.name for info in infos if info.name.isidentifier()})
-
-
-def _asked(loop: asyncio.AbstractEventLoop, directory: Directory) -> list[Info]:
-    """Return who is there; nobody where that cannot be asked: completion must not fail."""
-    try:
-        return _wait(loop, directory.known())
-    except ServiceError:
-        return []
-
-
-def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
-    async def run() -> T:
-        return await work
-
-    if loop.is_closed():
-        with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
-            raise Unavailable("the connection to NATS is closed")
-    future = asyncio.run_coroutine_threadsafe(run(), loop)
-    try:
-        return future.result()
-    except KeyboardInterrupt:
-        future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
-        raise
-    except CliffracerError as error:
-        # The way that it took in here would be most of what a script prints, and says nothing to its reader.
-        raise error.with_traceback(None)  # noqa: B904 - the same one
-
-
-def _items(loop: asyncio.AbstractEventLoop, items: Any) -> Iterator[Any]:
-    try:
-        while True:
-            try:
-                yield _wait(loop, anext(items))
-            except StopAsyncIteration:
-                return
-    finally:
-        _wait(loop, items.aclose())
+def completions(kind: type, infos: list[Info]) -> list[str]:
+    """Return the names that a client completes: what it has itself, and the services that are known."""
+    own = [name for name in dir(kind) if not name.startswith("_")]
+    return [*own, *sorted({info.name for info in infos if info.name.isidentifier()})]

@@ -6,12 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from itertools import count, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cliffracer.wire.calls import read_trace, read_way
 from cliffracer.wire.headers import VIA, Headers
+
+if TYPE_CHECKING:  # a type that users see, of what is above
+    from cliffracer.security.identity import Identity
+else:
+    Identity = Any
 
 _EMPTY: Mapping[str, str] = {}
 _LONGEST_WAY = 32  # services: a call that has come through more goes round in a circle
@@ -83,7 +88,7 @@ class Context(msgspec.Struct, eq=False):
     """`headers` as far as there are any but those of ``block``."""
     sent: str | None = None
     """The trace context that goes along with what this call calls: this call is the parent in it; None before it is asked for."""
-    identity: Any = None
+    identity: Identity | None = None
     """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
     token: str | None = None
     """The token that says so, which goes along with calls and events of this call."""

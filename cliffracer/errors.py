@@ -18,6 +18,7 @@
 The codes are those of HTTP where HTTP has one (RFC 9110), 499 as nginx uses it.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -75,7 +76,7 @@ class InvalidInput(ServiceError):
     status = 422
     title = "Invalid Input"
 
-    def __init__(self, message: str = "", /, *, errors: Any = (), **details: Any) -> None:
+    def __init__(self, message: str = "", /, *, errors: Iterable[FieldError | Mapping[str, str]] = (), **details: Any) -> None:
         found = [e if isinstance(e, FieldError) else msgspec.convert(e, FieldError) for e in errors]
         super().__init__(message, errors=[{"path": e.path, "message": e.message} for e in found], **details)
 
@@ -95,7 +96,7 @@ class InvalidInput(ServiceError):
 class Unsendable(InvalidInput, ValueError):
     """A subject, a name or a header value has what cannot be in one, so nothing was sent. It came from data as a rule."""
 
-    def __init__(self, message: str = "", /, *, errors: Any = (), **details: Any) -> None:
+    def __init__(self, message: str = "", /, *, errors: Iterable[FieldError | Mapping[str, str]] = (), **details: Any) -> None:
         super().__init__(message, errors=errors or [{"path": "", "message": message}], **details)
 
 

@@ -35,7 +35,8 @@ class Event(msgspec.Struct, metaclass=EventMeta):
     """An event: the base of typed ones, and the annotation under which a handler is given what arrived.
 
     ``class UserCreated(Event, subject="user.created")`` types both sides: ``@app.on(UserCreated)`` and
-    ``await app.emit(UserCreated(...))``. A keyword-only parameter annotated `Event` gets a `Received`.
+    ``await app.emit(UserCreated(...))``. A keyword-only parameter annotated `Event` gets a `Received`;
+    annotated ``Received[UserCreated]``, editors know its fields.
     """
 
     __subject__: ClassVar[str | None] = None

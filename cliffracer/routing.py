@@ -118,7 +118,7 @@ class Routing(Surroundings):
         self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
 
     @spelt("app.mount('/admin', application)")
-    def mount(self, path: str, application: Any, *, public: bool = False) -> None:
+    def mount(self, path: str, application: Callable[..., Any], *, public: bool = False) -> None:
         """Serve another ASGI application under a path, as Starlette's `Mount` does: requests and sockets that no route of ours takes.
 
         It is on its own there: rules, deadlines, limits and figures are those of handlers, and its lifespan does not run. ``public``

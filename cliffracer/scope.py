@@ -1,7 +1,7 @@
 """The decorators that `App` and `Group` share: each turns a function into a record and gives the function back."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from cliffracer.cron import Cron
@@ -32,6 +32,13 @@ ADDRESSES: WeakKeyDictionary[Any, list[tuple["str | ReferenceType[Group]", str]]
 
 It holds no app: an app holds its functions, and neither would ever be let go.
 """
+
+
+class Part(Protocol):
+    """Something ready-made that an app can use, such as `Accounts`."""
+
+    def group(self, app: Any, /) -> "Group":
+        """Return what it declares."""
 
 
 class Scope(Suggesting, Routing):
@@ -234,7 +241,7 @@ class Scope(Suggesting, Routing):
     # -- parts ------------------------------------------------------------------------------------------------------
 
     @spelt("app.use(Accounts())")
-    def use(self, part: Any) -> None:
+    def use(self, part: Part) -> None:
         """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
         check_part(self.name, part)
         self.include(part.group(self))

@@ -1,7 +1,7 @@
 """What surrounds the calls of an app or group: providers, middleware, error mapping, hooks, health checks."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
@@ -16,6 +16,8 @@ from cliffracer.spelling import spelt
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Exception)
+T = TypeVar("T")
+Around = TypeVar("Around", bound=Callable[[Context, Callable[[], Coroutine[Any, Any, Any]]], Awaitable[Any]])
 
 
 class Surroundings:
@@ -66,7 +68,7 @@ class Surroundings:
         return keep
 
     @overload
-    def provide(self, function: F, /) -> F: ...
+    def provide(self, function: T, /) -> T: ...
     @overload
     def provide(self, /, *, scope: Literal["app", "call"] = "app") -> Callable[[F], F]: ...
     @spelt("@app.provide")
@@ -97,7 +99,7 @@ class Surroundings:
         return declare if function is None else declare(function)
 
     @spelt("@app.middleware")
-    def middleware(self, function: F) -> F:
+    def middleware(self, function: Around) -> Around:
         """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost.
 
         That of an app is around all handlers, that of a group, inside it, around those of the group.

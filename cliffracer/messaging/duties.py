@@ -4,10 +4,11 @@ Parts of the contract (`cliffracer.messaging.broker`); a backend shows that it d
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from cliffracer.messaging.stores import REQUIRED, Data, Entry, ObjectInfo
 
+D = TypeVar("D")
 T = TypeVar("T")
 
 
@@ -72,7 +73,11 @@ class Leading(Lasting, Protocol):
 class Values(Protocol[T]):
     """Typed values under keys; revisions rise with every change of the bucket."""
 
-    async def get(self, key: str, default: Any = REQUIRED) -> T:
+    @overload
+    async def get(self, key: str) -> T: ...
+    @overload
+    async def get(self, key: str, default: D) -> T | D: ...
+    async def get(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a key; the default if there is none, `NotFound` without one."""
 
     async def entry(self, key: str) -> Entry[T] | None:

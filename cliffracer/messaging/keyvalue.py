@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
@@ -21,6 +21,7 @@ from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.headers import MESSAGE_ID, Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
 
+D = TypeVar("D")
 T = TypeVar("T")
 OPERATION = "KV-Operation"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -60,16 +61,19 @@ class KeyValue(Generic[T]):
     def __repr__(self) -> str:
         return f"<KeyValue {self._name}>"
 
-    async def get(self, key: str, default: Any = REQUIRED) -> T:
+    @overload
+    async def get(self, key: str) -> T: ...
+    @overload
+    async def get(self, key: str, default: D) -> T | D: ...
+    async def get(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a key; the default if there is none, `NotFound` without one."""
         found = await self.entry(key)
         if found is None:
             if default is REQUIRED:
                 raise NotFound(f"{self._name} has no {key}")
-            value: T = default
-            return value
+            return default
         assert not found.deleted
-        return found.value  # type: ignore[return-value]  # T itself may allow None
+        return found.value
 
     async def entry(self, key: str) -> Entry[T] | None:
         """Return value, revision and time of a key; None if it is not there."""

@@ -67,10 +67,13 @@ def presented(authority: Authority, context: Context, source: Any) -> Credential
 
 def renew(authority: Authority, context: Context) -> None:
     """Give lasting work of a browser's session, or of an API key, a new token to call others with, when it is time."""
-    if context.state is not None and _SESSION in context.state:
-        context.token = authority.browsers.onward(context.identity)
-    if context.state is not None and _KEY in context.state and authority.keyring is not None:
-        context.token = authority.keyring.onward(context.identity)
+    identity = context.identity
+    if context.state is None or identity is None:
+        return
+    if _SESSION in context.state:
+        context.token = authority.browsers.onward(identity)
+    if _KEY in context.state and authority.keyring is not None:
+        context.token = authority.keyring.onward(identity)
 
 
 def _bearing(authority: Authority, context: Context, token: str) -> Identity:

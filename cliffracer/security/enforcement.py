@@ -153,8 +153,8 @@ def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence
             raise context.verdict.error()
         if checks:
             await checked(checks, context, dict(zip(names, call.arguments, strict=False)))
-        identity: Identity = context.identity
-        return identity
+        assert context.identity is not None
+        return context.identity
 
     async def quick(call: Call) -> Any:
         refusal = call.context.verdict

@@ -107,12 +107,14 @@ class Entry:
 
 async def checked(checks: Sequence[Check], context: Context, arguments: dict[str, Any]) -> None:
     """Return if all of the user's own checks say yes; else raise `Forbidden`, or what they raise."""
+    identity = context.identity
+    assert identity is not None
     for check in checks:
-        allowed = check(context.identity, context, arguments)
+        allowed = check(identity, context, arguments)
         if inspect.isawaitable(allowed):
             allowed = await allowed
         if not allowed:
-            raise Forbidden(f"{context.identity.subject} may not do this")
+            raise Forbidden(f"{identity.subject} may not do this")
 
 
 def _refuse(context: Context, error: ServiceError) -> bool:

@@ -4,14 +4,14 @@ import asyncio
 import importlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from cliffracer import embedded, runtime
-from cliffracer.addresses import address_of
+from cliffracer.addresses import address_of, merged
 from cliffracer.app import App
-from cliffracer.calling import EmitOptions, arguments_of, emission
+from cliffracer.calling import EmitOptions, Yields, emission
 from cliffracer.client import in_thread
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
@@ -31,6 +31,11 @@ from cliffracer.testing.stubs import Stub, stubbed
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.subjects import matches
 
+if TYPE_CHECKING:  # of the extra dev: it is there where tests run, and only asked for by name
+    import httpx
+
+P = ParamSpec("P")
+R = TypeVar("R")
 SETTLE_WITHIN = 10.0
 
 
@@ -48,21 +53,33 @@ class Running:
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
         self._decoder: Decoder[Any] = Decoder(Any)
-        self._http: Any = None
+        self._http: httpx.AsyncClient | None = None
 
+    @overload
+    async def call(self, target: str, /, *args: Any, **kwargs: Any) -> Any: ...
+    @overload
+    async def call(self, target: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
+    @overload
+    async def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of an RPC over NATS: ``"create_user"`` of this app, ``"other.method"``, or an imported function."""
         if isinstance(target, str) and "." not in target:
             target = f"{self.app.name}.{target}"
         service, method, returns = address_of(target)
-        return await self._link.call(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+        return await self._link.call(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
 
+    @overload
+    def stream(self, target: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
+    @overload
+    def stream(self, target: Callable[P, Yields[R]], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]: ...
     def stream(self, target: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Yield what a streaming handler yields, over NATS."""
         if isinstance(target, str) and "." not in target:
             target = f"{self.app.name}.{target}"
-        service, method, returns = address_of(target)
-        return self._link.stream(service, method, arguments_of(args, kwargs), returns=returns, timeout=None)
+        service, method, returns = address_of(target, streamed=True)
+        return self._link.stream(service, method, merged(target, args, kwargs), returns=returns, timeout=None)
 
     async def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event as another service would, and return its id."""
@@ -91,16 +108,17 @@ class Running:
         return self.up.addresses[0]
 
     @property
-    def http(self) -> Any:
+    def http(self) -> "httpx.AsyncClient":
         """An `httpx.AsyncClient` for the app: ``(await t.http.get("/users/7")).json()``."""
         if self._http is None:
             try:
-                httpx = importlib.import_module("httpx")
+                made = importlib.import_module("httpx").AsyncClient(base_url=self.url)
             except ImportError:
                 raise SetupError('t.http needs httpx: pip install "cliffracer[dev]".') from None
-            self._http = httpx.AsyncClient(base_url=self.url)
-            self._stack.push_async_callback(self._http.aclose)
-        return self._http
+            self._http = made
+            self._stack.push_async_callback(made.aclose)
+        http: httpx.AsyncClient = self._http
+        return http
 
     def stub(
         self,

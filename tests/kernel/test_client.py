@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,9 +29,14 @@ async def get(item: int) -> dict[str, int]:
 
 
 @app.rpc
-async def count(upto: int):
+async def count(upto: int) -> AsyncIterator[int]:
     for number in range(upto):
         yield number
+
+
+@app.rpc
+def letters(word: str, times: int = 1) -> Iterator[str]:
+    yield from word * times
 
 
 @app.on("item.asked")
@@ -94,6 +100,19 @@ async def test_one_client_serves_many_threads(t):
             return list(pool.map(lambda n: client.shelf.get(item=n)["item"], range(300)))
 
     assert await used(t, work) == list(range(300))
+
+
+async def test_a_declared_function_is_called_as_it_is_written(t):
+    """Arguments by position and by name together, whoever calls; one that streams, called, gives a list of what it yields."""
+
+    def work(client):
+        return client.call(count, 3), client.call(letters, "ab", times=2), list(client.stream(letters, "ab", times=2))
+
+    assert await used(t, work) == ([0, 1, 2], list("abab"), list("abab"))
+    for calls in (app, t):
+        assert await calls.call(count, 3) == await calls.call("shelf.count", upto=3) == [0, 1, 2]
+        assert await calls.call(letters, "ab", times=2) == list("abab")
+        assert [letter async for letter in calls.stream(letters, "ab", times=2)] == list("abab")
 
 
 async def test_nothing_of_a_client_is_left(t):
@@ -204,7 +223,8 @@ def test_the_traceback_of_a_script_is_its_own(tmp_path):
     *frames, error, place = done.stderr.splitlines()
     assert error == "cliffracer.errors.Unavailable: No service answers nobody.home. No service is running."
     assert place.startswith("That was on the embedded NATS of ")
-    assert [line.split('"')[1].rpartition("/")[2] for line in frames if line.startswith("  File ")] == ["ask.py", "client.py", "client.py"]
+    files = [line.split('"')[1].rpartition("/")[2] for line in frames if line.startswith("  File ")]
+    assert files == ["ask.py", "blocking.py", "blocking.py"]
 
 
 async def test_where_nobody_answered_is_no_part_of_the_message(t):
@@ -256,13 +276,13 @@ async def test_proxies_complete_with_what_runs(t):
 
     services, methods, nothing = await asyncio.to_thread(looked)
     assert {"shelf", "call", "emit"} <= set(services)
-    assert methods == ["count", "get", "send", "stream"]
+    assert methods == ["count", "get", "letters", "send", "stream"]
     assert nothing == ["send", "stream"]
     async with connect_async(settings=settings) as c:
         dir(c)  # begins to look
         await eventually(lambda: "shelf" in dir(c))
-        assert dir(c.shelf) == ["count", "get", "send", "stream"]
-        assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "get"]
+        assert dir(c.shelf) == ["count", "get", "letters", "send", "stream"]
+        assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "get", "letters"]
     assert dir(App("idle").service("shelf")) == ["send", "stream"]
 
 

@@ -1,9 +1,13 @@
 """Clients of scripts and notebooks: what they return, and the options that they take."""
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 from uuid import UUID
 
-from cliffracer import App, Client, Event, Retry, connect, connect_async
+import httpx
+
+from cliffracer import App, Client, Context, Event, Identity, KeyValue, Retry, connect, connect_async, provided
+from cliffracer.testing import running
 
 
 class Deleted(Event, subject="user.deleted", frozen=True):
@@ -21,6 +25,26 @@ class Created(Event, subject="user.created"):
 
 
 app = App("shop")
+
+
+@app.rpc
+async def price(sku: str, amount: int = 1, *, context: Context = provided) -> float:
+    """Answer."""
+    assert_type(context.identity, Identity | None)
+    return len(sku) * amount
+
+
+@app.rpc
+async def count(upto: int) -> AsyncIterator[int]:
+    """Stream."""
+    for number in range(upto):
+        yield number
+
+
+@app.rpc
+def letters(word: str) -> Iterator[str]:
+    """Stream from a thread."""
+    yield from word
 
 
 def script() -> None:
@@ -60,3 +84,33 @@ async def feed() -> None:
         assert_type(anything.data, Any)
     async for deleted in app.events(Deleted):
         assert_type(deleted.data, Deleted)
+
+
+async def functions() -> None:
+    """A declared function says what comes back, whoever calls it; one that streams, called, gives a list."""
+    assert_type(await app.call(count, upto=3), list[int])
+    assert_type(await app.call(letters, "abc"), list[str])
+    async for letter in app.stream(letters, word="abc"):
+        assert_type(letter, str)
+    async with connect_async() as client:
+        assert_type(await client.call(price, "tea", amount=2), float)
+        assert_type(await client.call(count, 3), list[int])
+        async for number in client.stream(count, upto=3):
+            assert_type(number, int)
+    with connect() as blocking:
+        assert_type(blocking.call(price, "tea", amount=2), float)
+        for number in blocking.stream(count, upto=3):
+            assert_type(number, int)
+    async with running(app) as t:
+        assert_type(await t.call(price, sku="tea"), float)
+        assert_type(t.http, httpx.AsyncClient)
+        async for number in t.stream(count, upto=3):
+            assert_type(number, int)
+
+
+async def held(numbers: KeyValue[int]) -> None:
+    """A lock has its token, a store its values, and what stands for one that is not there."""
+    async with app.lock("job", ttl="10s") as lock:
+        assert_type(lock.token, int)
+    assert_type(await numbers.get("a"), int)
+    assert_type(await numbers.get("a", None), int | None)

@@ -1,9 +1,9 @@
 """Every decorator gives the function back with its type, bare and with options."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, assert_type
 
-from cliffracer import App, Conflict, Context, Event, Group, public, requires
+from cliffracer import Accounts, ApiKeys, App, BrowserLogin, Claims, Conflict, Context, Event, Group, Tickets, public, requires
 
 app = App("shop")
 group = Group("admin", prefix="/admin")
@@ -89,6 +89,18 @@ async def price(sku: str) -> float:
 async def around(context: Context, proceed: Any) -> Any:
     """Wrap every call."""
     return await proceed()
+
+
+@app.middleware
+async def stamp(context: Context, proceed: Callable[[], Awaitable[object]]) -> object:
+    """Say precisely what it takes."""
+    print(context.kind)
+    return await proceed()
+
+
+for part in (Accounts(), ApiKeys(), BrowserLogin(), Tickets()):
+    app.use(part)
+assert_type(app.provide(Claims()), Claims)
 
 
 @app.on_error(KeyError)

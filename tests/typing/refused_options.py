@@ -1,6 +1,8 @@
 """What is misspelt is found while it is written: names of the package, options of decorators and of events."""
 
-from cliffracer import App, Apple, connect  # E: Module "cliffracer" has no attribute "Apple"
+from typing import Any
+
+from cliffracer import App, Apple, Context, connect  # E: Module "cliffracer" has no attribute "Apple"
 
 app = App("shop")
 print(Apple)
@@ -18,6 +20,20 @@ async def b() -> int:
 
 @app.every("1h", rate="1/s")  # E: Argument "rate" to "every"
 async def c() -> None: ...
+
+
+@app.middleware  # E: Value of type variable "Around"
+async def around(context: Context) -> Any:
+    return context
+
+
+@app.rpc
+async def who(*, context: Context) -> str:
+    return context.identity.subject  # E: Item "None" of "Identity | None" has no attribute "subject"
+
+
+app.use(3)  # E: Argument 1 to "use"
+app.mount("/a", 3)  # E: Argument 2 to "mount"
 
 
 def script() -> None:
