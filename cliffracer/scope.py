@@ -265,7 +265,10 @@ class Group(Scope):
     @spelt("Group('admin')")
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
         """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
-        super().__init__(name)
+        try:
+            super().__init__(check_name(name))
+        except ValueError as error:
+            raise SetupError(f"Group({name!r}): {error}.") from None
         self.emits = names_of(emits)
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise SetupError(f"group {name!r}: prefix {prefix!r} must begin with / and not end with it, as in '/admin'.")

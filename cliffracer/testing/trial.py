@@ -52,6 +52,7 @@ class Running:
         self._stubs: dict[tuple[str, str], Stub] = {}
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
+        self._stored: set[str] = set()
         self._decoder: Decoder[Any] = Decoder(Any)
         self._http: httpx.AsyncClient | None = None
 
@@ -141,7 +142,10 @@ class Running:
         return stub
 
     def emitted(self, pattern: str | type[Event] = ">") -> list[Received[Any]]:
-        """Return the events that anybody emitted so far on a subject or pattern, in order; their data as plain values."""
+        """Return the events that anybody emitted so far on a subject or pattern, in order; their data as plain values.
+
+        One that is emitted again under its ``id`` is not stored, so it is not here twice.
+        """
         wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
         return [event for event in self._seen if matches(wanted, event.subject)]
 
@@ -171,8 +175,13 @@ class Running:
                 raise TimeoutError(f"not settled within {within:g} s: {', '.join(busy)}. {hint}")
             await asyncio.sleep(0.01)
 
-    def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
-        self._seen.append(received_from(self._link.subjects, subject, block, self._decoder.decode(payload) if payload else None))
+    def _record(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        event = received_from(self._link.subjects, subject, block, self._decoder.decode(payload) if payload else None)
+        if reply and event.id:  # one that its stream answers for
+            if event.id in self._stored:
+                return
+            self._stored.add(event.id)
+        self._seen.append(event)
 
     async def watch(self) -> None:
         """Record every event from now on."""

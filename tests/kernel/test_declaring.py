@@ -561,6 +561,12 @@ def test_a_bad_app_name_is_refused():
         App("user service")
 
 
+def test_a_bad_group_name_is_refused():
+    """By the same rule."""
+    with pytest.raises(SetupError, match=r"Group\('a b'\): 'a b' is no name: 1 to 64 letters, digits, _ or -\."):
+        Group("a b")
+
+
 def test_middleware_that_cannot_wrap_a_call_is_refused(app):
     """Middleware is async and takes context and proceed."""
     with pytest.raises(SetupError, match="must be async"):

@@ -229,6 +229,17 @@ async def test_a_batch_that_is_not_full_is_handed_over_when_a_test_settles():
         assert sorted(user for batch in got for user in batch) == list("abcdef")
 
 
+async def test_a_test_does_not_see_a_duplicate():
+    """What was not stored was not emitted; what is of core NATS was, every time."""
+    app = App("s")
+    async with running(app) as t:
+        for durable in (True, True, False, False):
+            await app.emit("n", durable, id="same", durable=durable)
+        await app.emit("m", 1, id="same")
+        await t.settled()
+        assert [(event.subject, event.data) for event in t.emitted()] == [("n", True), ("n", False), ("n", False)]
+
+
 async def test_a_test_sees_what_was_parked():
     """By subject or event, with what went wrong; an error of its own does not show the headers, which may have tokens."""
     app = App("s")
