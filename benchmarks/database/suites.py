@@ -18,8 +18,8 @@ from psycopg_pool import AsyncConnectionPool
 from benchmarks.database.paired import Table, Work, compare
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Unique, create_missing
+from cliffracer.database.clones import Clones
 from cliffracer.database.relay import Relay
-from cliffracer.database.stock import Stock
 from cliffracer.database.templates import cloned
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.emitter import Emitter
@@ -333,18 +333,18 @@ async def clones(url: str, rounds: int) -> str:
 
         asyncio.run(made())
 
-    with Stock(url, template="template1", prefix="bench") as stock:
+    with Clones(url, template="template1", prefix="bench") as clones:
         await asyncio.sleep(2)
         for purpose, times in (("", plain), ("customers", prepared)):
             for _ in range(rounds * 10):
                 began = time.perf_counter()
-                mine = await asyncio.to_thread(stock.take, purpose, prepare if purpose else None)
+                mine = await asyncio.to_thread(clones.take, purpose, prepare if purpose else None)
                 times.append((time.perf_counter() - began) * 1000)
                 async with Database.open(mine) as db:
                     await create_missing(db, [Customer])
                     await db.repository(Customer).create(customer())
                 await asyncio.sleep(0.05)
-                stock.give(mine)
+                clones.give(mine)
     named = {"copied when asked for": copied, "of a stock, empty": plain, "of a stock, with its tables": prepared}
     rows = [f"| {how} | {median(took):.1f} | {max(took):.1f} |" for how, took in named.items()]
     note = (

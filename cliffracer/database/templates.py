@@ -1,4 +1,4 @@
-"""A fresh database per test, copied from a prepared one; a `Stock` makes such copies ahead."""
+"""A fresh database per test, copied from a prepared one; `Clones` makes such copies ahead."""
 
 import re
 from collections.abc import AsyncGenerator

@@ -35,17 +35,17 @@ async def forget_streams(bus: Bus, namespace: str) -> None:
 
 KEEP = 4
 """Databases that stay on the embedded server for the first tests of the next run: about 7 MB each."""
-_stocks: dict[str, Any] = {}
-os.register_at_fork(after_in_child=_stocks.clear)  # their threads are not in the child
+_clones_of: dict[str, Any] = {}
+os.register_at_fork(after_in_child=_clones_of.clear)  # their threads are not in the child
 
 
-def _stock(url: str) -> Any:
-    """Return the stock of databases on a server: one per process, closed at its end."""
-    found = _stocks.get(url)
+def _clones(url: str) -> Any:
+    """Return the clones of databases on a server: one per process, closed at its end."""
+    found = _clones_of.get(url)
     if found is None:
-        from cliffracer.database.stock import Stock  # noqa: PLC0415 - only tests with a database pay for importing it
+        from cliffracer.database.clones import Clones  # noqa: PLC0415 - only tests with a database pay for importing it
 
-        found = _stocks[url] = Stock(url, template="template1", prefix="cliffracer_test", keep=KEEP).__enter__()
+        found = _clones_of[url] = Clones(url, template="template1", prefix="cliffracer_test", keep=KEEP).__enter__()
         atexit.register(found.close)
     return found
 
@@ -60,9 +60,9 @@ async def own_database(url: str, models: list[Any]) -> AsyncIterator[str]:
         async with Database.open(place, largest=1) as database:
             await prepare(database, models, "test")
 
-    stock = _stock(url)
-    mine: str = await asyncio.to_thread(stock.take, purpose_of(models), lambda place: asyncio.run(prepared(place)))
+    clones = _clones(url)
+    mine: str = await asyncio.to_thread(clones.take, purpose_of(models), lambda place: asyncio.run(prepared(place)))
     try:
         yield mine
     finally:
-        stock.give(mine)
+        clones.give(mine)

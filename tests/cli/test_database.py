@@ -13,9 +13,9 @@ import pytest
 from cliffracer.cli import doctor, outbox
 from cliffracer.cli.psql import _address
 from cliffracer.cli.reach import with_servers
+from cliffracer.database.clones import Clones
 from cliffracer.database.own import OUTBOX, TABLES
 from cliffracer.database.session import parsed, place_of
-from cliffracer.database.stock import Stock
 from cliffracer.settings import Settings
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.support.nats import free_port
@@ -180,7 +180,7 @@ PARK = """
 @pytest.fixture
 def stock(postgres):
     """Empty databases on the tests' server."""
-    with Stock(postgres.url(), template="template1", prefix="cli") as made:
+    with Clones(postgres.url(), template="template1", prefix="cli") as made:
         yield made
 
 

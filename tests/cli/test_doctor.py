@@ -16,7 +16,7 @@ from cliffracer import App, NotFound
 from cliffracer.cli import doctor, drift
 from cliffracer.cli.doctor import _kept
 from cliffracer.client import connect_async
-from cliffracer.database.stock import Stock
+from cliffracer.database.clones import Clones
 from cliffracer.messaging.jetstream import JetStream, StreamInfo, StreamState
 from cliffracer.settings import Settings
 from cliffracer.testing import running
@@ -118,8 +118,8 @@ async def test_clocks_that_are_apart_are_told(behind: Callable[[float], None], p
         assert await clocks(doctor._nats(t.settings, ())) == [(state, text.format("NATS"))]
         await t.emit("order.placed", 1)
         assert await clocks(doctor._nats(t.settings, ())) == [(state, text.format("NATS"))]
-    with Stock(postgres.url(), template="template1", prefix="clock") as stock:
-        settings = Settings.load(database_url=stock.take())
+    with Clones(postgres.url(), template="template1", prefix="clock") as clones:
+        settings = Settings.load(database_url=clones.take())
         assert await clocks(doctor._database(settings, ())) == [(state, text.format("PostgreSQL"))]
 
 

@@ -5,24 +5,24 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cliffracer.database import Database
-from cliffracer.database.stock import Stock
+from cliffracer.database.clones import Clones
 from tests.support.postgres import Server
 from tests.support.postgres import postgres as postgres  # noqa: PLC0414 - a fixture, found by its name
 
 
 @pytest.fixture(scope="session")
-def stock(postgres: Server) -> Iterator[Stock]:
+def clones(postgres: Server) -> Iterator[Clones]:
     """Empty databases, made ahead."""
-    with Stock(postgres.url(), template="template1") as made:
+    with Clones(postgres.url(), template="template1") as made:
         yield made
 
 
 @pytest.fixture
-def url(stock: Stock) -> Iterator[str]:
+def url(clones: Clones) -> Iterator[str]:
     """Address of an empty database that is gone after the test."""
-    taken = stock.take()
+    taken = clones.take()
     yield taken
-    stock.give(taken)
+    clones.give(taken)
 
 
 @pytest.fixture

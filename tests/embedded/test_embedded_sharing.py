@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from cliffracer import embedded
-from cliffracer.database.stock import Stock
+from cliffracer.database.clones import Clones
 from tests.embedded.project import Project, eventually, greeting, select
 
 
@@ -89,5 +89,5 @@ def test_new_cluster_has_databases_for_the_first_tests(project: Project) -> None
     """The first test of the first run gets a database that came with the cluster, and waits for no copy."""
     with embedded.servers(database=True, folder=project.folder) as urls:
         spare = {select(urls.database_url, f"select oid from pg_database where datname = 'cliffracer_test_kept_{each}'") for each in (1, 2)}
-        with Stock(urls.database_url, template="template1", prefix="cliffracer_test", keep=2) as stock:
-            assert {select(stock.take(), "select oid from pg_database where datname = current_database()") for _ in range(2)} == spare
+        with Clones(urls.database_url, template="template1", prefix="cliffracer_test", keep=2) as clones:
+            assert {select(clones.take(), "select oid from pg_database where datname = current_database()") for _ in range(2)} == spare

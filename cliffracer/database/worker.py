@@ -1,4 +1,4 @@
-"""A thread that works for a stock of databases, on a connection of its own."""
+"""A worker: the thread that makes or cleans databases for `Clones`, on a connection of its own."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ def trouble() -> tuple[type[Exception], ...]:
     return (psycopg.Error, OSError)
 
 
-class Hand:
+class Worker:
     """Does the jobs of its queues, those of the first queue first, until it is closed.
 
     All queues are guarded by ``changed``, which is notified when there is something new in them, and of each job done.

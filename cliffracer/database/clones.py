@@ -1,4 +1,4 @@
-"""Databases for tests, made ahead by threads of its own: however slow the disk is, a test waits for no copy where one is ready."""
+"""Clones: databases for tests, made ahead by threads of its own: however slow the disk is, a test waits for no copy where one is ready."""
 
 import logging
 import re
@@ -13,8 +13,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cliffracer.database import recycling
-from cliffracer.database.hands import Hand, Job, trouble
 from cliffracer.database.templates import DROP, FSYNC, RENAME, copying, statement, template_of, with_database
+from cliffracer.database.worker import Job, Worker, trouble
 from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
@@ -23,18 +23,18 @@ PLAIN = ""
 FRESH = 1.0
 """Seconds after something was done on the server, for which it is believed to be as it was."""
 KEPT = "kept"
-"""Between prefix and token in the names of those that wait for the next stock."""
+"""Between prefix and token in the names of those that wait for who comes next."""
 CLOSE_WITHIN = 3.0
-"""Seconds for dropping what is left at the end; the rest is found and dropped by the next stock on that server."""
+"""Seconds for dropping what is left at the end; the rest is found and dropped by the next to use that server."""
 
 
-class Stock:
-    """Copies of a database: ``with Stock(url, template="app_test") as stock``, and of ones that are prepared for a purpose.
+class Clones:
+    """Copies of a database: ``with Clones(url, template="app_test") as clones``, and of ones that are prepared for a purpose.
 
     Copies that are given back are cleaned and given out again; one of which more than rows was changed is dropped, and
-    made anew. All are called after ``prefix`` and a token of the stock. While it lives it holds an advisory lock on the
+    made anew. All are called after ``prefix`` and a token of their own. While it lives it holds an advisory lock on the
     token, so that what a killed process left behind is known, and dropped by the next one. With ``keep`` so many clean
-    ones stay at the end under names of their own, for the next stock: its first test waits for none.
+    ones stay at the end under names of their own, for the next run: its first test waits for none.
     """
 
     def __init__(self, url: str, *, template: str | None = None, prefix: str | None = None, ahead: int = 2, keep: int = 0) -> None:
@@ -55,11 +55,11 @@ class Stock:
         self._failure: Exception | None = None
         self._closing = False
         self._copy_by = ""
-        self._maker = Hand("cliffracer-databases", self._changed, self._connected, self._failed)
+        self._maker = Worker("cliffracer-databases", self._changed, self._connected, self._failed)
         """Waits for the disk. Dropping is urgent, or it would be filled."""
-        self._cleaner = Hand("cliffracer-databases-cleaning", self._changed, lambda: None, self._failed)
+        self._cleaner = Worker("cliffracer-databases-cleaning", self._changed, lambda: None, self._failed)
         """Connects to what it cleans."""
-        self._maker.jobs.append(self._stocking)
+        self._maker.jobs.append(self._begin)
 
     def __enter__(self) -> Self:
         self._maker.start()
@@ -70,14 +70,14 @@ class Stock:
         self.close()
 
     def close(self) -> None:
-        """Drop all databases of this stock that are not kept, and end its threads."""
+        """Drop all databases of these that are not kept, and end its threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._cleaner.close(finish=self._keep > 0)
         self._maker.close()
         end = monotonic() + CLOSE_WITHIN
-        with suppress(*trouble()):  # the next stock on that server finds what is left
+        with suppress(*trouble()):  # the next to use that server finds what is left
             if self._keep:
                 self._maker.do(self._keeping)
             for name in list(self._made):
@@ -90,7 +90,7 @@ class Stock:
         """Return the address of a fresh database.
 
         From the third time that the same purpose is given on, it is a copy of one that ``prepare(url)``, called once and
-        in the stock's thread, has prepared for it; before that, and when they run short, it is a plain one.
+        in a thread of its own, has prepared for it; before that, and when they run short, it is a plain one.
         """
         with self._changed:
             self._look()
@@ -126,7 +126,7 @@ class Stock:
             self._changed.notify_all()
 
     def _look(self) -> None:
-        """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead stock's."""
+        """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead process's."""
         asked = monotonic()
         if asked - self._maker.did > FRESH and not self._maker.busy:
             self._maker.urgent.appendleft(lambda link: link.execute("select 1"))
@@ -149,12 +149,12 @@ class Stock:
             self._failure = error
             self._changed.notify_all()
 
-    def _stocking(self, link: Any) -> None:
-        """Take over what an earlier stock has kept, and have made what is missing."""
+    def _begin(self, link: Any) -> None:
+        """Take over what an earlier run has kept, and have made what is missing."""
         kept = [name for name in _names(link) if self._keep and name.startswith(f"{self._prefix}_{KEPT}_")]
         for name in kept[: self._keep]:
             mine = self._name()
-            with suppress(*trouble()):  # another stock has taken it
+            with suppress(*trouble()):  # another process has taken it
                 link.execute(statement(RENAME, name, mine))
                 recycling.unsynced(link, mine)
                 self._made[mine] = PLAIN
@@ -183,7 +183,7 @@ class Stock:
                     self._uses[purpose] = 0
 
     def _find_left(self, link: Any) -> None:
-        """Have the databases dropped whose stock is no more."""
+        """Have the databases dropped whose process is no more."""
         ours = re.compile(rf"{re.escape(self._prefix)}_([0-9a-f]{{12}})_\w+")
         for name in _names(link):
             found = ours.fullmatch(name)
