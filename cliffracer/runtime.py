@@ -109,7 +109,7 @@ async def running(
             service.link.locals, service.health = inside, health
             await service.open(stack)
             stack.push_async_callback(service.close)
-        await backend.fit(provided.buckets_of_ours(frozen, rules and rules.authority))
+        await backend.reconcile(provided.buckets_of_ours(frozen, rules and rules.authority))
         _add_checks(health, services)
         if kept is not None:
             await stack.enter_async_context(kept.relaying(services[0].emitter))

@@ -101,11 +101,11 @@ class JetStreamBackend(Emitter):
         self._stores.append(store)
         return store
 
-    async def fit(self, more: Iterable[Bucket] = ()) -> None:
+    async def reconcile(self, more: Iterable[Bucket] = ()) -> None:
         """Give the buckets that it gave so far, and ``more``, what they lack of what is declared, as far as they are there."""
         for bucket in more:
             self.values(bucket, Any)
-        await asyncio.gather(*(store.fit() for store in {store.bucket: store for store in self._stores}.values()))
+        await asyncio.gather(*(store.reconcile() for store in {store.bucket: store for store in self._stores}.values()))
 
     async def _both(self) -> StreamInfo:
         """Make the stream of events if it is absent; keep what could not be handled on as many servers as them, also what is there."""

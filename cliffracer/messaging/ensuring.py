@@ -30,7 +30,7 @@ from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import named_within, within
 
 WITHIN = 30.0  # seconds: an election takes some
-FITTING = 5.0  # seconds that a start waits for a bucket that has something else to do
+RECONCILING = 5.0  # seconds that a start waits for a bucket that has something else to do
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ async def widen(jetstream: JetStream, asked: StreamConfig, *, namespace: str) ->
     """Give a stream what it lacks of what is asked for, if it is there; no start fails for that, as it does not where it is used later."""
     try:
         await jetstream.stream(asked.name)
-        return await ensure_stream(jetstream, asked, namespace=namespace, timeout=FITTING)
+        return await ensure_stream(jetstream, asked, namespace=namespace, timeout=RECONCILING)
     except (NotFound, Forbidden):  # or it is of no concern to this service, or whoever provisions it does that
         return None
     except CliffracerError as error:
@@ -85,7 +85,7 @@ async def widen(jetstream: JetStream, asked: StreamConfig, *, namespace: str) ->
         return None
 
 
-async def fit(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
+async def reconcile(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
     """Do so with the stream of a bucket, and say what it has beyond its declaration."""
     found = await widen(jetstream, asked, namespace=namespace)
     if found is not None and (differences := narrower(found.config, asked)):

@@ -11,7 +11,7 @@ from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
 from cliffracer.messaging.bus import Reply
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.delivery import Delivery
-from cliffracer.messaging.ensuring import ensure_stream, fit
+from cliffracer.messaging.ensuring import ensure_stream, reconcile
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.publishing import ATTEMPT, Publisher
 from cliffracer.messaging.reading import Reader
@@ -134,9 +134,9 @@ class KeyValue(Generic[T]):
         except NotFound:
             return
 
-    async def fit(self) -> None:
+    async def reconcile(self) -> None:
         """Give a bucket that is there what it lacks of what is declared."""
-        await fit(self._jetstream, self.asked, namespace=self._namespace)
+        await reconcile(self._jetstream, self.asked, namespace=self._namespace)
 
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent; return its stream."""

@@ -16,7 +16,7 @@ from cliffracer.durations import seconds
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
-from cliffracer.messaging.ensuring import ensure_stream, fit
+from cliffracer.messaging.ensuring import ensure_stream, reconcile
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_stored
 from cliffracer.messaging.pieces import Reading, cut
 from cliffracer.messaging.publishing import Publisher
@@ -165,9 +165,9 @@ class ObjectStore:
         except NotFound:
             return
 
-    async def fit(self) -> None:
+    async def reconcile(self) -> None:
         """Give a bucket that is there what it lacks of what is declared."""
-        await fit(self._jetstream, self.asked, namespace=self._namespace)
+        await reconcile(self._jetstream, self.asked, namespace=self._namespace)
 
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent."""

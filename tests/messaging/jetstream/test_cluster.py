@@ -138,7 +138,7 @@ async def test_what_was_made_before_is_moved_to_more_servers(jetstream: JetStrea
     backend = JetStreamBackend(jetstream, subjects)
     backend.values(Bucket("values"), int)
     backend.objects(Bucket("objects"))
-    await backend.fit()
+    await backend.reconcile()
     await backend.consume("users", "welcome", "user.created", Notes()).ensure()
     await ClaimCheck(jetstream, "grown").stash(b"y")
     names = ("grown_DEAD", "OBJ_grown_claims_events", "KV_grown_values")
