@@ -209,12 +209,12 @@ class App(Scope):
 
         It is asked for at module level, or, in a test, while the app runs, if a handler is given it.
         """
-        stored = importlib.import_module("cliffracer.stored")  # by name: declaring must not import what connects
+        appdatabase = importlib.import_module("cliffracer.appdatabase")  # by name: declaring must not import what connects
         if model not in self._models:
-            if not self.live or model not in stored.models_of([self.freeze()]):
+            if not self.live or model not in appdatabase.models_of([self.freeze()]):
                 self._open()  # one that is new has no table yet
             self._models.append(model)
-        found: Repository[M] = stored.repository_of(self.name, self.databases, model)
+        found: Repository[M] = appdatabase.repository_of(self.name, self.databases, model)
         return found
 
     @asynccontextmanager

@@ -95,11 +95,12 @@ async def running(
         bus = await connect(settings, name="+".join(names), inbox_prefix=inbox_prefix(settings.namespace, names))
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
-        kept = await _database(served, frozen, settings, stack, health)
-        built_in = _built_in(settings, backend := JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock), kept, rules)
+        database = await _database(served, frozen, settings, stack, health)
+        backend = JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock)
+        built_in = _built_in(settings, backend, database, rules)
         stack.enter_context((calls := CallLog.of(settings)) or nullcontext())
         services = [
-            Service(app, f, bus, settings, Injector(f.providers, built_in, overrides or {}), calls, kept, clock, rules)
+            Service(app, f, bus, settings, Injector(f.providers, built_in, overrides or {}), calls, database, clock, rules)
             for app, f in zip(served, frozen, strict=True)
         ]
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
@@ -111,8 +112,8 @@ async def running(
             stack.push_async_callback(service.close)
         await backend.reconcile(provided.buckets_of_ours(frozen, rules and rules.authority))
         _add_checks(health, services)
-        if kept is not None:
-            await stack.enter_async_context(kept.relaying(services[0].emitter))
+        if database is not None:
+            await stack.enter_async_context(database.relaying(services[0].emitter))
         if doors:
             await stack.enter_async_context(_served(services, settings, bound, health))
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
@@ -217,7 +218,7 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics or frozen.mounts) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-def _built_in(settings: Settings, backend: Backend, kept: Any, rules: Any) -> Any:
+def _built_in(settings: Settings, backend: Backend, database: Any, rules: Any) -> Any:
     """Return what gives handlers the runtime's own values."""
     values: dict[str, Any] = {
         "cliffracer.settings.Settings": lambda _: settings,
@@ -226,8 +227,8 @@ def _built_in(settings: Settings, backend: Backend, kept: Any, rules: Any) -> An
         "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
         **provided.given_by(backend),
     }
-    if kept is not None:
-        values |= kept.given()
+    if database is not None:
+        values |= database.given()
 
     def built_in(annotation: Any) -> Any:
         give = values.get(dotted(key_of(annotation)))
@@ -240,8 +241,8 @@ async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Set
     """Open the database if anything asks for it."""
     if not any(needs_database(f) for f in frozen):
         return None
-    stored = importlib.import_module("cliffracer.stored")  # only apps with a database pay for importing it
-    return await stack.enter_async_context(stored.kept([app.databases for app in apps], frozen, settings, health))
+    appdatabase = importlib.import_module("cliffracer.appdatabase")  # only apps with a database pay for importing it
+    return await stack.enter_async_context(appdatabase.opened([app.databases for app in apps], frozen, settings, health))
 
 
 def _context(call: Call) -> Any:

@@ -61,7 +61,7 @@ class Service:
         settings: Settings,
         injector: Injector,
         calls: CallLog | None = None,
-        kept: Any = None,
+        database: Any = None,
         clock: Clock = SYSTEM,
         rules: Any = None,
     ) -> None:
@@ -77,7 +77,7 @@ class Service:
         self.jetstream = JetStream(bus)
         self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
         self.assembly.take = Allowances(self.emitter, clock.now).take
-        self._kept = kept  # the open database, if there is one: a peer of messaging, so known by what it does only
+        self._database = database  # the open database, if there is one: a peer of messaging, so known by what it does only
         link = Connection if traced is None else partial(TracedConnection, tracing=traced)
         self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.emitter)
         self.link.spans = self.assembly.spans
@@ -99,7 +99,7 @@ class Service:
     async def open(self, stack: AsyncExitStack) -> None:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
         if self.frozen.cached:
-            transaction = _none if self._kept is None else self._kept.transaction
+            transaction = _none if self._database is None else self._database.transaction
             await stack.enter_async_context(keeping(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
         self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
         await self.injector.open(stack)
@@ -148,7 +148,7 @@ class Service:
         found: list[EventEndpoint] = []
         for record, declared, handler in self.assembly.of(Subscription):
             assert declared.signature is not None  # the app is frozen
-            given = {"once": self._kept.once, "each_once": self._kept.each_once} if record.once else {}
+            given = {"once": self._database.once, "each_once": self._database.each_once} if record.once else {}
             found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, **given))
         return found
 
@@ -206,7 +206,7 @@ class Service:
         running = self.busy - sum(context.kind in LASTING for context in self.assembly.watch.running)
         if running:
             yield f"{self.frozen.name}: {running} running"
-        if self._kept is not None and (committed := await self._kept.waiting()):
+        if self._database is not None and (committed := await self._database.waiting()):
             yield f"outbox: {committed} waiting"
         for timer in self._timers:
             if await timer.due():
@@ -221,7 +221,7 @@ class Service:
         """Store a durable message in its stream, within what is left of the call's time."""
         if emission.delay is not None or emission.at is not None:
             self.emitter.check_schedules()  # now: who relays a committed outbox could tell nobody
-        if self._kept is not None and await self._kept.joined(emission, subject, payload, headers):
+        if self._database is not None and await self._database.joined(emission, subject, payload, headers):
             return
         context = current.get()
         left = None if context is None else context.remaining()

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from cliffracer.app import App
+from cliffracer.appdatabase import models_of
 from cliffracer.cli.loading import load_apps, with_app
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
@@ -21,7 +22,6 @@ from cliffracer.database.schema import foreign_owner_of, with_referenced
 from cliffracer.errors import SetupError
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
-from cliffracer.stored import models_of
 
 T = TypeVar("T")
 _STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad, "newer": odd}

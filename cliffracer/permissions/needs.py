@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from cliffracer import runtime, stored
+from cliffracer import appdatabase, runtime
 from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.caches import bucket_for
@@ -137,7 +137,7 @@ class Needs:
 
     def models(self) -> Sequence[type[Any]]:
         """Return the models that it keeps."""
-        return stored.models_of([self.frozen])
+        return appdatabase.models_of([self.frozen])
 
     def unsaid(self) -> list[str]:
         """Return what cannot be read off the declarations and was not said."""

@@ -214,8 +214,8 @@ async def running(
 
 
 def _models(apps: Sequence[App]) -> list[Any]:
-    stored = importlib.import_module("cliffracer.stored")  # only tests with a database pay for importing it
-    found: list[Any] = stored.models_of([app.freeze() for app in apps])
+    appdatabase = importlib.import_module("cliffracer.appdatabase")  # only tests with a database pay for importing it
+    found: list[Any] = appdatabase.models_of([app.freeze() for app in apps])
     return found
 
 

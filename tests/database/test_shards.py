@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from cliffracer import App
+from cliffracer.appdatabase import AppDatabase
 from cliffracer.database import Database, Model, Repository, Search, Shard, Unique, create_missing, current_transaction
 from cliffracer.database.migrations import apply, status
 from cliffracer.database.outbox import lag
@@ -21,7 +22,6 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.table import table_of
 from cliffracer.database.templates import cloned
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError, Unavailable
-from cliffracer.stored import Kept
 from cliffracer.testing import running
 from tests.database.models import Colour, User
 from tests.database.support import until
@@ -267,7 +267,7 @@ async def test_first_row_that_is_given_up_keeps_nothing(db):
 
 async def test_events_of_a_batch_are_marked_where_their_rows_are(db):
     """Those that any database has the mark of are left out, and none is marked that the handler took out."""
-    keeping, notes = Kept(db), db.repository(Note)
+    keeping, notes = AppDatabase(db), db.repository(Note)
     async with keeping.each_once("consumer", ["one", "two"]) as fresh:
         assert fresh == {"one", "two"}
         await notes.create(Note(tenant="tenant 5", number=1))
@@ -283,7 +283,7 @@ async def test_events_of_a_batch_are_marked_where_their_rows_are(db):
 
 async def test_batch_whose_event_somebody_else_handled_meanwhile_leaves_nothing(db):
     """It is tried again, without that one."""
-    keeping, notes = Kept(db), db.repository(Note)
+    keeping, notes = AppDatabase(db), db.repository(Note)
     with pytest.raises(Unavailable):
         async with keeping.each_once("consumer", ["one", "two"]) as fresh:
             await notes.create(Note(tenant="tenant 5", number=1))
@@ -303,7 +303,7 @@ async def _handle(keeping, notes, event):
 async def test_event_that_is_delivered_twice_at_once_has_its_effect_once(db):
     """Of two that handle it at the same moment the later one is stopped at its first row, and nothing of it is kept, swallowed or not."""
     notes = db.repository(Note)
-    keeping = Kept(db)
+    keeping = AppDatabase(db)
     both = asyncio.Barrier(2)
 
     async def handle(number: int) -> bool:

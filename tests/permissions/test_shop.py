@@ -15,13 +15,13 @@ import pytest
 from loguru import logger
 
 from cliffracer import App, AsyncClient, Forbidden, Settings, SetupError, connect_async
+from cliffracer.appdatabase import models_of
 from cliffracer.database import Database, create_missing
 from cliffracer.messaging.bus import connect
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.permissions.nats import permissions_of, variable
 from cliffracer.permissions.needs import processes
 from cliffracer.runtime import Running, running
-from cliffracer.stored import models_of
 from examples.shop import crowd, drive, inventory, notifications, orders, payments
 from tests.permissions.escaping import escaped, ways_of
 from tests.support.nats import NatsServer

@@ -38,7 +38,7 @@ BUSY = 5.0
 """Seconds without a connection coming back after which a database is no longer busy but stuck."""
 
 
-class Kept:
+class AppDatabase:
     """The open database, as the runtime and its services use it."""
 
     def __init__(self, database: Database, *, largest: int = Bus.largest) -> None:
@@ -145,7 +145,7 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[Kept]:
+async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[AppDatabase]:
     """Open the pool while the block runs, and keep it in ``homes``, the lists that the apps look into.
 
     Outside of production its tables are brought up to date first, in production never.
@@ -155,15 +155,15 @@ async def kept(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: S
             await remind(database)
         else:
             await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
-        keeping = Kept(database, largest=settings.nats_max_message)
-        health.add("database", keeping.answers)
+        mine = AppDatabase(database, largest=settings.nats_max_message)
+        health.add("database", mine.answers)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
             health.add(f"database {place}", partial(_answers, shard), critical=False)
-        health.figures = keeping.figures
+        health.figures = mine.figures
         for home in homes:
             home.append(database)
         try:
-            yield keeping
+            yield mine
         finally:
             for home in homes:
                 home.remove(database)
