@@ -19,16 +19,13 @@ from loguru import logger
 from cliffracer.app import App
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
-from cliffracer.errors import SetupError, Unauthenticated, Unavailable
+from cliffracer.errors import SetupError, Unavailable
 from cliffracer.frozen import Frozen
-from cliffracer.handler import Call
-from cliffracer.injection import Injector, PerCall
+from cliffracer.injection import Injector
 from cliffracer.messaging import provided
 from cliffracer.messaging.backend import JetStreamBackend
-from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus, connect
 from cliffracer.messaging.jetstream import JetStream
-from cliffracer.messaging.received import Arrival
 from cliffracer.messaging.revocations import revoking
 from cliffracer.messaging.shielding import uninterrupted
 from cliffracer.messaging.tickets import OnceOnly
@@ -40,6 +37,7 @@ from cliffracer.providers import key_of
 from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.resilient import DECORATED
+from cliffracer.runtimevalues import IDENTITY, values_of
 from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
@@ -48,7 +46,6 @@ from cliffracer.wire.subjects import Subjects, inbox_prefix
 
 _UNSAID = 1.5  # seconds of a stop that nobody wonders about: clients of HTTP are given one of them to leave
 _STOPPING = "stopping: accepted work is finished first, within {:g} s; a second signal ends it at once"
-_IDENTITY = "cliffracer.security.identity.Identity"
 
 
 class Running:
@@ -97,19 +94,15 @@ async def running(
         health.add("nats", lambda: bus.connected)
         database = await _database(served, frozen, settings, stack, health)
         backend = JetStreamBackend(JetStream(bus), Subjects(settings.namespace), clock=clock)
-        built_in = _built_in(settings, backend, database, rules)
+        built_in = values_of(settings, backend, database, rules)
         stack.enter_context((calls := CallLog.of(settings)) or nullcontext())
         services = [
             Service(app, f, bus, settings, Injector(f.providers, built_in, overrides or {}), calls, database, clock, rules)
             for app, f in zip(served, frozen, strict=True)
         ]
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
-        inside = {name: subject for service in services for name, subject in service.inside.items()}
         await _identified(rules, services, settings, stack)  # before start-up hooks, which may call others
-        for service in services:
-            service.link.locals, service.health = inside, health
-            await service.open(stack)
-            stack.push_async_callback(service.close)
+        await _opened(services, health, stack)
         await backend.reconcile(provided.buckets_of_ours(frozen, rules and rules.authority))
         _add_checks(health, services)
         if database is not None:
@@ -119,6 +112,15 @@ async def running(
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
             stack.enter_context(watching(asyncio.get_running_loop()))
         yield Running(settings, bus, services, health, bound)
+
+
+async def _opened(services: list[Service], health: Health, stack: AsyncExitStack) -> None:
+    """Open services, which reach each other inside of this process."""
+    inside = {name: subject for service in services for name, subject in service.inside.items()}
+    for service in services:
+        service.link.locals, service.health = inside, health
+        await service.open(stack)
+        stack.push_async_callback(service.close)
 
 
 @asynccontextmanager
@@ -218,35 +220,12 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics or frozen.mounts) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-def _built_in(settings: Settings, backend: Backend, database: Any, rules: Any) -> Any:
-    """Return what gives handlers the runtime's own values."""
-    values: dict[str, Any] = {
-        "cliffracer.settings.Settings": lambda _: settings,
-        "cliffracer.context.Context": lambda _: PerCall(get=_context),
-        _IDENTITY: lambda _: PerCall(get=_identity),
-        "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
-        **provided.given_by(backend),
-    }
-    if database is not None:
-        values |= database.given()
-
-    def built_in(annotation: Any) -> Any:
-        give = values.get(dotted(key_of(annotation)))
-        return PerCall(get=_source) if give is None else give(annotation)
-
-    return built_in
-
-
 async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health) -> Any:
     """Open the database if anything asks for it."""
     if not any(needs_database(f) for f in frozen):
         return None
     appdatabase = importlib.import_module("cliffracer.appdatabase")  # only apps with a database pay for importing it
     return await stack.enter_async_context(appdatabase.opened([app.databases for app in apps], frozen, settings, health))
-
-
-def _context(call: Call) -> Any:
-    return call.context
 
 
 async def _identified(rules: Any, services: Sequence[Service], settings: Settings, stack: AsyncExitStack) -> None:
@@ -266,12 +245,6 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
         service.link.lasting = authority.lasting
 
 
-def _identity(call: Call) -> Any:
-    if call.context.identity is None:
-        raise Unauthenticated("a token is needed")
-    return call.context.identity
-
-
 def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
     """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
     asked = settings.auth_required or settings.recognises
@@ -281,12 +254,7 @@ def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
 
 
 def _identifies(signature: Signature | None) -> bool:
-    return signature is not None and any(dotted(key_of(p.annotation)) == _IDENTITY for p in signature.needs)
-
-
-def _source(call: Call) -> Any:
-    source = call.source
-    return source.received() if isinstance(source, Arrival) else source
+    return signature is not None and any(dotted(key_of(p.annotation)) == IDENTITY for p in signature.needs)
 
 
 def _add_checks(health: Health, services: Sequence[Service]) -> None:

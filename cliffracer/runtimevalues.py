@@ -1,0 +1,50 @@
+"""The runtime's own values, as handlers are given them: settings, context, identity, what came in, stores, the database."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cliffracer.errors import Unauthenticated
+from cliffracer.handler import Call
+from cliffracer.injection import BuiltIn, PerCall
+from cliffracer.messaging import provided
+from cliffracer.messaging.broker import Backend
+from cliffracer.messaging.received import Arrival
+from cliffracer.providers import key_of
+from cliffracer.settings import Settings
+from cliffracer.signature import dotted
+
+IDENTITY = "cliffracer.security.identity.Identity"
+
+
+def values_of(settings: Settings, backend: Backend, database: Any, rules: Any) -> BuiltIn:
+    """Return what gives each annotation the runtime's own value."""
+    values: dict[str, Callable[[Any], Any]] = {
+        "cliffracer.settings.Settings": lambda _: settings,
+        "cliffracer.context.Context": lambda _: PerCall(get=_context),
+        IDENTITY: lambda _: PerCall(get=_identity),
+        "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
+        **provided.given_by(backend),
+    }
+    if database is not None:
+        values |= database.given()
+
+    def built_in(annotation: Any) -> Any:
+        give = values.get(dotted(key_of(annotation)))
+        return PerCall(get=_source) if give is None else give(annotation)
+
+    return built_in
+
+
+def _context(call: Call) -> Any:
+    return call.context
+
+
+def _identity(call: Call) -> Any:
+    if call.context.identity is None:
+        raise Unauthenticated("a token is needed")
+    return call.context.identity
+
+
+def _source(call: Call) -> Any:
+    source = call.source
+    return source.received() if isinstance(source, Arrival) else source
