@@ -21,6 +21,7 @@ from cliffracer.messaging.shielding import shielded
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
 SILENCE = 2.0  # seconds without a message after which is asked whether those that are waited for are still there
+_AT_LAST = 1.0  # seconds that whoever leaves waits for the server
 _NO_STREAM = 10059
 
 
@@ -73,11 +74,11 @@ class Reader:
         await shielded(self._leave(), f"end of {self._name}")
 
     async def _leave(self) -> None:
-        await self._pull.stop()
-        await self._pull.close()
+        await self._pull.close()  # undrained: nobody wants what still comes
         try:
-            await self._jetstream.delete_consumer(self._stream, self._name)
-        except CliffracerError:  # gone already, or the server is: it removes idle ones itself
+            async with asyncio.timeout(_AT_LAST):
+                await self._jetstream.delete_consumer(self._stream, self._name)
+        except (CliffracerError, TimeoutError):  # gone already, or the server is: it removes idle ones itself
             return
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:

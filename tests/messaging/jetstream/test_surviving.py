@@ -11,6 +11,7 @@ from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.messaging.reading import Reader
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
@@ -251,3 +252,12 @@ async def test_what_cannot_be_resumed_is_one_warning(jetstream: JetStream, subje
     logger.remove(number)
     said = [line.strip() for line in lines]
     assert said == [f"consumer users-welcome cannot be resumed: SetupError('{text}')" for text in ("first", "second")]
+
+
+async def test_who_reads_leaves_a_server_that_hangs(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Its consumer is not waited for, however patient requests are: the server removes it itself."""
+    await publisher(jetstream, subjects).publish("events.user.created", b"1")
+    async with asyncio.timeout(60), Reader(JetStream(jetstream.bus, timeout=600), "EVENTS", ["events.>"]) as reader:
+        await reader.next()
+        server.pause()
+    server.resume()
