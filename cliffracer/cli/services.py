@@ -74,25 +74,24 @@ def _again(settings: Settings, name: str, interval: float, count: int | None, te
 
     async def watch() -> None:
         async with reached(settings, starts=True) as client:  # who follows may have come first
-            before, then, left = await look(client, name), time.monotonic(), count
+            (before, _), then, left = await _looked(client, name), time.monotonic(), count
             while left is None or left:
                 await asyncio.sleep(interval)
-                now, moment = await look(client, name), time.monotonic()
+                (now, connected), moment = await _looked(client, name), time.monotonic()
                 since(before, now, moment - then)
                 before, then = now, moment
                 left = None if left is None else left - 1
-                tell(now, bool(now) or await _answers(client))
+                tell(now, connected)
 
     asyncio.run(watch())
 
 
-async def _answers(client: AsyncClient) -> bool:
-    """Say whether NATS does: of one that hangs the connection ends only after a while."""
+async def _looked(client: AsyncClient, name: str) -> tuple[list[Row], bool]:
+    """Return one look, and whether NATS answered: of one that hangs the connection ends only after a while."""
     try:
-        await client.link.bus.flush(1.0)
+        return await look(client, name), True
     except Unavailable:
-        return False
-    return True
+        return [], False
 
 
 def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_json: bool) -> Tell:

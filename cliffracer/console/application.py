@@ -35,6 +35,7 @@ from cliffracer.wire.codecs import encode
 from cliffracer.wire.subjects import check_name, check_pattern
 
 _EVERY = 2.0  # seconds between two looks at everybody
+_SOON = 1.0  # seconds for what is told beside
 _END = object()
 _DRAIN = 0.2  # seconds for an answer that is under way at the end
 _DATA = {name.decode(): value.decode() for name, value in (*protective(), NOSNIFF, NO_STORE)}
@@ -50,7 +51,7 @@ class Console:
         self._lookout, self._paths, self._storage = Lookout(client), Paths(client), Storage(client)
         self.restraint = Restraint(self._lookout, settings.env, acts)
         self._acting = Acting(client, settings)
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._pumps: dict[asyncio.Task[None], asyncio.Queue[Any]] = {}
         self._files = {name: Asset.of(path) for name, path in NAMED.items() if path.suffix != ".html"}
         self._page = Asset.of(NAMED["console.html"])
         self._inner = Starlette(routes=self._routes(), exception_handlers={CliffracerError: _refused, Refused: _refused})
@@ -66,7 +67,8 @@ class Console:
 
     def end_streams(self) -> None:
         """End every event stream, since none ends by itself."""
-        for pump in self._pumps:
+        for pump, waiting in self._pumps.items():
+            _end(waiting)  # now: what it reads from may take its time to be left
             pump.cancel()
 
     def end_calls(self) -> None:
@@ -94,7 +96,7 @@ class Console:
     async def _about(self, _request: Request) -> Response:
         bus = self._client.link.bus
         began = time.monotonic()
-        await bus.flush()
+        await bus.flush(_SOON)
         trip = time.monotonic() - began
         return _json(
             {
@@ -128,8 +130,9 @@ class Console:
 
     async def _dead_count(self) -> int | None:
         try:
-            return await self._storage.count()
-        except CliffracerError:  # JetStream is off, or slow: who runs can be told all the same
+            async with asyncio.timeout(_SOON):
+                return await self._storage.count()
+        except (CliffracerError, TimeoutError):  # JetStream is off, or slow: who runs can be told all the same
             return None
 
     async def _service(self, request: Request) -> Response:
@@ -205,8 +208,8 @@ class Console:
         """Yield items as Server-Sent Events until the console stops or the browser leaves."""
         waiting: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
         pump = asyncio.create_task(_pumped(items, waiting), name="console stream")
-        self._pumps.add(pump)
-        pump.add_done_callback(self._pumps.discard)
+        self._pumps[pump] = waiting
+        pump.add_done_callback(self._pumps.pop)
         try:
             while True:
                 try:
@@ -231,9 +234,13 @@ async def _pumped(items: AsyncGenerator[Any, None], waiting: asyncio.Queue[Any])
     except CliffracerError as error:
         logger.warning("console: a stream of events ended: {}", error)
     finally:
-        if waiting.full():
-            waiting.get_nowait()
-        waiting.put_nowait(_END)
+        _end(waiting)
+
+
+def _end(waiting: asyncio.Queue[Any]) -> None:
+    if waiting.full():
+        waiting.get_nowait()
+    waiting.put_nowait(_END)
 
 
 def _json(value: Any) -> Response:

@@ -21,6 +21,7 @@ IDEMPOTENT = "idempotent"
 """Of an endpoint's metadata: ``true`` if a call may be done twice."""
 KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
+_CONFIRMED = 1.0  # seconds within which a server that lives says so
 _MOST = 1000  # services that are remembered
 _SHOWN = 20  # names that an error lists
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -117,10 +118,12 @@ class Directory:
         kind: type[Any] = Info,
         payload: bytes = b"",
         expected: int | None = None,
+        sure: bool = True,
     ) -> list[Any]:
         """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds.
 
-        With as many as are ``expected`` it returns at once.
+        With as many as are ``expected`` it returns at once. That nobody is there NATS says itself: where it is silent as well,
+        `Unavailable`, unless it need not be ``sure``.
         """
         answers: list[Any] = []
         came = asyncio.Event()
@@ -144,6 +147,8 @@ class Directory:
                     async with asyncio.timeout(patience):
                         await came.wait()
                 except TimeoutError:
+                    if sure and not answers:
+                        await self._lives()
                     return answers
                 if not answers or (expected is not None and len(answers) >= expected):
                     return answers  # no responders, or all of them
@@ -151,11 +156,18 @@ class Directory:
         finally:
             inbox.close()
 
+    async def _lives(self) -> None:
+        """Raise `Unavailable` where NATS itself says nothing: of one that hangs the connection ends only after a while."""
+        try:
+            await self._bus.flush(_CONFIRMED)
+        except Unavailable:
+            raise Unavailable("NATS does not answer", reason="away") from None
+
     async def known(self) -> list[Info]:
         """Return the services that are there, at most some seconds old."""
         async with self._lock:
             if time.monotonic() >= self._until:
-                found = await self.ask("INFO")
+                found = await self.ask("INFO", sure=False)
                 if _callable(found) != _callable(self._known):
                     self._words.clear()
                 self._known = found
@@ -184,7 +196,7 @@ class Directory:
 
     async def _hear(self, service: str) -> None:
         try:
-            for info in await self.ask("INFO", service, expected=1):
+            for info in await self.ask("INFO", service, expected=1, sure=False):
                 if len(self._harmless) < _MOST or service in self._harmless:
                     said = (e.name for e in info.endpoints if (e.metadata or {}).get(IDEMPOTENT) == "true")
                     self._harmless[service] = frozenset(said)

@@ -81,7 +81,7 @@ class _Roster:
     async def _look(self) -> None:
         self.replicas, self.complete = [], False
         try:
-            answers = await self._directory.ask("PING", self._service, kind=_Replica, patience=PATIENCE)
+            answers = await self._directory.ask("PING", self._service, kind=_Replica, patience=PATIENCE, sure=False)
             told = [msgspec.json.decode(one.metadata.get(TOLD, "{}"), type=dict[str, list[str]]) for one in answers]
             self.replicas, self.complete = told, not self._service or all(TOLD in one.metadata for one in answers)
         except (CliffracerError, msgspec.MsgspecError) as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ import httpx
 
 from cliffracer import App
 from cliffracer.client import AsyncClient
+from cliffracer.console.application import Console
 from cliffracer.console.paths import Paths
 from cliffracer.observability.spans import MOST, Span
 from cliffracer.settings import Settings
@@ -174,3 +175,46 @@ async def test_what_nats_lacks_is_said() -> None:
                     pass
     finally:
         server.stop()
+
+
+async def test_a_nats_that_hangs_is_not_taken_for_nobody() -> None:
+    """Every page says that NATS does not answer, not that no service runs; nothing is done meanwhile."""
+    server = NatsServer(jetstream=True).start()
+    settings = Settings(env="development", nats_url=server.url, wait=5, http_port=0)
+    try:
+        async with console(back, settings=settings) as c, entered(c) as http, _live(http) as looks:
+            assert [one["name"] for one in (await anext(looks))["services"]] == ["back"]
+            server.pause()
+            while "problem" not in (look := await anext(looks)):
+                assert look["services"]  # none of them is gone
+            emission = http.post("/api/emit", json={"subject": "n", "data": 1})
+            pages = [http.get(f"/api/{page}") for page in ("services/back", "details", "edges", "traces", "traces/abc")]
+            answers = await asyncio.gather(emission, *pages)
+            assert {(answer.status_code, answer.json()["detail"]) for answer in answers} == {(503, "NATS does not answer")}
+            server.resume()
+            while "services" not in (look := await anext(looks)):
+                pass
+            assert [one["name"] for one in look["services"]] == ["back"]
+    finally:
+        server.kill()
+
+
+async def test_a_stream_ends_before_what_it_reads_from_is_left() -> None:
+    """At the end no browser waits for a consumer to be removed: its answer would be cut off."""
+    left = asyncio.Event()
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await left.wait()
+
+    async with console(quiet) as c:
+        inner: Console = c.door._inner
+        stream = inner._events_of(items())
+        assert await anext(stream) == b"data: 1\n\n"
+        inner.end_streams()
+        async with asyncio.timeout(10):
+            assert [item async for item in stream] == []
+        left.set()

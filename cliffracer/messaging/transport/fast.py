@@ -139,4 +139,4 @@ class FastBus(ReconnectingBus):
             async with asyncio.timeout(timeout):
                 await reader.round_trip()
         except TimeoutError:
-            raise Unavailable(f"NATS did not confirm within {timeout:g} s", reason="away") from None
+            raise Unavailable(f"NATS did not confirm within {timeout:.2g} s", reason="away") from None

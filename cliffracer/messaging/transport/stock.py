@@ -137,7 +137,7 @@ class StockBus(ReconnectingBus):
             self._confirming.discard(task)
             task.cancel()
         if not done or task.cancelled() or isinstance(task.exception(), _FAILURES):
-            raise Unavailable(f"NATS did not confirm within {timeout:g} s" if not done else "NATS went away", reason="away")
+            raise Unavailable(f"NATS did not confirm within {timeout:.2g} s" if not done else "NATS went away", reason="away")
         task.result()
 
     async def _round_trip(self, timeout: float) -> None:
