@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from cliffracer.app import App
+from cliffracer.appcache import app_cache
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
 from cliffracer.clock import SYSTEM, Clock
@@ -22,7 +23,6 @@ from cliffracer.frozen import Frozen
 from cliffracer.handler import Handler
 from cliffracer.injection import Injector
 from cliffracer.invoke import invoke
-from cliffracer.keeping import keeping
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.broker import Method
 from cliffracer.messaging.bus import Bus
@@ -100,7 +100,7 @@ class Service:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
         if self.frozen.cached:
             transaction = _none if self._database is None else self._database.transaction
-            await stack.enter_async_context(keeping(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
+            await stack.enter_async_context(app_cache(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
         self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
         await self.injector.open(stack)
         self.assembly.assemble()

@@ -10,7 +10,7 @@ from cliffracer.cli.migrations import with_database
 from cliffracer.cli.output import bad, good, numbered, print_json, print_table, say, soft, strong, sure
 from cliffracer.database import Database
 from cliffracer.database import outbox as kept
-from cliffracer.database.own import OUTBOX
+from cliffracer.database.owntables import OUTBOX
 from cliffracer.database.places import Place, places
 from cliffracer.database.schema import exists
 from cliffracer.errors import SetupError

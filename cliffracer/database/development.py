@@ -10,7 +10,7 @@ from cliffracer.database.difference import Plan, plan
 from cliffracer.database.link import Statement
 from cliffracer.database.migrations import FOLDER, NAME, apply, read, status
 from cliffracer.database.model import Model
-from cliffracer.database.own import HISTORY, LOCK, turn
+from cliffracer.database.owntables import HISTORY, LOCK, turn
 from cliffracer.database.schema import create_missing, define, exists, foreign_owner_of, with_referenced
 from cliffracer.database.table import table_of
 from cliffracer.errors import CliffracerError, ServiceError

@@ -15,7 +15,7 @@ from cliffracer.database.link import Statement
 from cliffracer.database.migrations import read
 from cliffracer.database.model import Model
 from cliffracer.database.names import quoted
-from cliffracer.database.own import TABLES
+from cliffracer.database.owntables import TABLES
 from cliffracer.database.queries import Queries
 from cliffracer.database.schema import Definition, define, literal, with_referenced
 from cliffracer.database.table import table_of

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from cliffracer.database.link import Link, Statement
-from cliffracer.database.own import HISTORY, HISTORY_TABLE, LOCK, turn
+from cliffracer.database.owntables import HISTORY, HISTORY_TABLE, LOCK, turn
 from cliffracer.database.places import places
 from cliffracer.database.splitting import statements
 from cliffracer.errors import ServiceError, SetupError

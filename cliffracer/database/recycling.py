@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from cliffracer.database.own import HISTORY
+from cliffracer.database.owntables import HISTORY
 from cliffracer.database.templates import statement
 
 FIRST = 16_384

@@ -16,7 +16,7 @@ from cliffracer.database.columns import JSON, Column
 from cliffracer.database.link import Statement
 from cliffracer.database.model import Model, References
 from cliffracer.database.names import listed, quoted
-from cliffracer.database.own import FOREIGN, HISTORY, LOCK, TABLES, turn
+from cliffracer.database.owntables import FOREIGN, HISTORY, LOCK, TABLES, turn
 from cliffracer.database.queries import Queries
 from cliffracer.database.searching import document
 from cliffracer.database.table import Key, Table, short, table_of

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from cliffracer.database.model import tablename_of
 from cliffracer.database.names import quoted
-from cliffracer.database.own import INBOX, OUTBOX
+from cliffracer.database.owntables import INBOX, OUTBOX
 from cliffracer.database.schema import literal
 from cliffracer.permissions.needs import Needs, Process
 

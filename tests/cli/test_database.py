@@ -14,7 +14,7 @@ from cliffracer.cli import doctor, outbox
 from cliffracer.cli.psql import _address
 from cliffracer.cli.reach import with_servers
 from cliffracer.database.clones import Clones
-from cliffracer.database.own import OUTBOX, TABLES
+from cliffracer.database.owntables import OUTBOX, TABLES
 from cliffracer.database.session import parsed, place_of
 from cliffracer.settings import Settings
 from tests.cli.terminal import Background, cliffracer, on_terminal, written

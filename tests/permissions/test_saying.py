@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cliffracer import Accounts, ApiKeys, App, Event, Group, Settings, SetupError
 from cliffracer.cli.main import cli
-from cliffracer.database.own import TABLES
+from cliffracer.database.owntables import TABLES
 from cliffracer.permissions.needs import processes
 from cliffracer.permissions.sql import grants
 from cliffracer.security import keyring

@@ -1,4 +1,4 @@
-"""Keeps the answers of a running app: opens the stores that its cached functions name, and tells its replicas what is good no more."""
+"""The cache of a running app: opens the stores that its cached functions name, and tells its replicas what is good no more."""
 
 import importlib
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ from cliffracer.wire.subjects import Subjects
 
 
 @asynccontextmanager
-async def keeping(  # noqa: PLR0917 - called in one place
+async def app_cache(  # noqa: PLR0917 - called in one place
     app: App, frozen: Frozen, bus: Bus, settings: Settings, clock: Clock, transaction: Callable[[], Any]
 ) -> AsyncIterator[None]:
     """Keep answers while the block runs; `SetupError` for a store that cannot be had."""
