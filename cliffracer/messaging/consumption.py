@@ -9,6 +9,7 @@ from typing import Any
 from loguru import logger
 
 from cliffracer.clock import SYSTEM, Clock
+from cliffracer.eager import Starts
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Internal, Overloaded, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.messaging.broker import Counts, PartlyFailedError, Start
@@ -23,7 +24,6 @@ from cliffracer.messaging.pull import Pull
 from cliffracer.messaging.siblings import Siblings, fitting
 from cliffracer.messaging.streams import Source, begin, durable_name, events_of
 from cliffracer.resilience.deadlines import Watch
-from cliffracer.starts import Starts
 from cliffracer.wire.subjects import Subjects, matches
 
 ACK_WAIT = 30.0  # seconds after which a replica that says nothing is taken for dead

@@ -11,6 +11,7 @@ from loguru import logger
 from cliffracer.context import STORED, Context, current
 from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
+from cliffracer.eager import Held, Starts
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Event, Rejected
 from cliffracer.handler import Handler
@@ -25,7 +26,6 @@ from cliffracer.observability.stats import UNFIT
 from cliffracer.providers import key_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
-from cliffracer.starts import Held, Starts
 from cliffracer.wire.cloudevents import attributes, kept_id
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.headers import AUTHORIZATION

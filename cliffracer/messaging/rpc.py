@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 
 from cliffracer.context import STORED, Context, current, new_id
 from cliffracer.declarations import Rpc, where
+from cliffracer.eager import Held, Starts
 from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
 from cliffracer.invoke import defect, invoke, note_refusal
@@ -18,7 +19,6 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claimcheck import ROOM, ClaimCheck, is_claim
 from cliffracer.signature import Signature
-from cliffracer.starts import Held, Starts
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
 from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault

@@ -3,7 +3,7 @@
 Work goes to the threads over one queue, and results come back many at once: one wake-up of the loop for all that were
 finished since the last. A call is two queue operations; an executor's futures, locks and wake-ups cost three times that.
 What a call waits for is a `Handed`: asyncio's tasks take it for a future, and whoever drives a call without a task of asyncio's
-(`cliffracer.starts`) goes on with it straight away.
+(`cliffracer.eager`) goes on with it straight away.
 """
 
 import asyncio

@@ -13,13 +13,13 @@ import pytest
 
 from cliffracer import App, Database, runtime
 from cliffracer.context import Context
+from cliffracer.eager import Starts
 from cliffracer.errors import Cancelled, DeadlineExceeded, NotFound, ServiceError
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.resilience.deadlines import TICK, Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
-from cliffracer.starts import Starts
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 

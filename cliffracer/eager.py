@@ -1,4 +1,4 @@
-"""Beginning calls: where they arrive, and with a task of asyncio's only for those that have to wait.
+"""Eager tasks: calls begin where they arrive, and only those that have to wait become tasks of asyncio's.
 
 Most handlers are over without waiting for anything, and to make a task costs as much as they do. So the first step of a call is
 made in a task that asyncio hears of only if the call waits: `asyncio.current_task`, `asyncio.timeout`, `asyncio.TaskGroup` and
@@ -86,12 +86,12 @@ class Starts:
 
     else:
 
-        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "Begun | None" = None) -> None:
+        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "EagerTask | None" = None) -> None:
             """Make the first step; or the next one of a ``task`` that waited for a thread, of which asyncio has not heard yet."""
             known = 3  # references: the count's own, this frame's, and that of who called us back
             if task is None:
                 known = 2
-                task = _new(Begun)
+                task = _new(EagerTask)
                 task.work = work
                 task.variables = copy_context()
                 if self._watch is not None:
@@ -118,7 +118,7 @@ class Starts:
             if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
 
-        def _wait(self, task: "Begun", waited: Any, context: Context | None, held: Held | None) -> None:
+        def _wait(self, task: "EagerTask", waited: Any, context: Context | None, held: Held | None) -> None:
             """See that a call goes on once what it waits for is there: a thread's hand-over itself does, all else asyncio."""
             if type(waited) is Handed and not hasattr(task, "rest"):
                 task.handed = waited
@@ -153,7 +153,7 @@ class Starts:
 _new: Any = asyncio.Task.__new__
 
 
-class Begun(asyncio.Task[Any]):
+class EagerTask(asyncio.Task[Any]):
     """A task that makes its first step before asyncio has initialised it, which happens once it waits.
 
     Or earlier: when somebody asks for what only an initialised one can tell.
@@ -192,7 +192,7 @@ def _joining(name: str) -> Callable[..., Any]:
     method = getattr(asyncio.Task, name)
 
     @wraps(method)
-    def call(task: Begun, *given: Any, **named: Any) -> Any:
+    def call(task: EagerTask, *given: Any, **named: Any) -> Any:
         if not hasattr(task, "rest"):
             task.join()
         return method(task, *given, **named)
@@ -204,7 +204,7 @@ for _name in (
     "__await__", "__iter__", "__repr__", "add_done_callback", "cancel", "exception", "get_loop", "get_name", "get_stack", "print_stack",
     "remove_done_callback", "result", "set_name",
 ):  # fmt: skip
-    setattr(Begun, _name, _joining(_name))
+    setattr(EagerTask, _name, _joining(_name))
 
 
 class Rest:

@@ -10,13 +10,13 @@ from contextvars import ContextVar
 import pytest
 
 from cliffracer.context import Context
+from cliffracer.eager import Starts
 from cliffracer.errors import DeadlineExceeded
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
-from cliffracer.starts import Starts
 from tests.support.waiting import eventually
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
