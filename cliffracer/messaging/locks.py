@@ -239,6 +239,11 @@ def leader_of(function: str) -> str:
     return f"leader-{function}"
 
 
+def order_of(consumer: str) -> str:
+    """Return the name of the lock of who takes the events of a consumer in order."""
+    return f"ordered-{consumer}"
+
+
 async def _closed(subscription: Subscription) -> None:
     with suppress(CliffracerError):
         await subscription.close()

@@ -8,7 +8,6 @@ it learns that one went elsewhere. docs/semantics.md argues why order is kept by
 
 import asyncio
 import random
-import re
 import time
 from typing import Any
 
@@ -18,8 +17,8 @@ from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import ACK, TERM, Delivery
 from cliffracer.messaging.lanes import Entry, Lane, Lanes
-from cliffracer.messaging.locks import Lock
-from cliffracer.wire.cloudevents import KEY
+from cliffracer.messaging.locks import Lock, order_of
+from cliffracer.wire.cloudevents import key_in
 
 LEASE = 10.0  # seconds after which another replica takes over from one that died
 WINDOW = 10_000  # events that may be begun or wait behind failing ones of their keys, before they hold up the others
@@ -27,10 +26,10 @@ REMEMBERED = 50_000  # keys of which is known how far they are
 SLOW = 1.0  # seconds after which those behind an event give way to those of other keys
 ASIDE = 64 * 1024 * 1024  # bytes of events that wait aside; of more, only the numbers are kept, and they come again
 AHEAD = 16  # events that are called back at once when their key gets on
+PATIENCE = 5.0  # seconds after which it is said what a leader waits for
 _TICK = 0.5
 _GRACE = 5.0  # seconds after which an event that should have come again is asked for
 _LONGEST_PAUSE = 10.0
-_key = re.compile(rb"\r\n" + KEY.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class Ordered(Consumption):
@@ -52,10 +51,8 @@ class Ordered(Consumption):
         self._standing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._stream_number = self._gaps = self._expected = 0  # the last is the number of the next delivery
-        self._kept = 0  # bytes of what waits aside
-        self._missing = 0  # what others had and have not answered
-        self._yields = False
-        self.leading = False
+        self._kept = self._missing = 0  # bytes of what waits aside; what others had and have not answered
+        self._yields = self.leading = False
         """Whether this replica is the one that takes events."""
 
     async def start(self) -> None:
@@ -70,8 +67,7 @@ class Ordered(Consumption):
         if not self.leading:
             await _ended(self._standing)
         await super().drain(within)
-        await _ended(self._standing)
-        await _ended(self._looking)
+        await _ended(self._standing, self._looking)
 
     async def ensure(self) -> str:
         """Make stream and consumer if they are absent; return when they were made."""
@@ -90,7 +86,7 @@ class Ordered(Consumption):
         pause, told = 1.0, ""
         while True:
             try:
-                async with Lock(self._jetstream, self._subjects, lock_of(self.name), ttl=self._lease) as lock:
+                async with Lock(self._jetstream, self._subjects, order_of(self.name), ttl=self._lease) as lock:
                     pause, told = 1.0, ""
                     await self._lead(lock)
                 pause = _LONGEST_PAUSE  # in which one of another version can have it
@@ -132,8 +128,7 @@ class Ordered(Consumption):
         self._expected = delivery.consumer_seq + 1
         if not self._ours(delivery.stored_on) and not self._ours_too(delivery):
             return
-        found = _key.search(delivery.block or b"")
-        key = b"" if found is None else found[1].rstrip()
+        key = key_in(delivery.block)
         number, stored = self._done.get(key, (0, 0))
         if delivery.stream_seq <= number and delivery.timestamp <= stored:  # all of its key up to there are done, and the server forgot
             delivery.ack()  # (a younger one has the number of one that a power cut took from the server)
@@ -242,14 +237,15 @@ class Ordered(Consumption):
             self._looking = self._loop.create_task(self._look(), name=f"gaps of {self.name}")
 
     async def _look(self) -> None:
-        pause = 0.02
+        pause, told = 0.02, time.monotonic() + PATIENCE
         while self._lock is not None:
-            gaps = self._gaps
+            gaps, missing = self._gaps, 1
             try:
                 missing = await self._elsewhere()
+                if missing > 0 and time.monotonic() > told:
+                    told = self._tell(missing)
             except CliffracerError as error:  # the pull loop has it made again
                 logger.debug("no news of consumer {name}: {error}", name=self.name, error=error)
-                missing = 1
             if missing <= 0 and gaps == self._gaps:
                 break
             held = len(self.pull.held) - self._lanes.slim - len(self._away)
@@ -260,6 +256,15 @@ class Ordered(Consumption):
         self._missing, self._looking = 0, None
         self._widen()
         self._begin()
+
+    def _tell(self, missing: int) -> float:
+        """Say, once, what is waited for; return when to say it again."""
+        logger.warning(
+            "{service}.{function} begins nothing while other replicas have {missing} of its events: those of one that died come again "
+            "within {wait:g} s, those of one that runs without ordered=True when it is done or stops",
+            service=self.service, function=self.function, missing=missing, wait=self._ack_wait,
+        )  # fmt: skip
+        return float("inf")
 
     async def _elsewhere(self) -> int:
         """Return how many events the broker has open of which we know nothing."""
@@ -309,12 +314,7 @@ class Ordered(Consumption):
         self._widen()
 
 
-def lock_of(consumer: str) -> str:
-    """Return the name of the lock of who takes the events of a consumer in order."""
-    return f"ordered-{consumer}"
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
+async def _ended(*tasks: asyncio.Task[None] | None) -> None:
+    for task in filter(None, tasks):
         task.cancel()
         await asyncio.wait([task])

@@ -9,8 +9,7 @@ from cliffracer import appdatabase, runtime
 from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.caches import bucket_for
-from cliffracer.messaging.locks import leader_of
-from cliffracer.messaging.ordered import lock_of
+from cliffracer.messaging.locks import leader_of, order_of
 from cliffracer.messaging.rates import BUCKET as RATES
 from cliffracer.messaging.revocations import BUCKET as REVOCATIONS
 from cliffracer.messaging.stores import Bucket, bucket_of
@@ -59,7 +58,7 @@ class Needs:
     def locks(self) -> list[str]:
         """Return the names of the locks that it takes by itself, for leaders and for order."""
         leaders = [leader_of(self.consumer(record.function.__name__)) for record in self.leaders]
-        return leaders + [lock_of(self.consumer(f, records[0].group)) for f, records in self.durable.items() if records[0].ordered]
+        return leaders + [order_of(self.consumer(f, records[0].group)) for f, records in self.durable.items() if records[0].ordered]
 
     @property
     def calls(self) -> list[str]:

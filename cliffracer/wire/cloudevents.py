@@ -4,6 +4,7 @@ The attribute ``id`` is also ``Nats-Msg-Id``, by which the stream suppresses dup
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import gmtime, strftime, time_ns
@@ -22,6 +23,7 @@ VERSION = "ce-specversion"
 KEY = "ce-partitionkey"
 SPEC = "1.0"
 _LONGEST_KEPT = 500  # characters, of up to four bytes: an index of PostgreSQL takes 2,704
+_key = re.compile(rb"\r\n" + KEY.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _second = 0
 _second_text = ""
 
@@ -100,6 +102,12 @@ def attributes(headers: Mapping[str, Any]) -> Attributes:
         time=_time(headers.get(TIME)),
         key=headers.get(KEY, ""),
     )
+
+
+def key_in(block: bytes | None) -> bytes:
+    """Return the key that a header block says, without a parse of the rest; nothing where it says none."""
+    found = _key.search(block or b"")
+    return b"" if found is None else found[1].rstrip()
 
 
 def kept_id(event_id: str) -> str:

@@ -12,7 +12,7 @@ from loguru import logger
 
 from cliffracer import App, Bucket, KeyValue, NotFound
 from cliffracer.cli import drift
-from cliffracer.messaging import consumption, siblings
+from cliffracer.messaging import consumption, ordered, siblings
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.permissions.needs import Needs
 from cliffracer.testing import Running, running
@@ -243,3 +243,27 @@ async def test_who_else_runs_is_asked_once_for_all_functions() -> None:
             await eventually(lambda: asked)
         await t.up.bus.flush()
     assert len(asked) == 1
+
+
+async def test_who_takes_events_in_order_says_that_others_have_some(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """A version that asks for no order goes on while it has any, and the new one with order would wait without a word."""
+    monkeypatch.setattr(ordered, "PATIENCE", 0.0)
+    old, new, go = App("shop"), App("shop"), asyncio.Event()
+    done = list[int]()
+
+    @old.on("order.created", group="ship")
+    async def slow(number: int) -> None:
+        await go.wait()
+
+    @new.on("order.created", group="ship", ordered=True)
+    async def ship(number: int) -> None:
+        done.append(number)
+
+    async with running(old) as t:
+        await t.emit("order.created", 1)
+        await eventually(lambda: len(t.up.services[0].consumptions[0].pull.held) == 1)
+        async with running(new, settings=t.settings):
+            await eventually(lambda: any("shop.ship begins nothing while other replicas have 1 of its events" in line for line in logged))
+            go.set()
+        await t.settled()
+    assert sum("begins nothing" in line for line in logged) == 1
