@@ -12,8 +12,11 @@ from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 
 Deliver = Callable[[Any], Awaitable[None]]
-Failed = Callable[[Context, BaseException, Any], None]
-"""Takes a call's context, what it raised, and what that became: a `ServiceError`, or what the app's error mapping answers."""
+Failed = Callable[[Context, BaseException | None, Any], None]
+"""Takes a call's context, what it raised, and what that became: a `ServiceError`, or what the app's error mapping answers.
+
+None: it raised nothing, and returned a response with the status of an error.
+"""
 
 
 class Entry(Protocol):

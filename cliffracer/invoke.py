@@ -32,6 +32,10 @@ _ENDED: dict[str, tuple[type[ServiceError], str]] = {
 }
 _WAITS = ""
 """The outcome of what is stored and over its rate: it has not begun, and comes again."""
+_RESPONSE = "Response"
+"""The outcome of what returned a response with the status of an error."""
+_FAILED = "cliffracer.failed"
+"""Where a context keeps that its call counts as failed although it has an answer."""
 _LONG_BLOCK = 4096
 """Bytes of headers from which on only the ids in them are remembered: a stranger's may be as long as a message."""
 
@@ -91,7 +95,7 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
     try:
         answer = await _translate(handler, context, error)
         if not isinstance(answer, ServiceError):
-            outcome = _answered(handler, error, answer)
+            outcome = _answered(handler, context, error, answer)
             return answer
         outcome = _count(handler, context, answer)
         if answer is error:
@@ -109,7 +113,9 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
         seconds = monotonic() - began
         handler.watch.leave(context)
         handler.gate.leave(seconds, entered=entered)
-        if outcome is not _WAITS:
+        if _over_rate(context):
+            _refused(handler, context, outcome)
+        else:
             handler.stats.note(seconds)
             _note(handler, context, began, seconds, outcome)
         if handler.failed is not None:
@@ -138,21 +144,47 @@ def note_refusal(handler: Handler, context: Context, name: str, code: int) -> No
         handler.calls.record(context, 0.0, name)
 
 
+def _refused(handler: Handler, context: Context, outcome: str) -> None:
+    """Count and note a call that came too often: as one that came when too many ran, which has not begun either."""
+    handler.gate.refused += 1
+    if outcome is not _WAITS:
+        handler.stats.refused += 1
+        if handler.calls is not None:
+            handler.calls.record(context, 0.0, outcome)
+
+
+def spoil(handler: Handler, context: Context, answer: Any, error: Exception | None = None) -> None:
+    """Have a call that went well count as failed, once: it returned a response with the status of an error, or what cannot be sent.
+
+    ``answer`` is that response, or the `ServiceError` that is sent instead; to be called before anything that makes ids for the context.
+    """
+    if context.state is not None and _FAILED in context.state:
+        return
+    context.store()[_FAILED] = True
+    name, code = (type(answer).__name__, answer.code) if isinstance(answer, ServiceError) else (_RESPONSE, answer.status_code)
+    handler.stats.fail(f"{name} {code}")
+    handler.spans.spoil(handler, context.found_id, context.block, name)
+    if handler.calls is not None:
+        handler.calls.spoil(context, name)
+    if handler.failed is not None:
+        handler.failed(context, error, answer)
+
+
 def _count(handler: Handler, context: Context, answer: ServiceError) -> str:
     """Count a failure; return the outcome of the call."""
     if _over_rate(context) and stored_at(context) is not None:
-        handler.gate.refused += 1
         return _WAITS
     outcome = type(answer).__name__
     handler.stats.fail(f"{outcome} {answer.code}")
     return outcome
 
 
-def _answered(handler: Handler, error: BaseException, answer: Any) -> str:
+def _answered(handler: Handler, context: Context, error: BaseException, answer: Any) -> str:
     """Return the outcome of a call for whose failure there is an answer: a response with the status of an error is none that went well."""
     status = getattr(answer, "status_code", None)
     if not isinstance(status, int) or status < 400:
         return "ok"
+    context.store()[_FAILED] = True
     handler.stats.fail(f"{type(error).__name__} {status}")
     return type(error).__name__
 

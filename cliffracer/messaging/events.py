@@ -22,7 +22,7 @@ from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
-from cliffracer.observability.stats import UNFIT
+from cliffracer.observability.stats import UNFIT, Tally
 from cliffracer.providers import key_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
@@ -67,6 +67,7 @@ class EventEndpoint:
         self._starts = Starts(self._loop, handler.watch)
         self._claims = ClaimCheck(JetStream(bus), subjects.namespace)
         self._held: Held = set()
+        self._strays = Tally()
 
     # -- core NATS: at most once -----------------------------------------------------------------------------------
 
@@ -143,21 +144,20 @@ class EventEndpoint:
 
     def _unfit(self, context: Context, wrong: InvalidInput) -> None:
         note_refusal(self.handler, context, InvalidInput.__name__, InvalidInput.code)
-        logger.bind(subject=self.record.subject, errors=wrong.errors).warning(
-            "event dropped: it does not fit {}", where(self.record.function)
-        )
+        if self._strays.tells():
+            bound = logger.bind(subject=self.record.subject, errors=wrong.errors, dropped=self._strays.count)
+            bound.warning("event dropped: it does not fit {}", where(self.record.function))
 
     async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
         try:
             await invoke(self.handler, context, arguments, event)
         except ServiceError as error:
             if isinstance(error, Overloaded) and context.verdict == RATE:
-                self.handler.gate.refused += 1
                 self._dropped(error)
                 return
-            logger.bind(subject=self.record.subject, code=error.code).warning(
-                "event lost: {} failed: {}", where(self.record.function), error
-            )
+            if error is not context.verdict or self._strays.tells():  # of somebody who may not: anybody may send as many
+                bound = logger.bind(subject=self.record.subject, code=error.code)
+                bound.warning("event lost: {} failed: {}", where(self.record.function), error)
         except Rejected as error:
             logger.bind(subject=self.record.subject).warning("event lost: {} refused it: {}", where(self.record.function), error)
 

@@ -13,7 +13,7 @@ from cliffracer.declarations import Rpc, where
 from cliffracer.eager import Held, Starts
 from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.handler import Handler
-from cliffracer.invoke import defect, invoke, note_refusal
+from cliffracer.invoke import defect, invoke, note_refusal, spoil
 from cliffracer.messaging.broker import Delivered
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
@@ -196,7 +196,7 @@ class RpcEndpoint:
         except ServiceError as error:
             self._fail(reply, error, msgpack)
         except Unencodable as error:
-            self._fail(reply, self._unencodable(error), msgpack)
+            self._fail(reply, self._unencodable(context, error), msgpack)
         except asyncio.CancelledError:  # by somebody outside: the caller is not to wait until his time is over
             self._fail(reply, Cancelled("the call was cancelled where it ran", outcome="unknown"), msgpack)
             raise
@@ -210,7 +210,7 @@ class RpcEndpoint:
         except ServiceError as error:
             self._fail(chunks.reply, error, chunks.msgpack)
         except Unencodable as error:
-            self._fail(chunks.reply, self._unencodable(error), chunks.msgpack)
+            self._fail(chunks.reply, self._unencodable(context, error), chunks.msgpack)
         finally:
             chunks.close()
 
@@ -260,10 +260,10 @@ class RpcEndpoint:
         except Unavailable:
             logger.bind(subject=self.subject).warning("reply dropped: NATS is away and there is no room to hold it")
 
-    def _unencodable(self, error: Exception) -> Internal:
+    def _unencodable(self, context: Context, error: Exception) -> Internal:
         failed = Internal(error_id=new_id())
+        spoil(self._handler, context, failed, error)
         logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", where(self._signature.function), error)
-        self._handler.stats.fail("Internal 500")
         return failed
 
 

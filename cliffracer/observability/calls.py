@@ -46,7 +46,7 @@ class CallLog:
         self._share = share
         self._show = _human if human else _json
         self._write = write
-        self._lines: deque[str] = deque()
+        self._lines: deque[tuple[str, Context, float]] = deque()
         self._due: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -58,11 +58,17 @@ class CallLog:
         """Note one call if its turn has come; ``outcome`` is ``ok`` or the class of the error."""
         if random() >= self._share:  # noqa: S311 - which calls are looked at is no secret
             return
-        self._lines.append(self._show(context, milliseconds, outcome))
         if len(self._lines) >= _AT_ONCE:
             self.flush()
-        elif self._due is None:
+        self._lines.append((self._show(context, milliseconds, outcome), context, milliseconds))
+        if self._due is None:
             self._soon()
+
+    def spoil(self, context: Context, outcome: str) -> None:
+        """Say of a call that was noted just now, if it was, how it ended after all."""
+        for index, (_, noted, milliseconds) in enumerate(self._lines):
+            if noted is context:
+                self._lines[index] = self._show(context, milliseconds, outcome), context, milliseconds
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -71,7 +77,7 @@ class CallLog:
             due.cancel()
         gathered = []
         while self._lines:
-            gathered.append(self._lines.popleft())
+            gathered.append(self._lines.popleft()[0])
         try:
             self._write("".join(gathered))
         except (OSError, ValueError):  # standard error was closed: there is nobody to tell, and the calls go on

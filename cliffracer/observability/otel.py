@@ -9,6 +9,7 @@ import asyncio
 import importlib.metadata
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -68,27 +69,26 @@ class Tracing:
             with self.current(span):
                 result = await inner(call)
             if context.ended is None:
-                del context.store()[_SPAN]
-                span.end()
+                asyncio.get_running_loop().call_soon(_end, context, span, time.time_ns())
             return result
 
         return run
 
     @staticmethod
-    def failed(context: Context, error: BaseException, answer: Any) -> None:
+    def failed(context: Context, error: BaseException | None, answer: Any) -> None:
         """Say on the span of a call what became of it, and end it. Who asks for what is not there is no failure of the service."""
         span: Span | None = context.store().pop(_SPAN, None)
         if span is None:  # it failed before it began
             return
         if isinstance(answer, ServiceError):
-            unknown = isinstance(answer, Internal) and not isinstance(error, ServiceError)
+            unknown = isinstance(answer, Internal) and error is not None and not isinstance(error, ServiceError)
             _say(span, type(error if unknown else answer).__name__, answer.code, error)
         elif isinstance(error, asyncio.CancelledError):
             _say(span, Cancelled.__name__, Cancelled.code, error)
         elif isinstance(error, Rejected):
             _say(span, Rejected.__name__, Internal.code, error)
         elif isinstance(status := getattr(answer, "status_code", None), int) and status >= 400:
-            _say(span, type(error).__name__, status, error)
+            _say(span, str(status) if error is None else type(error).__name__, status, error)
         span.end()
 
     @contextmanager
@@ -170,10 +170,16 @@ def text_of(span: SpanContext) -> str:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
-def _say(span: Span, name: str, code: int, error: BaseException) -> None:
+def _end(context: Context, span: Span, at: int) -> None:
+    """End the span of a call that went well, unless `Tracing.failed` has: in the same turn it shows whether the result can be sent."""
+    if context.store().pop(_SPAN, None) is span:
+        span.end(at)
+
+
+def _say(span: Span, name: str, code: int, error: BaseException | None) -> None:
     span.set_attribute("error.type", name)
     if code >= 500:
-        if not isinstance(error, ServiceError | asyncio.CancelledError):
+        if error is not None and not isinstance(error, ServiceError | asyncio.CancelledError):
             span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, name))
 

@@ -77,6 +77,15 @@ class Spans:
         self.kept: Callable[[Noted], None] = self._kept.append
         """Remembers a call that failed or took long."""
 
+    def spoil(self, what: Named, correlation: str | None, block: bytes | None, outcome: str) -> None:
+        """Say of a call that was remembered just now, as one that went well, how it ended after all."""
+        for ring in (self._recent, self._kept):
+            for one in reversed(ring):
+                if one[0] is what and (one[3] == correlation if one[7] is None else one[7] is block):
+                    ring.remove(one)
+                    self.kept((*one[:6], outcome, one[7]))
+                    return
+
     def find(self, wanted: str) -> list[Span]:
         """Return the calls of a trace or correlation id, or of one that begins so; the newest `MOST`, oldest first."""
         if not wanted:

@@ -11,6 +11,20 @@ LASTING = frozenset({"leader", "websocket"})
 """Kinds of calls that last as long as somebody likes: how long they took says nothing, and nothing that is accepted waits for their end."""
 
 
+class Tally:
+    """Counts what anybody may cause, such as messages that fit nothing, so that a flood of it is none of lines in the log."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tells(self) -> bool:
+        """Count one, and say whether to tell of it: of the 1st, 2nd, 4th, 8th and so on."""
+        self.count += 1
+        return self.count & (self.count - 1) == 0
+
+
 class Stats:
     """Counts calls and sorts their durations by powers of two, so that recording one (`invoke` does) is four additions.
 

@@ -10,7 +10,7 @@ from cliffracer.context import Context, new_id
 from cliffracer.declarations import where
 from cliffracer.errors import Internal, ServiceError
 from cliffracer.handler import Handler
-from cliffracer.invoke import note_refusal
+from cliffracer.invoke import note_refusal, spoil
 from cliffracer.web.answers import CORRELATION, Refused
 from cliffracer.wire.codecs import Unencodable
 from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
@@ -38,21 +38,18 @@ def presentable(handler: Handler, context: Context, error: Exception, *, counted
 
     ``counted``: a `ServiceError` came out of `invoke`, which has counted it.
     """
-    known = isinstance(error, ServiceError | Refused)
-    found = error if isinstance(error, ServiceError | Refused) else _defect(handler, error)
-    name, code = type(found).__name__, found.status if isinstance(found, Refused) else found.code
-    if not counted:
-        note_refusal(handler, context, name, code)
-    elif not known:
-        handler.stats.fail(f"{name} {code}")
-    return found
-
-
-def _defect(handler: Handler, error: Exception) -> Internal:
-    failed = Internal(error_id=new_id())
-    place = where(handler.function)
-    if isinstance(error, Unencodable):
-        logger.bind(error_id=failed.error_id).error("{} returned what cannot be encoded: {}", place, error)
+    if isinstance(error, ServiceError | Refused):
+        if not counted:
+            note_refusal(handler, context, type(error).__name__, error.status if isinstance(error, Refused) else error.code)
+        return error
+    found = Internal(error_id=new_id())
+    if counted:
+        spoil(handler, context, found, error)
     else:
-        logger.bind(error_id=failed.error_id).opt(exception=error).error("a call of {} could not be handled", place)
-    return failed
+        note_refusal(handler, context, Internal.__name__, Internal.code)
+    bound, place = logger.bind(error_id=found.error_id), where(handler.function)
+    if isinstance(error, Unencodable):
+        bound.error("{} returned what cannot be encoded: {}", place, error)
+    else:
+        bound.opt(exception=error).error("a call of {} could not be handled", place)
+    return found

@@ -13,7 +13,6 @@ from cliffracer.errors import Internal
 from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, problem, send_problem
 
 _NO_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_DEFECT = "Internal 500"
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -28,11 +27,11 @@ def exception_answer(realm: str, error: HTTPException) -> Response:
 
 
 async def send_response(
-    response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, correlation: str, *, count: Callable[[str], object]
+    response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, correlation: str, *, failed: Callable[..., object]
 ) -> None:
     """Send a `Response` that a handler returned; one with a header that would break out of its line is answered as a defect.
 
-    ``count`` is told of a failure, once: the call itself went well.
+    ``failed`` is told what is sent instead, and what was raised if anything was: the call itself went well.
     """
     start: MutableMapping[str, Any] | None = None
     refused = False
@@ -41,10 +40,8 @@ async def send_response(
         nonlocal start, refused
         if message["type"] == "http.response.start":
             start = message
-            refused = await _refused(message.get("headers", ()), send, correlation)
-            if refused:
-                count(_DEFECT)
-            else:
+            refused = await _refused(message.get("headers", ()), send, correlation, failed)
+            if not refused:
                 headers = [(name, value) for name, value in message.get("headers", ()) if name != CORRELATION]
                 await send({**message, "headers": [*headers, *protecting(headers, scope), (CORRELATION, correlation.encode())]})
         elif not refused:
@@ -53,12 +50,12 @@ async def send_response(
     try:
         await response(scope, receive, checked)
     except Exception as error:  # noqa: BLE001 - a body iterator or a background task of the user's may raise anything
-        failed = Internal(error_id=new_id())
+        instead = Internal(error_id=new_id())
         if not refused:
-            count(_DEFECT)
-        logger.opt(exception=error).bind(error_id=failed.error_id).error("the response of {} failed", scope.get("path"))
+            failed(instead, error)
+        logger.opt(exception=error).bind(error_id=instead.error_id).error("the response of {} failed", scope.get("path"))
         if start is None:
-            await send_problem(send, failed, correlation)
+            await send_problem(send, instead, correlation)
         elif not refused and not getattr(response, "background", None):
             raise ConnectionResetError("a response broke off") from None  # the client must not take it for whole
 
@@ -79,10 +76,11 @@ def protecting(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any])
     return [header for header in wanted if header[0] not in given]
 
 
-async def _refused(headers: Any, send: Any, correlation: str) -> bool:
+async def _refused(headers: Any, send: Any, correlation: str, failed: Callable[..., object]) -> bool:
     bad = [name for name, value in headers if not name or _NO_NAME.search(name) or _NO_VALUE.search(value)]
     if bad:
-        failed = Internal(error_id=new_id())
-        logger.bind(error_id=failed.error_id).error("a response header has a control character or a line break: {!r}", bad[0][:80])
-        await send_problem(send, failed, correlation)
+        instead = Internal(error_id=new_id())
+        failed(instead)
+        logger.bind(error_id=instead.error_id).error("a response header has a control character or a line break: {!r}", bad[0][:80])
+        await send_problem(send, instead, correlation)
     return bool(bad)

@@ -14,7 +14,7 @@ from cliffracer.context import Context
 from cliffracer.declarations import Route
 from cliffracer.errors import Cancelled, FieldError, InvalidInput
 from cliffracer.handler import Handler
-from cliffracer.invoke import invoke
+from cliffracer.invoke import invoke, spoil
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
@@ -88,7 +88,9 @@ class RouteEndpoint:
         else:
             correlation = context.correlation_id
             if not payload:
-                await send_response(result, scope, receive, send, correlation, count=handler.stats.fail)
+                if result.status_code >= 400:
+                    spoil(handler, context, result)
+                await send_response(result, scope, receive, send, correlation, failed=partial(spoil, handler, context))
             elif self._bodiless or (result is None and self._nothing):
                 await send_body(send, 204 if self._nothing else self.status, b"", [], correlation)
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):

@@ -42,7 +42,7 @@ class Files(StaticFiles):
             else:
                 await send_problem(send, NotFound("there is nothing at this path"), correlation)
             return
-        await send_response(response, scope, receive, send, correlation, count=_uncounted)
+        await send_response(response, scope, receive, send, correlation, failed=_uncounted)
 
     def lookup_path(self, path: str) -> tuple[str, stat_result | None]:
         """Return where a file is; nothing that is hidden."""
@@ -79,5 +79,5 @@ def static_url(path: str, settings: Settings) -> str:
     return settings.static_base_url.rstrip("/") + path
 
 
-def _uncounted(_: str) -> None:
+def _uncounted(*_: object) -> None:
     """Count no failure: files have no figures."""

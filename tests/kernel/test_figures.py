@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import json
 import re
+from typing import Any
 
+import pytest
 import websockets
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-from cliffracer import App, Conflict, Group, InvalidInput, NotFound, Rejected, WebSocket
+from cliffracer import App, Conflict, Group, InvalidInput, NotFound, Overloaded, Rejected, WebSocket
 from cliffracer.cli.look import look
 from cliffracer.client import AsyncClient
+from cliffracer.errors import Internal
 from cliffracer.messaging.directory import Stats
 from cliffracer.observability.otel import Tracing
 from cliffracer.testing import running
@@ -182,6 +186,64 @@ async def test_log_traces_figures_and_opentelemetry_say_the_same_of_a_call(monke
     ended = [(s.name, s.attributes.get("error.type", ""), s.status.status_code is StatusCode.ERROR) for s in exported.get_finished_spans()]
     assert [told[1:] for told in ended if told[0] == "GET /work"] == [told[1:] for told in wanted.values()]
     assert [told[1:] for told in ended if told[0] in {"WS /socket", "process some"}] == [("", False), ("Rejected", True)]
+
+
+async def test_what_an_answer_turns_out_to_be_is_said_everywhere_and_once(monkeypatch, capfd):
+    """What cannot be sent, or is a response with the status of an error, failed in figures, log, traces and OpenTelemetry alike."""
+    exported, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    monkeypatch.setattr("cliffracer.serving.tracing", lambda service, _: Tracing(provider, provider.get_tracer("t"), service))
+    app, broken = App("sent"), {"x": "a\r\nb"}
+    answers = {"fine": 1, "odd": object(), "gone": Response(status_code=410), "down": Response(status_code=503)}
+
+    @app.rpc
+    @app.get("/work")
+    async def work(how: str) -> Any:
+        if how == "raised":
+            raise HTTPException(404, headers=broken)
+        return Response(headers=broken) if how == "header" else answers[how]
+
+    async with running(app, log_calls=1.0, log_format="json") as t:
+        for how in (*answers, "header", "raised"):
+            await t.http.get(f"/work?how={how}")
+        assert await t.call("work", how="fine") == 1
+        with pytest.raises(Internal):
+            await t.call("work", how="odd")
+        spans = [(span.kind, span.outcome) for span in t.up.services[0].assembly.spans.find("")]
+        assert await figures(t) == {("http", "work"): (6, 5), ("rpc", "work"): (2, 1)}
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"message":"call"' in line]
+    outcomes = ["ok", "Internal", "Response", "Response", "Internal", "HTTPException"]
+    assert [one for one in spans if one[0] != "call"] == [*(("http", outcome) for outcome in outcomes), ("rpc", "ok"), ("rpc", "Internal")]
+    assert [(line["kind"], line["outcome"]) for line in logged] == [one for one in spans if one[0] != "call"]
+    served = [span for span in exported.get_finished_spans() if span.kind is SpanKind.SERVER]
+    ended = [(span.attributes.get("error.type", ""), span.status.status_code is StatusCode.ERROR) for span in served]
+    assert ended[:5] == [("", False), ("Unencodable", True), ("410", False), ("503", True), ("Internal", True)]
+    assert ended[5:] == [("HTTPException", False), ("", False), ("Unencodable", True)]
+
+
+async def test_calls_over_their_rate_are_refused_and_have_not_begun():
+    """They came and failed, as those that find all places taken: none of them is in the durations, nor pushes others out of the traces."""
+    app = App("often")
+
+    @app.rpc(rate="1/d")
+    async def ask() -> int:
+        return 1
+
+    @app.get("/work", rate="1/d")
+    async def work() -> int:
+        return 1
+
+    async with running(app) as t:
+        for _ in range(3):
+            await t.http.get("/work")
+            with contextlib.suppress(Overloaded):
+                await t.call("ask")
+        text = (await t.http.get("/metrics")).text
+        assert [span.outcome for span in t.up.services[0].assembly.spans.find("")] == ["ok", "ok"]
+        assert await figures(t) == {("http", "work"): (3, 2), ("rpc", "ask"): (3, 2)}
+    for labels in ('handler="work",kind="http"', 'handler="ask",kind="rpc"'):
+        assert f'cliffracer_refused_total{{service="often",{labels}}} 2' in text
+        assert f'cliffracer_call_seconds_count{{service="often",{labels}}} 1' in text
 
 
 async def test_how_long_a_socket_lasted_is_not_how_long_calls_take():
