@@ -8,7 +8,9 @@ mapping and figures live here and nowhere else.
 import asyncio
 from asyncio import CancelledError, current_task
 from collections.abc import Callable
+from functools import partial
 from inspect import unwrap
+from signal import SIGINT, default_int_handler, getsignal
 from time import monotonic
 from typing import Any
 
@@ -229,8 +231,15 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
 
 
 def _passes(context: Context, error: BaseException) -> bool:
-    """Say whether an exception is not ours to answer: a batch's partial refusal is the event endpoint's to read."""
-    return isinstance(error, KeyboardInterrupt | GeneratorExit) or (isinstance(error, Rejected) and context.kind == "event")
+    """Say whether an exception is not ours to answer: a batch's partial refusal is the event endpoint's to read.
+
+    `SystemExit` is answered like any other, and so is `KeyboardInterrupt` unless it may come from the keyboard: whoever drives the call
+    has it then. Going on, it would end the connection to NATS, and come again with its event.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        taken = getsignal(SIGINT)  # by the loop, as ``cliffracer run`` has it; the partial is `asyncio.run`'s, and raises at a second one
+        return taken is default_int_handler or isinstance(taken, partial)
+    return isinstance(error, GeneratorExit) or (isinstance(error, Rejected) and context.kind == "event")
 
 
 def _uncertain(error: ServiceError) -> ServiceError:

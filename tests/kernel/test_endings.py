@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from cliffracer import App, Database, runtime
 from cliffracer.context import Context
 from cliffracer.eager import Starts
-from cliffracer.errors import Cancelled, DeadlineExceeded, NotFound, ServiceError
+from cliffracer.errors import Cancelled, DeadlineExceeded, Internal, NotFound, ServiceError
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.resilience.deadlines import TICK, Watch
@@ -216,6 +217,37 @@ async def test_a_call_ended_before_it_begins_is_not_entered():
     asyncio.get_running_loop().call_soon(lambda: desk.starts.add(desk._answer(context, ()), context))
     await desk.ended()
     assert (desk.ends, entered) == ([Cancelled], [])
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_an_interrupt_that_no_keyboard_raised_is_a_failure_of_its_call(*, durable: bool):
+    """A handler that raises `KeyboardInterrupt`, while the loop has the signal: it is answered, and the connection to NATS stays."""
+    app, got = App("interrupting"), []
+
+    @app.rpc
+    @app.get("/stop")
+    async def stop(wait: float = 0) -> None:
+        await asyncio.sleep(wait) if wait else None
+        raise KeyboardInterrupt
+
+    @app.on("stop", durable=durable, **({"retry": [0.01]} if durable else {}))
+    async def hear() -> None:
+        got.append(1)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        async with running(app) as t:
+            client = t.up.bus.link.client
+            for wait in (0, 0.01):
+                with pytest.raises(Internal):
+                    await t.call("stop", wait=wait)
+                assert (await t.http.get(f"/stop?wait={wait}")).json()["error_id"]
+            await t.emit("stop", durable=durable)
+            await eventually(lambda: len(got) == (2 if durable else 1))
+            assert t.up.bus.link.client is client
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def test_a_process_that_is_told_to_end_in_the_first_step_finds_the_handler_as_it_was():
