@@ -445,6 +445,24 @@ async def test_a_handler_that_leaks_what_ends_tasks_ends_no_subscription(leaked:
         await eventually(lambda: sorted(got) == ([1, 1, 2, 3] if durable else [1, 2, 3]))
 
 
+async def test_a_flood_of_events_that_do_not_fit_is_none_of_lines(capfd):
+    """Of those of core NATS the 1st, 2nd, 4th, 8th and so on is told; all are counted."""
+    app, got = App("s"), []
+
+    @app.on("number", durable=False)
+    async def handle(number: int) -> None:
+        got.append(number)
+
+    async with running(app) as t:
+        for _ in range(20):
+            await t.emit("number", "none", durable=False)
+        await t.emit("number", 1, durable=False)
+        await eventually(lambda: got == [1])
+        (handler,) = (handler for _, handler in t.up.services[0].assembly.handlers)
+        assert (handler.stats.requests, handler.stats.errors) == (21, 20)
+    assert capfd.readouterr().err.count("event dropped: it does not fit") == 5
+
+
 async def test_a_delayed_event_comes_later():
     """With ``delay`` an event is kept by the server until it is due."""
     app, got = App("s"), []
