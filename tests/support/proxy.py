@@ -11,7 +11,7 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Between a client and ``port`` on loopback; ``mode`` is ``pass``, ``blackhole`` (nothing goes through) or ``refuse``."""
+    """Between a client and ``port`` on loopback; ``mode`` is ``pass``, ``blackhole`` (nothing goes through), ``swallow`` or ``refuse``."""
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -21,6 +21,8 @@ class Proxy:
         self.accepted = 0
         self._passing = asyncio.Event()
         self._passing.set()
+        self._going = asyncio.Event()
+        self._going.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -48,16 +50,23 @@ class Proxy:
         self.mode = "blackhole"
         self._passing.clear()
 
+    def swallow(self) -> None:
+        """Keep what clients send, and let through what they are sent, as a path does that is broken in one direction."""
+        self.mode = "swallow"
+        self._going.clear()
+
     def refuse(self) -> None:
         """Cut all connections and close each new one at once."""
         self.mode = "refuse"
         self._passing.set()
+        self._going.set()
         self.reset()
 
     def heal(self) -> None:
         """Let everything through again, what was held back included."""
         self.mode = "pass"
         self._passing.set()
+        self._going.set()
 
     def reset(self) -> None:
         """Cut all connections with RST."""
@@ -89,15 +98,17 @@ class Proxy:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers.add(back)
         try:
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            await asyncio.gather(self._pump(reader, back, self._going), self._pump(there, writer))
         finally:
             self._writers.discard(back)
             back.transport.abort()
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, going: asyncio.Event | None = None) -> None:
         while data := await reader.read(_CHUNK):
             await self._passing.wait()
+            if going is not None:
+                await going.wait()
             if self.latency:
                 await asyncio.sleep(self.latency)
             writer.write(data)

@@ -15,6 +15,7 @@ from cliffracer.messaging.transport.writer import MANY, Writer
 
 _BRIEF = 0.00005  # seconds: a chunk that comes so soon was there already, and the server has not waited for what the last one caused
 _MISSED = 2  # beats without a byte, after which the server is taken for dead
+_UNANSWERED = 6  # beats that a PING waits for its answer while other bytes come: those may be many that were on their way before it
 
 
 class Reader(asyncio.Protocol):
@@ -50,6 +51,7 @@ class Reader(asyncio.Protocol):
         self._handled = 0.0  # when the last chunk was
         self._silent = 0
         self._stuck = 0
+        self._unanswered = 0
         self._ping = ping
         self._beat = self._loop.call_later(ping, self._on_beat)
 
@@ -147,8 +149,12 @@ class Reader(asyncio.Protocol):
         self._silent = 0 if self._heard else self._silent + 1
         self._stuck = self._stuck + 1 if self._paused else 0
         self._heard = False
+        asked = None in self._pings
+        self._unanswered = 0 if not asked or self._yielded else self._unanswered + 1
         if max(self._silent, self._stuck) > _MISSED:
             self._client.end(f"the server is silent for {(_MISSED + 1) * self._ping:g} s")
-        elif self._silent:
+        elif self._unanswered >= _UNANSWERED:
+            self._client.end(f"nothing that we send arrives at the server, for {_UNANSWERED * self._ping:g} s")
+        elif self._silent or not asked:
             self._pings.append(None)
             self.writer.put(b"PING\r\n")

@@ -142,6 +142,22 @@ async def test_a_partition_with_bytes_in_flight(connected: Any, server: NatsServ
         assert (await bus.request(b"echo", b"x", timeout=10)).payload == b"x"
 
 
+async def test_a_path_that_is_broken_in_one_direction_is_noticed(connected: Any, server: NatsServer) -> None:
+    """What we send does not arrive while events still come: the connection is made anew, and requests are answered again."""
+    feed = await connected(server.url)
+    async with Proxy(server.port) as proxy:
+        bus = await connected(proxy.url, ping=PING)
+        await bus.subscribe("tick", lambda *_: None)
+        await bus.flush()
+        proxy.swallow()
+        while bus.connected:
+            feed.publish(b"tick", b"x")
+            await asyncio.sleep(PING / 4)
+        proxy.heal()
+        await eventually(lambda: bus.connected)
+        await bus.flush()
+
+
 async def test_requests_to_a_hung_server_are_not_run_later(connected: Any, server: NatsServer) -> None:
     """What still waits in our process when its caller gives up is never sent."""
     worker, caller = await connected(server.url), await connected(server.url)
