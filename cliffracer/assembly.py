@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from loguru import logger
 
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.context import owner
-from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded
+from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded, where
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call, Deliver, Handler
 from cliffracer.injection import Injector, Wants
@@ -23,7 +24,7 @@ from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.rates import Take, limited
 from cliffracer.resilience.threads import Threads
-from cliffracer.signature import Signature
+from cliffracer.signature import Signature, read
 
 KINDS: dict[str, str] = {
     "Rpc": "rpc",
@@ -35,6 +36,7 @@ KINDS: dict[str, str] = {
 }
 Step = Callable[[Call], Awaitable[Any]]
 T = TypeVar("T")
+_LEAST = 1.0  # seconds that each shutdown hook has, also where the rest took all the time to drain
 ENDLESS = 10_000
 """How many sockets, or HTTP streams, of one handler are open at once if nothing else is said."""
 
@@ -119,6 +121,18 @@ class Assembly:
             return await (function(**named) if signature.kind == "async" else self.threads.run(function, **named))
         finally:
             owner.reset(before)
+
+    async def shut_down(self, until: float) -> None:
+        """Run the shutdown hooks, in reverse order of declaration, until then; each has a second at least."""
+        loop = asyncio.get_running_loop()
+        for hook in reversed(self.frozen.shutdown):
+            try:
+                async with asyncio.timeout(max(until - loop.time(), _LEAST)) as patience:
+                    await self.hook(hook, read(hook))
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                logger.warning("{} was ended: the time to stop (drain) is over", where(hook))
 
     def _gate_of(self, record: Record, signature: Signature) -> Gate:
         if isinstance(record, Timer | Leader):

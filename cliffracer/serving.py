@@ -95,6 +95,7 @@ class Service:
         self._leaders: list[Leading] = []
         self._sends: Sends | None = None
         self._discovery: Discovery | None = None
+        self._until: float | None = None
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
@@ -155,7 +156,7 @@ class Service:
     async def drain(self, seconds: float) -> None:
         """Take nothing new, let accepted work finish within ``seconds``, then end what is left: every caller gets a reply."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        self._until = until = loop.time() + seconds
         if self._discovery is not None:
             await self._discovery.close()
         await asyncio.gather(
@@ -182,9 +183,8 @@ class Service:
         await self._rpc.close()
 
     async def close(self) -> None:
-        """Run the shutdown hooks, in reverse order of declaration."""
-        for hook in reversed(self.frozen.shutdown):
-            await self.assembly.hook(hook, read(hook))
+        """Run the shutdown hooks, within what is left of the time to drain."""
+        await self.assembly.shut_down(self._until or asyncio.get_running_loop().time() + self._settings.drain)
 
     @property
     def _lasting(self) -> list[Lasting]:

@@ -152,7 +152,7 @@ class Surroundings:
 
     @spelt("@app.on_shutdown")
     def on_shutdown(self, function: F) -> F:
-        """Run once when accepted work has finished and before providers close."""
+        """Run once when accepted work has finished and before providers close, in what is left of ``settings.drain``, at least a second."""
         self._open()
         _check_hook(function, "a shutdown hook")
         self.shutdown.append(function)

@@ -263,6 +263,24 @@ async def test_hooks_run_in_order_with_providers():
     assert log == ["up real", "up too", "running", "down first", "down", "mailer closed"]
 
 
+async def test_a_shutdown_hook_that_does_not_end_is_ended(capfd):
+    """Once the time to drain is over it is cancelled, which the log tells, and the other hooks run."""
+    app, log = App("s"), []
+
+    @app.on_shutdown
+    async def last() -> None:
+        log.append("last")
+
+    @app.on_shutdown
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    async with running(app, drain=0.1):
+        pass
+    assert log == ["last"]
+    assert capfd.readouterr().err.count("time to stop") == 1
+
+
 async def test_a_failing_start_up_hook_leaves_nothing_behind():
     """What was opened before it is closed again, and the app can be started afterwards."""
     app, log = App("s"), []
