@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -109,7 +110,7 @@ class Child:
         known = {LINE: str(theirs.fileno()), SOCKETS: ",".join(map(str, numbers)), RELOADS: "1" if reloads else "", WORKER: worker}
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "cliffracer", "run", *arguments),
+                *(sys.executable, *_flags(), "-m", "cliffracer", "run", *arguments),
                 pass_fds=(theirs.fileno(), *numbers),
                 env={**os.environ, **known},
             )
@@ -167,6 +168,12 @@ class Child:
             self.trouble = told.trouble
         if not self.ready.done():
             self.ready.set_result((told, self._sockets) if isinstance(told, Ready) else None)
+
+
+def _flags() -> list[str]:
+    """Return the flags that this interpreter was given (``-X dev``, ``-W error``, ``-O``...), as `multiprocessing` hands them on."""
+    given: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    return [*given, *(["-u"] if getattr(sys.__stdout__, "write_through", False) else [])]
 
 
 def _inherited(number: str) -> socket.socket:

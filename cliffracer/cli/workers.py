@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from cliffracer.cli.children import Child, Ready
+from cliffracer.cli.children import PATIENCE, Child, Ready
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
 
@@ -76,10 +76,11 @@ class Crew:
         child = self._children[0] = await Child.start(self._arguments, worker="1")
         told = await child.ready
         if told is None:
-            code = await child.ended()
+            code = await child.ended(PATIENCE)
             if self._stopped.is_set():
                 return None
-            raise SetupError(f"the first worker ended with exit code {code}; see above.")
+            ended = "did not start, nor end by itself" if child.trouble and code < 0 else f"ended with {_worded(code)}"
+            raise SetupError(f"the first worker {ended}; see above.")
         ready, self._sockets = told
         return ready
 
@@ -97,10 +98,12 @@ class Crew:
             began = time.monotonic()
             child = self._children.get(index) or await Child.start(self._arguments, self._sockets, worker=str(index + 1))
             self._children[index] = child
-            if await child.ready is not None:
+            if await child.ready is None:
+                code = await child.ended(PATIENCE)
+            else:
                 self._ready.add(index)
                 self._changed.set()
-            code = await self._end_of(child)
+                code = await self._end_of(child)
             del self._children[index]
             if self._stopped.is_set():
                 return

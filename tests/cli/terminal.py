@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -84,12 +85,14 @@ def interruptible() -> None:
 class Background:
     """A command that runs until it is told to stop; its output is in a file."""
 
-    def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, flags: Sequence[str] = (), **env: str) -> None:
         self.folder = folder
+        python, *program = PROGRAM
         self.log = folder / f"log-{time.monotonic_ns()}.txt"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*PROGRAM, *arguments], cwd=folder, env=environment(**env), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                [python, *flags, *program, *arguments], cwd=folder, env=environment(**env),
+                stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 preexec_fn=interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
             )  # fmt: skip
 

@@ -313,6 +313,25 @@ def test_workers_that_cannot_start_end_the_command(folder):
     assert done.err.endswith("Error: the first worker ended with exit code 1; see above.\n")
 
 
+def test_a_first_worker_that_fails_and_does_not_end_ends_the_command_all_the_same(folder):
+    """A thread that its module began would keep it for ever."""
+    (folder / "app.py").write_text("import threading\nthreading.Thread(target=threading.Event().wait).start()\nraise RuntimeError('no')\n")
+    done = cliffracer("run", "--workers", "3", cwd=folder)
+    assert done.code == 1
+    assert done.err.count("RuntimeError: no") == 1
+    assert done.err.endswith("Error: the first worker did not start, nor end by itself; see above.\n")
+
+
+@pytest.mark.parametrize("more", [("--workers", "1"), ("--reload",)])
+def test_flags_of_the_interpreter_reach_the_processes_that_serve(folder, more):
+    """`-W`, `-X`, `-O` and `-u` are meant for the service, not for what watches over it."""
+    said = "import sys\nprint('flags', sys._xoptions, sys.flags.optimize, sys.warnoptions, sys.stdout.write_through, file=sys.stderr)\n"
+    (folder / "app.py").write_text(said + (folder / "app.py").read_text())
+    flags = ("-X", "faulthandler", "-W", "error::UserWarning", "-O", "-u")
+    with Background(folder, "run", *more, "--port", "0", flags=flags) as run:
+        run.says("flags {'faulthandler': True} 1 ['error::UserWarning'] True")
+
+
 def test_workers_do_not_outlive_a_parent_that_is_killed(folder):
     """SIGKILL of the parent is seen by its children, which drain and end."""
     port = free_port()
