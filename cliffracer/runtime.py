@@ -27,7 +27,6 @@ from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus, connect
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import revoking
-from cliffracer.messaging.shielding import uninterrupted
 from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
@@ -41,6 +40,7 @@ from cliffracer.runtimevalues import IDENTITY, values_of
 from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
+from cliffracer.shielding import uninterrupted
 from cliffracer.signature import Signature, bare, dotted, read
 from cliffracer.wire.subjects import Subjects, inbox_prefix
 

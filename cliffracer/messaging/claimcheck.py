@@ -12,8 +12,8 @@ from cliffracer.errors import CliffracerError, DeadlineExceeded, Forbidden, NotF
 from cliffracer.messaging.ensuring import widen
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.objects import ObjectStore
-from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.stores import Bucket
+from cliffracer.shielding import shielded
 from cliffracer.wire.headers import Headers
 
 CLAIM = "Cliffracer-Claim"

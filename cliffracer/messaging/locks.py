@@ -20,7 +20,7 @@ from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFo
 from cliffracer.messaging.bus import Subscription
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream, read_stored
-from cliffracer.messaging.shielding import shielded
+from cliffracer.shielding import shielded
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects, as_token
 

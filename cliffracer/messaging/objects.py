@@ -21,9 +21,9 @@ from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo, read_s
 from cliffracer.messaging.pieces import Reading, cut
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.reading import SILENCE, Reader
-from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
+from cliffracer.shielding import shielded
 from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024

@@ -17,7 +17,7 @@ from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.pull import Pull
-from cliffracer.messaging.shielding import shielded
+from cliffracer.shielding import shielded
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
 SILENCE = 2.0  # seconds without a message after which is asked whether those that are waited for are still there

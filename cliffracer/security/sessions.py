@@ -15,6 +15,7 @@ from cliffracer.events import Event
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
+from cliffracer.security.whole import whole
 from cliffracer.settings import Discreet, Settings
 
 WINDOW = 300
@@ -114,8 +115,7 @@ class Sessions:
 
     async def create(self, username: str, password: str, roles: tuple[str, ...] = (), permissions: tuple[str, ...] = ()) -> Account:
         """Return a new account; `Conflict` if the name is taken."""
-        name = normal(username)
-        if not name:
+        if not (name := normal(username)):
             raise _refused_name("it is empty")
         hashed = await self._passwords.hash(password)
         account = Account(uuid4(), name, list(roles), list(permissions))
@@ -141,9 +141,8 @@ class Sessions:
         """Return the text of a cookie for a new session; `Unauthenticated` as `sign_in`."""
         account, session, _ = await self._begin(username, password, address, lasts)
         rights = {"roles": account.roles, "permissions": account.permissions}
-        return self._authority.browsers.begin(
-            str(account.id), lasts=lasts, session=session, claims={"username": account.username}, **rights
-        )
+        begin = self._authority.browsers.begin
+        return begin(str(account.id), lasts=lasts, session=session, claims={"username": account.username}, **rights)
 
     async def refresh(self, token: str) -> Signed:
         """Return new tokens of a session for its refresh token, which is used up; used twice, the session is over for both."""
@@ -162,6 +161,7 @@ class Sessions:
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         return self._signed(msgspec.convert(found, Account), session, fresh)
 
+    @whole("a sign-out")
     async def end(self, session: str, shown_until: float = 0.0) -> None:
         """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more.
 
@@ -234,6 +234,7 @@ class Sessions:
         if not await self._set_password(account, known, await self._passwords.hash(password)):  # somebody else used it just now
             raise Unauthenticated("the token is not valid", reason="invalid_token")
 
+    @whole("a change of an account")
     async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:
         """Set what an account may do; its sessions end, so that it holds at once."""
         found = await self.account(username)
@@ -266,11 +267,11 @@ class Sessions:
             return msgspec.convert(found, Account), session, fresh
         raise Unauthenticated("name or password is wrong")
 
+    @whole("a change of a password")
     async def _set_password(self, account: UUID, old: str, new: str) -> bool:
         """Do as `_replace`, and end every session."""
         async with self._db.transaction():
-            done = await self._replace(account, old, new)
-            if done:
+            if done := await self._replace(account, old, new):
                 await self.end_all(account)
         return done
 

@@ -5,13 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
 from starlette.requests import Request
 
-from cliffracer import Accounts, App, KeyValue, Overloaded, Unauthenticated, Unavailable, requires
+from cliffracer import Accounts, App, KeyValue, Overloaded, Unauthenticated, Unavailable, requires, shielding
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
@@ -323,6 +324,40 @@ async def test_the_sessions_of_an_account_end_together(monkeypatch: pytest.Monke
         assert counts[0] == counts[1]
         assert (told, most) == (51, 20)
         assert await database.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
+
+
+@pytest.mark.parametrize("what", ["ended", "changed", "disabled"])
+async def test_what_its_asker_does_not_wait_for_is_done_whole(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is cancelled while others are told leaves no session that is refused and there still, and no half of a change."""
+    telling, goes_on, put = asyncio.Event(), asyncio.Event(), KeyValue.put
+
+    async def slowly(*args: Any, **kwargs: Any) -> int:
+        telling.set()
+        await goes_on.wait()
+        return await put(*args, **kwargs)
+
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        ada = await sessions.account("ada")
+        session = await sessions._db.fetch_value(str, "SELECT id FROM cliffracer_sessions")
+        ways = {
+            "ended": lambda: sessions.end(session),
+            "changed": lambda: sessions.set_password(ada.id, ADA["password"], "another password"),
+            "disabled": lambda: sessions.change("ada", roles=(), permissions=(), disabled=True),
+        }
+        monkeypatch.setattr(KeyValue, "put", slowly)
+        asking = asyncio.create_task(ways[what]())
+        await telling.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        goes_on.set()
+        for task in list(shielding._at_work):
+            await asyncio.wait([task])
+        assert await sessions._db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 0
+        assert session in authority_of(t).revocations._tokens
+        assert (await t.http.post("/auth/login", json=ADA)).status_code == (200 if what == "ended" else 401)
 
 
 async def test_who_cannot_be_signed_out_everywhere_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import websockets
 from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliffracer import Accounts, ApiKeys, App, Identity, Keyring, KeyValue, Tickets, Unavailable, provided, public, requires
+from cliffracer import Accounts, ApiKeys, App, Identity, Keyring, KeyValue, Tickets, Unavailable, provided, public, requires, shielding
+from cliffracer.context import Context, current
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
 from cliffracer.security import keyring as module
@@ -272,6 +273,45 @@ async def test_a_rotation_that_nobody_can_be_told_of_is_none(overlap: float, mon
         assert (await ring.exchange(first)).subject == "key:robot"
         second = await ring.rotate(made.id, overlap="1m")
         assert {(await ring.exchange(key)).subject for key in (first, second)} == {"key:robot"}
+
+
+@pytest.mark.parametrize("way", ["cancelled", "too late"])
+@pytest.mark.parametrize("what", ["rotated", "revoked"])
+async def test_what_its_asker_does_not_wait_for_is_done_whole(what: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is never revoked in the table and good elsewhere, nor refused from the end of an overlap on while the table has no other."""
+    telling, goes_on, put = asyncio.Event(), asyncio.Event(), KeyValue.put
+
+    async def slowly(*args: Any, **kwargs: Any) -> int:
+        telling.set()
+        await goes_on.wait()
+        return await put(*args, **kwargs)
+
+    async with running(app, inner) as t:
+        ring = ring_of(t)
+        key, made = await ring.issue("robot")
+        identity = await ring.exchange(key)
+        monkeypatch.setattr(KeyValue, "put", slowly)
+
+        async def asked() -> None:
+            within = 0.3 if way == "too late" else None
+            current.set(None if within is None else Context(deadline=time.monotonic() + within))
+            async with asyncio.timeout(within):
+                await (ring.rotate(made.id, overlap="1h") if what == "rotated" else ring.revoke(made.id))
+
+        asking = asyncio.create_task(asked())
+        await telling.wait()
+        if way == "cancelled":
+            asking.cancel()
+        with pytest.raises(asyncio.CancelledError if way == "cancelled" else TimeoutError):
+            await asking
+        goes_on.set()
+        await eventually(lambda: len(authority_of(t).revocations) == 1)
+        for task in list(shielding._at_work):
+            await asyncio.wait([task])
+        kept = (await ring.all())[0]
+        assert (kept.revoked_at is not None) == (what == "revoked") == authority_of(t).revocations.holds(identity.claims)
+        previous = await ring._db.fetch_value("SELECT previous_until FROM cliffracer_api_keys")
+        assert (previous is not None) == (what == "rotated")
 
 
 async def test_an_overlap_ends_everywhere_at_once() -> None:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from cliffracer.errors import ServiceError, TooLarge, Unavailable, Unsendable
-from cliffracer.messaging.shielding import shielded
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
 from cliffracer.messaging.transport.link import Link
 from cliffracer.messaging.transport.mux import Mux
+from cliffracer.shielding import shielded
 from cliffracer.wire.subjects import check_name, check_pattern
 
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096

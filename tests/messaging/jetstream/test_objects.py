@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from cliffracer import shielding
 from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, SetupError, Unavailable
-from cliffracer.messaging import shielding
 from cliffracer.messaging.jetstream import JetStream, PubAck
 from cliffracer.messaging.objects import CHUNK, SHARED, TOGETHER, WINDOW, ObjectStore
 from cliffracer.messaging.reading import Reader

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-_at_work: set[asyncio.Task[None]] = set()
+T = TypeVar("T")
+
+_at_work: set[asyncio.Task[Any]] = set()
 
 
-def shielded(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Future[None]":
+def shielded(work: Coroutine[Any, Any, T], name: str) -> "asyncio.Future[T]":
     """Begin it in a task of its own; who waits for what this returns may be cancelled, and the work goes on."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _at_work.add(task)
