@@ -11,7 +11,7 @@ from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, current_transaction
 from cliffracer.database.development import Purpose, prepare, remind
-from cliffracer.database.outbox import Handled, first_time, lag
+from cliffracer.database.outbox import Handled, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
@@ -119,7 +119,7 @@ class AppDatabase:
         """Open a transaction in which an event is marked as handled; False if it was before, so that nothing is left to do."""
         try:
             async with self.database.transaction() as transaction:
-                yield await first_time(transaction, consumer, event_id)
+                yield await transaction.first_time(consumer, event_id)
         except Handled:
             return  # it was delivered twice at once, and the other one's transaction has it
 

@@ -8,7 +8,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, Self, TypeVar
 
-from cliffracer.database import outbox
 from cliffracer.database.away import reason
 from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
@@ -21,7 +20,7 @@ from cliffracer.database.repository import Repository
 from cliffracer.database.retrying import retrying
 from cliffracer.database.suspicion import Mode
 from cliffracer.database.transaction import Isolation, Transaction, innermost, nested, outermost
-from cliffracer.errors import Unavailable
+from cliffracer.errors import SetupError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -195,7 +194,10 @@ class Database(Queries):
 
     async def inbox_once(self, consumer: str, event_id: str) -> bool:
         """Say whether this task's transaction is the first to handle an event; its mark is kept with the transaction."""
-        return await outbox.first_time(self.joined(), consumer, event_id)
+        transaction = self.joined()
+        if transaction is None:
+            raise SetupError("An inbox needs the handler's transaction: give the handler tx: Transaction, or open one around it.")
+        return await transaction.first_time(consumer, event_id)
 
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outbox now, for what was committed here."""

@@ -4,8 +4,9 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from cliffracer.database.database import Database
 from cliffracer.database.difference import Plan, plan
 from cliffracer.database.link import Statement
 from cliffracer.database.migrations import FOLDER, NAME, apply, read, status
@@ -25,7 +26,7 @@ Purpose = Literal["test", "embedded", "development"]
 
 
 async def prepare(
-    database: Any, models: Iterable[type[Model]], purpose: Purpose, folder: Path = FOLDER, *, planning: str = "cliffracer db plan"
+    database: Database, models: Iterable[type[Model]], purpose: Purpose, folder: Path = FOLDER, *, planning: str = "cliffracer db plan"
 ) -> None:
     """Apply pending migrations of the folder, make missing tables, and bring those of an embedded database up to their Models.
 
@@ -42,7 +43,7 @@ async def prepare(
         await _change(shard, given, planning, allowed=purpose == "embedded")
 
 
-async def remind(database: Any, folder: Path = FOLDER) -> bool:
+async def remind(database: Database, folder: Path = FOLDER) -> bool:
     """Say what is pending, where nothing is applied by itself, and what a newer version has applied; return whether one has."""
     if not is_ours(folder):
         return False
@@ -76,7 +77,7 @@ def is_ours(folder: Path) -> bool:
     return bool(names) and all(NAME.fullmatch(name) for name in names)
 
 
-async def _change(database: Any, models: list[type[Model]], planning: str, *, allowed: bool) -> None:
+async def _change(database: Database, models: list[type[Model]], planning: str, *, allowed: bool) -> None:
     if await foreign_owner_of(database) is not None:
         return
     allowed = allowed and not await exists(database, HISTORY)

@@ -7,10 +7,10 @@ transaction that is rolled back. So `CHECK (age >= 0)` is compared as PostgreSQL
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from cliffracer.database.database import Database
 from cliffracer.database.link import Statement
 from cliffracer.database.migrations import read
 from cliffracer.database.model import Model
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct):
         return head + "".join(f"{statement};\n" for statement in self.statements)
 
 
-async def plan(database: Any, models: Iterable[type[Model]]) -> Plan:
+async def plan(database: Database, models: Iterable[type[Model]]) -> Plan:
     """Return the statements that make the database what the models say; none if it is."""
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     names = [*TABLES, *(definition.table.name for definition in definitions)]

@@ -13,10 +13,11 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from cliffracer.database.database import Database
 from cliffracer.database.link import Link, Statement
 from cliffracer.database.owntables import HISTORY, HISTORY_TABLE, LOCK, turn
 from cliffracer.database.places import places
@@ -83,7 +84,7 @@ def read(folder: Path) -> list[Migration]:
     return found
 
 
-async def status(database: Any, folder: Path) -> list[Entry]:
+async def status(database: Database, folder: Path) -> list[Entry]:
     """Return every migration, applied or not, in order; of several databases, the one that is behind is shown."""
     files = read(folder)
     found: dict[str, Entry] = {}
@@ -97,7 +98,7 @@ async def status(database: Any, folder: Path) -> list[Entry]:
     return list(found.values())
 
 
-async def apply(database: Any, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
+async def apply(database: Database, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
     """Apply what is pending, to each shard, and return the names; several at once take turns, and later ones find nothing to do.
 
     An error names the shard, and those before it keep what was applied. A statement that waits ``lock_timeout`` seconds
@@ -111,7 +112,7 @@ async def apply(database: Any, folder: Path, *, lock_timeout: float = 10.0) -> l
     return list(names)
 
 
-async def _apply_to(database: Any, files: list[Migration], lock_timeout: float) -> list[str]:
+async def _apply_to(database: Database, files: list[Migration], lock_timeout: float) -> list[str]:
     applied: list[str] = []
     async with database.link() as link:
 

@@ -8,12 +8,13 @@ And the other end: an event whose effect and whose mark in the inbox are one tra
 import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Protocol
 
 import msgspec
 
-from cliffracer.database.link import Statement
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.database.link import Params, Statement
+from cliffracer.database.queries import Queries
+from cliffracer.errors import Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -57,6 +58,24 @@ _RELEASE = Statement(f"UPDATE cliffracer_outbox SET parked_at = NULL, attempts =
 _DISCARD = Statement(f"DELETE FROM cliffracer_outbox {_THESE} RETURNING id")
 
 
+class Telling(Protocol):
+    """A transaction, as far as its outbox has to do with it."""
+
+    def tell(self) -> bool:
+        """Say whether the relays elsewhere still have to be told of this transaction."""
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement and return how many rows it touched."""
+
+
+class Sharded(Protocol):
+    """A database, which may be made of several."""
+
+    @property
+    def shards(self) -> Sequence[Queries]:
+        """The databases that it is made of: itself, or several."""
+
+
 class Handled(Unavailable):
     """An event was handled by somebody else meanwhile: this transaction has nothing left to do."""
 
@@ -87,39 +106,31 @@ class Lag(msgspec.Struct, frozen=True):
         return Lag(self.pending + other.pending, self.parked + other.parked, max(self.oldest, other.oldest))
 
 
-async def add(transaction: Any, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:
+async def add(transaction: Telling, subject: str, payload: bytes, headers: dict[str, str], *, message_id: str, key: str | None) -> None:
     """Store an event with the transaction; it is published if and when that commits."""
     params = [message_id, subject, key, msgspec.json.encode(headers).decode(), payload]
     keyed = key is not None
     await transaction.run(ADD[keyed, transaction.tell()], [key, *params] if keyed else params)
 
 
-async def first_time(transaction: Any, consumer: str, event_id: str) -> bool:
-    """Say whether this transaction is the first to handle an event; a second one waits until the first has ended."""
-    if transaction is None:
-        raise SetupError("An inbox needs the handler's transaction: give the handler tx: Transaction, or open one around it.")
-    found: bool = await transaction.first_time(consumer, event_id)
-    return found
-
-
-async def mark(transaction: Any, consumer: str, event_id: str) -> bool:
+async def mark(transaction: Queries, consumer: str, event_id: str) -> bool:
     """Put an event's mark into the inbox, with the transaction; False if it is there."""
-    return bool(await transaction.run(_SEE, [consumer, event_id]))
+    return await transaction.run(_SEE, [consumer, event_id]) > 0
 
 
-async def mark_each(transaction: Any, consumer: str, event_ids: Collection[str]) -> None:
+async def mark_each(transaction: Queries, consumer: str, event_ids: Collection[str]) -> None:
     """Put the marks of several events into the inbox, with the transaction; `Handled` if one is there by now."""
     ordered = sorted(event_ids)  # as everybody does: two that wait for each other's marks would be in a deadlock
     if ordered and await transaction.run(_SEE_EACH, [consumer, ordered]) < len(ordered):
         raise Handled("an event was handled by somebody else meanwhile")
 
 
-async def marked(database: Any, consumer: str, event_ids: Collection[str]) -> set[str]:
+async def marked(database: Queries, consumer: str, event_ids: Collection[str]) -> set[str]:
     """Return those of some events whose marks a database has."""
     return {event_id for (event_id,) in await database.rows(_SEEN, [consumer, list(event_ids)])}
 
 
-async def lag(database: Any) -> Lag:
+async def lag(database: Sharded) -> Lag:
     """Return how many events wait to be published, and for how long."""
     found = Lag(0, 0, 0.0)
     for shard in database.shards:
@@ -128,27 +139,27 @@ async def lag(database: Any) -> Lag:
     return found
 
 
-async def forget(database: Any, *, older_than: float = 7 * 86_400) -> int:
+async def forget(database: Queries, *, older_than: float = 7 * 86_400) -> int:
     """Delete marks of events that were handled so many seconds ago, and return how many: none while somebody else is at it."""
-    return int(await database.run(_FORGET, [_FORGETTING, older_than]))
+    return await database.run(_FORGET, [_FORGETTING, older_than])
 
 
-async def parked(database: Any) -> list[Parked]:
+async def parked(database: Sharded) -> list[Parked]:
     """Return the parked events, oldest first, of each shard a thousand at most."""
     return [Parked(*row) for shard in database.shards for row in await shard.rows(_PARKED)]
 
 
-async def chosen(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+async def chosen(database: Sharded, numbers: Sequence[int] | None = None) -> list[int]:
     """Return the numbers of the parked events, or those of these that are parked."""
     return await _each(database, _CHOSEN, numbers)
 
 
-async def release(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+async def release(database: Sharded, numbers: Sequence[int] | None = None) -> list[int]:
     """Let parked events be tried again, all of them or those with these numbers, and return the numbers of those that were parked."""
     return await _each(database, _RELEASE, numbers)
 
 
-async def discard(database: Any, numbers: Sequence[int] | None = None) -> list[int]:
+async def discard(database: Sharded, numbers: Sequence[int] | None = None) -> list[int]:
     """Remove parked events for good, all of them or those with these numbers, and return the numbers of those that were parked.
 
     One that only waits to be published is never removed: its transaction was committed.
@@ -156,6 +167,6 @@ async def discard(database: Any, numbers: Sequence[int] | None = None) -> list[i
     return await _each(database, _DISCARD, numbers)
 
 
-async def _each(database: Any, statement: Statement, numbers: Sequence[int] | None) -> list[int]:
+async def _each(database: Sharded, statement: Statement, numbers: Sequence[int] | None) -> list[int]:
     given = None if numbers is None else list(numbers)
     return sorted([number for shard in database.shards for (number,) in await shard.rows(statement, [given, given])])

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 
+from cliffracer.database.database import Database
 from cliffracer.errors import ServiceError, SetupError
 
 
@@ -15,7 +15,7 @@ class Place(msgspec.Struct, frozen=True):
     number: int
     where: str
     """``host:port/name``."""
-    database: Any
+    database: Database
 
     def __str__(self) -> str:
         return f"database {self.number} ({self.where})"
@@ -42,7 +42,7 @@ class Only(Place, frozen=True):
         yield
 
 
-def places(database: Any) -> list[Place]:
+def places(database: Database) -> list[Place]:
     """Return the databases that this one is made of, in the order of the settings."""
     kind = Place if len(database.shards) > 1 else Only
     return [kind(number, shard.pool.name, shard) for number, shard in enumerate(database.shards)]

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.database.database import Database
 from cliffracer.database.link import Statement
 from cliffracer.database.outbox import CHANNEL, TELL, forget
+from cliffracer.database.queries import Queries
 from cliffracer.errors import CliffracerError, DeadlineExceeded, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -45,7 +47,7 @@ class Relay:
     """Moves events from the outbox to the stream until it is stopped."""
 
     def __init__(
-        self, database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
+        self, database: Database, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
     ) -> None:
         self._database = database
         self._publish = publish
@@ -121,7 +123,7 @@ class Relay:
                 return
             sent.append(number)
 
-    async def _note(self, transaction: Any, row: Any, error: Exception) -> bool:
+    async def _note(self, transaction: Queries, row: Any, error: Exception) -> bool:
         """Keep what is said about a failure, and say whether the event is parked for it."""
         self.failed += 1
         if isinstance(error, ServiceError) and (error.retryable or isinstance(error, DeadlineExceeded)):
@@ -141,7 +143,7 @@ def _headers(document: bytes) -> dict[str, str]:
 
 @asynccontextmanager
 async def relaying(
-    database: Any, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
+    database: Database, publish: Publish, *, batch: int = 500, every: float = 1.0, able: Callable[[], bool] = lambda: True
 ) -> AsyncGenerator[Relay, None]:
     """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 2 s.
 
@@ -156,7 +158,7 @@ async def relaying(
 
 
 @asynccontextmanager
-async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
+async def _relaying(relay: Relay, database: Database) -> AsyncGenerator[Relay, None]:
     tasks = [asyncio.create_task(work) for work in (relay.run(), _listen(database, relay), _tidy(database))]
     database.relays.append(relay)
     try:
@@ -174,7 +176,7 @@ async def _relaying(relay: Relay, database: Any) -> AsyncGenerator[Relay, None]:
                 log.error("the relay of the outbox failed", exc_info=result)
 
 
-async def _listen(database: Any, relay: Relay) -> None:
+async def _listen(database: Database, relay: Relay) -> None:
     while True:
         try:
             async for _ in database.listen(CHANNEL):
@@ -184,7 +186,7 @@ async def _listen(database: Any, relay: Relay) -> None:
         await asyncio.sleep(5)
 
 
-async def _tidy(database: Any) -> None:
+async def _tidy(database: Database) -> None:
     while True:
         try:
             await forget(database)

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.database.columns import JSON, Column
+from cliffracer.database.database import Database
 from cliffracer.database.link import Statement
 from cliffracer.database.model import Model, References
 from cliffracer.database.names import listed, quoted
@@ -39,7 +40,7 @@ class Definition(msgspec.Struct, frozen=True):
     """Foreign keys, indexes and comments: run when all tables are there."""
 
 
-async def create_missing(database: Any, models: Iterable[type[Model]], *, whoever: bool = False) -> list[str]:
+async def create_missing(database: Database, models: Iterable[type[Model]], *, whoever: bool = False) -> list[str]:
     """Create the tables of these models, and our own, that are not there, and return their names; nothing that exists is changed.
 
     Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them; with ``whoever`` only to other tools',
@@ -54,7 +55,7 @@ async def create_missing(database: Any, models: Iterable[type[Model]], *, whoeve
     return list(made)
 
 
-async def _create_on(database: Any, definitions: list[Definition], *, whoever: bool) -> list[str]:
+async def _create_on(database: Database, definitions: list[Definition], *, whoever: bool) -> list[str]:
     made: list[str] = []
 
     async def attempt() -> bool:
