@@ -15,6 +15,9 @@ from cliffracer.web.answers import JSON, correlation_of, send_body
 NO_STORE = (b"cache-control", b"no-store")
 _PROMETHEUS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
+_ANEW = (b"connection", b"close")
+"""To who asks one of several workers: on a connection that is kept the same one would answer for ever, as Prometheus keeps its own."""
+
 
 class Live:
     """``/health``: 200 as long as the process can answer at all; it looks at nothing else, so that no outage restarts it."""
@@ -86,7 +89,8 @@ class Metrics:
         cached = [(assembly.frozen.name, record) for assembly in self._assemblies for record in assembly.frozen.cached]
         figures, targets = await self._health.figures(), _targets(self._assemblies)
         text = exposition(self._handlers, consumers, figures, targets, cached, worker=self._health.worker)
-        await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE], correlation_of(scope))
+        again = [_ANEW] if self._health.worker else []
+        await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE, *again], correlation_of(scope))
 
 
 def _targets(assemblies: Sequence[Assembly]) -> list[Target]:

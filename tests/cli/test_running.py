@@ -1,6 +1,7 @@
 """`cliffracer run` beyond one process: what it finds by itself, --reload, --workers."""
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -88,10 +89,10 @@ def _get(port, path):
         return json.loads(answer.read())
 
 
-def _scraped(port):
+def _scraped(client):
     """Return the worker that a look at the metrics tells of, and how often that was asked for its pid."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
-        text = answer.read().decode()
+    client.request("GET", "/metrics")
+    text = client.getresponse().read().decode()
     (found,) = re.findall(r'^cliffracer_calls_total\{(.*)service="web",handler="pid",kind="http"\} (\d+)$', text, re.MULTILINE)
     (whole,) = re.findall(r"^process_cpu_seconds_total(.*) [0-9.]+$", text, re.MULTILINE)
     assert whole.strip("{}") == found[0].strip(",")
@@ -222,8 +223,9 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         run.says("2 workers")
         seen = {_get(port, "/pid") for _ in range(60)}
         calls, until = {}, time.monotonic() + 60
+        prometheus = http.client.HTTPConnection("127.0.0.1", port, timeout=20)  # which keeps its connection as long as it may
         while len(calls) < 2 and time.monotonic() < until:
-            worker, called = _scraped(port)
+            worker, called = _scraped(prometheus)
             assert calls.setdefault(worker, called) == called, "figures of two processes pass for those of one"
         assert sum(calls.values()) == 60
         lines = cliffracer("services", "web", cwd=folder, **env).out.splitlines()[3:]
