@@ -122,6 +122,7 @@ def test_compose_accepts_its_file(farm, guarded):
     compose.check(found)
     assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
     assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
+    assert 'ping_interval: "10s"' in found["configs"]["nats"]["content"]
     more = json.loads(cliffracer("deploy", "compose", "--json", cwd=guarded).out)
     compose.check(more)
     given = more["services"]["guarded"]["environment"]
