@@ -1,10 +1,11 @@
 """``cliffracer client``: a Python module with the types and methods of a service that runs, made from what it publishes."""
 
 import asyncio
+import builtins
 import json
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ _FORMATS = {
     "uuid": ("uuid", "UUID"),
     "decimal": ("decimal", "Decimal"),
 }
+_TAKEN = frozenset({"Any", "AsyncIterator", "Callable", "Caller", "Decimal", "Literal", "Protocol", "T", "TypeVar", "UUID"})
 
 
 def client(*, service: str, output: str | None, as_json: bool = False) -> None:
@@ -76,7 +78,7 @@ class Taken(NamedTuple):
 class Module:
     """The text of one client: types first, then a class with a method for each of the service's."""
 
-    def __init__(self, service: str, version: str, schemas: dict[str, dict[str, str]]) -> None:
+    def __init__(self, service: str, version: str, schemas: dict[str, dict[str, str]], shadowed: Iterable[str] = ()) -> None:
         self._service = service
         self._version = version
         self._schemas = schemas
@@ -87,9 +89,20 @@ class Module:
         """Of each schema of a class, as JSON, the name that it has here."""
         self._sent = True
         """Whether what is written now is sent, and may leave fields out; what comes back has all of them."""
+        self._members: set[str] = set()
+        """Names of methods, of what they take, and of fields."""
+        self._words: set[str] = set()
+        """Names of types."""
+        self._shadowed = frozenset(shadowed)
+        """Types that some member has the name of: they are written with an underscore before it."""
 
     def text(self) -> str:
         """Return the module."""
+        text = self._text_of_all()
+        both = self._members & self._words
+        return Module(self._service, self._version, self._schemas, both).text() if both - self._shadowed else text
+
+    def _text_of_all(self) -> str:
         texts = sorted(self._schemas.items())
         methods = [(name, one, self._published(name, one, "request"), self._published(name, one, "response")) for name, one in texts]
         taken = [
@@ -104,7 +117,9 @@ class Module:
         streams = any(one.streams for one in taken)
         imported = self._imported() + ('\n\nT = TypeVar("T")' if streams else "")
         carried = [_CALLER + (_STREAMS if streams else ""), _CALL, *([_STREAM] if streams else [])]
-        return f"{head}\n\n" + "\n\n\n".join([imported, *carried, *self._types.values(), self._class(body)]) + "\n"
+        again = "\n".join(f"_{name} = {name}" for name in self._types if name in self._shadowed)
+        parts = [imported, *carried, *self._types.values(), *([again] if again else []), self._class(body)]
+        return f"{head}\n\nfrom __future__ import annotations\n\n" + "\n\n\n".join(parts) + "\n"
 
     def _published(self, method: str, told: dict[str, str], kind: str) -> Schema:
         schema = schema_of(told.get(f"{kind}_schema"))
@@ -113,10 +128,16 @@ class Module:
         return schema
 
     def _imported(self) -> str:
-        modules: dict[str, list[str]] = {}
-        for module, name in sorted(self._imports):
-            modules.setdefault(module, []).append(name)
-        return "\n".join(f"from {module} import {', '.join(names)}" for module, names in modules.items()) + "\n\nimport msgspec"
+        built_in = {("builtins", name) for name in self._shadowed & self._words if hasattr(builtins, name)}
+        plain: dict[str, list[str]] = {}
+        lines = []
+        for module, name in sorted(self._imports | built_in):
+            if name in self._shadowed:
+                lines.append(f"from {module} import {name} as _{name}")
+            else:
+                plain.setdefault(module, []).append(name)
+        lines += [f"from {module} import {', '.join(names)}" for module, names in plain.items()]
+        return "\n".join(sorted(lines, key=lambda line: (line.split()[1], " as " not in line))) + "\n\nimport msgspec"
 
     def _class(self, methods: list[str]) -> str:
         name = _class_name(self._service)
@@ -129,12 +150,14 @@ class Module:
         fields = _ordered(whole)
         if order is not None:
             fields.sort(key=lambda field: order.index(field[0]) if field[0] in order else len(order))
+        self._members |= {_safe(field) for field, _, _ in fields}
         given = ", ".join(f"{json.dumps(field)}: {_safe(field)}" for field, _, _ in fields)
         listed = [f"{_safe(field)}: {self._field(schema, request, required=required)}" for field, schema, required in fields]
         return ([] if order is not None or not fields else ["*"]) + listed, f"{{{given}}}"
 
     def _method(self, taken: "Taken", returns: str) -> str:
         parameters = ["self", *taken.parameters]
+        self._members.add(_safe(taken.name))
         kind, comes = ("", f"AsyncIterator[{returns}]") if taken.streams else ("async ", returns)
         head = f"    {kind}def {_safe(taken.name)}({', '.join(parameters)}) -> {comes}:"
         if len(head) > _WIDE:
@@ -167,7 +190,7 @@ class Module:
                 return " | ".join(dict.fromkeys(self._kind(one, root) for one in schema[word]))
         if "enum" in schema or "const" in schema:
             self._imports.add(("typing", "Literal"))
-            return f"Literal[{', '.join(map(_literal, schema.get('enum', [schema.get('const')])))}]"
+            return f"{self._word('Literal')}[{', '.join(map(_literal, schema.get('enum', [schema.get('const')])))}]"
         return self._of_type(schema, root)
 
     def _of_type(self, schema: Schema, root: Schema) -> str:
@@ -176,41 +199,48 @@ class Module:
             return " | ".join(self._kind({**schema, "type": one}, root) for one in kind)
         if kind == "array":
             if "prefixItems" in schema:
-                return f"tuple[{', '.join(self._kind(one, root) for one in schema['prefixItems']) or '()'}]"
+                return f"{self._word('tuple')}[{', '.join(self._kind(one, root) for one in schema['prefixItems']) or '()'}]"
             items = schema.get("items")
-            return f"list[{self._kind(items if isinstance(items, dict) else {}, root)}]"
+            return f"{self._word('list')}[{self._kind(items if isinstance(items, dict) else {}, root)}]"
         if kind == "object":
             values = schema.get("additionalProperties")
-            return f"dict[str, {self._kind(values, root) if isinstance(values, dict) else 'Any'}]"
+            item = self._kind(values, root) if isinstance(values, dict) else self._word("Any")
+            return f"{self._word('dict')}[{self._word('str')}, {item}]"
         if kind == "string":
             return self._text(schema)
-        return _PLAIN.get(str(kind), "Any")
+        return self._word(_PLAIN.get(str(kind), "Any"))
+
+    def _word(self, name: str) -> str:
+        """Return how a type is written here."""
+        self._words.add(name)
+        return f"_{name}" if name in self._shadowed else name
 
     def _text(self, schema: Schema) -> str:
         if schema.get("contentEncoding") == "base64":
-            return "bytes"
+            return self._word("bytes")
         module, name = _FORMATS.get(schema.get("format", ""), ("", "str"))
         if module:
             self._imports.add((module, name))
-        return name
+        return self._word(name)
 
     def _named(self, name: str, schema: Schema, root: Schema) -> str:
         if not schema.get("properties"):
             return self._kind(schema, root)
         key = msgspec.json.encode([name, schema], order="deterministic").decode()
-        if key in self._names:  # in its own fields it has to be quoted: it is not there yet
-            return self._names[key] if self._names[key] in self._types else f'"{self._names[key]}"'
-        taken = {*self._names.values(), "Caller", "T", _class_name(self._service)}
+        if key in self._names:
+            return self._word(self._names[key])
+        taken = {*self._names.values(), *_TAKEN, _class_name(self._service)}
         wanted = _class_name(name)
         unique = next(one for one in (wanted, *(f"{wanted}{number}" for number in range(2, 1000))) if one not in taken)
         self._names[key] = unique
         self._types[unique] = self._struct(unique, schema, root)
-        return unique
+        return self._word(unique)
 
     def _struct(self, name: str, schema: Schema, root: Schema) -> str:
         words = _quoted(schema.get("description", "").strip())
         lines = [f'    """{words}"""\n'] if words else []
         fields = _ordered(schema)
+        self._members |= {_safe(field) for field, _, _ in fields}
         lines += [f"    {_safe(field)}: {self._field(one, root, required=required, struct=True)}" for field, one, required in fields]
         renamed = {_safe(field): field for field, _, _ in fields if _safe(field) != field}
         options = f", rename={json.dumps(renamed)}" if renamed else ""

@@ -21,7 +21,7 @@ from tests.support.nats import free_port
 
 SERVICE = '''
     from collections.abc import AsyncIterator
-    from datetime import datetime
+    from datetime import date, datetime
     from decimal import Decimal
     from typing import Literal
     from uuid import UUID
@@ -39,6 +39,7 @@ SERVICE = '''
     class Tree(Struct):
         name: str
         branches: list["Tree"] = []
+        shadow: "Tree | None" = None
 
     class Odd(Struct, rename={"class_": "class", "some": "some-thing"}):
         class_: str
@@ -62,6 +63,10 @@ SERVICE = '''
     async def odd(given: Odd, price: Decimal, at: datetime | None = None) -> dict[str, Odd]:
         return {"a": given}
 
+    @app.rpc(name="list")
+    async def listed(date: date, list: list[date] = []) -> list[date]:
+        return [date, *list]
+
     @app.rpc
     async def sleep() -> None: ...
 
@@ -79,6 +84,7 @@ SERVICE = '''
 '''
 USE = """
 import asyncio
+from datetime import date
 from decimal import Decimal
 
 from client import FarmYard, Odd, Tree
@@ -95,7 +101,8 @@ async def main() -> None:
         cow = await farm.buy("cow")
         found = await farm.find(animal_id=cow.id)
         assert found is not None
-        grown = await farm.grow(tree=Tree(name="twig"))
+        grown = await farm.grow(tree=Tree(name="twig", shadow=Tree(name="dark")))
+        assert await farm.list(date(2026, 1, 2), list=[date.max]) == [date(2026, 1, 2), date.max]
         odd = await farm.odd(given=Odd(class_="x", some_thing=3), price=Decimal("1.50"))
         await farm.sleep()
         assert [number + 1 async for number in farm.rings(6, step=2)] == [1, 3, 5]
