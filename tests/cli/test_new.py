@@ -25,7 +25,7 @@ def test_its_own_tests_pass_and_its_code_is_clean(kind, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     ruff = ("--isolated", "--line-length", "120")
-    for checker in (("mypy", "--strict", "app.py"), ("ruff", "check", *ruff, "."), ("ruff", "format", *ruff, "--check", ".")):
+    for checker in (("mypy", "--strict", "."), ("ruff", "check", *ruff, "."), ("ruff", "format", *ruff, "--check", ".")):
         checked = tool(*checker, cwd=folder)
         assert checked.returncode == 0, checked.stdout
 
