@@ -135,6 +135,24 @@ async def test_a_holder_that_cannot_write_for_any_other_reason_is_told_as_well(
         await work()
 
 
+async def test_a_holder_whose_lock_another_has_by_now_is_told_and_leaves_it_to_him(jetstream: JetStream, subjects: Subjects):
+    """As one that stood still for longer than its ttl, when it wakes up."""
+
+    async def work() -> None:
+        async with Lock(jetstream, subjects, "job", ttl=0.6) as lock:
+            nonlocal token
+            token = (await jetstream.store(lock._subject, b'{"owner":"another","ttl":600}')).seq
+            await asyncio.sleep(30)
+
+    token = 0
+    with pytest.raises(Unavailable, match="lock job was lost"):
+        await work()
+    held = Lock(jetstream, subjects, "job", ttl=0.6, wait=0.3)
+    with pytest.raises(Unavailable, match="held by somebody else"):
+        await held.acquire()
+    assert (await held._read())[0] == token
+
+
 async def test_what_a_holder_wrote_without_being_told_costs_no_lock(
     jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ):
@@ -329,6 +347,25 @@ async def test_another_leads_when_the_leader_dies(join: Join, subjects: Subjects
     await first.drain(1)
     await second.drain(1)
     assert running == ["first begins", "first ends", "second begins", "second ends"]
+
+
+async def test_a_leader_that_has_done_its_work_does_it_once(join: Join, subjects: Subjects):
+    """It keeps the lead, so that no other replica does it again."""
+    runs = 0
+
+    async def lead() -> None:
+        nonlocal runs
+        runs += 1
+
+    leaders = [Leader(JetStream(await join()), subjects, "feed", lead, ttl=0.6) for _ in range(2)]
+    for one in leaders:
+        await one.start()
+    await eventually(lambda: runs)
+    with pytest.raises(Unavailable, match="lock feed is held"):
+        await Lock(JetStream(await join()), subjects, "feed", wait=1.5).acquire()
+    assert (runs, sum(one.leading for one in leaders)) == (1, 1)
+    for one in leaders:
+        await one.drain(1)
 
 
 async def test_a_leader_that_fails_is_begun_again(jetstream: JetStream, subjects: Subjects):
