@@ -23,6 +23,7 @@ from cliffracer import (
     Rejected,
     Settings,
     SetupError,
+    TooLarge,
     Unavailable,
     connect_async,
     provided,
@@ -613,7 +614,7 @@ async def test_a_stream_whose_reader_is_gone_ends(shared):
     assert len(shelf.ended) < 50
 
 
-@pytest.mark.parametrize("lost", ["opening", "chunk", "end"])
+@pytest.mark.parametrize("lost", ["opening", "chunk", "last", "end"])
 async def test_what_a_stream_loses_with_a_connection_does_not_hang_it(t, monkeypatch: pytest.MonkeyPatch, lost: str):
     """The window is opened again, a missing chunk is told at the latest when the sender waits, and a missing end when it is gone."""
     monkeypatch.setattr(chunked, "PROBE", 0.05)
@@ -621,7 +622,7 @@ async def test_what_a_stream_loses_with_a_connection_does_not_hang_it(t, monkeyp
 
     def losing(subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", **options: Any) -> None:
         number, end = read_chunk(block)
-        kind = "end" if end else "chunk" if number == 30 else "opening" if block is None and payload.isdigit() else ""
+        kind = "end" if end else {30: "chunk", 100: "last"}.get(number, "opening" if block is None and payload.isdigit() else "")
         if kind == lost and not dropped:
             dropped.append(kind)
         else:
@@ -629,13 +630,39 @@ async def test_what_a_stream_loses_with_a_connection_does_not_hang_it(t, monkeyp
 
     monkeypatch.setattr(t.up.bus, "publish", losing)
     got: list[int] = []
-    errors = {"chunk": (Internal, "part of the stream is lost"), "end": (Unavailable, "went away in the middle of store.count")}
+    lacking = Internal, "part of the stream is lost"
+    errors = dict.fromkeys(("chunk", "last"), lacking) | {"end": (Unavailable, "went away in the middle of store.count")}
     kind, text = errors.get(lost, (None, ""))
     with nullcontext() if kind is None else pytest.raises(kind, match=text):
         async for number in t.app.service("store").stream.count(upto=100):
             got += [number]
     assert dropped
-    assert got == list(range(29 if lost == "chunk" else 100))
+    assert got == list(range({"chunk": 29, "last": 99}.get(lost, 100)))
+
+
+async def test_both_ends_of_a_stream_that_lasts_name_new_inboxes(t, monkeypatch: pytest.MonkeyPatch):
+    """Where NATS lets a service answer only for some time after it was asked, the later chunks are allowed by the later inboxes."""
+    monkeypatch.setattr(chunked, "RENEWED", -1.0)
+    inbox, made = t.up.bus.inbox, []
+    monkeypatch.setattr(t.up.bus, "inbox", lambda receive: made.append(inbox(receive)) or made[-1])
+    send, places = t.up.bus.publish, set()
+
+    def noting(subject: bytes, payload: bytes, block: bytes | None = None, reply: bytes = b"", **options: Any) -> None:
+        if read_chunk(block)[0] > 0:
+            places.add(subject)
+        send(subject, payload, block, reply, **options)
+
+    monkeypatch.setattr(t.up.bus, "publish", noting)
+    assert [number async for number in t.app.service("store").stream.count(upto=100)] == list(range(100))
+    assert len(places) > 1
+    assert len(made) > len(places) + 100  # the sender named one with each chunk
+
+
+async def test_a_stream_that_does_not_fit_into_one_reply_is_refused(t):
+    """Who wants it whole is told to ask for it in chunks, before all of it is collected here."""
+    with pytest.raises(TooLarge, match="does not fit into one reply: ask for it in chunks"):
+        await t.call("large", times=1_000_000)
+    assert len(await t.call("large", times=1)) == 1
 
 
 async def test_a_stream_whose_reader_left_unheard_ends(shared, monkeypatch: pytest.MonkeyPatch):
@@ -685,6 +712,47 @@ async def test_a_type_that_breaks_while_it_is_decoded_is_answered():
             await t.call("take", item={"number": 13})
         assert "secret" not in str(caught.value.details)
         assert await t.call("take", item={"number": 7}) == 7
+
+
+async def test_a_reply_of_another_type_than_the_caller_expects_is_told(t):
+    """As by a service of another version: with what is wrong and where, whichever way the reply came."""
+    for size in (1, t.up.bus.max_payload):
+        with pytest.raises(Internal, match="the reply does not have the type that was expected") as caught:
+            await t.up.services[0].link.call("store", "put", {"name": "x" * size}, returns=list[int], timeout=20)
+        assert caught.value.details["errors"] == [{"path": "", "message": "expected an array, got an object"}]
+
+
+async def test_who_wants_no_reply_gets_none(shared, monkeypatch: pytest.MonkeyPatch):
+    """What is published without a reply subject is done, well or not, and nothing is sent for it."""
+    t, shelf = shared
+    bus, subjects, sent = t.up.bus, t.up.services[0].subjects, []
+    publish, stats = bus.publish, {d.record.name: h.stats for d, h in t.up.services[0].assembly.handlers}
+    with monkeypatch.context() as patch:
+        patch.setattr(bus, "publish", lambda *given, **_: sent.append(given))
+        patch.setattr(bus, "answer", lambda *given: sent.append(given))
+        for method, payload in (("wait", b'{"seconds":0}'), ("fail", b'{"kind":"missing"}'), ("put", b"{}"), ("count", b'{"upto":1}')):
+            publish(subjects.rpc("store", method).encode(), payload)
+        await eventually(lambda: (stats["wait"].calls, stats["fail"].errors, stats["put"].errors, stats["count"].calls) == (1, 1, 1, 1))
+    assert sent == []
+    assert shelf.ended == ["0", "closed"]
+
+
+async def test_an_error_that_is_too_large_for_a_message_is_told_in_short(t):
+    """The caller is not left to wait for what cannot be sent."""
+    verbose = App("verbose")
+
+    @verbose.rpc
+    async def tell(kind: str) -> None:
+        text = "x" * t.up.bus.max_payload
+        raise NotFound("no " + text, item=text) if kind == "missing" else InvalidInput(text, errors=[{"path": "kind", "message": text}])
+
+    async with running(verbose) as other:
+        with pytest.raises(NotFound, match="no xxx") as missing:
+            await other.call("tell", kind="missing")
+        with pytest.raises(InvalidInput, match="xxx") as wrong:
+            await other.call("tell", kind="wrong")
+    assert len(missing.value.message) == len(wrong.value.message) == 200
+    assert missing.value.details == {}
 
 
 async def test_a_typed_call_may_mix_positional_and_named_arguments(t):
