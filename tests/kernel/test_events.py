@@ -10,6 +10,7 @@ import pytest
 from loguru import logger
 
 from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
+from cliffracer.messaging.claims import claiming
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
 from cliffracer.observability.lines import call_fields
@@ -461,6 +462,66 @@ async def test_a_flood_of_events_that_do_not_fit_is_none_of_lines(capfd):
         (handler,) = (handler for _, handler in t.up.services[0].assembly.handlers)
         assert (handler.stats.requests, handler.stats.errors) == (21, 20)
     assert capfd.readouterr().err.count("event dropped: it does not fit") == 5
+
+
+async def test_more_events_than_may_wait_are_dropped_and_counted_where_they_are_not_kept():
+    """A flood of what nobody stores fills no memory, and the log is told of it once; what is let in is handled."""
+    app, let, got, logged = App("s"), asyncio.Event(), [], []
+
+    @app.on("number", durable=False, limit=2)
+    async def handle(number: int) -> None:
+        await let.wait()
+        got.append(number)
+
+    sink = logger.add(logged.append, level="WARNING", format="{message}")
+    async with running(app) as t:
+        for number in range(100):
+            await t.emit("number", number, durable=False)
+        handler = t.up.services[0]._events[0].handler
+        await eventually(lambda: handler.gate.admitted + handler.gate.refused == 100)
+        assert (handler.gate.admitted, handler.stats.errors, handler.stats.last_error) == (22, 78, "Overloaded 429")
+        let.set()
+        await eventually(lambda: len(got) == 22)
+        assert handler.gate.admitted == 0
+        await t.emit("number", 100, durable=False)
+        await eventually(lambda: got[-1] == 100)
+    logger.remove(sink)
+    assert [line.partition(":")[0] for line in logged] == ["events dropped"]
+
+
+async def test_what_becomes_of_an_event_that_is_not_kept_and_not_handled_is_told():
+    """Refused by the function, or its payload gone: nobody else hears of it, and the next one is handled."""
+    app, got, logged = App("s"), [], []
+
+    @app.on("text", durable=False)
+    async def handle(text: str) -> None:
+        if text == "odd":
+            raise Rejected({0: "an odd one"})
+        got.append(len(text))
+
+    sink = logger.add(logged.append, level="WARNING", format="{message}")
+    async with running(app) as t:
+        endpoint = t.up.services[0]._events[0]
+        await t.emit("text", "odd", durable=False)
+        t.up.bus.publish(t.up.services[0].subjects.event("text").encode(), b"", claiming(None, "gone"))
+        await t.emit("text", "fine", durable=False)
+        await eventually(lambda: got == [4] and len(logged) == 2)
+        assert (endpoint.handler.gate.admitted, endpoint._held) == (0, set())
+    logger.remove(sink)
+    assert sorted(line.partition(":")[0] for line in logged) == ["event lost", "event lost"]
+
+
+async def test_subscriptions_of_one_function_differ_in_their_subjects_only():
+    """They have one consumer, which can be tried again in one way only."""
+    app = App("s")
+
+    @app.on("a", retry=[1])
+    @app.on("b", retry=[2])
+    async def handle(data: int) -> None: ...
+
+    with pytest.raises(SetupError, match="b and a share the consumer handle and differ in more than the subject"):
+        async with running(app):
+            pass
 
 
 async def test_a_delayed_event_comes_later():

@@ -105,6 +105,26 @@ async def test_a_large_call_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch
                 await anext(files.stream.measure(text="x" * SIZE))
 
 
+async def test_a_large_call_is_cancelled_as_any_other():
+    """Its caller gives up while the handler is at work: that one ends, too."""
+    app, entered, ended = App("files"), asyncio.Event(), asyncio.Event()
+
+    @app.rpc(deadline=600)
+    async def keep(text: str) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with running(app) as t:
+        call = asyncio.create_task(t.app.service("files", timeout=600).keep(text="x" * SIZE))
+        async with asyncio.timeout(30):
+            await entered.wait()
+            call.cancel()
+            await ended.wait()
+
+
 async def test_a_large_or_delayed_event_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch):
     """Where it cannot be stored in that time."""
     app, _ = make()

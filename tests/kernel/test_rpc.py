@@ -39,6 +39,8 @@ from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
+ENDED = "the time for this call is over"
+"""What a service says of a call that it has ended; who waits in vain for its answer has other words for that."""
 
 
 class Item(msgspec.Struct):
@@ -123,7 +125,7 @@ async def narrow(*, shelf: Shelf) -> str:
 
 @app.rpc(deadline=0.2)
 async def hasty() -> None:
-    await asyncio.sleep(30)
+    await asyncio.sleep(600)
 
 
 @app.rpc
@@ -312,18 +314,20 @@ async def test_a_caller_that_gives_up_cancels_the_handler(shared):
     assert call.cancelled() or call.cancelling()
 
 
-async def test_a_deadline_ends_the_call_on_both_sides(shared):
-    """The caller gets `DeadlineExceeded`, and the handler is cancelled by its own clock."""
+async def test_a_deadline_ends_the_call_on_both_sides(shared, monkeypatch: pytest.MonkeyPatch):
+    """The caller gets `DeadlineExceeded`, and the handler is cancelled by its own clock: nobody tells it that the caller gave up."""
     t, shelf = shared
+    monkeypatch.setattr(t.up.services[0].link, "_give_up", lambda *_: None)
     with pytest.raises(DeadlineExceeded):
         await t.app.service("store", timeout=1.0).wait(seconds=30)
     await eventually(lambda: shelf.ended == ["cancelled"])
 
 
 async def test_a_handler_may_have_a_deadline_of_its_own(t):
-    """The shorter of the caller's and the handler's time counts."""
-    with pytest.raises(DeadlineExceeded):
-        await t.call("hasty")
+    """The shorter of the caller's and the handler's time counts: the one is told by the other, long before his own is over."""
+    async with asyncio.timeout(60):
+        with pytest.raises(DeadlineExceeded, match=ENDED):
+            await t.app.service("store", timeout=600).hasty()
 
 
 async def test_deadlines_shrink_hop_by_hop(t):
@@ -357,6 +361,23 @@ async def test_beyond_limit_and_queue_calls_are_refused_at_once(shared):
     shelf.let.set()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert results.count("through") == 22
+
+
+async def test_a_call_whose_time_would_be_over_before_its_turn_is_refused_at_once(shared):
+    """By how long calls took of late; one that has the time for it waits."""
+    t, shelf = shared
+    gate = next(handler.gate for declared, handler in t.up.services[0].assembly.handlers if declared.record.name == "narrow")
+    calls = [asyncio.create_task(t.app.service("store").narrow()) for _ in range(2)]
+    await eventually(lambda: gate.admitted == 2)
+    gate.average = 6.0
+    with pytest.raises(Overloaded) as refused:
+        await t.app.service("store", timeout=2).narrow()
+    assert refused.value.retry_after == 3.0
+    calls.append(asyncio.create_task(t.app.service("store", timeout=9).narrow()))
+    await eventually(lambda: gate.admitted == 3)
+    shelf.let.set()
+    assert await asyncio.gather(*calls) == ["through"] * 3
+    assert gate.average < 5  # each that took less has made it less
 
 
 async def test_a_stream_arrives_whole_and_in_order(t):
@@ -687,7 +708,7 @@ async def test_a_stream_wanted_as_one_reply_has_the_time_of_a_call(t):
             yield 1
 
     async with running(endless, deadline=0.3) as other:
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceeded, match=ENDED):
             await other.app.service("endless", timeout=5).forever()
 
 
@@ -753,6 +774,30 @@ async def test_an_error_that_is_too_large_for_a_message_is_told_in_short(t):
             await other.call("tell", kind="wrong")
     assert len(missing.value.message) == len(wrong.value.message) == 200
     assert missing.value.details == {}
+
+
+async def test_what_another_service_answered_wrongly_stays_in_the_log(t):
+    """Whose reply a handler cannot read, and what was in it, is nothing for the handler's own caller."""
+    later, front = App("store"), App("front")
+
+    @later.rpc
+    async def put(name: str) -> int: ...
+
+    @front.rpc
+    async def ask() -> int:
+        return await front.call(put, name="a secret")
+
+    async with running(front, settings=t.settings) as other:
+        with pytest.raises(Internal) as caught:
+            await other.call("ask")
+    assert set(caught.value.details) == {"error_id"}
+
+
+@pytest.mark.parametrize("payload", [b' \n["pen"]', b' {"name":"pen"} '])
+async def test_blanks_around_arguments_are_nothing(t, payload: bytes):
+    """As JSON has it (RFC 8259)."""
+    reply = await t.up.bus.request(t.up.services[0].subjects.rpc("store", "put").encode(), payload, timeout=20)
+    assert msgspec.json.decode(reply.payload) == {"name": "pen", "count": 1}
 
 
 async def test_a_typed_call_may_mix_positional_and_named_arguments(t):
