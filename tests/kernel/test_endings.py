@@ -40,7 +40,7 @@ class Desk:
         )
         self.starts = Starts(asyncio.get_running_loop(), self.watch)
         self.ends: list[Any] = []
-        self.begun = 0
+        self.begun = self.cancelling = 0
 
     def begin(self, *arguments: Any, deadline: float | None = None) -> Context:
         """Admit and begin one call; what it ends with goes to ``ends``."""
@@ -55,7 +55,8 @@ class Desk:
         try:
             end = await invoke(self.handler, context, arguments)
         except ServiceError as error:
-            end = type(error)
+            end, task = type(error), asyncio.current_task()
+            self.cancelling += 0 if task is None else task.cancelling()
         except asyncio.CancelledError:
             end = asyncio.CancelledError
             raise
@@ -163,6 +164,22 @@ async def test_a_mapping_that_outlasts_its_call_is_answered_for_by_the_deadline(
     await desk.ended()
     assert desk.ends == [DeadlineExceeded]
     assert desk.handler.stats.errors == 1
+
+
+async def _late() -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise NotFound("it was taken back meanwhile") from None
+
+
+@pytest.mark.parametrize(("work", "end"), [(_stubborn, DeadlineExceeded), (_late, NotFound)])
+async def test_a_handler_that_goes_on_after_its_call_was_ended_is_too_late(work: Callable[[], Awaitable[None]], end: type[ServiceError]):
+    """What it returns is nobody's; an error of its own says more than that. Whoever answers is not taken for cancelled."""
+    desk = Desk(work)
+    desk.begin(deadline=asyncio.get_running_loop().time() + 0.01)
+    await desk.ended()
+    assert (desk.ends, desk.cancelling, desk.handler.stats.errors) == ([end], 0, 1)
 
 
 async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():

@@ -50,6 +50,9 @@ async def test_large_arguments_and_results_travel():
         assert await t.call("measure", text="x" * SIZE) == SIZE
         assert len(await t.call("make_text", size=SIZE)) == SIZE
         assert await t.call("measure", text="small") == 5
+        for size in (t.up.bus.max_payload - room for room in (300, 100, 20, 0)):  # which leaves no room for headers, or not even for quotes
+            assert await t.call("measure", text="x" * size) == size
+        assert not any(endpoint._held for endpoint in t.up.services[0]._rpc.endpoints)
 
 
 async def test_large_one_way_calls_and_events_travel():

@@ -686,6 +686,15 @@ async def test_a_stream_that_does_not_fit_into_one_reply_is_refused(t):
     assert len(await t.call("large", times=1)) == 1
 
 
+async def test_a_stream_that_says_nothing_ends_at_its_readers_deadline(t):
+    """Whoever took the call need not say a word; a reader with a time has no more than that."""
+    await t.up.bus.subscribe(t.up.services[0].subjects.rpc("mute", "say"), lambda *_: None)
+    async with asyncio.timeout(30):
+        with pytest.raises(DeadlineExceeded, match="the time for this stream is over"):
+            async for _ in t.app.service("mute", timeout=0.2).stream.say():
+                pass
+
+
 async def test_a_stream_whose_reader_left_unheard_ends(shared, monkeypatch: pytest.MonkeyPatch):
     """As when NATS was away just then: the reader's process lives, and answers that nobody there reads it."""
     monkeypatch.setattr(chunked, "PROBE", 0.05)

@@ -162,6 +162,29 @@ async def test_where_somebody_has_to_be_asked() -> None:
         await all_events(t, poor, rich)
 
 
+async def test_one_way_calls() -> None:
+    """Those of nobody and of who may not are parked as they came, and what they carry was not decoded."""
+    read.clear()
+    async with running(shop()) as t:
+        tokens = {21: None, 22: t.token("poor"), 23: t.token("rich", permissions=["shop:buy"])}
+        for price, token in tokens.items():
+            t.up.services[0].link.token = token
+            await t.app.service("shop").send.buy(item={"price": price})
+        await t.settled()
+        told = sorted([letter.error.partition(":")[0] async for letter in t.up.services[0].emitter.dead.ls()])
+    assert (read, told) == ([23], ["Forbidden", "Unauthenticated"])
+
+
+async def test_strangers_take_no_more_places_than_there_are() -> None:
+    """They are refused as everybody is where a handler is busy, since to refuse them costs a place, too."""
+    async with running(shop()) as t:
+        gate = t.up.services[0]._rpc.endpoints[0]._gate
+        gate.admitted = gate.capacity
+        assert (await ask(t, "buy", b"{}", None))["code"] == 429
+        gate.admitted = 0
+        assert (await ask(t, "buy", b"{}", None))["code"] == 401
+
+
 async def test_a_refused_body_does_not_end_the_connection() -> None:
     """What was sent along is thrown away, and the next request on the same connection is answered."""
     async with running(shop()) as t:
