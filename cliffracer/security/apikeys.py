@@ -21,7 +21,7 @@ class ApiKeys:
 
     def group(self, _app: Any) -> Group:
         """Return what recognises keys, for `App.use`."""
-        group = Group("api keys")
+        group = Group("api-keys")
         database: Any = importlib.import_module("cliffracer.database.database").Database  # by name: a peer, needed by who has keys only
 
         @group.provide
