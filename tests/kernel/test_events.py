@@ -10,7 +10,7 @@ import pytest
 from loguru import logger
 
 from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
-from cliffracer.messaging.claims import claiming
+from cliffracer.messaging.claimcheck import claiming
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
 from cliffracer.observability.lines import call_fields

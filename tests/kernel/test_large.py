@@ -96,7 +96,7 @@ async def test_a_large_call_ends_by_its_deadline(monkeypatch: pytest.MonkeyPatch
 
     async with running(app) as t:
         files = t.app.service("files", timeout=0.5)
-        store = t.up.services[0].link._large._store
+        store = t.up.services[0].link._claims._store
         async with asyncio.timeout(30):
             monkeypatch.setattr(store, "read", hanging)
             with pytest.raises(DeadlineExceeded, match="could not be read in time"):
