@@ -1,7 +1,6 @@
-"""Accounts and their sessions in PostgreSQL: who there is, who is signed in, how often somebody tried."""
+"""Accounts and their sessions in PostgreSQL: who there is, and who is signed in."""
 
 import asyncio
-import hashlib
 import secrets
 import time
 from importlib import resources
@@ -10,20 +9,16 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from cliffracer.errors import Conflict, InvalidInput, NotFound, Overloaded, SetupError, Unauthenticated
+from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unauthenticated
 from cliffracer.events import Event
+from cliffracer.security.attempts import PER_ACCOUNT, PER_ADDRESS, PER_RESET, Attempts, digest
 from cliffracer.security.authority import Authority
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
 from cliffracer.security.whole import whole
 from cliffracer.settings import Discreet, Settings
 
-WINDOW = 300
-"""Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
-PER_ACCOUNT, PER_ADDRESS, PER_RESET = 10, 100, 3
 LONGEST_NAME = 256
-_SWEEP = 200
-"""Attempts between two times that old ones are removed, on average."""
 RESET = "reset+jwt"
 RESET_LIFE = 900.0
 NOBODY = UUID(int=0)
@@ -112,6 +107,7 @@ class Sessions:
         self._authority = authority
         self._settings = settings
         self._passwords = passwords
+        self._attempts = Attempts(db)
 
     async def create(self, username: str, password: str, roles: tuple[str, ...] = (), permissions: tuple[str, ...] = ()) -> Account:
         """Return a new account; `Conflict` if the name is taken."""
@@ -130,7 +126,7 @@ class Sessions:
 
     async def register(self, username: str, password: str, address: str, roles: tuple[str, ...]) -> Account:
         """Return a new account of whoever asks for one, as often as an address may; `Conflict` if the name is taken."""
-        await self._allow(f"address {address}", PER_ADDRESS)
+        await self._attempts.count(f"address {address}", PER_ADDRESS)
         return await self.create(username, password, roles)
 
     async def sign_in(self, username: str, password: str, address: str) -> Signed:
@@ -202,7 +198,7 @@ class Sessions:
 
     async def set_password(self, account: UUID, old: str, new: str) -> None:
         """Change a password for who knows the old one, and end every session."""
-        await self._allow(f"account {account}", PER_ACCOUNT)
+        await self._attempts.count(f"account {account}", PER_ACCOUNT)
         for _ in range(_TRIES):
             known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
             if not await self._passwords.check(old, known):
@@ -214,11 +210,11 @@ class Sessions:
     async def ask_reset(self, username: str, address: str) -> ResetAsked:
         """Return what to emit for somebody who forgot a password, whether or not there is such an account."""
         name = normal(username)
-        await self._allow(f"reset {name}", PER_RESET)
-        await self._allow(f"address {address}", PER_ADDRESS)
+        await self._attempts.count(f"reset {name}", PER_RESET)
+        await self._attempts.count(f"address {address}", PER_ADDRESS)
         row = await self._db.fetch_one("SELECT id, password FROM cliffracer_accounts WHERE username = %s AND NOT disabled", name)
         subject, known = ("nobody", "") if row is None else (str(row["id"]), row["password"])
-        token = self._authority.tokens.issue(subject, ttl=RESET_LIFE, typ=RESET, claims={"was": _digest(known)})
+        token = self._authority.tokens.issue(subject, ttl=RESET_LIFE, typ=RESET, claims={"was": digest(known)})
         return ResetAsked(name, None if row is None else token)
 
     async def reset(self, token: str, password: str) -> None:
@@ -229,7 +225,7 @@ class Sessions:
             raise Unauthenticated("the token is not valid", reason="invalid_token") from None
         account = UUID(claims["sub"])
         known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
-        if known is None or _digest(known) != claims.get("was"):
+        if known is None or digest(known) != claims.get("was"):
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         if not await self._set_password(account, known, await self._passwords.hash(password)):  # somebody else used it just now
             raise Unauthenticated("the token is not valid", reason="invalid_token")
@@ -248,8 +244,8 @@ class Sessions:
     async def _begin(self, username: str, password: str, address: str, lasts: float) -> tuple[Account, str, str]:
         """Return who has this name and password, with a new session and what refreshes it; `Unauthenticated`."""
         name = normal(username)
-        await self._allow(f"account {name}", PER_ACCOUNT)
-        await self._allow(f"address {address}", PER_ADDRESS)
+        await self._attempts.count(f"account {name}", PER_ACCOUNT)
+        await self._attempts.count(f"address {address}", PER_ADDRESS)
         for _ in range(_TRIES):
             row = await self._db.fetch_one(_WHO, name, NOBODY, self._passwords.nobody)
             account, known = row["id"], row["password"]
@@ -261,7 +257,7 @@ class Sessions:
             if found is None:  # the account is another since we read it
                 continue
             await self._db.execute(_FORGET)
-            await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", _digest(f"account {name}"))
+            await self._attempts.forget(f"account {name}")
             if self._passwords.outdated(known):
                 await self._replace(account, known, await self._passwords.hash(password))
             return msgspec.convert(found, Account), session, fresh
@@ -289,20 +285,6 @@ class Sessions:
         access = issue(subject, ttl=short, roles=account.roles, permissions=account.permissions, claims=named)
         return Signed(access, issue(subject, ttl=long, typ=REFRESH, claims={"sid": session, "rid": fresh}), short)
 
-    async def _allow(self, key: str, most: int) -> None:
-        """Count an attempt, for all replicas; `Overloaded` over the limit."""
-        row = await self._db.fetch_one(
-            "INSERT INTO cliffracer_attempts AS a (key) VALUES (%s) ON CONFLICT (key) DO UPDATE SET "
-            "tried = CASE WHEN a.began_at < now() - make_interval(secs => %s) THEN 1 ELSE a.tried + 1 END, "
-            "began_at = CASE WHEN a.began_at < now() - make_interval(secs => %s) THEN now() ELSE a.began_at END "
-            "RETURNING tried, extract(epoch FROM began_at + make_interval(secs => %s) - now())::float AS wait",
-            _digest(key), WINDOW, WINDOW, WINDOW,
-        )  # fmt: skip
-        if secrets.randbelow(_SWEEP) == 0:  # strangers can name anybody: what is over is not kept
-            await self._db.execute("DELETE FROM cliffracer_attempts WHERE began_at < now() - make_interval(secs => %s)", WINDOW)
-        if row["tried"] > most:
-            raise Overloaded("too many attempts", retry_after=max(1.0, row["wait"]))
-
 
 def normal(username: str) -> str:
     """Return a name as it is stored: case and surrounding spaces make no other person; `InvalidInput` for one that nobody can have."""
@@ -314,7 +296,3 @@ def normal(username: str) -> str:
 
 def _refused_name(why: str) -> InvalidInput:
     return InvalidInput("that is no name", errors=[{"path": "username", "message": why}])
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

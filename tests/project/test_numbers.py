@@ -13,7 +13,7 @@ from cliffracer.messaging import caches, consumption, feeds, ordered, policy, pu
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.streams import events_stream
 from cliffracer.observability import metrics
-from cliffracer.security import authority, browser, keyring, passwords, sessions
+from cliffracer.security import attempts, authority, browser, keyring, passwords, sessions
 from cliffracer.web import server
 from cliffracer.wire.subjects import Subjects
 from tests.project.places import ROOT
@@ -50,8 +50,8 @@ SAID = {
         f"after its token has ended: {S.auth_backlog / DAY:g} days",
         f"{'twelve' if browser.LASTS == 12 * 3600 else browser.LASTS} hours",
         f"a password {passwords.SHORTEST} or more, and {passwords.LONGEST:,} bytes at most",
-        f"{WORDS[sessions.PER_ACCOUNT]} tries per account and {WORDS[sessions.PER_ADDRESS]} per address",
-        f"in {WORDS[sessions.WINDOW // 60]} minutes, for all replicas together, and {WORDS[sessions.PER_RESET]} resets",
+        f"{WORDS[attempts.PER_ACCOUNT]} tries per account and {WORDS[attempts.PER_ADDRESS]} per address",
+        f"in {WORDS[attempts.WINDOW // 60]} minutes, for all replicas together, and {WORDS[attempts.PER_RESET]} resets",
         f"good for {sessions.RESET_LIFE / 60:g} minutes",
         f"for {'half a minute' if authority.TICKET_LIFE == 30 else authority.TICKET_LIFE}",
     ),

@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 from starlette.requests import Request
 
 from cliffracer import Accounts, App, KeyValue, Overloaded, Unauthenticated, Unavailable, requires, shielding
+from cliffracer.security import attempts
 from cliffracer.security import sessions as module
 from cliffracer.security.accounts import address_of
 from cliffracer.security.passwords import Passwords
@@ -129,8 +130,8 @@ async def test_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_old_attempts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes up names fills no table: attempts go when their window is over."""
-    monkeypatch.setattr(module, "_SWEEP", 1)
-    monkeypatch.setattr(module, "WINDOW", 0)
+    monkeypatch.setattr(attempts, "_SWEEP", 1)
+    monkeypatch.setattr(attempts, "WINDOW", 0)
     async with running(app) as t:
         for name in ("a", "b", "c"):
             await t.http.post("/auth/login", json={"username": name, "password": "wrong password"})
