@@ -156,30 +156,30 @@ async def serve(
     *,
     sockets: Sequence[socket.socket] | None = None,
     ready: Any = None,
-    stopped: asyncio.Event | None = None,
+    stop: "Stop | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
 
-    Setting ``stopped`` is the same as one signal. Before it is ready it has accepted nothing: one ends the start, whatever that waits for.
+    ``stop`` is for others who may ask for the same. Before it is ready it has accepted nothing: the first word ends the start.
     """
-    stopped, served, loop = stopped or asyncio.Event(), list[Running](), asyncio.get_running_loop()
+    stop, loop = stop or Stop(), asyncio.get_running_loop()
 
     async def serving() -> None:
         with ExitStack() as said:
             async with running(apps, settings, sockets=sockets) as up:
-                served.append(up)
+                stop.served.append(up)
                 if ready is not None:
                     ready(up)
-                await stopped.wait()
+                await stop.asked.wait()
                 said.callback(loop.call_later(_UNSAID, lambda: logger.info(_STOPPING, settings.drain)).cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stopped, served)
+        loop.add_signal_handler(number, stop.signalled)
     try:
-        starting, stopping = asyncio.create_task(serving()), asyncio.create_task(stopped.wait())
+        starting, stopping = asyncio.create_task(serving()), asyncio.create_task(stop.asked.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not served and starting.cancel():
+        if not stop.served and starting.cancel():
             await asyncio.wait({starting})
         if not starting.cancelled():
             await starting
@@ -188,13 +188,28 @@ async def serve(
             loop.remove_signal_handler(number)
 
 
-def _stop(stopped: asyncio.Event, served: list[Running]) -> None:
-    if stopped.is_set():
-        tell_unfinished(service.assembly.watch for up in served for service in up.services)
-        served.clear()  # told: a third signal may come before the end
+class Stop:
+    """The word that ends what is served: one in order, a second signal at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        """Set it to end in order. A signal after that is the first all the same: both may come of one Ctrl-C, in either order."""
+        self.served: list[Running] = []
+        self._signalled = False
+
+    def signalled(self) -> None:
+        """Take a signal."""
+        if self._signalled:
+            self.at_once()
+        self._signalled = True
+        self.asked.set()
+
+    def at_once(self) -> None:
+        """Say what is not finished, and exit."""
+        tell_unfinished(service.assembly.watch for up in self.served for service in up.services)
+        self.served.clear()  # told: a third signal may come before the end
         logging.getLogger("uvicorn.error").disabled = True  # a traceback for each request that ends now
         raise SystemExit(130)
-    stopped.set()
 
 
 def _checked_names(frozen: Sequence[Frozen]) -> list[str]:

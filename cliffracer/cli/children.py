@@ -1,9 +1,9 @@
 """One process that runs others of ``cliffracer run``, and the line between them.
 
-The line is a socket. Down it goes one word, stop, or its end when the parent is gone; up comes one message: once everything
-is bound and connected, and with it the listening sockets, which the parent keeps for the next child, so that no client is refused
-in between; or why nothing will be. A child is in its parent's process group: Ctrl-C reaches it by itself, and being told to stop
-as well is no second signal.
+The line is a socket. Down it goes a word, stop, or now for at once, or its end when the parent is gone; up comes one message: once
+everything is bound and connected, and with it the listening sockets, which the parent keeps for the next child, so that no client is
+refused in between; or why nothing will be. A child is in its parent's process group: Ctrl-C reaches it by itself, and being told to
+stop as well is no second signal, whichever comes first.
 """
 
 import asyncio
@@ -18,11 +18,14 @@ from typing import Self
 
 import msgspec
 
+from cliffracer.runtime import Stop
+
 LINE = "_CLIFFRACER_LINE"
 SOCKETS = "_CLIFFRACER_SOCKETS"
 RELOADS = "_CLIFFRACER_RELOADS"
 WORKER = "_CLIFFRACER_WORKER"
 PATIENCE = 5.0  # seconds for what is accepted to finish in one that reloads; who saves a file does not wait longer
+_NOW = b"now"
 _LAST_WORDS = 1.0  # seconds that one that is ended at once has for them
 _LONGEST = 1_000_000
 _MOST_SOCKETS = 16
@@ -67,8 +70,20 @@ class Parent:
         return cls(_inherited(line), listening, reloads=bool(reloads), worker=worker)
 
     def fileno(self) -> int:
-        """Return what can be read when the parent says stop, or is gone."""
+        """Return what can be read when the parent says something, or is gone."""
         return self._line.fileno()
+
+    def heard(self, loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
+        """Do what it said: stop, also where it is gone, or at once."""
+        try:
+            words = self._line.recv(64)
+        except OSError:  # it was killed
+            words = b""
+        if not words:
+            loop.remove_reader(self)
+        stop.asked.set()
+        if _NOW in words:
+            loop.call_soon(stop.at_once)
 
     def ready(self, told: Ready, sockets: Sequence[socket.socket]) -> None:
         """Tell the parent that we serve, and give it the sockets."""
@@ -119,10 +134,7 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to finish what it accepted and end."""
-        try:
-            self._line.send(b"stop")
-        except OSError:  # it has ended
-            return
+        self._tell(b"stop")
 
     async def ended(self, within: float | None = None) -> int:
         """Return its exit code once it has ended; it is killed if it does not within some seconds."""
@@ -139,15 +151,20 @@ class Child:
         return code
 
     def drop(self) -> None:
-        """End it now, by a second signal, at which it says what it had not finished; a moment later whatever it does."""
+        """End it now, at which it says what it had not finished; a moment later whatever it does."""
         if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
+            self._tell(_NOW)
+            self.process.send_signal(signal.SIGTERM)  # which is heard also where it has not begun to listen
             asyncio.get_running_loop().call_later(_LAST_WORDS, self.kill)
 
     def kill(self) -> None:
         """End it at once."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGKILL)
+
+    def _tell(self, word: bytes) -> None:
+        with suppress(OSError):  # it has ended
+            self._line.send(word)
 
     def _hear(self) -> None:
         """Take what came up the line; the reader of the loop calls this."""

@@ -89,9 +89,9 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
         settings = with_servers(settings, stack, database=needs)
 
         async def serving() -> None:
-            stopped, tasks = asyncio.Event(), set[asyncio.Task[None]]()
+            stop, tasks, loop = runtime.Stop(), set[asyncio.Task[None]](), asyncio.get_running_loop()
             if parent is not None:
-                asyncio.get_running_loop().add_reader(parent, stopped.set)  # told to stop, or orphaned
+                loop.add_reader(parent, parent.heard, loop, stop)
 
             def ready(up: runtime.Running) -> None:
                 gc.collect()
@@ -103,7 +103,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
                 if settings.env == "development" and (parent is None or parent.reloads):
                     tasks.add(asyncio.create_task(tell_replicas(up)))
 
-            await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stopped=stopped)
+            await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stop=stop)
 
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serving())

@@ -1,11 +1,13 @@
 """`cliffracer run` beyond one process: what it finds by itself, --reload, --workers."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from cliffracer.cli import age, banner
+from cliffracer.cli.children import Parent
+from cliffracer.runtime import Stop
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.project.places import BIN
 from tests.support.nats import free_port
@@ -288,6 +292,45 @@ def test_a_second_ctrl_c_says_what_it_cuts_short(folder, more):
         run.says("ended at once, before these had finished: web.slow\n")
         assert run.text.count("ended at once") == 1
         assert "Traceback" not in run.text
+
+
+@pytest.mark.parametrize("more", [("--workers", "1"), ("--reload",)])
+def test_one_ctrl_c_is_one_in_whatever_order_it_arrives(folder, more):
+    """It reaches a process that serves by itself and through the one that runs it: here the latter is first, as it is on a busy machine."""
+    port = free_port()
+    (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW)
+    env = {"CLIFFRACER_NAMESPACE": f"order{port}", "CLIFFRACER_LOG_FORMAT": "human"}
+    with Background(folder, "run", "--port", str(port), *more, **env) as run:
+        run.says("ready: web")
+        serves, answers = int(_get(port, "/pid")), []
+        asking = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
+        asking.start()
+        run.says("slow has begun")
+        run.process.send_signal(signal.SIGINT)
+        run.says("a second signal ends it at once")
+        os.kill(serves, signal.SIGINT)
+        assert run.process.wait(60) == 0
+        asking.join()
+        assert answers == ["slow"]
+
+
+async def test_what_a_parent_says_is_heard_once():
+    """And so is that it is gone: a process that drains has better things to do than to hear it over and over."""
+    ours, theirs = socket.socketpair()
+    parent, stop, loop, heard = Parent(theirs, [], reloads=False, worker=""), Stop(), asyncio.get_running_loop(), []
+
+    def hear():
+        heard.append(1)
+        parent.heard(loop, stop)
+
+    with ours, theirs:
+        loop.add_reader(parent, hear)
+        ours.send(b"stop")
+        await stop.asked.wait()
+        ours.close()
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+    assert len(heard) <= 2
 
 
 def _cut_short(port, path):
