@@ -12,7 +12,8 @@ from loguru import logger
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.context import owner
-from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, surrounded, where
+from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, failed_at_stop, surrounded, where
+from cliffracer.errors import CliffracerError
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call, Deliver, Handler
 from cliffracer.injection import Injector, Wants
@@ -123,16 +124,25 @@ class Assembly:
             owner.reset(before)
 
     async def shut_down(self, until: float) -> None:
-        """Run the shutdown hooks, in reverse order of declaration, until then; each has a second at least."""
-        loop = asyncio.get_running_loop()
+        """Run the shutdown hooks, in reverse order of declaration, until then; each has a second at least.
+
+        The first that fails is raised once all have run, others are in the log.
+        """
+        loop, failed = asyncio.get_running_loop(), list[CliffracerError]()
         for hook in reversed(self.frozen.shutdown):
             try:
                 async with asyncio.timeout(max(until - loop.time(), _LEAST)) as patience:
                     await self.hook(hook, read(hook))
-            except TimeoutError:
-                if not patience.expired():
-                    raise
-                logger.warning("{} was ended: the time to stop (drain) is over", where(hook))
+            except Exception as error:  # noqa: BLE001 - whatever a hook of the user's raises, the others run, and who stops is told
+                if isinstance(error, TimeoutError) and patience.expired():
+                    logger.warning("{} was ended: the time to stop (drain) is over", where(hook))
+                elif failed:
+                    logger.opt(exception=error).error("{} failed at the stop", where(hook))
+                else:
+                    failed.append(failed_at_stop(hook, error))
+                    failed[0].__cause__ = error
+        if failed:
+            raise failed[0]
 
     def _gate_of(self, record: Record, signature: Signature) -> Gate:
         if isinstance(record, Timer | Leader):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from cliffracer.errors import Internal, SetupError
+from cliffracer.errors import CliffracerError, Internal, SetupError
 
 Function = Callable[..., Any]
 RETRY: tuple[float, ...] = (1, 5, 30, 120)
@@ -215,9 +215,18 @@ def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
 
 def failed_at_start(function: Any, error: BaseException) -> SetupError:
     """Return the error for a provider or hook that raised: which, what, and the lines of the user's own that led there."""
+    return SetupError(_told(function, "start", error))
+
+
+def failed_at_stop(function: Any, error: BaseException) -> CliffracerError:
+    """Return the same for a shutdown hook."""
+    return CliffracerError(_told(function, "the stop", error))
+
+
+def _told(function: Any, moment: str, error: BaseException) -> str:
     own = Path(__file__).parent
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not Path(frame.filename).is_relative_to(own)]
     lines = "".join(traceback.format_list([f for f in frames if "contextlib" not in f.filename][-4:])).rstrip()
     said = f"{error.said}\n  {error.statement}" if isinstance(error, Internal) and error.said else f"{type(error).__name__}: {error}"
-    told = f"{where(function)} failed at start: {said}"
-    return SetupError(f"{told}\n{lines}" if lines else told)
+    told = f"{where(function)} failed at {moment}: {said}"
+    return f"{told}\n{lines}" if lines else told

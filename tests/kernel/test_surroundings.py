@@ -1,6 +1,7 @@
 """What surrounds a call: providers, middleware, error mapping, hooks, health checks."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -8,7 +9,7 @@ from types import ModuleType
 import pytest
 from loguru import logger
 
-from cliffracer import App, Conflict, Context, Group, Internal, NotFound, Settings, SetupError
+from cliffracer import App, CliffracerError, Conflict, Context, Group, Internal, NotFound, Settings, SetupError
 from cliffracer.testing import running
 
 
@@ -279,6 +280,29 @@ async def test_a_shutdown_hook_that_does_not_end_is_ended(capfd):
         pass
     assert log == ["last"]
     assert capfd.readouterr().err.count("time to stop") == 1
+
+
+async def test_a_shutdown_hook_that_fails_keeps_no_other_from_running(capfd):
+    """Who stops is told which failed, and where; a second one is in the log."""
+    app, log = App("s"), []
+
+    @app.on_shutdown
+    async def last() -> None:
+        log.append("last")
+
+    @app.on_shutdown
+    def second() -> None:
+        raise NotFound("no second")
+
+    @app.on_shutdown
+    async def first() -> None:
+        raise RuntimeError("no first")
+
+    with pytest.raises(CliffracerError, match=r"first \(.*\) failed at the stop: RuntimeError: no first\n.*test_surroundings"):
+        async with running(app):
+            pass
+    assert log == ["last"]
+    assert re.search(r"second \(\S*test_surroundings.py:\d+\) failed at the stop", capfd.readouterr().err)
 
 
 async def test_a_failing_start_up_hook_leaves_nothing_behind():
