@@ -116,7 +116,7 @@ def tell_ready(ready: Ready, extra: str = "") -> None:
     else:
         servers = f"embedded servers, for development: {', '.join(ready.embedded)}" if ready.embedded else ""
         more = [text for text in (*ready.addresses, extra, servers) if text]
-        log.info("ready: %s in %.2f s %s", ready.names, age(), " ".join(more))
+        log.info("%s", " ".join([f"ready: {ready.names} in {age():.2f} s", *more]))
 
 
 def tell_ready_as_json(ready: Ready, extra: str = "") -> None:

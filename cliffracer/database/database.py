@@ -177,6 +177,8 @@ class Database(Queries):
             link: Link | None = None
             try:
                 link = await self.pool.connect()
+                if told:
+                    log.info("listening on %s goes on", channel)
                 pause, told = 0.05, False
                 async for payload in link.listen(channel):
                     yield payload

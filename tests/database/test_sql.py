@@ -266,6 +266,7 @@ async def test_listening_says_once_that_the_server_is_away(db, url, monkeypatch,
         async for _ in db.listen("news"):
             pass
 
+    caplog.set_level(logging.INFO, "cliffracer")
     task, eye = asyncio.create_task(listen()), Eye(url)
     try:
         for times in (4, 6):
@@ -278,6 +279,7 @@ async def test_listening_says_once_that_the_server_is_away(db, url, monkeypatch,
     said = [line for line in caplog.messages if "listening on news is interrupted" in line]
     assert len(said) == 3  # at first, and at each loss; not for each try
     assert said[0].endswith("nobody there")
+    assert caplog.messages.count("listening on news goes on") >= 2  # after each of them, unless the test ends before
 
 
 async def test_create_many_of_any_size(db):

@@ -152,7 +152,7 @@ class Link:
 
     def _returned(self, since: float) -> None:
         after = time.monotonic() - since
-        logger.info("NATS connection is back after {seconds:.1f} s", seconds=after, server=self._dialer.label)
+        logger.info("NATS connection is back after {seconds} s", seconds=round(after, 2), server=self._dialer.label)
         _tell(self._on_back, after)
 
     def _next_pause(self) -> float:
