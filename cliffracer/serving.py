@@ -1,7 +1,7 @@
 """One app on the wire: its endpoints on the bus, from subscribed to drained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -14,22 +14,21 @@ from cliffracer.clock import SYSTEM, Clock
 from cliffracer.context import current, new_id
 from cliffracer.contract import contract
 from cliffracer.cron import Cron
-from cliffracer.declarations import Function, Rpc, Subscription, failed_at_start, where
 from cliffracer.declarations import Leader as LeaderRecord
+from cliffracer.declarations import Rpc, Subscription, failed_at_start, where
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError, Internal
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Handler
 from cliffracer.injection import Injector
+from cliffracer.introspection import metadata_of, schemas_of
 from cliffracer.invoke import invoke
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.broker import Method
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.connection import Connection, stored_by
 from cliffracer.messaging.consumption import Consumption
-from cliffracer.messaging.described import described
-from cliffracer.messaging.directory import IDEMPOTENT
 from cliffracer.messaging.discovery import Discovery
 from cliffracer.messaging.duties import Lasting, Leading, Ticking
 from cliffracer.messaging.events import EventEndpoint, by_function
@@ -38,7 +37,6 @@ from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.rates import Allowances
 from cliffracer.messaging.sends import Sends
-from cliffracer.messaging.siblings import TOLD, told
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
@@ -257,22 +255,10 @@ class Service:
     def _leader(self, record: LeaderRecord, handler: Handler) -> Leading:
         return self.emitter.leader(self.frozen.name, record.function.__name__, partial(_run, handler), ttl=record.ttl)
 
-    def _policy(self, record: Rpc) -> dict[str, str]:
-        policy = None if self.assembly.rules is None else self.assembly.rules.policy(record)
-        return {} if policy is None else {"policy": str(policy)}
-
     async def _detailed(self) -> dict[str, Any]:
         return await detail(self.assembly, self.health, self._settings, self._timers)
 
     def _described(self) -> Discovery:
-        repeatable = self.frozen.repeatable()
-        methods: dict[str, dict[str, str]] = {
-            record.name: described(d.signature) | self._policy(record) | _idempotent(record, repeatable)
-            for record, d, _ in self.assembly.of(Rpc)
-            if d.signature
-        }
-        metadata: Mapping[str, Any] = {"cliffracer": "1", "env": self._settings.env}
-        events = ",".join(sorted({record.subject for record, _, _ in self.assembly.of(Subscription)}))
         return Discovery(
             self._bus,
             self.subjects,
@@ -281,22 +267,13 @@ class Service:
             version=self.frozen.version,
             description=self.frozen.description,
             endpoints=self._rpc.endpoints,
-            schemas=methods,
-            metadata={
-                **metadata,
-                TOLD: told([*self.consumptions, *([self._sends] if self._sends else [])]),
-                **({"events": events} if events else {}),
-            },
+            schemas=schemas_of(self.assembly),
+            metadata=metadata_of(self.frozen, self._settings.env, [*self.consumptions, *([self._sends] if self._sends else [])]),
             spans=self.assembly.spans,
             others=[handler for declared, handler in self.assembly.handlers if not isinstance(declared.record, Rpc)],
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),
             detail=self._detailed,
         )
-
-
-def _idempotent(record: Rpc, repeatable: Collection[Function]) -> dict[str, str]:
-    said = record.function in repeatable if record.idempotent is None else record.idempotent
-    return {IDEMPOTENT: "true"} if said else {}
 
 
 def _none() -> None:
