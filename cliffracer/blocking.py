@@ -8,6 +8,7 @@ c.emit("user.created", {"name": "Ada"})
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -24,6 +25,9 @@ E = TypeVar("E", bound=Event)
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_AT_LAST = 5.0  # seconds that a close waits for what it has cancelled
+_asking = threading.Lock()  # held by who asks a loop for something, since one that is closed meanwhile would never answer
 
 
 class Client:
@@ -133,7 +137,7 @@ def connect(
 @contextmanager
 def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Client]:
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="cliffracer-client", daemon=True)
+    thread = threading.Thread(target=_run, args=(loop,), name="cliffracer-client", daemon=True)
     thread.start()
     try:
         client = _wait(loop, opened.__aenter__())
@@ -142,9 +146,19 @@ def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Cli
         finally:
             _wait(loop, opened.__aexit__(None, None, None))
     finally:
-        _wait(loop, loop.shutdown_asyncgens())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run it until it is stopped, and close it; threads that still wait for something, such as the next event, are told."""
+    loop.run_forever()
+    with _asking:
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left, timeout=_AT_LAST))
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
@@ -160,12 +174,15 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
     async def run() -> T:
         return await work
 
-    if loop.is_closed():
-        with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
-            raise Unavailable("the connection to NATS is closed")
-    future = asyncio.run_coroutine_threadsafe(run(), loop)
+    with _asking:
+        if loop.is_closed():
+            with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
+                raise Unavailable("the connection to NATS is closed")
+        future = asyncio.run_coroutine_threadsafe(run(), loop)
     try:
         return future.result()
+    except CancelledError:  # by `_run`: another thread has left the block
+        raise Unavailable("the connection to NATS is closed") from None
     except KeyboardInterrupt:
         future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
         raise

@@ -39,6 +39,12 @@ def letters(word: str, times: int = 1) -> Iterator[str]:
     yield from word * times
 
 
+@app.rpc
+async def endless() -> AsyncIterator[int]:
+    yield 0
+    await asyncio.Event().wait()
+
+
 @app.on("item.asked")
 async def asked(item: int) -> None: ...
 
@@ -137,6 +143,26 @@ async def test_a_client_after_its_block_says_that_it_is_closed(t):
         with pytest.raises(Unavailable, match="the connection to NATS is closed"):
             act()
     assert "shelf" not in dir(client)
+
+
+async def test_threads_that_still_wait_for_a_client_are_told_that_it_is_closed(t):
+    """Whoever follows events or a stream while another thread leaves the block: they would wait for ever, and the script never end."""
+
+    def work(client):
+        began = threading.Event()
+
+        def follow(items):
+            for _ in items:
+                began.set()
+
+        pool = ThreadPoolExecutor(2)
+        waiting = [pool.submit(follow, items) for items in (client.events("item.*"), client.stream(endless))]
+        assert began.wait(60)
+        return waiting
+
+    for waiting in await used(t, work):
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(waiting.result, 60)
 
 
 async def test_the_async_client_does_the_same(t):
@@ -276,13 +302,13 @@ async def test_proxies_complete_with_what_runs(t):
 
     services, methods, nothing = await asyncio.to_thread(looked)
     assert {"shelf", "call", "emit"} <= set(services)
-    assert methods == ["count", "get", "letters", "send", "stream"]
+    assert methods == ["count", "endless", "get", "letters", "send", "stream"]
     assert nothing == ["send", "stream"]
     async with connect_async(settings=settings) as c:
         dir(c)  # begins to look
         await eventually(lambda: "shelf" in dir(c))
-        assert dir(c.shelf) == ["count", "get", "letters", "send", "stream"]
-        assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "get", "letters"]
+        assert dir(c.shelf) == ["count", "endless", "get", "letters", "send", "stream"]
+        assert dir(c.shelf.stream) == dir(c.shelf.send) == ["count", "endless", "get", "letters"]
     assert dir(App("idle").service("shelf")) == ["send", "stream"]
 
 
