@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from cliffracer.context import Context, current, owner
+from cliffracer.errors import CliffracerError
 from cliffracer.observability.redact import PRIVATE
 from cliffracer.observability.tracebacks import printed
 from cliffracer.settings import MASK, Secret
@@ -106,8 +107,7 @@ def human_line(record: Record, clean: Clean = str, *, colour: bool = False) -> s
     rows: list[str] = []
     ours = str(record["name"]).startswith("cliffracer.")
     for name, value in _extra(record, call):
-        text = str(value) if ours else ""
-        if text and text in record["message"] and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", record["message"]):
+        if ours and _is_said(record, name, value):
             continue  # a field for programs, which people have read by now
         if name == "stack" and isinstance(value, list):
             rows += [str(_cleaned(row, clean)) for row in value]
@@ -186,6 +186,14 @@ def _private(name: object, value: object, depth: int) -> Any:
 
 def _name(name: object) -> str:
     return _text(name) if isinstance(name, str) else _said(name)
+
+
+def _is_said(record: Record, name: str, value: Any) -> bool:
+    """Say whether a field is in the message, word for word; of an exception its text does."""
+    text, message = str(value), record["message"]
+    if text not in message and isinstance(given := record["extra"].get(name), CliffracerError):
+        text = str(given)
+    return bool(text) and text in message and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", message) is not None
 
 
 def _said(value: object) -> str:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cliffracer
+from cliffracer import SetupError
 from cliffracer.observability.lines import LONGEST, escaped, plain, trace_id
 from cliffracer.observability.logs import log
 from cliffracer.settings import Secret
@@ -238,11 +239,12 @@ def test_what_our_message_says_is_no_field_for_people(configure) -> None:
     for form in ("human", "json"):
         lines = configure(log_format=form)
         for name in ("cliffracer.messaging.policy", "users"):
-            log.patch(lambda record, name=name: record.update(name=name)).error("gave up after {attempt}", attempt=7, error_id="e", note="")
+            of_name = log.patch(lambda record, name=name: record.update(name=name))
+            of_name.error("gave up after {attempt}: {why}", attempt=7, why=SetupError("no room"), error_id="e", note="")
         ours, theirs = lines.text().splitlines()
         if form == "human":
-            assert ours.endswith('gave up after 7 error_id=e note=""')
-            assert theirs.endswith('gave up after 7 attempt=7 error_id=e note=""')
+            assert ours.endswith('gave up after 7: no room error_id=e note=""')
+            assert re.search(r'gave up after 7: no room attempt=7 why=".*no room.*" error_id=e note=""$', theirs)
         else:
             assert json.loads(ours)["attempt"] == 7
 
