@@ -26,6 +26,8 @@ class _Setup(msgspec.Struct):
     """What is installed now."""
 
     handler: int | None = None
+    default: int = 0
+    """Loguru's own, to standard error."""
     wanted: tuple[Any, ...] = ()
 
 
@@ -67,9 +69,10 @@ def configure_tests(settings: Settings) -> None:
 
 
 def reset() -> None:
-    """Take our handler away and leave standard logging as it was, for tests."""
+    """Take our handler away, put one like loguru's own in its place and leave standard logging as it was, for tests."""
     if _setup.handler is not None:
         _remove(_setup.handler)
+        _setup.default = log.add(_written)
         log.configure(patcher=_nothing)
         standard.unroute()
         logging.captureWarnings(False)
@@ -94,7 +97,7 @@ def write(text: str) -> None:
 
 
 def _present() -> int:
-    return 0 if _setup.handler is None else _setup.handler  # 0 is loguru's own, to standard error
+    return _setup.default if _setup.handler is None else _setup.handler
 
 
 def _added(settings: Settings, *, human: bool, colour: bool) -> int:

@@ -6,7 +6,7 @@ import gc
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -198,6 +198,15 @@ async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():
     assert (desk.handler.stats.cancelled, desk.handler.stats.errors) == (4, 0)
 
 
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """Python itself hears Ctrl-C, as it does unless who started the tests has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("keyboard")
 @pytest.mark.parametrize("how", [KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("ended", [False, True])
 async def test_what_ends_the_process_is_no_answer(how: type[BaseException], *, ended: bool):
@@ -267,6 +276,7 @@ async def test_an_interrupt_that_no_keyboard_raised_is_a_failure_of_its_call(*, 
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("keyboard")
 async def test_a_process_that_is_told_to_end_in_the_first_step_finds_the_handler_as_it_was():
     """Ctrl-C in a handler that runs where its message was read: the reader has it, and no call is left begun."""
 
