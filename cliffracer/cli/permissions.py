@@ -84,7 +84,7 @@ def _values(form: str, found: list[Process], settings: Settings) -> object:
 def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
     """Make it, and say what is there."""
     settings = reach_settings()
-    needs = [process.apps[0] for process in processes([app.freeze() for app in load_apps(apps)], settings, together=False)]
+    needs = [app for process in processes([app.freeze() for app in load_apps(apps)], settings, together=False) for app in process.apps]
 
     async def run() -> list[provision.Provided]:
         async with reached(settings, starts=True) as client:

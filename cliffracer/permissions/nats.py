@@ -44,7 +44,7 @@ def permissions_of(process: Process) -> Permissions:
         user=process.name,
         publish=sorted(writer.publish),
         subscribe=sorted(writer.subscribe),
-        notes=[f"{app.name}: {note}" for app in process.apps for note in app.unsaid()],
+        notes=list(dict.fromkeys(f"{app.name}: {note}" for app in process.apps for note in app.unsaid())),
     )
 
 
@@ -97,8 +97,8 @@ class _Writer:
         self._subjects = process.subjects
         self._namespace = process.subjects.namespace
         self._prefix = process.subjects.prefix
-        self._inside = {app.name for app in process.apps} if len(process.apps) > 1 else set()
-        self.subscribe.add(f"{inbox_prefix(self._namespace, [app.name for app in process.apps])}.>")
+        self._inside = set(process.names) if len(process.names) > 1 else set()
+        self.subscribe.add(f"{inbox_prefix(self._namespace, process.names)}.>")
 
     def app(self, app: Needs) -> None:
         """Add what one app needs."""

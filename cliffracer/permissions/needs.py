@@ -162,7 +162,12 @@ class Process(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Who it is."""
-        return "-".join(app.name for app in self.apps)
+        return "-".join(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """What its apps are called; two versions of one are called the same."""
+        return list(dict.fromkeys(app.name for app in self.apps))
 
     @property
     def subjects(self) -> Subjects:
@@ -171,9 +176,11 @@ class Process(msgspec.Struct, frozen=True):
 
 
 def processes(frozen: Sequence[Frozen], settings: Settings, *, together: bool) -> list[Process]:
-    """Return the processes that run these apps: one each, or one for all."""
+    """Return the processes that run these apps: one each, or one for all; versions of one app are who may do what any of them does."""
     found = [Needs(f, settings) for f in frozen]
-    return [Process(tuple(found))] if together else [Process((needs,)) for needs in found]
+    if together:
+        return [Process(tuple(found))]
+    return [Process(tuple(needs for needs in found if needs.name == name)) for name in dict.fromkeys(needs.name for needs in found)]
 
 
 def _annotations(frozen: Frozen) -> Iterator[Any]:

@@ -19,12 +19,13 @@ def grants(found: Sequence[Process]) -> str:
         "-- Who may do what in PostgreSQL, written by `cliffracer permissions` from what the services declare.",
         "-- Run it as the owner of the tables, after `cliffracer db apply`; services then connect as these roles.",
         "-- Tables that only SQL of yours names are not among them: grant those yourself.",
+        "BEGIN;  -- what is taken away and given again is never gone for services that run",
         f"REVOKE CREATE ON SCHEMA {_SCHEMA} FROM PUBLIC;",
     ]
     for process in found:
         if any(app.database for app in process.apps):
             lines += ["", *_role(process)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "COMMIT;"]) + "\n"
 
 
 def _role(process: Process) -> Iterable[str]:

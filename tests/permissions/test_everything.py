@@ -11,12 +11,13 @@ import pytest
 import websockets
 from loguru import logger
 
-from cliffracer import App, DeadlineExceeded, Settings, connect_async
+from cliffracer import App, DeadlineExceeded, Model, Repository, Settings, connect_async
 from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import connect
 from cliffracer.permissions.nats import configuration, permissions_of, variable
 from cliffracer.permissions.needs import Needs, processes
 from cliffracer.permissions.provision import provision
+from cliffracer.permissions.sql import grants
 from cliffracer.runtime import Running, running
 from cliffracer.security.authority import tokens_of
 from tests.permissions import everything
@@ -124,6 +125,28 @@ def test_one_process_for_all() -> None:
     assert "_INBOX.stage_every-thing-other.>" in found.subscribe
     assert {"stage.other.echo other", "stage.every-thing.known every-thing"} <= set(found.subscribe)
     assert "stage.cliffracer.local.other.*.echo" in found.publish
+
+
+class Place(Model):
+    __tablename__ = "places"
+
+
+def test_two_versions_of_an_app_are_one_user() -> None:
+    """While one replaces the other, the user of both may do what either does; nats-server refuses a file with two users of one name."""
+    old, new = App("shop", version="1", calls=["pay.charge"]), App("shop", version="2", calls=["pay.book"])
+
+    @old.rpc
+    async def place(*, places: Repository[Place]) -> None: ...
+
+    @new.rpc
+    async def order() -> None: ...
+
+    (process,) = processes([old.freeze(), new.freeze()], Settings(), together=False)
+    found = permissions_of(process)
+    assert (found.user, len(found.notes)) == ("shop", 1)
+    assert {"_INBOX.shop.>", "shop.place shop", "shop.order shop"} <= set(found.subscribe)
+    assert {"pay.charge", "pay.book"} <= set(found.publish)
+    assert grants([process]).count('ON "places" TO "shop"') == 1
 
 
 def test_what_is_not_said_is_noted() -> None:

@@ -276,6 +276,17 @@ async def test_tables(database: str, user: str) -> None:
     assert not await may("create role other")
 
 
+async def test_what_is_granted_again_is_never_gone(database: str) -> None:
+    """As of a new version while the old one runs: psql sends one statement after the other, and calls come in between."""
+    granting = await asyncio.to_thread(cliffracer, "permissions", "examples.shop", "--format", "sql")
+    asked = "select " + ", ".join(f"has_table_privilege('{min(users)}', '{table}', 'insert')" for table, users in ROWS.items())
+    connecting = psycopg.AsyncConnection.connect
+    async with await connecting(database, autocommit=True) as owner, await connecting(database, autocommit=True) as looking:
+        for line in granting.splitlines():
+            await owner.execute(line.encode())
+            assert await (await looking.execute(asked.encode())).fetchone() == (True,) * len(ROWS)
+
+
 async def test_what_is_not_provisioned_is_told(server: NatsServer, database: str) -> None:
     """A service whose consumer is not there does not start, and says what to do."""
     app = App("payments", emits=[])
