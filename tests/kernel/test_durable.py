@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from cliffracer import App, Bucket, KeyValue, ObjectStore, SetupError
+from cliffracer import App, Bucket, InvalidInput, KeyValue, ObjectStore, SetupError
+from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.streams import sends_stream
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -95,6 +97,36 @@ async def test_a_one_way_call_waits_for_a_service_that_is_down():
         await shop.service("payments").send.charge(amount=10)
         async with running(payments, settings=t.settings.changed(http_port=0)):
             await eventually(lambda: charged == [10])
+
+
+async def test_what_is_emitted_or_sent_is_stored_when_that_returns():
+    """Whoever has it acknowledged may go: it is in its stream."""
+    app = App("shop")
+
+    async with running(app) as t:
+        stream, subjects = JetStream(t.up.bus).stream, t.up.services[0].subjects
+        for number in range(1, 4):
+            await app.emit("order.placed", number)
+            assert (await stream(subjects.stream)).state.messages == number
+            await app.service("payments").send.charge(amount=number)
+            assert (await stream(sends_stream(subjects).name)).state.messages == number
+
+
+async def test_what_a_method_refuses_of_a_one_way_call_is_tried_again():
+    """It is no fault of the arguments, which fit: the account that they name may be there by then."""
+    app, attempts = App("payments"), []
+
+    @app.rpc(retry=(0.05,))
+    async def charge(amount: int) -> None:
+        attempts.append(amount)
+        raise InvalidInput("there is no such account")
+
+    async with running(app) as t:
+        await app.service("payments").send.charge(amount=1)
+        await t.settled()
+        [letter] = [letter async for letter in t.up.services[0].emitter.dead.ls()]
+    assert (attempts, letter.attempts) == ([1, 1], 2)
+    assert "there is no such account" in letter.error
 
 
 async def test_a_one_way_call_is_tried_as_often_as_its_method_says():

@@ -55,6 +55,17 @@ async def test_tokens_of_the_issuer(fake: FakeIssuer) -> None:
     assert len(fake.asked) == 2
 
 
+async def test_what_the_issuer_signed_for_another_use_is_no_access_token(fake: FakeIssuer) -> None:
+    """By the type that its header states, if it does (RFC 8725, 3.11); without a name of a key there must be no doubt whose it is."""
+    fake.keys["two"] = rsa("two")
+    async with running(app, oidc_issuer=fake.url, auth_audience="shop") as t:
+        for typ in ("at+jwt", "application/AT+JWT", "JWT", None):
+            assert await status(t, fake.token(header={"typ": typ})) == 200, typ
+        for typ in ("id+jwt", "logout+jwt", "dpop+jwt", "rt+jwt", "secevent+jwt", ""):
+            assert await status(t, fake.token(header={"typ": typ})) == 401, typ
+        assert await status(t, fake.token(header={"kid": None})) == 401
+
+
 async def test_rotation_and_unknown_keys(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new key is asked for every ten seconds at most, however many tokens name one that is not known."""
     clock = [1000.0]

@@ -59,11 +59,12 @@ class FakeIssuer:
         self._thread.join()
         self.server.server_close()
 
-    def token(self, kid: str = "one", **claims: Any) -> str:
-        """Return an access token, or any other, signed with one of the keys."""
+    def token(self, kid: str = "one", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """Return an access token, or any other, signed with one of the keys; a header that is None is left out."""
         now = int(time.time())
         made = {"iss": self.url, "aud": "shop", "sub": "ada", "iat": now, "exp": now + self.lasts, "scope": "a b", **claims}
-        return jwt.encode({"alg": "RS256", "kid": kid}, {k: v for k, v in made.items() if v is not None}, self.keys[kid])
+        said = {"alg": "RS256", "kid": kid, **(header or {})}
+        return jwt.encode(*({k: v for k, v in part.items() if v is not None} for part in (said, made)), self.keys[kid])
 
     def discovery(self) -> dict[str, Any]:
         places = {name: f"{self.url}/{name.split('_')[0]}" for name in ("authorization_endpoint", "token_endpoint", "end_session_endpoint")}

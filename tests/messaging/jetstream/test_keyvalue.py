@@ -110,6 +110,25 @@ def losing(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch, which: Callabl
     return lost
 
 
+async def test_whether_it_was_written_before_somebody_else_did_nobody_can_tell(
+    sessions: KeyValue[Session], jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
+):
+    """The answer was lost, and the key is another's when it is repeated: that is no success, and may have been one."""
+    revision, request = await sessions.put("ada", Session("Ada")), jetstream.bus.request
+
+    async def outdone(subject: bytes, *given: Any, **options: Any) -> Reply:
+        monkeypatch.setattr(jetstream.bus, "request", request)
+        await request(subject, *given, **options)
+        await sessions.put("ada", Session("Eve"))
+        raise DeadlineExceeded("no answer in time")
+
+    monkeypatch.setattr(jetstream.bus, "request", outdone)
+    with pytest.raises(Conflict) as caught:
+        await sessions.update("ada", Session("Ada", 1), revision)
+    assert caught.value.details["outcome"] == "unknown"
+    assert await sessions.get("ada") == Session("Eve")
+
+
 async def test_what_was_written_and_not_heard_of_is_no_conflict(
     sessions: KeyValue[Session], jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer.errors import InvalidInput
+from cliffracer.errors import InvalidInput, SetupError
 from cliffracer.messaging import ordered
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import ACK, Delivery
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.pull import Pull
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.processes import Processes
@@ -92,6 +93,42 @@ async def test_a_failing_event_holds_up_its_own_key_only(
     assert all(numbers == list(range(len(numbers))) for numbers in notes.done.values())
     assert {attempt for (key, number), attempt in notes.attempts.items() if (key, number) != (b"a", 3)} == {1}
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
+
+
+async def test_events_behind_a_slow_one_leave_room_for_those_of_other_keys(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """More of its key wait than may be in hand: they are set aside, and come in their order once it is done."""
+    monkeypatch.setattr(ordered, "SLOW", 0.1)
+    first, notes = asyncio.Event(), Notes()
+
+    async def handle(delivery: Delivery) -> None:
+        if delivery.payload == b"a 0":
+            await first.wait()
+        await notes(delivery)
+
+    async with consuming(jetstream, subjects, handle, ordered=True, limit=4):
+        await emit(jetstream, subjects, b"a", *range(20))
+        await emit(jetstream, subjects, b"b", *range(5))
+        await eventually(lambda: len(notes.done[b"b"]) == 5)
+        assert notes.done[b"a"] == []
+        first.set()
+        await eventually(lambda: len(notes.done[b"a"]) == 20)
+    assert (notes.done[b"a"], notes.done[b"b"]) == (list(range(20)), list(range(5)))
+
+
+async def test_a_replica_that_could_not_begin_tries_again(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Whatever was in its way: without it nobody would take these events."""
+    notes, start = Notes(), Pull.start
+
+    async def once(self: Pull) -> None:
+        monkeypatch.setattr(Pull, "start", start)
+        raise SetupError("a stranger's consumer")
+
+    monkeypatch.setattr(Pull, "start", once)
+    async with consuming(jetstream, subjects, notes, ordered=True):
+        await emit(jetstream, subjects, b"a", 0, 1)
+        await eventually(lambda: notes.done[b"a"] == [0, 1])
 
 
 async def test_poison_and_what_fails_for_good_are_parked_and_their_keys_go_on(jetstream: JetStream, subjects: Subjects):

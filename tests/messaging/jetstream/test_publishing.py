@@ -1,6 +1,7 @@
 """Publishing with acks: duplicates, full streams, outages, delayed events."""
 
 import asyncio
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -141,6 +142,33 @@ async def test_many_publishes_are_in_flight_at_once(jetstream: JetStream, subjec
     assert {ack.seq for ack in acks} == set(range(1, 1001))
 
 
+async def test_no_more_publishes_are_in_flight_than_may(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """More wait for their turn, at most within their deadline; who leaves, or never had one, takes nobody's place along."""
+    await ensure_stream(jetstream, events_stream(subjects))
+    request, let = jetstream.bus.request, asyncio.Event()
+    under_way = most = 0
+
+    async def held(*given: Any, **options: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await let.wait()
+        under_way -= 1
+        return await request(*given, **options)
+
+    monkeypatch.setattr(jetstream.bus, "request", held)
+    publisher_ = Publisher(jetstream, limit=3)
+    publishing = [asyncio.create_task(publisher_.publish("events.a", b"%d" % number)) for number in range(10)]
+    await eventually(lambda: under_way == 3)
+    with pytest.raises(Unavailable, match="too many publishes wait for their acks"):
+        await publisher_.publish("events.a", b"late", timeout=0.05)
+    publishing[4].cancel()
+    let.set()
+    await asyncio.wait(publishing)
+    assert (most, sorted(task.result().seq for task in publishing if not task.cancelled())) == (3, list(range(1, 10)))
+    assert (publisher_._free, len(publisher_._waiting)) == (3, 0)
+
+
 async def emit_later(emitter: Emitter, event_id: str, seconds: float, payload: bytes = b"") -> None:
     headers = event_headers(event_id, "user.created", "test")
     await emitter.store_later("events.user.created", payload, headers, at=time.time() + seconds, event_id=event_id)
@@ -186,6 +214,17 @@ async def test_a_delayed_event_comes_when_it_is_due(jetstream: JetStream, subjec
         await eventually(lambda: len(came) == 2)
     assert handler.payloads == [b"now", b"later"]
     assert came[1] >= due - 0.05
+
+
+async def test_a_large_event_may_be_delayed_and_one_that_is_due_already_comes_now(jetstream: JetStream, subjects: Subjects):
+    """Neither is any other event to the function."""
+    handler, emitter, large = Notes(), Emitter(jetstream, subjects), os.urandom(jetstream.bus.max_payload + 1)
+    async with consuming(jetstream, subjects, handler):
+        await emit_later(emitter, "e1", 1.0, large)
+        await emit_later(emitter, "e2", -1.0, b"due")
+        assert [event.id async for event in emitter.delayed()] == ["e1"]
+        await eventually(lambda: len(handler.seen) == 2)
+    assert handler.payloads == [b"due", large]
 
 
 async def test_a_delayed_event_survives_a_killed_server(jetstream: JetStream, subjects: Subjects, server: NatsServer):

@@ -65,15 +65,18 @@ async def test_a_consumer_resumes_after_the_server_was_away(jetstream: JetStream
 
 
 async def test_a_deleted_consumer_is_made_again_where_it_was(jetstream: JetStream, subjects: Subjects):
-    """Events emitted between the deletion and the new consumer are handled too."""
+    """Events emitted between the deletion and the new consumer are handled too, and nothing that is known to be handled comes again."""
     handler = Notes()
     publish = publisher(jetstream, subjects)
-    async with consuming(jetstream, subjects, handler):
+    async with consuming(jetstream, subjects, handler) as consumption:
         await publish.publish("events.user.created", b"1")
         await eventually(lambda: handler.seen)
+        while await consumption.waiting():
+            pass
         await jetstream.delete_consumer("EVENTS", "users-welcome")
         await publish.publish("events.user.created", b"2")
         await eventually(lambda: b"2" in handler.payloads)
+    assert handler.payloads == [b"1", b"2"]
 
 
 async def test_a_deleted_stream_is_made_again(jetstream: JetStream, subjects: Subjects):
