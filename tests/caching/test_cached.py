@@ -28,6 +28,7 @@ from cliffracer import (
     requires,
     resilient,
 )
+from cliffracer.caching.keys import caller
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -342,6 +343,26 @@ async def test_no_caller_gets_anothers_answer() -> None:
             with pytest.raises(Exception, match="token"):
                 await t.call("same_for_all")
     assert sorted(made) == ["ada", "ada", "all", "bob", "whoever", "whoever"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Identity("eve", claims={"tenant": 1}),
+        Identity("ada", roles=("admin",), claims={"tenant": 1}),
+        Identity("ada", permissions=("all",), claims={"tenant": 1}),
+        Identity("ada", claims={"tenant": 2}),
+    ],
+    ids=["subject", "roles", "permissions", "claims"],
+)
+def test_each_part_of_who_calls_tells_answers_apart(other: Identity) -> None:
+    """Whatever it was read from: a token says most of it twice, a key does not."""
+    found = []
+    for identity in (Identity("ada", claims={"tenant": 1, "jti": "one"}), Identity("ada", claims={"tenant": 1, "jti": "two"}), other):
+        context = Context("s", "h", "rpc")
+        context.identity = identity
+        found.append(caller(context))
+    assert found[0] == found[1] != found[2]
 
 
 async def test_acting_for_the_service_is_not_being_nobody() -> None:

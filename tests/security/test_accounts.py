@@ -128,6 +128,20 @@ async def test_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [401, 401, 401, 201, 202, 429, 429, 429]
 
 
+async def test_guesses_of_who_is_signed_in_are_limited_and_mails_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds a browser signed in guesses at its password no oftener than others; nobody has a mailbox filled."""
+    monkeypatch.setattr(module, "PER_ACCOUNT", 2)
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        guess = {"old": "wrong password", "new": "another password"}
+        found = [(await t.http.post("/auth/password", json=guess, headers=bearer(tokens))).status_code for _ in range(3)]
+        assert found == [401, 401, 429]
+        found = [(await t.http.post("/auth/reset", json={"username": "ada"})).status_code for _ in range(5)]
+        assert found == [202] * 3 + [429] * 2
+        for _ in range(3):  # who knows it is no guesser, however often he comes
+            await signed_in(t)
+
+
 async def test_old_attempts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes up names fills no table: attempts go when their window is over."""
     monkeypatch.setattr(attempts, "_SWEEP", 1)
@@ -494,6 +508,38 @@ async def test_resetting_the_password() -> None:
         assert (await t.http.post("/auth/reset/confirm", json={**body, "token": tokens["access_token"]})).status_code == 401
         assert (await t.http.get("/hello", headers=bearer(tokens))).status_code == 401
         assert (await t.http.post("/auth/login", json={**ADA, "password": body["password"]})).status_code == 200
+
+
+async def test_a_reset_is_used_once_also_by_two_at_once() -> None:
+    """Of a thief and the owner one sets the password, and the other is told."""
+    async with running(app) as t:
+        await signed_in(t)
+        sessions = sessions_of(t)
+        token = (await sessions.ask_reset("ada", "192.0.2.9")).token or ""
+        resets = (sessions.reset(token, f"another password {number}") for number in range(4))
+        ends = await asyncio.gather(*resets, return_exceptions=True)
+    assert sorted(type(end).__name__ for end in ends) == ["NoneType", *["Unauthenticated"] * 3]
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE cliffracer_accounts SET disabled = true", "UPDATE cliffracer_sessions SET expires_at = now() - interval '1 s'"]
+)
+async def test_a_session_is_not_refreshed_for_who_may_not_have_one(change: str) -> None:
+    """The table has the last word, whoever changed it."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        await sessions_of(t)._db.execute(change)
+        assert (await t.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]})).status_code == 401
+
+
+async def test_sessions_that_are_over_are_not_kept() -> None:
+    """The next sign-in, of whomever, takes them away."""
+    async with running(app) as t:
+        await signed_in(t)
+        db = sessions_of(t)._db
+        await db.execute("UPDATE cliffracer_sessions SET expires_at = now() - interval '1 s'")
+        await signed_in(t)
+        assert await db.fetch_value(int, "SELECT count(*) FROM cliffracer_sessions") == 1
 
 
 async def test_calling_as_who_signs_in() -> None:

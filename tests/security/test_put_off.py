@@ -145,6 +145,22 @@ def test_a_token_remembered_here_is_too_old_as_well(monkeypatch: pytest.MonkeyPa
         authority.identity(token, stored=stored)
 
 
+def test_a_token_that_was_looked_at_before_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is remembered whose it is, which saves verifying it; not that it was good: but for what was stored while it was."""
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    authority = Authority(tokens_of(Settings(auth_secret_key=KEY)))
+    token = authority.tokens.issue("ada", ttl=60)
+    stored = clock[0] + 30
+    assert authority.identity(token) is authority.identity(token)
+    clock[0] += 61
+    with pytest.raises(RefusedToken, match="expired"):
+        authority.identity(token)
+    with pytest.raises(RefusedToken, match="expired"):
+        authority.identity(token, stored=clock[0])
+    assert authority.identity(token, stored=stored).subject == "ada"
+
+
 def test_nobody_puts_off_for_longer_than_revocations_are_remembered() -> None:
     """It is said at once, with what to do; the service itself may, whom nobody revokes."""
     authority = Authority(tokens_of(Settings(auth_secret_key=KEY)))

@@ -169,6 +169,17 @@ async def test_no_more_publishes_are_in_flight_than_may(jetstream: JetStream, su
     assert (publisher_._free, len(publisher_._waiting)) == (3, 0)
 
 
+async def test_who_is_cancelled_in_the_moment_of_his_turn_passes_it_on(jetstream: JetStream):
+    """Else each such would cost a place for ever."""
+    publisher_ = Publisher(jetstream, limit=0)
+    waiting = asyncio.create_task(publisher_.publish("events.a", b""))
+    await asyncio.sleep(0)
+    publisher_._pass_on()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert (waiting.cancelled(), publisher_._free) == (True, 1)
+
+
 async def emit_later(emitter: Emitter, event_id: str, seconds: float, payload: bytes = b"") -> None:
     headers = event_headers(event_id, "user.created", "test")
     await emitter.store_later("events.user.created", payload, headers, at=time.time() + seconds, event_id=event_id)
