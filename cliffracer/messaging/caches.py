@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from cliffracer.caching.cached import LONGEST
 from cliffracer.caching.entries import Entry, Marks
-from cliffracer.errors import Conflict, InvalidInput
+from cliffracer.errors import Conflict, Internal, InvalidInput
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.keyvalue import KeyValue
@@ -71,7 +71,7 @@ class NatsStore:
     async def _entry(self, name: str) -> Entry | None:
         try:
             found = await self._store.entry(f"answer.{name}")
-        except InvalidInput:
+        except Internal:
             return None  # of another version of ours
         return None if found is None else found.value
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from cliffracer.context import new_id
 from cliffracer.durations import seconds
-from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, SetupError, Unavailable
+from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.messaging.bus import Reply
 from cliffracer.messaging.configurations import NANOSECONDS, StreamConfig
 from cliffracer.messaging.delivery import Delivery
@@ -66,7 +66,7 @@ class KeyValue(Generic[T]):
     @overload
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """Return the value of a key; the default if there is none, `NotFound` without one."""
+        """Return the value of a key; the default if there is none, `NotFound` without one, `Internal` for one of another type."""
         found = await self.entry(key)
         if found is None:
             if default is REQUIRED:
@@ -188,8 +188,8 @@ class KeyValue(Generic[T]):
             return Entry(key, None, revision, time, deleted=True)
         try:
             return Entry(key, self._decoder.decode(payload), revision, time)
-        except InvalidInput as error:
-            raise InvalidInput(f"what {self._name} has under {key} does not fit: {error.message}", errors=error.errors) from error
+        except InvalidInput as error:  # nothing that whoever calls us sent: another version of a service may have put it there
+            raise Internal(f"what {self._name} has under {key} does not fit: {error}") from error
 
     def _entry(self, delivery: Delivery, *, headers_only: bool = False) -> Entry[T]:
         key = delivery.subject.removeprefix(self._prefix)

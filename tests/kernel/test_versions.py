@@ -74,6 +74,21 @@ async def test_a_bucket_is_as_its_declaration_says_now(logged: list[str]) -> Non
         assert told == [f"{name}: ttl is 10m, declared 1m; `nats stream edit {name}` changes it"]
 
 
+async def test_what_another_version_has_stored_is_no_bad_input_of_a_caller(logged: list[str]) -> None:
+    """Whose call was right: it is a defect here, and said in the log, with bucket and key."""
+    app = App("shop")
+
+    @app.get("/sessions/{name}")
+    async def session(name: str, *, sessions: Annotated[KeyValue[Created], Bucket("sessions")]) -> Created:
+        return await sessions.get(name)
+
+    async with running(keeping()) as t, running(app, settings=t.settings) as later:
+        await t.call("keep")
+        reply = await later.http.get("/sessions/ada")
+        assert (reply.status_code, reply.json().get("errors")) == (500, None)
+        assert "sessions has under ada does not fit" in "".join(logged)
+
+
 def version(patterns: list[str], seen: list[Any], **options: Any) -> App:
     """Return a version of the service ``shop``, whose function ``note`` subscribes to some patterns."""
     app = App("shop")

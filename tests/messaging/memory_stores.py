@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cliffracer.durations import seconds
-from cliffracer.errors import Conflict, InvalidInput, NotFound
+from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound
 from cliffracer.messaging.stores import REQUIRED, Bucket, Data, Entry, ObjectInfo, check_key
 from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.subjects import matches
@@ -119,7 +119,7 @@ class MemoryValues:
         try:
             return Entry(key, self._decoder.decode(value), revision, moment)
         except InvalidInput as error:
-            raise InvalidInput(f"what {self._bucket.name} has under {key} does not fit: {error.message}", errors=error.errors) from error
+            raise Internal(f"what {self._bucket.name} has under {key} does not fit: {error}") from error
 
 
 class MemoryObjects:
