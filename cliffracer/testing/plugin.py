@@ -13,10 +13,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     """Run an ``async def`` test that no other plugin runs."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or any(pyfuncitem.iter_markers("asyncio")) or any(pyfuncitem.iter_markers("anyio")):
         return None
-    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 - as pytest's own plugin reads them; there is no public way
-    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
+    info = pyfuncitem._fixtureinfo  # noqa: SLF001 - as pytest's own plugin reads them; there is no public way
+    for name in info.argnames:
+        if any(_is_async(definition.func) for definition in info.name2fixturedefs.get(name, ())[-1:]):  # of a loop that is not ours
+            pytest.fail(
+                f"{pyfuncitem.name} has the async fixture {name}: mark it by whose fixture that is, "
+                "@pytest.mark.asyncio or @pytest.mark.anyio, or set asyncio_mode = auto for pytest-asyncio.",
+                pytrace=False,
+            )
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in info.argnames}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+def _is_async(function: Any) -> bool:
+    inner = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
 
 @pytest.fixture(scope="session")

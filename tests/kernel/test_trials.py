@@ -36,6 +36,17 @@ async def test_sums():
     async with running(app) as t:
         await t.call("sums", amounts=[1])
 """
+UNMARKED = """\
+import pytest_asyncio
+
+
+@pytest_asyncio.fixture
+async def client():
+    yield "client"
+
+
+async def test_client(client): ...
+"""
 SINK = """\
 from pathlib import Path
 
@@ -56,11 +67,11 @@ LOGGED = """\
 """
 
 
-def _tested(folder: Path, **more: str) -> str:
+def _tested(folder: Path, *options: str, **more: str) -> str:
     for name, text in {"service": SERVICE, "test_service": TESTS, **more}.items():
         (folder / f"{name}.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *(options or ("-p", "no:asyncio"))],
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -80,6 +91,12 @@ def test_lines_that_somebody_writes_himself_are_left_alone(tmp_path: Path, place
     shown = _tested(tmp_path, **{place: SINK + (TESTS if place == "test_service" else "")})
     assert "sums (service.py:6) failed\n" in (tmp_path / "own.log").read_text()
     assert "Captured stderr" not in shown
+
+
+def test_an_async_fixture_of_another_loop_is_told_from_a_failure(tmp_path: Path) -> None:
+    """It was made by another plugin, in its own loop: the test needs the mark of that plugin, and is not run in a second loop."""
+    shown = _tested(tmp_path, "-o", "asyncio_mode=strict", "test_client.py", test_client=UNMARKED)
+    assert "test_client has the async fixture client: mark it by whose fixture that is, @pytest.mark.asyncio" in shown
 
 
 async def test_a_method_that_is_stubbed_again_is_answered_by_the_new_stub() -> None:
