@@ -7,6 +7,7 @@ import textwrap
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -119,6 +120,13 @@ async def test_a_declared_function_is_called_as_it_is_written(t):
         assert await calls.call(count, 3) == await calls.call("shelf.count", upto=3) == [0, 1, 2]
         assert await calls.call(letters, "ab", times=2) == list("abab")
         assert [letter async for letter in calls.stream(letters, "ab", times=2)] == list("abab")
+
+
+async def test_a_mock_in_place_of_a_function_is_no_rpc(t):
+    """Somebody patched the function of another service, which is called over the network: it is said, whatever the mock claims to be."""
+    for mock in (AsyncMock(), Mock()):
+        with pytest.raises(SetupError, match=r"Mock\b.* is no RPC\. Put @app\.rpc on it, or call by name"):
+            await app.call(mock, item=1)
 
 
 async def test_nothing_of_a_client_is_left(t):
