@@ -6,16 +6,18 @@ c.emit("user.created", {"name": "Ada"})
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
+from weakref import WeakSet
 
 from cliffracer.calling import EmitOptions, Service, Yields
 from cliffracer.client import AsyncClient, completions, connect_async
 from cliffracer.entering import Blocking
-from cliffracer.errors import CliffracerError, ServiceError, Unavailable
+from cliffracer.errors import CliffracerError, SetupError, Unavailable
 from cliffracer.events import Event, Received
 from cliffracer.messaging.directory import Directory, Info
 from cliffracer.resilience.proxies import ServiceOptions
@@ -28,6 +30,21 @@ T = TypeVar("T")
 
 _AT_LAST = 5.0  # seconds that a close waits for what it has cancelled
 _asking = threading.Lock()  # held by who asks a loop for something, since one that is closed meanwhile would never answer
+_here: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""Loops whose thread runs in this process; in a forked child none does, and who waited for one would wait for ever."""
+_FORKED = (
+    "This connection was opened before the process was forked, and its thread is not in the child. Call connect() in each worker, "
+    "once it runs: Celery's worker_process_init, Gunicorn's post_fork."
+)
+
+
+def _after_fork() -> None:
+    global _asking  # noqa: PLW0603 - a thread that held it is not here to let go of it
+    _asking = threading.Lock()
+    _here.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Client:
@@ -139,15 +156,18 @@ def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Cli
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name="cliffracer-client", daemon=True)
     thread.start()
+    _here.add(loop)
     try:
         client = _wait(loop, opened.__aenter__())
         try:
             yield Client(client, loop)
         finally:
-            _wait(loop, opened.__aexit__(None, None, None))
+            if loop in _here:
+                _wait(loop, opened.__aexit__(None, None, None))
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        if loop in _here:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -166,7 +186,7 @@ def _asked(loop: asyncio.AbstractEventLoop, directory: Directory) -> list[Info]:
     """Return who is there; nobody where that cannot be asked: completion must not fail."""
     try:
         return _wait(loop, directory.known())
-    except ServiceError:
+    except CliffracerError:
         return []
 
 
@@ -174,9 +194,12 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
     async def run() -> T:
         return await work
 
+    if loop not in _here:
+        with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
+            raise SetupError(_FORKED)
     with _asking:
         if loop.is_closed():
-            with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
+            with closing(cast("Coroutine[Any, Any, T]", work)):  # as above
                 raise Unavailable("the connection to NATS is closed")
         future = asyncio.run_coroutine_threadsafe(run(), loop)
     try:

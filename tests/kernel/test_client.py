@@ -129,6 +129,30 @@ async def test_a_mock_in_place_of_a_function_is_no_rpc(t):
             await app.call(mock, item=1)
 
 
+async def test_a_forked_child_is_told_to_connect_for_itself(t):
+    """The thread of a connection stays with the parent: a child says so at once, where it would wait for ever, and the parent goes on."""
+    script = f"""
+        import os, signal, cliffracer
+        settings = cliffracer.Settings(nats_url={t.settings.nats_url!r}, namespace={t.settings.namespace!r})
+        with cliffracer.connect(settings=settings) as client:
+            client.shelf.get(item=1)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                try:
+                    client.shelf.get(item=2)
+                except cliffracer.SetupError as error:
+                    print(error, dir(client.shelf))
+            else:
+                print(os.waitpid(child, 0)[1], client.shelf.get(item=3))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    child, parent = done.stdout.splitlines()
+    assert child.startswith("This connection was opened before the process was forked")
+    assert (child.endswith("['send', 'stream']"), parent, done.stderr) == (True, "0 {'item': 3}", "")
+
+
 async def test_nothing_of_a_client_is_left(t):
     """Its thread ends with its block, also after an error."""
 
