@@ -38,7 +38,7 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
     async with runtime.running(app, settings, doors=False) as up:
         service = up.services[0]
         endpoints = _named(service.subscribers(), function, app.name)
-        backend, patterns = service.emitter, [endpoint.record.subject for endpoint in endpoints]
+        backend, patterns = service.backend, [endpoint.record.subject for endpoint in endpoints]
         async for delivery in backend.stored(patterns, start):
             error = None if dry_run else await _handled(endpoints[0], delivery, backend)
             stored = datetime.fromtimestamp(delivery.timestamp / 1e9, UTC)

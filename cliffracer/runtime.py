@@ -106,7 +106,7 @@ async def running(
         await backend.reconcile(provided.buckets_of_ours(frozen, rules and rules.authority))
         _add_checks(health, services)
         if database is not None:
-            await stack.enter_async_context(database.relaying(services[0].emitter))
+            await stack.enter_async_context(database.relaying(services[0].backend))
         if doors:
             await stack.enter_async_context(_served(services, settings, bound, health))
         if settings.env == "development":  # only now: a start imports, which holds the loop and is nobody's mistake
@@ -248,12 +248,12 @@ async def _identified(rules: Any, services: Sequence[Service], settings: Setting
     if rules is None or rules.authority is None:
         return
     authority, bus = rules.authority, services[0].link.bus
-    emitter, apply = services[0].emitter, authority.revocations.apply
-    revoked = revoking(bus, emitter, settings.namespace, apply, within=max(1.0, settings.wait))
+    backend, apply = services[0].backend, authority.revocations.apply
+    revoked = revoking(bus, backend, settings.namespace, apply, within=max(1.0, settings.wait))
     authority.publish, authority.revoked = await stack.enter_async_context(revoked)
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
-    authority.tickets = OnceOnly(services[0].emitter, str)
+    authority.tickets = OnceOnly(services[0].backend, str)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
         service.link.prove = authority.ways.onward

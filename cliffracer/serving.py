@@ -73,11 +73,11 @@ class Service:
         self.injector = injector
         self.subjects = Subjects(settings.namespace)
         self.jetstream = JetStream(bus)
-        self.emitter = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
-        self.assembly.take = Allowances(self.emitter, clock.now).take
+        self.backend = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
+        self.assembly.take = Allowances(self.backend, clock.now).take
         self._database = database  # the open database, if there is one: a peer of messaging, so known by what it does only
         link = Connection if traced is None else partial(TracedConnection, tracing=traced)
-        self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.emitter)
+        self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.backend)
         self.link.spans = self.assembly.spans
         self.assembly.link = self.link
         self.assembly.guards = app.guards
@@ -136,7 +136,7 @@ class Service:
                 endpoint.record.name: Method(endpoint.handle, endpoint.record.retry, where(endpoint.record.function))
                 for endpoint in self._rpc.endpoints
             }
-            self._sends = self.emitter.sends(self.frozen.name, methods)
+            self._sends = self.backend.sends(self.frozen.name, methods)
             await self._sends.start()
         await _started(self._lasting)
         self._discovery = self._described()
@@ -218,17 +218,17 @@ class Service:
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: Headers) -> None:
         """Store a durable message in its stream, within what is left of the call's time."""
         if emission.delay is not None or emission.at is not None:
-            self.emitter.check_schedules()  # now: who relays a committed outbox could tell nobody
+            self.backend.check_schedules()  # now: who relays a committed outbox could tell nobody
         if self._database is not None and await self._database.joined(emission, subject, payload, headers):
             return
         context = current.get()
         left = None if context is None else context.remaining()
-        await stored_by(self.emitter, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
+        await stored_by(self.backend, emission, subject, payload, headers, timeout=self._settings.deadline if left is None else left)
 
     def _consumption(self, endpoints: list[EventEndpoint]) -> Consumption:
         endpoint, record = endpoints[0], endpoints[0].record
         shown = where(record.function)
-        return self.emitter.consume(
+        return self.backend.consume(
             self.frozen.name,
             endpoint.function,
             [one.record.subject for one in endpoints],
@@ -250,10 +250,10 @@ class Service:
         name = record.function.__name__
         if record.each:
             return LocalTimer(name, plan, run, clock=self._clock)
-        return self.emitter.timer(self.frozen.name, name, plan, run, missed=record.missed)
+        return self.backend.timer(self.frozen.name, name, plan, run, missed=record.missed)
 
     def _leader(self, record: LeaderRecord, handler: Handler) -> Leading:
-        return self.emitter.leader(self.frozen.name, record.function.__name__, partial(_run, handler), ttl=record.ttl)
+        return self.backend.leader(self.frozen.name, record.function.__name__, partial(_run, handler), ttl=record.ttl)
 
     async def _detailed(self) -> dict[str, Any]:
         return await detail(self.assembly, self.health, self._settings, self._timers)

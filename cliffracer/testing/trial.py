@@ -164,7 +164,7 @@ class Running:
         while True:
             await self.up.bus.flush()  # what was emitted before has arrived
             busy = [name for service in self.up.services async for name in service.unsettled()]
-            if not busy and not (self.clock.ahead and await hasten(self.up.services[0].emitter, self.clock, self.settings)):
+            if not busy and not (self.clock.ahead and await hasten(self.up.services[0].backend, self.clock, self.settings)):
                 return
             partial = [each for service in self.up.services for each in service.consumptions if each.partial]
             if len(partial) == len(busy):

@@ -150,7 +150,7 @@ async def test_many_are_listed_and_discarded_some_at_a_time(monkeypatch: pytest.
         for number in range(300):
             await t.emit("order.placed", number)
         await t.settled()
-        letters = t.up.services[0].emitter.dead
+        letters = t.up.services[0].backend.dead
         asked, running_now, most = 0, 0, 0
         ask = letters.jetstream.next_message
 

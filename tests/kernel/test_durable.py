@@ -141,7 +141,7 @@ async def test_a_one_way_call_is_tried_as_often_as_its_method_says():
     async with running(app) as t:
         await app.service("payments").send.charge(amount=1)
         await t.settled()
-        dead = t.up.services[0].emitter.dead
+        dead = t.up.services[0].backend.dead
         [letter] = [letter async for letter in dead.ls()]
     assert (attempts, letter.function, letter.attempts) == ([1, 1, 1], "charge", 3)
 

@@ -385,7 +385,7 @@ async def test_a_dead_letter_says_what_the_handler_raised():
         await app.emit("n", 1)
         await t.settled()
         service = t.up.services[0]
-        told = {letter.function: letter.error async for letter in service.emitter.dead.ls()}
+        told = {letter.function: letter.error async for letter in service.backend.dead.ls()}
     assert told == {"reject": "Rejected: odd", "refuse": "InvalidInput: no such number"}
 
 
@@ -403,7 +403,7 @@ async def test_a_handler_may_refuse_an_event_for_good(batch):
     async with running(app) as t:
         await asyncio.gather(app.emit("n", 1), app.emit("n", 1))
         await t.settled()
-        told = [(letter.error, letter.attempts) async for letter in t.up.services[0].emitter.dead.ls()]
+        told = [(letter.error, letter.attempts) async for letter in t.up.services[0].backend.dead.ls()]
     assert (told, attempts) == ([("Rejected: no such user", 1)] * 2, [1, 1])
 
 

@@ -136,7 +136,7 @@ async def test_a_large_or_delayed_event_ends_by_its_deadline(monkeypatch: pytest
         await asyncio.Event().wait()
 
     async with running(app, deadline=0.5) as t:
-        emitter = t.up.services[0].emitter
+        emitter = t.up.services[0].backend
         async with asyncio.timeout(30):
             monkeypatch.setattr(emitter._ensuring_later, "_work", hanging)
             with pytest.raises(Unavailable, match="could be set up in time"):

@@ -90,7 +90,7 @@ async def test_everything_works(server: NatsServer, up: tuple[Running, list[str]
     await eventually(lambda: all(one in happened for one in wanted), within=30)
     await everything.tick()
     authority = authority_of(one)
-    dead = one.services[0].emitter.dead
+    dead = one.services[0].backend.dead
     await eventually(lambda: any("gave up on" in line for line in lines), within=10)
     assert authority.revocations is not None
     assert dead.stream == "stage_DEAD"

@@ -171,7 +171,7 @@ async def test_one_way_calls() -> None:
             t.up.services[0].link.token = token
             await t.app.service("shop").send.buy(item={"price": price})
         await t.settled()
-        told = sorted([letter.error.partition(":")[0] async for letter in t.up.services[0].emitter.dead.ls()])
+        told = sorted([letter.error.partition(":")[0] async for letter in t.up.services[0].backend.dead.ls()])
     assert (read, told) == ([23], ["Forbidden", "Unauthenticated"])
 
 
@@ -253,7 +253,7 @@ async def test_batches() -> None:
                 await t.emit("packed", {"price": price})
         await eventually(lambda: len(handled) == 2)
         await t.settled()
-        told = sorted([letter.error async for letter in t.up.services[0].emitter.dead.ls()])
+        told = sorted([letter.error async for letter in t.up.services[0].backend.dead.ls()])
     assert sorted(read) == sorted(handled) == [3, 4]
     assert [error.partition(":")[0] for error in told] == ["Forbidden", "InvalidInput", "Unauthenticated", "Unauthenticated"]
 

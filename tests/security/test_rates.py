@@ -109,7 +109,7 @@ async def test_more_callers_than_are_remembered(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rates, "_REMEMBERED", 3)
     now = 0.0
     async with running(app_named("crowded")) as t:
-        allowances = rates.Allowances(t.up.services[0].emitter, lambda: now)
+        allowances = rates.Allowances(t.up.services[0].backend, lambda: now)
 
         async def allowed(names: Iterable[Any], text: str) -> int:
             taken = [await allowances.take(f"crowded.mine {name}", Rate.read(text)) for name in names]
@@ -136,7 +136,7 @@ async def test_a_rate_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     number = logger.add(lines.append, format="{message}")
     async with running(app_named("hung")) as t:
-        allowances = rates.Allowances(t.up.services[0].emitter)
+        allowances = rates.Allowances(t.up.services[0].backend)
 
         async def crowd() -> set[float]:
             async with asyncio.timeout(30):
