@@ -1,4 +1,8 @@
-"""The ``cliffracer`` command; each subcommand is imported when it is used, so that ``--help`` is quick."""
+"""The ``cliffracer`` command; each subcommand is imported when it is used, so that ``--help`` is quick.
+
+A command is a line of `SECTIONS`, how it is parsed a function of that module of `cliffracer.cli.commands`, and what it does stands in a
+module of its own beside this one.
+"""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""How ``servers``, ``dead`` and ``db`` are parsed."""
+"""How ``servers``, ``replay``, ``dead`` and ``db`` are parsed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How ``services``, ``top``, ``health``, ``config`` and ``doctor`` are parsed."""
+"""How ``services``, ``top``, ``trace``, ``health``, ``check``, ``config``, ``doctor`` and ``console`` are parsed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How ``call``, ``emit``, ``tail`` and ``bench`` are parsed."""
+"""How ``call``, ``emit``, ``cancel``, ``delayed``, ``tail`` and ``bench`` are parsed."""
 
 from typing import Any
 
