@@ -38,6 +38,7 @@ _INDENT = 17  # columns before a finding
 _SLOW = 0.05  # seconds for a round trip
 _MANY = 1000  # events that may wait for a function
 _KEEP = "keep both in step by NTP"
+_READ_ONLY = "PostgreSQL takes no changes: a standby, or default_transaction_read_only is on; let DATABASE_URL lead to the primary"
 _EXTRAS = {
     "uvloop": ("uvloop", "faster event loop"),
     "httpx": ("cliffracer[dev]", "t.http in tests"),
@@ -172,7 +173,9 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
 
 
 async def _apart(jetstream: JetStream, subjects: Subjects, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
-    """Say where the server is not as the apps ask for it."""
+    """Say where the server is not as the apps ask for it, or stores nothing more."""
+    if full := await drift.room(jetstream):
+        yield Finding("wrong", "JetStream", full)
     async for wrong, text in drift.streams(jetstream, subjects, settings.nats_replicas):
         yield Finding("wrong" if wrong else "look", "events", text)
     async for text in drift.consumers(jetstream, subjects, apps):
@@ -234,6 +237,8 @@ async def _one_database(place: Place) -> AsyncIterator[Finding]:
     about = "database" if isinstance(place, Only) else f"database {place.number}"
     database = place.database
     seconds = await _timed(database.fetch_value(int, "select 1"))
+    if await database.fetch_value(str, "show transaction_read_only") == "on":
+        yield Finding("wrong", about, _READ_ONLY)
     version = await database.fetch_value(str, "show server_version")
     before = drift.now()
     there = await database.fetch_value(datetime, "select clock_timestamp()")

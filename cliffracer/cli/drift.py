@@ -7,15 +7,16 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.context import new_id
 from cliffracer.declarations import Subscription
 from cliffracer.durations import worded
-from cliffracer.errors import CliffracerError, NotFound, ServiceError, SetupError
+from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.configurations import NANOSECONDS, SERVICE, STREAM_RULES, asked_for, distinct, include, narrower, widened
 from cliffracer.messaging.directory import Info
-from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.siblings import TOLD
@@ -102,6 +103,28 @@ async def buckets(jetstream: JetStream, needs: Iterable[Needs]) -> AsyncIterator
                 found = await jetstream.stream(store.asked.name)
                 if differences := narrower(found.config, store.asked):
                     yield f"{store.asked.name}: {'; '.join(differences)}; `nats stream edit {store.asked.name}` changes it"
+
+
+async def room(jetstream: JetStream) -> str:
+    """Return why nothing more is stored; empty where something was: in a stream made for it, since no client is told how much room is left.
+
+    Empty as well where making one is not permitted, or otherwise refused: that is no answer.
+    """
+    name = f"DOCTOR-{new_id()}"
+    try:
+        await jetstream.ask(f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"cliffracer.doctor.{name}"], "max_msgs": 1}, StreamInfo)
+        try:
+            await jetstream.store(f"cliffracer.doctor.{name}", b"", timeout=_PATIENCE)
+        finally:
+            with suppress(CliffracerError):
+                await jetstream.delete_stream(name)
+    except Unavailable as error:
+        return error.message.partition(": ")[2] if error.details.get("reason") == "full" else ""
+    except DeadlineExceeded:
+        return f"JetStream stored nothing within {_PATIENCE:g} s: its disk hangs, or has no room"
+    except CliffracerError:
+        return ""
+    return ""
 
 
 async def clock(bus: Bus, jetstream: JetStream, stream: str) -> float | None:

@@ -130,7 +130,9 @@ _ack_of = msgspec.json.Decoder(PubAck)
 
 STREAM_EXISTS = (10058, 10148, 10013)  # a stream or consumer of that name, with another configuration
 WRONG_SEQUENCE = (10071, 10164)  # compare-and-set failed
-FULL = (10047, 10077, 10023, 10002)  # no room in the store or within the stream's limits
+SERVER_FULL = (10047, 10023, 10002)  # no room in the store of the server, or within the account's limits
+FULL = (*SERVER_FULL, 10077)  # or within the stream's limits
+_ROOM = "give it room (max_file_store, its disk, the account's limits), or remove what nobody needs"
 
 
 def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PLR0911 - a table of ranges
@@ -139,7 +141,8 @@ def typed(error: ApiError, about: str) -> ServiceError | SetupError:  # noqa: PL
     if error.err_code in STREAM_EXISTS or error.err_code in WRONG_SEQUENCE:
         return Conflict(text, err_code=error.err_code)
     if error.err_code in FULL:
-        return Unavailable(f"{about}: the stream is full: {error.description}", err_code=error.err_code, reason="full")
+        what, cure = ("JetStream", f"; {_ROOM}") if error.err_code in SERVER_FULL else ("the stream", "")
+        return Unavailable(f"{about}: {what} is full: {error.description}{cure}", err_code=error.err_code, reason="full")
     if error.err_code == 10054:
         return TooLarge(text, err_code=error.err_code)
     if error.err_code in (10039, 10076):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer import App, NotFound
+from cliffracer import App, NotFound, Unavailable
 from cliffracer.cli import doctor, drift
 from cliffracer.cli.doctor import _kept
 from cliffracer.client import connect_async
@@ -121,6 +121,31 @@ async def test_clocks_that_are_apart_are_told(behind: Callable[[float], None], p
     with Clones(postgres.url(), template="template1", prefix="clock") as clones:
         settings = Settings.load(database_url=clones.take())
         assert await clocks(doctor._database(settings, ())) == [(state, text.format("PostgreSQL"))]
+
+
+async def test_what_takes_no_more_is_told(postgres: Server):
+    """A store without room, and a database that is read only: all else that is looked at there is well."""
+    server = NatsServer()
+    (server.folder / "nats.conf").write_text(
+        f'listen: 127.0.0.1:{server.port}\njetstream {{ store_dir: "{server.folder}/jetstream", max_file_store: 1MB }}'
+    )
+    with server:
+        settings = Settings.load(nats_url=server.url, wait=5)
+        async with running(App("early"), settings=settings) as t:
+            await t.emit("order.placed", 1)
+            assert [f for f in [f async for f in doctor._nats(t.settings, ())] if f.state != "ok"] == []
+            with pytest.raises(Unavailable, match="JetStream is full"):
+                await asyncio.gather(*(t.emit("order.placed", os.urandom(100_000).hex()) for _ in range(20)))
+            [found] = [f async for f in doctor._nats(t.settings, ()) if f.state != "ok"]
+            async with connect_async(settings=t.settings) as client:
+                assert [name for name in await JetStream(client.link.bus).stream_names() if "DOCTOR" in name] == []
+    room = "give it room (max_file_store, its disk, the account's limits), or remove what nobody needs"
+    assert found == ("wrong", "JetStream", f"JetStream is full: insufficient resources; {room}")
+    with Clones(postgres.url(), template="template1", prefix="reading") as clones:
+        url = clones.take()
+        settings = Settings.load(database_url=f"{url}{'&' if '?' in url else '?'}options=-cdefault_transaction_read_only%3Don")
+        [found] = [f async for f in doctor._database(settings, ()) if f.state != "ok"]
+    assert (found.state, found.text[:35]) == ("wrong", "PostgreSQL takes no changes: a stan")
 
 
 async def test_a_server_that_does_not_say_what_time_it_is_is_not_taken_for_right():

@@ -60,7 +60,7 @@ async def test_a_server_without_room_refuses_at_once(subjects: Subjects):
     with server:
         bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
         publish = publisher(JetStream(bus), subjects).publish
-        with pytest.raises(Unavailable, match="the stream is full"):
+        with pytest.raises(Unavailable, match=r"JetStream is full: insufficient resources; give it room \(max_file_store, "):
             await asyncio.gather(*(publish("events.a", bytes(100_000), timeout=60) for _ in range(20)))
         await bus.close()
 
