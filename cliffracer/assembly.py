@@ -20,6 +20,7 @@ from cliffracer.injection import Injector, Wants
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans
+from cliffracer.observability.stats import LASTING
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.guard import Guards
@@ -95,7 +96,7 @@ class Assembly:
         function = surrounded(record.function)
         if function is not record.function:
             signature = msgspec.structs.replace(signature, function=function)
-        return Handler(
+        handler = Handler(
             function,
             service=self.frozen.name,
             name=getattr(record, "name", record.function.__name__),
@@ -113,6 +114,8 @@ class Assembly:
             entry=None if self.rules is None else self.rules.entry(record, signature),
             failed=None if self.tracing is None else self.tracing.failed,
         )
+        handler.stats.lasting = kind in LASTING or signature.streams
+        return handler
 
     async def hook(self, function: Function, signature: Signature) -> Any:
         """Run a start-up hook, shutdown hook or health check with its providers."""

@@ -10,7 +10,6 @@ from cliffracer.cli.output import printable
 from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
 from cliffracer.messaging.directory import Figures, Info, Stats, running
-from cliffracer.observability.stats import LASTING
 
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
 Row = dict[str, Any]
@@ -91,7 +90,7 @@ def _row(info: Info, stats: Stats) -> Row:
     parts = [_part("rpc", endpoint.name, endpoint.subject, counted.get(endpoint.name, Figures()), uptime) for endpoint in info.endpoints]
     parts += [_part(figures.kind, figures.name, "", figures, uptime) for figures in stats.handlers]
     calls, errors = sum(part["calls"] for part in parts), sum(part["errors"] for part in parts)
-    timed = [part for part in parts if part["kind"] not in LASTING]
+    timed = [one for one in (*stats.endpoints, *stats.handlers) if not one.lasting]
     return {
         "name": info.name,
         "version": info.version,
@@ -102,8 +101,8 @@ def _row(info: Info, stats: Stats) -> Row:
         "calls": calls,
         "errors": errors,
         **_rates(calls, errors, uptime),
-        "p50_ms": max((part["p50_ms"] for part in timed), default=0.0),
-        "p95_ms": max((part["p95_ms"] for part in timed), default=0.0),
+        "p50_ms": max((one.ms("p50_ms") for one in timed), default=0.0),
+        "p95_ms": max((one.ms("p95_ms") for one in timed), default=0.0),
         "endpoints": parts,
     }
 

@@ -11,7 +11,6 @@ from cliffracer.client import AsyncClient
 from cliffracer.detail import Detail, Handled
 from cliffracer.errors import NotFound
 from cliffracer.messaging.directory import Figures, Info, Stats
-from cliffracer.observability.stats import LASTING
 
 _FRESH = 1.5  # seconds that one look is good for
 _PATIENCE = 0.3  # for the last of many replicas
@@ -119,7 +118,7 @@ class Lookout:
             if seconds > 0:
                 row["rate"] = round(row["rate"] + max(0, calls - calls_then) / seconds, 2)
                 row["failing"] = round(row["failing"] + max(0, errors - errors_then) / seconds, 2)
-            timed = [figures for figures in all_of_it if figures.kind not in LASTING]
+            timed = [figures for figures in all_of_it if not figures.lasting]
             row["p50_ms"] = max(row["p50_ms"], _slowest(timed, "p50_ms"))
             row["p95_ms"] = max(row["p95_ms"], _slowest(timed, "p95_ms"))
             row["started"] = min(filter(None, (row["started"], one.started)), default="")

@@ -15,6 +15,7 @@ from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import NO_JSON
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.observability.spans import Span
+from cliffracer.observability.stats import LASTING
 from cliffracer.wire.subjects import Subjects
 
 IDEMPOTENT = "idempotent"
@@ -61,6 +62,11 @@ class Figures(msgspec.Struct):
     data: Any = None
     kind: str = "rpc"
     """Of handlers that are no endpoints of RPC: ``http``, ``event``, ``websocket``, ``timer``, ``leader``."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether how long its calls take says nothing of how fast the service is."""
+        return self.kind in LASTING or (isinstance(self.data, dict) and self.data.get("lasting") is True)
 
     def ms(self, name: str) -> float:
         """Return one of the durations in ``data``, such as ``p95_ms``; 0 for none: services of others have other data, or odd ones."""

@@ -163,7 +163,7 @@ class Discovery:
 
 
 def _figures(name: str, stats: Stats) -> dict[str, Any]:
-    nanoseconds = int(stats.seconds * 1e9)
+    nanoseconds, lasting = int(stats.seconds * 1e9), {"lasting": True} if stats.lasting else {}
     return {
         "name": name,
         "num_requests": stats.requests,
@@ -171,5 +171,5 @@ def _figures(name: str, stats: Stats) -> dict[str, Any]:
         "last_error": stats.last_error,
         "processing_time": nanoseconds,
         "average_processing_time": nanoseconds // stats.calls if stats.calls else 0,
-        "data": {"p50_ms": round(stats.percentile(0.5) * 1000, 3), "p95_ms": round(stats.percentile(0.95) * 1000, 3)},
+        "data": {"p50_ms": round(stats.percentile(0.5) * 1000, 3), "p95_ms": round(stats.percentile(0.95) * 1000, 3), **lasting},
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from cliffracer.observability.stats import LASTING, Stats
+from cliffracer.observability.stats import Stats
 
 _WINDOW = 60.0
 _BOUNDS = (7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25)
@@ -124,7 +124,7 @@ class Rates:
 
     def __init__(self, handlers: Sequence[Measured]) -> None:
         self._handlers = handlers
-        self._timed = [handler for handler in handlers if handler.kind not in LASTING]
+        self._timed = [handler for handler in handlers if not handler.stats.lasting]
         self._seen: deque[tuple[float, int, int, float]] = deque([(time.monotonic(), 0, 0, 0.0)])
 
     def now(self) -> tuple[float, float]:

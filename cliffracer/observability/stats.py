@@ -31,7 +31,7 @@ class Stats:
     Percentiles read from it are upper bounds of their bucket: true within a factor of two, then interpolated.
     """
 
-    __slots__ = ("buckets", "calls", "cancelled", "errors", "last_error", "refused", "seconds")
+    __slots__ = ("buckets", "calls", "cancelled", "errors", "last_error", "lasting", "refused", "seconds")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -40,6 +40,8 @@ class Stats:
         self.refused = 0
         """Requests that were answered with an error before a call was made of them; counted as errors too."""
         self.seconds = 0.0
+        self.lasting = False
+        """Whether its calls last as long as somebody likes, as `LASTING` do, and streams, whose reader decides."""
         self.last_error = ""
         self.buckets = [0] * BUCKETS
         """``buckets[n]``: calls that took under 2**n microseconds and not under 2**(n-1)."""
@@ -54,6 +56,7 @@ class Stats:
             whole.cancelled += one.cancelled
             whole.refused += one.refused
             whole.seconds += one.seconds
+            whole.lasting |= one.lasting
             whole.last_error = one.last_error or whole.last_error
             whole.buckets = [mine + its for mine, its in zip(whole.buckets, one.buckets, strict=True)]
         return whole

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -246,7 +247,7 @@ async def test_calls_over_their_rate_are_refused_and_have_not_begun():
         assert f'cliffracer_call_seconds_count{{service="often",{labels}}} 1' in text
 
 
-async def test_how_long_a_socket_lasted_is_not_how_long_calls_take():
+async def test_how_long_a_socket_or_stream_lasted_is_not_how_long_calls_take():
     """A page that was open for ten minutes is none of a slow service: neither to who lists services nor in the health of one."""
     app = App("feeds")
 
@@ -258,13 +259,21 @@ async def test_how_long_a_socket_lasted_is_not_how_long_calls_take():
     async def feed() -> int:
         return 1
 
+    @app.get("/page")
+    async def page() -> AsyncIterator[int]:
+        yield 1
+
+    @app.rpc
+    async def rows() -> AsyncIterator[int]:
+        yield 1
+
     async with running(app) as t:
         await t.http.get("/work")
-        handler = handler_of(t, "feed")
-        handler.stats.note(600.0)
+        for name in ("feed", "page", "rows"):
+            handler_of(t, name).stats.note(600.0)
         detailed = (await t.http.get("/health/detailed")).json()["metrics"]
         (row,) = await look(AsyncClient(t._link, None), "feeds")
     assert detailed["rps"] > 0
     assert 0 < detailed["latency_ms"] < 60_000
     assert 0 < row["p50_ms"] <= row["p95_ms"] < 60_000
-    assert row["calls"] == 2
+    assert row["calls"] == 4
