@@ -156,6 +156,8 @@ def _changes(name: str, old: Shape, new: Shape, made: Plan) -> None:
     fresh = [column for column in new.columns if column not in old.columns]
     for constraint in _outdated(name, old.constraints, new.constraints):
         made.statements.append(f"ALTER TABLE {table} DROP CONSTRAINT {quoted(constraint)}")
+        if old.constraints[constraint].startswith("UNIQUE"):
+            made.warnings.append(f"{constraint} is dropped, and replicas that upsert by it fail: apply this when they are gone.")
     made.statements += [f"DROP INDEX {quoted(index)}" for index in _outdated(name, old.indexes, new.indexes)]
     for column in fresh:
         _added(name, column, new.columns[column], made)
@@ -166,13 +168,18 @@ def _changes(name: str, old: Shape, new: Shape, made: Plan) -> None:
         if column not in new.columns:
             gone = old.columns[column]
             _dropped(name, column, gone, [other for other in fresh if new.columns[other].type == gone.type], made)
-    for constraint, text in new.constraints.items():
-        if old.constraints.get(constraint) != text:
-            made.statements.append(f"ALTER TABLE {table} ADD CONSTRAINT {quoted(constraint)} {text}")
-            made.warnings.append(f"{constraint} is checked against every row of {name} that is there.")
-    made.statements += [text for index, text in new.indexes.items() if old.indexes.get(index) != text]
+    _ruled(name, old, new, made)
     if old.comment != new.comment:
         made.statements.append(f"COMMENT ON TABLE {table} IS {literal(new.comment or None)}")
+
+
+def _ruled(table: str, old: Shape, new: Shape, made: Plan) -> None:
+    rules = {name: text for name, text in new.constraints.items() if old.constraints.get(name) != text}
+    indexes = {name: text for name, text in new.indexes.items() if old.indexes.get(name) != text}
+    made.statements += [f"ALTER TABLE {quoted(table)} ADD CONSTRAINT {quoted(name)} {text}" for name, text in rules.items()]
+    made.statements += indexes.values()
+    for name in [*rules, *(name for name, text in indexes.items() if text.startswith("CREATE UNIQUE"))]:
+        made.warnings.append(f"{name} is checked against every row of {table} that is there, and against what replicas without it store.")
 
 
 def _outdated(table: str, old: dict[str, str], new: dict[str, str]) -> list[str]:

@@ -309,6 +309,33 @@ async def test_a_plan_says_what_fails_while_two_versions_run(db):
     assert "replicas without it can insert none" in size
 
 
+async def test_a_plan_says_which_keys_replicas_of_the_other_version_fail_by(db):
+    """One that goes is what they upsert by; one that is new, of some rows only as well, refuses what they store."""
+
+    class Thing(Model):
+        __tablename__ = "things"
+        name: Annotated[str, Unique()]
+        code: str = ""
+
+    class Marked(Model):
+        __tablename__ = "things"
+        name: Annotated[str, Unique(where="code = ''")]
+        code: Annotated[str, Unique()] = ""
+
+    old, new = Thing, Marked
+    await create_missing(db, [old])
+    await db.repository(old).upsert(old(name="a"), on="name")
+    forth = await plan(db, [new])
+    fails = "things_name_key is dropped, and replicas that upsert by it fail: apply this when they are gone."
+    checked = "is checked against every row of things that is there, and against what replicas without it store."
+    assert {fails, f"things_code_key {checked}", f"things_name_key {checked}"} == set(forth.warnings)
+    for statement in forth.statements:
+        await db.execute(statement)
+    with pytest.raises(Internal):
+        await db.repository(old).upsert(old(name="a"), on="name")
+    assert fails.replace("name", "code") in (await plan(db, [old])).warnings
+
+
 async def test_plan_of_every_kind_of_change(db, folder):
     """Columns, types, emptiness, defaults, checks, keys, indexes and comments: applied, nothing is left, rows survive."""
     old = before()
