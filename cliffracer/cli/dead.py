@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -18,34 +19,39 @@ from cliffracer.messaging.broker import Letters, Parked
 from cliffracer.observability.redact import unsecret
 from cliffracer.wire.headers import checked_token
 
-_AT_ONCE = 64  # letters that are discarded at once; they are replayed one after the other, in their order
+_AT_ONCE = 32  # letters that are in hand at once: each may be as large as a message
 T = TypeVar("T")
 
 
 def ls(*, subject: str, function: str, service: str, limit: int, as_json: bool) -> None:
     """Print the table."""
 
-    async def look(letters: Letters) -> tuple[list[Parked], int]:
-        found: list[Parked] = []
+    async def look(letters: Letters) -> tuple[list[Any], int]:
+        found: list[Any] = []
         async for parked in letters.ls(subject=subject, function=function, service=service):
-            found.append(parked)
+            found.append(_as_json(parked) if as_json else _as_row(parked))  # not all that it holds: that may be much
             if len(found) == limit:
                 break
         return found, await letters.count()
 
-    nothing: tuple[list[Parked], int] = ([], 0)
+    nothing: tuple[list[Any], int] = ([], 0)
     settings = reach_settings()
     found, count = asyncio.run(looked(settings, lambda client: look(client.link.backend.dead), nothing))
     if as_json:
-        print_json([{**_described(parked), "data": unsecret(_decoded(parked.payload))} for parked in found])
+        print_json(found)
         return
-    rows = [
-        [p.id, strong(printable(p.subject)), printable(f"{p.service}.{p.function}"), p.attempts, _ago(p.parked), bad(printable(p.error))]
-        for p in found
-    ]
-    print_table(["number", "event", "function", "attempts", "ago", "error"], rows, empty=nothing_at(settings, "There are no dead letters"))
+    print_table(["number", "event", "function", "attempts", "ago", "error"], found, empty=nothing_at(settings, "There are no dead letters"))
     if found and count > len(found):
         say(soft(f"{len(found)} of {count}"))
+
+
+def _as_json(parked: Parked) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({**_described(parked), "data": unsecret(_decoded(parked.payload))}))
+
+
+def _as_row(p: Parked) -> list[object]:
+    who = printable(f"{p.service}.{p.function}")
+    return [p.id, strong(printable(p.subject)), who, p.attempts, _ago(p.parked), bad(printable(p.error))]
 
 
 def show(*, number: int, as_json: bool) -> None:
@@ -99,12 +105,16 @@ def replay(
         raise click.UsageError(str(error)) from None
     payload = None if data is None else msgspec.json.encode(json_of(data, "--data"))
 
-    async def act(letters: Letters, number: int) -> None:
-        await letters.replay(number, payload=await _edited(letters, number) if edit else payload, token=token)
+    async def edited(letters: Letters, number: int) -> None:
+        await letters.replay(number, payload=await _edited(letters, number), token=token)
 
-    _each(
-        act, numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", dry_run=dry_run,
-        as_json=as_json,
+    async def several(letters: Letters, some: list[int]) -> dict[int, str]:
+        return await letters.replay_some(some, payload=payload, token=token)
+
+    _some(
+        partial(_at_once, edited) if edit else several,
+        numbers, everything=everything, subject=subject, function=function, service=service, done="replayed", dry_run=dry_run,
+        as_json=as_json, at_once=1 if edit else _AT_ONCE,
     )  # fmt: skip
 
 
@@ -131,15 +141,15 @@ def discard(
             raise SetupError("Aborted: nothing was discarded.")
         if asked:
             numbers, everything, subject, function, service = tuple(asked), False, "", "", ""
-    _each(
-        lambda letters, number: letters.discard(number),
+    _some(
+        partial(_at_once, lambda letters, number: letters.discard(number)),
         numbers, everything=everything, subject=subject, function=function, service=service, done="discarded", dry_run=dry_run,
-        as_json=as_json, at_once=_AT_ONCE,
+        as_json=as_json,
     )  # fmt: skip
 
 
-def _each(
-    act: Callable[[Letters, int], Awaitable[None]],
+def _some(
+    act: Callable[[Letters, list[int]], Awaitable[dict[int, str]]],
     numbers: tuple[int, ...],
     *,
     everything: bool,
@@ -149,27 +159,21 @@ def _each(
     done: str,
     dry_run: bool,
     as_json: bool,
-    at_once: int = 1,
+    at_once: int = _AT_ONCE,
 ) -> None:
     if bool(numbers) == everything:
         raise click.UsageError("name the numbers (see `cliffracer dead ls`), or say --all")
     if numbers and any((subject, function, service)):
         raise click.UsageError("filters go with --all, not with numbers")
-
-    async def one(letters: Letters, number: int) -> str:
-        try:
-            await (letters.show(number) if dry_run else act(letters, number))
-        except NotFound as error:  # the others need not wait for this one
-            return str(error)
-        return ""
+    look = partial(_at_once, lambda letters, number: letters.show(number))
 
     async def work(letters: Letters) -> tuple[list[int], dict[int, str]]:
         left = list(dict.fromkeys(numbers)) or await _chosen(letters, subject=subject, function=function, service=service)
         problems: dict[int, str] = {}
         for start in range(0, len(left), at_once):
             some = left[start : start + at_once]
-            problems |= dict(zip(some, await asyncio.gather(*(one(letters, number) for number in some)), strict=True))
-        return [number for number in left if not problems[number]], {number: said for number, said in problems.items() if said}
+            problems |= await (look if dry_run else act)(letters, some)
+        return [number for number in left if number not in problems], problems
 
     found, failed = _with_letters(work)
     if as_json:
@@ -178,6 +182,15 @@ def _each(
         _print_done(found, failed, done, dry_run=dry_run)
     if failed:
         raise SystemExit(1)
+
+
+async def _at_once(act: Callable[[Letters, int], Awaitable[object]], letters: Letters, some: list[int]) -> dict[int, str]:
+    """Do something to several, in no order; return why not, of those that are not there: the others need not wait for them."""
+    ended = await asyncio.gather(*(act(letters, number) for number in some), return_exceptions=True)
+    for error in ended:
+        if isinstance(error, BaseException) and not isinstance(error, NotFound):
+            raise error
+    return {number: str(error) for number, error in zip(some, ended, strict=True) if isinstance(error, NotFound)}
 
 
 async def _chosen(letters: Letters, *, subject: str, function: str, service: str) -> list[int]:

@@ -171,6 +171,9 @@ class Letters(Protocol):
     async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
         """Hand a message to the function that failed, and to no other; then discard it. ``token``: in place of the emitter's."""
 
+    async def replay_some(self, numbers: Sequence[int], *, payload: bytes | None = None, token: str | None = None) -> dict[int, str]:
+        """Do so with several, in this order; return why not, of those that were not."""
+
     async def discard(self, number: int) -> None:
         """Remove a parked message for good."""
 

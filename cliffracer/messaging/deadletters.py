@@ -6,7 +6,7 @@ for both in one message, the payload is kept in the object store, and the copy s
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from traceback import extract_tb
@@ -23,6 +23,7 @@ from cliffracer.messaging.jetstream import JetStream, Stored
 from cliffracer.messaging.publishing import Publisher
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.observability.tracebacks import is_ours, printed
+from cliffracer.shielding import shielded
 from cliffracer.wire.headers import MESSAGE_ID, Headers, checked_token, encode_headers, number_from
 from cliffracer.wire.subjects import Subjects, matches, named_within
 
@@ -125,8 +126,47 @@ class DeadLetters:
         """
         parked = self._parked(await self._stored(number))
         await self._check_consumer(parked)
+        await self._hand_over(parked, payload, token)
+        await self._remove(parked)
+
+    async def replay_some(self, numbers: Sequence[int], *, payload: bytes | None = None, token: str | None = None) -> dict[int, str]:
+        """Do so with several, each stored before the next; return why not, of those that were not. They are all held meanwhile."""
+        found = await asyncio.gather(*map(self._stored, numbers), return_exceptions=True)
+        problems: dict[int, str] = {}
+        handed: list[Parked] = []
+        checked: set[tuple[str, str]] = set()
+        try:
+            for number, stored in zip(numbers, found, strict=True):
+                try:
+                    if isinstance(stored, BaseException):
+                        raise stored
+                    parked = self._parked(stored)
+                    if (place := (parked.stream, parked.consumer)) not in checked:
+                        await self._check_consumer(parked)
+                        checked.add(place)
+                    await self._hand_over(parked, payload, token)
+                    handed.append(parked)
+                except NotFound as error:  # the others need not wait for this one
+                    problems[number] = str(error)
+        finally:  # also where it ends in the middle: what was handed over is not to be so again
+            problems |= await shielded(self._remove_all(handed), "replayed dead letters")
+        return problems
+
+    async def discard(self, number: int) -> None:
+        """Remove a parked message for good; `NotFound` if it is not there."""
+        await self._remove(self._parked(await self._stored(number)))
+
+    async def count(self) -> int:
+        """Return how many messages are parked."""
+        try:
+            return (await self.jetstream.stream(self.stream)).state.messages
+        except NotFound:
+            return 0
+
+    async def _hand_over(self, parked: Parked, payload: bytes | None, token: str | None) -> None:
+        """Store a message for the function that failed; once, however often within the window of duplicates."""
         headers = {name: value for name, value in parked.headers.items() if not name.lower().startswith("nats-")}
-        headers[REPLAYED] = str(number)
+        headers[REPLAYED] = str(parked.id)
         if token is not None:
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["Authorization"] = f"Bearer {checked_token(token)}"
@@ -140,27 +180,24 @@ class DeadLetters:
             self._door(parked),
             parked.payload if payload is None else payload,
             headers,
-            message_id=f"replay:{self.stream}:{number}:{parked.parked.timestamp()}",
+            message_id=f"replay:{self.stream}:{parked.id}:{parked.parked.timestamp()}",
         )
-        await self.discard(number)
 
-    async def discard(self, number: int) -> None:
-        """Remove a parked message for good; `NotFound` if it is not there."""
-        parked = self._parked(await self._stored(number))
+    async def _remove_all(self, letters: Sequence[Parked]) -> dict[int, str]:
+        ended = await asyncio.gather(*map(self._remove, letters), return_exceptions=True)
+        for error in ended:
+            if error is not None and not isinstance(error, NotFound):
+                raise error
+        return {letter.id: str(error) for letter, error in zip(letters, ended, strict=True) if error is not None}
+
+    async def _remove(self, parked: Parked) -> None:
         try:
-            await self.jetstream.delete_message(self.stream, number)
+            await self.jetstream.delete_message(self.stream, parked.id)
         except NotFound:
-            raise NotFound(f"there is no dead letter {number}") from None
+            raise NotFound(f"there is no dead letter {parked.id}") from None
         if parked.ours:
             with suppress(NotFound):
                 await self._claims.forget(parked.claim)
-
-    async def count(self) -> int:
-        """Return how many messages are parked."""
-        try:
-            return (await self.jetstream.stream(self.stream)).state.messages
-        except NotFound:
-            return 0
 
     def _door(self, parked: Parked) -> str:
         """Return the subject on which a message reaches the function that failed alone: what is not an event has one reader anyway."""

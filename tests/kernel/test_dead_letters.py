@@ -83,8 +83,9 @@ def test_all_dead_letters_are_replayed_without_holding_what_is_in_them(monkeypat
                 facts = {"id": number, "attempts": 1, "sequence": number, "parked": datetime.now(UTC), "headers": {}}
                 yield Parked(**texts, **facts, payload=Large(b"much"))
 
-        async def replay(self, number: int, **_: Any) -> None:
-            replayed.append(number)
+        async def replay_some(self, numbers: list[int], **_: Any) -> dict[int, str]:
+            replayed.extend(numbers)
+            return {}
 
     monkeypatch.setattr(dead, "_with_letters", lambda work: asyncio.run(work(Letters())))
     dead.replay(

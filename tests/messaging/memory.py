@@ -303,6 +303,15 @@ class MemoryLetters:
         self._backend.places[letter.consumer].waiting.append(again)
         await self.discard(number)
 
+    async def replay_some(self, numbers: Sequence[int], *, payload: bytes | None = None, token: str | None = None) -> dict[int, str]:
+        problems = {}
+        for number in numbers:
+            try:
+                await self.replay(number, payload=payload, token=token)
+            except NotFound as error:
+                problems[number] = str(error)
+        return problems
+
     async def count(self) -> int:
         return len(self._letters)
 

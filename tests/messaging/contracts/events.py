@@ -189,6 +189,22 @@ class EventsContract:
         assert len(other.seen) == 2
         assert [letter async for letter in backend.dead.ls()] == []
 
+    async def test_several_are_replayed_in_the_order_in_which_they_are_named(self, backend: Backend) -> None:
+        """Those that are there; of the others it is said why not."""
+        broken = True
+        failing = Notes(lambda _: ValueError("no") if broken else None)
+        async with consuming(backend, failing, retry=(), ordered=True) as consumer:
+            for number in range(40):
+                await emit(backend, b"%d" % number)
+            await eventually(lambda: consumer.counts.parked == 40)
+            broken = False
+            numbers = [letter.id async for letter in backend.dead.ls()]
+            turned = numbers[::-1]
+            assert await backend.dead.replay_some([turned[0], 99, *turned[1:]]) == {99: "there is no dead letter 99"}
+            await eventually(lambda: len(failing.seen) == 80)
+        assert failing.payloads[40:] == [b"%d" % number for number in reversed(range(40))]
+        assert [letter async for letter in backend.dead.ls()] == []
+
     async def test_ordered_events_keep_their_order_through_a_failure(self, backend: Backend) -> None:
         """One that fails holds up those behind it."""
         done: list[bytes] = []
