@@ -41,7 +41,10 @@ def decode_fault(headers: Headers, body: bytes) -> ServiceError:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _Body(message=headers.get(ERROR_TEXT, Internal.title))
     number = int(code) if code.isascii() and code.isdigit() and len(code) <= 6 else found.code
-    return rebuild(number, found.message, found.details)
+    error = rebuild(number, found.message, found.details)
+    if isinstance(error, Internal) and error.error_id is not None:
+        error.add_note(f"The log of the service that failed has it under error_id {_printable(error.error_id)[:64]}.")
+    return error
 
 
 def _encodable(detail: dict[str, Any], encode: Callable[[Any], bytes]) -> bool:

@@ -256,6 +256,7 @@ async def test_the_text_of_an_internal_stays_in_the_log(t):
         await t.call("fail", kind="own")
     assert (str(caught.value), caught.value.details["item"]) == ("Internal Error", 7)
     assert caught.value.error_id
+    assert f"under error_id {caught.value.error_id}." in caught.value.__notes__[0]  # what a traceback shows below the error
 
 
 async def test_a_call_to_nobody_fails_at_once_and_says_what_was_perhaps_meant(t):
