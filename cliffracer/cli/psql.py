@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
 from cliffracer.cli.output import print_json, say, soft
-from cliffracer.cli.queries import answers
+from cliffracer.cli.queries import PATIENCE, answers
 from cliffracer.cli.reach import with_servers
 from cliffracer.database.session import parsed, place_of
 from cliffracer.embedded import binaries
@@ -62,7 +62,7 @@ def _address(given: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     variables = {option.keyword.decode(): option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
     environment = {variables[name]: str(value) for name, value in given.items() if name in variables}
     rest = {name: value for name, value in given.items() if name not in variables}
-    return ["--dbname", make_conninfo("", **rest)] if rest else [], {**os.environ, **environment}
+    return ["--dbname", make_conninfo("", **rest)] if rest else [], {"PGCONNECT_TIMEOUT": str(PATIENCE), **os.environ, **environment}
 
 
 def _program(*, embedded: bool) -> str:

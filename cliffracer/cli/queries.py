@@ -6,24 +6,24 @@ from typing import Any
 import msgspec
 import psycopg
 
-from cliffracer.database.away import reason
+from cliffracer.database.away import unreached
 from cliffracer.database.session import parsed, place_of
 from cliffracer.errors import SetupError
 
-_PATIENCE = 10  # seconds for a connection
+PATIENCE = 10  # seconds for a connection
 
 
 def answers(url: str, query: str) -> Any:
     """Return the rows of a query as objects; of one that has none, what PostgreSQL says that it did; of several, a list of each."""
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=_PATIENCE, application_name="cliffracer db psql") as connection:
+        with psycopg.connect(url, autocommit=True, connect_timeout=PATIENCE, application_name="cliffracer db psql") as connection:
             cursor = connection.execute(query.encode())
             found = [_answer(cursor)]
             while cursor.nextset():
                 found.append(_answer(cursor))
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) and not error.sqlstate:  # no answer to the query
-            raise SetupError(f"Cannot reach PostgreSQL at {place_of(parsed(url))} ({reason(error)}).") from None
+            raise SetupError(unreached(place_of(parsed(url)), error)) from None
         said = "PostgreSQL says" if error.sqlstate else "Its answer cannot be told as JSON"  # psycopg's words, such as of infinite times
         raise SetupError(f"{said}: {' '.join(str(error).split())}") from None
     return found[0] if len(found) == 1 else found

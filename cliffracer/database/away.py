@@ -3,17 +3,22 @@
 from typing import Any
 
 CURE = "Start it, or check DATABASE_URL."
-_REASONS = (
+_SILENT = (
     ("connection refused", "connection refused"),
     ("failed to resolve host", "host name not found"),
     ("name or service not known", "host name not found"),
     ("timeout expired", "no answer in time"),
     ("timed out", "no answer in time"),
     ("no such file or directory", "there is no such socket"),
+)
+"""What libpq's messages (there is no code) say where nobody answers, and how we say it."""
+_REASONS = (
+    *_SILENT,
     ("is starting up", "it is starting up"),
     ("is shutting down", "it is shutting down"),
 )
-"""What libpq's messages say (there is no code), and how we say it."""
+_CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
+_CROWD = "End connections that nobody needs (pg_stat_activity lists them), raise its max_connections, or lower DATABASE_POOL_MAX."
 
 
 def reason(error: BaseException) -> str:
@@ -24,6 +29,19 @@ def reason(error: BaseException) -> str:
         return known
     first = text.splitlines()[0] if text else type(error).__name__
     return first.rpartition(" failed: ")[2].removeprefix("FATAL:").strip().rstrip(".")
+
+
+def silent(error: BaseException) -> bool:
+    """Say whether nobody answers there, unlike a server that refuses us."""
+    text = str(error).lower()
+    return any(sign in text for sign, _ in _SILENT)
+
+
+def unreached(place: str, error: BaseException, cure: str = "") -> str:
+    """Return what is said of a server that we cannot connect to: one that is there and full has another cure than one that is not."""
+    if any(sign in str(error).lower() for sign in _CROWDED):
+        return f"PostgreSQL at {place} lets no more in ({reason(error)}). {_CROWD}"
+    return f"Cannot reach PostgreSQL at {place} ({reason(error)}){f'; {cure}' if cure else '.'}"
 
 
 def cure_of(settings: Any) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Self, TypeVar
 
-from cliffracer.database.away import reason
+from cliffracer.database.away import reason, unreached
 from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.link import Copy, Link, Params, Statement
@@ -242,10 +242,10 @@ async def _first(connect: Any, place: str, wait: float, cure: str) -> Link:
             return link
         left = end - monotonic()
         if left <= 0:
-            raise Unavailable(f"Cannot reach PostgreSQL at {place} ({reason(trouble)}); {cure}") from trouble
+            raise Unavailable(unreached(place, trouble, cure)) from trouble
         if not told:
             told = True
-            log.warning("PostgreSQL at %s is not there yet; waiting up to %g s", place, wait)
+            log.warning("PostgreSQL at %s is not there yet (%s); waiting up to %g s", place, reason(trouble), wait)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, 1.0)
 

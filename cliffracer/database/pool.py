@@ -14,6 +14,7 @@ from random import uniform
 from time import monotonic
 from typing import Any
 
+from cliffracer.database.away import silent
 from cliffracer.database.link import Link
 from cliffracer.errors import SetupError, Unavailable
 
@@ -291,10 +292,13 @@ class Pool:
             return
         self.refused += 1
         self._waiting.remove(waiter)
-        reached = self._links or self.trouble is None  # one that lets no more in is reached: some are in use
+        # One that lets no more in is reached, since some are in use; one that says nothing is not, though some wait for it.
+        reached = self.trouble is None or (self._links and not silent(self.trouble))
         error = Unavailable(f"no database connection became free within {limit:.3g} s" if reached else "the database cannot be reached")
         if self.trouble is not None:
             error.add_note(f"{self.name}: {self.trouble}")
+        elif len(self._links) < self.largest:
+            error.add_note(f"{self.name} has not let another connection in yet: it hangs, or is slow.")
         else:
             error.add_note(f"All {self.largest} connections are in use. Shorten the transactions, or raise database_pool_max.")
         waiter.set_exception(error)

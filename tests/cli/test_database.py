@@ -155,6 +155,15 @@ def test_psql_opens_on_the_same_database(db, tmp_path):
     assert (environment["PGUSER"], environment["PGHOST"], environment["PGPORT"], environment["PGDATABASE"]) == ("ada", "h", "5", "shop")
 
 
+def test_psql_does_not_wait_for_ever_for_a_server_that_hangs(monkeypatch):
+    """As it does where nobody says for how long: neither the address nor the environment."""
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    assert _address(parsed("postgresql://h/shop"))[1]["PGCONNECT_TIMEOUT"] == "10"
+    assert _address(parsed("postgresql://h/shop?connect_timeout=3"))[1]["PGCONNECT_TIMEOUT"] == "3"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "60")
+    assert _address(parsed("postgresql://h/shop"))[1]["PGCONNECT_TIMEOUT"] == "60"
+
+
 def test_the_outbox_is_shown_and_released(db):
     """What waits is counted, what cannot be published is listed with its error, and can be tried again."""
     nothing = "0 wait to be published; 0 cannot be published as they are\n"

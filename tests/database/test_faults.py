@@ -308,3 +308,19 @@ async def test_server_that_takes_no_changes_any_more_is_left(own):
             await db.execute("insert into t values (1)")
         assert await db.execute("insert into t values (1)") == 1
         assert db.statistics()["lost_total"] == 1
+
+
+async def test_a_server_that_lets_no_more_in_is_not_said_to_be_away(own):
+    """Who starts then is told what helps: not to start a server, which is there."""
+    url = own.url(tcp=True)
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                await stack.enter_async_context(Database.open(url, smallest=1, wait=0.0))
+            except Unavailable as error:
+                message = error.message
+                break
+    told, _, cure = message.partition("). ")
+    assert told.startswith("PostgreSQL at 127.0.0.1:")
+    assert told.endswith(" lets no more in (sorry, too many clients already")
+    assert cure.startswith("End connections that nobody needs (pg_stat_activity lists them), raise its max_connections")

@@ -362,6 +362,34 @@ async def test_database_that_lets_no_more_in_is_not_said_to_be_away():
     await pool.close()
 
 
+async def test_database_that_says_nothing_is_not_said_to_be_in_use():
+    """Where it hangs, some wait for it on the connections that there are; more of these would help nobody."""
+
+    async def connect() -> Link:
+        raise OSError("connection timeout expired")
+
+    pool = Pool(connect, smallest=0, largest=2, name="h:5432/shop")
+    await pool.open(Stub())
+    held = await pool.acquire()
+    with pytest.raises(Unavailable, match="the database cannot be reached") as caught:
+        await pool.acquire(0.05)
+    assert caught.value.__notes__ == ["h:5432/shop: connection timeout expired"]
+    pool.give(held)
+    await pool.close()
+
+
+async def test_database_that_is_slow_to_let_another_in_is_not_said_to_be_full():
+    """While a connection is being made, not all are in use: nobody is told to raise how many there may be."""
+    pool = Pool(lambda: asyncio.Event().wait(), smallest=0, largest=2, name="h:5432/shop")
+    await pool.open(Stub())
+    held = await pool.acquire()
+    with pytest.raises(Unavailable) as caught:
+        await pool.acquire(0.05)
+    assert caught.value.__notes__ == ["h:5432/shop has not let another connection in yet: it hangs, or is slow."]
+    pool.give(held)
+    await pool.close()
+
+
 async def test_one_connection_is_tried_for_all_while_the_server_is_away():
     """However many wait, a server that is starting is not asked by each of them; once it lets one in, the others follow."""
     away, asking, most, asked = True, 0, 0, 0
