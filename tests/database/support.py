@@ -1,27 +1,13 @@
 """Waiting, looking into the server, and calls with a deadline."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
 from cliffracer.context import Context, current
-
-
-async def until(condition: Callable[[], Any | Awaitable[Any]], within: float = 30.0) -> Any:
-    """Return the first true answer of a condition, asked again and again; fail when there is none in time."""
-    end = time.monotonic() + within
-    while True:
-        found = condition()
-        if isinstance(found, Awaitable):
-            found = await found
-        if found:
-            return found
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.01)
 
 
 @contextmanager

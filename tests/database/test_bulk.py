@@ -11,7 +11,8 @@ import pytest
 from cliffracer.database import Database, Unique, create_missing
 from cliffracer.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, ServiceError
 from tests.database.models import Document, User
-from tests.database.support import calling, until
+from tests.database.support import calling
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ async def test_repository_streams_all_rows(db, users):
     ages = [row.age async for row in users.stream(order_by="age", size=100, age__gte=2)]
     assert len(ages) == 720
     assert ages == sorted(ages)
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from cliffracer.database.relay import relaying
 from cliffracer.database.session import parsed, place_of
 from cliffracer.errors import ServiceError, Unavailable
 from tests.database.models import User
-from tests.database.support import calling, until
+from tests.database.support import calling
 from tests.support.postgres import Server, server
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -95,14 +96,14 @@ async def test_standby_that_is_promoted_is_found(pair):
         stored = {user.name for user in await users.find()}
         assert set(kept) <= stored  # one whose answer was lost may be there as well
         assert {f"n{number}" for number in range(230, 260)} <= stored
-        await until(lambda: db.statistics()["used"] == 0 and db.pool.trouble is None)
+        await eventually(lambda: db.statistics()["used"] == 0 and db.pool.trouble is None)
 
         async def told() -> bool:
             await db.execute("select pg_notify('news', 'here')")
             await asyncio.sleep(0.05)
             return bool(heard)
 
-        await until(told, within=20)
+        await eventually(told, within=20)
         listening.cancel()
 
 
@@ -128,7 +129,7 @@ async def test_events_go_on_from_the_promoted_standby(pair):
                     await transaction.emit("user.made", b"2", {}, "never")
             await asyncio.to_thread(standby.promote)
             up = True
-            await until(lambda: "first" in seen, within=20)
+            await eventually(lambda: "first" in seen, within=20)
 
             async def emitted() -> bool:
                 with contextlib.suppress(ServiceError):
@@ -137,8 +138,8 @@ async def test_events_go_on_from_the_promoted_standby(pair):
                     return True
                 return False
 
-            await until(emitted, within=20)
-            await until(lambda: "second" in seen, within=20)
+            await eventually(emitted, within=20)
+            await eventually(lambda: "second" in seen, within=20)
     assert set(seen) == {"first", "second"}
 
 
@@ -159,6 +160,6 @@ async def test_primary_that_became_a_standby_is_left(pair):
                 return True
             return False
 
-        await until(works)
+        await eventually(works)
         assert await db.fetch_value(int, "show port") == standby.port
         assert sorted(user.name for user in await db.repository(User).find()) == ["Ada", "Bob"]

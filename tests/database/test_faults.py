@@ -12,9 +12,10 @@ import pytest
 from cliffracer.database import Database, create_missing
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from tests.database.models import User
-from tests.database.support import calling, until
+from tests.database.support import calling
 from tests.support.postgres import Server, can_mount, server
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_restart_under_load(own, how):
         assert all(down <= moment <= back + 3 for moment in failed)
         for _ in range(20):
             await db.execute("select 1")
-        await until(lambda: db.statistics()["used"] == 0)
+        await eventually(lambda: db.statistics()["used"] == 0)
         assert db.pool.trouble is None
 
 
@@ -116,8 +117,8 @@ async def test_cut_network_ends_calls_at_their_deadlines(own):
                     return await db.fetch_value(int, "select 1") == 1
                 return False
 
-            await until(works, within=20)
-            await until(lambda: db.statistics()["used"] == 0, within=20)
+            await eventually(works, within=20)
+            await eventually(lambda: db.statistics()["used"] == 0, within=20)
 
 
 async def test_commit_that_nobody_answered_says_that_its_outcome_is_unknown(own):
@@ -136,7 +137,7 @@ async def test_commit_that_nobody_answered_says_that_its_outcome_is_unknown(own)
                 await store()
             assert caught.value.details["outcome"] == "unknown"
             proxy.heal()
-            await until(lambda: db.statistics()["used"] == 0, within=20)
+            await eventually(lambda: db.statistics()["used"] == 0, within=20)
             assert await db.fetch_value(int, "select count(*) from kept") == 1
 
 
@@ -162,7 +163,7 @@ async def test_cut_network_ends_copies_and_streams(own, left):
                     await asyncio.create_task(read(chunks))
                 assert time.monotonic() - began < 5  # psycopg alone takes 6 s
                 proxy.heal()
-                await until(lambda: db.statistics()["used"] == 0, within=20)
+                await eventually(lambda: db.statistics()["used"] == 0, within=20)
             assert await db.fetch_value(int, "select 1") == 1
 
 
@@ -186,7 +187,7 @@ async def test_cancelled_transaction_in_a_cut_network_leaves_at_once(own):
             done, _ = await asyncio.wait([task], timeout=20)
             assert done
             proxy.heal()
-            await until(lambda: db.statistics()["used"] == 0, within=20)
+            await eventually(lambda: db.statistics()["used"] == 0, within=20)
 
 
 async def test_server_out_of_connections(own):
@@ -199,9 +200,9 @@ async def test_server_out_of_connections(own):
                 await release.wait()
 
         holders = [asyncio.create_task(hold(first)) for _ in range(10)]
-        await until(lambda: first.statistics()["used"] == 10)
+        await eventually(lambda: first.statistics()["used"] == 10)
         others = [asyncio.create_task(hold(second)) for _ in range(2)]
-        await until(lambda: second.statistics()["used"] == 2 or second.pool.trouble)
+        await eventually(lambda: second.statistics()["used"] == 2 or second.pool.trouble)
         with calling(0.3), pytest.raises(Unavailable):
             await second.execute("select 1")
         release.set()
@@ -254,7 +255,7 @@ async def test_full_disk_is_told_and_outlived():
             await create_missing(db, [User])
             made = await db.repository(User).create(User(name="fits", email="a@x"))
             assert await db.repository(User).get(made.id) == made
-            await until(lambda: db.statistics()["used"] == 0)
+            await eventually(lambda: db.statistics()["used"] == 0)
 
 
 async def test_file_that_cannot_grow_is_told(own):

@@ -8,7 +8,7 @@ from pathlib import Path
 from cliffracer.database import Database, create_missing
 from cliffracer.database.outbox import lag
 from cliffracer.database.relay import relaying
-from tests.database.support import until
+from tests.support.waiting import eventually
 
 ROUNDS = 25
 
@@ -35,7 +35,7 @@ async def test_kill_at_any_moment_loses_and_invents_nothing(db: Database, url: s
             file.write(message_id.encode() + b"\n")
 
     async with relaying(db, publish, every=0.05):
-        await until(lambda: _empty(db), within=60)
+        await eventually(lambda: _empty(db), within=60)
 
     published = stream.read_text().split()
     committed = set(await db.fetch(str, "select id from effects"))

@@ -18,7 +18,8 @@ from cliffracer.database.migrations import apply, read, status
 from cliffracer.database.splitting import statements
 from cliffracer.errors import Internal, SetupError
 from tests.database.models import Document, Everything, Order, User
-from tests.database.support import Eye, until
+from tests.database.support import Eye
+from tests.support.waiting import eventually
 
 
 def put(folder: Path, name: str, text: str) -> None:
@@ -74,7 +75,7 @@ async def test_a_migration_whose_connection_is_lost_is_named(db, folder, url, al
     put(folder, "1_good", "create table t (a int);")
     put(folder, "2_slow", f"{'-- cliffracer: no-transaction' * alone}\ncreate table u (a int);\nselect pg_sleep(60);")
     applying, eye = asyncio.create_task(apply(db, folder)), Eye(url)
-    await until(
+    await eventually(
         lambda: eye.ask(
             "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid()"
         )
@@ -91,7 +92,7 @@ async def test_a_cancelled_apply_is_cancelled(db, folder, url):
     """It says nothing else, keeps nothing of the migration that it was at, and the next one gets its turn."""
     put(folder, "1_slow", "create table t (a int);\nselect pg_sleep(60);")
     applying, eye = asyncio.create_task(apply(db, folder)), Eye(url)
-    await until(lambda: eye.running("pg_sleep(60)"))
+    await eventually(lambda: eye.running("pg_sleep(60)"))
     applying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await applying

@@ -13,7 +13,7 @@ from cliffracer.database import relay as module
 from cliffracer.database.outbox import CHANNEL, chosen, discard, forget, lag, parked, release
 from cliffracer.database.relay import TURN, Relay, relaying
 from cliffracer.errors import InvalidInput, SetupError, Unavailable
-from tests.database.support import until
+from tests.support.waiting import eventually
 
 
 class Stream:
@@ -48,9 +48,9 @@ async def test_committed_event_is_published_with_everything(outbox):
     stream = Stream()
     async with relaying(outbox, stream.publish):
         await emit(outbox, "1")
-        await until(lambda: stream.events)
+        await eventually(lambda: stream.events)
         assert stream.events == {"1": ("user.created", b"1", {"ce-id": "1"})}
-        await until(lambda: _nothing_pending(outbox))
+        await eventually(lambda: _nothing_pending(outbox))
 
 
 async def _nothing_pending(db: Database) -> bool:
@@ -71,7 +71,7 @@ async def test_rolled_back_event_is_never_published(outbox):
                     await inner.emit("a", b"", {}, "inner")
                     raise ZeroDivisionError
             await transaction.emit("a", b"", {}, "outer")
-        await until(lambda: "outer" in stream.events)
+        await eventually(lambda: "outer" in stream.events)
     assert set(stream.events) == {"outer"}
 
 
@@ -80,22 +80,22 @@ async def test_event_of_another_process_is_noticed(outbox, url):
     stream = Stream()
     async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere:
         await emit(outbox, "first")
-        await until(lambda: "first" in stream.events)
-        await until(lambda: _listening(outbox))
+        await eventually(lambda: "first" in stream.events)
+        await eventually(lambda: _listening(outbox))
         await emit(elsewhere, "second")
-        await until(lambda: "second" in stream.events)
+        await eventually(lambda: "second" in stream.events)
 
 
 async def test_commits_wait_for_no_other_to_notify(outbox, url):
     """A process that has a relay notifies nobody of what it commits, which would put all commits of the server in a row."""
     stream = Stream()
     async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere, hearing(elsewhere) as heard:
-        await until(lambda: _listening(outbox, 2))
+        await eventually(lambda: _listening(outbox, 2))
         await asyncio.gather(*(emit(outbox, str(number), key) for number, key in enumerate([None, "a", "b"] * 5)))
-        await until(lambda: len(stream.events) == 15)
+        await eventually(lambda: len(stream.events) == 15)
         await emit(elsewhere, "by one that has none")
-        await until(lambda: "by one that has none" in stream.events)
-        await until(lambda: heard)
+        await eventually(lambda: "by one that has none" in stream.events)
+        await eventually(lambda: heard)
         assert len(heard) == 1
 
 
@@ -103,11 +103,11 @@ async def test_relay_whose_turn_it_is_not_tells_the_one_that_has_it(outbox, url)
     """That one may have looked just before the commit: it is told, once for all that was committed meanwhile."""
     stream = Stream()
     async with relaying(outbox, stream.publish, every=60), Database.open(url) as elsewhere, hearing(elsewhere) as heard:
-        await until(lambda: _listening(outbox, 2))
+        await eventually(lambda: _listening(outbox, 2))
         async with elsewhere.transaction() as at_work:
             await at_work.fetch("select pg_advisory_xact_lock(%s)", TURN)
             await emit(outbox, "1")
-            await until(lambda: heard)
+            await eventually(lambda: heard)
             assert not stream.events
         assert len(heard) == 1
 
@@ -121,11 +121,11 @@ async def test_replica_without_nats_leaves_the_outbox_to_others(outbox, url):
         Database.open(url) as elsewhere,
         relaying(elsewhere, stream.publish, every=60),
     ):
-        await until(lambda: _listening(outbox, 2))
+        await eventually(lambda: _listening(outbox, 2))
         await emit(outbox, "1")
         await emit(elsewhere, "2")
-        await until(lambda: len(stream.events) == 2)
-        await until(lambda: _nothing_pending(outbox))
+        await eventually(lambda: len(stream.events) == 2)
+        await eventually(lambda: _nothing_pending(outbox))
         assert vain.calls == 0
 
 
@@ -156,10 +156,10 @@ async def test_events_wait_while_the_stream_is_away(outbox):
     async with relaying(outbox, stream.publish, every=0.01):
         for number in range(5):
             await emit(outbox, str(number))
-        await until(lambda: stream.calls > 10)
+        await eventually(lambda: stream.calls > 10)
         assert (await lag(outbox)).pending == 5
         stream.failing = None
-        await until(lambda: len(stream.events) == 5)
+        await eventually(lambda: len(stream.events) == 5)
     assert (await lag(outbox)).parked == 0
 
 
@@ -221,7 +221,7 @@ async def test_order_per_key_is_the_order_of_commits(outbox):
 
     async with relaying(outbox, publish, batch=7, every=0.01), relaying(outbox, publish, batch=5, every=0.01):
         await asyncio.gather(*(bump(f"k{number % 4}") for number in range(120)))
-        await until(lambda: len(order) == 120, within=30)
+        await eventually(lambda: len(order) == 120, within=30)
     for key in range(4):
         numbers = [int(payload.split(b":")[1]) for payload in order if payload.startswith(b"k%d:" % key)]
         assert numbers == list(range(1, 31))
@@ -253,7 +253,7 @@ async def test_relay_outlives_what_nobody_thought_of(outbox, monkeypatch):
     monkeypatch.setattr(relay, "pass_once", pass_once)
     task = asyncio.create_task(relay.run())
     await emit(outbox, "1")
-    await until(lambda: stream.events)
+    await eventually(lambda: stream.events)
     relay.stop()
     await task
 
@@ -268,7 +268,7 @@ async def test_only_one_relay_works_at_a_time(outbox):
 
     await emit(outbox, "1")
     first = asyncio.create_task(Relay(outbox, slow).pass_once())
-    await until(begun.is_set)
+    await eventually(begun.is_set)
     other = Stream()
     assert await Relay(outbox, other.publish).pass_once() == 0
     gate.set()
@@ -309,7 +309,7 @@ async def test_second_delivery_waits_for_the_first(outbox):
 
     tasks = asyncio.create_task(first()), asyncio.create_task(second())
     await inside.wait()
-    await until(lambda: outbox.fetch_value(int, "select count(*) from pg_locks where not granted"))
+    await eventually(lambda: outbox.fetch_value(int, "select count(*) from pg_locks where not granted"))
     assert not tasks[1].done()
     go.set()
     assert await asyncio.gather(*tasks) == [True, False]

@@ -10,7 +10,8 @@ from cliffracer.database import Database
 from cliffracer.database.link import Link
 from cliffracer.database.pool import Pool
 from cliffracer.errors import DeadlineExceeded, SetupError, Unavailable
-from tests.database.support import Eye, calling, until
+from tests.database.support import Eye, calling
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def test_every_connection_survives_12000_cancellations(small, url):
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert await obtainable(small) == 4
-    await until(lambda: small.statistics()["free"] == small.statistics()["size"])
+    await eventually(lambda: small.statistics()["free"] == small.statistics()["size"])
     eye = Eye(url)
     assert await eye.in_transaction() == 0
     assert await eye.running("pg_sleep") == 0
@@ -65,11 +66,11 @@ async def test_cancelled_call_cancels_its_query(small, url):
     """A cancelled task returns at once, and its statement stops in the server."""
     eye = Eye(url)
     task = asyncio.create_task(small.execute("select pg_sleep(61)"))
-    await until(lambda: eye.running("pg_sleep(61)"))
+    await eventually(lambda: eye.running("pg_sleep(61)"))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(_gone(eye, "pg_sleep(61)"))
+    await eventually(_gone(eye, "pg_sleep(61)"))
 
 
 def _gone(eye: Eye, part: str):
@@ -83,7 +84,7 @@ async def test_deadline_ends_the_statement_on_both_sides(small, url):
     """When the call's time is spent, the caller gets DeadlineExceeded and the server stops."""
     with calling(0.2), pytest.raises(DeadlineExceeded):
         await small.execute("select pg_sleep(62)")
-    await until(_gone(Eye(url), "pg_sleep(62)"))
+    await eventually(_gone(Eye(url), "pg_sleep(62)"))
     assert await small.fetch_value(int, "select 1") == 1
 
 
@@ -119,12 +120,12 @@ async def test_exhausted_pool_waits_until_the_deadline(small):
             await release.wait()
 
     holders = [asyncio.create_task(hold()) for _ in range(4)]
-    await until(lambda: small.statistics()["used"] == 4)
+    await eventually(lambda: small.statistics()["used"] == 4)
     with calling(0.1), pytest.raises(Unavailable) as caught:
         await small.execute("select 1")
     assert "database_pool_max" in caught.value.__notes__[0]
     waiting = asyncio.create_task(small.fetch_value(int, "select 7"))
-    await until(lambda: small.statistics()["waiting"] == 1)
+    await eventually(lambda: small.statistics()["waiting"] == 1)
     release.set()
     assert await waiting == 7
     await asyncio.gather(*holders)
@@ -166,7 +167,7 @@ async def test_connection_lost_in_mid_statement_is_unavailable(small, url):
 
     for work, outcome in ((sleep, "unknown"), (undone, None), (committed, "unknown")):
         task = asyncio.create_task(work())
-        await until(lambda: eye.running("pg_sleep(63)"))
+        await eventually(lambda: eye.running("pg_sleep(63)"))
         others = "from pg_stat_activity where query like '%pg_sleep(63)%' and pid <> pg_backend_pid()"
         await eye.ask(f"select pg_terminate_backend(pid) {others}")
         with pytest.raises(Unavailable) as caught:
@@ -189,7 +190,7 @@ async def test_closing_waits_for_calls_in_progress(url):
     """A statement that runs while the database closes is finished."""
     async with Database.open(url) as db:
         task = asyncio.create_task(db.fetch_value(int, "select 5 from pg_sleep(0.2)"))
-        await until(lambda: db.statistics()["used"] == 1)
+        await eventually(lambda: db.statistics()["used"] == 1)
     assert await task == 5
     with pytest.raises(Unavailable):
         await db.execute("select 1")
@@ -199,13 +200,13 @@ async def test_nothing_is_left_after_closing(url):
     """No connection and no task outlives the block."""
     before = asyncio.all_tasks()
     async with Database.open(url, smallest=3, largest=5) as db:
-        await until(lambda: db.statistics()["size"] == 3)
+        await eventually(lambda: db.statistics()["size"] == 3)
     eye = Eye(url)
 
     async def alone() -> bool:
         return (await eye.ask("select count(*) from pg_stat_activity where datname = current_database()"))[0][0] == 1
 
-    await until(alone)
+    await eventually(alone)
     assert asyncio.all_tasks() == before
 
 
@@ -313,7 +314,7 @@ async def test_a_close_does_not_wait_for_what_nobody_uses(monkeypatch, caplog):
     assert {pool.take(), pool.take()} == {used, hung}
     pool.give(hung)
     closing = asyncio.create_task(pool.close(30))
-    await until(lambda: not hung.open)
+    await eventually(lambda: not hung.open)
     assert used.open
     pool.give(used)
     await closing
@@ -410,13 +411,13 @@ async def test_one_connection_is_tried_for_all_while_the_server_is_away():
     await pool.open(Stub())
     lost = await pool.acquire()
     waiting = [asyncio.create_task(pool.acquire()) for _ in range(8)]
-    await until(lambda: asked >= 4)
+    await eventually(lambda: asked >= 4)
     lost.close()
     pool.give(lost)
-    await until(lambda: pool.statistics()["size"] == 0)
+    await eventually(lambda: pool.statistics()["size"] == 0)
     waiting += [asyncio.create_task(pool.acquire()) for _ in range(8)]
     asked, most = 0, 0
-    await until(lambda: asked >= 3)
+    await eventually(lambda: asked >= 3)
     assert most == 1
     away = False
     links, pending = set(), set(waiting)

@@ -24,8 +24,8 @@ from cliffracer.database.templates import cloned
 from cliffracer.errors import Conflict, Internal, InvalidInput, NotFound, SetupError, Unavailable
 from cliffracer.testing import running
 from tests.database.models import Colour, User
-from tests.database.support import until
 from tests.support.postgres import server
+from tests.support.waiting import eventually
 
 
 class Note(Model):
@@ -368,7 +368,7 @@ async def test_events_go_through_the_transaction_s_database(db):
     assert (await lag(db)).pending == 12
     assert all([await shard.fetch_value(int, "select count(*) from cliffracer_outbox") for shard in db.shards])
     async with relaying(db, publish):
-        await until(lambda: len(published) == 12)
+        await eventually(lambda: len(published) == 12)
     async with db.transaction():
         await notes.count(tenant=TENANTS[0])
         assert await db.inbox_once("c", "e")

@@ -15,7 +15,8 @@ import pytest
 from cliffracer.database import create_missing
 from cliffracer.errors import Internal, InvalidInput, SetupError
 from tests.database.models import User, everything
-from tests.database.support import Eye, until
+from tests.database.support import Eye
+from tests.support.waiting import eventually
 
 
 class Point(msgspec.Struct):
@@ -149,7 +150,7 @@ async def test_stream_left_early_gives_its_connection_back(db, url):
     async for row in db.stream(int, "select g from generate_series(1, 100000) g", size=10):
         if row == 15:
             break
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
     assert await Eye(url).in_transaction() == 0
 
 
@@ -195,7 +196,7 @@ async def test_copy_out_is_whole_and_may_be_left(db):
             async with db.transaction():
                 assert [chunk async for chunk in db.copy_out("copy nosuch to stdout")]
         assert len([chunk async for chunk in db.copy_out("copy (select 1) to stdout")]) == 1
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
 
 
 async def test_copy_out_that_is_left_costs_no_connection(db):
@@ -203,7 +204,7 @@ async def test_copy_out_that_is_left_costs_no_connection(db):
     for _ in range(5):
         async for _ in db.copy_out("copy (select generate_series(1, 200000)) to stdout"):
             break
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
     assert db.statistics()["lost_total"] == 0
 
 
@@ -220,7 +221,7 @@ async def test_cancelled_copy_leaves_nothing(db):
     task = asyncio.create_task(db.copy_in("copy t from stdin", rows()))
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
     assert db.statistics()["lost_total"] == 0
     assert await db.fetch_value(int, "select count(*) from t") == 0
 
@@ -241,9 +242,9 @@ async def test_listen_hears_what_others_tell(db, url):
         return word in heard
 
     try:
-        await until(lambda: told("one"))
+        await eventually(lambda: told("one"))
         await eye.ask("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'")
-        await until(lambda: told("two"))
+        await eventually(lambda: told("two"))
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -270,9 +271,9 @@ async def test_listening_says_once_that_the_server_is_away(db, url, monkeypatch,
     task, eye = asyncio.create_task(listen()), Eye(url)
     try:
         for times in (4, 6):
-            await until(lambda times=times: tries == times)
-            await until(lambda: eye.ask("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'"))
-        await until(lambda: tries == 7)
+            await eventually(lambda times=times: tries == times)
+            await eventually(lambda: eye.ask("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%'"))
+        await eventually(lambda: tries == 7)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -336,7 +337,7 @@ async def test_what_a_call_sets_for_its_session_is_gone_for_the_next(db, text):
     db.linting = False
     before = await db.fetch_one(tuple, look)
     await db.execute(text)
-    await until(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: db.statistics()["used"] == 0)
     assert await db.fetch_one(tuple, look) == before
     assert db.statistics()["lost_total"] == 0
 

@@ -10,8 +10,8 @@ from cliffracer.database import Database
 from cliffracer.database.clones import Clones
 from cliffracer.database.templates import cloned, with_database
 from cliffracer.errors import SetupError, Unavailable
-from tests.database.support import until
 from tests.support.postgres import server
+from tests.support.waiting import eventually
 
 
 def copies(url: str) -> set[str]:
@@ -59,9 +59,9 @@ async def test_purpose_that_comes_again_has_its_databases_prepared(url):
     with Clones(url) as clones:
         for _ in range(2):
             assert not await has_table(clones.take("p", prepare))
-        await until(lambda: len(clones._ready["p"]) == 2)
+        await eventually(lambda: len(clones._ready["p"]) == 2)
         for _ in range(3):
-            await until(lambda: clones._ready["p"])
+            await eventually(lambda: clones._ready["p"])
             assert await has_table(clones.take("p", prepare))
         assert not await has_table(clones.take())
         assert len(prepared) == 1
@@ -96,7 +96,7 @@ async def test_database_is_given_out_again_only_as_it_was(postgres, change):
     with Clones(postgres.url(), template="template1", prefix="again") as clones:
         for _ in range(2):
             clones.give(clones.take("p", prepared_things))
-        await until(lambda: len(clones._ready["p"]) == 2)
+        await eventually(lambda: len(clones._ready["p"]) == 2)
         first = clones.take("p", prepared_things)
         assert counted(first) == (0, 0, 1)
         if change:
@@ -104,7 +104,7 @@ async def test_database_is_given_out_again_only_as_it_was(postgres, change):
                 connection.execute(change)
         clones.give(first)
         name = urlsplit(first).path[1:]
-        await until(lambda: name in clones._ready["p"] or name not in clones._made)
+        await eventually(lambda: name in clones._ready["p"] or name not in clones._made)
         assert (name not in clones._made) is bool(change)
         if not change:
             again = [clones.take("p", prepared_things) for _ in range(2)]
@@ -115,7 +115,7 @@ async def test_database_is_given_out_again_only_as_it_was(postgres, change):
 async def test_plain_database_is_given_out_again_as_an_empty_one(postgres):
     """Whatever was made in the schema public is gone; with anything elsewhere the database is dropped."""
     with Clones(postgres.url(), template="template1", prefix="plain") as clones:
-        await until(lambda: len(clones._ready[""]) == 2)
+        await eventually(lambda: len(clones._ready[""]) == 2)
         first, second = clones.take(), clones.take()
         with psycopg.connect(second, autocommit=True) as connection:
             fresh = connection.execute("select nspacl, nspowner::regrole from pg_namespace where nspname = 'public'").fetchall()
@@ -125,8 +125,8 @@ async def test_plain_database_is_given_out_again_as_an_empty_one(postgres):
             connection.execute("create function f() returns int language sql as 'select 1'")
         clones.give(first)
         clones.give(second)
-        await until(lambda: urlsplit(first).path[1:] in clones._ready[""])
-        await until(lambda: urlsplit(second).path[1:] not in clones._made)
+        await eventually(lambda: urlsplit(first).path[1:] in clones._ready[""])
+        await eventually(lambda: urlsplit(second).path[1:] not in clones._made)
         with psycopg.connect(first, autocommit=True) as connection:
             assert connection.execute("select nspacl, nspowner::regrole from pg_namespace where nspname = 'public'").fetchall() == fresh
             assert connection.execute("select to_regclass('t'), to_regtype('mood'), to_regproc('f')").fetchone() == (None, None, None)
@@ -141,7 +141,7 @@ async def test_clean_databases_are_kept_for_the_next_run(postgres):
             return dict(connection.execute("select oid, datname from pg_database where datname like 'spare%'").fetchall())
 
     with Clones(postgres.url(), template="template1", prefix="spare", keep=2) as clones:
-        await until(lambda: len(clones._ready[""]) == 2)
+        await eventually(lambda: len(clones._ready[""]) == 2)
         taken = clones.take()
         with psycopg.connect(taken, autocommit=True) as connection:
             connection.execute("create table t (a int)")
@@ -177,7 +177,7 @@ async def test_what_a_killed_process_left_is_dropped(url):
             connection.execute(psycopg.sql.SQL("create database {}").format(psycopg.sql.Identifier(left)))
         with Clones(url) as first, Clones(url) as second:
             taken = {first.take(), second.take()}
-            await until(lambda: f"{name}_00000000beef_1" not in copies(url))
+            await eventually(lambda: f"{name}_00000000beef_1" not in copies(url))
             assert {urlsplit(each).path.lstrip("/") for each in taken} <= copies(url)
         assert copies(url) == {f"{name}_other"}
         connection.execute(psycopg.sql.SQL("drop database {}").format(psycopg.sql.Identifier(f"{name}_other")))
@@ -195,12 +195,12 @@ async def test_databases_that_were_dropped_meanwhile_are_made_anew():
     with server() as own, Clones(own.url(), template="template1", prefix="lost") as first:
         for _ in range(4):
             first.take("p", prepare)
-        await until(lambda: first._ready["p"] and not first._maker.pending)  # nothing has it look by itself
+        await eventually(lambda: first._ready["p"] and not first._maker.pending)  # nothing has it look by itself
         own.stop()
         own.start()
         with Clones(own.url(), template="template1", prefix="lost") as second:
             with psycopg.connect(own.url(), autocommit=True) as connection:
-                await until(lambda: not connection.execute("select 1 from pg_database where datname ~ %s", [first._token]).fetchall())
+                await eventually(lambda: not connection.execute("select 1 from pg_database where datname ~ %s", [first._token]).fetchall())
             first._maker.did = 0.0  # as if it had done nothing for a while
             for _ in range(6):
                 async with Database.open(first.take("p", prepare)) as db:
@@ -226,7 +226,7 @@ async def test_clones_outlive_a_restart_of_their_server():
             except (SetupError, Unavailable):
                 return False
 
-        await until(works, within=20)
+        await eventually(works, within=20)
 
 
 def test_what_cannot_be_copied_is_told(url):

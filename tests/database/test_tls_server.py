@@ -10,11 +10,11 @@ import pytest
 from cliffracer.database import Database, create_missing
 from cliffracer.errors import SetupError
 from tests.database.models import User
-from tests.database.support import until
 from tests.support import certificates
 from tests.support.certificates import Certificates
 from tests.support.postgres import Server, server
 from tests.support.tools import postgres_with_tls
+from tests.support.waiting import eventually
 
 WHO = """
 local   all all       trust
@@ -68,7 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 async def test_connections_are_encrypted(place, options):
     """As the server sees it, for every connection of the pool; rows go and come as without."""
     async with Database.open(place.url(**options), smallest=2) as db:
-        await until(lambda: db.statistics()["size"] == 2)
+        await eventually(lambda: db.statistics()["size"] == 2)
         seen = "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'cliffracer'"
         assert await db.fetch_value(bool, seen) is True
         await create_missing(db, [User])

@@ -11,7 +11,8 @@ from cliffracer.database.postgres import PostgresLink
 from cliffracer.database.schema import create_missing
 from cliffracer.errors import Conflict, Internal, SetupError
 from tests.database.models import User
-from tests.database.support import Eye, until
+from tests.database.support import Eye
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ async def test_cancelled_in_the_middle_leaves_nothing_open(db, users, url):
     with pytest.raises(asyncio.CancelledError):
         await task
     eye = Eye(url)
-    await until(lambda: db.statistics()["free"] == db.statistics()["size"])
+    await eventually(lambda: db.statistics()["free"] == db.statistics()["size"])
     assert await eye.in_transaction() == 0
     assert await users.count() == 0
 
@@ -210,8 +211,8 @@ async def test_what_waits_for_the_commit_is_called_although_its_task_does_not_wa
     await asyncio.wait([task])
     monkeypatch.undo()
     assert task.cancelled()
-    await until(lambda: db.statistics()["used"] == 0)
-    await until(lambda: told == ["committed"])
+    await eventually(lambda: db.statistics()["used"] == 0)
+    await eventually(lambda: told == ["committed"])
     assert await users.count() == 1
 
 

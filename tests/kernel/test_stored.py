@@ -28,7 +28,7 @@ from cliffracer import (
 )
 from cliffracer.testing import running
 from cliffracer.wire.headers import encode_headers
-from tests.database.support import until
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
 
@@ -389,7 +389,7 @@ async def test_a_busy_database_is_no_reason_to_be_sent_no_work():
 
         t.up.health.within = 0.2
         holders = [asyncio.create_task(hold()) for _ in range(2)]
-        await until(lambda: len(holding) == 2)
+        await eventually(lambda: len(holding) == 2)
         database.pool._answered = asyncio.get_running_loop().time() + 60
         assert await reasons() == []
         database.pool._answered -= 600
