@@ -1,6 +1,7 @@
 """``cliffracer services`` and ``top``: who runs, and how it goes, once or until Ctrl-C."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -95,8 +96,8 @@ async def _looked(client: AsyncClient, name: str) -> tuple[list[Row], bool]:
 
 
 def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_json: bool) -> Tell:
-    """Return what prints one look: on a terminal over the one before."""
-    live = sys.stdout.isatty() and not as_json
+    """Return what prints one look: over the one before on a terminal that can."""
+    live = sys.stdout.isatty() and not as_json and os.environ.get("TERM") != "dumb"
 
     def tell(found: list[Row], connected: bool) -> None:
         if as_json:

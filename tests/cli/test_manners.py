@@ -172,6 +172,13 @@ def test_colours_are_for_terminals(folder, env, colour):
         assert ("\x1b[" in printed) == colour
 
 
+def test_a_dumb_terminal_is_not_cleared(folder):
+    """It would print what clears another: of `top`, one look stands below the other."""
+    looks = ("top", "--interval", "0.2", "-n", "2")
+    assert "\x1b" not in on_terminal(*looks, cwd=folder, TERM="dumb")
+    assert "\x1b[2J" in on_terminal(*looks, cwd=folder)
+
+
 def test_routes_say_how_often(tmp_path):
     """A rate stands with how a function is called, and by itself as JSON."""
     source = """from cliffracer import App
