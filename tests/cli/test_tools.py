@@ -365,7 +365,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_service_that_runs(at):
     done = at("doctor", "--json")
     findings = {finding["about"]: finding for finding in json.loads(done.out)}
     assert done.code == 0
-    assert findings["apps"]["text"] == "farm-yard 3.1.0: 9 handlers"
+    assert findings["apps"]["text"] == "farm-yard 3.1.0: 10 handlers"
     assert "farm-yard" in findings["services"]["text"]
     assert findings["database"]["text"].startswith("PostgreSQL 18")
     assert {finding["state"] for finding in findings.values()} <= {"ok", "look"}
