@@ -219,7 +219,7 @@ def failed_at_start(function: Any, error: BaseException) -> SetupError:
 
 
 def failed_at_stop(function: Any, error: BaseException) -> CliffracerError:
-    """Return the same for a shutdown hook."""
+    """Return the same for a shutdown hook, or what a provider does after its ``yield``."""
     return CliffracerError(_told(function, "the stop", error))
 
 

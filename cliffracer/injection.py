@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import msgspec
 
-from cliffracer.declarations import Function, Provider, Value, failed_at_start, refuse, where
+from cliffracer.declarations import Function, Provider, Value, failed_at_start, failed_at_stop, refuse, where
 from cliffracer.errors import CliffracerError, Internal, SetupError, Unauthenticated
 from cliffracer.handler import Call
 from cliffracer.providers import BUILT_IN, built_in, key_of
@@ -144,8 +144,15 @@ async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitSta
         if isinstance(error, CliffracerError) and not isinstance(error, Internal):
             raise
         raise failed_at_start(function, error) from error
-    stack.push_async_callback(manager.__aexit__, None, None, None)
+    stack.push_async_callback(_closed, function, manager)
     return value
+
+
+async def _closed(function: Function, manager: AbstractAsyncContextManager[Any]) -> None:
+    try:
+        await manager.__aexit__(None, None, None)
+    except Exception as error:  # as above, of the stop
+        raise failed_at_stop(function, error) from error
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 
@@ -303,6 +304,29 @@ async def test_a_shutdown_hook_that_fails_keeps_no_other_from_running(capfd):
             pass
     assert log == ["last"]
     assert re.search(r"second \(\S*test_surroundings.py:\d+\) failed at the stop", capfd.readouterr().err)
+
+
+async def test_a_provider_that_cannot_close_is_named():
+    """The others close all the same."""
+    app, log = App("s"), []
+
+    @app.provide
+    def mailer() -> Iterator[Mailer]:
+        yield Mailer()
+        log.append("mailer closed")
+
+    @app.provide
+    async def desk(*, mailer: Mailer) -> AsyncIterator[Decimal]:
+        yield Decimal(1)
+        raise RuntimeError("cannot close")
+
+    @app.rpc
+    async def work(*, desk: Decimal) -> None: ...
+
+    with pytest.raises(CliffracerError, match=r"desk \(.*\) failed at the stop: RuntimeError: cannot close\n.*test_surroundings"):
+        async with running(app):
+            pass
+    assert log == ["mailer closed"]
 
 
 async def test_a_failing_start_up_hook_leaves_nothing_behind():
