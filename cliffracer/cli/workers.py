@@ -93,7 +93,7 @@ class Crew:
 
     async def tend(self, index: int) -> None:
         """Keep one worker running until all are told to stop."""
-        pause = _FIRST_PAUSE
+        pause, again = _FIRST_PAUSE, False
         while not self._stopped.is_set():
             began = time.monotonic()
             child = self._children.get(index) or await Child.start(self._arguments, self._sockets, worker=str(index + 1))
@@ -103,6 +103,8 @@ class Crew:
             else:
                 self._ready.add(index)
                 self._changed.set()
+                if again:
+                    log.info("worker %d (pid %d) serves again", index + 1, child.process.pid)
                 code = await self._end_of(child)
             del self._children[index]
             if self._stopped.is_set():
@@ -110,7 +112,7 @@ class Crew:
             pause = _FIRST_PAUSE if time.monotonic() - began > _STABLE else pause
             log.warning("worker %d (pid %d) ended with %s; starting it again in %g s", index + 1, child.process.pid, _worded(code), pause)
             await self._rest(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause, again = min(pause * 2, _LONGEST_PAUSE), True
 
     async def _end_of(self, child: Child) -> int:
         ending, stopping = asyncio.create_task(child.process.wait()), asyncio.create_task(self._stopped.wait())

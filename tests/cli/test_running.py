@@ -237,6 +237,7 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         with pytest.raises(OSError):
             _get(port, "/die")
         run.says("ended with exit code 3; starting it again in 0.5 s")
+        run.says("serves again")
         until = time.monotonic() + 60
         while len({_get(port, "/pid") for _ in range(20)} - seen) == 0:
             assert time.monotonic() < until, run.text
