@@ -9,10 +9,9 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
-from weakref import WeakSet
 
 from cliffracer.calling import EmitOptions, Service, Yields
 from cliffracer.client import AsyncClient, completions, connect_async
@@ -29,28 +28,17 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _AT_LAST = 5.0  # seconds that a close waits for what it has cancelled
-_asking = threading.Lock()  # held by who asks a loop for something, since one that is closed meanwhile would never answer
-_here: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""Loops whose thread runs in this process; in a forked child none does, and who waited for one would wait for ever."""
+_CLOSED = "the connection to NATS is closed"
 _FORKED = (
     "This connection was opened before the process was forked, and its thread is not in the child. Call connect() in each worker, "
     "once it runs: Celery's worker_process_init, Gunicorn's post_fork."
 )
 
 
-def _after_fork() -> None:
-    global _asking  # noqa: PLW0603 - a thread that held it is not here to let go of it
-    _asking = threading.Lock()
-    _here.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
 class Client:
     """The same without ``await``, from any thread: ``c.user_service.get_user(user_id=7)``."""
 
-    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: AsyncClient, loop: "LoopThread") -> None:
         self._client = client
         self._loop = loop
 
@@ -77,7 +65,7 @@ class Client:
     def call(self, target: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def call(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the reply of ``"service.method"`` or of an imported function; raises the `ServiceError` it raised."""
-        return _wait(self._loop, self._client.call(target, *args, **kwargs))
+        return self._loop.wait(self._client.call(target, *args, **kwargs))
 
     @overload
     def stream(self, target: str, /, *args: Any, **kwargs: Any) -> Iterator[Any]: ...
@@ -89,11 +77,11 @@ class Client:
 
     def emit(self, subject: str | Event, data: Any = None, /, **options: Unpack[EmitOptions]) -> str:
         """Emit an event and return its id; a durable one is stored when this returns. Options as `App.emit`."""
-        return _wait(self._loop, self._client.emit(subject, data, **options))
+        return self._loop.wait(self._client.emit(subject, data, **options))
 
     def cancel(self, event_id: str) -> bool:
         """Take back an event that was emitted with ``delay`` or ``at``, by its id; False if it is not there, or not any more."""
-        return _wait(self._loop, self._client.cancel(event_id))
+        return self._loop.wait(self._client.cancel(event_id))
 
     @overload
     def events(self, pattern: type[E]) -> Iterator[Received[E]]: ...
@@ -109,13 +97,13 @@ class Client:
 class SyncService:
     """A service whose methods block until their reply is there."""
 
-    def __init__(self, name: str, client: AsyncClient, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, client: AsyncClient, service: Service, loop: "LoopThread") -> None:
         self._name = name
         self._client = client
         self._service = service
         self._loop = loop
         self.stream = _Blocking(service.stream, lambda made: _items(loop, made))
-        self.send = _Blocking(service.send, lambda made: _wait(loop, made))
+        self.send = _Blocking(service.send, loop.wait)
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("__"):
@@ -129,7 +117,7 @@ class SyncService:
 
     def __getitem__(self, method: str) -> Callable[..., Any]:
         call = self._service[method]
-        return lambda *args, **kwargs: _wait(self._loop, call(*args, **kwargs))
+        return lambda *args, **kwargs: self._loop.wait(call(*args, **kwargs))
 
 
 class _Blocking:
@@ -153,73 +141,118 @@ def connect(
 
 @contextmanager
 def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Client]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=_run, args=(loop,), name="cliffracer-client", daemon=True)
-    thread.start()
-    _here.add(loop)
+    loop = LoopThread()
+    loop.start()
     try:
-        client = _wait(loop, opened.__aenter__())
+        client = loop.wait(opened.__aenter__())
         try:
             yield Client(client, loop)
         finally:
-            if loop in _here:
-                _wait(loop, opened.__aexit__(None, None, None))
+            if not loop.forked:
+                loop.wait(opened.__aexit__(None, None, None))
     finally:
-        if loop in _here:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
+        loop.stop()
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run it until it is stopped, and close it; threads that still wait for something, such as the next event, are told."""
-    loop.run_forever()
-    with _asking:
+class LoopThread(threading.Thread):
+    """An event loop in a thread of its own, which does what other threads wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(name="cliffracer-client", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._asked: set[Future[Any]] = set()
+        """What is not done yet. There is no lock around it: the collector of garbage ends iterators (`leave`) wherever a thread is."""
+        self._over = False
+        self._process = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that it runs in: who waited for it here would wait for ever."""
+        return os.getpid() != self._process
+
+    def run(self) -> None:
+        """Run the loop until it is stopped, and close it; threads that still wait for something, such as the next event, are told."""
+        loop = self._loop
+        loop.run_forever()
+        self._over = True
+        loop.run_until_complete(asyncio.sleep(0))  # in which begins what was asked just before
         if left := asyncio.all_tasks(loop):
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.wait(left, timeout=_AT_LAST))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+        for future in list(self._asked):
+            _refuse(future)
+
+    def stop(self) -> None:
+        """Return when the loop is closed; in a forked child, whose it is not, at once."""
+        if self.forked:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.join()
+
+    def wait(self, work: Awaitable[T]) -> T:
+        """Return what comes of it; `Unavailable` once another thread has left the block."""
+        future = self._ask(work)
+        try:
+            return future.result()
+        except CancelledError:  # by `run`
+            raise Unavailable(_CLOSED) from None
+        except KeyboardInterrupt:
+            future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
+            raise
+        except CliffracerError as error:
+            # The way that it took in here would be most of what a script prints, and says nothing to its reader.
+            raise error.with_traceback(None)  # noqa: B904 - the same one
+
+    def leave(self, items: Any) -> None:
+        """End an iterator that nobody reads any more; where this very thread collects it as garbage, without waiting for itself."""
+        if self._over or self.forked:
+            return  # `run` ends it
+        if threading.current_thread() is self:
+            self._ask(items.aclose())
+        else:
+            self.wait(items.aclose())
+
+    def _ask(self, work: Awaitable[T]) -> "Future[T]":
+        async def run() -> T:
+            return await work
+
+        asked = run()
+        try:
+            future = None if self._over or self.forked else asyncio.run_coroutine_threadsafe(asked, self._loop)
+        except RuntimeError:  # it was closed just now
+            future = None
+        if future is None:
+            with closing(asked), closing(cast("Coroutine[Any, Any, T]", work)):  # or they would say that nobody awaited them
+                raise SetupError(_FORKED) if self.forked else Unavailable(_CLOSED)
+        self._asked.add(future)
+        future.add_done_callback(self._asked.discard)
+        if self._loop.is_closed():  # just now, and `run` may not have seen it
+            _refuse(future)
+        return future
 
 
-def _asked(loop: asyncio.AbstractEventLoop, directory: Directory) -> list[Info]:
+def _refuse(future: "Future[Any]") -> None:
+    with suppress(InvalidStateError):  # it is done
+        future.set_exception(Unavailable(_CLOSED))
+
+
+def _asked(loop: LoopThread, directory: Directory) -> list[Info]:
     """Return who is there; nobody where that cannot be asked: completion must not fail."""
     try:
-        return _wait(loop, directory.known())
+        return loop.wait(directory.known())
     except CliffracerError:
         return []
 
 
-def _wait(loop: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
-    async def run() -> T:
-        return await work
-
-    if loop not in _here:
-        with closing(cast("Coroutine[Any, Any, T]", work)):  # or it would say that nobody awaited it
-            raise SetupError(_FORKED)
-    with _asking:
-        if loop.is_closed():
-            with closing(cast("Coroutine[Any, Any, T]", work)):  # as above
-                raise Unavailable("the connection to NATS is closed")
-        future = asyncio.run_coroutine_threadsafe(run(), loop)
-    try:
-        return future.result()
-    except CancelledError:  # by `_run`: another thread has left the block
-        raise Unavailable("the connection to NATS is closed") from None
-    except KeyboardInterrupt:
-        future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
-        raise
-    except CliffracerError as error:
-        # The way that it took in here would be most of what a script prints, and says nothing to its reader.
-        raise error.with_traceback(None)  # noqa: B904 - the same one
-
-
-def _items(loop: asyncio.AbstractEventLoop, items: Any) -> Iterator[Any]:
+def _items(loop: LoopThread, items: Any) -> Iterator[Any]:
     try:
         while True:
             try:
-                yield _wait(loop, anext(items))
+                yield loop.wait(anext(items))
             except StopAsyncIteration:
                 return
     finally:
-        _wait(loop, items.aclose())
+        loop.leave(items)

@@ -1,6 +1,7 @@
 """Scripts: the blocking client, the async one, and an app that is only connected."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import textwrap
@@ -195,6 +196,27 @@ async def test_threads_that_still_wait_for_a_client_are_told_that_it_is_closed(t
     for waiting in await used(t, work):
         with pytest.raises(Unavailable):
             await asyncio.to_thread(waiting.result, 60)
+
+
+async def test_an_iterator_that_is_garbage_is_left_by_whichever_thread_collects_it(t):
+    """It may be the client's own, which does not wait for itself: every call hung from then on."""
+
+    class Collects:
+        def __str__(self):  # as the event is made, in that thread
+            gc.collect()
+            return "a"
+
+    def work(client):
+        gc.disable()
+        circle = [client.stream(endless)]
+        assert next(circle[0]) == 0
+        circle.append(circle)
+        del circle
+        client.emit("item.kept", 1, id=Collects())
+        gc.enable()
+        return client.shelf.get(item=1)
+
+    assert await asyncio.wait_for(used(t, work), 60) == {"item": 1}
 
 
 async def test_the_async_client_does_the_same(t):
