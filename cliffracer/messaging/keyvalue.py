@@ -18,13 +18,12 @@ from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import REQUIRED, Bucket, Entry, check_key
 from cliffracer.wire.codecs import Decoder, encode
-from cliffracer.wire.headers import MESSAGE_ID, Headers, status_of
+from cliffracer.wire.headers import IF_LAST, MESSAGE_ID, Headers, status_of
 from cliffracer.wire.subjects import check_pattern, named_within
 
 D = TypeVar("D")
 T = TypeVar("T")
 OPERATION = "KV-Operation"
-EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 TTL = (2, 11)  # the version of nats-server from which single keys expire
 
 
@@ -82,29 +81,29 @@ class KeyValue(Generic[T]):
 
     async def put(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
         """Set the value of a key, whatever it was; return its revision. With ``ttl`` it is gone after that time."""
-        return await self._write(key, encode(value), self._expiring(ttl))
+        return await self._write(key, self._encoded(value), self._expiring(ttl))
 
     async def create(self, key: str, value: T, *, ttl: float | str | None = None) -> int:
         """Set a key that is not there; `Conflict` if it is."""
-        payload, extra = encode(value), self._expiring(ttl)
+        payload, extra = self._encoded(value), self._expiring(ttl)
         try:
-            return await self._write(key, payload, {**extra, EXPECTED: "0"})
+            return await self._write(key, payload, {**extra, IF_LAST: "0"})
         except Conflict:
             present = await self._last(key)
             if present is None or not present.deleted:
                 raise Conflict(f"{self._name} has {key} already") from None
-        return await self._write(key, payload, {**extra, EXPECTED: str(present.revision)})
+        return await self._write(key, payload, {**extra, IF_LAST: str(present.revision)})
 
     async def update(self, key: str, value: T, revision: int, *, ttl: float | str | None = None) -> int:
         """Set a key that is still at a revision; `Conflict` if it has changed."""
-        return await self._write(key, encode(value), {**self._expiring(ttl), EXPECTED: str(revision)})
+        return await self._write(key, self._encoded(value), {**self._expiring(ttl), IF_LAST: str(revision)})
 
     async def delete(self, key: str, *, revision: int | None = None, ttl: float | str | None = None) -> None:
         """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed.
 
         That it was removed is kept, too; with ``ttl`` for that time only.
         """
-        await self._write(key, b"", {OPERATION: "DEL", **self._expiring(ttl)} | ({} if revision is None else {EXPECTED: str(revision)}))
+        await self._write(key, b"", {OPERATION: "DEL", **self._expiring(ttl)} | ({} if revision is None else {IF_LAST: str(revision)}))
 
     async def purge(self, key: str) -> None:
         """Remove a key and its history."""
@@ -141,6 +140,15 @@ class KeyValue(Generic[T]):
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent; return its stream."""
         return await ensure_stream(self._jetstream, self.asked, namespace=self._namespace)
+
+    def _encoded(self, value: T) -> bytes:
+        """Return a value as it is stored; `InvalidInput` for one that nobody could read."""
+        payload = encode(value)
+        try:
+            self._decoder.decode(payload)
+        except InvalidInput as error:
+            raise InvalidInput(f"that is no value of {self._name}: {error.message}", errors=error.errors) from None
+        return payload
 
     async def _write(self, key: str, payload: bytes, headers: dict[str, str]) -> int:
         subject, message_id = f"{self._prefix}{check_key(key)}", new_id()

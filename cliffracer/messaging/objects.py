@@ -24,6 +24,7 @@ from cliffracer.messaging.reading import SILENCE, Reader
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.stores import Bucket, Data, ObjectInfo
 from cliffracer.shielding import shielded
+from cliffracer.wire.headers import IF_LAST
 from cliffracer.wire.subjects import named_within
 
 CHUNK = 128 * 1024
@@ -74,8 +75,8 @@ class ObjectStore:
         """
         if not name or len(name) > 512:
             raise InvalidInput("an object needs a name, of 512 characters at most")
+        self._meta(name)  # one that cannot be written fails here, before anything is stored
         nuid = new_id()
-        before = await self._info(name)
         try:
             size, count, digest, last = await self._store(nuid, data)
             info = ObjectInfo(
@@ -94,7 +95,7 @@ class ObjectStore:
             if isinstance(error, Unavailable) and error.details.get("reason") == "full":
                 raise Unavailable(f"{self._name} has no room for this object: the bucket, or NATS, is full", reason="full") from error
             raise
-        await shielded(self._complete(info, before, last), f"object in {self.bucket}")
+        await shielded(self._complete(info, last), f"object in {self.bucket}")
         return info
 
     def get(self, name: str) -> "Reading":
@@ -177,12 +178,16 @@ class ObjectStore:
         return f"{self._metas}{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _info(self, name: str) -> ObjectInfo | None:
+        info, _ = await self._known(name)
+        return None if info is None or info.deleted else info
+
+    async def _known(self, name: str) -> tuple[ObjectInfo | None, int]:
+        """Return what is said of an object, also that it is deleted, and the number of that; 0 where nothing is."""
         try:
             stored = await self._jetstream.last_message(self._stream, self._meta(name))
         except NotFound:  # the bucket was never used
-            return None
-        info = None if stored is None else read_stored(stored.data, ObjectInfo)
-        return None if info is None or info.deleted else info
+            return None, 0
+        return (None, 0) if stored is None else (read_stored(stored.data, ObjectInfo), stored.seq)
 
     async def _check(self, info: ObjectInfo) -> None:
         """Raise where chunks of an object are gone: whoever reads it would wait for them for ever."""
@@ -201,34 +206,52 @@ class ObjectStore:
             raise Conflict(f"{self._name}/{info.name} was replaced while it was read: read it again")
         raise Internal(f"{self.bucket}/{info.name} is damaged: {there} of {info.chunks} chunks are there")
 
-    async def _note(self, info: ObjectInfo) -> int:
-        return (await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), {"Nats-Rollup": "sub"})).seq
+    async def _note(self, info: ObjectInfo) -> tuple[int, ObjectInfo | None]:
+        """Have this said of an object; return its number, and what was said before.
+
+        That is compared: of two who do so at once, the later one knows of the other, whose chunks nobody needs then.
+        """
+        before: ObjectInfo | None = None
+        while True:
+            present, number = await self._known(info.name)
+            if present is not None and (present.nuid, present.deleted) == (info.nuid, info.deleted):  # stored, and the answer was lost
+                return number, before
+            before = present
+            headers = {"Nats-Rollup": "sub", IF_LAST: str(number)}
+            try:
+                ack = await self._publisher.publish(self._meta(info.name), msgspec.json.encode(info), headers)
+            except Conflict:
+                continue
+            return ack.seq, before
 
     def _check_order(self, before: int, number: int) -> None:
         """Raise where what was stored later has no higher number: the bucket was lost in between, and with it what was stored before."""
         if number <= before:
             raise Unavailable(f"{self._name} lost a part of the object while it was stored: store it again", reason="lost")
 
-    async def _complete(self, info: ObjectInfo, before: ObjectInfo | None, last: int) -> None:
+    async def _complete(self, info: ObjectInfo, last: int) -> None:
         """Have an object found from now on, and remove the chunks that nobody needs then."""
         try:
-            self._check_order(last, await self._note(info))
+            number, before = await self._note(info)
+            self._check_order(last, number)
         except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
             raise
         except Exception:  # refused, or the store is away: it is not found, so its chunks are nobody's
             await self._give_up(info.nuid, at_once=False)
             raise
-        if before is not None:
+        if before is not None and before.nuid != info.nuid:
             await self._give_up(before.nuid, at_once=False)
 
     async def _delete(self, info: ObjectInfo) -> None:
+        before = None
         try:
-            await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
+            _, before = await self._note(msgspec.structs.replace(info, size=0, chunks=0, digest="", deleted=True))
         except Unavailable as error:
             if error.details.get("reason") != "full":
                 raise
             await self._purge(self._meta(info.name))  # there is no room to say that it is gone, so nothing says that it was there
-        await self._forget(info.nuid)
+        for nuid in {info.nuid, info.nuid if before is None else before.nuid}:
+            await self._forget(nuid)
 
     async def _give_up(self, nuid: str, *, at_once: bool) -> None:
         """Remove chunks that nobody needs; whoever was cancelled does not wait for that, and nobody does for long."""

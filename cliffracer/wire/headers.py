@@ -17,6 +17,7 @@ CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR_TEXT = "Nats-Service-Error"
 MESSAGE_ID = "Nats-Msg-Id"
+IF_LAST = "Nats-Expected-Last-Subject-Sequence"
 VIA = "Cliffracer-Via"
 
 VERSION = b"NATS/1.0"

@@ -39,6 +39,16 @@ async def test_a_value_is_there_after_it_was_put(sessions: KeyValue[Session]):
     assert (entry.key, entry.revision, entry.deleted) == ("ada", revision, False)
 
 
+async def test_what_nobody_could_read_is_not_written(sessions: KeyValue[Session]):
+    """Whoever writes it is told, and not everybody who reads it from then on."""
+    wrong: Any = {"user": 7}
+    for write in (sessions.put("ada", wrong), sessions.create("ada", wrong), sessions.update("ada", wrong, 0)):
+        with pytest.raises(InvalidInput, match="that is no value of sessions") as told:
+            await write
+        assert [error["path"] for error in told.value.errors] == ["user"]
+    assert await sessions.entry("ada") is None
+
+
 async def test_a_key_that_is_not_there_is_not_found(sessions: KeyValue[Session]):
     """Or the default; also before the bucket was ever used."""
     with pytest.raises(NotFound, match="sessions has no ada"):

@@ -213,6 +213,17 @@ async def test_an_object_is_deleted(files: ObjectStore, jetstream: JetStream):
     assert await stored(jetstream) == 3
 
 
+async def test_of_those_who_write_one_object_at_once_nothing_is_left_behind(files: ObjectStore, jetstream: JetStream):
+    """One of them was the last: the chunks of the others are nobody's, also where it is removed meanwhile."""
+    made = [os.urandom(3 * CHUNK) for _ in range(6)]
+    await asyncio.gather(*(files.put("a", data) for data in made))
+    assert await files.read("a") in made
+    assert await stored(jetstream) == 4
+    await asyncio.gather(*(files.put("a", data) for data in made), *(files.delete("a") for _ in range(2)), return_exceptions=True)
+    left = len(await files.list())
+    assert await stored(jetstream) == 1 + 3 * left
+
+
 async def test_a_bucket_that_is_full_refuses_and_can_be_emptied(jetstream: JetStream):
     """What was stored stays whole: none of its chunks makes room for another's. What is removed does, although that cannot be noted."""
     files = ObjectStore(jetstream, Bucket("files", max_bytes=4000))
