@@ -28,6 +28,11 @@ def reach_settings(url: str | None = None) -> Settings:
     if not settings.given("log_level"):
         settings = settings.changed(log_level="WARNING")
     logs.configure(settings)
+    return soon(settings)
+
+
+def soon(settings: Settings) -> Settings:
+    """Return settings with which servers that are not there are not waited for as a service waits for them, unless that is set."""
     return settings if settings.given("wait") else settings.changed(wait=_PATIENCE)
 
 

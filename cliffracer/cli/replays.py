@@ -7,7 +7,7 @@ import click
 
 from cliffracer.cli.loading import load
 from cliffracer.cli.output import bad, good, print_line, printable, say, soft, strong
-from cliffracer.cli.reach import with_servers
+from cliffracer.cli.reach import soon, with_servers
 from cliffracer.observability import logs
 from cliffracer.replaying import replay
 from cliffracer.runtime import needs_database
@@ -19,7 +19,7 @@ def run(*, app: str, function: str, since: str, dry_run: bool, as_json: bool) ->
     loaded = load(app)
     if len(loaded) != 1:
         raise click.UsageError(f"{app} names {len(loaded)} apps: name one, as in {app}:app")
-    settings = Settings.load()
+    settings = soon(Settings.load())
     logs.configure(settings)
     database = needs_database(loaded[0].freeze())
     settings.require_servers(nats=True, database=database)

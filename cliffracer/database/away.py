@@ -47,6 +47,8 @@ def unreached(place: str, error: BaseException, cure: str = "") -> str:
 def cure_of(settings: Any) -> str:
     """Return what to do: where the URL comes from, and what there is instead."""
     origin = settings.origin("database_url") if hasattr(settings, "origin") else None
+    if origin is not None and origin.place == "embedded":
+        return "it is the embedded server of this folder: end what uses it, then cliffracer servers stop; the next run starts it anew."
     if origin is None or not origin.key or settings.database_urls:
         return CURE
     place = "the environment" if origin.place == "environment" else origin.place

@@ -92,6 +92,8 @@ def cure_of(settings: Any) -> str:
     origin = settings.origin("nats_url") if hasattr(settings, "origin") else None
     if origin is not None and origin.place == "argument":
         return "start one there, or give the address of another."
+    if origin is not None and origin.place == "embedded":
+        return "it is the embedded server of this folder: end what uses it, then cliffracer servers stop; the next run starts it anew."
     if origin is None or not origin.key:
         return CURE
     place = "the environment" if origin.place == "environment" else origin.place

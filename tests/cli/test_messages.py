@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import sys
@@ -12,7 +13,9 @@ import uvloop
 
 from cliffracer import embedded
 from cliffracer.cli.output import message_of
+from cliffracer.database import away
 from cliffracer.errors import Internal, InvalidInput, SetupError
+from cliffracer.messaging import bus
 from cliffracer.settings import Settings
 from cliffracer.web.ports import bind
 from cliffracer.web.server import serving
@@ -368,7 +371,20 @@ def test_a_command_that_asks_nats_says_so_soon_and_once(folder):
     url = f"nats://127.0.0.1:{free_port()}"
     done = cliffracer("services", cwd=folder, NATS_URL=url)
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert done.err.startswith(f"Error: Cannot reach NATS at {url} (connection refused); NATS_URL is set in the environment.")
+    said = f"Error: Cannot reach NATS at {url} (connection refused); NATS_URL is set in the environment."
+    assert done.err.startswith(said)
+    *lines, last = cliffracer("replay", "users:app", "welcome", cwd=folder, NATS_URL=url).err.splitlines()
+    assert last.startswith(said)
+    assert [line for line in lines if not re.search(r"trying for another [01] s", line)] == []
+
+
+def test_an_embedded_server_that_hangs_is_not_to_be_started():
+    """It runs: it is ended and started anew; no variable leads to it that could be set otherwise."""
+    settings = Settings.load().changed("embedded", nats_url="nats://127.0.0.1:1", database_url="postgresql:///shop")
+    for cure in (bus.cure_of(settings), away.cure_of(settings)):
+        assert (
+            cure == "it is the embedded server of this folder: end what uses it, then cliffracer servers stop; the next run starts it anew."
+        )
 
 
 def test_wrong_credentials_are_final_and_name_the_user(folder):
