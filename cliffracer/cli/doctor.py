@@ -164,7 +164,8 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
     for name, here in _consumers(subjects, apps).items():
         for orphan in await orphans(jetstream, name, here):
             group = orphan.consumer.removeprefix(named_within(subjects.namespace, ""))
-            cure = f"for ever; group={group!r} on another function takes them over, `nats consumer rm {name} {orphan.consumer}` drops them"
+            taken = f"group={group!r} on another function takes them over, " if name == subjects.stream else ""  # not ticks, nor calls
+            cure = f"for ever; {taken}`nats consumer rm {name} {orphan.consumer}` drops them"
             lag = f"{orphan.lag} wait for it {cure}" if orphan.lag else f"nothing waits for it; what comes is kept {cure}"
             lost = f"consumer {orphan.consumer} of {orphan.service}.{orphan.function} belongs to no function of these apps any more"
             yield Finding("look", "events", f"{lost}: {lag}")

@@ -72,6 +72,7 @@ async def test_what_was_renamed_is_told_with_its_lag(tmp_path: Path):
         f"consumer {prefix}-tidy-timer of shop.tidy-timer {lost}: nothing waits for it",
     ]
     assert any("group='shop-bill' on another function takes them over" in text for text in told)
+    assert not any("group='shop-tidy-timer'" in text for text in told)  # no function takes ticks
 
 
 async def test_what_waits_for_a_service_that_is_gone_is_told() -> None:
