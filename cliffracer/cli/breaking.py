@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from cliffracer.cli.arguments import schema_of
 from cliffracer.contract import Contract, Heard
 from cliffracer.exposed import TEXTS, Exposed
-from cliffracer.wire.compatible import Misfit, misfits
+from cliffracer.wire.compatible import Misfit, misfits, shut
 from cliffracer.wire.subjects import matches
 
 State = Literal["breaks", "look", "ok"]
@@ -61,6 +61,7 @@ def _method(old: Mapping[str, str], new: Mapping[str, str] | None) -> tuple[list
     if old.get("schema_hash") == new.get("schema_hash") or "request_schema" not in old:
         return [], notes
     request = _misfits(old["request_schema"], new["request_schema"])
+    notes += (_told("argument", one) for one in _shut(old["request_schema"], new["request_schema"]))
     response = _misfits(new["response_schema"], old.get("response_schema"), answer=True)
     problems = [*(_told("argument", one) for one in request), *(_told("reply", one) for one in response)]
     return problems, notes
@@ -92,7 +93,8 @@ def _route(old: Exposed, new: Exposed | None) -> tuple[list[str], list[str]]:
         problems.append(f"answer: status {new.status} where {old.status} was")
     if old.streams != new.streams:
         problems.append(f"answer: {'a stream' if new.streams else 'one value'} where {'a stream' if old.streams else 'one value'} was")
-    return problems, list(_rights(old.policy, new.policy))
+    notes = [_told("message" if socket else "", one) for one in _shut(old.takes, new.takes)]
+    return problems, [*_rights(old.policy, new.policy), *notes]
 
 
 def _texts(takes: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +160,12 @@ def _misfits(written: str | None, read: str | None, *, answer: bool = False, tex
     if one is None or other is None:
         return []
     return misfits(one, _texts(other) if texts else other, answer=answer)
+
+
+def _shut(before: str | None, now: str | None) -> list[Misfit]:
+    """Return where what was not known was taken, of schemas that are published as text."""
+    one, other = schema_of(before), schema_of(now)
+    return [] if one is None or other is None else shut(one, other)
 
 
 def _properties(text: str) -> Mapping[str, Any]:

@@ -82,6 +82,29 @@ def misfits(written: Schema, read: Schema, *, answer: bool = False) -> list[Misf
     return list(_compared(Side(written), Side(read), "", 0, answer=answer))
 
 
+def shut(before: Schema, now: Schema) -> list[Misfit]:
+    """Return where fields that are not known were taken, and are refused now; who sends some is not known from either."""
+    return list(_shut(Side(before), Side(now), "", set()))
+
+
+def _shut(before: Side, now: Side, path: str, seen: set[tuple[int, int]]) -> Iterator[Misfit]:
+    alone = all(len([one for one in side.options if one.properties]) == 1 for side in (before, now))  # else each with that of its name
+    for old, new in ((old, new) for new in now.options for old in before.options):
+        if not alone and old.schema.get("title") != new.schema.get("title"):
+            continue
+        pair = id(old.schema), id(new.schema)
+        if pair in seen:  # of a type that has itself in it
+            continue
+        seen.add(pair)
+        if new.schema.get("additionalProperties") is False and old.properties and old.schema.get("additionalProperties") is not False:
+            yield Misfit(path, "fields that are not known are refused now")
+        for name in [name for name in new.properties if name in old.properties]:
+            yield from _shut(old.at(old.properties[name]), new.at(new.properties[name]), _under(path, name), seen)
+        items = old.schema.get("items"), new.schema.get("items")
+        if isinstance(items[0], dict) and isinstance(items[1], dict):
+            yield from _shut(old.at(items[0]), new.at(items[1]), f"{path}[]", seen)
+
+
 def _compared(written: Side, read: Side, path: str, depth: int, *, answer: bool) -> Iterator[Misfit]:
     if depth > _DEEPEST or not read.schema:
         return

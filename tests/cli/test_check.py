@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
+from cliffracer import App
 from cliffracer.cli.breaking import findings
-from cliffracer.contract import Contract, Heard
+from cliffracer.contract import Contract, Heard, declared
 from cliffracer.exposed import Exposed
 from tests.cli.terminal import Background, cliffracer, written
 from tests.support.nats import free_port
@@ -265,6 +267,36 @@ def test_an_event_that_changes_breaks_the_version_that_is_replaced() -> None:
     assert (sent.state, sent.what, sent.affected) == ("breaks", "event order.placed", ["shop.note of version 1, until it is replaced"])
     assert (stored.state, stored.what) == ("breaks", "shop.note on order.placed")
     assert stored.affected == ["what version 1 emitted and is not handled yet"]
+
+
+class Loose(Struct):
+    number: int
+
+
+class Strict(Struct, forbid_unknown_fields=True):
+    number: int
+
+
+def ordering(kind: type) -> Contract:
+    """Return what an app publishes that takes this, over NATS and over HTTP."""
+    app = App("shop")
+
+    async def order(what: object) -> None: ...
+
+    order.__annotations__["what"] = kind
+    app.rpc(app.post("/orders")(order))
+    return declared(app.freeze())
+
+
+def test_a_type_that_forbids_what_it_does_not_know_from_now_on_is_to_be_looked_at() -> None:
+    """Whoever sends more than is asked for is not known, and is refused."""
+    old, new = ordering(Loose), ordering(Strict)
+    found = {one.what: (one.state, one.problems) for one in findings(new, [old], {("shop", "rpc", "order"): 1})}
+    assert found == {
+        "shop.order": ("look", ["argument what: fields that are not known are refused now"]),
+        "shop POST /orders": ("look", ["body: fields that are not known are refused now"]),
+    }
+    assert all(one.problems == [] for one in [*findings(old, [new], {}), *findings(new, [new], {})])
 
 
 def test_where_nobody_runs_nothing_can_break(at: Place) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from cliffracer.wire.compatible import misfits
+from cliffracer.wire.compatible import misfits, shut
 from cliffracer.wire.schema import schema
 
 
@@ -43,6 +43,24 @@ class Tree(Struct):
 class Bush(Struct):
     name: int
     branches: list["Bush"] = []
+
+
+def _forest(*, strict: bool) -> Any:
+    """Return a type in which others of the same names, which have themselves in them, take any field, or those that they know only."""
+
+    class Branch(Struct, forbid_unknown_fields=strict):
+        thick: int
+        left: "Branch | None" = None
+        right: "Branch | None" = None
+
+    class Other(Struct, forbid_unknown_fields=True, tag=True):
+        thin: int
+
+    class Twig(Struct, tag=True):
+        thin: int
+
+    Branch.__annotations__ |= {"left": Branch | None, "right": Branch | None}
+    return msgspec.defstruct("Forest", [("trees", list[Branch]), ("others", list[Other | Twig])])
 
 
 def _told(written: Any, read: Any, *, answer: bool = False) -> list[str]:
@@ -101,3 +119,10 @@ def test_a_schema_of_a_stranger_is_read_all_the_same(hostile: dict[str, Any]) ->
     assert isinstance(misfits(hostile, schema(Old)), list)
     assert isinstance(misfits(schema(Old), hostile), list)
     assert msgspec.json.encode(misfits(schema(Tree), hostile))
+
+
+def test_what_was_taken_without_being_known_is_told() -> None:
+    """Whoever sends more than is asked for is refused by a type that is strict now; one that always was is no change."""
+    open_, strict = schema(_forest(strict=False)), schema(_forest(strict=True))
+    assert [f"{one.path}: {one.text}" for one in shut(open_, strict)] == ["trees[]: fields that are not known are refused now"]
+    assert shut(strict, open_) == shut(strict, strict) == shut(open_, open_) == []
