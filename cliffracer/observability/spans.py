@@ -80,9 +80,9 @@ class Spans:
     def spoil(self, what: Named, correlation: str | None, block: bytes | None, outcome: str) -> None:
         """Say of a call that was remembered just now, as one that went well, how it ended after all."""
         for ring in (self._recent, self._kept):
-            for one in reversed(ring):
+            for place, one in enumerate(reversed(ring), 1):
                 if one[0] is what and (one[3] == correlation if one[7] is None else one[7] is block):
-                    ring.remove(one)
+                    del ring[-place]  # `remove` would compare it with all before it: a tenth of a millisecond for each response
                     self.kept((*one[:6], outcome, one[7]))
                     return
 
