@@ -230,6 +230,20 @@ async def test_a_batch_that_is_not_full_is_handed_over_when_a_test_settles():
         assert sorted(user for batch in got for user in batch) == list("abcdef")
 
 
+async def test_events_that_are_emitted_at_once_are_stored_in_the_order_in_which_they_are_given():
+    """None waits for the way there and back of the one before it."""
+    app, got = App("s"), []
+
+    @app.on("n", ordered=True)
+    async def handle(number: int) -> None:
+        got.append(number)
+
+    async with running(app) as t:
+        await asyncio.gather(*(app.emit("n", number) for number in range(2000)))
+        await t.settled(60)
+    assert got == list(range(2000))
+
+
 async def test_a_test_does_not_see_a_duplicate():
     """What was not stored was not emitted; what is of core NATS was, every time."""
     app = App("s")
