@@ -175,7 +175,7 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
 
 async def _apart(jetstream: JetStream, subjects: Subjects, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     """Say where the server is not as the apps ask for it, or stores nothing more."""
-    if full := await drift.room(jetstream):
+    if full := await drift.room(jetstream, subjects.namespace):
         yield Finding("wrong", "JetStream", full)
     async for wrong, text in drift.streams(jetstream, subjects, settings.nats_replicas):
         yield Finding("wrong" if wrong else "look", "events", text)

@@ -22,7 +22,7 @@ from cliffracer.messaging.objects import ObjectStore
 from cliffracer.messaging.siblings import TOLD
 from cliffracer.messaging.streams import durable_name, events_stream, later_stream, replay_prefix, sends_stream, timers_stream
 from cliffracer.permissions.needs import Needs
-from cliffracer.wire.subjects import Subjects
+from cliffracer.wire.subjects import Subjects, named_within, within
 
 SKEW = 1.0  # seconds that clocks may differ
 _PATIENCE = 2.0  # seconds for a server that may not want to answer
@@ -105,16 +105,17 @@ async def buckets(jetstream: JetStream, needs: Iterable[Needs]) -> AsyncIterator
                     yield f"{store.asked.name}: {'; '.join(differences)}; `nats stream edit {store.asked.name}` changes it"
 
 
-async def room(jetstream: JetStream) -> str:
+async def room(jetstream: JetStream, namespace: str) -> str:
     """Return why nothing more is stored; empty where something was: in a stream made for it, since no client is told how much room is left.
 
     Empty as well where making one is not permitted, or otherwise refused: that is no answer.
     """
-    name = f"DOCTOR-{new_id()}"
+    own = f"DOCTOR-{new_id()}"
+    name, subject = named_within(namespace, own), within(namespace, f"cliffracer.doctor.{own}")
     try:
-        await jetstream.ask(f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"cliffracer.doctor.{name}"], "max_msgs": 1}, StreamInfo)
+        await jetstream.ask(f"STREAM.CREATE.{name}", {"name": name, "subjects": [subject], "max_msgs": 1}, StreamInfo)
         try:
-            await jetstream.store(f"cliffracer.doctor.{name}", b"", timeout=_PATIENCE)
+            await jetstream.store(subject, b"", timeout=_PATIENCE)
         finally:
             with suppress(CliffracerError):
                 await jetstream.delete_stream(name)
