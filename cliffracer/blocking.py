@@ -115,6 +115,9 @@ class SyncService:
         infos = _asked(self._loop, self._client.directory)
         return ["send", "stream", *sorted({e.name for info in infos if info.name == self._name for e in info.endpoints})]
 
+    def __repr__(self) -> str:
+        return f"<Service {self._name}>"
+
     def __getitem__(self, method: str) -> Callable[..., Any]:
         call = self._service[method]
         return lambda *args, **kwargs: self._loop.wait(call(*args, **kwargs))
