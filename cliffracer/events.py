@@ -36,7 +36,7 @@ class Event(msgspec.Struct, metaclass=EventMeta):
 
     ``class UserCreated(Event, subject="user.created")`` types both sides: ``@app.on(UserCreated)`` and
     ``await app.emit(UserCreated(...))``. A keyword-only parameter annotated `Event` gets a `Received`;
-    annotated ``Received[UserCreated]``, editors know its fields.
+    annotated ``Received[UserCreated]``, its payload is one, and editors know its fields.
     """
 
     __subject__: ClassVar[str | None] = None

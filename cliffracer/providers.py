@@ -46,6 +46,13 @@ def built_in(annotation: Any) -> str | None:
     return name if name in BUILT_IN else None
 
 
+def event_of(annotation: Any) -> Any:
+    """Return T of what asks for the event as it arrived, ``Received[T]``; Any of a bare one and of `Event`, None of everything else."""
+    if BUILT_IN.get(built_in(annotation) or "") != "event":
+        return None
+    return (get_args(key_of(annotation)) or (Any,))[0]
+
+
 def is_provided(annotation: Any, providers: Iterable[Provider]) -> bool:
     """Say whether something answers a parameter of this type."""
     return built_in(annotation) is not None or any(p.provides == key_of(annotation) for p in providers)

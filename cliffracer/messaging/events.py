@@ -13,7 +13,7 @@ from cliffracer.declarations import Subscription as Declaration
 from cliffracer.declarations import refuse, where
 from cliffracer.eager import Held, Starts
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
-from cliffracer.events import Event, Rejected
+from cliffracer.events import Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
 from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError, raised
@@ -23,7 +23,7 @@ from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.received import Arrival
 from cliffracer.observability.stats import UNFIT, Tally
-from cliffracer.providers import key_of
+from cliffracer.providers import event_of
 from cliffracer.resilience.verdicts import RATE
 from cliffracer.signature import Signature, bare
 from cliffracer.wire.cloudevents import attributes, kept_id
@@ -59,8 +59,8 @@ class EventEndpoint:
         self._subjects = subjects
         annotation = signature.accepts[0].annotation if signature.accepts else None
         self._decoder: Decoder[Any] | None = None if annotation is None or record.batch else Decoder(annotation)
-        shows = annotation is None and any(key_of(parameter.annotation) is Event for parameter in signature.needs)
-        self._shown: Decoder[Any] | None = Decoder(Any) if shows else None  # of a function that takes no payload, but the `Event`
+        shown = None if annotation is not None else next(filter(None, (event_of(one.annotation) for one in signature.needs)), None)
+        self._shown: Decoder[Any] | None = None if shown is None else Decoder(shown)  # of a function that takes no payload, but the `Event`
         self._item: Decoder[Any] = Decoder(_item_of(signature) if record.batch else Any)
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
@@ -300,7 +300,7 @@ def _item_of(signature: Signature) -> Any:
     annotation = bare(signature.accepts[0].annotation) if signature.accepts else None
     if get_origin(annotation) is not list and annotation is not list:
         raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
-    if any(key_of(parameter.annotation) is Event and parameter.required for parameter in signature.needs):
+    if any(event_of(parameter.annotation) is not None and parameter.required for parameter in signature.needs):
         raise refuse(signature.function, "a batch is of several events, so there is no one Event", "Leave it out, or batch=.")
     return (get_args(annotation) or (Any,))[0]
 

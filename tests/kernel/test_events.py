@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from loguru import logger
 
-from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Rejected, SetupError
+from cliffracer import App, Context, Event, InvalidInput, NotFound, Overloaded, Received, Rejected, SetupError
 from cliffracer.messaging.claimcheck import claiming
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.feeds import LIMIT
@@ -129,11 +129,35 @@ async def test_a_handler_that_takes_no_payload_finds_it_in_the_event(durable):
         assert [parked.attempts for parked in await t.parked()] == [1] * durable
 
 
+async def test_a_received_of_some_type_has_a_payload_of_that_type():
+    """Where the handler takes no other; what is none is parked, as where an argument is made of it."""
+    app, seen = App("s"), []
+
+    @app.on("user.*")
+    async def typed(*, event: Received[User]) -> None:
+        seen.append(event.data)
+
+    @app.on("user.*")
+    async def plain(*, event: Received) -> None:
+        seen.append(event.data)
+
+    async with running(app) as t:
+        await t.emit("user.created", User("Ada"))
+        await t.emit("user.counted", 7)
+        await t.settled()
+        assert sorted(seen, key=str) == [7, User("Ada"), {"name": "Ada"}]
+        assert [parked.function for parked in await t.parked()] == ["typed"]
+
+
 async def test_a_batch_has_a_list_and_no_event_of_its_own():
     """Neither one payload nor one `Event` could be given, so the start says so."""
-    for given, problem in ((lambda one: None, "takes one list of events"), (lambda many, *, event: None, "there is no one Event")):
+    for given, problem in (
+        (lambda one: None, "takes one list of events"),
+        (lambda many, *, event: None, "there is no one Event"),
+        (lambda many, *, received: None, "there is no one"),
+    ):
         app = App("s")
-        given.__annotations__ = {"one": User, "many": list[User], "event": Event}
+        given.__annotations__ = {"one": User, "many": list[User], "event": Event, "received": Received[User]}
         given.__name__ = "handle"
         app.on("user.created", batch=10)(given)
         with pytest.raises(SetupError, match=problem):

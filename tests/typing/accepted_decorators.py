@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, assert_type
 
-from cliffracer import Accounts, ApiKeys, App, BrowserLogin, Claims, Conflict, Context, Event, Group, Tickets, public, requires
+from cliffracer import Accounts, ApiKeys, App, BrowserLogin, Claims, Conflict, Context, Event, Group, Received, Tickets, public, requires
 
 app = App("shop")
 group = Group("admin", prefix="/admin")
@@ -48,6 +48,14 @@ async def feed(said: AsyncIterator[str]) -> AsyncIterator[int]:
 @app.on("order.changed", once=True, rate="10/s per identity")
 async def placed(order: Placed) -> None:
     """Two subscriptions."""
+
+
+@app.on("order.>")
+async def arrived(*, event: Received[Placed]) -> None:
+    """Have the event as it arrived, with its types."""
+    assert_type(event.data, Placed)
+    assert_type(event.id, str)
+    assert_type(event.attempt, int)
 
 
 @app.every("1h", missed="skip")
