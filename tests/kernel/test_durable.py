@@ -124,7 +124,7 @@ async def test_what_a_method_refuses_of_a_one_way_call_is_tried_again():
     async with running(app) as t:
         await app.service("payments").send.charge(amount=1)
         await t.settled()
-        [letter] = [letter async for letter in t.up.services[0].emitter.dead.ls()]
+        [letter] = [letter async for letter in t.up.services[0].backend.dead.ls()]
     assert (attempts, letter.attempts) == ([1, 1], 2)
     assert "there is no such account" in letter.error
 
