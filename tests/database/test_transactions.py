@@ -35,11 +35,12 @@ async def test_commit_at_the_end_of_the_block(db, users):
 
 
 async def test_rollback_when_the_block_raises(db, users):
-    """An error undoes everything, and goes on as it was."""
+    """An error undoes everything before anybody hears of it, and goes on as it was."""
     with pytest.raises(ZeroDivisionError):
         async with db.transaction():
             await users.create(user("a"))
             raise ZeroDivisionError
+    assert db.statistics()["used"] == 0  # nothing is left to be undone
     assert await users.count() == 0
 
 

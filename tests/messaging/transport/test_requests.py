@@ -69,6 +69,15 @@ async def test_a_short_deadline_behind_a_long_one(bus: Bus) -> None:
     long.cancel()
 
 
+async def test_deadlines_one_after_the_other(bus: Bus) -> None:
+    """Each is kept, also of those that were not over when the first was."""
+    await ignore(bus)
+    async with asyncio.timeout(30):
+        requests = (bus.request(b"ignored", b"", timeout=timeout) for timeout in (0.05, 0.2, 0.4))
+        ends = await asyncio.gather(*requests, return_exceptions=True)
+    assert {type(end) for end in ends} == {DeadlineExceeded}
+
+
 async def test_no_time_left(bus: Bus) -> None:
     """A request whose budget is spent is not sent."""
     seen = await ignore(bus)
@@ -182,6 +191,7 @@ async def test_a_subject_that_we_may_not_publish_to_is_forbidden_at_once(connect
         with pytest.raises(Forbidden) as caught:
             await bus.request(b"Secret.Subject", b"", timeout=60)
         assert "Secret.Subject" in caught.value.message
+        await bus.flush()  # it has had its turn, had it been told
         assert not other.done()
         other.cancel()
 
@@ -213,6 +223,20 @@ async def test_an_inbox_takes_any_number_of_messages(bus: Bus) -> None:
     bus.publish(first.subject, b"late")
     await bus.flush()
     assert got == {"a": [b"a0", b"a1", b"a2"], "b": [b"b0", b"b1", b"b2"]}
+
+
+async def test_who_writes_to_an_inbox_that_is_gone_is_told_at_an_inbox_only(bus: Bus) -> None:
+    """Or whoever knows an old one could have us publish where he may not."""
+    inbox = bus.inbox(lambda *_: None)
+    inbox.close()
+    heard: list[bytes] = []
+    own = bus.inbox(lambda subject, *_: heard.append(subject))
+    await bus.subscribe("elsewhere", lambda subject, *_: heard.append(subject))
+    for place in (b"elsewhere", own.subject):
+        bus.publish(inbox.subject, b"", None, place)
+    await eventually(lambda: heard)
+    await bus.flush()
+    assert heard == [own.subject]
 
 
 async def test_an_inbox_is_told_that_nobody_is_there(bus: Bus) -> None:
