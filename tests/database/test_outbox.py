@@ -12,7 +12,7 @@ from cliffracer.database import Database, create_missing
 from cliffracer.database import relay as module
 from cliffracer.database.outbox import CHANNEL, chosen, discard, forget, lag, parked, release
 from cliffracer.database.relay import TURN, Relay, relaying
-from cliffracer.errors import InvalidInput, SetupError, Unavailable
+from cliffracer.errors import DeadlineExceeded, InvalidInput, SetupError, Unavailable
 from tests.support.waiting import eventually
 
 
@@ -178,6 +178,37 @@ async def test_event_that_can_never_be_published_is_parked(outbox):
     assert len(await release(outbox)) == 1
     await relay.pass_once()
     assert set(stream.events) == {"good", "bad"}
+
+
+async def test_event_of_which_nobody_knows_whether_it_was_published_is_published(outbox):
+    """A time-out says nothing against it: it stays, however often, under the same id, and is not parked."""
+    stream = Stream()
+    stream.failing = DeadlineExceeded("no stream confirmed it in time")
+    async with relaying(outbox, stream.publish, every=0.01):
+        await emit(outbox, "1")
+        await eventually(lambda: stream.calls > 2)
+        assert await parked(outbox) == []
+        stream.failing = None
+        await eventually(lambda: set(stream.events) == {"1"})
+
+
+async def test_event_that_fails_for_no_known_reason_is_parked_in_the_end(outbox, monkeypatch):
+    """Whatever is wrong with it, or here, the events behind it of its key are not held up for ever."""
+    monkeypatch.setattr(module, "TRIES", 3)
+    stream, failed = Stream(), []
+
+    async def publish(subject: str, payload: bytes, headers: dict[str, str], message_id: str) -> None:
+        if message_id == "odd":
+            failed.append(message_id)
+            raise KeyError("nobody thought of that")
+        await stream.publish(subject, payload, headers, message_id)
+
+    await emit(outbox, "odd", "k")
+    await emit(outbox, "next", "k")
+    async with relaying(outbox, publish, every=0.01):
+        await eventually(lambda: stream.events)
+    assert (failed, set(stream.events)) == (["odd"] * 3, {"next"})
+    assert [event.id for event in await parked(outbox)] == ["odd"]
 
 
 async def test_parked_event_is_discarded_and_no_other(outbox):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, NotFound, Unavailable
 from cliffracer.messaging import locks
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.jetstream import JetStream, PubAck, Stored
@@ -103,6 +103,54 @@ async def test_who_gives_up_waiting_leaves_his_turn_to_others(jetstream: JetStre
         await asyncio.sleep(0)
     await waits
     assert cancelled.cancelled()
+
+
+async def test_who_gives_up_a_lock_that_another_process_has_leaves_his_turn_to_others(join: Join, subjects: Subjects):
+    """Of his own process, who would wait for him for ever."""
+    backend = JetStreamBackend(JetStream(await join()), subjects)
+    early, late = backend.lock("job", wait=0.1), backend.lock("job", wait=30)
+    async with Lock(JetStream(await join()), subjects, "job"):
+        with pytest.raises(Unavailable, match="job is held"):
+            await early.acquire()
+    async with late:
+        pass
+
+
+async def test_a_lock_is_held_from_when_it_was_asked_for(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Others count from when the server wrote it, which is earlier than when its holder hears of that."""
+    store, asked = jetstream.store, []
+
+    async def noted(*given: Any, **options: Any) -> PubAck:
+        ack = await store(*given, **options)
+        asked.append(time.monotonic())
+        return ack
+
+    monkeypatch.setattr(jetstream, "store", noted)
+    async with Lock(jetstream, subjects, "job") as lock:
+        assert lock._renewed < asked[0]
+
+
+async def test_who_waits_for_a_lock_goes_on_waiting_while_nobody_can_have_it(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """NATS away, and a record that nobody of ours has written, are no reason to give up."""
+    read, troubles = jetstream.last_message, [Unavailable("away"), DeadlineExceeded("late"), NotFound("no stream")]
+    monkeypatch.setattr(locks, "_POLL", 0.05)
+
+    async def troubled(stream: str, subject: str) -> Stored | None:
+        if troubles:
+            raise troubles.pop()
+        return await read(stream, subject)
+
+    monkeypatch.setattr(jetstream, "last_message", troubled)
+    async with Lock(jetstream, subjects, "job", wait=30) as lock:
+        subject = lock._subject
+    await jetstream.store(subject, b"\xff no record")
+    async with Lock(jetstream, subjects, "job", ttl=600, wait=30) as lock:
+        assert lock.sure
+        lock._renewed -= 0.9 * 600
+        assert not lock.sure  # others may have it soon: nothing is begun any more
+    assert troubles == []
 
 
 async def test_a_holder_that_is_cut_off_is_told(jetstream: JetStream, subjects: Subjects, server: NatsServer):

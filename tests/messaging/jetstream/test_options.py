@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cliffracer.clock import Clock
 from cliffracer.errors import InvalidInput, Overloaded, SetupError
 from cliffracer.events import Rejected
 from cliffracer.messaging.broker import PartlyFailedError
@@ -15,6 +16,7 @@ from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.policy import LEAST_WAIT
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
@@ -242,6 +244,25 @@ async def test_a_drain_gives_back_what_an_overloaded_handler_has_not_begun(join:
     await stopping.drain(0.1)
     async with consuming(second, subjects, handler):
         await eventually(lambda: handler.payloads == [b"0"], within=20)
+
+
+async def test_an_overloaded_handler_is_asked_again_when_it_says_and_not_at_once(jetstream: JetStream, subjects: Subjects):
+    """After the time that it names; one that names none is not asked in each turn of the loop."""
+    waits = list[float]()
+
+    class Noting(Clock):
+        def now(self) -> float:
+            return 0.0
+
+        async def until(self, moment: float) -> None:
+            waits.append(moment)
+
+    refusals = [3.0, 0.0]
+    handler = Notes(lambda _: Overloaded("busy", retry_after=refusals.pop(0)) if refusals else None)
+    async with consuming(jetstream, subjects, handler, clock=Noting()) as consumption:
+        await emit(jetstream, subjects, 1)
+        await eventually(lambda: consumption.counts.handled == 1)
+    assert waits == [3.0, LEAST_WAIT]
 
 
 @pytest.mark.parametrize("options", [{}, {"ordered": True}, {"batch": 5}])

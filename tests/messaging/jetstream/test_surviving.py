@@ -217,6 +217,8 @@ async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subject
 async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
     """The original is only answered for good once its copy is stored."""
     monkeypatch.setattr("cliffracer.messaging.policy.PARK_AGAIN", 0.1)
+    answer, answers = jetstream.bus.answer, list[bytes]()
+    monkeypatch.setattr(jetstream.bus, "answer", lambda reply, words, *rest: answers.append(words) or answer(reply, words, *rest))
     dead, handler = DeadLetters(jetstream, subjects), Notes(lambda _: InvalidInput("poison"))
     await dead.ensure()
     config = (await jetstream.stream("DEAD")).config
@@ -228,6 +230,7 @@ async def test_what_cannot_be_parked_comes_back(jetstream: JetStream, subjects: 
         await jetstream.ask("STREAM.UPDATE.DEAD", config, StreamInfo)
         await eventually(lambda: consumption.counts.parked == 1)
     assert [letter.payload async for letter in dead.ls()] == [b"1"]
+    assert set(answers) == {b'-NAK {"delay": 100000000}', b"+TERM"}  # not at once, for as long as there is no room
 
 
 async def test_what_cannot_be_resumed_is_one_warning(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
