@@ -1,6 +1,7 @@
 """Connections under cancellation, deadlines and shortage."""
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -203,8 +204,43 @@ async def test_closing_waits_for_calls_in_progress(url):
         task = asyncio.create_task(db.fetch_value(int, "select 5 from pg_sleep(0.2)"))
         await eventually(lambda: db.statistics()["used"] == 1)
     assert await task == 5
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="the database is closed"):
         await db.execute("select 1")
+
+
+@pytest.mark.parametrize("way", ["deadline", "closed"])
+async def test_who_waits_for_a_connection_waits_no_longer_than_makes_sense(url, way):
+    """Until its call is over, or the database is closed, whatever the patience of the pool."""
+    async with asyncio.timeout(60):
+        async with Database.open(url, largest=1, patience=600) as db, contextlib.AsyncExitStack() as held:
+            await held.enter_async_context(db.transaction())
+
+            async def wait() -> None:
+                with calling(0.2 if way == "deadline" else 500):
+                    await db.execute("select 1")
+
+            waiting = asyncio.create_task(wait())
+            await eventually(lambda: db.statistics()["waiting"] == 1)
+            closing = [asyncio.create_task(db.pool.close(30))] if way == "closed" else []
+            with pytest.raises(Unavailable, match="closed" if closing else r"within 0\.\d+ s"):
+                await waiting
+            await held.aclose()
+            await asyncio.gather(*closing)
+
+
+async def test_limits_of_a_transaction_that_was_undone_are_set_anew(url):
+    """What it had set for its statements is undone in the server as well, and the next call is not to have that of one before."""
+    async with Database.open(url, largest=1) as db:
+
+        async def limit(seconds: float) -> str | None:
+            with calling(seconds):
+                return await db.fetch_value(str, "show statement_timeout")
+
+        with contextlib.suppress(ZeroDivisionError), calling(60):
+            async with db.transaction():
+                inside = await limit(1.0)
+                raise ZeroDivisionError
+        assert inside == await limit(1.0) != await limit(60.0)
 
 
 async def test_nothing_is_left_after_closing(url):
