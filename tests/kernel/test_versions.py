@@ -199,6 +199,23 @@ async def test_an_older_replica_that_starts_takes_nothing_away() -> None:
     assert old == []
 
 
+async def test_a_filter_that_has_lost_what_somebody_subscribes_to_is_given_it_again() -> None:
+    """As by whoever narrowed it, and did not know of a replica that runs: it looks now and then, and its events come again."""
+    got = list[Created]()
+    async with running(version(["order.created", "user.created"], got)) as t:
+        stream, name = f"{t.settings.namespace}_EVENTS", f"{t.settings.namespace}_shop-note"
+        jetstream = JetStream(t.up.bus)
+        config = (await jetstream.consumer(stream, name)).config
+        left = [one for one in config["filter_subjects"] if not one.endswith("user.created")]
+        await jetstream.update_consumer(stream, name, {**config, "filter_subjects": left})
+        assert await filters(t) == {"order.created"}
+        async with asyncio.timeout(30):
+            while await filters(t) != {"order.created", "user.created"}:  # noqa: ASYNC110 - it is the server that knows
+                await asyncio.sleep(0.05)
+        await emitted(t, "user.created", 1)
+        await eventually(lambda: got == [Created(1)])
+
+
 async def test_what_no_replica_subscribes_to_any_more_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The newer one was taken back: once it is gone for some time, its pattern is, and what still came by it is left alone."""
     monkeypatch.setattr(siblings, "QUIET", 1.0)

@@ -195,3 +195,22 @@ async def test_what_was_sent_before_a_consumer_was_asked_anew_is_handled(
         consumption.pull.lose()
         await eventually(lambda: len(handler.seen) == 10)
     assert {attempt for _, _, attempt in handler.seen} == {1}
+
+
+async def test_a_request_that_was_lost_is_made_again(jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch):
+    """Nobody answers it, not even by a sign of life, and the connection is as it was: that is silence, and noticed."""
+    send, lost, handler = jetstream.bus.publish, list[bytes](), Notes()
+
+    def losing(subject: bytes, *given: Any, **options: Any) -> None:
+        if b".MSG.NEXT." in subject and not lost:
+            lost.append(subject)
+        else:
+            send(subject, *given, **options)
+
+    monkeypatch.setattr(jetstream.bus, "publish", losing)
+    running = consuming(jetstream, subjects, handler)
+    running.consumption.pull._heartbeat = 0.1
+    async with running as consumption:
+        await publisher(jetstream, subjects).publish("events.user.created", b"1")
+        await eventually(lambda: handler.payloads == [b"1"])
+        assert consumption.pull.resets > 0
