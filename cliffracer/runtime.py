@@ -22,10 +22,10 @@ from cliffracer.declarations import Subscription
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.injection import Injector
-from cliffracer.messaging import provided
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus, connect
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.messaging.ownbuckets import own_buckets
 from cliffracer.messaging.revocations import revoking
 from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
@@ -103,7 +103,7 @@ async def running(
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
         await _identified(rules, services, settings, stack)  # before start-up hooks, which may call others
         await _opened(services, health, stack)
-        await backend.reconcile(provided.buckets_of_ours(frozen, rules and rules.authority))
+        await backend.reconcile(own_buckets(frozen, rules and rules.authority))
         _add_checks(health, services)
         if database is not None:
             await stack.enter_async_context(database.relaying(services[0].backend))

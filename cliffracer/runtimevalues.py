@@ -6,9 +6,9 @@ from typing import Any
 from cliffracer.errors import Unauthenticated
 from cliffracer.handler import Call
 from cliffracer.injection import BuiltIn, PerCall
-from cliffracer.messaging import provided
 from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.received import Arrival
+from cliffracer.messaging.stores import bucket_of
 from cliffracer.providers import key_of
 from cliffracer.settings import Settings
 from cliffracer.signature import dotted
@@ -17,13 +17,14 @@ IDENTITY = "cliffracer.security.identity.Identity"
 
 
 def values_of(settings: Settings, backend: Backend, database: Any, rules: Any) -> BuiltIn:
-    """Return what gives each annotation the runtime's own value."""
+    """Return what gives each annotation the runtime's own value; of a store nothing is made on the server before it is used."""
     values: dict[str, Callable[[Any], Any]] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),
         IDENTITY: lambda _: PerCall(get=_identity),
         "cliffracer.security.authority.Authority": lambda _: None if rules is None else rules.authority,
-        **provided.given_by(backend),
+        "cliffracer.messaging.keyvalue.KeyValue": lambda annotation: backend.values(*bucket_of(annotation)),
+        "cliffracer.messaging.objects.ObjectStore": lambda annotation: backend.objects(bucket_of(annotation)[0]),
     }
     if database is not None:
         values |= database.given()
