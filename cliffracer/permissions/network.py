@@ -31,9 +31,13 @@ def policies(found: Sequence[Process], settings: Settings) -> list[Policy]:
 
 
 def of_process(process: Process, settings: Settings) -> list[Policy]:
-    """Return what a process may reach and who may reach it, app by app; its pods are labelled with the name of the first."""
+    """Return what a process may reach and who may reach it, app by app; its pods are labelled with the name of the first.
+
+    Versions of one app have one policy: one of its own for each would stay when the old version is gone.
+    """
     pods = pods_of(process)
-    return [_app(app, pods if app is process.apps[0] else f"{pods}.{label(app.name)}", pods, settings) for app in process.apps]
+    named = {name: [app for app in process.apps if app.name == name] for name in process.names}
+    return [_app(apps, pods if apps[0] is process.apps[0] else f"{pods}.{label(name)}", pods, settings) for name, apps in named.items()]
 
 
 def pods_of(process: Process) -> str:
@@ -46,27 +50,27 @@ def label(name: str) -> str:
     return _SAFE.sub("-", name.lower()).strip("-")[:63].rstrip("-")
 
 
-def _app(app: Needs, name: str, pods: str, settings: Settings) -> Policy:
+def _app(versions: Sequence[Needs], name: str, pods: str, settings: Settings) -> Policy:
     """Let in whoever asks over HTTP, and out to names, NATS and PostgreSQL: what it calls, it calls through NATS.
 
     What that is stands in an annotation; NATS is told by the other formats of `cliffracer permissions`.
     """
     egress = [_ports((53, "UDP"), (53, "TCP")), _ports(*((port, "TCP") for port in _nats_ports(settings)))]
-    if app.database:
+    if any(app.database for app in versions):
         egress.append(_ports(*((port, "TCP") for port in _database_ports(settings))))
-    if app.redis:
+    if any(app.redis for app in versions):
         egress.append(_ports((_port(settings.redis_url, REDIS), "TCP")))
-    if settings.oidc_issuer is not None and app.ruled:
+    if settings.oidc_issuer is not None and any(app.ruled for app in versions):
         egress.append(_ports((_port(settings.oidc_issuer, 443), "TCP")))
     spec = {
         "podSelector": {"matchLabels": {"app": pods}},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [_ports((HTTP, "TCP"))] if app.http else [],
+        "ingress": [_ports((HTTP, "TCP"))] if any(app.http for app in versions) else [],
         "egress": egress,
     }
     made = _policy(name, pods, spec)
-    if app.calls:
-        made["metadata"]["annotations"] = {"cliffracer/calls": ", ".join(app.calls)}
+    if calls := dict.fromkeys(one for app in versions for one in app.calls):
+        made["metadata"]["annotations"] = {"cliffracer/calls": ", ".join(calls)}
     return made
 
 

@@ -16,6 +16,7 @@ from cliffracer.messaging import chunked
 from cliffracer.messaging.bus import connect
 from cliffracer.permissions.nats import configuration, permissions_of, variable
 from cliffracer.permissions.needs import Needs, processes
+from cliffracer.permissions.network import of_process
 from cliffracer.permissions.provision import provision
 from cliffracer.permissions.sql import grants
 from cliffracer.runtime import Running, running
@@ -147,6 +148,9 @@ def test_two_versions_of_an_app_are_one_user() -> None:
     assert {"_INBOX.shop.>", "shop.place shop", "shop.order shop"} <= set(found.subscribe)
     assert {"pay.charge", "pay.book"} <= set(found.publish)
     assert grants([process]).count('ON "places" TO "shop"') == 1
+    (policy,) = of_process(process, Settings())
+    assert (policy["metadata"]["name"], policy["metadata"]["annotations"]) == ("shop", {"cliffracer/calls": "pay.charge, pay.book"})
+    assert {"port": 5432, "protocol": "TCP"} in [port for rule in policy["spec"]["egress"] for port in rule["ports"]]
 
 
 def test_what_is_not_said_is_noted() -> None:
