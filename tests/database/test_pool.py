@@ -243,6 +243,15 @@ async def test_limits_of_a_transaction_that_was_undone_are_set_anew(url):
         assert inside == await limit(1.0) != await limit(60.0)
 
 
+async def test_closing_cuts_what_is_not_given_back_in_time(url):
+    """Whoever holds a connection for ever does not hold up the end; the server is rid of it."""
+    async with Database.open(url, largest=1) as db:
+        link = await db.pool.acquire()
+        await db.pool.close(0.05)
+        assert not link.alive()
+        assert db.statistics()["size"] == 0
+
+
 async def test_nothing_is_left_after_closing(url):
     """No connection and no task outlives the block."""
     before = asyncio.all_tasks()
