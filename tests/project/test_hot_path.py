@@ -23,6 +23,7 @@ from cliffracer import App
 from cliffracer.testing import Running, running
 from tests.project.places import PACKAGE
 
+pytestmark = pytest.mark.parametrize("_transport", ["fast"], indirect=True)  # the stock one costs more
 CALLS = 50
 CLIENTS = 30
 
