@@ -80,6 +80,7 @@ class Module:
 
     def __init__(self, service: str, version: str, schemas: dict[str, dict[str, str]], shadowed: Iterable[str] = ()) -> None:
         self._service = service
+        self._client = f"{made}Client" if (made := _class_name(service)) in _TAKEN else made
         self._version = version
         self._schemas = schemas
         self._imports: set[tuple[str, str]] = {("typing", "Any"), ("typing", "Protocol")}
@@ -140,7 +141,7 @@ class Module:
         return "\n".join(sorted(lines, key=lambda line: (line.split()[1], " as " not in line))) + "\n\nimport msgspec"
 
     def _class(self, methods: list[str]) -> str:
-        name = _class_name(self._service)
+        name = self._client
         head = f'class {name}:\n    """``{name}(app)`` in a service, ``{name}(client)`` with `cliffracer.connect_async`."""\n\n'
         return head + "    def __init__(self, caller: Caller) -> None:\n        self._caller = caller\n\n" + "\n\n".join(methods)
 
@@ -229,7 +230,7 @@ class Module:
         key = msgspec.json.encode([name, schema], order="deterministic").decode()
         if key in self._names:
             return self._word(self._names[key])
-        taken = {*self._names.values(), *_TAKEN, _class_name(self._service)}
+        taken = {*self._names.values(), *_TAKEN, self._client}
         wanted = _class_name(name)
         unique = next(one for one in (wanted, *(f"{wanted}{number}" for number in range(2, 1000))) if one not in taken)
         self._names[key] = unique
@@ -280,7 +281,8 @@ def _literal(value: Any) -> str:
 def _class_name(name: str) -> str:
     words = re.split(r"[^A-Za-z0-9]+", name)
     made = "".join(word[:1].upper() + word[1:] for word in words) or "Type"
-    return made if made[0].isalpha() else f"T{made}"
+    made = made if made[0].isalpha() else f"T{made}"
+    return f"{made}_" if keyword.iskeyword(made) else made
 
 
 def _safe(name: str) -> str:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from openapi_spec_validator import validate
@@ -176,6 +177,16 @@ def test_what_a_stranger_publishes_is_no_code_in_a_client():
         tree = ast.parse(Module("evil", evil, {evil: known}).text())
         called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         assert called <= {"_call", "_stream", "read", "TypeVar"}
+
+
+@pytest.mark.parametrize(("service", "name"), [("none", "None_"), ("true", "True_"), ("any", "AnyClient"), ("caller", "CallerClient")])
+def test_a_client_has_a_class_whatever_its_service_is_called(service: str, name: str):
+    """Also where Python, or the module itself, has that name for something else."""
+    schema = json.dumps({"type": "object", "title": "None", "properties": {"at": {"type": "string"}}})
+    told = {"request_schema": schema, "response_schema": schema, "parameters": "at", "summary": "", "streams": "false"}
+    client = ModuleType("written")
+    exec(Module(service, "1.0", {"get": told}).text(), vars(client))
+    assert list(getattr(client, name).get.__annotations__) == ["at", "return"]
 
 
 def test_a_client_of_nobody_is_refused(at):
