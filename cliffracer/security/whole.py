@@ -32,7 +32,7 @@ def whole(what: str) -> Callable[[Method[P, T]], Method[P, T]]:
                 current.set(None)  # of this task only: a deadline in the middle would leave half of it
                 try:
                     return await method(self, *args, **kwargs)
-                except Exception as error:
+                except Exception as error:  # whatever it raises: who has left does not hear of it, the log does
                     if left:
                         logger.warning("{what} failed, and who asked for it had left: {error!r}", what=what, error=error)
                     raise
