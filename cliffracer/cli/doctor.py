@@ -156,7 +156,7 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
     yield Finding("ok", "events", f"{stream.state.messages} in stream {subjects.stream}")
     for finding in _kept(stream, production=settings.env == "production"):
         yield finding
-    async for finding in _apart(jetstream, subjects, settings, apps):
+    async for finding in _apart(jetstream, subjects, apps):
         yield finding
     for consumer in await jetstream.consumers(subjects.stream):
         if consumer.num_pending > _MANY:
@@ -173,11 +173,11 @@ async def _streams(client: AsyncClient, settings: Settings, apps: Sequence[Froze
     yield Finding("look" if dead else "ok", "events", f"{dead} could not be handled{': cliffracer dead ls' if dead else ''}")
 
 
-async def _apart(jetstream: JetStream, subjects: Subjects, settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
+async def _apart(jetstream: JetStream, subjects: Subjects, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     """Say where the server is not as the apps ask for it, or stores nothing more."""
     if full := await drift.room(jetstream, subjects.namespace):
         yield Finding("wrong", "JetStream", full)
-    async for wrong, text in drift.streams(jetstream, subjects, settings.nats_replicas):
+    async for wrong, text in drift.streams(jetstream, subjects):
         yield Finding("wrong" if wrong else "look", "events", text)
     async for text in drift.consumers(jetstream, subjects, apps):
         yield Finding("look", "events", text)

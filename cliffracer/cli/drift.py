@@ -14,8 +14,9 @@ from cliffracer.errors import CliffracerError, DeadlineExceeded, NotFound, Servi
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.configurations import NANOSECONDS, SERVICE, STREAM_RULES, asked_for, distinct, include, narrower, widened
+from cliffracer.messaging.configurations import NANOSECONDS, SERVICE, STREAM_RULES, distinct, include, narrower, widened
 from cliffracer.messaging.directory import Info
+from cliffracer.messaging.ensuring import stream_body
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.objects import ObjectStore
@@ -41,12 +42,12 @@ class _Reported(msgspec.Struct):
     server: _Server
 
 
-async def streams(jetstream: JetStream, subjects: Subjects, replicas: int) -> AsyncIterator[tuple[bool, str]]:
+async def streams(jetstream: JetStream, subjects: Subjects) -> AsyncIterator[tuple[bool, str]]:
     """Yield (is it wrong, what) for each stream that is there and not as a service that starts asks for it."""
-    for config in (make(subjects, replicas=replicas) for make in (events_stream, sends_stream, timers_stream, later_stream)):
+    for config in (make(subjects) for make in (events_stream, sends_stream, timers_stream, later_stream)):
         try:
             present = (await jetstream.stream(config.name)).config
-            wanted = widened("Stream", present, asked_for(config), STREAM_RULES)
+            wanted = widened("Stream", present, stream_body(jetstream, config), STREAM_RULES)
         except NotFound:
             continue
         except SetupError as error:

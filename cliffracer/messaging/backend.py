@@ -32,9 +32,9 @@ from cliffracer.wire.subjects import Subjects, matches
 class JetStreamBackend(Emitter):
     """Events, one-way calls, timers, locks and stores in JetStream."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, *, replicas: int = 1, clock: Clock = SYSTEM) -> None:
-        super().__init__(jetstream, subjects, replicas=replicas)
-        self.dead = DeadLetters(jetstream, subjects, replicas=replicas)
+    def __init__(self, jetstream: JetStream, subjects: Subjects, *, clock: Clock = SYSTEM) -> None:
+        super().__init__(jetstream, subjects)
+        self.dead = DeadLetters(jetstream, subjects)
         self._clock = clock
         self._widened = False
         self._stores: list[KeyValue[Any] | ObjectStore] = []
@@ -52,7 +52,7 @@ class JetStreamBackend(Emitter):
         **options: Any,
     ) -> Consumption:
         """Return a function's events, not started yet."""
-        options = {"replicas": self._replicas, "clock": self._clock, "made": self._both, **options}
+        options = {"clock": self._clock, "made": self._both, **options}
         kind = Ordered if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
 
@@ -73,12 +73,11 @@ class JetStreamBackend(Emitter):
 
     def sends(self, service: str, methods: Mapping[str, Method]) -> Sends:
         """Return a service's one-way calls, not started yet."""
-        return Sends(self._jetstream, self._subjects, service, methods, replicas=self._replicas, clock=self._clock)
+        return Sends(self._jetstream, self._subjects, service, methods, clock=self._clock)
 
     def timer(self, service: str, function: str, plan: Plan, run: Run, *, missed: Missed = "once") -> Timer:
         """Return a timer, not started yet."""
-        options: dict[str, Any] = {"clock": self._clock, "replicas": self._replicas}
-        return Timer(self._jetstream, self._subjects, service, function, plan, run, missed=missed, **options)
+        return Timer(self._jetstream, self._subjects, service, function, plan, run, missed=missed, clock=self._clock)
 
     def leader(self, service: str, function: str, run: Run, *, ttl: float = 15.0) -> Leader:
         """Return a leader, not started yet."""

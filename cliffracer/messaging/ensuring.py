@@ -35,6 +35,11 @@ RECONCILING = 5.0  # seconds that a start waits for a bucket that has something 
 T = TypeVar("T")
 
 
+def stream_body(jetstream: JetStream, asked: StreamConfig) -> Configuration:
+    """Return the JSON object to ask for a stream with: on as many servers as ``nats_replicas`` says, or on more if it asks for more."""
+    return {**asked_for(asked), "num_replicas": max(asked.num_replicas, jetstream.bus.replicas)}
+
+
 async def ensure_stream(
     jetstream: JetStream,
     asked: StreamConfig,
@@ -47,8 +52,7 @@ async def ensure_stream(
 
     ``anew()`` says what is asked for where it was absent, if that is more.
     """
-    body = asked_for(asked)
-    body["num_replicas"] = max(asked.num_replicas, jetstream.bus.replicas)
+    body = stream_body(jetstream, asked)
     refusals = 0
 
     async def once() -> StreamInfo | None:
@@ -56,7 +60,7 @@ async def ensure_stream(
         try:
             found = await jetstream.stream(asked.name)
         except NotFound:
-            whole = body if anew is None else {**asked_for(await anew()), "num_replicas": body["num_replicas"]}
+            whole = body if anew is None else stream_body(jetstream, await anew())
             made = await jetstream.ask(f"STREAM.CREATE.{asked.name}", whole, StreamInfo)
             check_echo("stream", made.config, whole, jetstream.version)
             return made
@@ -206,7 +210,7 @@ async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
             await jetstream.ask(f"STREAM.UPDATE.{name}", {**found, "num_replicas": jetstream.bus.replicas}, StreamInfo)
     except NotFound:
         config = StreamConfig(name=name, subjects=[subjects], max_msgs_per_subject=1, discard="old", description="what services agree on")
-        await jetstream.ask(f"STREAM.CREATE.{name}", {**asked_for(config), "num_replicas": jetstream.bus.replicas}, StreamInfo)
+        await jetstream.ask(f"STREAM.CREATE.{name}", stream_body(jetstream, config), StreamInfo)
 
 
 async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Configuration) -> tuple[int, Configuration]:

@@ -34,7 +34,6 @@ class Sends:
         service: str,
         methods: Mapping[str, Method],
         *,
-        replicas: int = 1,
         clock: Clock = SYSTEM,
     ) -> None:
         self.name = durable_name(subjects, service, "send")
@@ -44,8 +43,7 @@ class Sends:
         self._subjects = subjects
         self._service = service
         self._methods = methods
-        self._source = sends_of(subjects, service, replicas=replicas)
-        self._replicas = replicas
+        self._source = sends_of(subjects, service)
         self._clock = clock
         self._subscription: Subscription | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -125,7 +123,6 @@ class Sends:
             name_of=self._shown,
             source=self._source,
             start="all",
-            replicas=self._replicas,
             clock=self._clock,
         )
         try:

@@ -43,14 +43,14 @@ def filters_of(subjects: Subjects, consumer: str, patterns: Iterable[str]) -> li
     return [*distinct(sorted(subjects.event(pattern) for pattern in patterns)), f"{replay_prefix(subjects)}{consumer}.>"]
 
 
-def sends_of(subjects: Subjects, service: str, *, replicas: int = 1) -> Source:
+def sends_of(subjects: Subjects, service: str) -> Source:
     """Return the one-way calls of a service."""
-    return Source(sends_stream(subjects, replicas=replicas), [subjects.send(service, "*")])
+    return Source(sends_stream(subjects), [subjects.send(service, "*")])
 
 
-def timer_of(subjects: Subjects, consumer: str, *, replicas: int = 1) -> Source:
+def timer_of(subjects: Subjects, consumer: str) -> Source:
     """Return the ticks of one timer."""
-    return Source(timers_stream(subjects, replicas=replicas), [timer_subject(subjects, consumer)])
+    return Source(timers_stream(subjects), [timer_subject(subjects, consumer)])
 
 
 def begin(start: Start) -> dict[str, Any]:
@@ -109,14 +109,13 @@ def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
     )
 
 
-def timers_stream(subjects: Subjects, *, replicas: int = 1, schedules: bool = False) -> StreamConfig:
+def timers_stream(subjects: Subjects, *, schedules: bool = False) -> StreamConfig:
     """Return ``TIMERS``: the ticks of all timers, which tidy up behind themselves; with ``schedules``, also those that are not due yet."""
     return StreamConfig(
         name=named_within(subjects.namespace, "TIMERS"),
         subjects=[f"{subjects.prefix}cliffracer.timer.>"],
         description="ticks of timers",
         duplicate_window=600 * NANOSECONDS,
-        num_replicas=replicas,
         discard="old" if schedules else "new",  # the server wants it; without limits nothing is
         allow_msg_schedules=schedules or None,
     )

@@ -55,7 +55,6 @@ class Timer:
         missed: Missed = "once",
         lease: float = LEASE,
         clock: Clock = SYSTEM,
-        replicas: int = 1,
     ) -> None:
         self.name = durable_name(subjects, service, f"{function}-timer")
         self.function = function
@@ -65,7 +64,7 @@ class Timer:
         self._run = run
         self._missed = missed
         self._clock = clock
-        self._source = timer_of(subjects, self.name, replicas=replicas)
+        self._source = timer_of(subjects, self.name)
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
@@ -75,8 +74,7 @@ class Timer:
         """Whether a tick is due and not stored yet."""
         self.consumption = Consumption(
             jetstream, subjects, service, f"{function}-timer", "", self._handle,
-            source=self._source, single=True, retry=(), ack_wait=lease, replicas=replicas, clock=clock,
-            made=self._ensured,
+            source=self._source, single=True, retry=(), ack_wait=lease, clock=clock, made=self._ensured,
         )  # fmt: skip
 
     @property
@@ -106,7 +104,7 @@ class Timer:
         """Return the stream, one that takes ticks that are not due yet if there may be one."""
         refusal: CliffracerError | None = None
         if keeps_schedules(self._jetstream) and not self._clock.movable and not self._plain:
-            config = timers_stream(self._subjects, replicas=self._source.stream.num_replicas, schedules=True)
+            config = timers_stream(self._subjects, schedules=True)
             try:
                 made = await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
             except (SetupError, Forbidden) as error:
