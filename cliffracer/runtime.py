@@ -7,7 +7,6 @@ accepted work finishes, HTTP closes, shutdown hooks, providers close, the NATS c
 import asyncio
 import importlib
 import logging
-import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
@@ -19,6 +18,7 @@ from loguru import logger
 from cliffracer.app import App
 from cliffracer.clock import SYSTEM, Clock
 from cliffracer.declarations import Subscription
+from cliffracer.ending import Asked, asked_by_signals
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.injection import Injector
@@ -158,7 +158,7 @@ async def serve(
     ready: Any = None,
     stop: "Stop | None" = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
 
     ``stop`` is for others who may ask for the same. Before it is ready it has accepted nothing: the first word ends the start.
     """
@@ -173,9 +173,7 @@ async def serve(
                 await stop.asked.wait()
                 said.callback(loop.call_later(_UNSAID, lambda: logger.info(_STOPPING, settings.drain)).cancel)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.signalled)
-    try:
+    with asked_by_signals(stop.signalled, stop.at_once):
         starting, stopping = asyncio.create_task(serving()), asyncio.create_task(stop.asked.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -183,9 +181,6 @@ async def serve(
             await asyncio.wait({starting})
         if not starting.cancelled():
             await starting
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 class Stop:
@@ -194,14 +189,13 @@ class Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         """Set it to end in order. A signal after that is the first all the same: both may come of one Ctrl-C, in either order."""
+        self.word = Asked()
+        """Which signal it was, if it was one."""
         self.served: list[Running] = []
-        self._signalled = False
 
-    def signalled(self) -> None:
-        """Take a signal."""
-        if self._signalled:
-            self.at_once()
-        self._signalled = True
+    def signalled(self, name: str) -> None:
+        """Take a signal that asks for the end in order."""
+        self.word.note(name)
         self.asked.set()
 
     def at_once(self) -> None:

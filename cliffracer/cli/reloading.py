@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import os
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +17,7 @@ from cliffracer.cli.children import PATIENCE, Child, Ready
 from cliffracer.cli.output import bad, good, odd, printable, say, soft
 from cliffracer.cli.standin import standing_in
 from cliffracer.client import in_thread
+from cliffracer.ending import asked_by_signals
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
 
@@ -26,17 +26,14 @@ _UNWATCHED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "
 
 
 async def reloading(arguments: Sequence[str], settings: Settings, tell: Callable[[Ready, str], None]) -> None:
-    """Run and run anew at each change, until SIGTERM or Ctrl-C."""
+    """Run and run anew at each change, until a signal asks to end."""
     try:
         watchfiles = importlib.import_module("watchfiles")  # of cliffracer[dev]
     except ImportError:
         raise SetupError('--reload needs cliffracer[dev]: pip install "cliffracer[dev]".') from None
     async with AsyncExitStack() as stack:
         watch = Reload(arguments, min(settings.drain, PATIENCE), tell, stack)
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, watch.stop)
-            stack.callback(loop.remove_signal_handler, each)
+        stack.enter_context(asked_by_signals(watch.stop, watch.drop))
         changes = watchfiles.awatch(".", watch_filter=_is_watched, stop_event=watch.stopped, step=50, debounce=400)
         await watch.run(changes)
         if watch.dropped:
@@ -61,12 +58,17 @@ class Reload:
         self._changing = asyncio.Lock()
         self._instead = AsyncExitStack()
 
-    def stop(self) -> None:
-        """Let it finish what it accepted; the second time, end it at once."""
+    def stop(self, _by: str) -> None:
+        """Let it finish what it accepted."""
         if self._child is not None:
-            self._child.drop() if self.stopped.is_set() else self._child.stop()
-            self.dropped = self.stopped.is_set()
+            self._child.stop()
         self.stopped.set()
+
+    def drop(self) -> None:
+        """End it at once."""
+        if self._child is not None:
+            self._child.drop()
+            self.dropped = True
 
     async def run(self, changes: AsyncIterator[set[tuple[Any, str]]]) -> None:
         """Start, and start again at each change; return when stopped."""

@@ -40,7 +40,7 @@ def run(
     env_file: str | None,
     as_json: bool = False,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP."""
     if reload and workers:
         raise click.UsageError("give --reload or --workers: a reload is for one process")
     settings = Settings.load(env_file=env_file, http_host=host, http_port=port, log_format="json" if as_json else None)
@@ -87,9 +87,10 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
         for each in sockets:
             stack.callback(each.close)
         settings = with_servers(settings, stack, database=needs)
+        stop = runtime.Stop()
 
         async def serving() -> None:
-            stop, tasks, loop = runtime.Stop(), set[asyncio.Task[None]](), asyncio.get_running_loop()
+            tasks, loop = set[asyncio.Task[None]](), asyncio.get_running_loop()
             if parent is not None:
                 loop.add_reader(parent, parent.heard, loop, stop)
 
@@ -107,6 +108,8 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
 
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serving())
+        if parent is None:
+            stop.word.tell(", ".join(f"{f.name} {f.version}" for f in frozen), served=bool(stop.served))
 
 
 def tell_ready(ready: Ready, extra: str = "") -> None:

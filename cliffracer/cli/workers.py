@@ -6,10 +6,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import click
 
 from cliffracer.cli.children import PATIENCE, Child, Ready
+from cliffracer.ending import Asked, asked_by_signals
 from cliffracer.errors import SetupError
 from cliffracer.settings import Settings
 
@@ -21,48 +23,52 @@ _GRACE = 9.0  # beyond the drain, before a worker is killed: what it takes to le
 
 
 async def working(arguments: Sequence[str], settings: Settings, number: int, tell: Callable[[Ready, str], None]) -> None:
-    """Run so many workers until SIGTERM or Ctrl-C, then drain all of them; SetupError if the first does not come up."""
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-    crew = Crew(arguments, settings.drain + _GRACE, stopped)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, crew.stop)
-    try:
+    """Run so many workers until a signal asks to end, then drain all of them; SetupError if the first does not come up."""
+    crew = Crew(arguments, settings.drain + _GRACE)
+    with closing(crew), asked_by_signals(crew.stop, crew.drop):
         ready = await crew.first()
-        if ready is None:
-            return
-        tending = [asyncio.create_task(crew.tend(index)) for index in range(number)]
-        if await crew.all_ready(number):
-            tell(ready, f"{number} workers")
-        await asyncio.gather(*tending)
+        if ready is not None:
+            tending = [asyncio.create_task(crew.tend(index)) for index in range(number)]
+            if await crew.all_ready(number):
+                tell(ready, f"{number} workers")
+            await asyncio.gather(*tending)
         if crew.dropped:
             raise click.exceptions.Exit(130)
-    finally:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-        crew.close()
+        if crew.failed:
+            raise click.exceptions.Exit(1)
+        crew.word.tell(f"{ready.names}, {number} workers," if ready else f"{number} workers", served=ready is not None)
 
 
 class Crew:
     """The workers of one run, the sockets that they share, and the word that ends them."""
 
-    def __init__(self, arguments: Sequence[str], patience: float, stopped: asyncio.Event) -> None:
+    def __init__(self, arguments: Sequence[str], patience: float) -> None:
         self._arguments = arguments
         self._patience = patience
-        self._stopped = stopped
+        self._stopped = asyncio.Event()
         self._children: dict[int, Child] = {}
         self._ready: set[int] = set()
         self._changed = asyncio.Event()
         self._sockets: list[socket.socket] = []
+        self.word = Asked()
         self.dropped = False
         """Whether they were ended at once."""
+        self.failed = False
+        """Whether one of them did not end in order."""
 
-    def stop(self) -> None:
-        """Let all finish what they accepted; the second time, end them at once."""
+    def stop(self, by: str) -> None:
+        """Let all finish what they accepted."""
+        self.word.note(by)
         for child in self._children.values():
-            child.drop() if self._stopped.is_set() else child.stop()
-        self.dropped = self._stopped.is_set()
+            child.stop()
         self._stopped.set()
         self._changed.set()
+
+    def drop(self) -> None:
+        """End them at once."""
+        self.dropped = True
+        for child in self._children.values():
+            child.drop()
 
     def close(self) -> None:
         """End what is left and give the port back."""
@@ -73,7 +79,7 @@ class Crew:
 
     async def first(self) -> Ready | None:
         """Start the first worker, which binds the port for all; None if it was told to stop meanwhile."""
-        child = self._children[0] = await Child.start(self._arguments, worker="1")
+        child = await self._begun(0)
         told = await child.ready
         if told is None:
             code = await child.ended(PATIENCE)
@@ -96,23 +102,29 @@ class Crew:
         pause, again = _FIRST_PAUSE, False
         while not self._stopped.is_set():
             began = time.monotonic()
-            child = self._children.get(index) or await Child.start(self._arguments, self._sockets, worker=str(index + 1))
-            self._children[index] = child
-            if await child.ready is None:
-                code = await child.ended(PATIENCE)
-            else:
+            child = self._children.get(index) or await self._begun(index)
+            if served := await child.ready is not None:
                 self._ready.add(index)
                 self._changed.set()
                 if again:
                     log.info("worker %d (pid %d) serves again", index + 1, child.process.pid)
-                code = await self._end_of(child)
+            code = await self._end_of(child) if served else await child.ended(PATIENCE)
             del self._children[index]
             if self._stopped.is_set():
+                if served and code and not self.dropped:
+                    self.failed = True
+                    log.warning("worker %d (pid %d) did not stop in order: it ended with %s", index + 1, child.process.pid, _worded(code))
                 return
             pause = _FIRST_PAUSE if time.monotonic() - began > _STABLE else pause
             log.warning("worker %d (pid %d) ended with %s; starting it again in %g s", index + 1, child.process.pid, _worded(code), pause)
             await self._rest(pause)
             pause, again = min(pause * 2, _LONGEST_PAUSE), True
+
+    async def _begun(self, index: int) -> Child:
+        child = self._children[index] = await Child.start(self._arguments, self._sockets, worker=str(index + 1))
+        if self._stopped.is_set():
+            child.stop()  # it was not there yet when all were told
+        return child
 
     async def _end_of(self, child: Child) -> int:
         ending, stopping = asyncio.create_task(child.process.wait()), asyncio.create_task(self._stopped.wait())

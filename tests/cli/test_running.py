@@ -20,6 +20,7 @@ import pytest
 
 from cliffracer.cli import age, banner
 from cliffracer.cli.children import Parent
+from cliffracer.ending import asked_by_signals
 from cliffracer.runtime import Stop
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.project.places import BIN
@@ -244,6 +245,7 @@ def test_workers_share_the_port_and_one_that_dies_is_started_again(folder):
         assert _get(port, "/aside") == "inside"
         run.says("aside.told one line")
         assert run.end() == 0
+        assert len(re.findall(r"stopped: web 0\.1\.0, aside 0\.1\.0, 2 workers, in \d+\.\d\d s, by SIGTERM\n", run.text)) == 1
         for pid in seen:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
@@ -273,6 +275,53 @@ def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
         asking.join()
         assert answers == ["slow"]
         assert "stopping: accepted work is finished first, within 20 s; a second signal ends it at once" in run.text
+        assert re.search(r'"stopped: web 0\.1\.0 in \d+\.\d\d s, by SIGINT"', run.text)
+
+
+def test_a_terminal_that_is_closed_ends_it_in_order(folder):
+    """SIGHUP asks as SIGTERM does, and cuts nothing short although a shell sends it again; under nohup it is none."""
+    port = free_port()
+    (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW)
+    env = {"CLIFFRACER_NAMESPACE": f"closed{port}", "CLIFFRACER_DRAIN": "20"}
+    with Background(folder, "run", "--port", str(port), **env) as run:
+        run.says("ready: web")
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
+        asking.start()
+        run.says("slow has begun")
+        run.process.send_signal(signal.SIGHUP)
+        run.says("stopping: accepted work is finished first")
+        assert run.end(signal.SIGHUP) == 0
+        asking.join()
+        assert answers == ["slow"]
+        assert ", by SIGHUP" in run.text
+
+
+async def test_signals_that_ask_and_one_that_insists():
+    """A hang-up is never the second one, as systemd may send it right behind SIGTERM; where it is ignored it is none."""
+    heard = []
+    with asked_by_signals(heard.append, lambda: heard.append("again")):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+            await asyncio.sleep(0.01)
+    assert heard == ["SIGTERM", "SIGHUP", "again"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with asked_by_signals(heard.append, heard.clear):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_worker_that_does_not_end_in_order_is_told(folder):
+    """And fails the command, as it would alone."""
+    (folder / "app.py").write_text((folder / "app.py").read_text() + "\n@app.on_shutdown\nasync def gone() -> None:\n    os._exit(7)\n")
+    with Background(folder, "run", "--workers", "1", "--port", "0", CLIFFRACER_NAMESPACE=f"gone{free_port()}") as run:
+        run.says("ready: web")
+        assert run.end() == 1
+        assert "did not stop in order: it ended with exit code 7" in run.text
+        assert "stopped:" not in run.text
 
 
 @pytest.mark.parametrize("more", [(), ("--workers", "1"), ("--reload",)])

@@ -289,7 +289,9 @@ def test_a_start_that_is_given_up_closes_what_it_opened(folder, env):
             assert run.process.poll() is None, run.text
             time.sleep(0.02)
         assert run.end() == 0
-        assert run.text.split() == ["opened", "begins", "given-up", "closed"]
+        *words, told = run.text.splitlines()
+        assert words == ["opened", "begins", "given-up", "closed"]
+        assert "stopped before it was ready: long 0.1.0 in " in told
 
 
 def test_nats_that_comes_late_is_waited_for(folder):

@@ -16,7 +16,7 @@ from cliffracer.cli.commands import Whole, completed, do, env_file_option, json_
 @env_file_option
 @json_option
 def run(**given: Any) -> None:
-    """Run APPS, such as users:app or orders/main.py, until Ctrl-C or SIGTERM.
+    """Run APPS, such as users:app or orders/main.py, until Ctrl-C, SIGTERM or SIGHUP.
 
     With --json, being ready is told as one JSON object on standard output, and logs are JSON lines on standard error.
 

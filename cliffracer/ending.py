@@ -1,0 +1,57 @@
+"""The signals that ask what runs to end, and what it says when it has ended in order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Final
+
+log = logging.getLogger("cliffracer")
+_INSIST: Final = (signal.SIGTERM, signal.SIGINT)
+_HANG_UP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
+
+
+@contextmanager
+def asked_by_signals(first: Callable[[str], None], again: Callable[[], None]) -> Iterator[None]:
+    """Call ``first`` with the name of a signal that asks to end, ``again`` at a second one.
+
+    SIGHUP, as when the terminal is closed, asks like SIGTERM but is never a second one: a shell hands on the kernel's, and systemd may
+    send it right behind SIGTERM. Where it is ignored, as under ``nohup``, that stays.
+    """
+    loop, heard = asyncio.get_running_loop(), list[int]()
+
+    def hear(number: int) -> None:
+        if heard and number in _INSIST:
+            again()
+        else:
+            heard.extend([number] if number in _INSIST else [])
+            first(signal.Signals(number).name)
+
+    hangs_up = _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN
+    numbers = [*_INSIST, *([_HANG_UP] if _HANG_UP is not None and hangs_up else [])]
+    for number in numbers:
+        loop.add_signal_handler(number, hear, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class Asked:
+    """When something was asked to end, and by what: the first time counts."""
+
+    def __init__(self) -> None:
+        self._by, self._since = "", 0.0
+
+    def note(self, by: str) -> None:
+        """It is asked now, by a signal of this name."""
+        if not self._by:
+            self._by, self._since = by, monotonic()
+
+    def tell(self, what: str, *, served: bool) -> None:
+        """Say that it has ended in order, and what that took."""
+        words = "stopped" if served else "stopped before it was ready"
+        log.info("%s: %s in %.2f s, by %s", words, what, monotonic() - self._since, self._by)
