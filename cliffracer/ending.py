@@ -10,6 +10,7 @@ from typing import Final
 
 log = logging.getLogger("cliffracer")
 _INSIST: Final = (signal.SIGTERM, signal.SIGINT)
+_ONE_ACT: Final = 0.1  # seconds; nobody presses Ctrl-C again within them
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
@@ -18,15 +19,17 @@ def asked_by_signals(first: Callable[[str], None], again: Callable[[], None]) ->
     """Call ``first`` with the name of a signal that asks to end, ``again`` at a second one.
 
     SIGHUP, as when the terminal is closed, asks like SIGTERM but is never a second one: a shell hands on the kernel's, and systemd may
-    send it right behind SIGTERM. Where it is ignored, as under ``nohup``, that stays.
+    send it right behind SIGTERM. Where it is ignored, as under ``nohup``, that stays. Two at the same moment are of one act:
+    ``timeout`` sends its own to a process and to the group of it, and what runs a command hands on the Ctrl-C that reached both.
     """
-    loop, heard = asyncio.get_running_loop(), list[int]()
+    loop, heard = asyncio.get_running_loop(), list[float]()
 
     def hear(number: int) -> None:
         if heard and number in _INSIST:
-            again()
+            if monotonic() - heard[0] > _ONE_ACT:
+                again()
         else:
-            heard.extend([number] if number in _INSIST else [])
+            heard.extend([monotonic()] if number in _INSIST else [])
             first(signal.Signals(number).name)
 
     hangs_up = _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN

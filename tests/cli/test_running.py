@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from cliffracer import ending
 from cliffracer.cli import age, banner
 from cliffracer.cli.children import Parent
 from cliffracer.ending import asked_by_signals
@@ -297,14 +298,21 @@ def test_a_terminal_that_is_closed_ends_it_in_order(folder):
         assert ", by SIGHUP" in run.text
 
 
-async def test_signals_that_ask_and_one_that_insists():
-    """A hang-up is never the second one, as systemd may send it right behind SIGTERM; where it is ignored it is none."""
-    heard = []
+async def test_signals_that_ask_and_one_that_insists(monkeypatch):
+    """A hang-up is never the second one, as systemd may send it right behind SIGTERM, nor is what one act sends at the same moment."""
+    heard, now = [], 1000.0
+    monkeypatch.setattr(ending, "monotonic", lambda: now)
     with asked_by_signals(heard.append, lambda: heard.append("again")):
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+        for number, pause in ((signal.SIGTERM, 0.0), (signal.SIGTERM, 0.01), (signal.SIGHUP, 1.0), (signal.SIGTERM, 1.0)):
+            now += pause
             signal.raise_signal(number)
             await asyncio.sleep(0.01)
     assert heard == ["SIGTERM", "SIGHUP", "again"]
+
+
+async def test_an_ignored_hang_up_stays_so():
+    """As `nohup` leaves it."""
+    heard = []
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with asked_by_signals(heard.append, heard.clear):
