@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cliffracer import embedded
-from cliffracer.cli.output import good, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.output import encodable, good, print_json, print_table, printable, say, soft, strong
 from cliffracer.errors import SetupError
 
 _NAMES = {"nats": "NATS", "postgres": "PostgreSQL"}
@@ -43,7 +43,7 @@ def status(*, as_json: bool) -> None:
                     "running": s.running,
                     "in_use": s.in_use,
                     "url": s.url and _masked(s.url),
-                    "logs": [str(log) for log in s.logs],
+                    "logs": [encodable(str(log)) for log in s.logs],
                 }
                 for s in found
             ]
@@ -78,7 +78,7 @@ def logs(*, kind: str | None, lines: int, as_json: bool) -> None:
         for log in found.logs
     }
     if as_json:
-        print_json([{"log": str(log), "lines": end} for log, end in ends.items()])
+        print_json([{"log": encodable(str(log)), "lines": end} for log, end in ends.items()])
         return
     for log, end in ends.items():
         say(soft(f"--- {_shown((log,))}"))

@@ -87,7 +87,7 @@ class Lease(NamedTuple):
 
     def _why(self) -> str:
         with contextlib.suppress(FileNotFoundError):
-            return f"The embedded {self.kind} did not start: {(self.place / 'error').read_text()}"
+            return f"The embedded {self.kind} did not start: {(self.place / 'error').read_text(errors='replace')}"
         log = self.place / "supervisor.log"
         return f"The embedded {self.kind} did not come up; {log} ends with:\n{tail(log)}"
 

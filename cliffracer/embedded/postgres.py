@@ -95,7 +95,7 @@ class Postgres:
 
     def _is_ready(self) -> bool:
         try:
-            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+            return (self.data / "postmaster.pid").read_text(errors="replace").splitlines()[7].strip() == "ready"
         except (FileNotFoundError, IndexError):
             return False
 

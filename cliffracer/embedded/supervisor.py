@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     except (StartFailed, OSError) as error:
         _say(f"failed: {error}")
         with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            (place / "error").write_text(str(error))
+            (place / "error").write_text(str(error), errors="backslashreplace")
         return 1
     return 0
 

@@ -13,6 +13,8 @@ from cliffracer import embedded
 from cliffracer.errors import SetupError
 from tests.embedded.project import ROOT, Project, select
 
+STATUS = [sys.executable, "-m", "cliffracer", "servers", "status", "--json"]
+
 
 @pytest.mark.parametrize("marker", [".cliffracer", "pyproject.toml", ".git"])
 def test_nearest_marker_makes_the_project(tmp_path: Path, monkeypatch, marker: str) -> None:
@@ -55,13 +57,15 @@ def test_link_in_place_of_the_folder_is_refused(project: Project, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["x" * 120, "we, \"the\" 'pëople' {do} #1\\"], ids=["long", "odd"])
+@pytest.mark.parametrize("name", ["x" * 120, "we, \"the\" 'pëople' {do} #1\\", os.fsdecode(b"Gr\xfc\xdfe")], ids=["long", "odd", "latin"])
 def test_any_path_will_do(project: Project, name: str) -> None:
-    """A path too long for a socket, or with characters that configurations quote, works, also after a kill."""
+    """A path too long for a socket, with characters that configurations quote, or in no UTF-8, works, also after a kill."""
     there = Project(project.folder / name)
     there.folder.mkdir()
     with embedded.servers(database=True, folder=there.folder) as urls:
         assert select(urls.database_url) == 1
+        status = subprocess.run(STATUS, cwd=there.folder, capture_output=True, check=True)
+        assert [found["running"] for found in msgspec.json.decode(status.stdout)] == [True, True]
         there.kill(there.supervisor("postgres"))
     with embedded.servers(database=True, folder=there.folder) as again:
         assert again.database_url == urls.database_url
