@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
-from cliffracer.database import Database, Model, Repository, current_transaction
+from cliffracer.database import Database, Model, Repository, Transaction, current_transaction
 from cliffracer.database.development import Purpose, prepare, remind
 from cliffracer.database.outbox import Handled, lag
 from cliffracer.database.relay import relaying
@@ -56,7 +56,7 @@ class AppDatabase:
             "cliffracer.database.repository.Repository": lambda annotation: database.repository(_model_of(annotation)),
         }
 
-    def transaction(self) -> Any:
+    def transaction(self) -> Transaction | None:
         """Return the transaction that this task has open; None without one, and in a thread."""
         try:
             return current_transaction(self.database)

@@ -1,7 +1,7 @@
 """Turns declarations into `Handler`s: providers found, middleware folded, limits made, once at start."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -15,12 +15,13 @@ from cliffracer.context import owner
 from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, failed_at_stop, surrounded, where
 from cliffracer.errors import CliffracerError
 from cliffracer.frozen import Frozen
-from cliffracer.handler import Call, Deliver, Handler
+from cliffracer.handler import Call, Deliver, Handler, Rules, Step
 from cliffracer.injection import Injector, Wants
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans
 from cliffracer.observability.stats import LASTING
+from cliffracer.observability.tracing import Tracing
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.guard import Guards
@@ -36,7 +37,6 @@ KINDS: dict[str, str] = {
     "Timer": "timer",
     "Leader": "leader",
 }
-Step = Callable[[Call], Awaitable[Any]]
 T = TypeVar("T")
 _LEAST = 1.0  # seconds that each shutdown hook has, also where the rest took all the time to drain
 ENDLESS = 10_000
@@ -54,8 +54,8 @@ class Assembly:
         limit: int,
         deadline: float,
         calls: CallLog | None = None,
-        rules: Any = None,
-        tracing: Any = None,
+        rules: Rules | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.tracing = tracing
         """What makes OpenTelemetry spans of calls; None where nobody wants them."""
@@ -65,7 +65,7 @@ class Assembly:
         self.deadline = deadline
         self.calls = calls
         self.rules = rules
-        """What enforces who may call (`Enforcement`); None while nobody is asked."""
+        """Who may call; None where everybody may, and nobody is told."""
         self.take: Take | None = None
         """Takes calls from the allowances that rates give."""
         self.guards = Guards()
@@ -163,9 +163,9 @@ class Assembly:
     def _way(self, declared: Declared, signature: Signature, wants: Wants) -> Step | None:
         record, middlewares = declared.record, (*self.frozen.middlewares, *declared.middlewares)
         socket = isinstance(record, Socket)
-        guarded = self.rules is not None and self.rules.surrounds(record)
+        rules = self.rules if self.rules is not None and self.rules.surrounds(record) else None
         rate = getattr(record, "rate", None)
-        around = (middlewares, socket, guarded, rate is not None, self.tracing is not None)
+        around = (middlewares, socket, rules is not None, rate is not None, self.tracing is not None)
         if signature.kind in {"async", "sync"} and wants.constant and not any(around):
             return None
         step: Step = partial(_enter, signature, wants, self.threads)
@@ -176,8 +176,8 @@ class Assembly:
         if rate is not None:
             assert self.take is not None  # set before handlers are made
             step = limited(rate, f"{self.frozen.name}.{record.function.__name__}", self.take, step)
-        if guarded:
-            step = self.rules.step(record, signature, step)  # outside: middleware knows who calls, too
+        if rules is not None:
+            step = rules.step(record, signature, step)  # outside: middleware knows who calls, too
         if self.tracing is not None:
             step = self.tracing.step(record, step)
         return step

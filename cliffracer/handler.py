@@ -5,11 +5,13 @@ from time import monotonic
 from typing import Any, Protocol
 
 from cliffracer.context import Context
+from cliffracer.declarations import Record
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.spans import FORGETFUL, Spans
 from cliffracer.observability.stats import Stats
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.resilience.gate import Gate
+from cliffracer.signature import Signature
 
 Deliver = Callable[[Any], Awaitable[None]]
 Failed = Callable[[Context, BaseException | None, Any], None]
@@ -52,6 +54,49 @@ class Call:
         self.cache: dict[Any, Any] | None = None
 
 
+Step = Callable[[Call], Awaitable[Any]]
+"""One layer around a handler: middleware, a rule, a rate, a span."""
+
+
+class Policy(Protocol):
+    """What a handler asks of its callers; its text is what discovery and the documents say of that."""
+
+    @property
+    def public(self) -> bool:
+        """Whether everybody may call."""
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """All permissions that it names; the scopes of OpenAPI."""
+
+
+class Authority(Protocol):
+    """Who verifies tokens here."""
+
+    def jwks(self) -> list[dict[str, Any]]:
+        """Return the public keys that its own tokens are verified by (RFC 7517)."""
+
+
+class Rules(Protocol):
+    """Who may call the handlers of a process, and who is told of it: `cliffracer.security` has them, imported where apps have any."""
+
+    @property
+    def authority(self) -> Authority | None:
+        """Who verifies tokens; None where nobody does."""
+
+    def policy(self, record: Record, /) -> Policy | None:
+        """Return what is asked of a handler's callers; None if nothing is."""
+
+    def entry(self, record: Record, signature: Signature, /) -> Entry | None:
+        """Return what decides on a call before its input is read; None where everybody may."""
+
+    def surrounds(self, record: Record, /) -> bool:
+        """Say whether `step` puts anything around a handler."""
+
+    def step(self, record: Record, signature: Signature, inner: Step, /) -> Step:
+        """Return the way through the rules of a handler to the rest of it."""
+
+
 class Handler:
     """A declared function with all that its calls need, resolved once at start."""
 
@@ -87,7 +132,7 @@ class Handler:
         deadline: float | None,
         constants: dict[str, Any] | None = None,
         mappings: Mapping[type[Exception], Callable[..., Any]] | None = None,
-        run: Callable[[Call], Awaitable[Any]] | None = None,
+        run: Step | None = None,
         call: Callable[..., Awaitable[Any]] | None = None,
         calls: CallLog | None = None,
         guarded: bool = False,

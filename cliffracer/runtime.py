@@ -8,10 +8,10 @@ import asyncio
 import importlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
@@ -43,6 +43,12 @@ from cliffracer.settings import Settings
 from cliffracer.shielding import uninterrupted
 from cliffracer.signature import Signature, bare, dotted, read
 from cliffracer.wire.subjects import Subjects, inbox_prefix
+
+if TYPE_CHECKING:  # types of what only some apps use, and only they import
+    from cliffracer.appdatabase import AppDatabase
+    from cliffracer.security.access import Witness
+    from cliffracer.security.authority import Authority
+    from cliffracer.security.enforcement import Enforcement
 
 _UNSAID = 1.5  # seconds of a stop that nobody wonders about: clients of HTTP are given one of them to leave
 _STOPPING = "stopping: accepted work is finished first, within {:g} s; a second signal ends it at once"
@@ -84,6 +90,7 @@ async def running(
     frozen = [app.freeze() for app in served]
     names = _checked_names(frozen)
     rules = _rules(frozen, settings)
+    authority = None if rules is None else rules.authority
     async with AsyncExitStack() as stack:
         bound = list(sockets) if sockets is not None else bind(frozen, settings) if doors else []
         for each in bound:
@@ -101,9 +108,10 @@ async def running(
             for app, f in zip(served, frozen, strict=True)
         ]
         stack.push_async_callback(flush, [service.assembly.tracing for service in services])
-        await _identified(rules, services, settings, stack)  # before start-up hooks, which may call others
+        if authority is not None:
+            await _identified(authority, services, settings, stack)  # before start-up hooks, which may call others
         await _opened(services, health, stack)
-        await backend.reconcile(own_buckets(frozen, rules and rules.authority))
+        await backend.reconcile(own_buckets(frozen, identified=authority is not None))
         _add_checks(health, services)
         if database is not None:
             await stack.enter_async_context(database.relaying(services[0].backend))
@@ -155,7 +163,7 @@ async def serve(
     settings: Settings,
     *,
     sockets: Sequence[socket.socket] | None = None,
-    ready: Any = None,
+    ready: Callable[[Running], object] | None = None,
     stop: "Stop | None" = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return; a second signal exits at once. ``ready(running)`` is called once.
@@ -229,37 +237,41 @@ def needs_http(frozen: Frozen) -> bool:
     return bool(frozen.statics or frozen.mounts) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
-async def _database(apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health) -> Any:
+async def _database(
+    apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health
+) -> "AppDatabase | None":
     """Open the database if anything asks for it."""
     if not any(needs_database(f) for f in frozen):
         return None
     appdatabase = importlib.import_module("cliffracer.appdatabase")  # only apps with a database pay for importing it
-    return await stack.enter_async_context(appdatabase.opened([app.databases for app in apps], frozen, settings, health))
+    opened: AppDatabase = await stack.enter_async_context(appdatabase.opened([app.databases for app in apps], frozen, settings, health))
+    return opened
 
 
-async def _identified(rules: Any, services: Sequence[Service], settings: Settings, stack: AsyncExitStack) -> None:
+async def _identified(authority: "Authority", services: Sequence[Service], settings: Settings, stack: AsyncExitStack) -> None:
     """Let services act on their own behalf, and know at once which tokens are revoked."""
-    if rules is None or rules.authority is None:
-        return
-    authority, bus = rules.authority, services[0].link.bus
-    backend, apply = services[0].backend, authority.revocations.apply
+    bus, backend, apply = services[0].link.bus, services[0].backend, authority.revocations.apply
     revoked = revoking(bus, backend, settings.namespace, apply, within=max(1.0, settings.wait))
     authority.publish, authority.revoked = await stack.enter_async_context(revoked)
     if authority.grant is not None:
         await stack.enter_async_context(authority.grant.kept())
-    authority.tickets = OnceOnly(services[0].backend, str)
+    authority.tickets = OnceOnly(backend, str)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
         service.link.prove = authority.ways.onward
         service.link.lasting = authority.lasting
 
 
-def _rules(frozen: Sequence[Frozen], settings: Settings) -> Any:
+def _rules(frozen: Sequence[Frozen], settings: Settings) -> "Enforcement | Witness | None":
     """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
+    made: Enforcement | Witness | None = None
     asked = settings.auth_required or settings.recognises
     if not asked and all(policy_of(d.record.function) is None and not _identifies(d.signature) for f in frozen for d in f.declared):
-        return importlib.import_module("cliffracer.security.access").Witness(frozen) if any(f.accesses for f in frozen) else None
-    return importlib.import_module("cliffracer.security.enforcement").enforcement(frozen, settings)  # cryptography is slow to import
+        if any(f.accesses for f in frozen):
+            made = importlib.import_module("cliffracer.security.access").Witness(frozen)
+    else:  # cryptography is slow to import
+        made = importlib.import_module("cliffracer.security.enforcement").enforcement(frozen, settings)
+    return made
 
 
 def _identifies(signature: Signature | None) -> bool:

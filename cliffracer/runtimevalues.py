@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cliffracer.errors import Unauthenticated
-from cliffracer.handler import Call
+from cliffracer.handler import Call, Rules
 from cliffracer.injection import BuiltIn, PerCall
 from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.received import Arrival
@@ -12,11 +12,12 @@ from cliffracer.messaging.stores import bucket_of
 from cliffracer.providers import key_of
 from cliffracer.settings import Settings
 from cliffracer.signature import dotted
+from cliffracer.transactional import Transactional
 
 IDENTITY = "cliffracer.security.identity.Identity"
 
 
-def values_of(settings: Settings, backend: Backend, database: Any, rules: Any) -> BuiltIn:
+def values_of(settings: Settings, backend: Backend, database: Transactional | None, rules: Rules | None) -> BuiltIn:
     """Return what gives each annotation the runtime's own value; of a store nothing is made on the server before it is used."""
     values: dict[str, Callable[[Any], Any]] = {
         "cliffracer.settings.Settings": lambda _: settings,

@@ -20,7 +20,7 @@ from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
 from cliffracer.errors import CliffracerError, Internal
 from cliffracer.frozen import Frozen
-from cliffracer.handler import Handler
+from cliffracer.handler import Handler, Rules
 from cliffracer.injection import Injector
 from cliffracer.introspection import metadata_of, schemas_of
 from cliffracer.invoke import invoke
@@ -44,6 +44,7 @@ from cliffracer.observability.stats import LASTING
 from cliffracer.observability.tracing import tracing
 from cliffracer.settings import Settings
 from cliffracer.signature import read
+from cliffracer.transactional import Transactional
 from cliffracer.wire.headers import Headers
 from cliffracer.wire.subjects import Subjects
 
@@ -59,9 +60,9 @@ class Service:
         settings: Settings,
         injector: Injector,
         calls: CallLog | None = None,
-        database: Any = None,
+        database: Transactional | None = None,
         clock: Clock = SYSTEM,
-        rules: Any = None,
+        rules: Rules | None = None,
     ) -> None:
         self.app = app
         self.frozen = frozen
@@ -75,7 +76,7 @@ class Service:
         self.jetstream = JetStream(bus)
         self.backend = JetStreamBackend(self.jetstream, self.subjects, clock=clock)
         self.assembly.take = Allowances(self.backend, clock.now).take
-        self._database = database  # the open database, if there is one: a peer of messaging, so known by what it does only
+        self._database = database
         link = Connection if traced is None else partial(TracedConnection, tracing=traced)
         self.link = link(bus, self.subjects, name=frozen.name, deadline=settings.deadline, store=self.store, backend=self.backend)
         self.link.spans = self.assembly.spans
@@ -147,8 +148,11 @@ class Service:
         found: list[EventEndpoint] = []
         for record, declared, handler in self.assembly.of(Subscription):
             assert declared.signature is not None  # the app is frozen
-            given = {"once": self._database.once, "each_once": self._database.each_once} if record.once else {}
-            found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, **given))
+            once = each_once = None
+            if record.once:
+                assert self._database is not None  # opened, since something is handled once
+                once, each_once = self._database.once, self._database.each_once
+            found.append(EventEndpoint(record, declared.signature, handler, self._bus, self.subjects, once=once, each_once=each_once))
         return found
 
     async def drain(self, seconds: float) -> None:

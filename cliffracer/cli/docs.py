@@ -8,9 +8,11 @@ from cliffracer.cli.loading import load_apps
 from cliffracer.cli.output import hand_over_json
 from cliffracer.declarations import Leader, Record, Timer
 from cliffracer.frozen import Frozen
+from cliffracer.handler import Step
 from cliffracer.injection import Injector
 from cliffracer.security.guards import AUTHENTICATED, Policy, policy_of
 from cliffracer.settings import Settings
+from cliffracer.signature import Signature
 from cliffracer.web import asyncapi, openapi
 
 
@@ -25,9 +27,9 @@ def docs(*, apps: tuple[str, ...], kind: str, output: str | None, as_json: bool 
 
 
 class _Stated:
-    """The rules of apps as they are written down; who enforces them needs keys, who describes them does not."""
+    """The rules of apps as they are written down: enforcing them needs keys, describing them does not."""
 
-    authority = "whoever verifies tokens where they run"
+    authority = None
 
     def __init__(self, policies: dict[Any, Policy]) -> None:
         self._policies = policies
@@ -35,6 +37,17 @@ class _Stated:
     def policy(self, record: Record) -> Policy | None:
         """Return what is asked of a handler's callers."""
         return self._policies.get(record.function)
+
+    def entry(self, _record: Record, _signature: Signature) -> None:
+        """Nobody calls what is only described."""
+
+    def surrounds(self, _record: Record) -> bool:
+        """Say that there is nothing around a handler."""
+        return False
+
+    def step(self, _record: Record, _signature: Signature, inner: Step) -> Step:
+        """Return the handler itself."""
+        return inner
 
 
 def _stated(frozen: Sequence[Frozen], settings: Settings) -> _Stated | None:

@@ -146,9 +146,12 @@ _telling: set[asyncio.Task[None]] = set()
 _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
 
 
-def current_transaction(database: Any = None) -> Any:
+def current_transaction(database: Any = None) -> Transaction | None:
     """Return the transaction that this task has open (on a database), innermost first; None for every other task."""
-    return innermost() if database is None else database.joined()
+    if database is None:
+        return innermost()
+    joined: Transaction | None = database.joined()
+    return joined
 
 
 def innermost(database: Any = None) -> Transaction | None:

@@ -1,7 +1,6 @@
 """The buckets of our own: those that apps need beside the ones that they name."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cliffracer.declarations import Socket
 from cliffracer.frozen import Frozen
@@ -9,11 +8,14 @@ from cliffracer.messaging import rates, revocations, tickets
 from cliffracer.messaging.stores import Bucket
 
 
-def own_buckets(frozen: Sequence[Frozen], authority: Any) -> Iterator[Bucket]:
-    """Yield the buckets that apps need beside those that they name, and no others: NATS may not let them ask for these."""
+def own_buckets(frozen: Sequence[Frozen], *, identified: bool) -> Iterator[Bucket]:
+    """Yield the buckets that apps need beside those that they name, and no others: NATS may not let them ask for these.
+
+    ``identified``: whether callers show tokens, some of which may be revoked.
+    """
     if any(getattr(d.record, "rate", None) is not None for app in frozen for d in app.declared):
         yield rates.BUCKET
-    if authority is not None:
+    if identified:
         yield revocations.BUCKET
         if any(app.of(Socket) for app in frozen):
             yield tickets.BUCKET

@@ -11,14 +11,15 @@ from cliffracer.context import Context, current
 from cliffracer.errors import Cancelled, ServiceError
 from cliffracer.messaging.connection import Connection
 from cliffracer.observability.spans import SLOW, Outgoing
+from cliffracer.observability.tracing import Tracing
 
 _END: Any = object()
 
 
 class TracedConnection(Connection):
-    """A `Connection` whose calls are spans; ``tracing`` is a `cliffracer.observability.otel.Tracing`."""
+    """A `Connection` whose calls are spans."""
 
-    def __init__(self, *given: Any, tracing: Any, **named: Any) -> None:
+    def __init__(self, *given: Any, tracing: Tracing, **named: Any) -> None:
         super().__init__(*given, **named)
         self._tracing = tracing
 

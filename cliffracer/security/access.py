@@ -1,20 +1,19 @@
 """Who did what, as the hooks of an app are told."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
 from cliffracer.frozen import Frozen
-from cliffracer.handler import Call
+from cliffracer.handler import Call, Step
 from cliffracer.security.identity import Identity
 from cliffracer.signature import Signature
 
 CALLED = (Rpc, Subscription, Route, Socket)
 """What somebody calls, from outside of the app."""
-Step = Callable[[Call], Awaitable[Any]]
 
 
 class Access(msgspec.Struct, frozen=True):

@@ -11,8 +11,8 @@ from cliffracer.context import Context
 from cliffracer.declarations import Record, Socket, Value, where
 from cliffracer.errors import Forbidden, Overloaded, SetupError, Unauthenticated, Unavailable
 from cliffracer.frozen import Frozen
-from cliffracer.handler import Call
-from cliffracer.security.access import CALLED, Step, Witness, hooks_of, tell
+from cliffracer.handler import Call, Step
+from cliffracer.security.access import CALLED, Witness, hooks_of, tell
 from cliffracer.security.authentication import Scope, authenticate, renew
 from cliffracer.security.authority import Authority
 from cliffracer.security.claims import Claims

@@ -5,6 +5,7 @@ from typing import Any
 
 from cliffracer.assembly import Assembly
 from cliffracer.declarations import Record
+from cliffracer.handler import Policy
 from cliffracer.markers import does_sign_in
 from cliffracer.settings import Settings
 from cliffracer.signature import dotted
@@ -68,6 +69,6 @@ class Schemes:
         }
 
 
-def policy_of(assembly: Assembly, record: Record) -> Any:
+def policy_of(assembly: Assembly, record: Record) -> Policy | None:
     """Return what a handler asks of its callers; None where nobody is asked."""
     return None if assembly.rules is None else assembly.rules.policy(record)
