@@ -1,6 +1,7 @@
 """What an app declares, as frozen records: nothing here connects, and nothing holds the app."""
 
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from cliffracer.errors import CliffracerError, Internal, SetupError
+
+if sys.version_info >= (3, 14):
+    import annotationlib
 
 Function = Callable[..., Any]
 RETRY: tuple[float, ...] = (1, 5, 30, 120)
@@ -185,6 +189,14 @@ def place_of(code: CodeType) -> str:
     except (ValueError, OSError):
         shown = file
     return f"{shown}:{code.co_firstlineno}"
+
+
+def shape_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return how a function is called; its annotations, which may name what is defined later or only for type checkers, are not read."""
+    if sys.version_info >= (3, 14):  # where to look at them is to evaluate them (PEP 649)
+        return inspect.signature(function, annotation_format=annotationlib.Format.STRING)
+    else:
+        return inspect.signature(function)
 
 
 def refuse(function: Any, problem: str, cure: str) -> SetupError:

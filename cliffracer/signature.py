@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from cliffracer.declarations import PLAIN, refuse
+from cliffracer.declarations import PLAIN, refuse, shape_of
 from cliffracer.errors import SetupError
 from cliffracer.markers import Cookie, Header, Query, provided
 from cliffracer.wire.limits import FIELDS, limits_of, translated
@@ -102,7 +102,7 @@ def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signat
     hints = _hints(function, names)
     accepts: list[Parameter] = []
     needs: list[Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in shape_of(function).parameters.values():
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise refuse(function, f"*{parameter.name} cannot be bound", "Name each parameter: the signature is the contract.")
         if parameter.name == "self" and parameter.name not in hints:

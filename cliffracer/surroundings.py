@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 from cliffracer.caching.cached import Cached, StoreName, cached
 from cliffracer.checking import readable
 from cliffracer.context import Context
-from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, where
+from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, shape_of, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import Signature, check_none, settled, yielded
 from cliffracer.spelling import spelt
@@ -107,7 +107,7 @@ class Surroundings:
         self._open()
         if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
             raise refuse(function, "middleware must be async", "Write: async def fn(context, proceed): return await proceed()")
-        if len(inspect.signature(function).parameters) != 2:
+        if len(shape_of(function).parameters) != 2:
             raise refuse(function, "middleware takes two arguments", "Write: async def fn(context, proceed): return await proceed()")
         self.middlewares.append(function)
         return function
@@ -213,6 +213,6 @@ def _check_hook(function: Function, what: str) -> None:
 def _check_one(function: Callable[..., Any], what: str, name: str) -> None:
     """Refuse a function that cannot be called with one argument, before there is something to call it for."""
     try:
-        inspect.signature(function).bind(None)
+        shape_of(function).bind(None)
     except TypeError:
         raise refuse(function, f"{what} is called with one argument", f"Write: def {function.__name__}({name})") from None

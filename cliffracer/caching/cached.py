@@ -10,7 +10,7 @@ import msgspec
 
 from cliffracer.caching.keys import Key, Provides, arguments, asks_for, caller, digest, tag_of, told
 from cliffracer.context import Context, current
-from cliffracer.declarations import Route, Rpc, refuse, surround
+from cliffracer.declarations import Route, Rpc, refuse, shape_of, surround
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.signature import MISSING, Signature, settled
@@ -64,7 +64,7 @@ class Cached:
         """Who keeps its answers now: nobody while no app runs, and then it is an ordinary function."""
         self.hits = self.misses = self.stales = self.failures = 0
         self._signature: Signature | None = None
-        self._shape = inspect.signature(function)
+        self._shape = shape_of(function)
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
         self._kind = ""  # a digest of what comes back: what was kept before a field was added would come back with that field's default
 

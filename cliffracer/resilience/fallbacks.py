@@ -1,9 +1,9 @@
 """What answers when a call failed for good: a value, or a function that gets what was asked."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
+from cliffracer.declarations import shape_of
 from cliffracer.errors import ServiceError
 from cliffracer.resilience.guard import Guard, told
 from cliffracer.resilience.verdicts import replaceable
@@ -43,7 +43,7 @@ class Fallback:
 
 def _chooser(function: Callable[..., Any]) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
     """Return what picks from the arguments those that a function takes."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = shape_of(function).parameters.values()
     places = sum(p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
     most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else places
     names = {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}

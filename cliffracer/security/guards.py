@@ -4,13 +4,12 @@ The decorators leave a mark and give the function back; the marks are read when 
 they stand above or below ``@app.rpc``: a rule that silently did nothing would be a hole.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 import msgspec
 
-from cliffracer.declarations import refuse
+from cliffracer.declarations import refuse, shape_of
 from cliffracer.errors import SetupError
 from cliffracer.providers import key_of
 from cliffracer.security.identity import Identity
@@ -171,12 +170,12 @@ def checks_of(policy: Policy, function: Any, names: tuple[str, ...]) -> tuple[li
 
 
 def _asks(check: Callable[..., Any], names: tuple[str, ...]) -> bool:
-    parameters = inspect.signature(check).parameters.values()
+    parameters = shape_of(check).parameters.values()
     return any(p.kind is p.VAR_KEYWORD or p.name == "arguments" or p.name in names for p in parameters)
 
 
 def _bound(check: Callable[..., Any], function: Any, names: tuple[str, ...]) -> Callable[..., Any]:
-    parameters = list(inspect.signature(check).parameters.values())
+    parameters = list(shape_of(check).parameters.values())
     wanted = [p.name for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
     everything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     own = {"identity", "context", "arguments"}

@@ -147,7 +147,7 @@ async def test_a_forked_child_is_told_to_connect_for_itself(t):
             else:
                 print(os.waitpid(child, 0)[1], client.shelf.get(item=3))
     """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(script)]  # Python 3.12 warns of forks
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
     child, parent = done.stdout.splitlines()
     assert child.startswith("This connection was opened before the process was forked")

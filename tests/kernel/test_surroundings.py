@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -435,6 +436,51 @@ async def test_what_surrounds_calls_may_name_what_is_defined_further_down():
     for _ in range(2):
         with pytest.raises(SetupError, match=r"shelf \(.*:7\): an annotation cannot be read: name '(AsyncIterator|Shelf)' is not defined"):
             part.app.freeze()
+
+
+UNREAD = """
+from cliffracer import App, Identity, Unavailable, requires, resilient
+
+app = App("unread")
+
+@app.middleware
+async def around(context: Context, proceed: "Callable[[], Any]") -> Any:
+    return await proceed()
+
+@app.on_error(ValueError)
+def told(error: ValueError) -> ServiceError:
+    raise error
+
+async def stand_in(title: Text) -> Text:
+    return title
+
+def may(identity: Identity, title: Text) -> bool:
+    return True
+
+@resilient(fallback=stand_in)
+async def guarded(title: Text) -> Text:
+    raise Unavailable("closed")
+
+@app.cached(ttl=60)
+async def kept(title: Text) -> Text:
+    return title
+
+@app.rpc
+@requires(check=may)
+async def read(title: Text) -> Text:
+    return await kept(await guarded(title))
+
+Text = str
+"""
+
+
+async def test_annotations_that_are_for_type_checkers_alone_are_not_read():
+    """Names that are imported for them, or defined further down: since Python 3.14 to look at an annotation is to evaluate it."""
+    module = ModuleType("unread")
+    exec(compile("from __future__ import annotations\n" * (sys.version_info < (3, 14)) + UNREAD, "unread.py", "exec"), module.__dict__)
+    async with running(module.app) as t:
+        with t.acting("ada"):
+            assert await t.call("read", title="Emma") == "Emma"
 
 
 async def test_middleware_of_a_group_is_around_the_handlers_of_the_group_alone():
