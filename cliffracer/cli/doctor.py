@@ -20,7 +20,7 @@ from cliffracer.database.places import Only, Place, places
 from cliffracer.declarations import Rpc, Subscription, Timer
 from cliffracer.durations import worded
 from cliffracer.embedded import binaries
-from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.errors import CliffracerError, Internal, NotFound, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.configurations import NANOSECONDS
 from cliffracer.messaging.deadletters import DeadLetters
@@ -240,6 +240,8 @@ async def _one_database(place: Place) -> AsyncIterator[Finding]:
     seconds = await _timed(database.fetch_value(int, "select 1"))
     if await database.fetch_value(str, "show transaction_read_only") == "on":
         yield Finding("wrong", about, _READ_ONLY)
+    elif trouble := await _unstored(database):
+        yield Finding("wrong", about, trouble)
     version = await database.fetch_value(str, "show server_version")
     before = drift.now()
     there = await database.fetch_value(datetime, "select clock_timestamp()")
@@ -247,6 +249,18 @@ async def _one_database(place: Place) -> AsyncIterator[Finding]:
     state: State = "look" if seconds > _SLOW else "ok"
     yield Finding(state, about, f"PostgreSQL {version}, a round trip takes {seconds * 1000:.1f} ms")
     yield _clock("PostgreSQL" if isinstance(place, Only) else f"PostgreSQL {place.number}", ahead)
+
+
+async def _unstored(database: Database) -> str:
+    """Say what keeps PostgreSQL from storing a page, tried by a table that is gone at once; nothing where it may not be made."""
+    try:
+        await database.execute("create temporary table cliffracer_doctor on commit drop as select 1")
+    except Unavailable as error:
+        words = getattr(getattr(error.__cause__, "diag", None), "message_primary", None) or str(error)
+        return f"PostgreSQL stores nothing ({words}). {' '.join(getattr(error, '__notes__', ()))}".rstrip()
+    except Internal:  # no privilege for temporary tables
+        return ""
+    return ""
 
 
 def _clock(whose: str, ahead: float | None) -> Finding:

@@ -170,7 +170,7 @@ class PostgresLink(Link):
             made = translate(error)
             if self.session.closed or self.busy():
                 made.details["outcome"] = "unknown"  # the server may have committed before it could say so
-            raise made from error
+            raise told(made, "COMMIT") from error
         self.session.unhurried = self._begun = False
 
     async def rollback(self, deadline: float | None) -> None:

@@ -1,16 +1,23 @@
-"""What the log says of a statement that was refused by a defect of ours: the server's words and the SQL, never a value."""
+"""What the log says of a statement that was refused, by a defect or for want of room: the server's words and the SQL, never a value."""
 
+import logging
+from time import monotonic
 from typing import Any
 
 from psycopg import sql
 
-from cliffracer.errors import Internal, ServiceError
+from cliffracer.errors import Internal, ServiceError, Unavailable
 from cliffracer.targets import command
+
+log = logging.getLogger("cliffracer.database")
 
 LONGEST = 1_000
 """Of a longer statement, this much is logged."""
 _MISSING = {"42P01", "42703"}
 """SQLSTATEs for a table and for a column that is not there."""
+_AILING = ("53", "58", "F0", "25006")
+"""SQLSTATEs, or classes of them, of a server that lacks something or has become a standby: nobody but who runs it can help."""
+_PAUSE = 30.0  # seconds between two lines about the same of them: each call may meet it
 
 
 def told(made: ServiceError, statement: Any) -> ServiceError:
@@ -21,7 +28,36 @@ def told(made: ServiceError, statement: Any) -> ServiceError:
         made.said = (diagnostic and diagnostic.message_primary) or ""
         if made.said and diagnostic.sqlstate in _MISSING:
             made.said += f"; see {command('db plan')}"
+    elif isinstance(made, Unavailable):
+        _ailments.tell(made, statement)
     return made
+
+
+class Ailments:
+    """What ails the server, said once in a while: callers are told no more than that it does."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
+
+    def tell(self, made: Unavailable, statement: Any) -> None:
+        """Log the server's own words and what to do about them, or count them if they were logged a moment ago."""
+        diagnostic: Any = getattr(made.__cause__, "diag", None)
+        state: str = (diagnostic and diagnostic.sqlstate) or ""
+        if not state.startswith(_AILING):
+            return
+        now = monotonic()
+        if now - self._told.get(state, -_PAUSE) < _PAUSE:
+            self._untold[state] = self._untold.get(state, 0) + 1
+            return
+        self._told[state] = now
+        more = self._untold.pop(state, 0)
+        words = [f"{diagnostic.message_primary}.", *getattr(made, "__notes__", ())]
+        words += [f"{more} more since it was last said."] if more else []
+        log.warning("PostgreSQL refuses statements: %s (%s)", " ".join(words), shown(statement))
+
+
+_ailments = Ailments()
 
 
 def shown(statement: Any) -> str:

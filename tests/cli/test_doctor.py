@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from cliffracer import App, NotFound, Unavailable
@@ -124,8 +125,15 @@ async def test_clocks_that_are_apart_are_told(behind: Callable[[float], None], p
         assert await clocks(doctor._database(settings, ())) == [(state, text.format("PostgreSQL"))]
 
 
+FULL = """
+    create function full_disk() returns event_trigger language plpgsql
+        as $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
+    create event trigger full_disk on ddl_command_start execute function full_disk();
+"""
+
+
 async def test_what_takes_no_more_is_told(postgres: Server):
-    """A store without room, and a database that is read only: all else that is looked at there is well."""
+    """A store without room, a database that is read only, and one that stores nothing more: all else that is looked at there is well."""
     server = NatsServer()
     (server.folder / "nats.conf").write_text(
         f'listen: 127.0.0.1:{server.port}\njetstream {{ store_dir: "{server.folder}/jetstream", max_file_store: 1MB }}'
@@ -146,7 +154,11 @@ async def test_what_takes_no_more_is_told(postgres: Server):
         url = clones.take()
         settings = Settings.load(database_url=f"{url}{'&' if '?' in url else '?'}options=-cdefault_transaction_read_only%3Don")
         [found] = [f async for f in doctor._database(settings, ()) if f.state != "ok"]
-    assert (found.state, found.text[:35]) == ("wrong", "PostgreSQL takes no changes: a stan")
+        assert (found.state, found.text[:35]) == ("wrong", "PostgreSQL takes no changes: a stan")
+        with psycopg.connect(url) as connection:  # a full disk, as it would refuse a page
+            connection.execute(FULL)
+        [found] = [f async for f in doctor._database(Settings.load(database_url=url), ()) if f.state != "ok"]
+    assert found == ("wrong", "database", "PostgreSQL stores nothing (could not extend file). The disk of the PostgreSQL server is full.")
 
 
 async def test_a_server_that_does_not_say_what_time_it_is_is_not_taken_for_right():

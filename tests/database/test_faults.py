@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from cliffracer.database import Database, create_missing
+from cliffracer.database import Database, create_missing, telling
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from tests.database.models import User
 from tests.database.support import calling
@@ -258,8 +258,9 @@ async def test_full_disk_is_told_and_outlived():
             await eventually(lambda: db.statistics()["used"] == 0)
 
 
-async def test_file_that_cannot_grow_is_told(own):
-    """The kernel's answer for a full device reaches the caller as the same error, on machines where nothing can be mounted."""
+async def test_file_that_cannot_grow_is_told(own, monkeypatch, caplog):
+    """The kernel's answer for a full device reaches the caller as the same error, where nothing can be mounted; the log has it once."""
+    monkeypatch.setattr(telling, "_ailments", telling.Ailments())
     async with Database.open(own.url(), largest=2) as db:
         await create_missing(db, [User])
         place = own.folder / "data" / await db.fetch_value(str, "select pg_relation_filepath('users')")
@@ -270,8 +271,12 @@ async def test_file_that_cannot_grow_is_told(own):
         await up_again(own)
         with calling(10.0):
             error = await refusal(db, 5)
-        assert error.__cause__.sqlstate == "53100"
+            again = await refusal(db, 5)
+        assert error.__cause__.sqlstate == again.__cause__.sqlstate == "53100"
         assert "The disk of the PostgreSQL server is full." in error.__notes__
+    [said] = [record.message for record in caplog.records if record.message.startswith("PostgreSQL refuses statements")]
+    assert "could not extend file" in said
+    assert "The disk of the PostgreSQL server is full. (INSERT INTO" in said
 
 
 async def test_server_that_appears_later_is_waited_for(own):
