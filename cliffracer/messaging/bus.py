@@ -22,10 +22,10 @@ from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
 from cliffracer.messaging.transport.link import Unfit
-from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix
+from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix, version_of
 from cliffracer.messaging.transport.stock import StockBus
 
-__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish"]
+__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish", "version_of"]
 
 CURE = "start one there, or set NATS_URL; without NATS_URL an embedded server is used in development."
 
@@ -58,6 +58,7 @@ async def connect(
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
         bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # what connects only, such as a benchmark, need not say
         bus.largest = getattr(settings, "nats_max_message", Bus.largest)
+        bus.message_tracing = getattr(settings, "nats_message_tracing", Bus.message_tracing)
         try:
             await bus.link.open(settings.wait, cure or cure_of(settings), on_wait)
         except GeneratorExit:  # its loop is gone, as when a process ends: nothing can be awaited any more

@@ -73,7 +73,7 @@ class Connection:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
         context = current.get()
         seconds = self._seconds(context, timeout)
-        block = write_call(*self.who(context), seconds, *self._identified(context))
+        block = write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)
         payload = encode(arguments)
         bus = self.bus
         if len(payload) + ROOM > bus.max_payload:
@@ -97,7 +97,7 @@ class Connection:
         until, context = time.monotonic() + seconds, current.get()
         name = await self._claims.stash(payload, seconds)
         left = until - time.monotonic()
-        return b"", claiming(write_call(*self.who(context), left, *self._identified(context)), name), left
+        return b"", claiming(write_call(*self.who(context), left, *self._identified(context), self.bus.untraced), name), left
 
     def _way(self, service: str, method: str) -> Way:
         """Return the subject of a method, and what tells its service that a caller gave up; found once for each method."""
@@ -142,7 +142,7 @@ class Connection:
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         chunked = Chunked(self.bus, f"{service}.{method}")
-        block = write_call(*self.who(context), seconds, *self._identified(context), window=WINDOW)
+        block = write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced, window=WINDOW)
         finished = False
         taken, decoder = 0, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
@@ -251,7 +251,7 @@ class Connection:
         correlation, trace = self.who(context)
         due = emission.at if emission.delay is None else time.time() + emission.delay
         token, way = self._identified(context, due)
-        return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key)
+        return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key, self.bus.untraced)
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:
         seconds = self.deadline if timeout is None else timeout

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cliffracer.errors import NOT_PERMITTED, Conflict, Forbidden, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
-from cliffracer.messaging.bus import Bus, Reply
+from cliffracer.messaging.bus import Bus, Reply, version_of
 from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
 
 API = "$JS.API."
@@ -191,8 +191,7 @@ class JetStream:
     @property
     def version(self) -> tuple[int, ...]:
         """The version of the server that the bus is connected to: ``(2, 15, 1)``."""
-        text = str(self.bus.info.get("version", "0")).partition("-")[0]
-        return tuple(int(part) for part in text.split(".") if part.isdigit())
+        return version_of(self.bus.info)
 
     async def ask(self, verb: str, body: Any, kind: type[T]) -> T:
         """Return the answer to one request of the API, ``STREAM.INFO.EVENTS``; its errors are typed."""

@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Servers of a cluster that keep each stream and bucket; 3 lose nothing with one of them."""
     nats_max_message: Annotated[int, values.size(1, 2**30)] = 64 * 2**20
     """Of a call, a result or an event; what is over the server's own limit goes through the object store."""
+    nats_message_tracing: Annotated[bool, values.flag] = False
+    """Let the message tracing of nats-server (``msg_trace`` of an account) follow what we send, up to a fifth of its work."""
 
     database_url: Annotated[str | None, values.address(*_postgres)] = None
     """None: built from ``db_host`` or ``db_name`` if one is given, else the embedded server, outside production."""

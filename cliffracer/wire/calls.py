@@ -18,6 +18,7 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _OURS = re.compile(
     rb"NATS/1\.0\r\n"
+    rb"(?:Nats-Trace-Dest: trace disabled\r\n)?"
     rb"X-Correlation-ID: [^\r\n]*\r\n"
     rb"Cliffracer-Timeout: ([0-9]{1,10})\r\n"
     rb"(?:traceparent: [^\r\n]*\r\n)?"
@@ -90,22 +91,25 @@ def _value(block: bytes, name: bytes) -> bytes | None:
     return block[start : block.find(b"\r\n", start)].strip()
 
 
-def write_call(
+def write_call(  # noqa: PLR0917 - called for every call, and keywords cost
     correlation: str,
     traceparent: str | None,
     timeout: float | None,
     token: str | None = None,
     via: str | None = None,
+    first: str = "",
     *,
     msgpack: bool = False,
     window: int = 0,
 ) -> bytes:
-    """Return the header block of a request; every value is one of ours or was checked when it came in."""
+    """Return the header block of a request, ``first`` a line to begin with; every value is one of ours or was checked when it came in."""
     if timeout is not None and traceparent is not None and token is None and not msgpack and not window:  # almost every call
         left = int(timeout * 1000) or 1
         way = "" if via is None else f"Cliffracer-Via: {via}\r\n"
-        return f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n{way}\r\n".encode()
-    lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
+        return (
+            f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n{way}\r\n"
+        ).encode()
+    lines = f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\n"
     if timeout is not None:
         lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"
     if traceparent is not None:

@@ -63,10 +63,11 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     token: str | None = None,
     way: str | None = None,
     key: str | None = None,
+    first: str = "",
 ) -> bytes:
     """Return the header block of an event that is emitted now: what `event_headers` names, and the context it is emitted in.
 
-    `Unsendable` for an id or a key that would break out of its line.
+    ``first`` is a line to begin with. `Unsendable` for an id or a key that would break out of its line.
     """
     more = "" if token is None else f"Authorization: Bearer {token}\r\n"
     if way is not None:
@@ -77,8 +78,8 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     if not values.isprintable():
         raise Unsendable("the id and the key of an event have no control characters or line breaks")
     return (
-        f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}{ID}: {event_id}\r\n{TYPE}: {kind}\r\n"
-        f"{SOURCE}: {source}\r\n{TIME}: {now_text()}\r\n{VERSION}: {SPEC}\r\n{MESSAGE_ID}: {event_id}\r\n\r\n"
+        f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}{ID}: {event_id}\r\n"
+        f"{TYPE}: {kind}\r\n{SOURCE}: {source}\r\n{TIME}: {now_text()}\r\n{VERSION}: {SPEC}\r\n{MESSAGE_ID}: {event_id}\r\n\r\n"
     ).encode()
 
 

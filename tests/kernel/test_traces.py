@@ -2,10 +2,14 @@
 
 import pytest
 
+from benchmarks.load.nats import Connection, connect
 from cliffracer import App, Conflict, Context
 from cliffracer.messaging.directory import Remembered
+from cliffracer.messaging.transport import reconnecting
 from cliffracer.observability.spans import Outgoing, Spans
 from cliffracer.testing import running
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports
 
@@ -116,3 +120,38 @@ def test_a_short_id_is_found_when_it_is_given_whole():
     spans.recent((Outgoing("a", "b.c"), None, None, "abc-1", 0.0, 0.0, "ok", None))
     assert len(spans.find("abc-1")) == 1
     assert spans.find("abc-") == []
+
+
+class Told(Connection):
+    """Counts the messages on a subject, over a connection of its own."""
+
+    count = 0
+
+    def message(self, *_) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_nats_traces_our_messages_only_where_it_is_asked_to(*, wanted: bool):
+    """An account with ``msg_trace`` is told the way of each call and event with NATS_MESSAGE_TRACING: it costs the server on all."""
+    account = 'accounts { A { jetstream: enabled, users: [{user: a, password: a}], msg_trace: "told" } }'
+    with NatsServer(account, jetstream=True) as server:
+        told = Told()
+        await connect(server.url.replace("//", "//a:a@"), told)
+        told.transport.write(b"SUB told 1\r\n")
+        await told.flush()
+        async with running(front, back, nats_url=server.url, nats_user="a", nats_password="a", nats_message_tracing=wanted) as t:
+            await t.call("front.begin")
+            await t.settled()
+            if wanted:
+                await eventually(lambda: told.count >= 3)  # two calls and an event
+        await told.flush()
+        assert bool(told.count) is wanted
+        told.transport.close()
+
+
+async def test_a_server_that_would_not_understand_is_not_told(monkeypatch):
+    """One before 2.14 takes the header for the subject of a trace, and would log that it is none."""
+    monkeypatch.setattr(reconnecting, "_UNTRACED_SINCE", (999,))
+    async with running(back) as t:
+        assert not t.up.bus.untraced

@@ -72,6 +72,10 @@ class Bus(ABC):
     """How many servers of a cluster are to keep what is stored over this connection."""
     largest: int = 64 * 1024 * 1024
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
+    message_tracing: bool = False
+    """Whether the server may trace our messages on its own way, as far as it does that at all."""
+    untraced: str = ""
+    """The header line to begin with that says that it may not; empty where it may, or would not understand."""
     returned: set[Callable[[], None]]
     """Called when there is a connection again after an outage, over which all is subscribed to by then."""
     open: bool
