@@ -20,7 +20,7 @@ from cliffracer.database.repository import Repository
 from cliffracer.database.retrying import retrying
 from cliffracer.database.suspicion import Mode
 from cliffracer.database.transaction import Isolation, Transaction, innermost, nested, outermost
-from cliffracer.errors import SetupError, Unavailable
+from cliffracer.errors import Unavailable
 
 log = logging.getLogger("cliffracer.database")
 
@@ -193,13 +193,6 @@ class Database(Queries):
                     link.close()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
-
-    async def inbox_once(self, consumer: str, event_id: str) -> bool:
-        """Say whether this task's transaction is the first to handle an event; its mark is kept with the transaction."""
-        transaction = self.joined()
-        if transaction is None:
-            raise SetupError("An inbox needs the handler's transaction: give the handler tx: Transaction, or open one around it.")
-        return await transaction.first_time(consumer, event_id)
 
     def wake_relays(self) -> None:
         """Let the relays of this process look into the outbox now, for what was committed here."""

@@ -63,11 +63,11 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def purpose_of(models: Iterable[type[Model]], folder: Path = FOLDER) -> str:
+def purpose_of(models: Iterable[type[Model]]) -> str:
     """Return a checksum of everything that decides what `prepare` makes."""
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     texts = [text for definition in definitions for text in (definition.create, *definition.later)]
-    texts += [f"{migration.name} {migration.checksum}" for migration in read(folder)] if is_ours(folder) else []
+    texts += [f"{migration.name} {migration.checksum}" for migration in read(FOLDER)] if is_ours(FOLDER) else []
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 

@@ -42,7 +42,7 @@ async def open_link(url: str, name: str) -> "PostgresLink":
 class PostgresLink(Link):
     """A `Link` over psycopg."""
 
-    __slots__ = ("_altered", "_apart", "_begun", "_cursor", "_doomed", "_limit", "_poll", "_reading", "_stale", "_undo", "session")
+    __slots__ = ("_altered", "_apart", "_begun", "_cursor", "_doomed", "_limit", "_poll", "_reading", "_undo", "session")
 
     def __init__(self, session: Session) -> None:
         super().__init__(asyncio.get_running_loop().time())
@@ -50,7 +50,7 @@ class PostgresLink(Link):
         self._cursor = session.cursor(binary=True)
         self._limit = 0
         self._apart: asyncio.Task[int] | None = None
-        self._stale = self._doomed = self._altered = False
+        self._doomed = self._altered = False
         self._begun = self._reading = False
         self._undo: str | None = None
         self._poll = select.poll()
@@ -202,18 +202,15 @@ class PostgresLink(Link):
         """Say whether the connection may go to another task as it is."""
         connection = self.session.pgconn
         at_rest = connection.transaction_status == TransactionStatus.IDLE and connection.status == ConnStatus.OK
-        return at_rest and not (self._stale or self._doomed or self._altered)
+        return at_rest and not (self._doomed or self._altered)
 
     async def mend(self) -> None:
-        """Stop what still runs, roll back what is open, forget plans that no longer hold and what was set for the session."""
+        """Stop what still runs, roll back what is open, and undo what was set for the session."""
         if self._doomed:
             raise psycopg.OperationalError("the server takes no changes")
         await self._finish()
         if self.session.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
             await self.rollback(None)
-        if self._stale:
-            await self.session.execute("DEALLOCATE ALL")
-            self._stale = False
         if self._altered:
             await self.session.execute("DISCARD ALL")
             await self.session.execute(SESSION)
@@ -237,8 +234,7 @@ class PostgresLink(Link):
         except errors.FeatureNotSupported as error:
             if "cached plan" not in str(error):
                 raise told(translate(error, statement.table), statement.text) from error
-            if not again or self.broken():
-                self._stale = True
+            if not again or self.broken():  # in a transaction: psycopg forgets all plans at its ROLLBACK
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
             raise self._refusal(error, statement, deleting=statement.deleting) from error

@@ -32,9 +32,9 @@ class Statements(msgspec.Struct, frozen=True):
     get: Statement
     remove: Statement
 
-    def rows(self, sql: str, *, deleting: bool = False) -> Statement:
+    def rows(self, sql: str) -> Statement:
         """Return a statement whose rows become Structs."""
-        return Statement(sql, _factory(self.table), self.table, deleting)
+        return Statement(sql, _factory(self.table), self.table)
 
     def bare(self, sql: str, *, deleting: bool = False) -> Statement:
         """Return a statement whose rows stay tuples, or which has none."""

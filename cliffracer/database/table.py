@@ -4,7 +4,7 @@ import keyword
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -146,14 +146,6 @@ def table_of(model: type[T]) -> Table[T]:
         make=compile_make(model, columns),
         values=_compile_values(columns),
     )
-
-
-def model_of(annotation: Any) -> type[Model]:
-    """Return the model that ``Repository[User]`` names."""
-    found = get_args(annotation)
-    if get_origin(annotation) is None or len(found) != 1 or not isinstance(found[0], type):
-        raise SetupError(f"{annotation!r} does not say which model: write Repository[User].")
-    return table_of(found[0]).model
 
 
 def short(name: str) -> str:

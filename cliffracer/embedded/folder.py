@@ -9,13 +9,13 @@ NAME = ".cliffracer"
 MARKERS = (NAME, "pyproject.toml", ".git")
 
 
-def project_folder(start: Path | None = None) -> Path:
+def project_folder() -> Path:
     """Return ``CLIFFRACER_HOME``, else the nearest folder from here up that looks like a project, else the current one."""
     home = os.environ.get("CLIFFRACER_HOME")
     if home:
         return Path(home).expanduser().absolute()
     try:
-        here = (start or Path.cwd()).absolute()
+        here = Path.cwd().absolute()
     except FileNotFoundError as error:
         raise SetupError("The current folder does not exist any more; change to another one, or set CLIFFRACER_HOME.") from error
     for folder in (here, *here.parents):

@@ -242,11 +242,11 @@ class JetStream:
         """Return a stream's configuration and state; with ``subjects`` a filter, how many messages each subject has."""
         return await self.ask(f"STREAM.INFO.{name}", {"subjects_filter": subjects} if subjects else None, StreamInfo)
 
-    async def stream_names(self, subject: str | None = None) -> list[str]:
-        """Return the names of all streams, or of those that store a subject."""
+    async def stream_names(self) -> list[str]:
+        """Return the names of all streams."""
         found: list[str] = []
         while True:
-            page = await self.ask("STREAM.NAMES", {"offset": len(found), **({"subject": subject} if subject else {})}, _Names)
+            page = await self.ask("STREAM.NAMES", {"offset": len(found)}, _Names)
             found += page.streams or []
             if not page.streams or len(found) >= page.total:
                 return found
@@ -255,11 +255,11 @@ class JetStream:
         """Remove a stream and all that it holds."""
         await self.ask(f"STREAM.DELETE.{name}", None, Done)
 
-    async def purge(self, name: str, *, filter: str | None = None, seq: int | None = None, keep: int | None = None) -> int:
-        """Remove messages and return how many: of a subject filter, before a number, all but the last ``keep``."""
+    async def purge(self, name: str, *, filter: str | None = None, seq: int | None = None) -> int:
+        """Remove messages and return how many: of a subject filter, before a number."""
         if seq is not None and seq <= 1:
             return 0  # servers before 2.12 take it for no number at all, and remove everything
-        body = {"filter": filter, "seq": seq, "keep": keep}
+        body = {"filter": filter, "seq": seq}
         done = await self.ask(f"STREAM.PURGE.{name}", {key: value for key, value in body.items() if value is not None}, Done)
         return done.purged
 
@@ -276,9 +276,9 @@ class JetStream:
             if not page.consumers or len(found) >= page.total:
                 return found
 
-    async def create_consumer(self, stream: str, asked: ConsumerConfig, *, action: str = "create") -> ConsumerInfo:
+    async def create_consumer(self, stream: str, asked: ConsumerConfig) -> ConsumerInfo:
         """Return the consumer that was made; `Conflict` if there is one of that name with another configuration."""
-        body = {"stream_name": stream, "config": asked_for(asked), "action": action}
+        body = {"stream_name": stream, "config": asked_for(asked), "action": "create"}
         return await self.ask(f"CONSUMER.CREATE.{stream}.{asked.name}", body, ConsumerInfo)
 
     async def update_consumer(self, stream: str, name: str, config: Configuration) -> ConsumerInfo:

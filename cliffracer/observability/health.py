@@ -55,10 +55,6 @@ class Health:
         """Look at one more thing; a probe of the same name is replaced."""
         self._checks[name] = Check(name, probe, critical)
 
-    def knows(self, name: str) -> bool:
-        """Say whether something of this name is looked at."""
-        return name in self._checks
-
     async def findings(self) -> list[Finding]:
         """Return what every check finds now; they run side by side, none longer than `within`."""
         return list(await asyncio.gather(*map(self._look, self._checks.values())))

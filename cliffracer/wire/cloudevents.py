@@ -39,21 +39,6 @@ class Attributes(msgspec.Struct, frozen=True):
     """Events of one key keep their order where the subscriber asks for it (extension ``partitionkey``)."""
 
 
-def event_headers(event_id: str, kind: str, source: str, *, key: str = "", time: datetime | None = None) -> dict[str, str]:
-    """Return the headers of an event that is emitted now, ``Nats-Msg-Id`` among them."""
-    made = {
-        ID: event_id,
-        TYPE: kind,
-        SOURCE: source,
-        TIME: now_text() if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        VERSION: SPEC,
-        MESSAGE_ID: event_id,
-    }
-    if key:
-        made[KEY] = key
-    return made
-
-
 def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     event_id: str,
     kind: str,
@@ -65,7 +50,7 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     key: str | None = None,
     first: str = "",
 ) -> bytes:
-    """Return the header block of an event that is emitted now: what `event_headers` names, and the context it is emitted in.
+    """Return the header block of an event that is emitted now: ``Nats-Msg-Id``, CloudEvents' attributes, and the context it is emitted in.
 
     ``first`` is a line to begin with. `Unsendable` for an id or a key that would break out of its line.
     """

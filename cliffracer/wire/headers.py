@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from cliffracer.errors import Unsendable
 
 CORRELATION = "X-Correlation-ID"
-TRACEPARENT = "traceparent"
 TIMEOUT = "Cliffracer-Timeout"
 AUTHORIZATION = "Authorization"
 CONTENT_TYPE = "Content-Type"

@@ -13,7 +13,6 @@ from cliffracer.errors import Unsendable
 
 MAX_SUBJECT = 1024  # bytes; nats-server closes the connection at a control line of 4,096
 _LITERAL = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
-_TOKEN = re.compile(r"[^\x00-\x20\x7f.*>]+")
 _PATTERN = re.compile(r"(?:[^\x00-\x20\x7f.*>]+|\*)(?:\.(?:[^\x00-\x20\x7f.*>]+|\*))*(?:\.>)?|>")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -36,13 +35,6 @@ def check_pattern(subject: str) -> str:
     raise Unsendable(
         f"{subject[:80]!r} is no subject pattern: dot-separated tokens, * for one token, > for the rest, no blanks or control characters"
     )
-
-
-def check_token(token: str) -> str:
-    """Return one token of a subject, as user ids and keys become; `Unsendable` otherwise."""
-    if _TOKEN.fullmatch(token) and _fits(token):
-        return token
-    raise Unsendable(f"{token[:80]!r} cannot be one token of a subject: no blanks, control characters, dots or wildcards")
 
 
 TAKEN = frozenset({"events", "send", "cliffracer", "_INBOX"})

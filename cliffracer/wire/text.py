@@ -6,7 +6,6 @@ JSON, a leading ``+`` apart. A list takes one value or several; anything else ta
 """
 
 import decimal
-import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -60,16 +59,6 @@ class TextDecoder(Generic[T]):
             errors = self._explainer.explain(prepared)
             raise InvalidInput("the input is not valid", errors=errors or [{"path": "", "message": "is not valid"}]) from None
         return found
-
-
-@functools.lru_cache(maxsize=512)
-def _decoder(kind: Any) -> TextDecoder[Any]:
-    return TextDecoder(kind)
-
-
-def convert_text(kind: Any, values: Mapping[str, Given]) -> Any:
-    """Return what the texts are as one object of type ``kind``: see `TextDecoder`, which costs less when held."""
-    return _decoder(kind).decode(values)
 
 
 def _one(given: Given) -> Any:

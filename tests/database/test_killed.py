@@ -47,8 +47,8 @@ async def test_kill_at_any_moment_loses_and_invents_nothing(db: Database, url: s
         assert numbers == sorted(numbers)
 
     for name in published:  # deliveries, redeliveries among them
-        async with db.transaction():
-            if await db.inbox_once("consumer", name):
+        async with db.transaction() as transaction:
+            if await transaction.first_time("consumer", name):
                 await db.execute("insert into handled values (%s)", name)
     assert sorted(await db.fetch(str, "select id from handled")) == sorted(committed)
 

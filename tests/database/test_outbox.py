@@ -308,18 +308,18 @@ async def test_only_one_relay_works_at_a_time(outbox):
 
 
 async def test_inbox_knows_an_event_again(outbox):
-    """The first transaction handles it, a later one does not; a rolled back one did not handle it."""
+    """The first transaction handles it, a later one does not; a rolled back one did not handle it, and one that is over marks nothing."""
     with pytest.raises(ZeroDivisionError):
-        async with outbox.transaction():
-            assert await outbox.inbox_once("mailer", "e1")
+        async with outbox.transaction() as transaction:
+            assert await transaction.first_time("mailer", "e1")
             raise ZeroDivisionError
-    async with outbox.transaction():
-        assert await outbox.inbox_once("mailer", "e1")
-    async with outbox.transaction():
-        assert not await outbox.inbox_once("mailer", "e1")
-        assert await outbox.inbox_once("other", "e1")
+    async with outbox.transaction() as transaction:
+        assert await transaction.first_time("mailer", "e1")
+    async with outbox.transaction() as transaction:
+        assert not await transaction.first_time("mailer", "e1")
+        assert await transaction.first_time("other", "e1")
     with pytest.raises(SetupError):
-        await outbox.inbox_once("mailer", "e2")
+        await transaction.first_time("mailer", "e2")
 
 
 async def test_second_delivery_waits_for_the_first(outbox):
@@ -327,16 +327,16 @@ async def test_second_delivery_waits_for_the_first(outbox):
     inside, go = asyncio.Event(), asyncio.Event()
 
     async def first() -> bool:
-        async with outbox.transaction():
-            mine = await outbox.inbox_once("c", "e")
+        async with outbox.transaction() as transaction:
+            mine = await transaction.first_time("c", "e")
             inside.set()
             await go.wait()
             return mine
 
     async def second() -> bool:
         await inside.wait()
-        async with outbox.transaction():
-            return await outbox.inbox_once("c", "e")
+        async with outbox.transaction() as transaction:
+            return await transaction.first_time("c", "e")
 
     tasks = asyncio.create_task(first()), asyncio.create_task(second())
     await inside.wait()
@@ -348,17 +348,17 @@ async def test_second_delivery_waits_for_the_first(outbox):
 
 async def test_old_marks_are_forgotten(outbox):
     """The inbox does not grow for ever."""
-    async with outbox.transaction():
-        await outbox.inbox_once("c", "e")
+    async with outbox.transaction() as transaction:
+        await transaction.first_time("c", "e")
     assert await forget(outbox, older_than=3600) == 0
     assert await forget(outbox, older_than=-1) == 1
 
 
 async def test_old_marks_are_forgotten_by_one_at_a_time(outbox, url):
     """Of replicas that forget at once one does it: two that delete the same rows would end in a deadlock."""
-    async with outbox.transaction():
+    async with outbox.transaction() as transaction:
         for number in range(3):
-            await outbox.inbox_once("c", str(number))
+            await transaction.first_time("c", str(number))
     async with Database.open(url) as elsewhere:
         async with elsewhere.transaction():
             assert await forget(elsewhere, older_than=-1) == 3

@@ -12,7 +12,7 @@ from cliffracer.database import Database, Index, Model, References, Search, Uniq
 from cliffracer.database.difference import plan
 from cliffracer.database.model import tablename_of
 from cliffracer.database.schema import define
-from cliffracer.database.table import LONGEST_NAME, model_of, short, table_of
+from cliffracer.database.table import LONGEST_NAME, short, table_of
 from cliffracer.errors import Conflict, InvalidInput, SetupError
 from tests.database.models import Document, Everything, Order, User
 
@@ -196,9 +196,6 @@ def test_mistakes_in_declarations_are_told():
     for model, words in mistakes:
         with pytest.raises(SetupError, match=words):
             table_of(model)
-    with pytest.raises(SetupError, match="Repository"):
-        model_of(list)
-    assert model_of(list[User]) is User
     from cliffracer.database.schema import with_referenced
 
     with pytest.raises(SetupError, match="__tablename__"):

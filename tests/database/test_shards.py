@@ -218,7 +218,7 @@ async def test_what_is_around_and_before_the_first_row_goes_with_it(db):
     notes = db.repository(Note)
     tenant = next(tenant for tenant in TENANTS if db.shard(Note, tenant) is db.shards[2])
     async with db.transaction() as transaction:
-        assert await db.inbox_once("consumer", "event")
+        assert await transaction.first_time("consumer", "event")
         await transaction.emit("kept", b"", {}, "kept")
         with pytest.raises(ZeroDivisionError):
             async with db.transaction():
@@ -236,10 +236,10 @@ async def test_what_is_around_and_before_the_first_row_goes_with_it(db):
             await notes.create(Note(tenant=next(each for each in TENANTS if db.shard(Note, each) is db.shards[0]), number=3))
     assert [row.number for row in await notes.find()] == [2]
     assert await db.shards[2].fetch(str, "select message_id from cliffracer_outbox order by id") == ["kept", "kept too"]
-    async with db.transaction():
-        assert not await db.inbox_once("consumer", "event")
     async with db.transaction() as transaction:
-        assert await db.inbox_once("consumer", "of nothing")
+        assert not await transaction.first_time("consumer", "event")
+    async with db.transaction() as transaction:
+        assert await transaction.first_time("consumer", "of nothing")
         await transaction.emit("alone", b"", {}, "alone")
     assert await db.shards[0].fetch(str, "select event_id from cliffracer_inbox") == ["of nothing"]
     assert await db.shards[0].fetch(str, "select message_id from cliffracer_outbox") == ["alone"]
@@ -369,12 +369,12 @@ async def test_events_go_through_the_transaction_s_database(db):
     assert all([await shard.fetch_value(int, "select count(*) from cliffracer_outbox") for shard in db.shards])
     async with relaying(db, publish):
         await eventually(lambda: len(published) == 12)
-    async with db.transaction():
+    async with db.transaction() as transaction:
         await notes.count(tenant=TENANTS[0])
-        assert await db.inbox_once("c", "e")
-    async with db.transaction():
+        assert await transaction.first_time("c", "e")
+    async with db.transaction() as transaction:
         await notes.count(tenant=TENANTS[0])
-        assert not await db.inbox_once("c", "e")
+        assert not await transaction.first_time("c", "e")
 
 
 async def test_migrations_reach_every_database(db, tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from cliffracer.errors import InvalidInput
-from cliffracer.wire.text import TextDecoder, convert_text
+from cliffracer.wire.text import TextDecoder
 from tests.wire.types_and_values import kinds
 
 
@@ -35,7 +35,7 @@ class Search(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
 
 def one(kind: Any, text: Any) -> Any:
     """Return what one text becomes for a type."""
-    return convert_text(dict[str, kind], {"x": text})["x"]
+    return TextDecoder(dict[str, kind]).decode({"x": text})["x"]
 
 
 def why(kind: Any, text: Any) -> list[str]:
@@ -189,7 +189,7 @@ def test_any_texts_are_converted_or_refused(kind: Any, texts: dict[str, Any]) ->
     """For any type of a field: a value of that type, or `InvalidInput` with reasons."""
     for whole in (dict[str, kind], msgspec.defstruct("Whole", [("x", kind)])):
         try:
-            convert_text(whole, texts)
+            TextDecoder(whole).decode(texts)
         except InvalidInput as error:
             reasons = error.errors
         else:
@@ -206,5 +206,5 @@ def test_any_texts_are_converted_or_refused(kind: Any, texts: dict[str, Any]) ->
 def test_what_is_written_is_read_back(number: int, ratio: float, flag: bool, price: decimal.Decimal) -> None:
     """Integers and floats to the last digit."""
     kind = msgspec.defstruct("Values", [("number", int), ("ratio", float), ("flag", bool), ("price", decimal.Decimal)])
-    found = convert_text(kind, {"number": str(number), "ratio": repr(ratio), "flag": str(flag), "price": str(price)})
+    found = TextDecoder(kind).decode({"number": str(number), "ratio": repr(ratio), "flag": str(flag), "price": str(price)})
     assert (found.number, found.ratio, found.flag, found.price) == (number, ratio, flag, price)

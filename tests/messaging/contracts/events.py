@@ -11,8 +11,8 @@ import pytest
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Rejected
 from cliffracer.messaging.broker import Backend, Consuming, Delivered
-from cliffracer.wire.cloudevents import event_headers
 from tests.messaging.notes import Notes
+from tests.support.events import event_headers
 from tests.support.waiting import eventually
 
 

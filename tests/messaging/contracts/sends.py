@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from cliffracer.errors import InvalidInput
 from cliffracer.messaging.broker import Backend, Method
 from cliffracer.messaging.duties import Sending
-from cliffracer.wire.cloudevents import event_headers
 from tests.messaging.notes import Notes
+from tests.support.events import event_headers
 from tests.support.waiting import eventually
 
 

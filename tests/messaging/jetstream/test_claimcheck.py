@@ -13,10 +13,10 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream, PubAck, StreamInfo
-from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.support import consuming
 from tests.messaging.notes import Notes
+from tests.support.events import event_headers
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_transports

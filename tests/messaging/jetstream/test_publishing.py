@@ -20,12 +20,12 @@ from cliffracer.messaging.schedules import scheduled
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.messaging.streams import due_subject, events_stream
 from cliffracer.settings import Settings
-from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.messaging.jetstream.support import consuming, publisher
 from tests.messaging.notes import Notes
+from tests.support.events import event_headers
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 

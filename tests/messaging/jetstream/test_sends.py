@@ -9,9 +9,9 @@ from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.sends import Sends
-from cliffracer.wire.cloudevents import event_headers
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.notes import Notes
+from tests.support.events import event_headers
 from tests.support.waiting import eventually
 
 
