@@ -1,6 +1,8 @@
-"""What is said of a server that is not there: why, in few words, and what to do about it. psycopg is not imported here."""
+"""Whether a server is not there, and what is said of that: why, in few words, and what to do about it. psycopg is not imported here."""
 
 from typing import Any
+
+from cliffracer.errors import Unavailable
 
 CURE = "Start it, or check DATABASE_URL."
 _SILENT = (
@@ -19,6 +21,11 @@ _REASONS = (
 )
 _CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
 _CROWD = "End connections that nobody needs (pg_stat_activity lists them), raise its max_connections, or lower DATABASE_POOL_MAX."
+
+
+def is_away(error: Exception) -> bool:
+    """Say whether an error means that the server is not there now; psycopg's are told by their module, it is not imported here."""
+    return isinstance(error, OSError | Unavailable) or type(error).__module__.partition(".")[0] == "psycopg"
 
 
 def reason(error: BaseException) -> str:

@@ -1,26 +1,28 @@
-"""The `Database`: a pool of connections, transactions on them, and repositories over them."""
+"""The `Database`: a pool of connections, transactions on them, and repositories over them; and several of them as one."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from time import monotonic
 from typing import Any, Self, TypeVar
 
-from cliffracer.database.away import reason, unreached
+from cliffracer.database.away import is_away, reason
 from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.model import Model
+from cliffracer.database.opening import opened
 from cliffracer.database.options import Options, options_of
 from cliffracer.database.pool import Pool
 from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
 from cliffracer.database.retrying import retrying
+from cliffracer.database.sharded import ShardedTransaction, current, transaction_of
 from cliffracer.database.suspicion import Mode
-from cliffracer.database.transaction import Isolation, Transaction, innermost, nested, outermost
-from cliffracer.errors import Unavailable
+from cliffracer.database.table import Table
+from cliffracer.database.transaction import Isolation, Transacting, Transaction, innermost, nested, outermost
+from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
 
@@ -28,7 +30,7 @@ M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 
-class Database(Queries):
+class Database(Transacting):
     """Runs queries on a pooled connection, or in the transaction that this task has open."""
 
     suspicious: Mode = "log"
@@ -63,13 +65,11 @@ class Database(Queries):
         given = {"smallest": smallest, "largest": largest, "patience": patience}
         options = options_of(settings, {key: value for key, value in given.items() if value is not None})
         async with AsyncExitStack() as stack:
-            opened = [await stack.enter_async_context(_opened(url, options, name, wait)) for url in options.urls]
-            if len(opened) == 1:
-                yield cls(opened[0], options)
+            pools = [await stack.enter_async_context(opened(url, options, name, wait)) for url in options.urls]
+            if len(pools) == 1:
+                yield cls(pools[0], options)
             else:
-                from cliffracer.database.sharded import ShardedDatabase  # noqa: PLC0415 - it is made of this class
-
-                yield ShardedDatabase([cls(pool, options) for pool in opened], options)  # type: ignore[misc]  # who subclasses has no shards
+                yield ShardedDatabase([cls(pool, options) for pool in pools], options)  # type: ignore[misc]  # who subclasses has no shards
 
     @property
     def shards(self) -> tuple["Database", ...]:
@@ -204,45 +204,84 @@ class Database(Queries):
         return self.pool.statistics()
 
 
-@asynccontextmanager
-async def _opened(url: str, options: Options, name: str, wait: float) -> AsyncGenerator[Pool, None]:
-    # psycopg is imported by who opens a database, not by who declares a Model
-    from cliffracer.database import postgres, session  # noqa: PLC0415 - psycopg is imported by who opens a database
+class ShardedDatabase(Database):
+    """A `Database` made of several: each row of a sharded model is kept by the one that its `Shard` field chooses.
 
-    async def connect() -> Link:
-        return await postgres.open_link(url, name)
+    What names no row (raw SQL, models without ``__shard__``) goes to the first, or to the one that the transaction belongs to.
+    """
 
-    place = session.place_of(session.parsed(url))
-    first = await _first(connect, place, wait, options.cure)
-    pool = Pool(connect, smallest=options.smallest, largest=options.largest, patience=options.patience, name=place)
-    await pool.open(first)
-    try:
-        yield pool
-    finally:
-        await pool.close()
+    def __init__(self, shards: Sequence[Database], options: Options) -> None:
+        super().__init__(shards[0].pool, options)
+        self._shards = tuple(shards)
 
+    @property
+    def shards(self) -> tuple[Database, ...]:
+        """The databases that this one is made of."""
+        return self._shards
 
-async def _first(connect: Any, place: str, wait: float, cure: str) -> Link:
-    end, pause, told = monotonic() + wait, 0.05, False
-    while True:
-        try:
-            link: Link = await connect()
-        except Exception as error:  # whatever the library calls it that the server is away; all else is raised
-            if not is_away(error):
-                raise
-            trouble = error
-        else:
-            return link
-        left = end - monotonic()
-        if left <= 0:
-            raise Unavailable(unreached(place, trouble, cure)) from trouble
-        if not told:
-            told = True
-            log.warning("PostgreSQL at %s is not there yet (%s); waiting up to %g s", place, reason(trouble), wait)
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 2, 1.0)
+    def shard(self, model: type[Model], value: Any) -> Database:
+        """Return the database that keeps a model's rows with this value in the shard field, for SQL of one's own."""
+        return self._shards[model.__shard__.place(value, len(self._shards)) if model.__shard__ else 0]
 
+    def repository(self, model: type[M]) -> Repository[M]:
+        """Return the repository of a model: over all databases if it is sharded, on the first one otherwise."""
+        found = self._repositories.get(model)
+        if found is None:
+            if model.__shard__ is None:
+                return super().repository(model)
+            from cliffracer.database.scattered import ScatteredRepository  # noqa: PLC0415 - only who has shards needs it
 
-def is_away(error: Exception) -> bool:
-    """Say whether an error means that the server is not there now; psycopg's are told by their module, it is not imported here."""
-    return isinstance(error, OSError | Unavailable) or type(error).__module__.partition(".")[0] == "psycopg"
+            found = self._repositories[model] = ScatteredRepository(self, model)
+        return found
+
+    def joined(self) -> ShardedTransaction | None:
+        """Return the transaction that this task has open."""
+        return current(self)
+
+    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction for this task; its first statement decides on which database."""
+        return transaction_of(self, isolation, readonly=readonly)
+
+    async def on(self, place: int) -> Database:
+        """Return one of the databases, with this task's transaction on it if there is one."""
+        transaction = self.joined()
+        if transaction is not None:
+            await transaction.bind(place)
+        return self._shards[place]
+
+    async def _home(self, table: Table[Any] | None = None) -> Queries:
+        if table is not None and table.model.__shard__ is not None:
+            name = table.model.__name__
+            raise SetupError(f"{name} is kept by several databases: reach it through db.repository({name}).")
+        transaction = self.joined()
+        if transaction is None:
+            return self._shards[0]
+        return (await transaction.bind()).database
+
+    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
+        """Run one statement, on the first database or the transaction's."""
+        return await (await self._home(statement.table)).rows(statement, params)
+
+    async def run(self, statement: Statement, params: Params = None) -> int:
+        """Run one statement, on the first database or the transaction's."""
+        return await (await self._home(statement.table)).run(statement, params)
+
+    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
+        """Send rows by COPY, to the first database or the transaction's."""
+        return await (await self._home(copy.table)).copy(copy, rows)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Link, None]:
+        """Hold a connection of the first database, or the transaction's."""
+        async with (await self._home()).held() as link:
+            yield link
+
+    def wake_relays(self) -> None:
+        """Let the relays of this process look into the outboxes now."""
+        for shard in self._shards:
+            shard.wake_relays()
+
+    def statistics(self) -> dict[str, float]:
+        """Return the numbers of all pools together."""
+        every = [shard.statistics() for shard in self._shards]
+        return {name: sum(each[name] for each in every) for name in every[0]}

@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cliffracer.database.deadlines import deadline_now
-from cliffracer.database.transaction import Isolation, current_transaction
+from cliffracer.database.transaction import Isolation, Transacting, current_transaction
 from cliffracer.errors import ServiceError, SetupError
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ AGAIN = {"40001", "40P01", "0A000"}
 BASE, CAP = 0.01, 1.0
 
 
-async def retrying(database: Any, function: Callable[[], Awaitable[T]], attempts: int, isolation: Isolation | None) -> T:
+async def retrying(database: Transacting, function: Callable[[], Awaitable[T]], attempts: int, isolation: Isolation | None) -> T:
     """Return what a function returns that ran in one transaction from begin to commit."""
     if current_transaction(database) is not None:
         raise SetupError("db.retrying starts the transaction itself, to be able to start it again: call it outside of one.")

@@ -1,29 +1,21 @@
-"""Several databases as one: each row of a sharded model is kept by the one that its `Shard` field chooses.
+"""Transactions where there are several databases: each belongs to one, decided by the first row that it touches.
 
-A transaction belongs to one of them, decided by the first row it touches, whatever was emitted before; touching another
-one's is refused, since no commit could hold for both. What names no row (raw SQL, models without ``__shard__``) goes to
-the first database, or to the one that the transaction belongs to.
+What was emitted before that goes with it. Rows of another database are refused, since no commit could hold for both.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 from cliffracer.database import outbox
-from cliffracer.database.database import Database
 from cliffracer.database.failures import aborted
 from cliffracer.database.link import Copy, Link, Params, Statement
-from cliffracer.database.model import Model
-from cliffracer.database.options import Options
-from cliffracer.database.repository import Repository
-from cliffracer.database.scattered import ScatteredRepository
-from cliffracer.database.table import Table
-from cliffracer.database.transaction import Isolation, Transaction, innermost, nested_options
+from cliffracer.database.queries import Queries
+from cliffracer.database.transaction import Isolation, Transacting, Transaction, innermost, nested_options
 from cliffracer.errors import ServiceError, SetupError
 
-M = TypeVar("M", bound=Model)
 AWAY = 1.0
 """Seconds after which a database is taken for one that is away."""
 Act = Callable[[Transaction], Awaitable[None]]
@@ -34,7 +26,7 @@ class ShardedTransaction(Transaction):
 
     __slots__ = ("_ahead", "_options", "_stack", "failed", "place", "shard")
 
-    def __init__(self, database: "ShardedDatabase", stack: AsyncExitStack, options: dict[str, Any]) -> None:
+    def __init__(self, database: Transacting, stack: AsyncExitStack, options: dict[str, Any]) -> None:
         self.database = database
         self.task = asyncio.current_task()
         self.outer = None
@@ -64,7 +56,7 @@ class ShardedTransaction(Transaction):
         return innermost(bound.database) or bound
 
     async def _begin(self, place: int) -> Transaction:
-        bound: Transaction = await self._stack.enter_async_context(self.database.shards[place].transaction(**self._options))
+        bound = await self._stack.enter_async_context(self.database.shards[place].transaction(**self._options))
         bound.callbacks.extend(self.callbacks)
         self.callbacks = bound.callbacks
         self.place, self.shard = place, bound
@@ -165,7 +157,7 @@ class ShardedTransaction(Transaction):
         yield (await self.bind()).link
 
 
-async def _marked(shard: Database, consumer: str, event_ids: Collection[str]) -> set[str]:
+async def _marked(shard: Queries, consumer: str, event_ids: Collection[str]) -> set[str]:
     """Return which events a database has the marks of; one that is away is not waited for, rows of the others are served meanwhile."""
     try:
         async with asyncio.timeout(AWAY):
@@ -177,102 +169,31 @@ async def _marked(shard: Database, consumer: str, event_ids: Collection[str]) ->
 _open: ContextVar[ShardedTransaction | None] = ContextVar("cliffracer_sharded_transaction", default=None)
 
 
-class ShardedDatabase(Database):
-    """A `Database` made of several."""
+def current(database: Transacting) -> ShardedTransaction | None:
+    """Return the transaction that this task has open on these databases; None without one."""
+    found = _open.get()
+    mine = found is not None and found.open and found.database is database and found.task is asyncio.current_task()
+    return found if mine else None
 
-    def __init__(self, shards: Sequence[Database], options: Options) -> None:
-        super().__init__(shards[0].pool, options)
-        self._shards = tuple(shards)
 
-    @property
-    def shards(self) -> tuple[Database, ...]:
-        """The databases that this one is made of."""
-        return self._shards
-
-    def shard(self, model: type[Model], value: Any) -> Database:
-        """Return the database that keeps a model's rows with this value in the shard field, for SQL of one's own."""
-        return self._shards[model.__shard__.place(value, len(self._shards)) if model.__shard__ else 0]
-
-    def repository(self, model: type[M]) -> Repository[M]:
-        """Return the repository of a model: over all databases if it is sharded, on the first one otherwise."""
-        found = self._repositories.get(model)
-        if found is None:
-            kind = Repository if model.__shard__ is None else ScatteredRepository
-            found = self._repositories[model] = kind(self, model)
-        return found
-
-    def joined(self) -> ShardedTransaction | None:
-        """Return the transaction that this task has open."""
-        found = _open.get()
-        mine = found is not None and found.open and found.database is self and found.task is asyncio.current_task()
-        return found if mine else None
-
-    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction for this task; its first statement decides on which database."""
-        return self._transaction(isolation, readonly=readonly)
-
-    @asynccontextmanager
-    async def _transaction(self, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
-        outer = self.joined()
-        if outer is not None:
-            async with outer.nested(isolation, readonly=readonly):
-                yield outer
-            return
-        before = _open.get()
-        async with AsyncExitStack() as stack:
-            transaction = ShardedTransaction(self, stack, {"isolation": isolation, "readonly": readonly})
-            _open.set(transaction)
-            try:
-                yield transaction
-                await transaction.finish()
-            finally:
-                if _open.get() is transaction:
-                    _open.set(before)
-                transaction.open = False
-        if transaction.shard is None:
-            await transaction.done()  # nothing was stored, and that is all that there was to commit
-
-    async def on(self, place: int) -> Database:
-        """Return one of the databases, with this task's transaction on it if there is one."""
-        transaction = self.joined()
-        if transaction is not None:
-            await transaction.bind(place)
-        return self._shards[place]
-
-    async def _home(self, table: Table[Any] | None = None) -> Database:
-        if table is not None and table.model.__shard__ is not None:
-            name = table.model.__name__
-            raise SetupError(f"{name} is kept by several databases: reach it through db.repository({name}).")
-        transaction = self.joined()
-        if transaction is None:
-            return self._shards[0]
-        database: Database = (await transaction.bind()).database
-        return database
-
-    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
-        """Run one statement, on the first database or the transaction's."""
-        return await (await self._home(statement.table)).rows(statement, params)
-
-    async def run(self, statement: Statement, params: Params = None) -> int:
-        """Run one statement, on the first database or the transaction's."""
-        return await (await self._home(statement.table)).run(statement, params)
-
-    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
-        """Send rows by COPY, to the first database or the transaction's."""
-        return await (await self._home(copy.table)).copy(copy, rows)
-
-    @asynccontextmanager
-    async def held(self) -> AsyncGenerator[Link, None]:
-        """Hold a connection of the first database, or the transaction's."""
-        async with (await self._home()).held() as link:
-            yield link
-
-    def wake_relays(self) -> None:
-        """Let the relays of this process look into the outboxes now."""
-        for shard in self._shards:
-            shard.wake_relays()
-
-    def statistics(self) -> dict[str, float]:
-        """Return the numbers of all pools together."""
-        every = [shard.statistics() for shard in self._shards]
-        return {name: sum(each[name] for each in every) for name in every[0]}
+@asynccontextmanager
+async def transaction_of(database: Transacting, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
+    """Open a transaction for this task, or a savepoint in the one that it has open; the first statement decides on which database."""
+    outer = current(database)
+    if outer is not None:
+        async with outer.nested(isolation, readonly=readonly):
+            yield outer
+        return
+    before = _open.get()
+    async with AsyncExitStack() as stack:
+        transaction = ShardedTransaction(database, stack, {"isolation": isolation, "readonly": readonly})
+        _open.set(transaction)
+        try:
+            yield transaction
+            await transaction.finish()
+        finally:
+            if _open.get() is transaction:
+                _open.set(before)
+            transaction.open = False
+    if transaction.shard is None:
+        await transaction.done()  # nothing was stored, and that is all that there was to commit

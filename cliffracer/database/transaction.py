@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -23,6 +24,31 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 ISOLATIONS = {"read committed", "repeatable read", "serializable"}
 
 
+class Transacting(Queries):
+    """A database as its transactions know it; `Database` is the only one."""
+
+    __slots__ = ()
+    relays: list[Any]
+    """What publishes its outbox in this process."""
+
+    @property
+    @abstractmethod
+    def shards(self) -> tuple["Transacting", ...]:
+        """The databases that it is made of: itself, or several."""
+
+    @abstractmethod
+    def joined(self) -> "Transaction | None":
+        """Return the transaction that this task has open."""
+
+    @abstractmethod
+    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager["Transaction"]:
+        """Open a transaction for this task, or a savepoint in the one that it has open."""
+
+    @abstractmethod
+    def wake_relays(self) -> None:
+        """Let the relays of this process look into the outbox now."""
+
+
 class Transaction(Queries):
     """An open transaction: provided to a handler that asks for it, and then around the whole handler.
 
@@ -31,7 +57,7 @@ class Transaction(Queries):
 
     __slots__ = ("callbacks", "database", "depth", "link", "open", "outer", "task", "told")
 
-    def __init__(self, database: Any, link: Link, outer: "Transaction | None", depth: int = 0) -> None:
+    def __init__(self, database: Transacting, link: Link, outer: "Transaction | None", depth: int = 0) -> None:
         self.database = database
         self.link = link
         self.outer = outer
@@ -44,13 +70,12 @@ class Transaction(Queries):
     @property
     def suspicious(self) -> Mode:
         """What is done about values that look like an attack."""
-        mode: Mode = self.database.suspicious
-        return mode
+        return self.database.suspicious
 
     @property
     def linting(self) -> bool:
         """Whether calls are looked at for queries that are put together from values."""
-        return bool(self.database.linting)
+        return self.database.linting
 
     def joined(self) -> "Transaction":
         """Return this transaction."""
@@ -59,8 +84,7 @@ class Transaction(Queries):
     def transaction(self) -> AbstractAsyncContextManager["Transaction"]:
         """Set a savepoint: what is in the block is undone alone if it raises."""
         self._check()
-        opened: AbstractAsyncContextManager[Transaction] = self.database.transaction()
-        return opened
+        return self.database.transaction()
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call a function, async or not, once, when the whole transaction is committed; never if it is not. One that fails is logged."""
@@ -146,15 +170,12 @@ _telling: set[asyncio.Task[None]] = set()
 _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
 
 
-def current_transaction(database: Any = None) -> Transaction | None:
+def current_transaction(database: Transacting | None = None) -> Transaction | None:
     """Return the transaction that this task has open (on a database), innermost first; None for every other task."""
-    if database is None:
-        return innermost()
-    joined: Transaction | None = database.joined()
-    return joined
+    return innermost() if database is None else database.joined()
 
 
-def innermost(database: Any = None) -> Transaction | None:
+def innermost(database: Transacting | None = None) -> Transaction | None:
     """Return the innermost transaction of this task (on exactly this database), or None."""
     found = _innermost.get()
     if found is None:
@@ -168,7 +189,7 @@ def innermost(database: Any = None) -> Transaction | None:
 
 
 @asynccontextmanager
-async def outermost(database: Any, pool: Pool, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
+async def outermost(database: Transacting, pool: Pool, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[Transaction, None]:
     """Hold a connection and a transaction on it: committed at the end of the block, rolled back if it raises."""
     deadline = deadline_now()
     link = pool.take() or await pool.acquire_before(deadline)
