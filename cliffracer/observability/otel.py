@@ -25,7 +25,6 @@ from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
 from cliffracer.errors import Cancelled, Internal, ServiceError, SetupError
 from cliffracer.events import Rejected
-from cliffracer.observability import tracing
 
 _EXPORTERS = "opentelemetry_traces_exporter"  # entry points that distributions of exporters have
 _FLUSH = 2.0  # seconds that a stop waits for what is not exported yet
@@ -38,7 +37,7 @@ Their own end at exit would wait for a collector that is away: a stop flushes th
 """
 
 
-class Tracing(tracing.Tracing):
+class Tracing:
     """Makes the spans of one service."""
 
     def __init__(self, provider: Any, tracer: Tracer, service: str) -> None:
