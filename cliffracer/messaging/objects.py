@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 from loguru import logger
@@ -55,6 +55,7 @@ class ObjectStore:
         self._stream = f"OBJ_{self.bucket}"
         self._chunks = f"$O.{self.bucket}.C."
         self._metas = f"$O.{self.bucket}.M."
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._publisher = Publisher(jetstream, recover=SingleFlight(self.ensure))
         self.asked = StreamConfig(
             name=self._stream,
@@ -157,7 +158,9 @@ class ObjectStore:
 
     async def delete(self, name: str) -> None:
         """Remove an object; `NotFound` if it is not there."""
-        await shielded(self._delete(await self.info(name)), f"deletion in {self.bucket}")
+        async with self._completing(name):  # by one who was cancelled, perhaps: it is about to be there
+            info = await self.info(name)
+        await shielded(self._delete(info), f"deletion in {self.bucket}")
 
     async def destroy(self) -> None:
         """Remove the bucket and all that is in it."""
@@ -173,6 +176,9 @@ class ObjectStore:
     async def ensure(self) -> StreamInfo:
         """Make the bucket if it is absent."""
         return await ensure_stream(self._jetstream, self.asked, namespace=self._namespace)
+
+    def _completing(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
 
     def _meta(self, name: str) -> str:
         return f"{self._metas}{base64.urlsafe_b64encode(name.encode()).decode()}"
@@ -232,7 +238,8 @@ class ObjectStore:
     async def _complete(self, info: ObjectInfo, last: int) -> None:
         """Have an object found from now on, and remove the chunks that nobody needs then."""
         try:
-            number, before = await self._note(info)
+            async with self._completing(info.name):
+                number, before = await self._note(info)
             self._check_order(last, number)
         except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
             raise
