@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from cliffracer.calling import Emission
-from cliffracer.context import OWN, Context, current, new_id, new_ids
+from cliffracer.context import OWN, Context, current, new_id
 from cliffracer.errors import DeadlineExceeded, Internal, InvalidInput, ServiceError, Unavailable
 from cliffracer.events import Received
+from cliffracer.messaging.beginnings import Beginnings
 from cliffracer.messaging.broker import Backend
 from cliffracer.messaging.bus import Bus, Reply, publish
 from cliffracer.messaging.chunked import Chunked
@@ -54,6 +55,7 @@ class Connection:
         self._store = store
         self.backend = backend
         self._ways: dict[tuple[str, str], Way] = {}
+        self._beginnings = Beginnings()
         self.identify: Callable[[], str | None] | None = None
         """Makes a token of the service itself; None without keys."""
         self.prove: Callable[[Context, str | None, float | None], str | None] | None = None
@@ -73,7 +75,7 @@ class Connection:
         """Return the reply of ``service.method``, converted to ``returns``; see `Link.call`."""
         context = current.get()
         seconds = self._seconds(context, timeout)
-        block = write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)
+        block = self._head(context, seconds)
         payload = encode(arguments)
         bus = self.bus
         if len(payload) + ROOM > bus.max_payload:
@@ -97,7 +99,7 @@ class Connection:
         until, context = time.monotonic() + seconds, current.get()
         name = await self._claims.stash(payload, seconds)
         left = until - time.monotonic()
-        return b"", claiming(write_call(*self.who(context), left, *self._identified(context), self.bus.untraced), name), left
+        return b"", claiming(self._head(context, left), name), left
 
     def _way(self, service: str, method: str) -> Way:
         """Return the subject of a method, and what tells its service that a caller gave up; found once for each method."""
@@ -228,8 +230,14 @@ class Connection:
     def who(self, context: Context | None) -> tuple[str, str]:
         """Return the correlation id and the trace that go along; whoever is first begins them."""
         if context is None:
-            return new_ids()
+            return self._beginnings.ids()
         return context.correlation_id, context.onward()
+
+    def _head(self, context: Context | None, seconds: float) -> bytes:
+        """Return the header block of a call."""
+        if context is None and self.token is None:
+            return self._beginnings.block(seconds, self.bus.untraced)
+        return write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)
 
     def _calls(self, service: str, method: str) -> None:
         if len(self.called) < _MOST_SEEN:

@@ -12,6 +12,7 @@ from cliffracer.errors import Cancelled, ServiceError
 from cliffracer.messaging.connection import Connection
 from cliffracer.observability.spans import SLOW, Outgoing
 from cliffracer.observability.tracing import Tracing
+from cliffracer.wire.calls import write_call
 
 _END: Any = object()
 
@@ -68,6 +69,9 @@ class TracedConnection(Connection):
         """Return the correlation id and the trace of the span that is current here, which is the parent of what is called."""
         correlation, trace = super().who(context)
         return correlation, self._tracing.here() or trace
+
+    def _head(self, context: Context | None, seconds: float) -> bytes:
+        return write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)  # a span is behind it, whoever calls
 
     def remember(self, target: str, waited: float, error: ServiceError) -> None:
         """Do nothing: `call` remembers every call."""

@@ -17,8 +17,9 @@ from benchmarks.contestants.ours_core import app as core
 from benchmarks.contestants.ours_durable import app as durable
 from benchmarks.contestants.ours_feed import app as feeds
 from benchmarks.contestants.serving import STEP
-from benchmarks.load.nats import Connection, Publisher, Requester, connect
+from benchmarks.load.nats import Connection, Publisher, Requester, Responder, connect
 from benchmarks.load.websocket import Audience
+from benchmarks.payload import ORDER
 from cliffracer import App
 from cliffracer.testing import Running, running
 from tests.project.places import PACKAGE
@@ -95,6 +96,31 @@ async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, l
     instructions, tasks = await _cost(url, f"{prefix}.{method}", headers=headers)
     assert 0 < instructions <= limit
     assert tasks <= 1
+
+
+async def test_a_call_that_we_make_costs_what_it_did() -> None:
+    """Many at once, outside any other: each runs no more instructions of ours than it used to, its reply among them, and starts no task."""
+    caller = App("caller")
+    place = caller.service("echo", timeout=10).place
+    responder = Responder()
+
+    async def some() -> None:
+        for _ in range(CALLS // 10):
+            answer = await place(id=ORDER.id, customer=ORDER.customer, lines=ORDER.lines, note=ORDER.note, paid=ORDER.paid)
+            assert answer["id"] == ORDER.id
+
+    async with running(caller) as t:
+        await connect(t.settings.nats_url, responder)
+        responder.transport.write(f"SUB {t.settings.namespace}.echo.place 1\r\n".encode())
+        await responder.flush()
+        for _ in range(2):  # the first warms up
+            async with asyncio.TaskGroup() as group:
+                callers = [group.create_task(some()) for _ in range(CALLS)]
+                with Meter() as meter:
+                    await asyncio.wait(callers)
+        responder.transport.close()
+    assert 0 < meter.instructions / CALLS / (CALLS // 10) <= 530
+    assert not meter.tasks
 
 
 @pytest.mark.parametrize(("app", "limit"), [(core, 790), (durable, 1160)], ids=["core", "durable"])
