@@ -22,7 +22,7 @@ from cliffracer.database.link import Link, Statement
 from cliffracer.database.owntables import HISTORY, HISTORY_TABLE, LOCK, turn
 from cliffracer.database.places import places
 from cliffracer.database.splitting import statements
-from cliffracer.errors import ServiceError, SetupError
+from cliffracer.errors import Internal, InvalidInput, ServiceError, SetupError
 
 log = logging.getLogger("cliffracer.database")
 
@@ -30,6 +30,12 @@ FOLDER = Path("migrations")
 """Where they are, seen from the working folder."""
 NAME = re.compile(r"(\d{1,9})_([A-Za-z0-9_-]+)\.sql")
 ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
+_NOTICED = (
+    "SET client_connection_check_interval TO '1s'",
+    "SET tcp_keepalives_idle TO 30; SET tcp_keepalives_interval TO 10; SET tcp_keepalives_count TO 3",
+)
+"""What has the server notice that who applies is gone, killed or with its machine: it would finish a statement of an hour first, and keep
+all from the tables that it has locked. The first needs PostgreSQL 14, and a system that can tell."""
 _KNOWN = Statement("SELECT name, checksum, applied_at FROM cliffracer_migrations ORDER BY name")
 _TRY = Statement("SELECT pg_try_advisory_lock(%s)")
 _UNLOCK = Statement("SELECT pg_advisory_unlock(%s)")
@@ -124,6 +130,9 @@ async def _apply_to(database: Database, files: list[Migration], lock_timeout: fl
         try:
             for migration in _pending(files, await _known(link, create=True)):
                 await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)
+                for setting in _NOTICED:
+                    with suppress(Internal, InvalidInput):  # it does not know it, or its system cannot
+                        await link.script(setting, None)
                 await _run(link, migration)
                 applied.append(migration.name)
         except BaseException:  # cancelled, too

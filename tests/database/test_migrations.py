@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +101,21 @@ async def test_a_cancelled_apply_is_cancelled(db, folder, url):
     put(folder, "1_slow", "create table t (a int);")
     async with Database.open(url) as other:
         assert await apply(other, folder) == ["1_slow"]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_what_a_killed_apply_had_begun_is_ended(db, folder, url, alone):
+    """The server notices, as it would not by itself: tables stayed locked until the statement was over. The next one gets its turn."""
+    await db.execute("create table t (a int)")
+    put(folder, "1_slow", f"{'-- cliffracer: no-transaction' * alone}\nalter table t add b int; select pg_sleep(600);")
+    eye, program = Eye(url), [sys.executable, "-m", "cliffracer", "db", "apply"]
+    process = await asyncio.create_subprocess_exec(*program, cwd=folder.parent, env={**os.environ, "DATABASE_URL": url})
+    await eventually(lambda: eye.running("pg_sleep(600)"))
+    process.kill()
+    await process.wait()
+    put(folder, "1_slow", "alter table t add if not exists b int;")
+    assert await apply(db, folder) == ["1_slow"]
+    assert await eye.running("pg_sleep(600)") == 0
 
 
 async def test_history_is_not_edited(db, folder):
