@@ -41,6 +41,7 @@ _TRY = Statement("SELECT pg_try_advisory_lock(%s)")
 _UNLOCK = Statement("SELECT pg_advisory_unlock(%s)")
 _TRANSACTION = Statement("SELECT txid_current()")
 _OUTCOME = Statement("SELECT txid_status(%s)")
+_INVALID = Statement("SELECT relname::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid AND c.relkind = 'i'")
 _DONE = Statement("INSERT INTO cliffracer_migrations (name, checksum, seconds) VALUES (%s, %s, %s)")
 
 
@@ -251,10 +252,25 @@ async def _one_by_one(link: Link, migration: Migration) -> None:
             if link.broken():
                 await link.rollback(None)
                 kept = "the statements before its last BEGIN were kept"
-            raise _failed(migration, error, f"{kept}; make them repeatable (IF NOT EXISTS) before the next try") from error
+            drops = ""
+            with suppress(ServiceError):  # the connection may be what was lost
+                drops = await _drops(link, migration)
+            do = "make them repeatable (IF NOT EXISTS)" + (f" and run {drops}, since what is left there is invalid," if drops else "")
+            raise _failed(migration, error, f"{kept}; {do} before the next try") from error
+    if drops := await _drops(link, migration):
+        raise SetupError(
+            f"{migration.name}.sql came to its end, but an index of it is invalid, since making it failed or was broken off, and serves "
+            f"no query: IF NOT EXISTS took it for there. Run {drops}, then apply again."
+        )
     if await _transaction(link) == await _transaction(link):
         await link.rollback(None)
         raise SetupError(f"{migration.name}.sql begins a transaction and does not end it: what stands after its last BEGIN was not kept.")
+
+
+async def _drops(link: Link, migration: Migration) -> str:
+    """Return what removes the invalid indexes of a migration: CREATE INDEX CONCURRENTLY leaves one where it fails, or is killed."""
+    names = [name for (name,) in await link.rows(_INVALID, None, None) if re.search(rf"(?i)\b{re.escape(name)}\b", migration.text)]
+    return "; ".join(f'DROP INDEX "{name}"' for name in names)
 
 
 def _failed(migration: Migration, error: ServiceError, kept: str) -> SetupError:

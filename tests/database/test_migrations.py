@@ -172,6 +172,21 @@ async def test_without_transaction(db, folder):
     assert await apply(db, folder) == ["2_i"]
 
 
+async def test_an_index_that_was_not_finished_is_not_taken_for_there(db, folder):
+    """One that failed, or whose apply was killed, is left invalid: it is named, and IF NOT EXISTS does not hide it from the next try."""
+    await db.execute("create table t (a int)")
+    await db.execute("insert into t values (1), (1)")
+    put(folder, "1_i", "-- cliffracer: no-transaction\ncreate unique index concurrently if not exists T_a on t (a);")
+    with pytest.raises(SetupError, match=r'and run DROP INDEX "t_a", since what is left there is invalid, before the next try: could not'):
+        await apply(db, folder)
+    with pytest.raises(SetupError, match=r'an index of it is invalid.* Run DROP INDEX "t_a", then apply again'):
+        await apply(db, folder)
+    assert [entry.state for entry in await status(db, folder)] == ["pending"]
+    await db.execute('drop index "t_a"')
+    await db.execute("delete from t")
+    assert await apply(db, folder) == ["1_i"]
+
+
 async def test_transactions_in_a_file_without_one(db, folder):
     """It may have its own; one that fails, or is not ended, is undone and told, and the file is not taken for applied."""
     mark = "-- cliffracer: no-transaction\ncreate table if not exists a (a int); begin; create table b (a int);"
