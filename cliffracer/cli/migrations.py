@@ -110,7 +110,7 @@ def apply(*, apps: tuple[str, ...], as_json: bool) -> None:
             say(f"{good('applied')} {name}{where}")
 
     async def work(database: Database) -> list[str]:
-        names = await migrations.apply(database, FOLDER)
+        names = await migrations.apply(database, FOLDER, say=lambda text: say(soft(text), err=True))
         if newer := _newer(await migrations.status(database, FOLDER)):
             say(odd(f"Here {newer}: that is fine for this version if what it needs is still there."), err=True)
         return names

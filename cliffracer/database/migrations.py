@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
@@ -37,6 +38,12 @@ _NOTICED = (
 """What has the server notice that who applies is gone, killed or with its machine: it would finish a statement of an hour first, and keep
 all from the tables that it has locked. The first needs PostgreSQL 14, and a system that can tell."""
 _KNOWN = Statement("SELECT name, checksum, applied_at FROM cliffracer_migrations ORDER BY name")
+_WHO = Statement("""
+    SELECT pid, coalesce(nullif(application_name, ''), usename, '?') || coalesce(' at ' || host(client_addr), '')
+    FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted AND objid::bigint = %s AND classid = 0 AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+""")
 _TRY = Statement("SELECT pg_try_advisory_lock(%s)")
 _UNLOCK = Statement("SELECT pg_advisory_unlock(%s)")
 _TRANSACTION = Statement("SELECT txid_current()")
@@ -105,21 +112,21 @@ async def status(database: Database, folder: Path) -> list[Entry]:
     return list(found.values())
 
 
-async def apply(database: Database, folder: Path, *, lock_timeout: float = 10.0) -> list[str]:
+async def apply(database: Database, folder: Path, *, lock_timeout: float = 10.0, say: Callable[[str], None] = log.warning) -> list[str]:
     """Apply what is pending, to each shard, and return the names; several at once take turns, and later ones find nothing to do.
 
     An error names the shard, and those before it keep what was applied. A statement that waits ``lock_timeout`` seconds
-    for a table gives up, rather than have all queries queue behind it.
+    for a table gives up, rather than have all queries queue behind it. ``say`` is told for whom it waits, if it takes a while.
     """
     files = read(folder)
     names: dict[str, None] = {}
     for place in places(database):
         with place.named():
-            names.update(dict.fromkeys(await _apply_to(place.database, files, lock_timeout)))
+            names.update(dict.fromkeys(await _apply_to(place.database, files, lock_timeout, say)))
     return list(names)
 
 
-async def _apply_to(database: Database, files: list[Migration], lock_timeout: float) -> list[str]:
+async def _apply_to(database: Database, files: list[Migration], lock_timeout: float, say: Callable[[str], None]) -> list[str]:
     applied: list[str] = []
     async with database.link() as link:
 
@@ -127,7 +134,11 @@ async def _apply_to(database: Database, files: list[Migration], lock_timeout: fl
             ((mine,),) = await link.rows(_TRY, [LOCK], None)
             return bool(mine)
 
-        await turn(attempt, within=600.0)
+        async def waiting() -> None:
+            for pid, name in await link.rows(_WHO, [LOCK], None):
+                say(f"waiting: {name} changes the schema (to end it: select pg_terminate_backend({pid}))")
+
+        await turn(attempt, within=600.0, waiting=waiting)
         try:
             for migration in _pending(files, await _known(link, create=True)):
                 await link.script(f"SET lock_timeout TO {int(lock_timeout * 1000)}", None)

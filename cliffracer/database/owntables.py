@@ -9,6 +9,7 @@ from cliffracer.errors import Unavailable
 LOCK = 0x636C6966
 """Of all who change the schema of a database, one goes at a time: the key of that advisory lock ("clif")."""
 PATIENCE = 60.0
+LONGEST_PAUSE = 0.5
 
 OUTBOX, INBOX, HISTORY = "cliffracer_outbox", "cliffracer_inbox", "cliffracer_migrations"
 FOREIGN = {"alembic_version": "Alembic", "schema_migrations": "dbmate"}
@@ -47,8 +48,10 @@ CREATE TABLE cliffracer_migrations (
 """
 
 
-async def turn(attempt: Callable[[], Awaitable[bool]], within: float = PATIENCE) -> None:
-    """Wait until an attempt to take the lock succeeds.
+async def turn(
+    attempt: Callable[[], Awaitable[bool]], within: float = PATIENCE, waiting: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Wait until an attempt to take the lock succeeds; ``waiting`` is called once if that takes a while.
 
     It is tried again and again rather than waited for in the server: one who waits there has a snapshot, and
     CREATE INDEX CONCURRENTLY, run by the one who has the lock, would wait for that.
@@ -57,5 +60,8 @@ async def turn(attempt: Callable[[], Awaitable[bool]], within: float = PATIENCE)
     while not await attempt():
         if monotonic() > end:
             raise Unavailable("somebody else has been changing the schema for too long")
+        if waiting is not None and pause >= LONGEST_PAUSE:
+            await waiting()
+            waiting = None
         await asyncio.sleep(pause)
-        pause = min(pause * 2, 0.5)
+        pause = min(pause * 2, LONGEST_PAUSE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from msgspec import Meta
 
@@ -17,6 +18,7 @@ from cliffracer.database import Database, Index, Model, Search, Unique, create_m
 from cliffracer.database.development import prepare, remind
 from cliffracer.database.difference import plan, write
 from cliffracer.database.migrations import apply, read, status
+from cliffracer.database.owntables import LOCK
 from cliffracer.database.splitting import statements
 from cliffracer.errors import Internal, SetupError
 from tests.database.models import Document, Everything, Order, User
@@ -116,6 +118,18 @@ async def test_what_a_killed_apply_had_begun_is_ended(db, folder, url, alone):
     put(folder, "1_slow", "alter table t add if not exists b int;")
     assert await apply(db, folder) == ["1_slow"]
     assert await eye.running("pg_sleep(600)") == 0
+
+
+async def test_who_waits_for_another_apply_says_for_whom(db, folder, url):
+    """It may be one that hangs, or a connection that nobody knows of: what ends it is said, too."""
+    put(folder, "1_a", "create table t (a int);")
+    said: list[str] = []
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="stuck") as other:
+        await other.execute("select pg_advisory_lock(%s)", [LOCK])
+        applying = asyncio.create_task(apply(db, folder, say=said.append))
+        await eventually(lambda: said)
+        assert said == [f"waiting: stuck changes the schema (to end it: select pg_terminate_backend({other.info.backend_pid}))"]
+    assert await applying == ["1_a"]
 
 
 async def test_history_is_not_edited(db, folder):
