@@ -7,13 +7,13 @@ module of its own beside this one.
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 from click.shell_completion import shell_complete
 
 from cliffracer.cli.early import importing
-from cliffracer.cli.output import encodable, print_json, tell
+from cliffracer.cli.output import encodable, message_of, print_json, tell
 from cliffracer.cli.stdio import complain, flushed, printing, ready, silence
 from cliffracer.cli.suggestions import IN_OTHER_TOOLS, suggestion
 from cliffracer.errors import CliffracerError, SetupError
@@ -63,6 +63,8 @@ SECTIONS = {
         "completion": ("making", "Print what makes your shell complete commands."),
     },
 }
+DEPLOYED = (["run"], ["db", "apply"], ["provision"])
+"""Commands that a deployment runs, rather than somebody who reads what they say."""
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
@@ -113,12 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `head` has
         code = 0
         silence()
-    except OSError as error:
-        if not printing(error):
-            raise
-        code = 1
-        silence()
-        complain(f"Error: standard output cannot be written: {error.strerror or error}.")
+    except Exception as error:  # noqa: BLE001 - a full standard output, or a mistake of ours, which is raised again unless it is a line
+        code = _unforeseen(error, given)
     return code
 
 
@@ -136,9 +134,12 @@ def _told(given: list[str]) -> int:
         tell(SetupError("Aborted: nothing was typed."), as_json=as_json)
         return 1
     except click.ClickException as error:
-        return _misused(error, as_json=as_json)
+        return _misused(error, given)
     except CliffracerError as error:
-        tell(error, as_json=as_json)
+        if line := _line_for(given):
+            line(message_of(error), type(error).__name__, 1)
+        else:
+            tell(error, as_json=as_json)
         return 1
     except UnicodeEncodeError as error:  # bytes of the command line that are no UTF-8 got to where they cannot go
         word = next((word for word in given if encodable(word) != word), None)
@@ -146,12 +147,37 @@ def _told(given: list[str]) -> int:
             raise
         refused = click.UsageError(f"{encodable(word)} is not UTF-8")
         refused.__cause__ = error
-        return _misused(refused, as_json=as_json)
+        return _misused(refused, given)
 
 
-def _misused(error: click.ClickException, *, as_json: bool) -> int:
-    if as_json:
-        print_json({"error": {"type": "UsageError", "message": encodable(error.format_message())}})
+def _unforeseen(error: Exception, given: list[str]) -> int:
+    """Say what nobody got wrong; raise it where it is no matter of the output and no line of JSON is wanted."""
+    if isinstance(error, OSError) and printing(error):
+        silence()
+        complain(f"Error: standard output cannot be written: {error.strerror or error}.")
+    elif line := _line_for(given):
+        line(f"{type(error).__name__}: {error}", type(error).__name__, 1, error)
+    else:
+        raise error
+    return 1
+
+
+def _line_for(given: list[str]) -> Callable[..., None] | None:
+    """Return what logs the end of a command as a line of JSON, where a deployment runs it and collects such lines."""
+    words = [word for word in given if not word.startswith("-")]
+    if "--json" in given or not any(words[: len(command)] == command for command in DEPLOYED):
+        return None
+    collected = importlib.import_module("cliffracer.cli.collected")  # only these pay for importing the log
+    found: Callable[..., None] | None = collected.tell_line if collected.collects() else None
+    return found
+
+
+def _misused(error: click.ClickException, given: list[str]) -> int:
+    message = encodable(error.format_message())
+    if "--json" in given:
+        print_json({"error": {"type": "UsageError", "message": message}})
+    elif line := _line_for(given):
+        line(message, "UsageError", error.exit_code)
     else:
         error.show()
     return error.exit_code
@@ -169,6 +195,6 @@ def _run(given: list[str]) -> int:
             cli.invoke(context)
     except SystemExit as end:
         if isinstance(end.code, str):
-            click.echo(end.code, err=True)
+            line(end.code, "SystemExit", 1) if (line := _line_for(given)) else click.echo(end.code, err=True)
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     return 0

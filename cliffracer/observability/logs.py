@@ -19,7 +19,7 @@ from cliffracer.observability.lines import call_fields, human_line, json_line, l
 from cliffracer.observability.redact import Redaction
 from cliffracer.settings import Settings
 
-__all__ = ["configure", "configure_tests", "is_human", "log", "reset", "write"]
+__all__ = ["configure", "configure_tests", "configured", "is_human", "log", "reset", "write"]
 
 
 class _Setup(msgspec.Struct):
@@ -52,6 +52,11 @@ def configure(settings: Settings) -> None:
     log.configure(patcher=_name_call)
     standard.route(min(log.level(settings.log_level).no, logging.CRITICAL))
     logging.captureWarnings(not human)  # elsewhere than on a terminal each line is JSON
+
+
+def configured() -> Settings | None:
+    """Return the settings by which `configure` has set it up, if it has."""
+    return _setup.wanted[0] if _setup.wanted else None
 
 
 def configure_tests(settings: Settings) -> None:

@@ -12,10 +12,13 @@ import pytest
 import uvloop
 
 from cliffracer import embedded
+from cliffracer.cli import running
+from cliffracer.cli.main import main
 from cliffracer.cli.output import message_of
 from cliffracer.database import away
 from cliffracer.errors import Internal, InvalidInput, SetupError
 from cliffracer.messaging import bus
+from cliffracer.observability import logs
 from cliffracer.settings import Settings
 from cliffracer.web.ports import bind
 from cliffracer.web.server import serving
@@ -71,6 +74,39 @@ def test_a_nul_byte_in_a_module_is_told_with_its_line(folder, target):
     (folder / file).write_bytes(b"from cliffracer import App\napp = App('n\0l')\n")
     told = f"Line 2 of {file} holds a NUL byte. Save it as text in UTF-8: UTF-16 has such bytes.\n"
     assert _run(folder, target).endswith(f"null bytes\n{told}")
+
+
+@pytest.mark.parametrize(
+    ("given", "env", "kind", "words"),
+    [
+        (["run", "users:app"], {"LOG_FORMAT": "JSON", "HTTP_PORT": "x"}, "SetupError", "HTTP_PORT (environment) is 'x'"),
+        (["run", "--workers", "0"], {"CLIFFRACER_LOG_FORMAT": "json"}, "UsageError", "is no whole number from 1 to 256"),
+        (["run", "lines:app"], {"LOG_FORMAT": "json", "LOG_LEVEL": "CRITICAL"}, "SetupError", "ZeroDivisionError: division by zero"),
+        (["run", "leaves:app"], {"LOG_FORMAT": "json"}, "SystemExit", "no config"),
+        (["db", "apply", "users:app"], {"LOG_FORMAT": "json", "CLIFFRACER_ENV": "production"}, "SetupError", "DATABASE_URL is not set"),
+    ],
+)  # fmt: skip
+def test_what_ends_a_deployment_is_a_line_of_its_log(folder, given, env, kind, words):
+    """Whoever collects the lines of a pod that comes up again and again can read why; settings that are wrong are no reason not to."""
+    written(folder, lines="import os\n1 / 0\n", leaves="import sys\nsys.exit('no config')\n")
+    done = cliffracer(*given, cwd=folder, **env)
+    told = json.loads(done.err)
+    code = 2 if kind == "UsageError" else 1
+    assert (done.code, done.out, told["level"], told["error"], told["exit_code"]) == (code, "", "CRITICAL", kind, code)
+    assert words in told["message"]
+
+
+def test_a_mistake_of_ours_is_a_line_of_the_log_too(folder, monkeypatch, capsys):
+    """With its traceback as a field, not as lines of their own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    monkeypatch.setattr(running, "load_apps", lambda _: {}["nothing"])
+    try:
+        assert main(["run", "users:app"]) == 1
+    finally:
+        logs.reset()
+    told = json.loads(capsys.readouterr().err)
+    assert (told["message"], told["error"], told["exception"]["type"]) == ("KeyError: 'nothing'", "KeyError", "KeyError")
 
 
 def test_no_app_is_named_and_none_is_found(folder):
