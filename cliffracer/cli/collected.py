@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from cliffracer.errors import SetupError
@@ -31,12 +32,13 @@ def tell_line(message: str, kind: str, code: int, error: Exception | None = None
 
 def _asked() -> str:
     search = Search(["log_format"])
-    for look in (
-        lambda: search.environment(os.environ),
-        lambda: search.dotenv(Path(".env")),
-        lambda: search.toml(Path("cliffracer.toml")),
-        lambda: search.toml(Path("pyproject.toml"), "tool", "cliffracer"),
-    ):
+    places = (
+        partial(search.environment, os.environ),
+        partial(search.dotenv, Path(".env")),
+        partial(search.toml, Path("cliffracer.toml")),
+        partial(search.toml, Path("pyproject.toml"), "tool", "cliffracer"),
+    )
+    for look in places:
         with suppress(SetupError):  # it is what the line is about
             look()
     return str(search.found["log_format"].value).strip().lower() if search.found else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cliffracer import embedded
-from cliffracer.cli.output import encodable, good, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.output import bad, encodable, good, print_json, print_table, printable, say, soft, strong
 from cliffracer.errors import SetupError
 
 _NAMES = {"nats": "NATS", "postgres": "PostgreSQL"}
@@ -35,12 +35,14 @@ def up(*, database: bool, as_json: bool) -> None:
 def status(*, as_json: bool) -> None:
     """Say how they are."""
     found = embedded.status()
+    answering = {s.kind: s.url is not None and embedded.answers(s.url) for s in found}
     if as_json:
         print_json(
             [
                 {
                     "kind": s.kind,
                     "running": s.running,
+                    "answers": answering[s.kind],
                     "in_use": s.in_use,
                     "url": s.url and _masked(s.url),
                     "logs": [encodable(str(log)) for log in s.logs],
@@ -49,8 +51,10 @@ def status(*, as_json: bool) -> None:
             ]
         )
         return
-    words = {True: good("running"), False: soft("stopped")}
-    rows = [[strong(_NAMES[s.kind]), words[s.running], "yes" if s.in_use else "no", _masked(s.url), soft(_shown(s.logs))] for s in found]
+    rows = [
+        [strong(_NAMES[s.kind]), _state(s, answers=answering[s.kind]), "yes" if s.in_use else "no", _masked(s.url), soft(_shown(s.logs))]
+        for s in found
+    ]
     print_table(["server", "", "in use", "url", "logs"], rows, empty=f"No server was ever started in {embedded.locate(None)}.")
 
 
@@ -83,6 +87,12 @@ def logs(*, kind: str | None, lines: int, as_json: bool) -> None:
     for log, end in ends.items():
         say(soft(f"--- {_shown((log,))}"))
         say("\n".join(map(printable, end)))
+
+
+def _state(found: embedded.Status, *, answers: bool) -> str:
+    if not found.running:
+        return soft("stopped")
+    return soft("starting") if found.url is None else good("running") if answers else bad("does not answer")
 
 
 def _masked(url: str | None) -> str:

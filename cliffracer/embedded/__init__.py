@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # each is imported when it is first used
+    from cliffracer.embedded.asking import answers
     from cliffracer.embedded.folder import locate, project_folder
     from cliffracer.embedded.upkeep import Status, known, refuse_if_used, reset, running, status, stop
     from cliffracer.embedded.use import Urls, refuse_in_production, servers
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
 __all__ = [
     "Status",
     "Urls",
+    "answers",
     "known",
     "locate",
     "project_folder",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "answers": "asking",
     "locate": "folder",
     "project_folder": "folder",
     "Status": "upkeep",

@@ -96,6 +96,23 @@ def test_status_tells_what_is_there(project: Project) -> None:
     assert [(found.running, found.in_use, found.url) for found in embedded.status(project.folder)] == [(False, False, None)]
 
 
+def test_a_server_that_hangs_does_not_answer(project: Project) -> None:
+    """It runs, by its locks, and the kernel takes connections for it; only a word of its own says that it answers."""
+    with embedded.servers(database=True, folder=project.folder) as urls:
+        assert embedded.answers(urls.nats_url)
+        assert embedded.answers(urls.database_url)
+        hanging = [project.server("nats"), project.server("postgres")]
+        for pid in hanging:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert [found.running for found in embedded.status(project.folder)] == [True, True]
+            assert not embedded.answers(urls.nats_url)
+            assert not embedded.answers(urls.database_url)
+        finally:
+            for pid in hanging:
+                os.kill(pid, signal.SIGCONT)
+
+
 def test_stop_does_not_wait_for_the_grace(project: Project, monkeypatch) -> None:
     """Stopping ends servers that only wait for their next user, and refuses while there is one."""
     monkeypatch.setenv("CLIFFRACER_DEV_GRACE", "3600")
