@@ -3,6 +3,7 @@
 from typing import Any
 
 from cliffracer.errors import Unavailable
+from cliffracer.settings import cures
 
 CURE = "Start it, or check DATABASE_URL."
 _SILENT = (
@@ -53,11 +54,4 @@ def unreached(place: str, error: BaseException, cure: str = "") -> str:
 
 def cure_of(settings: Any) -> str:
     """Return what to do: where the URL comes from, and what there is instead."""
-    origin = settings.origin("database_url") if hasattr(settings, "origin") else None
-    if origin is not None and origin.place == "embedded":
-        return "it is the embedded server of this folder: end what uses it, then cliffracer servers stop; the next run starts it anew."
-    if origin is None or not origin.key or settings.database_urls:
-        return CURE
-    place = "the environment" if origin.place == "environment" else origin.place
-    instead = "Start a server there" if settings.env == "production" else "Unset it to use the embedded server, or start one"
-    return f"{origin.key} is set in {place}. {instead}."
+    return CURE if getattr(settings, "database_urls", ()) else cures.cure_of(settings, "database_url", CURE)

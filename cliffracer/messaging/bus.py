@@ -24,6 +24,7 @@ from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply,
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix, version_of
 from cliffracer.messaging.transport.stock import StockBus
+from cliffracer.settings import cures
 
 __all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish", "version_of"]
 
@@ -90,13 +91,6 @@ async def publish(bus: Bus, subject: bytes, payload: bytes, block: bytes | None,
 
 def cure_of(settings: Any) -> str:
     """Return what to do about a server that does not answer: where its URL comes from, and what there is instead."""
-    origin = settings.origin("nats_url") if hasattr(settings, "origin") else None
-    if origin is not None and origin.place == "argument":
+    if hasattr(settings, "origin") and settings.origin("nats_url").place == "argument":
         return "start one there, or give the address of another."
-    if origin is not None and origin.place == "embedded":
-        return "it is the embedded server of this folder: end what uses it, then cliffracer servers stop; the next run starts it anew."
-    if origin is None or not origin.key:
-        return CURE
-    place = "the environment" if origin.place == "environment" else origin.place
-    instead = "Start a server there" if settings.env == "production" else "Unset it to use the embedded server, or start one"
-    return f"{origin.key} is set in {place}. {instead}."
+    return cures.cure_of(settings, "nats_url", CURE)
