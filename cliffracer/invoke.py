@@ -114,7 +114,7 @@ async def _failed(handler: Handler, context: Context, error: BaseException, bega
     finally:
         seconds = monotonic() - began
         handler.watch.leave(context)
-        handler.gate.leave(seconds, entered=entered)
+        handler.gate.leave(None if _over_rate(context) else seconds, entered=entered)
         if _over_rate(context):
             _refused(handler, context, outcome)
         else:

@@ -58,12 +58,13 @@ class Gate:
                 self.waiting.remove(place)
             raise
 
-    def leave(self, seconds: float, *, entered: bool = True) -> None:
-        """Count out a call that took so long, its place (if it had one) to the next in line."""
+    def leave(self, seconds: float | None, *, entered: bool = True) -> None:
+        """Count out a call that took so long, its place (if it had one) to the next in line; None of one that was let in to no work."""
         self.admitted -= 1
         if not entered:
             return
-        self.average += (seconds - self.average) * SMOOTHING
+        if seconds is not None:
+            self.average += (seconds - self.average) * SMOOTHING
         if self.waiting:
             self.pass_on()
         else:

@@ -242,6 +242,9 @@ async def test_calls_over_their_rate_are_refused_and_have_not_begun():
         text = (await t.http.get("/metrics")).text
         assert [span.outcome for span in t.up.services[0].assembly.spans.find("")] == ["ok", "ok"]
         assert await figures(t) == {("http", "work"): (3, 2), ("rpc", "ask"): (3, 2)}
+        handler_of(t, "work").gate.average = 6.0
+        await t.http.get("/work")
+        assert handler_of(t, "work").gate.average == 6.0, "what does no work tells nothing of how long the queue is"
     for labels in ('handler="work",kind="http"', 'handler="ask",kind="rpc"'):
         assert f'cliffracer_refused_total{{service="often",{labels}}} 2' in text
         assert f'cliffracer_call_seconds_count{{service="often",{labels}}} 1' in text
