@@ -25,6 +25,7 @@ from cliffracer.context import Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
 from cliffracer.errors import Cancelled, Internal, ServiceError, SetupError
 from cliffracer.events import Rejected
+from cliffracer.observability.tracing import LASTS
 
 _EXPORTERS = "opentelemetry_traces_exporter"  # entry points that distributions of exporters have
 _FLUSH = 2.0  # seconds that a stop waits for what is not exported yet
@@ -171,8 +172,8 @@ def text_of(span: SpanContext) -> str:
 
 
 def _end(context: Context, span: Span, at: int) -> None:
-    """End the span of a call that went well, unless `Tracing.failed` has: in the same turn it shows whether the result can be sent."""
-    if context.store().pop(_SPAN, None) is span:
+    """End the span of a call that went well, unless `Tracing.failed` has or will: that a result cannot be sent shows in the same turn."""
+    if LASTS not in context.store() and context.store().pop(_SPAN, None) is span:
         span.end(at)
 
 

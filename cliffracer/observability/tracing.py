@@ -14,6 +14,8 @@ from cliffracer.declarations import Record
 
 EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """Any of these sets an exporter (OpenTelemetry's own variables)."""
+LASTS = "cliffracer.lasts"
+"""Where a context keeps that its call goes on after its function returned, until what that gave is sent: `Tracing.failed` is told then."""
 _API = "opentelemetry.trace"
 log = logging.getLogger("cliffracer")
 
@@ -25,7 +27,7 @@ class Tracing(Protocol):
         """Return what runs ``inner`` within a span: as of the call's trace, and the parent of what the call calls."""
 
     def failed(self, context: Context, error: BaseException | None, answer: Any, /) -> None:
-        """Say on the span of a call what became of it, and end it."""
+        """Say on the span of a call what became of it, and end it; neither an error nor an answer: it went well."""
 
     def outgoing(self, what: str, target: str, /) -> AbstractContextManager[str]:
         """Make a span of a call, event or one-way call on its way out; gives the trace context that goes along."""

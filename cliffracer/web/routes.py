@@ -15,6 +15,7 @@ from cliffracer.declarations import Route
 from cliffracer.errors import Cancelled, FieldError, InvalidInput
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, spoil
+from cliffracer.observability.tracing import LASTS
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
@@ -88,9 +89,7 @@ class RouteEndpoint:
         else:
             correlation = context.correlation_id
             if not payload:
-                if result.status_code >= 400:
-                    spoil(handler, context, result)
-                await send_response(result, scope, receive, send, correlation, failed=partial(spoil, handler, context))
+                await self.respond(result, scope, receive, send, context)
             elif self._bodiless or (result is None and self._nothing):
                 await send_body(send, 204 if self._nothing else self.status, b"", [], correlation)
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):
@@ -130,6 +129,20 @@ class RouteEndpoint:
         if self._reads:
             request._body = body  # noqa: SLF001 - Starlette's own cache of a body that was read
         return request
+
+    async def respond(self, response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, context: Context) -> None:
+        """Send a response that the function returned; that of a file looks at it only now, so the call's span ends when it is sent."""
+        handler = self.handler
+        if response.status_code >= 400:
+            spoil(handler, context, response)
+        if handler.failed is None:
+            await send_response(response, scope, receive, send, context.correlation_id, failed=partial(spoil, handler, context))
+            return
+        context.store()[LASTS] = True
+        try:
+            await send_response(response, scope, receive, send, context.correlation_id, failed=partial(spoil, handler, context))
+        finally:
+            handler.failed(context, None, None)
 
     async def fail(self, error: Exception, scope: Mapping[str, Any], send: Any, context: Context) -> None:
         """Answer with a problem document."""

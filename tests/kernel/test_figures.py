@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 import websockets
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from cliffracer import App, Conflict, Group, InvalidInput, NotFound, Overloaded, Rejected, WebSocket
 from cliffracer.cli.look import look
@@ -220,6 +221,37 @@ async def test_what_an_answer_turns_out_to_be_is_said_everywhere_and_once(monkey
     ended = [(span.attributes.get("error.type", ""), span.status.status_code is StatusCode.ERROR) for span in served]
     assert ended[:5] == [("", False), ("Unencodable", True), ("410", False), ("503", True), ("Internal", True)]
     assert ended[5:] == [("HTTPException", False), ("", False), ("Unencodable", True)]
+
+
+async def test_the_span_of_a_response_ends_when_that_is_sent(monkeypatch, tmp_path):
+    """A file is looked at only then, and a stream may break off: neither went well although its function did."""
+    exported, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    monkeypatch.setattr("cliffracer.serving.tracing", lambda service, _: Tracing(provider, provider.get_tracer("t"), service))
+    app, there = App("sending"), tmp_path / "there.txt"
+    there.write_text("there")
+
+    async def breaks():
+        yield b"begun"
+        raise OSError("the disk is gone")
+
+    answers = {
+        "there": lambda: FileResponse(there),
+        "header": lambda: FileResponse(there, headers={"x": "a\r\nb"}),
+        "away": lambda: FileResponse(tmp_path / "away"),
+        "breaks": lambda: StreamingResponse(breaks()),
+    }
+
+    @app.get("/work")
+    async def work(how: str) -> Response:
+        return answers[how]()
+
+    async with running(app) as t:
+        for how in answers:
+            with contextlib.suppress(httpx.HTTPError):
+                await t.http.get(f"/work?how={how}")
+    ended = [(span.attributes.get("error.type", ""), span.status.status_code is StatusCode.ERROR) for span in exported.get_finished_spans()]
+    assert ended == [("", False), ("Internal", True), ("RuntimeError", True), ("OSError", True)]
 
 
 async def test_calls_over_their_rate_are_refused_and_have_not_begun():
