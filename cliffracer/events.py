@@ -78,7 +78,7 @@ def followed(pattern: str | type[Event], data: Any) -> tuple[str, Any]:
 
 
 class Rejected(Exception):
-    """Raised by a handler that refuses an event for good, ``Rejected("no such user")``: it is parked at once, and not tried again.
+    """Raised by a handler that refuses an event or one-way call for good, ``Rejected("no such user")``: it is parked at once.
 
     A batch handler names those that it refuses, ``Rejected({2: "no such user"})``: they are tried again as declared, the others are done.
     """

@@ -231,7 +231,7 @@ async def _translate(handler: Handler, context: Context, error: BaseException) -
 
 
 def _passes(context: Context, error: BaseException) -> bool:
-    """Say whether an exception is not ours to answer: a batch's partial refusal is the event endpoint's to read.
+    """Say whether an exception is not ours to answer: what refuses an event or a one-way call is its endpoint's to read.
 
     `SystemExit` is answered like any other, and so is `KeyboardInterrupt` unless it may come from the keyboard: whoever drives the call
     has it then. Going on, it would end the connection to NATS, and come again with its event.
@@ -239,7 +239,7 @@ def _passes(context: Context, error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         taken = getsignal(SIGINT)  # by the loop, as ``cliffracer run`` has it; the partial is `asyncio.run`'s, and raises at a second one
         return taken is default_int_handler or isinstance(taken, partial)
-    return isinstance(error, GeneratorExit) or (isinstance(error, Rejected) and context.kind == "event")
+    return isinstance(error, GeneratorExit) or (isinstance(error, Rejected) and (context.kind == "event" or stored_at(context) is not None))
 
 
 def _uncertain(error: ServiceError) -> ServiceError:

@@ -12,9 +12,10 @@ from cliffracer.context import STORED, Context, current, new_id
 from cliffracer.declarations import Rpc, where
 from cliffracer.eager import Held, Starts
 from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
+from cliffracer.events import Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import defect, invoke, note_refusal, spoil
-from cliffracer.messaging.broker import Delivered
+from cliffracer.messaging.broker import Delivered, raised
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
 from cliffracer.messaging.claimcheck import ROOM, ClaimCheck, is_claim
@@ -219,8 +220,7 @@ class RpcEndpoint:
         _, msgpack, _ = read_call(delivery.block)
         handler = self._handler
         context = handler.context(headers=delivery.headers, block=delivery.block)
-        if handler.run is not None:  # else nobody asks
-            context.store()[STORED] = delivery.timestamp / 1e9
+        context.store()[STORED] = delivery.timestamp / 1e9
         let_in = handler.entry is None or await handler.entry.decided(context, None)
         try:
             arguments = self._arguments(delivery.payload, msgpack=msgpack) if let_in else ()
@@ -233,6 +233,8 @@ class RpcEndpoint:
             await invoke(handler, context, arguments, None, _dropped)
         except InvalidInput as error:
             raise Internal(f"the method refused what it was sent: {error.message}") from error  # not its arguments: it is tried again
+        except Rejected as error:
+            raise raised(error) from error
 
     @property
     def busy(self) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from cliffracer import App, Bucket, InvalidInput, KeyValue, ObjectStore, SetupError
+from cliffracer import App, Bucket, Internal, InvalidInput, KeyValue, ObjectStore, Rejected, SetupError
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.streams import sends_stream
 from cliffracer.testing import running
@@ -127,6 +127,25 @@ async def test_what_a_method_refuses_of_a_one_way_call_is_tried_again():
         [letter] = [letter async for letter in t.up.services[0].backend.dead.ls()]
     assert (attempts, letter.attempts) == ([1, 1], 2)
     assert "there is no such account" in letter.error
+
+
+async def test_a_method_may_refuse_a_one_way_call_for_good():
+    """It is parked at once, as an event would be; who waits for an answer has one, which tells nothing of the reason."""
+    app, attempts = App("payments"), []
+
+    @app.rpc(retry=(0.05,))
+    async def charge(amount: int) -> None:
+        attempts.append(amount)
+        raise Rejected("the account was closed in 2019")
+
+    async with running(app) as t:
+        await app.service("payments").send.charge(amount=1)
+        await t.settled()
+        [letter] = [letter async for letter in t.up.services[0].backend.dead.ls()]
+        with pytest.raises(Internal):
+            await t.call("charge", amount=2)
+    assert (attempts, letter.attempts, letter.function) == ([1, 2], 1, "charge")
+    assert letter.error.endswith("the account was closed in 2019")
 
 
 async def test_a_one_way_call_is_tried_as_often_as_its_method_says():
