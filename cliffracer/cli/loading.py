@@ -9,6 +9,7 @@ import shlex
 import sys
 import tomllib
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ import click
 
 from cliffracer.app import App
 from cliffracer.errors import SetupError
+from cliffracer.frozen import Frozen
 from cliffracer.observability.suggestions import with_suggestion
 
 GUESSES = ("app.py", "main.py")
@@ -28,9 +30,26 @@ _SHOWN = 10  # apps that a message names
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
     """Return the apps; without targets those that the project's settings name, or that of ``app.py`` or ``main.py``."""
+    return list(dict.fromkeys(_loaded(targets)))
+
+
+def read_apps(targets: tuple[str, ...]) -> list[Frozen]:
+    """Return what apps declare, for commands that run none of them: versions of one package, in two folders, may be among them.
+
+    Each is read before the next is imported, since Python looks up the names in annotations by the name of their module.
+    """
+    found: dict[App, Frozen] = {}
+    for app in _loaded(targets, apart=True):
+        if app not in found:
+            found[app] = app.freeze()
+    return list(found.values())
+
+
+def _loaded(targets: tuple[str, ...], *, apart: bool = False) -> Iterator[App]:
     found = named(targets)
     try:
-        return list(dict.fromkeys(app for target in found for app in load(target)))
+        for target in found:
+            yield from load(target, apart=apart)
     except SetupError as error:
         if targets or found != configured():
             raise
@@ -47,10 +66,13 @@ def named(targets: tuple[str, ...]) -> tuple[str, ...]:
     raise SetupError(f"Which app? Name it, as in `{_typed(visible[0] if visible else 'users:app')}`. {_visible()}")
 
 
-def load(target: str) -> list[App]:
-    """Return the app of an import string; of a module without a name, all apps in it."""
+def load(target: str, *, apart: bool = False) -> list[App]:
+    """Return the app of an import string; of a module without a name, all apps in it.
+
+    ``apart``: a package may take the place of another of that name that was imported before, instead of a `SetupError`.
+    """
     place, _, name = target.partition(":")
-    module = _module(place, target)
+    module = _module(place, target, apart=apart)
     apps = {key: value for key, value in vars(module).items() if issubclass(type(value), App)}
     if not name:
         unique = list(dict.fromkeys(apps.values()))
@@ -114,7 +136,7 @@ def _typed(app: str) -> str:
     return shlex.join(["cliffracer", *given, app])
 
 
-def _module(place: str, target: str) -> ModuleType:
+def _module(place: str, target: str, *, apart: bool) -> ModuleType:
     try:
         here = str(Path.cwd())
     except FileNotFoundError:
@@ -123,7 +145,7 @@ def _module(place: str, target: str) -> ModuleType:
         sys.path.insert(0, here)
     path = Path(place)
     if path.suffix == ".py" or "/" in place:
-        return _from_path(path)
+        return _from_path(path, apart=apart)
     if not place or not all(part.isidentifier() for part in place.split(".")):
         raise SetupError(f"{target!r} names no app. Write module:app, or path/to/file.py:app. {_visible()}")
     return _imported(place)
@@ -142,7 +164,7 @@ def _imported(place: str) -> ModuleType:
         raise SetupError(trimmed(error, _source(place))) from None
 
 
-def _from_path(path: Path) -> ModuleType:
+def _from_path(path: Path, *, apart: bool) -> ModuleType:
     """Import a file or package by its path: as part of a package where it is in one, else with its folder to import from."""
     if not path.is_file() and not (path / "__init__.py").is_file():
         raise SetupError(f"There is no {'file' if path.suffix == '.py' else 'package'} {path}. {_visible()}")
@@ -153,10 +175,29 @@ def _from_path(path: Path) -> ModuleType:
     if str(top) not in sys.path:
         sys.path.insert(0, str(top))
     name = ".".join(whole.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
+    package = top / whole.relative_to(top).parts[0]
+    if package.is_dir() and (other := _imported_from(package.name)) not in {None, package}:
+        if not apart:
+            raise SetupError(f"{path} is in a package {package.name}, as is what was imported from {other}. One process has one of them.")
+        _make_way(package)
     known = sys.modules.get(name)
     if "." in name or path.is_dir() or (known is not None and getattr(known, "__file__", None) == str(whole)):
         return _imported(name)
     return _executed(name if known is None else f"{whole.parent.name}_{name}", whole)
+
+
+def _imported_from(package: str) -> Path | None:
+    """Return the folder that a package was imported from; None if there is none of that name yet."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return None if file is None else Path(file).resolve().parent
+
+
+def _make_way(package: Path) -> None:
+    """Have a package imported from this folder, whatever of its name was imported before."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package.name]:
+        del sys.modules[name]
+    sys.path.insert(0, str(package.parent))
+    importlib.invalidate_caches()
 
 
 def _executed(name: str, path: Path) -> ModuleType:

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from cliffracer.cli.loading import load_apps
+from cliffracer.cli.loading import read_apps
 from cliffracer.cli.output import hand_over, hand_over_json, odd, print_json, print_table, say, soft
 from cliffracer.cli.reach import looked, looked_at, permitted, reach_settings, reached
 from cliffracer.cli.yaml import yaml
@@ -27,7 +27,7 @@ def permissions(*, apps: tuple[str, ...], form: str, together: bool, seen: bool,
         _print_seen(apps, as_json=as_json)
         return
     settings = Settings.load()
-    found = processes([app.freeze() for app in load_apps(apps)], settings, together=together)
+    found = processes(read_apps(apps), settings, together=together)
     if as_json:
         hand_over_json(_values(form, found, settings), output)
         return
@@ -39,7 +39,7 @@ def permissions(*, apps: tuple[str, ...], form: str, together: bool, seen: bool,
 
 def _print_seen(apps: tuple[str, ...], *, as_json: bool) -> None:
     """Print what the running replicas of apps were seen to call and emit, as their apps can say it."""
-    names = [app.name for app in load_apps(apps)]
+    names = list(dict.fromkeys(app.name for app in read_apps(apps)))
     settings = reach_settings()
 
     async def ask(client: AsyncClient) -> list[Contract]:
@@ -84,7 +84,7 @@ def _values(form: str, found: list[Process], settings: Settings) -> object:
 def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
     """Make it, and say what is there."""
     settings = reach_settings()
-    needs = [app for process in processes([app.freeze() for app in load_apps(apps)], settings, together=False) for app in process.apps]
+    needs = [app for process in processes(read_apps(apps), settings, together=False) for app in process.apps]
 
     async def run() -> list[provision.Provided]:
         async with reached(settings, starts=True) as client:

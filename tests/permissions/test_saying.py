@@ -225,3 +225,28 @@ def test_every_table_of_ours_is_granted() -> None:
     assert len(made) >= 4
     assert [name for name in [*made, *TABLES] if f'ON "{name}" TO "members"' not in found] == []
     assert '"other"' not in found
+
+
+def test_two_versions_of_a_package_are_both_read(tmp_path: Path) -> None:
+    """Each has modules of its own, though they are called the same; a command that runs apps takes one of them, and says so."""
+    targets = []
+    for version in ("before", "now"):
+        package = tmp_path / version / "orders"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "words.py").write_text(f"WORD = 'place_{version}'\n")
+        (package / "main.py").write_text(
+            "from cliffracer import App\nfrom orders.words import WORD\n\napp = App('orders')\n\n\n"
+            "@app.rpc(name=WORD)\nasync def place(number: int) -> int:\n    return number\n"
+        )
+        targets.append(str(package / "main.py:app"))
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cliffracer", command, *targets], check=False, capture_output=True, text=True, cwd=tmp_path
+        )
+
+    assert {'"orders.place_before orders"', '"orders.place_now orders"'} <= set(run("permissions").stdout.split("\n          "))
+    refused = run("routes")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"is in a package orders, as is what was imported from {tmp_path}/before/orders" in refused.stderr
