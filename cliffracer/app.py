@@ -29,7 +29,7 @@ from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
 from cliffracer.signature import settled
-from cliffracer.spelling import spelt
+from cliffracer.usage import usage
 from cliffracer.wire.subjects import check_name
 
 if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
@@ -49,7 +49,7 @@ class App(Scope):
     in a script, ``async with app.connected():`` makes them work without serving anything.
     """
 
-    @spelt("App('users')")
+    @usage("App('users')")
     def __init__(
         self,
         name: str,
@@ -86,7 +86,7 @@ class App(Scope):
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
-    @spelt("app.service('payments')")
+    @usage("app.service('payments')")
     def service(
         self,
         name: str,

@@ -9,8 +9,8 @@ from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrappi
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
 from cliffracer.shapes import check_path
-from cliffracer.spelling import spelt
 from cliffracer.surroundings import Surroundings
+from cliffracer.usage import usage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +29,7 @@ class Routing(Surroundings):
         self.mounts: list[Mount] = []
         self.wrappings: list[Wrapping] = []
 
-    @spelt("@app.route('/path', methods=['GET'])")
+    @usage("@app.route('/path', methods=['GET'])")
     def route(
         self,
         path: str,
@@ -67,32 +67,32 @@ class Routing(Surroundings):
 
         return declare
 
-    @spelt("@app.get('/path')")
+    @usage("@app.get('/path')")
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer GET on a path; options as `route`."""
         return self.route(path, methods=("GET",), **options)
 
-    @spelt("@app.post('/path')")
+    @usage("@app.post('/path')")
     def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer POST on a path; options as `route`."""
         return self.route(path, methods=("POST",), **options)
 
-    @spelt("@app.put('/path')")
+    @usage("@app.put('/path')")
     def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PUT on a path; options as `route`."""
         return self.route(path, methods=("PUT",), **options)
 
-    @spelt("@app.patch('/path')")
+    @usage("@app.patch('/path')")
     def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer PATCH on a path; options as `route`."""
         return self.route(path, methods=("PATCH",), **options)
 
-    @spelt("@app.delete('/path')")
+    @usage("@app.delete('/path')")
     def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[F], F]:
         """Answer DELETE on a path; options as `route`."""
         return self.route(path, methods=("DELETE",), **options)
 
-    @spelt("@app.websocket('/path')")
+    @usage("@app.websocket('/path')")
     def websocket(self, path: str, *, limit: int | None = None, rate: str | None = None) -> Callable[[F], F]:
         """Serve a WebSocket on a path; what an async generator yields goes to the client as JSON.
 
@@ -107,7 +107,7 @@ class Routing(Surroundings):
 
         return declare
 
-    @spelt("app.static('/static', 'folder')")
+    @usage("app.static('/static', 'folder')")
     def static(self, path: str, folder: str | Path) -> None:
         """Serve the files of a folder under a path, to everybody, with ETags; hashed names are cached for ever."""
         if not path.startswith("/"):
@@ -117,7 +117,7 @@ class Routing(Surroundings):
         self._open()
         self.statics.append(Static(path.rstrip("/") or "/", Path(folder)))
 
-    @spelt("app.mount('/admin', application)")
+    @usage("app.mount('/admin', application)")
     def mount(self, path: str, application: Callable[..., Any], *, public: bool = False) -> None:
         """Serve another ASGI application under a path, as Starlette's `Mount` does: requests and sockets that no route of ours takes.
 
@@ -131,7 +131,7 @@ class Routing(Surroundings):
         self._open()
         self.mounts.append(Mount(path.rstrip("/"), application, public))
 
-    @spelt("app.add_middleware(GZipMiddleware)")
+    @usage("app.add_middleware(GZipMiddleware)")
     def add_middleware(self, factory: Callable[..., Any], *positional: Any, **named: Any) -> None:
         """Put ASGI middleware around all that the port serves, as Starlette does: ``add_middleware(GZipMiddleware, minimum_size=500)``.
 

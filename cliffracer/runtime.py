@@ -258,7 +258,7 @@ async def _identified(authority: "Authority", services: Sequence[Service], setti
     authority.tickets = OnceOnly(backend, str)
     for service in services:
         service.link.identify = partial(authority.own_token, service.frozen.name)
-        service.link.prove = authority.ways.onward
+        service.link.prove = authority.provenance.onward
         service.link.lasting = authority.lasting
 
 

@@ -22,8 +22,8 @@ from cliffracer.options import (
     waits_of,
 )
 from cliffracer.routing import Routing
-from cliffracer.spelling import spelt
 from cliffracer.suggestions import Suggesting
+from cliffracer.usage import usage
 from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,7 +67,7 @@ class Scope(Suggesting, Routing):
         idempotent: bool | None = None,
         retry: Iterable[float | str] = RETRY,
     ) -> Callable[[F], F]: ...
-    @spelt("@app.rpc")
+    @usage("@app.rpc")
     def rpc(
         self,
         function: Any = None,
@@ -100,7 +100,7 @@ class Scope(Suggesting, Routing):
 
         return declare if function is None else declare(function)
 
-    @spelt("@app.on('user.created')", unless=Event, several="For several subjects, put one @app.on above the other.")
+    @usage("@app.on('user.created')", unless=Event, several="For several subjects, put one @app.on above the other.")
     def on(
         self,
         subject: str | type[Event],
@@ -156,7 +156,7 @@ class Scope(Suggesting, Routing):
 
         return declare
 
-    @spelt("@app.every('30s')")
+    @usage("@app.every('30s')")
     def every(
         self,
         interval: float | str,
@@ -184,7 +184,7 @@ class Scope(Suggesting, Routing):
 
         return declare
 
-    @spelt("@app.cron('0 9 * * MON-FRI')")
+    @usage("@app.cron('0 9 * * MON-FRI')")
     def cron(
         self,
         expression: str,
@@ -219,7 +219,7 @@ class Scope(Suggesting, Routing):
     def leader(self, function: F, /) -> F: ...
     @overload
     def leader(self, /, *, ttl: float | str = 15.0) -> Callable[[F], F]: ...
-    @spelt("@app.leader")
+    @usage("@app.leader")
     def leader(self, function: Any = None, /, *, ttl: float | str = 15.0, rate: None = None) -> Any:
         """Run a function in one replica of the cluster while it runs; when that is gone for ``ttl`` seconds, it begins in another.
 
@@ -240,13 +240,13 @@ class Scope(Suggesting, Routing):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    @spelt("app.use(Accounts())")
+    @usage("app.use(Accounts())")
     def use(self, part: Part) -> None:
         """Take over a ready-made part, such as ``app.use(Accounts())``: the group that its ``group(app)`` returns."""
         check_part(self.name, part)
         self.include(part.group(self))
 
-    @spelt("app.include(group)")
+    @usage("app.include(group)")
     def include(self, group: "Group", prefix: str = "") -> None:
         """Take over everything that a group declares, now and until start, its paths under its own and this ``prefix``."""
         self._open()
@@ -262,7 +262,7 @@ class Group(Scope):
 
     _prefixed = True
 
-    @spelt("Group('admin')")
+    @usage("Group('admin')")
     def __init__(self, name: str, *, prefix: str = "", emits: Iterable[str | type[Event]] = ()) -> None:
         """Name the part. ``prefix`` goes before its paths; ``emits``: what its functions emit, beside what the app says that it does."""
         try:

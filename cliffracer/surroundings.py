@@ -12,7 +12,7 @@ from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, shape_of, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import Signature, check_none, settled, yielded
-from cliffracer.spelling import spelt
+from cliffracer.usage import usage
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Exception)
@@ -37,7 +37,7 @@ class Surroundings:
         self.live = 0
         """How many runtimes serve these declarations now; while there is one, nothing can be added."""
 
-    @spelt("@app.cached('30s')")
+    @usage("@app.cached('30s')")
     def cached(
         self,
         ttl: float | str | timedelta,
@@ -71,7 +71,7 @@ class Surroundings:
     def provide(self, function: T, /) -> T: ...
     @overload
     def provide(self, /, *, scope: Literal["app", "call"] = "app") -> Callable[[F], F]: ...
-    @spelt("@app.provide")
+    @usage("@app.provide")
     def provide(self, function: Any = None, /, *, scope: Literal["app", "call"] = "app") -> Any:
         """Provide what a function's return annotation names, to keyword-only parameters of that type.
 
@@ -98,7 +98,7 @@ class Surroundings:
 
         return declare if function is None else declare(function)
 
-    @spelt("@app.middleware")
+    @usage("@app.middleware")
     def middleware(self, function: Around) -> Around:
         """Wrap every kind of handler: ``async def fn(context, proceed)``, in declared order, the first outermost.
 
@@ -112,7 +112,7 @@ class Surroundings:
         self.middlewares.append(function)
         return function
 
-    @spelt("@app.on_error(ValueError)", unless=object)
+    @usage("@app.on_error(ValueError)", unless=object)
     def on_error(self, error: type[E]) -> Callable[[F], F]:
         """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`.
 
@@ -134,7 +134,7 @@ class Surroundings:
 
         return declare
 
-    @spelt("@app.on_access")
+    @usage("@app.on_access")
     def on_access(self, function: F) -> F:
         """Be told of every call, let in or refused, also where everybody may: ``def audit(access)``, an `Access`; it may be async."""
         self._open()
@@ -142,7 +142,7 @@ class Surroundings:
         self.accesses.append(function)
         return function
 
-    @spelt("@app.on_startup")
+    @usage("@app.on_startup")
     def on_startup(self, function: F) -> F:
         """Run once when NATS, database and providers are there and before anything is served."""
         self._open()
@@ -150,7 +150,7 @@ class Surroundings:
         self.startup.append(function)
         return function
 
-    @spelt("@app.on_shutdown")
+    @usage("@app.on_shutdown")
     def on_shutdown(self, function: F) -> F:
         """Run once when accepted work has finished and before providers close, in what is left of ``settings.drain``, at least a second."""
         self._open()
@@ -158,7 +158,7 @@ class Surroundings:
         self.shutdown.append(function)
         return function
 
-    @spelt("@app.health_check('disk')")
+    @usage("@app.health_check('disk')")
     def health_check(self, name: str, *, critical: bool = True) -> Callable[[F], F]:
         """Add a check to ``/health/detailed``; returning False or raising fails it, and readiness if it is critical."""
 

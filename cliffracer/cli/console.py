@@ -27,26 +27,26 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
             reached(settings, starts=True) as client,
             opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door,
         ):
-            early = door.restraint.known()
+            early = door.read_only.known()
             if as_json:
                 print_line({"address": door.address})
             else:
                 say(f"\n  {strong('console')} {soft(looked_at(settings))}\n\n  {strong(door.address)}\n")
-                _restrained(early)
+                _say_read_only(early)
                 say(f"  {soft('The address is good once, for one browser on this machine. Ctrl-C stops.')}\n")
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, door.address)
             if not as_json and not early:
                 with contextlib.suppress(CliffracerError):  # the page says what is wrong
-                    _restrained(await door.restraint.reason())
+                    _say_read_only(await door.read_only.reason())
             await stopped.wait()
 
     with contextlib.closing(bound):
         asyncio.run(run())
 
 
-def _restrained(reason: str) -> None:
-    """Say why the console only reads, if it does."""
+def _say_read_only(reason: str) -> None:
+    """Say why the console is read-only, if it is."""
     if reason:
         say(f"  {soft(f'It only reads: {reason}.')}")
 

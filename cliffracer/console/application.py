@@ -15,12 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from cliffracer.client import AsyncClient
-from cliffracer.console.acting import Acting, Call, Dead, Emission, decoded
+from cliffracer.console.actions import Actions, Call, Dead, Emission, decoded
 from cliffracer.console.assets import NAMED
+from cliffracer.console.callgraph import CallGraph
+from cliffracer.console.catalog import Catalog
 from cliffracer.console.door import Door
-from cliffracer.console.lookout import Lookout
-from cliffracer.console.paths import Paths
-from cliffracer.console.restraint import Restraint
+from cliffracer.console.readonly import ReadOnly
 from cliffracer.console.storage import Filters, Storage
 from cliffracer.console.tailing import check_stored, tailed
 from cliffracer.detail import shown
@@ -48,9 +48,9 @@ class Console:
     def __init__(self, client: AsyncClient, settings: Settings, *, acts: bool | None) -> None:
         self._client = client
         self._settings = settings
-        self._lookout, self._paths, self._storage = Lookout(client), Paths(client), Storage(client)
-        self.restraint = Restraint(self._lookout, settings.env, acts)
-        self._acting = Acting(client, settings)
+        self._catalog, self._callgraph, self._storage = Catalog(client), CallGraph(client), Storage(client)
+        self.read_only = ReadOnly(self._catalog, settings.env, acts)
+        self._actions = Actions(client, settings)
         self._pumps: dict[asyncio.Task[None], asyncio.Queue[Any]] = {}
         self._files = {name: Asset.of(path) for name, path in NAMED.items() if path.suffix != ".html"}
         self._page = Asset.of(NAMED["console.html"])
@@ -102,7 +102,7 @@ class Console:
             {
                 "env": self._settings.env,
                 "namespace": self._settings.namespace,
-                "read_only": await self.restraint.guess(),
+                "read_only": await self.read_only.guess(),
                 "nats": {
                     "url": next(s.value for s in self._settings.sources() if s.name == "nats_url") or "the embedded server of this folder",
                     "version": bus.info.get("version", ""),
@@ -120,8 +120,8 @@ class Console:
                 try:
                     if not self._client.link.bus.connected:
                         raise Unavailable("NATS is away; the connection comes back by itself when it does")
-                    looked = {"services": await self._lookout.services(), "dead": await self._dead_count()}
-                    yield {**looked, "read_only": await self.restraint.guess()}
+                    looked = {"services": await self._catalog.services(), "dead": await self._dead_count()}
+                    yield {**looked, "read_only": await self.read_only.guess()}
                 except CliffracerError as error:
                     yield {"problem": str(error)}
                 await asyncio.sleep(_EVERY)
@@ -136,23 +136,23 @@ class Console:
             return None
 
     async def _service(self, request: Request) -> Response:
-        return _json(await self._lookout.service(_checked(request.path_params["name"])))
+        return _json(await self._catalog.service(_checked(request.path_params["name"])))
 
     async def _details(self, _request: Request) -> Response:
         fields = ("name", "id", "version", "env", "health", "draining", "timers")
-        details = await self._lookout.details()
+        details = await self._catalog.details()
         found = [{field: getattr(one, field) for field in fields} for one in details]
         runs = [{"service": one.name, **msgspec.structs.asdict(h)} for one in details for h in one.handlers if h.kind == "timer"]
         return _json({"replicas": found, "runs": runs})
 
     async def _edges(self, _request: Request) -> Response:
-        return _json(await self._paths.edges())
+        return _json(await self._callgraph.edges())
 
     async def _traces(self, _request: Request) -> Response:
-        return _json(await self._paths.traces())
+        return _json(await self._callgraph.traces())
 
     async def _trace(self, request: Request) -> Response:
-        return _json(await self._paths.trace(request.path_params["id"][:128]))
+        return _json(await self._callgraph.trace(request.path_params["id"][:128]))
 
     async def _events(self, request: Request) -> Response:
         try:
@@ -178,10 +178,10 @@ class Console:
     # -- acting
 
     async def _call(self, request: Request) -> Response:
-        return _json(await self._acting.call(await decoded(request, Call, self._settings.http_max_body)))
+        return _json(await self._actions.call(await decoded(request, Call, self._settings.http_max_body)))
 
     async def _emit(self, request: Request) -> Response:
-        return _json(await self._acting.emit(await decoded(request, Emission, self._settings.http_max_body)))
+        return _json(await self._actions.emit(await decoded(request, Emission, self._settings.http_max_body)))
 
     async def _act(self, request: Request) -> Response:
         asked = await decoded(request, Dead, self._settings.http_max_body)
@@ -281,8 +281,8 @@ async def opened(
     port = bound.getsockname()[1]
     mine = settings.changed(http_host="127.0.0.1", http_port=port, trusted_proxies=(), drain=_DRAIN)
     console = Console(client, settings, acts=acts)
-    door = Door(console, port, console.restraint, told)
-    async with console.restraint.looking(), serving(_Both(door, console), [bound], mine):
+    door = Door(console, port, console.read_only, told)
+    async with console.read_only.looking(), serving(_Both(door, console), [bound], mine):
         yield door
 
 

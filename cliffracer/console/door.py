@@ -1,7 +1,7 @@
 """Who may come in: whoever has the one-time address that the terminal printed, by a browser on this machine, and no other site's page.
 
 The address has a token that is good once; a session cookie takes its place. Every request must name this machine as its host (no
-DNS rebinding); what changes something must come from a script of ours (no CSRF), and is refused where the console only reads (`Restraint`).
+DNS rebinding); what changes something must come from a script of ours (no CSRF), and is refused where the console only reads (`ReadOnly`).
 """
 
 import secrets
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from cliffracer.console.assets import NAMED
-from cliffracer.console.restraint import Restraint
+from cliffracer.console.readonly import ReadOnly
 from cliffracer.errors import Forbidden, ServiceError, Unauthenticated
 from cliffracer.web.answers import correlation_of, send_body, send_problem
 from cliffracer.web.assets import Asset, protective
@@ -29,10 +29,10 @@ _ENTER = (  # with an icon, or browsers ask for /favicon.ico
 class Door:
     """An ASGI application around the console's; ``told`` is called with each new address, the old one being used up."""
 
-    def __init__(self, inner: Any, port: int, restraint: Restraint, told: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, inner: Any, port: int, read_only: ReadOnly, told: Callable[[str], None] = lambda _: None) -> None:
         self._inner = inner
         self._port = port
-        self.restraint = restraint
+        self.read_only = read_only
         self._told = told
         self._token = secrets.token_urlsafe(32)
         self._cookie = f"cliffracer_console_{port}"  # ports share cookies
@@ -56,7 +56,7 @@ class Door:
                 return
             if scope["path"] not in _OPEN:
                 self._recognise(headers)
-            if scope["method"] not in {"GET", "HEAD"} and (reason := await self.restraint.reason()):
+            if scope["method"] not in {"GET", "HEAD"} and (reason := await self.read_only.reason()):
                 raise Forbidden(f"the console only reads: {reason}")
         except Unauthenticated as error:
             await self._closed(error, scope, receive, send)

@@ -14,11 +14,11 @@ from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.waiting import wait_async
 
 from cliffracer.database.copying import CHUNK, until_done
+from cliffracer.database.diagnostics import with_diagnostics
 from cliffracer.database.failures import aborted, read_only, translate, unsent
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.session import SESSION, Session, alters, connect
 from cliffracer.database.table import UNSENDABLE
-from cliffracer.database.telling import told
 from cliffracer.errors import DeadlineExceeded, Internal, ServiceError, Unavailable
 
 log = logging.getLogger("cliffracer.database")
@@ -69,9 +69,9 @@ class PostgresLink(Link):
                 "A row holds what the Struct does not allow: it was written under another version of it, or by hand; or a query gives "
                 "another type than the one that it is asked for."
             )
-            raise told(made, statement.text) from error
+            raise with_diagnostics(made, statement.text) from error
         except psycopg.Error as error:
-            raise told(translate(error, statement.table), statement.text) from error
+            raise with_diagnostics(translate(error, statement.table), statement.text) from error
         if len(found) > KEPT_ROWS:
             self._cursor = self.session.cursor(binary=True)
         return found
@@ -118,7 +118,7 @@ class PostgresLink(Link):
                 yield chunk
             reading.result()
         except psycopg.Error as error:
-            raise told(translate(error), statement.text) from error
+            raise with_diagnostics(translate(error), statement.text) from error
         finally:
             if reading.done():
                 self._apart = None
@@ -170,7 +170,7 @@ class PostgresLink(Link):
             made = translate(error)
             if self.session.closed or self.busy():
                 made.details["outcome"] = "unknown"  # the server may have committed before it could say so
-            raise told(made, "COMMIT") from error
+            raise with_diagnostics(made, "COMMIT") from error
         self.session.unhurried = self._begun = False
 
     async def rollback(self, deadline: float | None) -> None:
@@ -233,7 +233,7 @@ class PostgresLink(Link):
             await cursor.execute(statement.text, params, prepare=prepare)
         except errors.FeatureNotSupported as error:
             if "cached plan" not in str(error):
-                raise told(translate(error, statement.table), statement.text) from error
+                raise with_diagnostics(translate(error, statement.table), statement.text) from error
             if not again or self.broken():  # in a transaction: psycopg forgets all plans at its ROLLBACK
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
@@ -255,7 +255,7 @@ class PostgresLink(Link):
         made = translate(error, sent.table, deleting=deleting)
         if self.session.closed and not self._begun:
             made.details["outcome"] = "unknown"  # it may have been done, and the answer lost; in a transaction nothing is kept of it
-        return told(made, sent.text)
+        return with_diagnostics(made, sent.text)
 
     async def _ready(self, deadline: float | None) -> None:
         """Set the limits of the next exchange."""
@@ -285,7 +285,7 @@ class PostgresLink(Link):
         try:
             await self.session.execute(text.encode())
         except psycopg.Error as error:
-            raise told(translate(error), text) from error
+            raise with_diagnostics(translate(error), text) from error
 
     async def _finish(self) -> None:
         """See what was left unfinished to its end: cancelled in the server, if that still helps."""

@@ -162,11 +162,11 @@ class Transaction(Queries):
     def done_apart(self) -> None:
         """Do the same in a task of its own, since the one that committed does not wait for it."""
         task = asyncio.get_running_loop().create_task(self.done(), name="after a commit")
-        _telling.add(task)
-        task.add_done_callback(_telling.discard)
+        _after_commit.add(task)
+        task.add_done_callback(_after_commit.discard)
 
 
-_telling: set[asyncio.Task[None]] = set()
+_after_commit: set[asyncio.Task[None]] = set()
 _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction", default=None)
 
 

@@ -16,10 +16,10 @@ from cliffracer.security.identity import Identity, identity_of
 from cliffracer.security.keys import keys_of, signer
 from cliffracer.security.oauth import OAuth
 from cliffracer.security.oidc import Issuer
+from cliffracer.security.provenance import Provenance
 from cliffracer.security.revocations import Revocations
 from cliffracer.security.sealing import seal, unseal
 from cliffracer.security.tokens import RefusedToken, Tokens, unverified
-from cliffracer.security.ways import Ways
 from cliffracer.settings import Settings
 
 ISSUER = AUDIENCE = "cliffracer"
@@ -96,7 +96,7 @@ class Authority:
         self.revocations = Revocations() if revocations is None else revocations
         self.browsers = Browsers(tokens, self.revocations, secure=secure)
         """Sessions that are kept in cookies."""
-        self.ways = Ways(tokens.keys)
+        self.provenance = Provenance(tokens.keys)
         """Proves which services a call came through."""
         self.origins = frozenset(origins) - {"*"}
         """Other sites whose pages may use such a session."""

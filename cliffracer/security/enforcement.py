@@ -131,7 +131,7 @@ def _let_through(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Ste
             if isinstance(refused, RefusedToken):
                 authority.note(refused)
         if hooks:
-            await tell(hooks, call, None, proven=authority.ways.proven(call.context))
+            await tell(hooks, call, None, proven=authority.provenance.proven(call.context))
         return await inner(call)
 
     return step
@@ -178,9 +178,9 @@ async def _audited(authority: Authority, hooks: Sequence[Any], admit: Callable[[
     try:
         identity = await admit(call)
     except (Unauthenticated, Forbidden) as refused:
-        await tell(hooks, call, type(refused).__name__, proven=authority.ways.proven(call.context))
+        await tell(hooks, call, type(refused).__name__, proven=authority.provenance.proven(call.context))
         raise
-    await tell(hooks, call, None, proven=authority.ways.proven(call.context))
+    await tell(hooks, call, None, proven=authority.provenance.proven(call.context))
     return identity
 
 

@@ -22,10 +22,10 @@ import msgspec
 from cliffracer.durations import seconds
 from cliffracer.errors import NotFound, Overloaded, SetupError
 from cliffracer.security.authority import Authority
+from cliffracer.security.completion import runs_to_completion
 from cliffracer.security.credentials import API_KEY
 from cliffracer.security.identity import Identity
 from cliffracer.security.tokens import RefusedToken
-from cliffracer.security.whole import whole
 
 LIFE = 300.0
 """Seconds that the token of a key is good: other services verify it without asking for the key."""
@@ -108,7 +108,7 @@ class Keyring:
         rows = await self._db.fetch(f"SELECT {_SHOWN} FROM cliffracer_api_keys ORDER BY created_at DESC, id")  # noqa: S608 - a constant
         return msgspec.convert(rows, list[ApiKey])
 
-    @whole("a rotation of an API key")
+    @runs_to_completion("a rotation of an API key")
     async def rotate(self, id: str, *, overlap: float | str | timedelta = 0.0) -> str:
         """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` later.
 
@@ -130,7 +130,7 @@ class Keyring:
             await self._end(id, old["hash"], since=old["ends"] if both > 0 else None)
         return text
 
-    @whole("a revocation of an API key")
+    @runs_to_completion("a revocation of an API key")
     async def revoke(self, id: str) -> None:
         """Refuse a key everywhere from now on; `NotFound` if there is none."""
         row = await self._db.fetch_one(

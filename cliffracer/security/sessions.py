@@ -13,9 +13,9 @@ from cliffracer.errors import Conflict, InvalidInput, NotFound, SetupError, Unau
 from cliffracer.events import Event
 from cliffracer.security.attempts import PER_ACCOUNT, PER_ADDRESS, PER_RESET, Attempts, digest
 from cliffracer.security.authority import Authority
+from cliffracer.security.completion import runs_to_completion
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.tokens import REFRESH, RefusedToken
-from cliffracer.security.whole import whole
 from cliffracer.settings import Discreet, Settings
 
 LONGEST_NAME = 256
@@ -157,7 +157,7 @@ class Sessions:
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         return self._signed(msgspec.convert(found, Account), session, fresh)
 
-    @whole("a sign-out")
+    @runs_to_completion("a sign-out")
     async def end(self, session: str, shown_until: float = 0.0) -> None:
         """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more.
 
@@ -230,7 +230,7 @@ class Sessions:
         if not await self._set_password(account, known, await self._passwords.hash(password)):  # somebody else used it just now
             raise Unauthenticated("the token is not valid", reason="invalid_token")
 
-    @whole("a change of an account")
+    @runs_to_completion("a change of an account")
     async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:
         """Set what an account may do; its sessions end, so that it holds at once."""
         found = await self.account(username)
@@ -263,7 +263,7 @@ class Sessions:
             return msgspec.convert(found, Account), session, fresh
         raise Unauthenticated("name or password is wrong")
 
-    @whole("a change of a password")
+    @runs_to_completion("a change of a password")
     async def _set_password(self, account: UUID, old: str, new: str) -> bool:
         """Do as `_replace`, and end every session."""
         async with self._db.transaction():

@@ -129,7 +129,7 @@ async def test_a_slow_service_of_production_is_waited_for() -> None:
         await bus.subscribe(subjects.discovery("INFO", ""), receive)
         await bus.flush()
         async with opened(c.client, c.t.settings, bind("127.0.0.1", 0)) as door:
-            assert "it is production for late" in await door.restraint.reason()
+            assert "it is production for late" in await door.read_only.reason()
 
 
 @pytest.mark.parametrize("at", ["production", "development"])

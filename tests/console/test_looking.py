@@ -13,7 +13,7 @@ import httpx
 from cliffracer import App
 from cliffracer.client import AsyncClient
 from cliffracer.console.application import Console
-from cliffracer.console.paths import Paths
+from cliffracer.console.callgraph import CallGraph
 from cliffracer.observability.spans import MOST, Span
 from cliffracer.settings import Settings
 from tests.console.support import console, entered, many
@@ -77,7 +77,7 @@ async def test_a_caller_is_known_whose_call_began_long_ago() -> None:
     spans = [called("patient", "job", "event", id="root", parent="", began=0.0)]
     spans += [called("quick", "work", "rpc", id=f"c{n}", parent="root", began=1.0 + n) for n in range(MOST)]
     spans += [called("page", "feed", "websocket", id=f"w{n}", parent="", began=2.0 + n, outcome="Cancelled") for n in range(3)]
-    paths = Paths(cast("AsyncClient", SimpleNamespace(directory=None)))
+    paths = CallGraph(cast("AsyncClient", SimpleNamespace(directory=None)))
     paths._spans, paths._asked, paths._learnt = spans, float("inf"), float("inf")
     assert [(e["from"], e["to"], e["calls"], e["errors"]) for e in await paths.edges()] == [
         ("WebSockets", "page", 3, 0),

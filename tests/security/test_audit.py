@@ -8,7 +8,7 @@ import pytest
 from cliffracer import Access, App, Unauthenticated, public, requires
 from cliffracer.context import STORED, Context
 from cliffracer.security.keys import keys_of
-from cliffracer.security.ways import LIFE, Ways
+from cliffracer.security.provenance import LIFE, Provenance
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY
@@ -140,7 +140,7 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
     """It says nothing of another way or token, nor by another key, and ends; who has the public half only proves, and does not sign."""
     pem = "" if kind == "HS256" else private_pem(kind)
     settings = Settings(auth_secret_key=KEY) if kind == "HS256" else Settings(auth_keys=pem)
-    ways = Ways(keys_of(settings))
+    ways = Provenance(keys_of(settings))
     way = ways.onward(context_of(None, "a.b.c"), "a.b.c")
     assert way is not None
     assert ways.onward(context_of(None, "a.b.c"), "a.b.c") is way
@@ -159,17 +159,17 @@ def test_a_signature_is_for_one_way_one_caller_and_not_for_long(kind: str) -> No
     late = time.time() + LIFE + 1
     assert not ways.proven(context_of(way, "a.b.c", late))
     assert ways.proven(context_of(way, "a.b.c", late - 30))
-    other = Ways(keys_of(Settings(auth_secret_key="another-0123456789-another-0123456789")))
+    other = Provenance(keys_of(Settings(auth_secret_key="another-0123456789-another-0123456789")))
     assert not other.proven(context_of(way, "a.b.c"))
     if pem:
-        reader = Ways(keys_of(Settings(auth_keys=public_pem(pem))))
+        reader = Provenance(keys_of(Settings(auth_keys=public_pem(pem))))
         assert reader.proven(context_of(way, "a.b.c"))
         assert reader.onward(context_of(way, "a.b.c"), "a.b.c") == "here,here"
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """However many tokens and ways come, so many are kept; and none of strangers, whose tokens may be as long as a message."""
-    ways = Ways(keys_of(Settings(auth_secret_key=KEY)))
+    ways = Provenance(keys_of(Settings(auth_secret_key=KEY)))
     for said in ("here", "here;1.x", f"here;{int(time.time()) + 60}.AAAA"):
         assert not ways.proven(context_of(said, "x" * 1_000_000))
     assert not ways._verified

@@ -1,4 +1,4 @@
-"""What the log says of a statement that was refused, by a defect or for want of room: the server's words and the SQL, never a value."""
+"""What is logged about a statement that PostgreSQL refused: the server's message and the SQL, never a value."""
 
 import logging
 from time import monotonic
@@ -20,11 +20,11 @@ _AILING = ("53", "58", "F0", "25006")
 _PAUSE = 30.0  # seconds between two lines about the same of them: each call may meet it
 
 
-def told(made: ServiceError, statement: Any) -> ServiceError:
-    """Return the error for one of psycopg's, its cause, with what the log has to say of it and the caller is not told."""
+def with_diagnostics(made: ServiceError, statement: Any) -> ServiceError:
+    """Return an error that psycopg's has caused, with the details that are for the log only; log at once what the operator has to mend."""
     if isinstance(made, Internal):
         diagnostic: Any = getattr(made.__cause__, "diag", None)
-        made.statement = shown(statement)
+        made.statement = one_line(statement)
         made.said = (diagnostic and diagnostic.message_primary) or ""
         if made.said and diagnostic.sqlstate in _MISSING:
             made.said += f"; see {command('db plan')}"
@@ -54,13 +54,13 @@ class Ailments:
         more = self._untold.pop(state, 0)
         words = [f"{diagnostic.message_primary}.", *getattr(made, "__notes__", ())]
         words += [f"{more} more since it was last said."] if more else []
-        log.warning("PostgreSQL refuses statements: %s (%s)", " ".join(words), shown(statement))
+        log.warning("PostgreSQL refuses statements: %s (%s)", " ".join(words), one_line(statement))
 
 
 _ailments = Ailments()
 
 
-def shown(statement: Any) -> str:
+def one_line(statement: Any) -> str:
     """Return a statement on one line, without the values that were composed into it."""
     text = " ".join("".join(_pieces(statement)).split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

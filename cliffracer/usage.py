@@ -1,4 +1,4 @@
-"""How decorators are written: one that is given what it does not take says so as its user wrote it, not by the names of our classes."""
+"""Messages for decorators that are called with wrong arguments: they show how to write it, in the user's words and not our class names."""
 
 import inspect
 import reprlib
@@ -14,11 +14,11 @@ from cliffracer.errors import SetupError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def spelt(example: str, *, unless: type | None = None, several: str = "") -> Callable[[F], F]:
-    """Refuse arguments that a method does not take, by `SetupError`; ``example`` is how to write it: ``@app.get('/path')``.
+def usage(example: str, *, unless: type | None = None, several: str = "") -> Callable[[F], F]:
+    """Raise `SetupError` for arguments that a method does not take; ``example`` shows how to write it: ``@app.get('/path')``.
 
-    One that takes arguments is refused the function itself, which it gets when they were forgotten; ``unless`` is the class of classes
-    that it takes. ``several`` says what to write instead of several of what it takes one of.
+    A decorator that takes arguments gets the function itself where they were forgotten: that is refused too, unless it is a subclass
+    of ``unless``. ``several`` says what to write instead of several arguments where only one is taken.
     """
 
     def mind(method: F) -> F:

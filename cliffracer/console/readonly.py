@@ -1,11 +1,11 @@
-"""Whether the console may act, or only look: in production it acts when it was told to, and not otherwise."""
+"""Whether the console is read-only: in production it is, unless it was told otherwise."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cliffracer.console.lookout import Lookout
+from cliffracer.console.catalog import Catalog
 from cliffracer.errors import CliffracerError
 
 PRODUCTION = "production"
@@ -13,15 +13,15 @@ _MOST = 3  # services that are named
 _PATIENCE = 1.5  # seconds for the last to answer, at the beginning
 
 
-class Restraint:
-    """Why the console only reads. What counts is where the services run, wherever the console does.
+class ReadOnly:
+    """Why the console is read-only. What counts is the environment of the services, not that of the console.
 
-    ``acts`` is what somebody asked for: to act in production as well, or nowhere. Once a service of production was seen it
-    stays in mind until the console ends: when all of them are down is no time to act by mistake.
+    ``acts`` is what the command line asked for: True to write in production too, False never to write. A production service that was
+    seen once counts until the console ends: a moment when all of them are down is no time to write by mistake.
     """
 
-    def __init__(self, lookout: Lookout, env: str, acts: bool | None = None) -> None:
-        self._lookout = lookout
+    def __init__(self, catalog: Catalog, env: str, acts: bool | None = None) -> None:
+        self._catalog = catalog
         self._env = env
         self._acts = acts
         self._seen: dict[str, None] = {}
@@ -29,7 +29,7 @@ class Restraint:
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
-        """Ask around with patience as the block begins, so that nothing is done before those have answered who are slow."""
+        """Ask once with a longer patience as the block begins, so that nothing is written before slow services have answered."""
         if self._acts is not None or self._env == PRODUCTION:
             yield
             return
@@ -41,15 +41,15 @@ class Restraint:
             await asyncio.wait([self._first])
 
     async def reason(self) -> str:
-        """Return why nothing may be changed, or an empty text; `Unavailable` if nobody can be asked."""
+        """Return why nothing may be written, or an empty text; asks again first. `Unavailable` if nobody can be asked."""
         if self._acts is None and self._env != PRODUCTION:
             if self._first is not None:
                 await asyncio.wait([self._first])
-            self._seen.update(dict.fromkeys(await self._lookout.names_in(PRODUCTION)))
+            self._seen.update(dict.fromkeys(await self._catalog.names_in(PRODUCTION)))
         return self.known()
 
     def known(self) -> str:
-        """Return the same, of what was seen so far."""
+        """Return the reason as far as it is known, without asking."""
         if self._acts is not None:
             return "" if self._acts else "it was started with --read-only"
         if self._env == PRODUCTION:
@@ -61,12 +61,12 @@ class Restraint:
         return f"it is production for {', '.join(names[:_MOST])}{more}; --write lets it act"
 
     async def guess(self) -> str:
-        """Return the same for showing: where nobody can be asked now, what was seen so far."""
+        """Return the reason for display: as `reason`, but without an error where nobody can be asked."""
         with contextlib.suppress(CliffracerError):
             if self._acts is None and self._env != PRODUCTION:
-                self._seen.update(dict.fromkeys(await self._lookout.names_in(PRODUCTION)))
+                self._seen.update(dict.fromkeys(await self._catalog.names_in(PRODUCTION)))
         return self.known()
 
     async def _look(self) -> None:
-        with contextlib.suppress(CliffracerError):  # whoever acts is asked again, and told
-            self._seen.update(dict.fromkeys(await self._lookout.names_in(PRODUCTION, patience=_PATIENCE)))
+        with contextlib.suppress(CliffracerError):  # `reason` asks again, and raises
+            self._seen.update(dict.fromkeys(await self._catalog.names_in(PRODUCTION, patience=_PATIENCE)))

@@ -1,8 +1,8 @@
-"""The way of a call, signed: each service that passes it on says so by its key, and whoever is told of it can verify all of them at once.
+"""The provenance of a call, signed: the list of services that it came through, which any receiver can verify as a whole.
 
-A service extends a way that is proven, and signs the whole; what comes unproven goes on unsigned, so that nobody can have his words
-signed by us. A signature is of the way, the token that goes along and a time: it serves no other caller, and not for long. It does
-not say that nothing was left out: a service can pass a call on as if it were the first.
+A service that got a verified list appends itself and signs the result; an unverified list is passed on unsigned, so that nobody can
+have a claim of their own signed by us. The signature covers the list, the token that goes along and a time: it is of no use to another
+caller, and not for long. It does not prove that nothing was left out: a service can pass a call on as if it were the first.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ V = TypeVar("V")
 _LONGEST = 4096
 
 
-class Ways:
-    """Signs and verifies ways by the keys that sign and verify tokens here."""
+class Provenance:
+    """Signs and verifies provenance with the keys that sign and verify tokens."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = keys

@@ -1,4 +1,4 @@
-"""Calls and events that somebody makes by hand: with the token that they give, over NATS as any other caller's."""
+"""Calls and events made by hand in the console: with the token that its user gives, over NATS as from any other caller."""
 
 import time
 from contextlib import aclosing
@@ -52,7 +52,7 @@ class Dead(msgspec.Struct, forbid_unknown_fields=True):
     subject: str = ""
 
 
-class Acting:
+class Actions:
     """Makes the calls and events of one console; each has a line in its log."""
 
     def __init__(self, client: AsyncClient, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Who runs, as discovery tells: figures every few seconds for all, everything for one; shared by all who look."""
+"""The services that run, by discovery: figures of all every few seconds, everything about one; cached for all who look."""
 
 import asyncio
 import time
@@ -19,8 +19,8 @@ _SEVERAL = 8  # unknown services that are asked one by one
 Row = dict[str, Any]
 
 
-class Lookout:
-    """Asks when somebody looks; what cannot change, INFO, once per replica."""
+class Catalog:
+    """Asks when somebody looks; INFO, which cannot change, once per replica."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._directory = client.directory

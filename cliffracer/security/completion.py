@@ -1,4 +1,4 @@
-"""What changes rows and tells every process of it, such as a sign-out: done whole or not at all, whoever leaves meanwhile."""
+"""Operations that change rows and tell every process of it, such as a sign-out: they run to completion though their caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,10 +15,10 @@ T = TypeVar("T")
 Method = Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
 
 
-def whole(what: str) -> Callable[[Method[P, T]], Method[P, T]]:
-    """Have a method of what has a ``_db`` go on to its end, though who called it is cancelled, or his deadline passes.
+def runs_to_completion(what: str) -> Callable[[Method[P, T]], Method[P, T]]:
+    """Have a method run to completion even if its caller is cancelled or its deadline passes; ``what`` names it in the log.
 
-    In a transaction of the caller's it is part of that, which is his to end.
+    The object needs a ``_db``. Inside the caller's own transaction the method is part of that, and the caller decides how it ends.
     """
 
     def wrap(method: Method[P, T]) -> Method[P, T]:
@@ -29,10 +29,10 @@ def whole(what: str) -> Callable[[Method[P, T]], Method[P, T]]:
             left = False
 
             async def apart() -> T:
-                current.set(None)  # of this task only: a deadline in the middle would leave half of it
+                current.set(None)  # in this task only: a deadline in the middle would leave it half done
                 try:
                     return await method(self, *args, **kwargs)
-                except Exception as error:  # whatever it raises: who has left does not hear of it, the log does
+                except Exception as error:  # whatever it raises: a caller that has left does not see it, so it is logged
                     if left:
                         logger.warning("{what} failed, and who asked for it had left: {error!r}", what=what, error=error)
                     raise

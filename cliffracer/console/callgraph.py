@@ -1,4 +1,4 @@
-"""Who calls whom, and how single calls went: from the last calls that every process remembers, and all that it ever called."""
+"""The call graph and single traces: from the last calls that every process remembers, and all that it has called since it started."""
 
 import asyncio
 import time
@@ -19,14 +19,14 @@ Edge = tuple[str, str, str, str]
 _EDGE = ("from", "to", "kind", "name")
 _NOT_LATELY = {"calls": 0, "errors": 0, "ms": 0.0}
 _WELL = frozenset({"ok", "Cancelled"})
-"""Who called may leave before the end, as browsers do from a feed: no failure of who was called."""
+"""Outcomes that are no failure of the callee: a caller may leave before the end, as browsers leave a feed."""
 _OUTSIDE = {"http": "HTTP", "websocket": "WebSockets"}
 ELSEWHERE = "elsewhere"
 """Stands for callers that nobody remembers: scripts, the command line, services of others."""
 
 
-class Paths:
-    """Asks for the last calls when somebody looks."""
+class CallGraph:
+    """Collects spans from all processes when somebody looks."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._directory = client.directory
