@@ -1,6 +1,6 @@
 """PostgreSQL: models, repositories, transactions, and events that are emitted exactly when a transaction commits.
 
-A service that declares models pays for declaring them only: what connects is imported when it is first used.
+Declaring models is cheap: what connects is imported when it is first used.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Whether a server is not there, and what is said of that: why, in few words, and what to do about it. psycopg is not imported here."""
+"""Errors that mean that the server is unreachable, and the message for them: a short reason, and the cure. Imports no psycopg."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _SILENT = (
     ("timed out", "no answer in time"),
     ("no such file or directory", "there is no such socket"),
 )
-"""What libpq's messages (there is no code) say where nobody answers, and how we say it."""
+"""What libpq says where nobody answers (it has no error codes), and our words for it."""
 _REASONS = (
     *_SILENT,
     ("is starting up", "it is starting up"),
@@ -25,12 +25,12 @@ _CROWD = "End connections that nobody needs (pg_stat_activity lists them), raise
 
 
 def is_away(error: Exception) -> bool:
-    """Say whether an error means that the server is not there now; psycopg's are told by their module, it is not imported here."""
+    """Say whether an error means that the server is unreachable now; psycopg's errors are recognised by the name of their module."""
     return isinstance(error, OSError | Unavailable) or type(error).__module__.partition(".")[0] == "psycopg"
 
 
 def reason(error: BaseException) -> str:
-    """Return a failure to connect in a few words."""
+    """Return the reason of a failure to connect, in a few words."""
     text = str(error).strip()
     known = next((words for sign, words in _REASONS if sign in text.lower()), None)
     if known is not None:
@@ -40,18 +40,18 @@ def reason(error: BaseException) -> str:
 
 
 def silent(error: BaseException) -> bool:
-    """Say whether nobody answers there, unlike a server that refuses us."""
+    """Say whether nobody answered, rather than a server that refused us."""
     text = str(error).lower()
     return any(sign in text for sign, _ in _SILENT)
 
 
 def unreached(place: str, error: BaseException, cure: str = "") -> str:
-    """Return what is said of a server that we cannot connect to: one that is there and full has another cure than one that is not."""
+    """Return the message for a server that we cannot connect to; one that has no connection left has a cure of its own."""
     if any(sign in str(error).lower() for sign in _CROWDED):
         return f"PostgreSQL at {place} lets no more in ({reason(error)}). {_CROWD}"
     return f"Cannot reach PostgreSQL at {place} ({reason(error)}){f'; {cure}' if cure else '.'}"
 
 
 def cure_of(settings: Any) -> str:
-    """Return what to do: where the URL comes from, and what there is instead."""
+    """Return the cure: where the URL is set, and what can be used instead."""
     return CURE if getattr(settings, "database_urls", ()) else cures.cure_of(settings, "database_url", CURE)

@@ -37,8 +37,8 @@ class Batch:
 async def batching(database: Any, size: int) -> AsyncGenerator[Batch, None]:
     """Gather rows in one transaction; the rest is stored at the end of the block.
 
-    Of several databases each has one of its own, so that rows may go to all of them: an error undoes all, and only a
-    database that is lost while they are committed, one after the other, leaves a part.
+    Several databases have a transaction each, so that rows may go to all of them. An error undoes all; only if one is lost while they
+    are committed, one after the other, is a part kept.
     """
     alone = database.joined() is not None or len(database.shards) == 1
     async with AsyncExitStack() as stack:

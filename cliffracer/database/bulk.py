@@ -1,7 +1,7 @@
 """Many rows at once: one statement for a few, COPY for more, all of them or none.
 
-Why not psycopg's pipeline: it saves round trips, and one statement for all rows has only one. Microseconds of CPU per row of
-seven columns (``python -m benchmarks.database`` measures it again):
+psycopg's pipeline mode is not used: it saves round trips, and one statement for all rows has only one anyway. Microseconds of CPU per
+row of seven columns (``python -m benchmarks.database`` measures it again):
 
     rows         one INSERT   pipeline   COPY      upsert in one INSERT   in a pipeline
     2                    18         32     39                        25              48
@@ -11,7 +11,7 @@ seven columns (``python -m benchmarks.database`` measures it again):
     200                  11          8    1.5                        13              12
     1,000                11          8    1.0                        13              11
 
-Where PostgreSQL refuses COPY, which is under row-level security, several statements in one transaction take its place.
+PostgreSQL refuses COPY under row-level security; several statements in one transaction take its place there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,12 @@ COPY_FROM = 8
 CHUNK, LONGEST = 500, 65_535
 """Rows of one INSERT at most, and values: their number has 16 bits in PostgreSQL's protocol."""
 NO_COPY = "0A000"
-"""The SQLSTATE of its refusal."""
+"""The SQLSTATE with which PostgreSQL refuses COPY."""
 _SECURED = Statement("SELECT row_security_active(%s::regclass)")
 
 
 async def secured(store: Queries, sql: Statements) -> bool:
-    """Say whether row-level security is in force for us on a table: COPY is refused then."""
+    """Say whether row-level security applies to us on a table, so that COPY would be refused."""
     ((found,),) = await store.rows(_SECURED, [sql.name])
     return bool(found)
 
@@ -78,7 +78,7 @@ async def _insert(store: Queries, sql: Statements, rows: Sequence[Any], start: i
 
 
 async def _try(store: Queries, sql: Statements, rows: Sequence[Any], refusal: ServiceError, start: int = 0) -> None:
-    """Find the row of a refusal that does not tell, as under row-level security, by storing one after the other and keeping none."""
+    """Find the refused row where the error does not name it, as under row-level security: store one after the other, and keep none."""
     if "index" in refusal.details or not isinstance(refusal, Conflict | InvalidInput):
         return
     place = -1
@@ -107,7 +107,7 @@ async def _copy(store: Queries, sql: Statements, rows: Sequence[Any]) -> None:
     try:
         await store.copy(Copy(text, types, sql.table), parameters())
     except ServiceError as error:
-        if "index" not in error.details:  # the server numbers no line when a foreign row is missing: it looks when all lines are read
+        if "index" not in error.details:  # foreign keys are checked after all lines are read, so that error has no line number
             here = isinstance(error, InvalidInput) and getattr(error.__cause__, "sqlstate", None) is None
             index = reached if here else culprit(sql.table, rows, error)
             if index is not None:

@@ -1,4 +1,4 @@
-"""Clones: databases for tests, made ahead by threads of its own: however slow the disk is, a test waits for no copy where one is ready."""
+"""Databases for tests, cloned ahead of time by background threads, so that a test does not wait for the disk."""
 
 import logging
 import re
@@ -21,11 +21,11 @@ log = logging.getLogger("cliffracer.database")
 
 PLAIN = ""
 FRESH = 1.0
-"""Seconds after something was done on the server, for which it is believed to be as it was."""
+"""Seconds after the last job during which the server is assumed not to have been restarted."""
 KEPT = "kept"
 """Between prefix and token in the names of those that wait for who comes next."""
 CLOSE_WITHIN = 3.0
-"""Seconds for dropping what is left at the end; the rest is found and dropped by the next to use that server."""
+"""Seconds to drop what is left at the end; the rest is found and dropped by the next run on that server."""
 
 
 class Clones:
@@ -126,7 +126,7 @@ class Clones:
             self._changed.notify_all()
 
     def _look(self) -> None:
-        """Have it noticed that the server was restarted and, while nobody held our lock, our databases were dropped as a dead process's."""
+        """Check for a restart of the server: while nobody held our lock, another process may have dropped our databases as left-overs."""
         asked = monotonic()
         if asked - self._maker.did > FRESH and not self._maker.busy:
             self._maker.urgent.appendleft(lambda link: link.execute("select 1"))
@@ -150,7 +150,7 @@ class Clones:
             self._changed.notify_all()
 
     def _begin(self, link: Any) -> None:
-        """Take over what an earlier run has kept, and have made what is missing."""
+        """Take over what an earlier run has kept, and queue what is missing."""
         kept = [name for name in _names(link) if self._keep and name.startswith(f"{self._prefix}_{KEPT}_")]
         for name in kept[: self._keep]:
             mine = self._name()
@@ -170,7 +170,7 @@ class Clones:
                 del self._made[name]
 
     def _forget_lost(self, link: Any) -> None:
-        """Forget those of our databases that are not there any more; what they were prepared for is prepared anew."""
+        """Forget databases of ours that are gone; what they were prepared for is prepared again."""
         there = set(_names(link))
         with self._changed:
             for name in self._made.keys() - there:
@@ -183,7 +183,7 @@ class Clones:
                     self._uses[purpose] = 0
 
     def _find_left(self, link: Any) -> None:
-        """Have the databases dropped whose process is no more."""
+        """Queue for dropping the databases of processes that have ended."""
         ours = re.compile(rf"{re.escape(self._prefix)}_([0-9a-f]{{12}})_\w+")
         for name in _names(link):
             found = ours.fullmatch(name)

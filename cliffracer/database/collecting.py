@@ -1,4 +1,4 @@
-"""Reads of single rows that concurrent calls make at the same moment, joined into one query."""
+"""Joins reads of single rows that concurrent calls make at the same moment into one query."""
 
 import asyncio
 from typing import Any, Generic, TypeVar

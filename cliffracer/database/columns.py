@@ -108,7 +108,7 @@ def column_of(model: type, field: msgspec.structs.FieldInfo) -> Column:
 
 
 def _marker(extra: Any, where: str) -> Unique | Index | References | Search | None:
-    """Return what an extra of ``Annotated`` says of the column; a class stands for itself as it is made without arguments."""
+    """Return the marker in an extra of ``Annotated``; a marker class, ``Unique``, means ``Unique()``."""
     if isinstance(extra, Unique | Index | References | Search):
         return extra
     if extra is References:
@@ -117,7 +117,7 @@ def _marker(extra: Any, where: str) -> Unique | Index | References | Search | No
 
 
 def _constrained(bare: Any, constraints: tuple[msgspec.Meta, ...]) -> Any:
-    """Return a type with its constraints, or without those that msgspec knows for other types only: the table's check has them too."""
+    """Return a type with its constraints, without those that msgspec does not support for it: the table's check enforces them too."""
     if not constraints:
         return bare
     kind = Annotated[(bare, *constraints)]
@@ -129,7 +129,7 @@ def _constrained(bare: Any, constraints: tuple[msgspec.Meta, ...]) -> Any:
 
 
 def unwrap(annotation: Any) -> tuple[Any, bool, list[Any]]:
-    """Return a type without Annotated, NewType and None; whether None was in it; and what annotated it."""
+    """Return (type without Annotated, NewType and None; whether None was in it; the extras of Annotated)."""
     extras: list[Any] = []
     nullable = False
     while True:
@@ -205,12 +205,12 @@ def _value_of(member: Any) -> Any:
 def _document(value: Any) -> str:
     try:
         return _to_json(value).decode()
-    except TypeError:  # keys that are no text (dates, UUIDs, numbers) have an order of their own
+    except TypeError:  # keys that are not text (dates, UUIDs, numbers) cannot be sorted as text
         return _to_json_by_any_key(value).decode()
 
 
 def _readable(load: Callable[[str], Any]) -> Callable[[Any], str]:
-    """Return what makes a document of a value, and refuses one that could not be read again: no table can."""
+    """Return an encoder for documents that refuses a value that could not be decoded again."""
 
     def dump(value: Any) -> str:
         text = _document(value)

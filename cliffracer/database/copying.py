@@ -1,4 +1,4 @@
-"""Chunks from a task that may not end when it should, to one that does."""
+"""Hands chunks from a task that may outlast the deadline to a caller that must not."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ CHUNK = 65_536
 
 
 async def until_done(chunks: "asyncio.Queue[bytes]", task: "asyncio.Task[int]", deadline: float | None) -> AsyncGenerator[bytes, None]:
-    """Yield what a task puts into a queue until it has ended; `DeadlineExceeded` at the deadline, however the task does."""
+    """Yield what a task puts into a queue until it ends; `DeadlineExceeded` at the deadline, even if the task is still running."""
     while True:
         while not chunks.empty():
             chunk = chunks.get_nowait()

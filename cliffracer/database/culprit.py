@@ -1,4 +1,4 @@
-"""Which of many rows a refusal was about, where the server does not number them: by its words and by our declarations."""
+"""Finds which of many rows an error is about where the server does not say: by its message and our declarations."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,17 +16,17 @@ BETWEEN = ", "
 
 
 def culprit(table: Table[Any], rows: Sequence[Any], error: ServiceError) -> int | None:
-    """Return the place of the row that was refused; None where nothing tells.
+    """Return the index of the refused row; None if it cannot be told.
 
-    Of rows that have the same unique key it is the second, and of those that refer to the same missing row the first. Which of them
-    meet the condition of a key that has one, only the server knows.
+    Of rows with the same unique key it is the second, of those that refer to the same missing row the first. For a conditional unique
+    key it is not told: only the server can evaluate the condition.
     """
     if not isinstance(error, Conflict | InvalidInput):
         return None
     fields, said = key_of(error.__cause__)
     conditional = _conditional(table, error)
     if not fields:
-        named = error.details.get("fields")  # the values are kept from whoever is under row-level security
+        named = error.details.get("fields")  # under row-level security the message has no values
         if not named:
             return next((place for place, row in enumerate(rows) if table.explain(row)), None)
         return None if conditional else _again(table, rows, named)
@@ -40,13 +40,13 @@ def culprit(table: Table[Any], rows: Sequence[Any], error: ServiceError) -> int 
 
 
 def _conditional(table: Table[Any], error: ServiceError) -> bool:
-    """Say whether a refusal is by a unique key that only rows of some condition must differ in."""
+    """Say whether the error is about a unique key with a condition (a partial index)."""
     diagnostic = getattr(error.__cause__, "diag", None)
     return diagnostic is not None and any(key.where is not None and key.name == diagnostic.constraint_name for key in table.uniques)
 
 
 def _again(table: Table[Any], rows: Sequence[Any], fields: Sequence[str]) -> int | None:
-    """Return the first row that has the key of one before it; empty values are equal to none."""
+    """Return the first row with the same key as an earlier one; NULLs are never equal."""
     columns = [table.columns[field] for field in fields]
     seen = set()
     for place, row in enumerate(rows):
@@ -63,7 +63,7 @@ def _sent(column: Column, row: Any) -> Any:
 
 
 def _is_key(columns: Sequence[Column], row: Any, said: str) -> bool:
-    """Say whether a row's values are those that the server wrote: texts as they are, others read as psycopg reads them."""
+    """Say whether a row's values are those in the server's message: text is compared as it is, other types as psycopg reads them."""
     for place, column in enumerate(columns):
         value, last = _sent(column, row), place == len(columns) - 1
         if column.sql == "text":
@@ -90,4 +90,4 @@ def _read(sql: str, text: str) -> Any:
     try:
         return loader.load(text.encode())
     except (psycopg.Error, ValueError, ArithmeticError):
-        return None  # another value than any that a row can have
+        return None  # not a value that the column can have

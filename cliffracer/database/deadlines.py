@@ -1,4 +1,4 @@
-"""Until when the call that runs now may use the database."""
+"""The deadline of the current call, for the database."""
 
 from cliffracer.context import current
 

@@ -1,4 +1,4 @@
-"""Limits on Decimals: msgspec has none for them. The table's check keeps them; what it cannot see or say is here."""
+"""Limits on Decimals, which msgspec does not support. The table's check enforces them; here is what it cannot check or report."""
 
 from collections.abc import Callable
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What a database gets by itself outside of production: pending migrations, and what the Models have and it has not."""
+"""Outside production a database is brought up to date by itself: pending migrations, then what the Models have and it lacks."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ _TRY = Statement("SELECT pg_try_advisory_xact_lock(%s)")
 
 
 Purpose = Literal["test", "embedded", "development"]
-"""Whose database it is: one test's, a developer's own, or one that others may use as well."""
+"""Whose database it is: that of one test, a developer's own (embedded), or one that others may use as well."""
 
 
 async def prepare(
@@ -30,9 +30,9 @@ async def prepare(
 ) -> None:
     """Apply pending migrations of the folder, make missing tables, and bring those of an embedded database up to their Models.
 
-    Elsewhere, and where migrations are in use, a difference is told, unless a newer version wants it; where another tool keeps its own,
-    nothing of the Models is touched. A change that would lose something is never made, only told, with the command that does the
-    ``planning``.
+    Elsewhere, and where migrations are in use, differences are only logged, unless a newer version has made them; where another tool
+    has its migrations, the Models' tables are left alone. A change that would lose data is never made, only logged, with the command
+    for ``planning`` it.
     """
     given, behind = list(models), False
     if is_ours(folder) and not any([await foreign_owner_of(shard) for shard in database.shards]):
@@ -44,7 +44,7 @@ async def prepare(
 
 
 async def remind(database: Database, folder: Path = FOLDER) -> bool:
-    """Say what is pending, where nothing is applied by itself, and what a newer version has applied; return whether one has."""
+    """Log what is pending where nothing is applied by itself, and what a newer version has applied; return whether one has."""
     if not is_ours(folder):
         return False
     try:
@@ -64,7 +64,7 @@ def _some(names: list[str]) -> str:
 
 
 def purpose_of(models: Iterable[type[Model]]) -> str:
-    """Return a checksum of everything that decides what `prepare` makes."""
+    """Return a checksum of everything that `prepare` depends on."""
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     texts = [text for definition in definitions for text in (definition.create, *definition.later)]
     texts += [f"{migration.name} {migration.checksum}" for migration in read(FOLDER)] if is_ours(FOLDER) else []
@@ -72,7 +72,7 @@ def purpose_of(models: Iterable[type[Model]]) -> str:
 
 
 def is_ours(folder: Path) -> bool:
-    """Say whether a folder holds migrations, all of them named as ours are: others' are left alone."""
+    """Say whether all migrations in a folder are named as ours are; those of other tools are left alone."""
     names = [path.name for path in folder.glob("*.sql")]
     return bool(names) and all(NAME.fullmatch(name) for name in names)
 

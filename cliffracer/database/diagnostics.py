@@ -16,8 +16,8 @@ LONGEST = 1_000
 _MISSING = {"42P01", "42703"}
 """SQLSTATEs for a table and for a column that is not there."""
 _AILING = ("53", "58", "F0", "25006")
-"""SQLSTATEs, or classes of them, of a server that lacks something or has become a standby: nobody but who runs it can help."""
-_PAUSE = 30.0  # seconds between two lines about the same of them: each call may meet it
+"""SQLSTATEs, or classes of them, of a server that lacks resources or has become a standby: only its operator can help."""
+_PAUSE = 30.0  # seconds between two log lines about the same one, since each call may meet it
 
 
 def with_diagnostics(made: ServiceError, statement: Any) -> ServiceError:
@@ -34,14 +34,14 @@ def with_diagnostics(made: ServiceError, statement: Any) -> ServiceError:
 
 
 class Ailments:
-    """What ails the server, said once in a while: callers are told no more than that it does."""
+    """Logs trouble of the server itself, each kind once in a while; callers only learn that there is some."""
 
     def __init__(self) -> None:
         self._told: dict[str, float] = {}
         self._untold: dict[str, int] = {}
 
     def tell(self, made: Unavailable, statement: Any) -> None:
-        """Log the server's own words and what to do about them, or count them if they were logged a moment ago."""
+        """Log the server's message and its cure, or count it if it was logged a moment ago."""
         diagnostic: Any = getattr(made.__cause__, "diag", None)
         state: str = (diagnostic and diagnostic.sqlstate) or ""
         if not state.startswith(_AILING):

@@ -70,7 +70,7 @@ class Plan(msgspec.Struct):
 
     statements: list[str] = []
     warnings: list[str] = []
-    """What is lost, or may fail on rows that are there."""
+    """What would be lost, or may fail because of existing rows."""
     loses: bool = False
     """Whether something may be lost."""
 
@@ -183,7 +183,7 @@ def _ruled(table: str, old: Shape, new: Shape, made: Plan) -> None:
 
 
 def _outdated(table: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return the constraints or indexes to drop: changed ones, and those of our naming that no model asks for any more."""
+    """Return the constraints or indexes to drop: changed ones, and those named by us that no model asks for any more."""
     return [name for name, text in old.items() if new.get(name) != text and (name in new or _ours(table, name))]
 
 
@@ -201,7 +201,7 @@ def _dropped(table: str, column: str, old: Field, alike: list[str], made: Plan) 
 
 
 def _ours(table: str, name: str) -> bool:
-    """Say whether a constraint or index has a name as we give them; others are somebody else's, and stay."""
+    """Say whether a constraint or index is named as we name them; all others stay."""
     return name.startswith(f"{table}_") and name.endswith(("_key", "_check", "_fkey", "_idx"))
 
 

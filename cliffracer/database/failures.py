@@ -1,4 +1,4 @@
-"""What PostgreSQL refused, as the closed set of errors: the field is named, statement and values never are."""
+"""Translates PostgreSQL's errors into our closed set: the field is named, the statement and values never are."""
 
 import re
 from typing import Any
@@ -33,7 +33,7 @@ def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = F
 
 
 def aborted() -> Internal:
-    """Return the error for a transaction that was to be kept although a statement in it had failed."""
+    """Return the error for committing a transaction in which a statement has failed."""
     made = Internal("the transaction was rolled back, because a statement in it had failed")
     made.add_note(NOTES["25P02"])
     return made
@@ -60,7 +60,7 @@ def _by_state(error: Any, state: str) -> ServiceError:
 
 
 def unsent(error: Exception) -> ServiceError:
-    """Return what is raised where psycopg did not send a statement: for a value, or for placeholders of the other kind."""
+    """Return the error for a statement that psycopg refused to send: for a value, or for placeholders of the other kind."""
     if isinstance(error, TypeError) and str(error).startswith(("named placeholders require", "positional placeholders (%s) require")):
         made = Internal("the database refused a statement")
         made.add_note(f"{error}: for %(name)s write fetch(query, name=...), or fetch(query, **values); for %s, fetch(query, value).")
@@ -137,7 +137,7 @@ def _integrity(error: Any, state: str, table: Table[Any] | None, deleting: bool)
 
 
 def key_of(error: Any) -> tuple[list[str], str]:
-    """Return the fields of the key that an integrity error is about, and its values as the server words them."""
+    """Return the fields of the key that an integrity error is about, and its values as text from the server's message."""
     diagnostic = getattr(error, "diag", None)
     found = _KEY.search((diagnostic and diagnostic.message_detail) or "")
     if not found:

@@ -14,9 +14,9 @@ from cliffracer.errors import InvalidInput, NotFound, SetupError
 
 M = TypeVar("M", bound=Model)
 NOTHING: Any = object()
-"""The id that nobody gave: any value of a caller's, also an empty one or `msgspec.UNSET`, is one that is looked for."""
+"""Marks that no id was given: any value from a caller, None and `msgspec.UNSET` too, is one to look for."""
 Bind = Callable[[Column, Any], Any]
-"""A column and what the caller gave, to the parameter."""
+"""Takes a column and the caller's value, and returns the parameter."""
 
 
 class Operator(msgspec.Struct, frozen=True):

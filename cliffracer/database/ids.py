@@ -1,4 +1,4 @@
-"""Keys that the client makes, so that a row's name is known before it is stored."""
+"""Keys made by the client, so that a row's id is known before it is stored."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What the rest of this folder asks of one connection and of the library behind it; nothing here imports psycopg."""
+"""The interface of one connection, as the rest of this folder uses it; nothing here imports psycopg."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ from cliffracer.database.table import Table
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Make = Callable[[Sequence[Any]], Any]
-"""A row of values to what the caller gets."""
+"""Turns a row of values into what the caller gets."""
 RowFactory = Callable[[Any], Make]
-"""A cursor that has a result to the function for its rows."""
+"""Takes a cursor with a result, and returns the function for its rows."""
 
 
 def as_tuple(_cursor: Any) -> Make:
@@ -49,7 +49,7 @@ class Link(ABC):
     def __init__(self, now: float) -> None:
         self.born = now
         self.committed: Callable[[], None] | None = None
-        """Called by `mend` if a COMMIT was done that nobody waited for any more."""
+        """Called by `mend` when a COMMIT that nobody waited for any more has succeeded."""
         self.idle_since = now
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Link(ABC):
 
     @abstractmethod
     async def restore(self) -> None:
-        """Take back what foreign statements set for the session; the rest of what they left there goes before another task has it."""
+        """Undo what a migration has set for the session; what else it left there is removed before another task gets the connection."""
 
     @abstractmethod
     def listen(self, channel: str) -> AsyncGenerator[str, None]:
@@ -90,7 +90,7 @@ class Link(ABC):
 
     @abstractmethod
     def undo(self, savepoint: str) -> None:
-        """Undo what came after a savepoint, before the next statement is run."""
+        """Roll back to a savepoint, just before the next statement."""
 
     @abstractmethod
     def broken(self) -> bool:
@@ -98,11 +98,11 @@ class Link(ABC):
 
     @abstractmethod
     def busy(self) -> bool:
-        """Say whether a statement still runs that nobody waits for any more."""
+        """Say whether a statement is still running that nobody waits for any more."""
 
     @abstractmethod
     def alive(self) -> bool:
-        """Say whether the other end is still there, as far as this end can tell without asking it."""
+        """Say whether the server is still there, as far as can be told without asking it."""
 
     @abstractmethod
     def clean(self) -> bool:
@@ -110,8 +110,8 @@ class Link(ABC):
 
     @abstractmethod
     async def mend(self) -> None:
-        """Stop what still runs and roll back what is open; raises if that fails, and the connection is then of no use."""
+        """Stop what is still running and roll back what is open; raises if that fails: the connection is of no use then."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the socket at once."""
+        """Close the socket at once."""

@@ -1,4 +1,4 @@
-"""Refuses, outside of production, a query that the calling line puts together from values.
+"""Refuses, outside production, a query that the calling line builds from values.
 
 Type checkers do it through `LiteralString`; this is for services that use none. It reads the call in the source, once
 per place: an f-string, ``%``, ``+``, ``+=``, ``.format``, ``.join`` or ``.replace`` with anything but text and CONSTANTS is how
@@ -59,7 +59,7 @@ def _parsed(filename: str) -> ast.Module | None:
 
 
 def _meant(argument: ast.expr, tree: ast.Module, code: CodeType) -> ast.expr:
-    """Return what a local name was last given before, with what was then added to it, or the argument itself."""
+    """Return what a local name was last assigned before the call, with what was added to it since; else the argument itself."""
     if not isinstance(argument, ast.Name):
         return argument
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -122,5 +122,5 @@ def _is_fixed(node: ast.expr) -> bool:
 
 
 def _repeats(node: ast.BinOp) -> bool:
-    """Say whether something fixed is taken several times, as in ``["%s"] * len(values)``."""
+    """Say whether fixed text is repeated, as in ``["%s"] * len(values)``."""
     return isinstance(node.op, ast.Mult) and isinstance(node.left, ast.List | ast.Tuple | ast.Constant)

@@ -28,7 +28,7 @@ from cliffracer.errors import Internal, InvalidInput, ServiceError, SetupError
 log = logging.getLogger("cliffracer.database")
 
 FOLDER = Path("migrations")
-"""Where they are, seen from the working folder."""
+"""Where they are, relative to the working directory."""
 NAME = re.compile(r"(\d{1,9})_([A-Za-z0-9_-]+)\.sql")
 ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
 _NOTICED = (
@@ -99,7 +99,7 @@ def read(folder: Path) -> list[Migration]:
 
 
 async def status(database: Database, folder: Path) -> list[Entry]:
-    """Return every migration, applied or not, in order; of several databases, the one that is behind is shown."""
+    """Return every migration, applied or not, in order; of several databases, the state of the one that is furthest behind."""
     files = read(folder)
     found: dict[str, Entry] = {}
     for place in places(database):
@@ -181,7 +181,7 @@ def _compared(files: list[Migration], known: dict[str, tuple[str, datetime]]) ->
 def _pending(files: list[Migration], known: dict[str, tuple[str, datetime]]) -> list[Migration]:
     """Return what is to be applied; `SetupError` when the history and the files contradict each other.
 
-    What a newer version has applied does not: it is rolled back, or another of its replicas is on its way.
+    Migrations that a newer version has applied are no contradiction: it was rolled back, or is being rolled out.
     """
     entries = _compared(files, known)
     for entry in entries:
@@ -232,7 +232,7 @@ async def _run(link: Link, migration: Migration) -> None:
 
 
 async def _undone(link: Link, migration: Migration, transaction: int, error: ServiceError) -> str:
-    """Undo a migration and return what was kept of it; of one that was at its end when the connection was lost, nobody here can tell."""
+    """Undo a migration and return what was kept of it; if the connection was lost at its end, that cannot be told."""
     try:
         await link.rollback(None)
         return await _left_of(transaction, link)
@@ -242,13 +242,13 @@ async def _undone(link: Link, migration: Migration, transaction: int, error: Ser
 
 
 async def _transaction(link: Link) -> int:
-    """Return the number of the transaction that is open; of each statement's own, another one each time, if none is."""
+    """Return the id of the open transaction; without one it is that of the query itself, another one each time."""
     ((number,),) = await link.rows(_TRANSACTION, None, None)
     return int(number)
 
 
 async def _left_of(transaction: int, link: Link) -> str:
-    """Return what became of the transaction that was opened for a migration: its text may have ended it."""
+    """Return what became of the transaction that was opened for a migration: the migration itself may have ended it."""
     ((outcome,),) = await link.rows(_OUTCOME, [transaction], None)
     return "what stands before its COMMIT was kept: undo that by hand" if outcome == "committed" else "nothing of it was kept"
 
@@ -285,7 +285,7 @@ async def _drops(link: Link, migration: Migration) -> str:
 
 
 def _failed(migration: Migration, error: ServiceError, kept: str) -> SetupError:
-    """Return what a person at a terminal needs: unlike a service's caller, they may read what PostgreSQL said."""
+    """Return the error with PostgreSQL's own message: a person at a terminal may read it, unlike a caller of a service."""
     cause = error.__cause__
     said = str(cause or error).strip()
     position = getattr(getattr(cause, "diag", None), "statement_position", None)

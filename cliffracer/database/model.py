@@ -132,7 +132,7 @@ def now() -> datetime:
 
 
 def _annotations(namespace: dict[str, Any]) -> Mapping[str, Any]:
-    """Return the annotations of a class that is being made; since Python 3.14 a function makes them once they are asked for (PEP 649)."""
+    """Return the annotations of a class that is being made; since Python 3.14 they are computed when first asked for (PEP 649)."""
     given: Mapping[str, Any] | None = namespace.get("__annotations__")
     if given is None and sys.version_info >= (3, 14):
         annotate = annotationlib.get_annotate_from_class_namespace(namespace)
@@ -141,7 +141,7 @@ def _annotations(namespace: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _translated(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """Return an annotation with limits on a decimal as we check them; one in quotes stays so if it has none, or names what comes later."""
+    """Return an annotation with our own limits on decimals; one in quotes stays if it has none, or if a name in it is defined later."""
     if not isinstance(annotation, str):
         return translated(annotation)
     try:
@@ -167,7 +167,7 @@ class ModelMeta(msgspec.StructMeta):
 
 
 Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-"""A time that we made, so that it has a zone: documents and typed clients may count on it."""
+"""A time that we have set, so it has a zone: schemas may promise ``date-time``."""
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))

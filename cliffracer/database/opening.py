@@ -18,7 +18,7 @@ log = logging.getLogger("cliffracer.database")
 @asynccontextmanager
 async def opened(url: str, options: Options, name: str, wait: float) -> AsyncGenerator[Pool, None]:
     """Give the pool of one server while the block runs; one that is not there is waited for up to ``wait`` seconds."""
-    from cliffracer.database import postgres, session  # noqa: PLC0415 - psycopg is imported where a database is opened, not where a Model is declared
+    from cliffracer.database import postgres, session  # noqa: PLC0415 - not needed to declare a Model
 
     async def connect() -> Link:
         return await postgres.open_link(url, name)

@@ -20,7 +20,7 @@ class Options(msgspec.Struct, frozen=True):
     linting: bool = True
     batch_size: int = 100
     cure: str = CURE
-    """What to do where a server is not there."""
+    """What the message says to do where the server is unreachable."""
 
 
 def options_of(settings: Any, given: dict[str, Any]) -> Options:

@@ -1,6 +1,6 @@
 """Events that are emitted exactly when their transaction commits: stored by it, published after it (see `relay`).
 
-And the other end: an event whose effect and whose mark in the inbox are one transaction has that effect once.
+The inbox is the other end: an event has its effect once if its mark in the inbox is part of the same transaction.
 """
 
 # ruff: noqa: S608 - these texts are made of constants
@@ -22,10 +22,10 @@ CHANNEL = "cliffracer_outbox"
 _COLUMNS = "(message_id, subject, key, headers, payload)"
 _STORE = f"INSERT INTO cliffracer_outbox {_COLUMNS} VALUES (%s, %s, %s, %s, %s)"
 _TURN = "turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)))"
-"""Who emits for a key waits until the one before has committed, so that the order of ids is the order of commits."""
+"""Transactions that emit for the same key take turns until they commit, so that the order of ids is the order of commits."""
 _STORE_IN_TURN = f"INSERT INTO cliffracer_outbox {_COLUMNS} SELECT %s, %s, %s, %s::jsonb, %s FROM turn"
 TELL = "SELECT pg_notify('cliffracer_outbox', '')"
-"""In PostgreSQL transactions that notify are committed one after the other, each waiting for the disk: nothing for each event."""
+"""PostgreSQL commits transactions that notify one after the other, each waiting for the disk: too slow to do for each event."""
 ADD = {
     (False, False): Statement(_STORE),
     (False, True): Statement(f"WITH stored AS ({_STORE}) {TELL}"),
@@ -37,7 +37,7 @@ _SEE = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) VALUES (%s, 
 _SEE_EACH = Statement("INSERT INTO cliffracer_inbox (consumer, event_id) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING")
 _SEEN = Statement("SELECT event_id FROM cliffracer_inbox WHERE consumer = %s AND event_id = ANY(%s::text[])")
 _FORGETTING = 0x636C6966_696E6278
-"""The advisory lock of who does it: two that delete the same rows, each in its own order, are in a deadlock."""
+"""The advisory lock for `forget`: two that delete the same rows in different orders would deadlock."""
 _FORGET = Statement(
     "WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(%s) AS mine) "
     "DELETE FROM cliffracer_inbox USING turn WHERE mine AND seen_at < now() - make_interval(secs => %s)"
@@ -59,7 +59,7 @@ _DISCARD = Statement(f"DELETE FROM cliffracer_outbox {_THESE} RETURNING id")
 
 
 class Telling(Protocol):
-    """A transaction, as far as its outbox has to do with it."""
+    """A transaction as the outbox needs it."""
 
     def tell(self) -> bool:
         """Say whether the relays elsewhere still have to be told of this transaction."""
@@ -77,7 +77,7 @@ class Sharded(Protocol):
 
 
 class Handled(Unavailable):
-    """An event was handled by somebody else meanwhile: this transaction has nothing left to do."""
+    """The event was handled by another transaction meanwhile: this one has nothing left to do."""
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class Lag(msgspec.Struct, frozen=True):
 
     pending: int
     parked: int
-    """Events that cannot be published as they are; they wait for a person."""
+    """Events that cannot be published as they are, and wait for an operator."""
     oldest: float
     """Age of the oldest pending one, in seconds."""
 
@@ -119,14 +119,14 @@ async def mark(transaction: Queries, consumer: str, event_id: str) -> bool:
 
 
 async def mark_each(transaction: Queries, consumer: str, event_ids: Collection[str]) -> None:
-    """Put the marks of several events into the inbox, with the transaction; `Handled` if one is there by now."""
-    ordered = sorted(event_ids)  # as everybody does: two that wait for each other's marks would be in a deadlock
+    """Put the marks of several events into the inbox, with the transaction; `Handled` if one of them is there already."""
+    ordered = sorted(event_ids)  # the same order for all, or two that wait for each other's marks would deadlock
     if ordered and await transaction.run(_SEE_EACH, [consumer, ordered]) < len(ordered):
         raise Handled("an event was handled by somebody else meanwhile")
 
 
 async def marked(database: Queries, consumer: str, event_ids: Collection[str]) -> set[str]:
-    """Return those of some events whose marks a database has."""
+    """Return which of these events a database has marks of."""
     return {event_id for (event_id,) in await database.rows(_SEEN, [consumer, list(event_ids)])}
 
 
@@ -140,7 +140,7 @@ async def lag(database: Sharded) -> Lag:
 
 
 async def forget(database: Queries, *, older_than: float = 7 * 86_400) -> int:
-    """Delete marks of events that were handled so many seconds ago, and return how many: none while somebody else is at it."""
+    """Delete marks that are older than so many seconds and return how many; none while another replica is at it."""
     return await database.run(_FORGET, [_FORGETTING, older_than])
 
 
@@ -150,7 +150,7 @@ async def parked(database: Sharded) -> list[Parked]:
 
 
 async def chosen(database: Sharded, numbers: Sequence[int] | None = None) -> list[int]:
-    """Return the numbers of the parked events, or those of these that are parked."""
+    """Return the numbers of the parked events; of ``numbers``, those that are parked."""
     return await _each(database, _CHOSEN, numbers)
 
 

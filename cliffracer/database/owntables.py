@@ -1,4 +1,4 @@
-"""The tables of our own, and the lock of all who change a schema."""
+"""Cliffracer's own tables, and the lock for changing the schema."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from time import monotonic
 from cliffracer.errors import Unavailable
 
 LOCK = 0x636C6966
-"""Of all who change the schema of a database, one goes at a time: the key of that advisory lock ("clif")."""
+"""The key of the advisory lock ("clif") that is held while the schema is changed, by one process at a time."""
 PATIENCE = 60.0
 LONGEST_PAUSE = 0.5
 
@@ -53,8 +53,8 @@ async def turn(
 ) -> None:
     """Wait until an attempt to take the lock succeeds; ``waiting`` is called once if that takes a while.
 
-    It is tried again and again rather than waited for in the server: one who waits there has a snapshot, and
-    CREATE INDEX CONCURRENTLY, run by the one who has the lock, would wait for that.
+    It is polled, not waited for in the server: a waiting statement holds a snapshot, and CREATE INDEX CONCURRENTLY, run by
+    the holder of the lock, would wait for that.
     """
     end, pause = monotonic() + within, 0.01
     while not await attempt():

@@ -1,4 +1,4 @@
-"""Pages by key: the next one begins after the last row seen, so what comes and goes meanwhile leaves no gap and no double."""
+"""Keyset pagination: a page begins after the last row seen, so rows that come and go meanwhile cause no gaps and no duplicates."""
 
 import base64
 import re
@@ -68,7 +68,7 @@ async def page_of(database: Queries, sql: Statements, where: Where, turn: Turn) 
 
 
 def total_order(table: Table[Any], order_by: str | Sequence[str] | None) -> list[Order]:
-    """Return an order in which no two rows are equal: the id comes last."""
+    """Return the order with the id added last, so that no two rows are equal."""
     sorting = orders(table, order_by or "id")
     for order in sorting:
         if order.column.nullable or order.column.json:
@@ -99,12 +99,12 @@ def sealed(sorting: list[Order], row: Any) -> str:
 
 
 def _written(value: Any) -> Any:
-    """Return a value as JSON keeps it: of numbers that are not finite it would make null."""
+    """Return a value as JSON can hold it: numbers that are not finite would become null."""
     return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _opened(sorting: list[Order], cursor: Any) -> list[Any]:
-    """Return the values behind which a page begins: of a cursor, a row, or in the order of ids of an id."""
+    """Return the values after which a page begins, from a cursor or a row, or from an id in the order of ids."""
     try:
         if isinstance(cursor, Model):
             return [order.column.value(getattr(cursor, order.column.name)) for order in sorting]

@@ -1,4 +1,4 @@
-"""Several databases by name: which of them is meant, where something is said about one."""
+"""Names for several databases, so that messages say which one is meant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Have what goes wrong in the block say on which database."""
+        """Add the database to errors that are raised in the block."""
         try:
             yield
         except SetupError as error:
@@ -34,7 +34,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Only(Place, frozen=True):
-    """The one database where there is no other: errors need not name it."""
+    """The only database: errors need not name it."""
 
     @contextmanager
     def named(self) -> Iterator[None]:

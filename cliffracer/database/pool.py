@@ -2,8 +2,8 @@
 
 Why not psycopg's own pool: after 12,000 random cancellations it could give out one of its eight connections, and
 its context manager costs as much CPU as a small query. Here taking a free connection and giving one back are plain
-function calls, so there is no await in which a cancelled task could lose one; connecting and mending run in tasks
-of the pool's own, never in a caller's.
+function calls, so there is no await in which a cancelled task could lose one; connecting and mending run in the
+pool's own tasks, never in a caller's.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger("cliffracer.database")
 
 MEND_WITHIN = 10.0
 MEND_AT_LAST = 1.0
-"""Seconds that a close waits for connections of which nobody wants anything any more."""
+"""Seconds that `close` waits for connections that are being mended."""
 TIDY_EVERY = 30.0
 BACKOFF = (0.05, 1.0)
 
@@ -72,7 +72,7 @@ class Pool:
         self._tidy = asyncio.get_running_loop().call_later(TIDY_EVERY, self._tidy_up)
 
     def take(self) -> Link | None:
-        """Return a free, living connection; None if there is none just now."""
+        """Return a free connection that is alive; None if there is none right now."""
         while self._free:
             link = self._free.pop()
             if link.alive():
@@ -100,7 +100,7 @@ class Pool:
             link = await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.give(waiter.result())  # it came in the very moment in which nobody wanted it any more
+                self.give(waiter.result())  # it arrived just as the caller gave up
             elif waiter in self._waiting:
                 self._waiting.remove(waiter)
             raise
@@ -150,7 +150,7 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _mended(self) -> None:
-        """Wait a moment for what was left in the middle of something: nobody waits for it, and the server may hang."""
+        """Wait a moment for connections that are being mended; not for long, since the server may hang."""
         mending = list(self._mending)
         if mending:
             await asyncio.wait(mending, timeout=MEND_AT_LAST)
@@ -159,7 +159,7 @@ class Pool:
         await asyncio.gather(*mending, return_exceptions=True)
 
     def busy(self, within: float) -> bool:
-        """Say whether all connections are in use, and one came back in good order so many seconds ago at most."""
+        """Say whether all connections are in use, and one was given back in good order within so many seconds."""
         exhausted = not self._free and len(self._links) == self.largest
         return exhausted and asyncio.get_running_loop().time() - self._answered <= within
 
@@ -240,12 +240,12 @@ class Pool:
             self._connecting -= 1
             if link is not None:
                 self._add(link)
-                self._fill()  # one tried for all while there was trouble
+                self._fill()  # while there was trouble only one was tried
 
     async def _connected(self) -> Link | None:
-        """Return a new connection, tried for as long as somebody needs it; by one of all who try, and at no common moment.
+        """Return a new connection, tried for as long as somebody needs it; one attempt at a time, at random moments.
 
-        All replicas lose their connections at the same time, and a server that starts has little strength left.
+        All replicas lose their connections at the same time, and must not overrun a server that has just started.
         """
         pause = BACKOFF[0]
         while not self._closed:
@@ -292,7 +292,7 @@ class Pool:
             return
         self.refused += 1
         self._waiting.remove(waiter)
-        # One that lets no more in is reached, since some are in use; one that says nothing is not, though some wait for it.
+        # A full server is reachable, since some connections are in use; a silent one is not, though some may wait for its answer.
         reached = self.trouble is None or (self._links and not silent(self.trouble))
         error = Unavailable(f"no database connection became free within {limit:.3g} s" if reached else "the database cannot be reached")
         if self.trouble is not None:

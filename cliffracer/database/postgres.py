@@ -1,4 +1,4 @@
-"""One connection through psycopg: runs statements within their deadlines, and is mended after it was left in the middle of one."""
+"""One connection through psycopg: runs statements within their deadlines, and can be mended if a caller left in the middle of one."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ KEPT_ROWS = 200
 """A cursor that holds more rows than this is not kept, or an idle connection would pin them."""
 
 STEPS = [round(step * 10**power) for power in range(1, 7) for step in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
-"""`statement_timeout` in ms: rounded up to one of these, as deadlines are written, or each call would pay a round trip for its own.
-The exact limit is kept on this side, by a cancel request; the server's is for a client that is no longer there to send one."""
+"""`statement_timeout` in ms is rounded up to one of these, or each call would pay a round trip to set its own.
+The exact deadline is kept by us, with a cancel request; the server's limit is for a client that has died."""
 
 
 async def open_link(url: str, name: str) -> "PostgresLink":
@@ -81,7 +81,7 @@ class PostgresLink(Link):
         return (await self._execute(statement, params, deadline)).rowcount
 
     async def copy_in(self, copy: Copy, rows: Iterable[Any], deadline: float | None) -> int:
-        """Send rows by COPY. It has a task of its own, since psycopg would not let a cancelled one go before the server has answered."""
+        """Send rows by COPY, in a task of its own: psycopg would hold a cancelled caller until the server has answered."""
         await self._ready(deadline)
         self._apart = asyncio.create_task(self._copy_in(copy, rows))
         try:
@@ -144,7 +144,7 @@ class PostgresLink(Link):
         await self._plainly(text)
 
     async def restore(self) -> None:
-        """Take back what foreign statements set for the session, in a transaction too; locks and temporary tables stay until `mend`."""
+        """Undo what a migration has set for the session, inside a transaction too; locks and temporary tables stay until `mend`."""
         self._altered = True
         await self.script(f"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; {SESSION}", None)
 
@@ -195,7 +195,7 @@ class PostgresLink(Link):
         return self.session.unfinished is not None or self._apart is not None
 
     def alive(self) -> bool:
-        """Look whether the server has said anything: to an idle connection that is its goodbye."""
+        """Say whether it is alive: whatever the server sends to an idle connection means that it closes it."""
         return self.session.pgconn.status == ConnStatus.OK and not self._poll.poll(0)
 
     def clean(self) -> bool:
@@ -226,7 +226,7 @@ class PostgresLink(Link):
     async def _execute(self, statement: Statement, params: Params, deadline: float | None, *, again: bool = True) -> Cursor:
         await self._ready(deadline)
         cursor = self.session.cursor() if statement.plain else self._cursor
-        # A prepared statement is a single one: what is injected behind a semicolon is refused, parameters or not.
+        # Only a single statement can be prepared, so one that is injected behind a semicolon is refused, parameters or not.
         prepare = True if statement.plain and not params else None
         cursor.row_factory = statement.factory
         try:
@@ -251,10 +251,10 @@ class PostgresLink(Link):
         if isinstance(error, errors.ReadOnlySqlTransaction):
             if self._reading and self.session.pgconn.transaction_status != TransactionStatus.IDLE:
                 return read_only()
-            self._doomed = True  # it was a primary before a failover: the next connection finds the new one
+            self._doomed = True  # after a failover this is a standby: the next connection finds the new primary
         made = translate(error, sent.table, deleting=deleting)
         if self.session.closed and not self._begun:
-            made.details["outcome"] = "unknown"  # it may have been done, and the answer lost; in a transaction nothing is kept of it
+            made.details["outcome"] = "unknown"  # it may have been done and the answer lost; inside a transaction nothing of it is kept
         return with_diagnostics(made, sent.text)
 
     async def _ready(self, deadline: float | None) -> None:
@@ -288,7 +288,7 @@ class PostgresLink(Link):
             raise with_diagnostics(translate(error), text) from error
 
     async def _finish(self) -> None:
-        """See what was left unfinished to its end: cancelled in the server, if that still helps."""
+        """Finish what a caller left unfinished: cancel it in the server, and read its end."""
         session = self.session
         if self._apart is not None:
             apart, self._apart = self._apart, None
@@ -296,9 +296,9 @@ class PostgresLink(Link):
             if not apart.done():
                 session.pgconn.finish()
             elif not apart.cancelled():
-                apart.exception()  # it is told that somebody has seen it
+                apart.exception()  # retrieved, or asyncio would log it
         rest, session.unfinished, session.deadline = session.unfinished, None, None
-        if rest is None or session.pgconn.transaction_status != TransactionStatus.ACTIVE:  # psycopg sees a COPY to its end itself
+        if rest is None or session.pgconn.transaction_status != TransactionStatus.ACTIVE:  # psycopg finishes a COPY by itself
             return
         self._limit = -1
         self._cursor = session.cursor(binary=True)

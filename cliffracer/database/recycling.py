@@ -1,4 +1,4 @@
-"""Test databases made as good as new, which is quicker than new ones: a disk has to be waited for by CREATE and DROP DATABASE only."""
+"""Cleans test databases for reuse, which is quicker than making new ones: CREATE and DROP DATABASE have to wait for the disk."""
 
 # ruff: noqa: S608 - these texts are made of constants, and of names that the server has quoted
 
@@ -17,7 +17,7 @@ _CATALOGUES = (
     "pg_rewrite", "pg_seclabel objoid", "pg_statistic_ext", "pg_subscription", "pg_transform", "pg_trigger", "pg_ts_config", "pg_ts_dict",
     "pg_type",
 )  # fmt: skip
-"""What describes the objects of a database, and by which column; `pg_class` is read apart: emptying a table changes its row."""
+"""Catalogues that describe the objects of a database, with the column to order by; `pg_class` is apart: TRUNCATE changes its rows."""
 _OTHERS = "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _CLASSES = f"""
 SELECT 'pg_class', concat_ws(' ', oid, relname, relnamespace, reltype, relowner, relam, relkind, relpersistence, relnatts, relchecks,
@@ -28,7 +28,7 @@ _SCHEMAS = "SELECT 'pg_namespace', concat_ws(' ', oid, xmin) FROM pg_namespace W
 
 
 def _rows(catalogue: str) -> str:
-    """Return the query for all rows of a catalogue that are not PostgreSQL's own; a change of one leaves another xmin."""
+    """Return the query for the rows of a catalogue that are not PostgreSQL's own; every change of a row gives it another xmin."""
     name, _, column = catalogue.partition(" ")
     return f"SELECT '{name}', concat_ws(' ', ctid, xmin) FROM {name} WHERE {column or 'oid'} >= {FIRST}"
 
@@ -64,7 +64,7 @@ def alone(link: Any) -> None:
 
 
 def filled(link: Any) -> list[str]:
-    """Return the tables that hold rows, quoted; the history of migrations aside."""
+    """Return the names of the tables that hold rows, quoted, without the history of migrations."""
     names = [name for (name,) in link.execute(_TABLES, [HISTORY]).fetchall()]
     if not names:
         return []
@@ -73,7 +73,7 @@ def filled(link: Any) -> list[str]:
 
 
 def fingerprint(link: Any) -> str:
-    """Return a checksum of everything in the database but rows."""
+    """Return a checksum of everything in the database except rows."""
     found: str = link.execute(FINGERPRINT).fetchone()[0]
     return found
 
@@ -97,5 +97,5 @@ def stripped(link: Any) -> bool:
 
 
 def unsynced(link: Any, name: str) -> None:
-    """Let commits in a database not wait for the disk: what a test stores need not survive the server."""
+    """Let commits in a database not wait for the disk: what a test stores need not survive a crash."""
     link.execute(statement("ALTER DATABASE {} SET synchronous_commit TO off", name))

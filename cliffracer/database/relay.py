@@ -1,4 +1,4 @@
-"""Publishes what the outbox holds: every replica runs a relay, one of them works at a time, none of them is needed.
+"""Publishes what the outbox holds. Every replica runs a relay, and one of them works at a time: any of them will do.
 
 Rows are locked, published, deleted and committed. A relay that dies in between leaves them for the next, which
 publishes them again under the same message id, so that the stream keeps one.
@@ -24,12 +24,12 @@ Publish = Callable[[str, bytes, dict[str, str], str], Awaitable[Any]]
 """``publish(subject, payload, headers, message_id)``: returns once the stream has stored it."""
 
 TURN = 0x636C6966_6F757462
-"""The advisory lock of the relay at work."""
+"""The advisory lock of the relay that is at work."""
 TRIES = 10
-"""After so many failures that are no matter of waiting, an event is parked."""
+"""An event is parked after so many failures that waiting would not cure."""
 _BEGIN = Statement("SELECT pg_try_advisory_xact_lock(%s), set_config('idle_in_transaction_session_timeout', '30s', true)")
 BYTES = 16 * 2**20
-"""Of the payloads of one batch, but for its last one."""
+"""The largest batch, by its payloads; the last one may go over it."""
 _PENDING = Statement(
     "SELECT id, subject, payload, headers, message_id, key, attempts FROM ("
     "SELECT *, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS before FROM ("
@@ -60,7 +60,7 @@ class Relay:
         self.published = self.parked = self.failed = 0
 
     def wake(self, *, committed: bool = False) -> None:
-        """Look for events now: this process has ``committed`` some, or another says that it has."""
+        """Look for events now: this process has ``committed`` some, or another one has notified us."""
         self._committed = self._committed or committed
         self._wake.set()
 
@@ -89,14 +89,14 @@ class Relay:
         self._wake.set()
 
     async def pass_once(self) -> int:
-        """Publish one batch, if no other relay is at it, and return how many events left the outbox."""
+        """Publish one batch unless another relay is at work, and return how many events left the outbox."""
         failures: list[tuple[Any, Exception]] = []
         sent: list[int] = []
         parked = 0
         async with self._database.transaction() as transaction:
             committed, self._committed = self._committed, False
             mine = self._able() and (await transaction.rows(_BEGIN, [TURN]))[0][0]
-            if committed and not mine:  # whoever has the turn may have looked before the commit, or nobody has it
+            if committed and not mine:  # the relay at work may have looked before our commit, or there is none
                 await transaction.rows(_TELL)
             rows = await transaction.rows(_PENDING, [self._batch, BYTES]) if mine else []
             chains: dict[Any, list[Any]] = {}
@@ -124,7 +124,7 @@ class Relay:
             sent.append(number)
 
     async def _note(self, transaction: Queries, row: Any, error: Exception) -> bool:
-        """Keep what is said about a failure, and say whether the event is parked for it."""
+        """Store the error of a failure with the event, and say whether the event is parked now."""
         self.failed += 1
         if isinstance(error, ServiceError) and (error.retryable or isinstance(error, DeadlineExceeded)):
             return False
@@ -147,8 +147,8 @@ async def relaying(
 ) -> AsyncGenerator[Relay, None]:
     """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 2 s.
 
-    While it is not ``able`` to publish, it leaves the turn to others: who has it tries for seconds, in which nobody else does.
-    Of several databases each has its own outbox and relay; what is yielded is the first one's.
+    While it is not ``able`` to publish, it leaves the work to other replicas: the one at work keeps trying for seconds, and the others
+    wait. Several databases have an outbox and a relay each; the first one's relay is yielded.
     """
     async with AsyncExitStack() as stack:
         relays = [Relay(shard, publish, batch=batch, every=every, able=able) for shard in database.shards]

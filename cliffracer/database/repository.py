@@ -39,7 +39,7 @@ class Repository(Suggesting, Generic[T]):
         self.table: Table[T] = table_of(model)
         self._database = database
         self._secured: bool | None = None
-        """Whether row-level security is in force for us, once that was asked."""
+        """Whether row-level security applies to us, once that was asked."""
 
     @cached_property
     def _sql(self) -> Statements:
@@ -148,7 +148,7 @@ class Repository(Suggesting, Generic[T]):
         """Return the rows that meet all filters: ``find(status="active", age__gte=18, order_by="-created_at", limit=50)``.
 
         ``search`` looks for words in the fields marked with `Search`, best matches first; ``deleted=True`` includes
-        rows that are only marked as deleted. Both mean the same in all that reads.
+        rows that are only marked as deleted. Both mean the same in every method that reads.
         """
         where = self._where(filters, search)
         params = where.params
@@ -192,7 +192,7 @@ class Repository(Suggesting, Generic[T]):
     ) -> Page[T]:
         """Return the next ``limit`` rows and the cursor to go on with, or behind the row or id ``after``; changes meanwhile leave no gaps.
 
-        Also those that a ``search`` finds come in the order of ``order_by``: how well one fits is no place to go on from.
+        With ``search`` the order is still that of ``order_by``: a page cannot continue from a rank.
         """
         turn = Turn(after, natural("limit", limit, least=1), order_by, deleted)
         return await page_of(self._database, self._sql, self._where(filters, search), turn)
@@ -208,7 +208,7 @@ class Repository(Suggesting, Generic[T]):
             yield row
 
     def collected(self, *, size: int = 100) -> Collector[T]:
-        """Return what has a ``get`` and ``get_many`` that join what concurrent calls ask for at the same moment into one query; keep it."""
+        """Return an object whose ``get`` and ``get_many`` join what concurrent calls ask for at the same moment into one query; keep it."""
         return Collector(self, size=size)
 
     async def create_many(self, rows: Iterable[T]) -> list[T]:
@@ -253,7 +253,7 @@ class Repository(Suggesting, Generic[T]):
     # -- pieces ----------------------------------------------------------------------------------------------------
 
     def _explained(self, error: InvalidInput, found: InvalidInput | None) -> InvalidInput:
-        """Return what was found to be wrong, where the server did not name the field, or named the first of some by its check."""
+        """Return all that we found wrong, if the server named no field, or only the first one that failed its check."""
         known = error.errors and error.errors[0]["path"] and getattr(error.__cause__, "sqlstate", None) != CHECK
         return error if known or found is None else found
 

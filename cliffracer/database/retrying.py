@@ -1,4 +1,4 @@
-"""Whole transactions tried again when PostgreSQL ends one of several that got in each other's way."""
+"""Retries whole transactions that PostgreSQL has aborted because of concurrent ones."""
 
 import asyncio
 import random
@@ -13,12 +13,12 @@ from cliffracer.errors import ServiceError, SetupError
 T = TypeVar("T")
 
 AGAIN = {"40001", "40P01", "0A000"}
-"""SQLSTATE of a serialization failure, a deadlock, and a plan that a changed table made void."""
+"""SQLSTATEs of a serialization failure, a deadlock, and a prepared plan that a changed table has invalidated."""
 BASE, CAP = 0.01, 1.0
 
 
 async def retrying(database: Transacting, function: Callable[[], Awaitable[T]], attempts: int, isolation: Isolation | None) -> T:
-    """Return what a function returns that ran in one transaction from begin to commit."""
+    """Return the result of a function that was run in a transaction of its own, from begin to commit."""
     if current_transaction(database) is not None:
         raise SetupError("db.retrying starts the transaction itself, to be able to start it again: call it outside of one.")
     attempt = 0

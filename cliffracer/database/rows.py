@@ -1,4 +1,4 @@
-"""Rows of a query that the service wrote itself, as whatever type it asked for."""
+"""Converts the rows of a hand-written query to the type that was asked for."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -62,7 +62,7 @@ def _required(column: Column) -> bool:
 
 
 def _coercing(column: Column) -> Column:
-    """Return the column with a load that also takes what another expression than the plain column gives."""
+    """Return the column with a loader that also takes what an expression, instead of the plain column, may return."""
     known, plain, load = column.kind, column.plain, column.load
 
     def coerce(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The rows of one model over several databases: asked where they are, or everywhere at once."""
+"""The rows of one model over several databases: queries go to the one that has them, or to all at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -97,7 +97,7 @@ class ScatteredRepository(Repository[T]):
         return await part.update(id, **changes)
 
     async def upsert(self, row: T, *, on: str | Sequence[str] = "id") -> T:
-        """Store a row, or change the one in its way in the same database."""
+        """Store a row, or change the one in the same database that it conflicts with."""
         return await (await self._of(row)).upsert(row, on=on)
 
     async def delete(self, id: UUID | str | T, *, forever: bool = False) -> None:

@@ -26,7 +26,7 @@ from cliffracer.errors import ServiceError, SetupError
 log = logging.getLogger("cliffracer.database")
 
 _ONLY_PYTHON = re.compile(r"\\[bB]|\(\?P")
-"""In a pattern: what PostgreSQL's regular expressions read differently."""
+"""Syntax in a pattern that PostgreSQL's regular expressions read differently."""
 _LITERALS = (str, int, float, bytes, Decimal, enum.Enum, UUID, date, datetime, time, timedelta)
 NO_ACTION = {"restrict": "RESTRICT", "cascade": "CASCADE", "set null": "SET NULL", "no action": "NO ACTION"}
 
@@ -43,8 +43,8 @@ class Definition(msgspec.Struct, frozen=True):
 async def create_missing(database: Database, models: Iterable[type[Model]], *, whoever: bool = False) -> list[str]:
     """Create the tables of these models, and our own, that are not there, and return their names; nothing that exists is changed.
 
-    Where migrations are in use (ours, Alembic's or dbmate's) it leaves the models' tables to them; with ``whoever`` only to other tools',
-    as in a test's own database, which may be ahead of our migrations.
+    Where migrations are in use (ours, Alembic's or dbmate's) the models' tables are left to them. With ``whoever`` only to those of other
+    tools: a test's own database may be ahead of our migrations.
     """
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     made: dict[str, None] = {}
@@ -81,7 +81,7 @@ async def _create(database: Queries, definitions: list[Definition], *, whoever: 
         log.warning("the tables %s are missing and left to %s", names, owner)
         return made
     for definition in missing:
-        for pattern in patterns_of(definition.table):  # the server reads them when a row comes, not when the check is made
+        for pattern in patterns_of(definition.table):  # the server compiles them only when a row is checked
             await _make(database, definition, f"SELECT '' ~ {literal(pattern)}")
         await _make(database, definition, definition.create)
     for definition in missing:
@@ -102,7 +102,7 @@ async def _make(database: Queries, definition: Definition, statement: str) -> No
 
 
 async def owner_of(database: Queries) -> str | None:
-    """Return whose migrations make the tables of this database, and how they are run; None if nobody's do."""
+    """Return which tool's migrations make the tables of this database, and how they are run; None if none do."""
     if await exists(database, HISTORY):
         return "the migrations: run `cliffracer db plan` and `cliffracer db apply`"
     return await foreign_owner_of(database)

@@ -11,7 +11,7 @@ from cliffracer.errors import SetupError
 
 
 def document(table: Table[Any]) -> str:
-    """Return the `tsvector` expression of a table, the same in the index and in every query, or the index would not serve it."""
+    """Return the `tsvector` expression of a table; index and queries must have the same one, or the index would not be used."""
     parts = []
     for column in table.search:
         marker: Search = column.marked(Search)

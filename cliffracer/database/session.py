@@ -1,7 +1,7 @@
-"""psycopg's connection as we use it: who waits for it leaves at the deadline, and at once when cancelled.
+"""psycopg's connection, except that a caller leaves at its deadline, and at once when it is cancelled.
 
-psycopg itself, when a waiting task is cancelled, first asks the server to stop and waits for that: 11 s after a
-time-out of 1 s when the network is cut. Here the caller goes at once, and the pool mends the connection later.
+When a waiting task is cancelled, psycopg first asks the server to stop and waits for the answer: 11 s for a time-out
+of 1 s when the network is cut. Here the caller leaves at once, and the pool mends the connection later.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ FINAL = (
     "password authentication failed", "does not exist", "no pg_hba.conf entry", "pg_hba.conf rejects", "no password", "SSL", "certificate",
     "private key file", "invalid",
 )  # fmt: skip
-"""Signs in libpq's messages (there is no code) that another attempt would fail as well."""
+"""Parts of libpq's messages (it has no error codes) which mean that another attempt would fail as well."""
 PASSING = ("failed to resolve host", "SSL SYSCALL", "unexpectedly", "unexpected eof", "EOF detected", "is starting up", "is shutting down")
-"""Signs that it may not, whatever else the message says: a connection was cut while it was being made."""
+"""Parts which mean that another attempt may succeed, whatever else the message says: the connection was cut while it was made."""
 CURES = (
     ("certificate verify failed", "Let sslrootcert in DATABASE_URL name the authority that signed its certificate."),
     ("does not match host name", "Let DATABASE_URL have the host name that its certificate is for."),
@@ -55,7 +55,7 @@ FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 class _WithoutValues(logging.Filter):
-    """Has psycopg tell by its kind what the server refused while it cleaned up: the server's words have the values of rows in them."""
+    """Makes psycopg log only the class and SQLSTATE of errors during its clean-up: the server's messages contain values of rows."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let it through without them."""
@@ -117,13 +117,13 @@ class BinaryDocument(Dumper):
 
 
 class Session(psycopg.AsyncConnection[Any]):
-    """psycopg's connection, but whoever waits for it leaves at the deadline, or at once when cancelled."""
+    """psycopg's connection, except that a caller leaves at its deadline, or at once when it is cancelled."""
 
     deadline: float | None = None
     unfinished: PQGen[Any] | None = None
-    """What was being waited for when the caller left."""
+    """The exchange with the server that was under way when the caller left."""
     unhurried: bool = False
-    """What is unfinished is a COMMIT: it is waited for, not cancelled."""
+    """Whether that is a COMMIT, which is waited for and not cancelled."""
 
     async def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for one exchange with the server."""
@@ -177,7 +177,7 @@ _TAGS = frozenset({"SET", "DO", "RESET", "LISTEN", "PREPARE", "LOAD"})
 
 
 def alters(text: Any, tag: str | None) -> bool:
-    """Say whether a statement of the service's own leaves something in its session, where the next call must not find it."""
+    """Say whether a hand-written statement leaves something in the session that the next call must not find there."""
     return _alters(text) if isinstance(text, str) else tag in _TAGS
 
 
@@ -187,7 +187,7 @@ def _alters(text: str) -> bool:
 
 
 def place_of(conninfo: dict[str, Any]) -> str:
-    """Return ``host:port/name`` of an address (``host:port,host:port/name`` of several hosts), without who and the password."""
+    """Return ``host:port/name`` of an address (``host:port,host:port/name`` of several hosts), without user and password."""
     hosts = str(conninfo.get("host") or conninfo.get("hostaddr") or "localhost").split(",")
     ports = str(conninfo.get("port") or 5432).split(",")
     places = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False))
@@ -203,7 +203,7 @@ def parsed(url: str) -> dict[str, Any]:
 
 
 def _look_for_files(given: dict[str, Any]) -> None:
-    """Raise `SetupError` for a file that is named and not there: libpq goes on without some of them."""
+    """Raise `SetupError` for a file that does not exist: libpq silently does without some of them."""
     for option in FILES:
         if given.get(option, "system") != "system" and not Path(given[option]).exists():
             raise SetupError(f"{option}={given[option]} in DATABASE_URL: there is no such file.")

@@ -17,12 +17,12 @@ from cliffracer.database.transaction import Isolation, Transacting, Transaction,
 from cliffracer.errors import ServiceError, SetupError
 
 AWAY = 1.0
-"""Seconds after which a database is taken for one that is away."""
+"""Seconds after which a database that does not answer is taken to be away."""
 Act = Callable[[Transaction], Awaitable[None]]
 
 
 class ShardedTransaction(Transaction):
-    """A transaction on one of several databases; on which, its first statement decides."""
+    """A transaction on one of several databases: the one that its first statement touches."""
 
     __slots__ = ("_ahead", "_options", "_stack", "failed", "place", "shard")
 
@@ -36,14 +36,14 @@ class ShardedTransaction(Transaction):
         self.place: int | None = None
         self.shard: Transaction | None = None
         self.failed: Exception | None = None
-        """Why what was to be done first could not be: nothing of the transaction may be kept."""
+        """Why one of the actions in ``_ahead`` failed: nothing of the transaction may be kept."""
         self._stack = stack
         self._options = options
         self._ahead: list[Act] = []
-        """What is done, in this order, when it is known on which database: savepoints, marks and events, which go with the rows."""
+        """Savepoints, marks and events that are applied, in this order, once it is known which database has the rows."""
 
     async def bind(self, place: int | None = None) -> Transaction:
-        """Return the transaction on a database, begun when it is first needed; `SetupError` if it is on another one."""
+        """Return the transaction on a database, begun if there is none yet; `SetupError` if it is on another one."""
         self._check()
         if self.failed is not None:
             raise self.failed
@@ -64,13 +64,13 @@ class ShardedTransaction(Transaction):
         try:
             for act in ahead:
                 await act(innermost(bound.database) or bound)
-        except BaseException as error:  # a time-out around the first row, too: what was not done yet would be missing
+        except BaseException as error:  # a time-out too: what was not applied yet would be missing
             self.failed = error if isinstance(error, Exception) else aborted()
             raise
         return bound
 
     async def _when_bound(self, act: Act) -> None:
-        """Do something with the transaction: now, or as soon as it is known on which database it is."""
+        """Apply something to the transaction: now, or as soon as its database is known."""
         self._check()
         if self.shard is None:
             self._ahead.append(act)
@@ -79,7 +79,7 @@ class ShardedTransaction(Transaction):
 
     @asynccontextmanager
     async def nested(self, isolation: Isolation | None, *, readonly: bool) -> AsyncGenerator[None, None]:
-        """Set a savepoint, now or when it is known on which database."""
+        """Set a savepoint, now or as soon as the database is known."""
         async with AsyncExitStack() as level:
 
             async def begin(around: Transaction) -> None:
@@ -98,7 +98,7 @@ class ShardedTransaction(Transaction):
                 self._ahead.remove(begin)
 
     async def finish(self) -> None:
-        """Do what was to be done first where no row was touched; raise if it could not be done."""
+        """Apply what is still waiting if no row was touched; raise if it could not be applied."""
         if self.failed is not None:
             raise self.failed
         if self._ahead:
@@ -144,7 +144,7 @@ class ShardedTransaction(Transaction):
         return await (await self.bind()).copy(copy, rows)
 
     async def emit(self, subject: str, payload: bytes, headers: dict[str, str], message_id: str, key: str | None = None) -> None:
-        """Store an event with this transaction, in the outbox of its database, when that is known."""
+        """Store an event with this transaction, in the outbox of its database, as soon as that is known."""
 
         async def store(bound: Transaction) -> None:
             await bound.emit(subject, payload, headers, message_id, key)
@@ -158,7 +158,7 @@ class ShardedTransaction(Transaction):
 
 
 async def _marked(shard: Queries, consumer: str, event_ids: Collection[str]) -> set[str]:
-    """Return which events a database has the marks of; one that is away is not waited for, rows of the others are served meanwhile."""
+    """Return which events a database has marks of; none if it is away, so that rows of the others can still be served."""
     try:
         async with asyncio.timeout(AWAY):
             return await outbox.marked(shard, consumer, event_ids)

@@ -1,4 +1,4 @@
-"""A migration's text cut into statements, as PostgreSQL's own scanner would (quotes, dollar quotes, nested comments)."""
+"""Splits a migration into statements, as PostgreSQL's own scanner does (quotes, dollar quotes, nested comments)."""
 
 import re
 

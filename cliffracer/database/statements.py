@@ -1,4 +1,4 @@
-"""The SQL of one table that never changes, made once when the table is first used."""
+"""The fixed SQL of one table, made once when the table is first used."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -15,11 +15,11 @@ from cliffracer.database.table import Table
 
 UNCHANGED = ("id", "created_at")
 MARK = '"deleted_at" = %s'
-"""What deleting does where rows stay."""
+"""The assignment that marks a row as deleted."""
 
 
 class Statements(msgspec.Struct, frozen=True):
-    """What a repository sends for its plainest calls, and the pieces of all others."""
+    """The statements for a repository's simplest calls, and the parts of all others."""
 
     table: Table[Any]
     name: str
@@ -37,7 +37,7 @@ class Statements(msgspec.Struct, frozen=True):
         return Statement(sql, _factory(self.table), self.table)
 
     def bare(self, sql: str, *, deleting: bool = False) -> Statement:
-        """Return a statement whose rows stay tuples, or which has none."""
+        """Return a statement whose rows stay tuples, or that has none."""
         return Statement(sql, table=self.table, deleting=deleting)
 
     def where(self, condition: str, *, all_rows: bool = False) -> str:
@@ -68,7 +68,7 @@ class Statements(msgspec.Struct, frozen=True):
         return f"INSERT INTO {self.name} ({self.columns}) VALUES {', '.join([row] * count)}"
 
     def upserting(self, on: Sequence[str]) -> str:
-        """Return the INSERT that changes the row which is in its way."""
+        """Return the INSERT that updates the row that it conflicts with."""
         kept = {*UNCHANGED, *on}
         changes = [f"{quoted(name)} = excluded.{quoted(name)}" for name in self.table.columns if name not in kept and name != "version"]
         if self.table.versioned:

@@ -18,11 +18,11 @@ from cliffracer.wire.validation import Explainer, by_value
 T = TypeVar("T", bound=Model)
 
 UNSENDABLE = (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError)
-"""What is raised on the way out when a value has not the type that its field declares."""
+"""What encoding raises for a value that is not of the type that its field declares."""
 
 TOO_DEEP = "is nested too deeply"
 TAKEN = ("order_by", "limit", "offset", "search", "deleted")
-"""What `find` takes beside filters: a field of such a name could not be filtered by."""
+"""Parameters of `find` beside filters: a field of such a name could not be filtered by."""
 LONGEST_NAME = 63
 """PostgreSQL cuts longer identifiers off in silence."""
 
@@ -73,7 +73,7 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         return self.explained({name: getattr(row, name) for name in self.columns})
 
     def explained(self, values: Mapping[str, Any]) -> InvalidInput | None:
-        """Return the same for values of some fields."""
+        """As `explain`, for the values of some fields."""
         errors = [error for name, value in values.items() for error in _errors_of(self.columns[name], value)]
         if len(errors) > 1:
             return InvalidInput("the input is not valid", errors=errors)
@@ -103,7 +103,7 @@ def _errors_of(column: Column, value: Any) -> list[FieldError]:
 
 
 def _refusals(column: Column, given: Any, error: Exception) -> list[FieldError]:
-    """Return every reason why a value, as builtin types, was refused with this error, in the words that a caller's input gets."""
+    """Return every reason why a value (as builtin types) was refused, worded as for a caller's input."""
     found = Explainer(column.kind, by_value).explain(given) if isinstance(error, msgspec.ValidationError) else []
     reasons = [f"{reason.path}: {reason.message}" if reason.path else reason.message for reason in found] or [str(error)]
     return [FieldError(column.name, reason) for reason in reasons]
@@ -175,7 +175,7 @@ def _check_field(model: type, field: str) -> None:
 
 
 def _beside(model: type[Model]) -> tuple[Unique | Index, ...]:
-    """Return the keys and indexes that stand beside the fields; `SetupError` for what stands there otherwise, or elsewhere."""
+    """Return the keys and indexes in ``__indexes__``; `SetupError` for anything else there, or for such declarations elsewhere."""
     given: Any = model.__indexes__
     several = (given,) if isinstance(given, Unique | Index) else tuple(given)
     strange = [f"__indexes__ has {marker!r}" for marker in several if not isinstance(marker, Unique | Index)]

@@ -38,7 +38,7 @@ RENAME = "ALTER DATABASE {} RENAME TO {}"
 
 
 def copying(fsync: str) -> str:
-    """Return the statement that copies a database: files, unless the server syncs each of them, hundreds; then by its log."""
+    """Return the statement that copies a database: file by file, or by the WAL if the server would sync each of hundreds of files."""
     return f"CREATE DATABASE {{}} TEMPLATE {{}} STRATEGY {'wal_log' if fsync == 'on' else 'file_copy'}"
 
 

@@ -1,4 +1,4 @@
-"""Transactions: one connection held by one task, joined by everything that the task does meanwhile, and by no other task."""
+"""Transactions: one connection, held by one task. Everything that this task does joins it, no other task does."""
 
 import asyncio
 import inspect
@@ -109,9 +109,9 @@ class Transaction(Queries):
         await outbox.mark_each(self, consumer, event_ids)
 
     def tell(self) -> bool:
-        """Say whether the relays elsewhere still have to be told of this transaction.
+        """Say whether this transaction still has to notify the relays of other processes.
 
-        One of this process is, at its commit, and looks by itself: it tells them if it is not its turn.
+        A relay of this process is woken by the commit, and notifies the others itself if it is not its turn.
         """
         self.after_commit(self.database.wake_relays)
         if self.database.relays:
@@ -150,7 +150,7 @@ class Transaction(Queries):
             raise SetupError("This transaction is over. Use it inside its `async with` block only.")
 
     async def done(self) -> None:
-        """Call what waits for the commit."""
+        """Call the functions that wait for the commit."""
         for callback in self.callbacks:
             try:
                 called = callback()
@@ -160,7 +160,7 @@ class Transaction(Queries):
                 log.exception("a function that waited for the commit failed")
 
     def done_apart(self) -> None:
-        """Do the same in a task of its own, since the one that committed does not wait for it."""
+        """Call them in a task of its own: the task that committed has left."""
         task = asyncio.get_running_loop().create_task(self.done(), name="after a commit")
         _after_commit.add(task)
         task.add_done_callback(_after_commit.discard)
@@ -171,7 +171,7 @@ _innermost: ContextVar[Transaction | None] = ContextVar("cliffracer_transaction"
 
 
 def current_transaction(database: Transacting | None = None) -> Transaction | None:
-    """Return the transaction that this task has open (on a database), innermost first; None for every other task."""
+    """Return the innermost transaction that this task has open (on a database); None if it has none."""
     return innermost() if database is None else database.joined()
 
 
@@ -201,7 +201,7 @@ async def outermost(database: Transacting, pool: Pool, isolation: Isolation | No
         yield transaction
         link.committed = transaction.done_apart
         await link.commit(deadline_now())
-    except Exception:  # whatever the block raised, it is undone before anybody hears of it
+    except Exception:  # whatever the block raised, it is undone before the error is seen
         await _undo(link)
         raise
     finally:

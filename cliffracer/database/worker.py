@@ -10,11 +10,11 @@ from typing import Any
 log = logging.getLogger("cliffracer.database")
 
 Job = Callable[[Any], None]
-"""What is done with a connection to the server."""
+"""Takes a connection to the server and works with it."""
 
 
 def trouble() -> tuple[type[Exception], ...]:
-    """Return what a server raises that is not well."""
+    """Return the exceptions of a server in trouble."""
     import psycopg  # noqa: PLC0415 - for tests only
 
     return (psycopg.Error, OSError)
@@ -73,7 +73,7 @@ class Worker:
             self._changed.notify_all()
 
     def leave(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._link is not None:
             self._link.close()
 
