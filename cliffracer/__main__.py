@@ -1,4 +1,4 @@
-"""``cliffracer`` and ``python -m cliffracer``: what Ctrl-C meets while the rest is still being imported, and when all is done."""
+"""``cliffracer`` and ``python -m cliffracer``: handles Ctrl-C while the rest is still being imported, and when all is done."""
 
 import atexit
 import sys
@@ -19,12 +19,12 @@ def main() -> None:
     import signal  # noqa: PLC0415 - as above
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # all is done: whatever else is at work in here is not waited for
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # all is done: nothing that is still running is waited for
     sys.exit(code)
 
 
 def _deaf() -> None:
-    """Leave SIGINT alone from here on: what is left is Python's own end, in which it would be the exit code."""
+    """Ignore SIGINT from here on: during Python's own shutdown it would change the exit code."""
     import signal  # noqa: PLC0415 - as above
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

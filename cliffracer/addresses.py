@@ -1,4 +1,4 @@
-"""Where a declared function can be called, and what of its arguments goes over the wire."""
+"""The address of a declared function, and the arguments that go over the wire."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from cliffracer.wire.subjects import check_name
 
 
 def merged(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return what goes over the wire; of a function, positional and named arguments may mix, as in any call of it."""
+    """Return the arguments for the wire; for a function, positional and named ones may be mixed, as in any call of it."""
     if args and kwargs and not isinstance(target, str):
         named = dict(zip((p.name for p in read(_declared(target)).accepts), args, strict=False))
         twice = sorted(named.keys() & kwargs.keys())
@@ -24,7 +24,7 @@ def merged(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def address_of(target: Any, *, streamed: bool = False) -> tuple[str, str, Any]:
     """Return (service, method, reply type) of a call's target: a declared function, or ``"service.method"``.
 
-    One that streams replies with a list of all that it yields; ``streamed``: with the type of one.
+    The reply of a streaming function is a list of all that it yields; with ``streamed`` it is the type of one item.
     """
     if isinstance(target, str):
         service, dot, method = target.partition(".")
@@ -51,7 +51,7 @@ def called(target: Any) -> str:
 
 
 def _declared(target: Any) -> Any:
-    """Return the function that was declared: a decorator of the user's, or of ours, may stand above ``@app.rpc``."""
+    """Return the declared function: a decorator of the user's, or of ours, may be above ``@app.rpc``."""
     inside = target
     while inside not in ADDRESSES and (wrapped := getattr(inside, "__wrapped__", None)) is not None:
         inside = wrapped

@@ -78,11 +78,11 @@ class App(Scope):
         self._links: list[Link] = []
         self._models: list[type] = []
         self.cache = Cache(self._cached, name)
-        """What is done about answers that are kept: ``await app.cache.forget(tag="users")``."""
+        """Invalidates cached answers: ``await app.cache.forget(tag="users")``."""
         self.guards = Guards()
-        """What stands before the services that it calls; whoever shows figures looks here."""
+        """Retries and breakers of the services that it calls; metrics and health read them."""
         self.databases: list[Any] = []
-        """The database that this app uses while it runs; the runtime's business."""
+        """The database that this app uses while it runs; set by the runtime."""
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class App(Scope):
 
     @contextmanager
     def attached(self, link: Link, *, serving: bool = True) -> Iterator[None]:
-        """Let calls go out through a link while the block runs; the runtime's business."""
+        """Send calls through a link while the block runs; used by the runtime."""
         self._links.append(link)
         self._count(1 if serving else 0)
         try:
@@ -248,7 +248,7 @@ class App(Scope):
             self._count(-1 if serving else 0)
 
     def freeze(self) -> Frozen:
-        """Return all declarations, groups included; raises `SetupError` for what only the whole can tell."""
+        """Return all declarations, groups included; `SetupError` for mistakes that only show in the whole."""
         scopes = [(self, "", ()), *_nested(self, "")]
         declared = tuple(_placed(d, prefix, around) for scope, prefix, around in scopes for d in scope.declared)
         check_duplicates([d.record for d in declared])
@@ -284,7 +284,7 @@ class App(Scope):
             yield from scope.kept
 
     def _more(self) -> list[str | type[Event]]:
-        """Return what the groups say that they emit."""
+        """Return what the groups declare that they emit."""
         return [event for group, *_ in _nested(self, "") for event in group.emits]
 
     def _count(self, change: int) -> None:

@@ -1,4 +1,4 @@
-"""The cache of a running app: opens the stores that its cached functions name, and tells its replicas what is good no more."""
+"""The cache of a running app: opens the stores that its cached functions name, and tells other replicas what is invalid."""
 
 import importlib
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ from cliffracer.wire.subjects import Subjects
 async def app_cache(  # noqa: PLR0917 - called in one place
     app: App, frozen: Frozen, bus: Bus, settings: Settings, clock: Clock, transaction: Callable[[], Any]
 ) -> AsyncIterator[None]:
-    """Keep answers while the block runs; `SetupError` for a store that cannot be had."""
+    """Cache answers while the block runs; `SetupError` for a store that is not available."""
     provided = {provider.provides for provider in frozen.providers}
     answers = Answers(frozen.name, frozen.version, now=clock.now, provides=provided.__contains__, transaction=transaction)
     async with AsyncExitStack() as stack:

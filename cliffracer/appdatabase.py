@@ -30,9 +30,9 @@ M = TypeVar("M", bound=Model)
 
 
 DUE = "Cliffracer-Due"
-"""In a row of the outbox: when a delayed event is due, POSIX seconds; not sent on."""
+"""A header in rows of the outbox: when a delayed event is due, POSIX seconds; removed before it is published."""
 FRESH = 1.0
-"""Seconds for which the outbox is not asked again, and which its answer may take: anybody may ask for health as often as they like."""
+"""Seconds for which figures of the outbox are cached, and which their query may take: anybody may ask for health at any rate."""
 
 BUSY = 5.0
 """Seconds without a connection coming back after which a database is no longer busy but stuck."""
@@ -48,7 +48,7 @@ class AppDatabase:
         self._asked = float("-inf")
 
     def given(self) -> dict[str, Any]:
-        """Return what a handler is given for each annotation that the database answers."""
+        """Return, by dotted name of a type, what gives a handler its value for an annotation with that type."""
         database = self.database
         return {
             "cliffracer.database.database.Database": lambda _: database,
@@ -68,7 +68,7 @@ class AppDatabase:
         transaction = current_transaction(self.database)
         if transaction is None:
             return False
-        check_size(payload, self._largest)  # now: who relays a committed outbox could tell nobody
+        check_size(payload, self._largest)  # now: when the outbox is relayed, there is no caller left to tell
         at = time.time() + emission.delay if emission.delay is not None else emission.at
         named = dict(headers) if at is None else {**headers, DUE: repr(at)}
         await transaction.emit(subject, payload, named, headers[MESSAGE_ID], emission.key)
@@ -79,7 +79,7 @@ class AppDatabase:
         return (await lag(self.database)).pending
 
     async def figures(self) -> dict[str, Mapping[str, float]]:
-        """Return the numbers of the pool and of the outbox, those at most a second old and left out while it cannot be asked."""
+        """Return figures of the pool and of the outbox; the outbox's are at most a second old, and left out while it cannot be asked."""
         if time.monotonic() - self._asked >= FRESH:
             self._asked = time.monotonic()
             self._outbox = await self._ask()
@@ -89,7 +89,7 @@ class AppDatabase:
         return found
 
     async def answers(self) -> bool:
-        """Say whether the database answers, or of several any: rows of the others are served while one is away."""
+        """Say whether the database answers; of several, whether any does: the others are served while one is away."""
         asked = [asyncio.create_task(_answers(shard)) for shard in self.database.shards]
         trouble: ServiceError | None = None
         try:
@@ -121,7 +121,7 @@ class AppDatabase:
             async with self.database.transaction() as transaction:
                 yield await transaction.first_time(consumer, event_id)
         except Handled:
-            return  # it was delivered twice at once, and the other one's transaction has it
+            return  # it was delivered twice at once, and the other transaction has handled it
 
     @asynccontextmanager
     async def each_once(self, consumer: str, event_ids: Collection[str]) -> AsyncIterator[set[str]]:
@@ -146,9 +146,9 @@ class AppDatabase:
 
 @asynccontextmanager
 async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings: Settings, health: Health) -> AsyncIterator[AppDatabase]:
-    """Open the pool while the block runs, and keep it in ``homes``, the lists that the apps look into.
+    """Open the pool while the block runs, and put it into ``homes``, the lists in which the apps look for it.
 
-    Outside of production its tables are brought up to date first, in production never.
+    Outside production its tables are brought up to date first; in production never.
     """
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
         if settings.env == "production":
@@ -176,7 +176,7 @@ def _purpose(settings: Settings) -> Purpose:
 
 
 async def _answers(database: Database) -> bool:
-    """Say whether one database answers; one that is busy does: who waits is told so, and the others need not be sent away."""
+    """Say whether one database answers. A busy one counts as answering: only calls that wait for it fail, not all others."""
     return database.pool.busy(BUSY) or await database.fetch_value(int, "select 1") == 1
 
 
@@ -194,7 +194,7 @@ def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:
 
 
 def repository_of(name: str, home: list[Any], model: type[M]) -> Repository[M]:
-    """Return a repository that uses the database of the app of that name, which is in ``home`` while it runs."""
+    """Return a repository that uses the database of the app of that name; it is in ``home`` while the app runs."""
     database: Any = _DatabaseOf(name, home)  # it stands in for the one that is open later, whether that is one or several
     return Repository(database, model) if model.__shard__ is None else ScatteredRepository(database, model)
 

@@ -38,9 +38,9 @@ KINDS: dict[str, str] = {
     "Leader": "leader",
 }
 T = TypeVar("T")
-_LEAST = 1.0  # seconds that each shutdown hook has, also where the rest took all the time to drain
+_LEAST = 1.0  # seconds that each shutdown hook has at least, even if draining took all the time
 ENDLESS = 10_000
-"""How many sockets, or HTTP streams, of one handler are open at once if nothing else is said."""
+"""How many sockets, or HTTP streams, of one handler may be open at once by default."""
 
 
 class Assembly:
@@ -58,7 +58,7 @@ class Assembly:
         tracing: Tracing | None = None,
     ) -> None:
         self.tracing = tracing
-        """What makes OpenTelemetry spans of calls; None where nobody wants them."""
+        """Makes OpenTelemetry spans of calls; None where no exporter is set."""
         self.frozen = frozen
         self.injector = injector
         self.limit = limit
@@ -69,7 +69,7 @@ class Assembly:
         self.take: Take | None = None
         """Takes calls from the allowances that rates give."""
         self.guards = Guards()
-        """What stands before the services that the app calls."""
+        """Retries and breakers of the services that the app calls."""
         self.link: Link | None = None
         """What carries the app's own calls and events; None where nothing is connected."""
         self.watch = Watch()
@@ -77,7 +77,7 @@ class Assembly:
         self.threads = Threads()
         self.handlers: list[tuple[Declared, Handler]] = []
         self.consumers: Sequence[Consumer] = ()
-        """Of durable events: whoever shows figures looks here."""
+        """Those of durable events, for metrics."""
 
     def assemble(self) -> None:
         """Make every handler; the providers must be open."""
@@ -228,9 +228,9 @@ async def _run(signature: Signature, threads: Threads, call: Call, named: dict[s
 
 
 async def _pour(items: Any, deliver: Deliver) -> BaseException | None:
-    """Hand on all items. For a client it is a task of its own: each item would wake its way through all frames of the call.
+    """Hand on all items. For a client this is a task of its own, since each item would resume all frames of the call.
 
-    Returns what would end the loop if a task raised it.
+    Returns an exception that would end the event loop if a task raised it.
     """
     try:
         async for item in items:

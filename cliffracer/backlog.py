@@ -1,4 +1,4 @@
-"""What waits for one reader: bounded, and judged by whether the reader gets on, so that a burst alone is no reason to give it up."""
+"""A bounded queue for one reader, who is given up for making no progress, not because of a burst alone."""
 
 import time
 from collections import deque
@@ -15,7 +15,7 @@ MOST_BYTES = 4 * 1024 * 1024
 
 
 class Backlog(Generic[T]):
-    """A queue of one reader. With ``few`` or more items waiting, it has to get on; there are never more than `MOST`, or `MOST_BYTES`."""
+    """A queue of one reader, at most `MOST` items and `MOST_BYTES`. With ``few`` or more waiting, the reader must make progress."""
 
     __slots__ = ("_bytes", "_few", "_items", "_moved", "_now")
 

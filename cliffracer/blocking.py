@@ -164,17 +164,17 @@ class LoopThread(threading.Thread):
         super().__init__(name="cliffracer-client", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._asked: set[Future[Any]] = set()
-        """What is not done yet. There is no lock around it: the collector of garbage ends iterators (`leave`) wherever a thread is."""
+        """What is not done yet. It has no lock: the garbage collector may end iterators (`leave`) at any point of any thread."""
         self._over = False
         self._process = os.getpid()
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child of the process that it runs in: who waited for it here would wait for ever."""
+        """Whether this is a forked child: the loop runs in the parent, and waiting for it would never end."""
         return os.getpid() != self._process
 
     def run(self) -> None:
-        """Run the loop until it is stopped, and close it; threads that still wait for something, such as the next event, are told."""
+        """Run the loop until it is stopped, and close it; threads that still wait for something, such as the next event, get an error."""
         loop = self._loop
         loop.run_forever()
         self._over = True
@@ -189,14 +189,14 @@ class LoopThread(threading.Thread):
             _refuse(future)
 
     def stop(self) -> None:
-        """Return when the loop is closed; in a forked child, whose it is not, at once."""
+        """Return when the loop is closed; at once in a forked child, which does not own it."""
         if self.forked:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.join()
 
     def wait(self, work: Awaitable[T]) -> T:
-        """Return what comes of it; `Unavailable` once another thread has left the block."""
+        """Return the result; `Unavailable` once another thread has left the block."""
         future = self._ask(work)
         try:
             return future.result()
@@ -206,11 +206,11 @@ class LoopThread(threading.Thread):
             future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
             raise
         except CliffracerError as error:
-            # The way that it took in here would be most of what a script prints, and says nothing to its reader.
+            # The frames in here would be most of the traceback of a script, and of no use to its reader.
             raise error.with_traceback(None)  # noqa: B904 - the same one
 
     def leave(self, items: Any) -> None:
-        """End an iterator that nobody reads any more; where this very thread collects it as garbage, without waiting for itself."""
+        """End an iterator that nobody reads any more; without waiting if this thread itself collects it as garbage."""
         if self._over or self.forked:
             return  # `run` ends it
         if threading.current_thread() is self:
@@ -243,7 +243,7 @@ def _refuse(future: "Future[Any]") -> None:
 
 
 def _asked(loop: LoopThread, directory: Directory) -> list[Info]:
-    """Return who is there; nobody where that cannot be asked: completion must not fail."""
+    """Return the services that run; none if that cannot be asked, since completion must not fail."""
     try:
         return loop.wait(directory.known())
     except CliffracerError:

@@ -1,7 +1,7 @@
-"""What an app says that it does to others: whom it calls, what it emits and follows. It is held to it, and permissions follow from it.
+"""What an app declares to do to others: what it calls, emits and follows. It is enforced, and permissions are derived from it.
 
-Handlers declare themselves; what their bodies do cannot be read off them. ``App("orders", calls=["inventory.reserve"],
-emits=[OrderChanged])`` says it. What is not said at all (None) is not checked.
+Handlers are declared; what their bodies do cannot be inspected. ``App("orders", calls=["inventory.reserve"],
+emits=[OrderChanged])`` declares it. What is left out (None) is not checked.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ _WORDS = {"calls": "call", "emits": "emit", "follows": "follow", "uses": "use"}
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What is said, as patterns of ``service.method``, of events, and as words; None for what nothing is said about."""
+    """The declaration: patterns of ``service.method`` and of events, and words for ``uses``; None for what is left out."""
 
     calls: tuple[str, ...] | None = None
     emits: tuple[str, ...] | None = None
@@ -32,7 +32,7 @@ class Bounds(msgspec.Struct, frozen=True):
     uses: tuple[str, ...] | None = None
 
     def allow(self, app: str, kind: Kind, what: str) -> None:
-        """Raise `SetupError` for what this app does not say that it does."""
+        """Raise `SetupError` for what this app has not declared."""
         said: tuple[str, ...] | None = getattr(self, kind)
         if said is None or what in said or (kind != "uses" and any(_covers(pattern, what) for pattern in said)):
             return
@@ -40,7 +40,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Said:
-    """What an app was told about itself, read when it is first needed: functions and groups may be declared after the app."""
+    """The declaration as it was given, read when first needed: functions and groups may be declared after the app."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Said:
         follows: Iterable[str | type[Event]] | None,
         uses: Iterable[Use] | None,
     ) -> None:
-        """Keep it. ``address`` gives the ``service.method`` of an imported function, ``more`` what groups emit."""
+        """Store it unread. ``address`` returns the ``service.method`` of an imported function, ``more`` what groups emit."""
         self._app = app
         self._address = address
         self._more = more
@@ -62,17 +62,17 @@ class Said:
         self._bounds: Bounds | None = None
         self._emitted: set[str] = set()
         self.call = None if calls is None else self._call
-        """Raises for a method that is not said to be called; None where nothing is said."""
+        """Raises for a call of a method that is not declared; None where nothing is declared."""
         self.emit = None if emits is None and uses is None else self._emit
-        """Raises for an event that is not said to be emitted, or to be delayed."""
+        """Raises for an event, or a delay, that is not declared; None where nothing is declared."""
 
     def allow(self, kind: Kind, what: str) -> None:
-        """Raise `SetupError` for what is not said, where anything is."""
+        """Raise `SetupError` for what is not declared, where anything is."""
         if self._given[kind] is not None:
             (self._bounds or self.read()).allow(self._app, kind, what)
 
     def read(self) -> Bounds:
-        """Return all of it, checked; `SetupError` for a bad word."""
+        """Return the declaration, read and checked; `SetupError` for a bad word."""
         given = self._given
         emits = None if given["emits"] is None else [*given["emits"], *self._more()]
         try:
@@ -128,5 +128,5 @@ def _use(given: str) -> str:
 
 
 def _covers(pattern: str, what: str) -> bool:
-    """Say whether all that ``what`` means, itself perhaps a pattern, is within a pattern."""
+    """Say whether a pattern covers ``what``, which may be a pattern too."""
     return matches(pattern, what) and (pattern.endswith(">") or not what.endswith(">"))

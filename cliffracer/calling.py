@@ -1,4 +1,4 @@
-"""The calling side of an app: proxies of other services, and the seam to whatever carries the calls."""
+"""The calling side of an app: proxies of other services, and the interface of what carries the calls (`Link`)."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -16,7 +16,7 @@ from cliffracer.wire.subjects import check_literal, check_name
 
 T = TypeVar("T")
 Yields = AsyncIterator[T] | Iterator[T]
-"""What a handler that streams returns."""
+"""The return type of a handler that streams."""
 _KEPT = 1000  # methods that a proxy remembers
 _LATEST = 2**63 / 1e9  # POSIX time up to which nats-server, in nanoseconds, can count
 _LONGEST = 500  # bytes of an id or a key: the id of a delayed event is a part of a subject, where each may take four
@@ -80,7 +80,7 @@ def emission(
 
 
 def _marked(what: str, given: Any) -> str | None:
-    """Return an id or a key as it goes into a header, now: who relays a committed outbox could tell nobody."""
+    """Return an id or a key, checked as a header value now: when the outbox is relayed, there is no caller left to tell."""
     if given is None:
         return None
     text = str(given)  # a UUID or a number, too
@@ -102,7 +102,7 @@ class Link(Protocol):
     """What carries calls and events: the runtime's connection, a script's client, or the testing kit's."""
 
     deadline: float
-    """Seconds that a call may take if nobody says otherwise."""
+    """Seconds that a call may take by default."""
 
     def call(self, service: str, method: str, arguments: Any, *, returns: Any, timeout: float | None) -> Coroutine[Any, Any, Any]:
         """Return the reply of ``service.method``, converted to ``returns``; arguments are a dict by name or a list by position."""
@@ -120,25 +120,25 @@ class Link(Protocol):
         """Yield events as they arrive, from now on, each replica its own copy."""
 
     def methods(self, service: str) -> list[str]:
-        """Return the methods of a service, as far as they are known by now."""
+        """Return the methods of a service, as far as they are known."""
 
     async def learn(self, service: str) -> None:
-        """Find out what the methods of a service are like, unless that is known."""
+        """Look up the methods of a service by discovery, unless they are known."""
 
     async def idempotent(self, service: str, method: str) -> bool:
-        """Say whether a method may be done twice, as its service says now, or said when it was last heard."""
+        """Say whether a method is idempotent, as its service last declared."""
 
     def own_token(self) -> str | None:
         """Return a token of the service itself; None if it cannot sign one."""
 
     async def cancel(self, event_id: str) -> bool:
-        """Take back a delayed event; False if there is none of that id any more."""
+        """Take back a delayed event; False if there is none with that id any more."""
 
     def say(self, room: str, data: Any) -> None:
         """Send something to every socket in a room, in all replicas."""
 
     async def enter(self, room: str, receive: Callable[[bytes], None]) -> Callable[[], Awaitable[None]]:
-        """Have ``receive`` called with what is said in a room, as JSON; return what ends that."""
+        """Have ``receive`` called with each message of a room, as JSON; return a function that ends that."""
 
     def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Held]:
         """Return a lock of the cluster; its ``token`` is there once it is entered."""
@@ -155,7 +155,7 @@ def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
 
 @contextmanager
 def own(link: Link, name: str) -> Iterator[None]:
-    """Make calls and events of the block those of the service ``name`` itself, also within a call that somebody made."""
+    """Make calls and events of the block those of the service ``name`` itself, also inside of a caller's call."""
     context = current.get() or Context(name, "", "script")
     before = current.set(context.acting(link.own_token))
     try:
@@ -168,10 +168,10 @@ Method = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Between(Protocol):
-    """What may stand between a proxy and its link: retries, a breaker, a fallback."""
+    """What may be between a proxy and its link: retries, a breaker, a fallback."""
 
     def calling(self, service: str, method: str, link: Callable[[], Link], timeout: float | None) -> Method:
-        """Return a method of the proxy."""
+        """Return what a method of the proxy is: a function that calls ``service.method``."""
 
 
 class Service:
@@ -195,7 +195,7 @@ class Service:
         self._timeout = timeout
         self._between = between
         self._allow = allow
-        """Raises for a method that its app does not say that it calls; None where nothing is said."""
+        """Raises for a method that its app has not declared to call; None where it has declared nothing."""
         self.stream = Streams(self)
         self.send = Sends(self)
 
@@ -204,7 +204,7 @@ class Service:
             raise AttributeError(method)
         call = self[method]
         if len(self.__dict__) < _KEPT:
-            self.__dict__[method] = call  # found without us the next time
+            self.__dict__[method] = call  # next time it is found without `__getattr__`
         return call
 
     def __getitem__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -220,7 +220,7 @@ class Service:
         return call
 
     def __dir__(self) -> list[str]:
-        """Return the methods that the service has where it runs, for completion; those that discovery has told by now."""
+        """Return the methods of the service that discovery has found so far, for completion."""
         return ["send", "stream", *self._known()]
 
     def _known(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a declaration promises, checked: against its own signature when it is made, against all others before it is served."""
+"""Checks of declarations: each against its own signature when it is made, all against each other before they are served."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ class Declared(msgspec.Struct, frozen=True):
     shape: Shape | None = None
     middlewares: tuple[Function, ...] = ()
     mappings: tuple[declarations.Mapping, ...] = ()
-    """Of the groups that it is in, the outermost first; what the app has is there for all handlers."""
+    """Those of its groups, the outermost first; those of the app apply to all handlers."""
 
 
 def complete(record: Record, signature: Signature) -> Declared:
@@ -46,7 +46,7 @@ def complete(record: Record, signature: Signature) -> Declared:
 
 
 def check_reached(name: str, records: list[Record]) -> None:
-    """Raise `SetupError` if the methods of a service of this name would stand where other things are."""
+    """Raise `SetupError` if the subjects of a service of this name are taken by something else."""
     if name in TAKEN and (methods := [record for record in records if isinstance(record, Rpc)]):
         problem = f"nobody would reach a method of an app called {name!r}: subjects that begin so are our own"
         raise refuse(methods[0].function, problem, "Give the app another name.")
@@ -60,7 +60,7 @@ def check_duplicates(records: Iterable[Record]) -> None:
 
 
 def check_free(record: Record, taken: Mapping[Claim, Record]) -> dict[Claim, Record]:
-    """Return what a record claims for itself; `SetupError` naming both places if another one has it."""
+    """Return what a record claims for itself; `SetupError` naming both places if another record has claimed it."""
     claims = _claims(record)
     for key, shown in claims:
         other = taken.get(key, record)

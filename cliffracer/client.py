@@ -44,12 +44,12 @@ class AsyncClient:
 
     @property
     def directory(self) -> Directory:
-        """Who is there, by discovery."""
+        """The services that run, by discovery."""
         return self._link.directory
 
     @property
     def link(self) -> Connection:
-        """What carries the calls, for tools that look behind them."""
+        """What carries the calls, for tools that need it."""
         return self._link
 
     def __getattr__(self, name: str) -> Service:
@@ -58,7 +58,7 @@ class AsyncClient:
         return self.service(name)
 
     def __dir__(self) -> list[str]:
-        """Return what a client has, and the services that discovery has told by now, for completion."""
+        """Return a client's own attributes, and the services that discovery has found so far, for completion."""
         return completions(type(self), self.directory.at_hand())
 
     def service(self, name: str, *, timeout: float | str | None = None, **options: Unpack[ServiceOptions]) -> Service:
@@ -153,7 +153,7 @@ async def linked(
 
 
 def place_of(settings: Settings) -> str:
-    """Return which NATS settings lead to, without its password: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
+    """Return which NATS the settings lead to, without a password: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
     origin = settings.origin("nats_url")
     if settings.nats_url is None or origin.place == "embedded":
         return f"on the embedded NATS of {embedded.locate(None)}"
@@ -170,6 +170,6 @@ async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:
 
 
 def completions(kind: type, infos: list[Info]) -> list[str]:
-    """Return the names that a client completes: what it has itself, and the services that are known."""
+    """Return the names for completion: a client's own attributes, and the known services."""
     own = [name for name in dir(kind) if not name.startswith("_")]
     return [*own, *sorted({info.name for info in infos if info.name.isidentifier()})]

@@ -1,4 +1,4 @@
-"""The time that timers, retries and times to live go by; a test moves it."""
+"""The clock for timers, retries and times to live; a test can move it."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ class Clock:
         return time.time()
 
     async def until(self, moment: float) -> None:
-        """Return when a time has come, also if the clock is set meanwhile."""
+        """Return when a moment has come, also if the clock is set meanwhile."""
         while (wait := moment - self.now()) > 0:
             await self.nap(min(wait, _LONGEST_NAP))
 
     async def nap(self, seconds: float) -> None:
-        """Wait so long, or until the clock is moved."""
+        """Sleep for some seconds, or until the clock is moved."""
         await asyncio.sleep(seconds)
 
 

@@ -1,4 +1,4 @@
-"""What is known about the call that runs now: who asked, under which id, until when."""
+"""The context of the current call: who calls, its ids, its deadline."""
 
 import os
 import re
@@ -23,9 +23,9 @@ _LONGEST_WAY = 32  # services: a call that has come through more goes round in a
 _WAY = re.compile(r"[A-Za-z0-9_-]{1,64}(?:,[A-Za-z0-9_-]{1,64}){0,31}")
 _OUTSIDE = frozenset({"http", "websocket"})
 STORED = "cliffracer.stored"
-"""Where a context's store has when NATS stored the message that is handled, in seconds since 1970."""
+"""Key in a context's store: when NATS stored the message that is handled, in seconds since 1970."""
 OWN = "cliffracer.own"
-"""Where the store of a context in which a service acts as itself has what gives its token: a token ends, a block may go on."""
+"""Key in the store of a context in which a service acts as itself: a function that returns its token, since a block may outlast one."""
 _prefix = os.urandom(8).hex()
 _numbers = count(1)
 _spans = count(int.from_bytes(os.urandom(7)) + 1)  # 64 bits: no two processes are likely to meet
@@ -60,12 +60,12 @@ def new_numbers() -> list[bytes]:
 
 
 def ids_of(number: str) -> tuple[str, str]:
-    """Return the id and the trace of a call that nobody else is behind."""
+    """Return the id and the trace of a call without a caller."""
     return f"{_prefix}{number}", f"00-{_prefix}{number}-{number}-01"
 
 
 class _Sealed:
-    """What no encoder takes, not even one that writes the text of what it does not know."""
+    """A value that no encoder takes, not even one that falls back to ``str()``."""
 
     __slots__ = ()
 
@@ -82,34 +82,34 @@ class Context(msgspec.Struct, eq=False):
     service: str = ""
     """The service whose handler runs."""
     handler: str = ""
-    """What it is called, as in logs and metrics."""
+    """Its name, as in logs and metrics."""
     kind: str = ""
     """``rpc``, ``event``, ``http``, ``websocket``, ``timer`` or ``script``."""
     found_id: str | None = None
     found_trace: str | None = None
-    """What `known_id` and `traceparent` are as far as somebody has asked: see ``block``."""
+    """Caches for `known_id` and `traceparent`, filled from ``block`` when first asked for."""
     deadline: float | None = None
     """When the call must be over, by `time.monotonic`; None: never."""
     block: bytes | None = None
-    """The header block of the NATS message that is handled, as it came: read when somebody asks for something in it."""
+    """The header block of the NATS message that is handled, as received; parsed only when something in it is asked for."""
     given: Mapping[str, str] | None = None
-    """`headers` as far as there are any but those of ``block``."""
+    """Headers that are not in ``block``, such as those of HTTP."""
     sent: str | None = None
-    """The trace context that goes along with what this call calls: this call is the parent in it; None before it is asked for."""
+    """The trace context for calls that this call makes, with this call as the parent; None until it is first needed."""
     identity: Identity | None = None
     """Who calls, once a rule has asked: an `Identity` that was verified here; None if nobody is known."""
     token: str | None = None
-    """The token that says so, which goes along with calls and events of this call."""
+    """The token that proves it, which goes along with calls and events of this call."""
     ended: str | None = None
     """Why the call was ended before its handler returned: ``deadline``, ``cancelled`` or ``stopping``."""
     task: Any = None
-    """The task that the call runs in, while it runs: what is cancelled to end it."""
+    """The task that the call runs in, while it runs; cancelled to end the call."""
     state: dict[Any, Any] | None = None
     """Room for middleware; None until `store` is first used."""
     verdict: Any = msgspec.UNSET
-    """Whether the caller is let in, once that was decided: None, or what is raised instead. UNSET before."""
-    sealed: Any = msgspec.field(default_factory=repeat(_Sealed()).__next__)  # in a signature no repr of it, or help() would fail
-    """Keeps msgspec, which knows all other fields, from writing a context, tokens and all, into a reply, an event or a row."""
+    """Whether the caller is let in: UNSET before that is decided, then None, or what is raised instead."""
+    sealed: Any = msgspec.field(default_factory=repeat(_Sealed()).__next__)  # by a factory, or its repr would make help() fail
+    """Makes msgspec fail to encode a context, which could put its tokens into a reply, an event or a row."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -135,7 +135,7 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def traceparent(self) -> str | None:
-        """W3C trace context, as received; where none was, that of the trace which this call begins once it calls on, or logs."""
+        """W3C trace context, as received; if there was none, of the trace that this call begins when it calls something, or logs."""
         if self.found_trace is None:
             self._read()
         return self.found_trace
@@ -145,14 +145,14 @@ class Context(msgspec.Struct, eq=False):
         self.found_trace = value
 
     def _read(self) -> None:
-        """Look up in a message's headers what most handlers do not ask for."""
+        """Parse the ids from a message's headers; most handlers never ask for them."""
         if self.block is not None:
             known, trace = read_trace(self.block)
             self.found_id = self.found_id or known
             self.found_trace = self.found_trace or trace
 
     def onward(self) -> str:
-        """Return the W3C trace context that goes along with what this call calls; whoever is first begins the trace."""
+        """Return the W3C trace context for calls that this call makes; the first call begins the trace."""
         if self.sent is None:
             if self.traceparent is None:
                 self.sent = self.traceparent = new_trace()
@@ -162,13 +162,13 @@ class Context(msgspec.Struct, eq=False):
 
     @property
     def via(self) -> tuple[str, ...]:
-        """The services that the call came through before it came here, the first first, as they say; none for a request over HTTP."""
+        """The services that the call came through, the first one first, as they claim; empty for a request over HTTP."""
         said = self.said_way()
         names = "" if said is None else said.partition(";")[0]
         return tuple(names.split(",")) if _WAY.fullmatch(names) else ()
 
     def said_way(self) -> str | None:
-        """Return what the call says of its way, names and signature, as it came; None where it came over HTTP, or says nothing."""
+        """Return the provenance header of the call, names and signature, as received; None if it has none."""
         if self.kind in _OUTSIDE:
             return None
         if self.block is not None:
@@ -176,7 +176,7 @@ class Context(msgspec.Struct, eq=False):
         return None if self.given is None else self.given.get(VIA)
 
     def way(self) -> str | None:
-        """Return what goes along to whom this call calls: the services that it came through, and this one; None outside of any."""
+        """Return the provenance for calls that this call makes: the services that it came through, and this one; None outside a service."""
         block = self.block
         if block is not None and b"-Via:" not in block and b"-via:" not in block:  # as of most calls, which is what this is for
             return self.service or None
@@ -191,8 +191,8 @@ class Context(msgspec.Struct, eq=False):
         return max(0.0, self.deadline - time.monotonic())
 
     def acting(self, own: Callable[[], str | None]) -> "Context":
-        """Return the same call with another to call on behalf of, by the tokens that ``own`` gives; its caller's identity stays behind."""
-        self.onward()  # both are one call, so one parent of what they call
+        """Return this call as one of the service itself, with tokens from ``own``, without the caller's identity."""
+        self.onward()  # both are one call, and the same parent of what they call
         made = Context(self.service, self.handler, self.kind, self.correlation_id, self.traceparent, self.deadline, None, self.headers)
         made.token = own()
         made.store()[OWN] = own
@@ -200,7 +200,7 @@ class Context(msgspec.Struct, eq=False):
         return made
 
     def store(self) -> dict[Any, Any]:
-        """Return this call's own dict, for middleware to leave things in."""
+        """Return this call's own dict, where middleware can store things."""
         if self.state is None:
             self.state = {}
         return self.state
@@ -209,16 +209,16 @@ class Context(msgspec.Struct, eq=False):
         return f"<Context {self.kind} {self.service}.{self.handler} {self.known_id or '-'}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show no more than that where Rich prints it, as in tracebacks with their variables: of a struct it shows every field."""
+        """Show no more than `__repr__` does: Rich would print every field of a struct, as in tracebacks with variables."""
         return [("kind", self.kind), ("service", self.service), ("handler", self.handler), ("correlation_id", self.known_id)]
 
 
 def stored_at(context: Context) -> float | None:
-    """Return when NATS stored the message that is handled, in seconds since 1970; None of what is not from a stream."""
+    """Return when NATS stored the message that is handled, in seconds since 1970; None if it is not from a stream."""
     return None if context.state is None else context.state.get(STORED)
 
 
 owner: ContextVar[str] = ContextVar("cliffracer_owner", default="")
-"""The service whose hooks, and tasks that they began, run here outside any call: logs of several apps in one process tell them apart."""
+"""The service whose hooks, or tasks that they began, run here outside any call: it tells the logs of several apps in one process apart."""
 current: ContextVar[Context | None] = ContextVar("cliffracer_context", default=None)
 """The context of the call that runs in this task or thread; None outside a call."""

@@ -1,6 +1,6 @@
-"""What an app has to do with others: what it takes and returns, what it subscribes to, what it calls and emits; with JSON Schemas.
+"""The contract of an app with others: what it takes and returns, subscribes to, calls and emits; with JSON Schemas.
 
-Told by a replica that runs (``$SRV.CONTRACT``), and read from declarations alone, so that the two can be compared before the next one runs.
+A running replica answers it (``$SRV.CONTRACT``), and it can be read from declarations alone: `cliffracer check` compares the two.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ class Heard(msgspec.Struct):
 
 
 class Contract(msgspec.Struct):
-    """What one replica tells, or what declarations say."""
+    """The contract of one replica, or of declarations."""
 
     name: str = ""
     id: str = ""
@@ -45,7 +45,7 @@ class Contract(msgspec.Struct):
 
 
 def contract(frozen: Frozen, emitted: Mapping[str, Any], called: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return it as JSON has it; ``emitted`` and ``called`` are what a running one was seen to do."""
+    """Return the contract as JSON; ``emitted`` and ``called`` are what a running app was seen to do."""
     return {
         "endpoints": {
             record.name: {**described(d.signature), "policy": str(policy_of(record.function) or "")}

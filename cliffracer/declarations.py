@@ -33,7 +33,7 @@ class Rpc(msgspec.Struct, frozen=True):
     idempotent: bool | None = None
     """Whether it may be done twice; None: as HTTP says, where it answers that too."""
     retry: tuple[float, ...] = RETRY
-    """Of one-way calls, which nobody waits for."""
+    """Seconds before each further attempt of a one-way call."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 class Value(msgspec.Struct, frozen=True):
-    """A provider of an object that is there already."""
+    """A provider of an object that exists already."""
 
     value: Any
 
@@ -123,7 +123,7 @@ class HealthCheck(msgspec.Struct, frozen=True):
 
 
 class Mapping(msgspec.Struct, frozen=True):
-    """``@app.on_error``: what an exception of the user's becomes at the caller."""
+    """``@app.on_error``: the reply that an exception of the user's becomes."""
 
     function: Function
     error: type[Exception]
@@ -145,7 +145,7 @@ class Mount(msgspec.Struct, frozen=True):
 
 
 class Wrapping(msgspec.Struct, frozen=True):
-    """``app.add_middleware``: what makes ASGI middleware around all that the port serves."""
+    """``app.add_middleware``: a factory of ASGI middleware around all that the port serves."""
 
     factory: Callable[..., Any]
     positional: tuple[Any, ...]
@@ -156,7 +156,7 @@ Record = Rpc | Subscription | Route | Socket | Timer | Leader
 
 
 def surround(function: Any, wrapper: Any) -> Any:
-    """Return what a decorator puts around a function, also around a handler that was declared before: order must not matter."""
+    """Return the wrapper of a function, and apply it too where the function was declared as a handler before: order must not matter."""
     wrapper.__dict__.pop(_AROUND, None)
     try:
         setattr(function, _AROUND, wrapper)
@@ -166,7 +166,7 @@ def surround(function: Any, wrapper: Any) -> Any:
 
 
 def surrounded(function: Any) -> Any:
-    """Return a function with all that was put around it later."""
+    """Return a function with all wrappers that it got after it was declared."""
     while (wrapper := getattr(function, "__dict__", {}).get(_AROUND)) is not None:
         function = wrapper
     return function
@@ -208,30 +208,30 @@ PLAIN = "Declare a plain function; what a class would keep is provided: f(x, *, 
 
 
 def check_called(first: Any, example: str) -> None:
-    """Refuse a decorator that was written without its argument: it got the function instead, and would declare nothing."""
+    """Refuse a decorator that was written without its argument: it got the function instead."""
     if inspect.isroutine(first) or isinstance(first, type | staticmethod | classmethod):
         raise refuse(first, "its decorator was given nothing but the function", f"Write {example}.")
 
 
 def check_plain(function: Any) -> None:
-    """Refuse what is no function that could be called with its arguments alone."""
+    """Refuse anything that is not a function, or that cannot be called with its arguments alone."""
     if isinstance(function, type | staticmethod | classmethod):
         kind = "class" if isinstance(function, type) else "method of a class"
         raise refuse(function, f"it is a {kind}", PLAIN)
 
 
 def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Return names that were given; a text alone is one, not those of its letters, and so is a class or function."""
+    """Return the names given: a single text, class or function counts as one."""
     return (given,) if isinstance(given, str) or callable(given) else tuple(given)
 
 
 def failed_at_start(function: Any, error: BaseException) -> SetupError:
-    """Return the error for a provider or hook that raised: which, what, and the lines of the user's own that led there."""
+    """Return the error for a provider or hook that raised: which one, what, and the user's own lines of the traceback."""
     return SetupError(_told(function, "start", error))
 
 
 def failed_at_stop(function: Any, error: BaseException) -> CliffracerError:
-    """Return the same for a shutdown hook, or what a provider does after its ``yield``."""
+    """Return the error for a shutdown hook, or the part of a provider after its ``yield``."""
     return CliffracerError(_told(function, "the stop", error))
 
 

@@ -1,4 +1,4 @@
-"""What one replica tells of itself when it is asked closely (``$SRV.DETAIL``): handlers and their figures, timers, health, settings."""
+"""The details of one replica (``$SRV.DETAIL``): handlers and their figures, timers, health, settings."""
 
 import inspect
 import math
@@ -18,7 +18,7 @@ from cliffracer.settings import Settings
 
 
 class Handled(msgspec.Struct, kw_only=True):
-    """One handler, and how it went in this replica."""
+    """One handler and its figures in this replica."""
 
     kind: str = ""
     name: str = ""
@@ -64,7 +64,7 @@ class Shown(msgspec.Struct, kw_only=True):
 
 
 class Detail(msgspec.Struct, kw_only=True):
-    """One replica looked at closely."""
+    """The details of one replica."""
 
     name: str = ""
     id: str = ""
@@ -79,14 +79,14 @@ class Detail(msgspec.Struct, kw_only=True):
 
 
 class Scheduled(Protocol):
-    """What is asked of a timer that runs."""
+    """A timer that runs, as far as it is asked here."""
 
     @property
     def following(self) -> float: ...
 
 
 async def detail(assembly: Assembly, health: Health, settings: Settings, scheduled: Sequence[Scheduled]) -> dict[str, Any]:
-    """Return the fields of `Detail`. Secrets are masked; in production neither values of settings are told nor where code stands."""
+    """Return the fields of `Detail`. Secrets are masked; in production values of settings and source locations are left out."""
     told = settings.env != "production"
     findings = await health.findings()
     timers = zip(assembly.of(Timer), scheduled, strict=True)
@@ -101,7 +101,7 @@ async def detail(assembly: Assembly, health: Health, settings: Settings, schedul
 
 
 def shown(settings: Settings, *, told: bool = True) -> list[Shown]:
-    """Return every setting with where it comes from; with its value if that may be told."""
+    """Return every setting with its origin; with its value if ``told``."""
     return [
         Shown(name=s.name, value=s.value if told else "", origin=str(s.origin), given=settings.given(s.name)) for s in settings.sources()
     ]

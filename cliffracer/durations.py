@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``30s``, ``1.5h``, ``1h30m``, or seconds as a number; and moments, which may be so long ago."""
+"""Durations as people write them: ``30s``, ``1.5h``, ``1h30m``, or seconds as a number; and moments, absolute or as a duration ago."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Connections that are there while a block runs; whoever writes something else than the block is told what to write."""
+"""What ``connect()`` and ``connect_async()`` return: context managers that explain themselves where they are used otherwise."""
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, NoReturn, TypeVar
@@ -25,7 +25,7 @@ class Blocking(AbstractContextManager[T]):
         return self._opened.__exit__(*raised)
 
     async def __aenter__(self) -> NoReturn:
-        """Say which is for async code."""
+        """Raise the error that names the one for async code."""
         raise SetupError(f"connect() is not for async with. Write: {ASYNC}")
 
     async def __aexit__(self, *raised: object) -> None:
@@ -50,14 +50,14 @@ class Async(AbstractAsyncContextManager[T]):
         return await self._opened.__aexit__(*raised)
 
     def __enter__(self) -> NoReturn:
-        """Say which is for code that is not async."""
+        """Raise the error that names the one for code that is not async."""
         raise SetupError(f"connect_async() is for async with. Write: {ASYNC}; or in code that is not async: {BLOCKING}")
 
     def __exit__(self, *raised: object) -> None:
         """Do nothing: it is never entered."""
 
     def __await__(self) -> NoReturn:
-        """Say how it is entered."""
+        """Raise the error that shows ``async with``."""
         raise SetupError(f"connect_async() is entered, not awaited. Write: {ASYNC}")
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -25,7 +25,7 @@ import msgspec
 
 _SHOWN = 10  # reasons of one invalid input
 NOT_PERMITTED = "nats_permissions"
-"""The reason of a `Forbidden` that NATS itself gave to a service: not its caller's fault, so it is `Internal` to that one."""
+"""The reason of a `Forbidden` from NATS' own permissions: not the caller's fault, who gets an `Internal`."""
 
 
 class CliffracerError(Exception):
@@ -43,12 +43,12 @@ class ServiceError(CliffracerError):
     """
 
     code: ClassVar[int] = 500
-    """What a caller over NATS gets it by."""
+    """The code of the error reply over NATS."""
     status: ClassVar[int] = 500
-    """Of the answer over HTTP."""
+    """The status of the answer over HTTP."""
     title: ClassVar[str] = "Internal Error"
     retryable: ClassVar[bool] = False
-    """Whether the same call may go well a moment later."""
+    """Whether the same call may succeed a moment later."""
 
     def __init__(self, message: str = "", /, **details: Any) -> None:
         self.message = message or self.title
@@ -56,7 +56,7 @@ class ServiceError(CliffracerError):
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep all of it through pickle and copies: a class of yours, which may want other arguments, is not called again."""
+        """Keep everything through pickle and copies without calling the class, since a subclass may take other arguments."""
         return _revived, (type(self), self.args), self.__dict__
 
 
@@ -94,7 +94,7 @@ class InvalidInput(ServiceError):
 
 
 class Unsendable(InvalidInput, ValueError):
-    """A subject, a name or a header value has what cannot be in one, so nothing was sent. It came from data as a rule."""
+    """A subject, name or header value contains what it must not, so nothing was sent. It usually comes from data."""
 
     def __init__(self, message: str = "", /, *, errors: Iterable[FieldError | Mapping[str, str]] = (), **details: Any) -> None:
         super().__init__(message, errors=errors or [{"path": "", "message": message}], **details)
@@ -165,9 +165,9 @@ class Internal(ServiceError):
     code = status = 500
     title = "Internal Error"
     said: str = ""
-    """What the log says of it beside its text: the words of a server that refused something. Never sent."""
+    """For the log only: the message of the server that refused something. Never sent."""
     statement: str = ""
-    """The SQL of it, without the values of parameters, for the log as well."""
+    """For the log only: the SQL, without the values of parameters."""
 
     @property
     def error_id(self) -> str | None:

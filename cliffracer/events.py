@@ -69,7 +69,7 @@ class Received(Event, Generic[T], kw_only=True, weakref=True):
 
 
 def followed(pattern: str | type[Event], data: Any) -> tuple[str, Any]:
-    """Return the subject that is listened to and what its data are decoded to: a typed event says both."""
+    """Return the subject to listen to and the type of its data; a typed event has both."""
     if isinstance(pattern, str):
         return check_pattern(pattern), data
     if pattern.__subject__ is None:
@@ -85,7 +85,7 @@ class Rejected(Exception):
 
     def __init__(self, reasons: Mapping[int, Any] | str) -> None:
         self.final = isinstance(reasons, str)
-        """Whether another attempt would change nothing."""
+        """Whether another attempt is pointless."""
         super().__init__(reasons if isinstance(reasons, str) else f"{len(reasons)} rejected")
         self.reasons: dict[int, str] = {} if isinstance(reasons, str) else {index: str(reason) for index, reason in reasons.items()}
 

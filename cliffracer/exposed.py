@@ -1,4 +1,4 @@
-"""What of an app is reached over HTTP: its routes and sockets, with JSON Schemas of what they take and give, to compare two versions by."""
+"""What an app exposes over HTTP: routes and sockets with JSON Schemas of input and output, to compare two versions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +16,11 @@ from cliffracer.web.queries import spread_of
 from cliffracer.wire.schema import canonical, schemas
 
 TEXTS = ("path", "query", "header", "cookie")
-"""The places of a request that hold text, whatever is read from it."""
+"""The parts of a request that are text, whatever type they are decoded to."""
 _FILE: Any = bytes
 _RESPONSE = "starlette.responses.Response"  # which what serves no HTTP does not import
 Place = tuple[str, Any, bool]
-"""What it is called, as ``query limit``; its annotation; whether it must be given."""
+"""(name, as ``query limit``; annotation; whether it is required)."""
 
 
 class Exposed(msgspec.Struct):
@@ -41,7 +41,7 @@ class Exposed(msgspec.Struct):
 
     @property
     def key(self) -> str:
-        """Its name without the names of what stands in the path, which no client knows."""
+        """Its name without the names of path parameters, which clients do not see."""
         return claim(self.name)
 
     @property
@@ -51,7 +51,7 @@ class Exposed(msgspec.Struct):
 
 
 def exposed(frozen: Frozen) -> list[Exposed]:
-    """Return all of an app."""
+    """Return everything that an app exposes."""
     return [
         *(one for declared in frozen.declared for one in _of(declared)),
         *(Exposed(f"FILES {static.path}") for static in frozen.statics),

@@ -1,4 +1,4 @@
-"""All that an app declares, as one value: what a runtime serves, and what commands look at."""
+"""All that an app declares, as one value: for the runtime and for commands."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from cliffracer.declarations import Function, HealthCheck, Provider, Value
 
 T = TypeVar("T")
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-"""Methods of HTTP that may be done twice (RFC 9110, section 9.2.2)."""
+"""Idempotent methods of HTTP (RFC 9110, section 9.2.2)."""
 
 
 class Frozen(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Frozen(msgspec.Struct, frozen=True):
     providers: tuple[Provider, ...]
     middlewares: tuple[Function, ...]
     mappings: tuple[declarations.Mapping, ...]
-    """Of the app, for all handlers: what a group has is in what it declared."""
+    """Of the app, for all handlers; those of groups are in ``declared``."""
     startup: tuple[Function, ...]
     shutdown: tuple[Function, ...]
     checks: tuple[HealthCheck, ...]
@@ -34,11 +34,11 @@ class Frozen(msgspec.Struct, frozen=True):
     mounts: tuple[declarations.Mount, ...]
     wrappings: tuple[declarations.Wrapping, ...]
     models: tuple[type, ...]
-    """Of ``app.repository(Model)``; what parameters ask for is in their signatures."""
+    """From ``app.repository(Model)``; those of parameters are in their signatures."""
     bounds: Bounds = Bounds()
-    """What it says that it does to others."""
+    """What it declares to call, emit and follow."""
     cached: tuple[Cached, ...] = ()
-    """The functions whose answers it keeps."""
+    """The functions with ``@app.cached``."""
     proxies: tuple[str, ...] = ()
     """The services that it has asked for by ``app.service(...)``."""
 
@@ -53,7 +53,7 @@ class Frozen(msgspec.Struct, frozen=True):
         return [(d.record, d) for d in self.declared if isinstance(d.record, kind)]
 
     def repeatable(self) -> set[Function]:
-        """Return the functions that answer HTTP, and by no method that may not be done twice."""
+        """Return the functions that answer HTTP by idempotent methods only."""
         routes = self.of(declarations.Route)
         answering = {route.function for route, _ in routes}
         return answering - {route.function for route, _ in routes if not _REPEATABLE.issuperset(route.methods)}

@@ -1,4 +1,4 @@
-"""What a call meets at its end: a declared function with all that its calls need, and the call on its way to it."""
+"""A declared function with all that its calls need, and a call on its way there; and who may call, as the rest of the package knows it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
@@ -29,13 +29,13 @@ class Entry(Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether `decided` has to be asked, since somebody else may have to be."""
+        """Whether `decided` has to be used: to decide may need I/O."""
 
     def decide(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
         """Say whether a call is let in."""
 
     async def decided(self, context: Context, scope: Mapping[str, Any] | None) -> bool:
-        """Say whether a call is let in."""
+        """Say whether a call is let in, where that may need I/O."""
 
 
 class Call:
@@ -142,11 +142,11 @@ class Handler:
     ) -> None:
         self.failed = failed
         self.spans = spans
-        """Remembers the last calls, for whoever asks how a trace went."""
+        """Remembers the last calls, for `cliffracer trace`."""
         self.guarded = guarded
-        """Whether it matters who calls; its way asks."""
+        """Whether it has rules, which `run` applies."""
         self.entry = entry
-        """What is asked before input is read; None where everybody may call."""
+        """Decides before input is read; None where everybody may call."""
         self.calls = calls
         """Notes the share of calls that ``settings.log_calls`` asks for; None when that is none."""
         self.function = function
@@ -163,11 +163,11 @@ class Handler:
         self.run = run
         """The way through middleware and per-call providers; None if the function can be called at once."""
         self.call = call or function
-        """The function as what it returns can be awaited; a plain one in a thread."""
+        """The function so that its result can be awaited; a plain ``def`` runs in a thread."""
         self.stats = Stats()
 
     def called(self, block: bytes | None) -> Context:
-        """Return the context of a new call by a message of these headers; all the time that the handler gives is its."""
+        """Return the context of a new call by a message with these headers; it may take all the time that the handler gives."""
         until = None if self.deadline is None else monotonic() + self.deadline
         return Context(self.service, self.name, self.kind, None, None, until, block)
 
@@ -180,7 +180,7 @@ class Handler:
         headers: Mapping[str, str] | None = None,
         block: bytes | None = None,
     ) -> Context:
-        """Return the context of a new call; its time is the caller's ``timeout`` or the handler's own, whichever is shorter."""
+        """Return the context of a new call; it may take the caller's ``timeout`` or the handler's deadline, whichever is shorter."""
         mine = self.deadline
         seconds = mine if timeout is None or (mine is not None and mine < timeout) else timeout
         until = None if seconds is None else monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Injection: makes what handlers ask for; opens the providers of an app at start, and those of a call around it."""
+"""Dependency injection: opens the providers of an app at its start, and those of a call around each call."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,7 +14,7 @@ from cliffracer.providers import BUILT_IN, built_in, key_of
 from cliffracer.signature import Parameter, Signature, read, shown
 
 BuiltIn = Callable[[Any], Any]
-"""Gives the runtime's own value for an annotation: a constant, or a `PerCall`."""
+"""Returns the runtime's own value for an annotation: a constant, or a `PerCall`."""
 
 
 class PerCall(msgspec.Struct, frozen=True):
@@ -33,11 +33,11 @@ class Wants(msgspec.Struct, frozen=True):
 
     @property
     def constant(self) -> bool:
-        """Say whether every call gets the same."""
+        """Say whether every call gets the same arguments."""
         return not self.direct and not self.scoped
 
     async def fill(self, call: Call, stack: AsyncExitStack) -> dict[str, Any]:
-        """Return the keyword arguments of one call; what has to be closed after it goes on the stack."""
+        """Return the keyword arguments of one call; what must be closed after it goes on the stack."""
         named = dict(self.constants)
         for name, get in self.direct:
             named[name] = get(call)
@@ -62,7 +62,7 @@ class Injector:
                 await self._app_value(provider, stack)
 
     def wants(self, signature: Signature, kind: str = "") -> Wants:
-        """Return how a function's provided parameters are filled in calls of one kind; `SetupError` for what that kind has not."""
+        """Return how a function's provided parameters are filled in calls of one kind; `SetupError` for what that kind does not have."""
         constants: dict[str, Any] = {}
         direct: list[tuple[str, Callable[[Call], Any]]] = []
         scoped: list[tuple[str, Callable[[Call, AsyncExitStack], Awaitable[Any]]]] = []
@@ -136,7 +136,7 @@ class Injector:
 
 
 async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitStack) -> Any:
-    """Return an app-wide value; what its provider does after the ``yield`` is done when the stack unwinds, whatever ended the app."""
+    """Return an app-wide value; the part of its provider after the ``yield`` runs when the stack unwinds, whatever ended the app."""
     manager = _lifetime(function, named)
     try:
         value = await manager.__aenter__()
@@ -170,7 +170,7 @@ async def _lifetime(function: Function, named: dict[str, Any]) -> AsyncIterator[
 
 
 def _or_none(get: Callable[[Call], Any], default: Any) -> Callable[[Call], Any]:
-    """Return what gives a parameter its default where a call has no such value: ``identity: Identity | None = None``."""
+    """Wrap a getter so that a call without the value gets the parameter's default: ``identity: Identity | None = None``."""
 
     def give(call: Call) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""What a service says of itself by discovery (ADR-32): its methods, with what they take, return and ask of callers; what it follows."""
+"""What a service publishes by discovery (ADR-32): its methods with input, output and rules; what it subscribes to."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from cliffracer.messaging.siblings import TOLD, Told, told
 
 
 def schemas_of(assembly: Assembly) -> dict[str, dict[str, str]]:
-    """Return what is said of each method, by its name."""
+    """Return the metadata of each method, by its name."""
     repeatable, found = assembly.frozen.repeatable(), dict[str, dict[str, str]]()
     for record, declared in assembly.frozen.of(Rpc):
         if declared.signature:
@@ -21,7 +21,7 @@ def schemas_of(assembly: Assembly) -> dict[str, dict[str, str]]:
 
 
 def metadata_of(frozen: Frozen, env: str, consumers: Iterable[Told]) -> dict[str, str]:
-    """Return what is said of the service as a whole, and to replicas of other versions about what consumers take."""
+    """Return the metadata of the service, with what its consumers take, for replicas of other versions."""
     events = ",".join(sorted({record.subject for record, _ in frozen.of(Subscription)}))
     return {"cliffracer": "1", "env": env, TOLD: told(consumers), **({"events": events} if events else {})}
 

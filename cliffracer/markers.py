@@ -1,4 +1,4 @@
-"""What users write into annotations and defaults: where a value comes from, that it is provided, who may call."""
+"""Markers for annotations and defaults: where a value comes from, and that it is provided."""
 
 from collections.abc import Callable
 from typing import Any, Never, TypeVar
@@ -27,7 +27,7 @@ class Cookie(msgspec.Struct, frozen=True):
 
 
 class _Provided:
-    """The default of a parameter that the app provides; touching it says who forgot what."""
+    """The default of a parameter that the app provides; using it raises an error that says what was forgotten."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ class _Provided:
         return "provided"
 
     def __reduce__(self) -> str:
-        """Stay the one that there is, through copies and pickle: it is known by what it is."""
+        """Stay a singleton through copies and pickle: it is compared by identity."""
         return "provided"
 
     def __bool__(self) -> Never:
@@ -58,11 +58,11 @@ _SIGNS_IN = "__cliffracer_signs_in__"
 
 
 def signs_in(function: F) -> F:
-    """Mark a handler that answers with the cookie of a session, so that descriptions of its app name that way to say who calls."""
+    """Mark a handler that sets the session cookie, so that OpenAPI and AsyncAPI list the cookie as a security scheme."""
     function.__dict__[_SIGNS_IN] = True
     return function
 
 
 def does_sign_in(function: Any) -> bool:
-    """Say whether a handler is marked so."""
+    """Say whether a handler is marked by `signs_in`."""
     return _SIGNS_IN in getattr(function, "__dict__", {})

@@ -1,4 +1,4 @@
-"""WebSocket clients that are in rooms: what is said there is sent to each at its own pace."""
+"""WebSocket clients in rooms: messages are sent to each client at its own pace."""
 
 import asyncio
 import time
@@ -11,24 +11,24 @@ import msgspec
 from cliffracer.backlog import Backlog
 
 QUEUE = 256
-"""Messages that may wait for a client that does not get on; see `Backlog`."""
+"""Messages that may wait for a client that makes no progress; see `Backlog`."""
 
 
 class Client(Protocol):
     """A WebSocket client as rooms need it."""
 
     def put(self, payload: bytes) -> bool:
-        """Send it JSON at once; False if that is to be awaited (`deliver`), since it reads more slowly than it is sent to."""
+        """Send it JSON at once; False if it reads too slowly for that, so that `deliver` has to be awaited."""
 
     async def deliver(self, item: Any) -> None:
-        """Send it something."""
+        """Send it an item, once it can take one."""
 
     def too_slow(self) -> None:
-        """Close it: it reads more slowly than it is sent to."""
+        """Close it, since it reads too slowly."""
 
 
 class Member:
-    """A client in rooms, with what waits for it: nothing, as long as it keeps up."""
+    """A client in rooms, with its queue, which is empty as long as it keeps up."""
 
     __slots__ = ("_client", "_closed", "_news", "_sending", "_waiting")
 
@@ -40,7 +40,7 @@ class Member:
         self._news = asyncio.Event()
 
     def take(self, payload: bytes) -> None:
-        """Send a message, or queue it behind those that wait; a client that is too far behind is closed."""
+        """Send a message, or queue it behind others; a client that is too far behind is closed."""
         if self._closed or (not self._sending and self._client.put(payload)):
             return
         self._sending = True  # from now on, or the next message would overtake this one

@@ -54,7 +54,7 @@ def seconds_of(function: Function, value: float | str | None) -> float | None:
 
 
 def waits_of(function: Function, retry: Any) -> tuple[float, ...]:
-    """Return after how many seconds each attempt is followed by another."""
+    """Return the seconds before each further attempt."""
     if isinstance(retry, str) or not isinstance(retry, Iterable):
         raise refuse(function, f"retry={retry!r} says no times", "Give one for each further attempt, as in retry=(1, 5, '2m').")
     return tuple(seconds_of(function, wait) or 0.0 for wait in retry)

@@ -1,4 +1,4 @@
-"""Refuses, where a handler is declared, a parameter that nothing which a caller sends could be decoded to."""
+"""Refuses, at declaration, a parameter of a type that no input can be decoded to."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, get_args, get_origin
@@ -15,7 +15,7 @@ from cliffracer.wire.limits import unfit
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 _PLAIN = (dict, list, str, int, float, bool, type(None))
-"""What a payload decodes to where its type says no more; a class of which one of them is an instance fits some."""
+"""The types that a payload decodes to if its annotation says no more."""
 
 
 def check_types(signature: Signature) -> None:
@@ -28,7 +28,7 @@ def check_types(signature: Signature) -> None:
 
 
 def check_parameters(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:
-    """Raise `SetupError` for the first parameter that nobody can give: of those after the *, and of those that callers send."""
+    """Raise `SetupError` for the first parameter that nobody can give, after the * or before it."""
     signatures = list(signatures)
     check_provided(signatures, providers, others)
     for signature in signatures:
@@ -39,7 +39,7 @@ def check_parameters(signatures: Iterable[Signature], providers: tuple[Provider,
 
 
 def _sent(signature: Signature) -> Iterator[tuple[Parameter, Any]]:
-    """Yield what the caller gives with its type: of a socket's stream, that of one frame."""
+    """Yield the names and types of what the caller sends; for a socket's stream, the type of one frame."""
     for parameter in signature.accepts:
         kind = bare(parameter.annotation)
         if (get_origin(kind) or kind) in _STREAMS:

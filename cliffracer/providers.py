@@ -1,4 +1,4 @@
-"""Which types the providers of an app answer, the runtime's own among them, and whether that is all that handlers ask for."""
+"""Which types an app and the runtime provide, and whether those are all that handlers ask for."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -47,19 +47,19 @@ def built_in(annotation: Any) -> str | None:
 
 
 def event_of(annotation: Any) -> Any:
-    """Return T of what asks for the event as it arrived, ``Received[T]``; Any of a bare one and of `Event`, None of everything else."""
+    """Return T of ``Received[T]``, Any for a bare `Received` or `Event`, and None for everything else."""
     if BUILT_IN.get(built_in(annotation) or "") != "event":
         return None
     return (get_args(key_of(annotation)) or (Any,))[0]
 
 
 def is_provided(annotation: Any, providers: Iterable[Provider]) -> bool:
-    """Say whether something answers a parameter of this type."""
+    """Say whether a parameter of this type can be provided."""
     return built_in(annotation) is not None or any(p.provides == key_of(annotation) for p in providers)
 
 
 def check_given(signature: Signature, providers: Iterable[Provider] = ()) -> None:
-    """Raise `SetupError` for a parameter that is the caller's by its place, and of a type that only the app can give."""
+    """Raise `SetupError` for a parameter before the * of a type that only the app can provide."""
     made = [p.provides for p in providers]
     moved = [p for p in signature.accepts if built_in(p.annotation) or (key_of(p.annotation) in made and _is_no_data(p.annotation))]
     if not moved:
@@ -86,7 +86,7 @@ def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, .
 
 
 def _is_no_data(annotation: Any) -> bool:
-    """Say whether no JSON becomes a value of this type."""
+    """Say whether JSON cannot be decoded to this type."""
     return isinstance(msgspec.inspect.type_info(key_of(annotation)), msgspec.inspect.CustomType)
 
 

@@ -1,4 +1,4 @@
-"""Handling stored events again: one function of an app is given what its subscription would have brought it since some time.
+"""Replays stored events: one function of an app gets what its subscription has delivered since some time.
 
 Nothing is published and no consumer moves: the events are read and handled in this process, one after the other.
 """
@@ -18,7 +18,7 @@ from cliffracer.settings import Settings
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What became of one event."""
+    """The outcome for one event."""
 
     sequence: int
     """Its number in the stream."""
@@ -30,9 +30,9 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 async def replay(app: App, function: str, settings: Settings, *, start: Start = "all", dry_run: bool = False) -> AsyncIterator[Replayed]:
-    """Yield what becomes of each event that is stored now, from ``start`` on, and that a function of the app subscribes to.
+    """Yield the outcome for each stored event, from ``start`` on, that a function of the app subscribes to.
 
-    A failure is in what is yielded and stops nothing. ``dry_run`` only says which events there are. `SetupError` if no function
+    A failure is part of the outcome and stops nothing. ``dry_run`` only lists the events. `SetupError` if no function
     has that name, `NotFound` if there are no events at all.
     """
     async with runtime.running(app, settings, doors=False) as up:

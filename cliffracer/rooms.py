@@ -20,7 +20,7 @@ from cliffracer.context import current
 from cliffracer.errors import SetupError
 
 SOCKET = object()
-"""Under which the context of a WebSocket call keeps its client."""
+"""The key under which the context of a WebSocket call stores its client."""
 
 
 class Room:
@@ -46,12 +46,12 @@ class Sockets:
         self._link = link
 
     def to(self, room: str) -> Room:
-        """Return a room to send to; it need not have anybody in it."""
+        """Return a room to send to; it may be empty."""
         return Room(self._link, room)
 
     @asynccontextmanager
     async def join(self, *rooms: str) -> AsyncIterator[None]:
-        """Send what is said in some rooms to the client of the WebSocket handler that runs now, while the block runs."""
+        """Send the messages of these rooms to the client of the current WebSocket handler, while the block runs."""
         context = current.get()
         client = None if context is None or context.state is None else context.state.get(SOCKET)
         if client is None:

@@ -1,4 +1,4 @@
-"""The decorators of HTTP and WebSockets, and what takes the record of every decorator."""
+"""The decorators of HTTP and WebSockets, and the collection of the records of all decorators."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,10 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Routing(Surroundings):
-    """Collects what is declared, routes and sockets first of all; `Scope` adds the other decorators."""
+    """Collects declarations; has the decorators for routes and sockets, and `Scope` adds the others."""
 
     _prefixed = False
-    """Whether a prefix comes before its paths, which may then be empty."""
+    """Whether its paths get a prefix, so that they may be empty."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -55,7 +55,7 @@ _STOPPING = "stopping: accepted work is finished first, within {:g} s; a second 
 
 
 class Running:
-    """What serves now: for those who start it and want to look inside, such as the command line and tests."""
+    """What is being served, for those who start it and want to look inside: the command line and tests."""
 
     def __init__(self, settings: Settings, bus: Bus, services: list[Service], health: Health, sockets: list[socket.socket]) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""The runtime's own values, as handlers are given them: settings, context, identity, what came in, stores, the database."""
+"""The values that the runtime itself provides to handlers: settings, context, identity, what came in, stores, the database."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ IDENTITY = "cliffracer.security.identity.Identity"
 
 
 def values_of(settings: Settings, backend: Backend, database: Transactional | None, rules: Rules | None) -> BuiltIn:
-    """Return what gives each annotation the runtime's own value; of a store nothing is made on the server before it is used."""
+    """Return a function from an annotation to the runtime's own value; a store is made on the server only when it is first used."""
     values: dict[str, Callable[[Any], Any]] = {
         "cliffracer.settings.Settings": lambda _: settings,
         "cliffracer.context.Context": lambda _: PerCall(get=_context),

@@ -28,9 +28,9 @@ from cliffracer.wire.subjects import check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 ADDRESSES: WeakKeyDictionary[Any, list[tuple["str | ReferenceType[Group]", str]]] = WeakKeyDictionary()
-"""Where each function that was declared with ``rpc`` can be called; how ``app.call(function)`` finds it.
+"""Where each function that was declared with ``rpc`` can be called: ``app.call(function)`` looks here.
 
-It holds no app: an app holds its functions, and neither would ever be let go.
+It holds names, not apps: an app holds its functions, and neither would ever be freed.
 """
 
 
@@ -274,7 +274,7 @@ class Group(Scope):
             raise SetupError(f"group {name!r}: prefix {prefix!r} must begin with / and not end with it, as in '/admin'.")
         self.prefix = prefix
         self.included_by: WeakSet[Scope] = WeakSet()
-        """Whose services its functions answer in; only names are taken from them."""
+        """The apps and groups that include it; only their names are used."""
 
     def parents(self) -> list[Scope]:
         """Return the apps and groups that include this one."""
@@ -282,7 +282,7 @@ class Group(Scope):
 
 
 def _check_function(given: Any, decorator: str, option: str) -> None:
-    """Refuse an option that was given by position, where only the function may stand."""
+    """Refuse an option that was given by position: only the function may be."""
     check_plain(given)
     if given is not None and not callable(given):
         raise SetupError(f"@app.{decorator}({given!r}): its options have names. Write @app.{decorator}({option}={given!r}).")

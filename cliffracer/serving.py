@@ -50,7 +50,7 @@ from cliffracer.wire.subjects import Subjects
 
 
 class Service:
-    """A running app: what its handlers are served by, and the link that its own calls take."""
+    """A running app: its endpoints, and the link that its own calls go through."""
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
@@ -83,7 +83,7 @@ class Service:
         self.assembly.link = self.link
         self.assembly.guards = app.guards
         self.health = Health(frozen.name)
-        """What this process looks at, all its services together; the runtime's."""
+        """The health of this process, shared by all its services; set by the runtime."""
         self._clock = clock
         self._bus = bus
         self._settings = settings
@@ -115,7 +115,7 @@ class Service:
                 raise failed_at_start(hook, error) from error
 
     async def subscribe(self) -> None:
-        """Take requests and events from now on; the flush of the bus makes it known to the server."""
+        """Take requests and events from now on; a flush of the bus makes sure that the server knows."""
         for record, declared, handler in self.assembly.of(Rpc):
             assert declared.signature is not None  # the app is frozen
             self._rpc.add(record, declared.signature, handler)
@@ -175,13 +175,13 @@ class Service:
         await self._idle(until + 1.0)
 
     async def _idle(self, until: float) -> None:
-        """Return when nothing runs, or at ``until``; looked at now and then, since a counter on every call would cost each of them."""
+        """Return when nothing runs, or at ``until``; polled, since a notification would cost every call."""
         loop = asyncio.get_running_loop()
         while self.busy and loop.time() < until:  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.01)
 
     async def finish(self) -> None:
-        """Stop answering the other services of this process: none of them has anything left to ask."""
+        """Stop answering the other services of this process, which have all been drained by now."""
         await self._rpc.close()
 
     async def close(self) -> None:
@@ -194,7 +194,7 @@ class Service:
 
     @property
     def inside(self) -> dict[str, str]:
-        """Return where the handlers of this process reach each ``service.method``, also while it takes no more calls from outside."""
+        """Return the subjects on which this process reaches its own methods, by ``service.method``, also while it refuses outside calls."""
         names = [record.name for record, _ in self.frozen.of(Rpc)]
         return {f"{self.frozen.name}.{name}": f"{self._rpc.local}{name}" for name in names}
 
@@ -285,7 +285,7 @@ def _none() -> None:
 
 
 async def _started(parts: Iterable[Consumption | Lasting]) -> None:
-    """Start them side by side; where one cannot, none of the others goes on to start behind the back of who then stops them."""
+    """Start them side by side; if one fails, all others have ended before it is raised, so that none starts after the stop."""
     starting = [asyncio.ensure_future(part.start()) for part in parts]
     try:
         await asyncio.gather(*starting)

@@ -21,7 +21,7 @@ _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """The parameters of one route or socket, by where they come from."""
+    """The parameters of one route or socket, by their source."""
 
     path: tuple[Parameter, ...] = ()
     query: tuple[Parameter, ...] = ()
@@ -141,5 +141,5 @@ def _cure(signature: Signature, name: str, names: list[str]) -> str:
 
 
 def _parts(*names: str) -> set[str]:
-    """Return what the names are made of, as ``user`` and ``id`` of ``user_id``."""
+    """Return the words in the names, such as ``user`` and ``id`` of ``user_id``."""
     return {part for name in names if "_" in name for part in name.split("_")}

@@ -1,4 +1,4 @@
-"""Shielding: what must be done to its end though whoever began it is cancelled; he goes at once, and it is done without him."""
+"""Work that must be finished although its caller is cancelled: the caller leaves at once, and the work goes on."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ _at_work: set[asyncio.Task[Any]] = set()
 
 
 def shielded(work: Coroutine[Any, Any, T], name: str) -> "asyncio.Future[T]":
-    """Begin it in a task of its own; who waits for what this returns may be cancelled, and the work goes on."""
+    """Begin the work in a task of its own and return a future: cancelling who waits for it does not cancel the work."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _at_work.add(task)
     task.add_done_callback(_at_work.discard)
@@ -18,7 +18,7 @@ def shielded(work: Coroutine[Any, Any, T], name: str) -> "asyncio.Future[T]":
 
 
 async def uninterrupted(work: "asyncio.Future[Any]") -> None:
-    """Wait until it has ended, as it does soon; a cancellation that comes meanwhile is raised then."""
+    """Wait until the work has ended; a cancellation that comes meanwhile is raised after that."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -27,6 +27,6 @@ async def uninterrupted(work: "asyncio.Future[Any]") -> None:
             cancelled = error
     if cancelled is not None:
         if not work.cancelled():
-            work.exception()  # it is told that somebody has seen it
+            work.exception()  # retrieved, or asyncio would log it
         raise cancelled
     work.result()

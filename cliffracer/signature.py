@@ -1,6 +1,6 @@
 """What a function's signature promises: which parameters its caller gives and which the app provides.
 
-Read once, when a function is declared; annotations that name something defined later are read again when the
+Read once, when a function is declared; annotations with names that are defined later are read again when the
 app freezes. Positional-or-keyword parameters come from the caller, keyword-only ones are provided.
 """
 
@@ -51,7 +51,7 @@ class Signature(msgspec.Struct, frozen=True):
 
     @property
     def streams(self) -> bool:
-        """Say whether it yields a stream of results."""
+        """Say whether it yields its results."""
         return self.kind in {"stream", "sync_stream"}
 
     def arguments(self, *, array: bool = False) -> type[msgspec.Struct]:
@@ -68,7 +68,7 @@ def arguments_type(name: str, parameters: tuple[Parameter, ...], *, array: bool 
 
 
 def _default(value: Any) -> Any:
-    """Return a default as msgspec takes it: plain values as they are, so that schemas show them; others unshared by no copy."""
+    """Return a default for msgspec: plain values as they are, so that schemas show them; others by a factory, since they are not copied."""
     return value if value is None or type(value) in {bool, int, float, str} else msgspec.field(default_factory=_constant(value))
 
 
@@ -91,7 +91,7 @@ def read(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -
 
 
 def settled(function: Callable[..., Any]) -> Signature:
-    """Return the signature of a handler now that all is defined; `SetupError` for a name that never is."""
+    """Return the signature of a handler, now that all names are defined; `SetupError` for one that is not."""
     try:
         return read(function)
     except NameError as error:
@@ -179,7 +179,7 @@ def yielded(annotation: Any) -> Any:
 
 
 def dotted(annotation: Any) -> str:
-    """Return ``module.Name`` of a class, without importing anything: how types of optional parts are recognised."""
+    """Return ``module.Name`` of a class: types of optional parts are recognised by it, without an import."""
     origin = get_origin(annotation) or annotation
     return f"{getattr(origin, '__module__', '')}.{getattr(origin, '__qualname__', '')}"
 

@@ -1,4 +1,4 @@
-"""Suggestions: what other frameworks call things, and what to write here, for the message of who looks for them by those names."""
+"""Suggestions for names of other frameworks: the error for a missing name says what to write here."""
 
 from typing import TYPE_CHECKING, Never
 
@@ -17,7 +17,7 @@ IMPORTS = {
     "Path": "Write {name} in the path, and name: int among the arguments.",
     "TestClient": "Write from cliffracer.testing import running: async with running(app) as t, and t.http.",
 }  # fmt: skip
-"""By the name that somebody imports."""
+"""By the name that was imported."""
 
 ATTRIBUTES = {
     **dict.fromkeys(("listen", "run", "serve", "start"), "Run it by: cliffracer run module:app."),
@@ -40,7 +40,7 @@ ATTRIBUTES = {
     **dict.fromkeys(("method", "remote"), "Write @app.rpc."),
     **dict.fromkeys(("periodic_task", "schedule", "scheduled", "timer"), "Write @app.every('10m') or @app.cron('0 9 * * *')."),
 }
-"""By the name that somebody asks an app or a group for."""
+"""By the attribute of an app or a group."""
 
 
 ROWS = {
@@ -58,7 +58,7 @@ ROWS = {
     "get_or_create": "Write upsert(row, on='email').",
     "paginate": "Write page(after=cursor, limit=100).",
 }
-"""By the name that somebody asks a repository for."""
+"""By the attribute of a repository."""
 
 QUERIES = {
     **dict.fromkeys(("all", "fetch_all", "fetchall", "query", "select"), "Write fetch(User, 'select ... where name = %s', name)."),
@@ -69,14 +69,14 @@ QUERIES = {
     **dict.fromkeys(("execute_many", "executemany"), "Write create_many(rows) of a repository."),
     **dict.fromkeys(("cursor", "iterate"), "Write async for row in stream(User, 'select ...')."),
 }
-"""By the name that somebody asks a database or a transaction for."""
+"""By the attribute of a database or a transaction."""
 
 
 _OF = {"Scope": ATTRIBUTES, "Repository": ROWS, "Queries": QUERIES}
 
 
 def missing(name: str, *, importing: bool) -> AttributeError | ImportError:
-    """Return what is raised for a name that is not there; with the cure for one that others have."""
+    """Return the error for a name that does not exist, with the cure if other frameworks have that name."""
     cure = IMPORTS.get(name)
     if importing and cure is not None:  # of an AttributeError Python tells less to who writes ``from cliffracer import ...``
         return ImportError(f"cliffracer has no {name}. {cure}", name="cliffracer")
@@ -85,14 +85,14 @@ def missing(name: str, *, importing: bool) -> AttributeError | ImportError:
 
 
 class Suggesting:
-    """Says, for an attribute that it has not, what is written here where others have it."""
+    """Adds a suggestion to the error for an attribute that it does not have."""
 
     __slots__ = ()
 
     if not TYPE_CHECKING:  # or it would have any
 
         def __getattr__(self, name: str) -> Never:
-            """Raise what Python would, with the cure."""
+            """Raise the usual AttributeError, with the suggestion."""
             told = f"{type(self).__name__!r} object has no attribute {name!r}"
             cure = next((_OF[kind.__name__].get(name) for kind in type(self).__mro__ if kind.__name__ in _OF), None)
             raise AttributeError(f"{told}. {cure}" if cure else told, name=name, obj=self)

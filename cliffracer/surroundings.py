@@ -35,7 +35,7 @@ class Surroundings:
         self.accesses: list[Function] = []
         self.kept: list[Cached] = []
         self.live = 0
-        """How many runtimes serve these declarations now; while there is one, nothing can be added."""
+        """How many runtimes serve these declarations now; as long as any does, nothing can be added."""
 
     @usage("@app.cached('30s')")
     def cached(
@@ -173,7 +173,7 @@ class Surroundings:
         return declare
 
     def provided(self) -> list[Provider]:
-        """Return the providers now that all is defined; `SetupError` for one with a name that never is."""
+        """Return the providers, now that all names are defined; `SetupError` for an annotation with one that is not."""
         while self._unread:
             function, scope = self._unread[0]
             self._provide(_provider(settled(function), scope))

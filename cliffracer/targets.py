@@ -1,4 +1,4 @@
-"""How a command names an app that is imported here: for messages that say which command to type."""
+"""Names of imported apps as commands take them, for messages that say which command to type."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from cliffracer.scope import Group, Scope
 
 
 def command(words: str, names: Iterable[str] = ()) -> str:
-    """Return ``cliffracer db plan users:app``: a command with the apps of these names, or that of what runs here, as far as known."""
+    """Return ``cliffracer db plan users:app``: a command with the apps of these names, or those that run here, as far as known."""
     context = current.get()
     mine = context.service if context else owner.get()
     apps = _apps()
