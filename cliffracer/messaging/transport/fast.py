@@ -26,6 +26,8 @@ from cliffracer.messaging.transport.writer import LARGE, Writer
 
 _SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
 _SIZES = [b" %d\r\n" % size for size in range(_SMALL)]
+_LENGTHS = [b" %d" % size for size in range(_SMALL)]
+_ASKED = 1000  # subjects whose requests stand ready up to the token
 
 
 class FastBus(ReconnectingBus):
@@ -34,6 +36,7 @@ class FastBus(ReconnectingBus):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._routes: dict[bytes, Receive] = {}
+        self._heads: dict[bytes, bytes] = {}  # how a request begins, by its subject, which has been checked
         self._reader: Reader | None = None
         self._writer: Writer
 
@@ -66,6 +69,23 @@ class FastBus(ReconnectingBus):
         if not writer.due:
             writer.schedule()
         elif size > LARGE or len(parts) > writer.most:
+            writer.relieve()
+
+    def ask(self, subject: bytes, payload: bytes, block: bytes | None, token: bytes, deadline: float) -> None:
+        head = self._heads.get(subject)
+        if head is None or block is None or not self.open or (size := len(block) + len(payload)) >= _SMALL or size > self.max_payload:
+            super().ask(subject, payload, block, token, deadline)
+            if head is None and block is not None:
+                if len(self._heads) >= _ASKED:
+                    self._heads.clear()  # those that are asked all the time are back with the next request
+                self._heads[subject] = b"HPUB %b %b" % (subject, self._mux.prefix)
+            return
+        writer = self._writer
+        parts = writer.parts
+        parts += (head, token, _LENGTHS[len(block)], _SIZES[size], block, payload, b"\r\n")
+        if not writer.due:
+            writer.schedule()
+        elif len(parts) > writer.most:
             writer.relieve()
 
     def answer(self, subject: bytes, payload: bytes, block: bytes | None = None, deadline: float | None = None) -> None:

@@ -21,18 +21,21 @@ _TOKEN = 8  # random bytes of one
 _DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
 _TICK = 0.02  # seconds between two sweeps, at least
 _NOBODY = b"NATS/1.0 503"
+Ask = Callable[[bytes, bytes, bytes | None, bytes, float], None]
+"""``ask(subject, payload, block, token, deadline)``: publish a request that is to be answered at a token of ours."""
 
 
 class Mux:
     """Matches replies with those who wait for them."""
 
-    __slots__ = ("_bus", "_cut", "_due", "_inboxes", "_loop", "_timer", "_tokens", "_waiting", "prefix", "subject")
+    __slots__ = ("_ask", "_bus", "_cut", "_due", "_inboxes", "_loop", "_timer", "_tokens", "_waiting", "prefix", "subject")
 
-    def __init__(self, bus: Bus, prefix: str) -> None:
+    def __init__(self, bus: Bus, prefix: str, ask: Ask) -> None:
         self.subject = f"{prefix}.*"
         self.prefix = f"{prefix}.".encode()
         self._cut = len(self.prefix)
         self._bus = bus
+        self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._tokens: list[bytes] = []
         self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float, bytes]] = {}
@@ -65,7 +68,7 @@ class Mux:
         try:
             if deadline < self._due:
                 self._arm(deadline)
-            bus.publish(subject, payload, block, self.prefix + token, deadline=deadline)
+            self._ask(subject, payload, block, token, deadline)
             return await future
         except (asyncio.CancelledError, DeadlineExceeded):
             if abandoned is not None:

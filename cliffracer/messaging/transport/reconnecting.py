@@ -59,7 +59,7 @@ class ReconnectingBus(Bus):
         self._numbers = count(1)
         self._interests: dict[int, Interest] = {}
         self._inbox_prefix = inbox_prefix
-        self._mux = Mux(self, f"{inbox_prefix}.{secrets.token_hex(10)}")
+        self._mux = Mux(self, f"{inbox_prefix}.{secrets.token_hex(10)}", self.ask)
         self._interest(self._mux.subject, "", self._mux.receive)
         self.request = self._mux.request  # type: ignore[method-assign]  # one call less on the way of every request
         self.link = Link(dialer, self._attach, self._detach, confirm=self._confirm, on_lost=on_lost, on_back=self._back)
@@ -100,6 +100,10 @@ class ReconnectingBus(Bus):
         abandoned: Callable[[bytes], None] | None = None,
     ) -> Coroutine[Any, Any, Reply]:
         return self._mux.request(subject, payload, block, timeout=timeout, abandoned=abandoned)
+
+    def ask(self, subject: bytes, payload: bytes, block: bytes | None, token: bytes, deadline: float) -> None:
+        """Publish a request of the mux, to be answered at its token."""
+        self.publish(subject, payload, block, self._mux.prefix + token, deadline=deadline)
 
     def inbox(self, receive: Receive) -> Inbox:
         return self._mux.inbox(receive)

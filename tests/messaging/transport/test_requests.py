@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cliffracer.errors import DeadlineExceeded, Forbidden, TooLarge, Unavailable
+from cliffracer.errors import DeadlineExceeded, Forbidden, TooLarge, Unavailable, Unsendable
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.transport import mux
 from cliffracer.wire.subjects import is_inbox
@@ -33,6 +33,27 @@ async def test_a_reply_brings_payload_and_headers(bus: Bus) -> None:
     await echo(bus)
     assert await bus.request(b"echo", b"\x00\r\nMSG", BLOCK, timeout=20) == Reply(BLOCK, b"\x00\r\nMSG")
     assert await bus.request(b"echo", b"", timeout=20) == Reply(None, b"")
+
+
+async def test_whatever_is_asked_for_arrives_whole(bus: Bus) -> None:
+    """Of any size, and at a subject that was asked before, that was not, or that was asked a thousand others ago."""
+    await echo(bus, "echo.>")
+    for number in range(1100):
+        assert await bus.request(b"echo.%d" % (number % 1050), b"%d" % number, BLOCK, timeout=20) == Reply(BLOCK, b"%d" % number)
+    for size in (0, 1, 2047 - len(BLOCK), 2048 - len(BLOCK), 2048, 70_000):
+        for block in (BLOCK, None):
+            assert await bus.request(b"echo.0", b"x" * size, block, timeout=20) == Reply(block, b"x" * size)
+
+
+@pytest.mark.parametrize("subject", [b"", b"a b", b"a\r\nPUB b 0", b"a\tb", b"a" * 5000])
+async def test_a_subject_that_cannot_be_asked(bus: Bus, subject: bytes) -> None:
+    """Neither the first time nor another; the connection is there for the next request."""
+    await echo(bus)
+    for _ in range(2):
+        with pytest.raises((Unsendable, TooLarge)):
+            await bus.request(subject, b"", BLOCK, timeout=20)
+    assert waiting(bus) == 0
+    assert await bus.request(b"echo", b"", BLOCK, timeout=20) == Reply(BLOCK, b"")
 
 
 async def test_each_of_many_gets_its_own_reply(bus: Bus) -> None:
