@@ -50,8 +50,8 @@ class Starts:
         """Return how many have not begun."""
         return len(self._ready)
 
-    def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> None:
-        """Begin a call: one of a context is looked after if it waits; its task is then put into ``held``."""
+    def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> bool:
+        """Begin a call, and say whether it is over: one of a context is looked after if it waits; its task is then put into ``held``."""
         if self._tasks and not self._ready:  # to make a task at once is cheaper than to make one of a call that has begun
             self._tasks -= 1
             task = self._loop.create_task(work)
@@ -59,11 +59,12 @@ class Starts:
                 held.add(task)
             if not self._tasks:
                 self._schedule()  # what comes before the last of them has begun waits behind it
-        elif self._scheduled or self._loop in _current_tasks:
+            return task.done()
+        if self._scheduled or self._loop in _current_tasks:
             self._ready.append((work, context, held))
             self._schedule()
-        else:
-            self._begin(work, context, held)
+            return False
+        return self._begin(work, context, held)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -72,7 +73,7 @@ class Starts:
 
     if sys.version_info >= (3, 12):
 
-        def _begin(self, work: Work, context: Context | None, held: Held | None) -> None:
+        def _begin(self, work: Work, context: Context | None, held: Held | None) -> bool:
             watch = self._watch
             if watch is not None:
                 watch.begun = context or UNMADE
@@ -81,12 +82,14 @@ class Starts:
                 self._look_after(context, task)
                 if held is not None:
                     held.add(task)
-            elif watch is not None and context is None:
+                return False
+            if watch is not None and context is None:
                 watch.begun = None
+            return True
 
     else:
 
-        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "EagerTask | None" = None) -> None:
+        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "EagerTask | None" = None) -> bool:
             """Make the first step; or the next one of a ``task`` that waited for a thread, of which asyncio has not heard yet."""
             known = 3  # references: the count's own, this frame's, and that of who called us back
             if task is None:
@@ -112,11 +115,12 @@ class Starts:
                 _leave_task(self._loop, task)
             if not over:
                 self._wait(task, waited, context, held)
-                return
+                return False
             if context is None and self._watch is not None:
                 self._watch.begun = None
             if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
+            return True
 
         def _wait(self, task: "EagerTask", waited: Any, context: Context | None, held: Held | None) -> None:
             """See that a call goes on once what it waits for is there: a thread's hand-over itself does, all else asyncio."""

@@ -1,6 +1,7 @@
 """A declared function with all that its calls need, and a call on its way there; and who may call, as the rest of the package knows it."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -103,7 +104,6 @@ class Handler:
     __slots__ = (
         "call",
         "calls",
-        "constants",
         "deadline",
         "entry",
         "failed",
@@ -157,13 +157,12 @@ class Handler:
         self.watch = watch
         self.deadline = deadline
         """Seconds that a call may take at most."""
-        self.constants = constants or {}
-        """Provided arguments that are the same for every call."""
         self.mappings = mappings or {}
         self.run = run
         """The way through middleware and per-call providers; None if the function can be called at once."""
-        self.call = call or function
-        """The function so that its result can be awaited; a plain ``def`` runs in a thread."""
+        call = call or function
+        self.call = partial(call, **constants) if constants else call
+        """The function with its ``constants``, so that its result can be awaited; a plain ``def`` runs in a thread."""
         self.stats = Stats()
 
     def called(self, block: bytes | None) -> Context:

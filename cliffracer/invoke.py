@@ -63,7 +63,7 @@ async def invoke(  # noqa: PLR0912 - one frame on purpose: a helper per step wou
             began = monotonic()
         entered = True
         if handler.run is None:
-            result = await handler.call(*arguments, **handler.constants)
+            result = await handler.call(*arguments)
         else:
             result = await handler.run(Call(handler, context, arguments, source, deliver))
         if context.ended is not None:  # it was told to stop and returned all the same

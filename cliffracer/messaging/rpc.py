@@ -23,7 +23,7 @@ from cliffracer.signature import Signature
 from cliffracer.wire.calls import MSGPACK_REPLY, read_call
 from cliffracer.wire.codecs import Decoder, Unencodable, encode, encode_msgpack
 from cliffracer.wire.faults import encode_fault
-from cliffracer.wire.subjects import is_inbox
+from cliffracer.wire.subjects import INBOXES, is_inbox
 
 _OBJECT = ord("{")
 _MAP_MSGPACK = 0x80
@@ -92,7 +92,8 @@ class RpcEndpoint:
         payload: bytes,
     ) -> None:
         """Start one call, or refuse it at once; runs in the read loop, so it must neither block nor raise."""
-        if reply and not is_inbox(reply):  # or a stranger could make us publish where he may not
+        if reply and (not reply.startswith(INBOXES) or 13 in reply) and not is_inbox(reply):
+            # or a stranger could make us publish where he may not
             self._drop()
             return
         handler, gate, seconds = self._handler, self._gate, self._seconds
@@ -127,9 +128,8 @@ class RpcEndpoint:
         except Exception as refused:  # noqa: BLE001 - types of the user's own run their code in the decoding
             self._refuse(context, reply, refused if isinstance(refused, ServiceError) else defect(handler, refused), msgpack)
             return
-        if reply:
+        if not self._starts.add(self.answer(context, arguments, reply, msgpack, window), context) and reply:
             self._running[reply] = context
-        self._starts.add(self.answer(context, arguments, reply, msgpack, window), context)
 
     def _enter(self, context: Context, payload: bytes, reply: bytes, msgpack: bool, window: int, *, asks: bool) -> None:
         """Begin a call about whose caller, or for whose arguments, somebody has to be asked (``asks``), or that is refused unread."""
@@ -202,7 +202,8 @@ class RpcEndpoint:
             self._fail(reply, Cancelled("the call was cancelled where it ran", outcome="unknown"), msgpack)
             raise
         finally:
-            self._running.pop(reply, None)  # absent without a reply, and where another call with the same one has ended
+            if self._running:
+                self._running.pop(reply, None)  # absent if it never waited, and where another call with the same one has ended
 
     async def _stream(self, context: Context, arguments: tuple[Any, ...], chunks: Chunks) -> None:
         try:

@@ -134,7 +134,8 @@ def inbox_prefix(namespace: str, services: Iterable[str]) -> str:
 
 
 _LONGEST_INBOX = 64  # a name
-_INBOXES = (b"_INBOX.", b"_INBOX_", b"_R_.")
+INBOXES = (b"_INBOX.", b"_INBOX_", b"_R_.")
+"""How almost all begin that `is_inbox` takes."""
 
 
 def is_inbox(reply: bytes) -> bool:
@@ -143,6 +144,6 @@ def is_inbox(reply: bytes) -> bool:
     ``_INBOX.``, prefixes of others like ``_INBOX_payments.``, and what nats-server itself puts in their place on the way between
     accounts (``_R_.``) and clusters (``_GR_.<cluster>.<server>.<inbox>``, of which only the inbox is delivered to).
     """
-    if reply.startswith(_INBOXES):
+    if reply.startswith(INBOXES):
         return 13 not in reply  # nats-server lets a CR through, but it is no part of an inbox
     return reply.startswith(b"_GR_.") and is_inbox(reply.split(b".", 3)[-1])
