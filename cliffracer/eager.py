@@ -37,13 +37,14 @@ Held = set["asyncio.Task[None]"]
 class Starts:
     """Begins the calls of one source in the order in which they come."""
 
-    __slots__ = ("_loop", "_ready", "_scheduled", "_tasks", "_watch")
+    __slots__ = ("_drivers", "_loop", "_ready", "_scheduled", "_tasks", "_watch")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch | None = None) -> None:
         self._loop = loop
         self._watch = watch
         self._ready: deque[tuple[Work, Context | None, Held | None]] = deque()
         self._scheduled = False
+        self._drivers: list[Driver] = []  # that wait for a call
         self._tasks = 0  # so many calls are made tasks at once, because one has waited
 
     def __len__(self) -> int:
@@ -89,44 +90,45 @@ class Starts:
 
     else:
 
-        def _begin(self, work: Work, context: Context | None, held: Held | None, task: "EagerTask | None" = None) -> bool:
+        def _begin(self, work: Work | None, context: Context | None, held: Held | None, task: "EagerTask | None" = None) -> bool:
             """Make the first step; or the next one of a ``task`` that waited for a thread, of which asyncio has not heard yet."""
             known = 3  # references: the count's own, this frame's, and that of who called us back
             if task is None:
                 known = 2
                 task = _new(EagerTask)
                 task.work = work
+                task.driver = self._drivers.pop() if self._drivers else Driver()
                 task.variables = copy_context()
                 if self._watch is not None:
                     self._watch.begun = context or UNMADE
-            over = True
+            waited = _ENDED
             _enter_task(self._loop, task)
             try:
-                waited = task.variables.run(work.send, None)
-            except StopIteration:
+                waited = task.variables.run(task.driver.send, work)
+            except StopIteration:  # it was joined
                 pass
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - as a task does whose exception nobody retrieves
                 self._loop.call_exception_handler({"message": "a call ended with an exception", "exception": error})
-            else:
-                over = False
             finally:
                 _leave_task(self._loop, task)
-            if not over:
+            if waited is not _OVER and waited is not _ENDED:
                 self._wait(task, waited, context, held)
                 return False
             if context is None and self._watch is not None:
                 self._watch.begun = None
             if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
+            elif waited is _OVER:
+                self._drivers.append(task.driver)
             return True
 
         def _wait(self, task: "EagerTask", waited: Any, context: Context | None, held: Held | None) -> None:
             """See that a call goes on once what it waits for is there: a thread's hand-over itself does, all else asyncio."""
-            if type(waited) is Handed and not hasattr(task, "rest"):
+            if type(waited) is Handed and not task.driver.joined:
                 task.handed = waited
-                waited.resume = partial(self._begin, task.work, context, held, task)
+                waited.resume = partial(self._begin, None, context, held, task)
             else:
                 self._tasks = TASKS
                 task.join().waited = waited
@@ -155,6 +157,32 @@ class Starts:
 
 
 _new: Any = asyncio.Task.__new__
+_OVER: Any = object()
+"""What a driver yields when a call is over."""
+_ENDED: Any = object()
+"""Stands for that of one that has ended with its call: it failed, or is asyncio's."""
+
+
+class Driver:
+    """Makes the steps of one call after the other, in a generator that stays: a call that ends here costs no `StopIteration`."""
+
+    __slots__ = ("joined", "send", "steps")
+
+    def __init__(self) -> None:
+        self.joined = False
+        """Whether asyncio makes the steps of this call, after which there is none."""
+        self.steps: Generator[Any, Any, None] = self._drive()
+        self.send = self.steps.send
+        self.send(None)
+
+    @types.coroutine
+    def _drive(self) -> Generator[Any, Any, None]:
+        work = yield
+        while True:
+            yield from work
+            if self.joined:
+                return
+            work = yield _OVER
 
 
 class EagerTask(asyncio.Task[Any]):
@@ -163,9 +191,10 @@ class EagerTask(asyncio.Task[Any]):
     Or earlier: when somebody asks for what only an initialised one can tell.
     """
 
-    __slots__ = ("handed", "rest", "variables", "work")
+    __slots__ = ("driver", "handed", "rest", "variables", "work")
 
     work: Work
+    driver: Driver
     variables: Variables
     rest: "Rest"
     handed: Handed
@@ -175,7 +204,8 @@ class EagerTask(asyncio.Task[Any]):
         """Become one of asyncio's tasks, which goes on (or, with ``over``, is done) in the next turn of the loop."""
         rest: Rest | None = getattr(self, "rest", None)
         if rest is None:
-            rest = self.rest = Rest(self.work)
+            self.driver.joined = True
+            rest = self.rest = Rest(self.driver.steps)
             handed: Handed | None = getattr(self, "handed", None)
             if handed is not None and handed.resume is not None:  # it is waited for by asyncio's means from here on
                 handed.resume = None
@@ -216,7 +246,7 @@ class Rest:
 
     __slots__ = ("over", "waited", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Generator[Any, Any, None]) -> None:
         self.work = work
         self.over = False
         """Whether that step was its last."""

@@ -34,7 +34,7 @@ class Handed(msgspec.Struct, eq=False):
     variables: Context
     value: Any = None
     error: BaseException | None = None
-    resume: Callable[[], None] | None = None
+    resume: Callable[[], object] | None = None
     """Goes on at once with who waits; without it, callbacks are called."""
     over: Literal[True] | asyncio.CancelledError | None = None
     """Set once it is; which cancellation ended the wait, if one did."""

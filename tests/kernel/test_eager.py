@@ -196,6 +196,38 @@ async def test_a_task_that_somebody_kept_can_be_awaited(starts: Starts):
     assert kept[0].done()
 
 
+@pytest.mark.parametrize("how", ["kept", "joined", "failed", "waited"])
+async def test_what_becomes_of_a_call_is_nothing_to_the_next(starts: Starts, how: str):
+    """However one ended, also one whose task is dropped before asyncio has seen that it is over, those that follow run to their end."""
+    kept: list[object] = []
+    over: list[int] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _what: None)
+
+    async def odd() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+        if how == "joined":
+            task.set_name("mine")
+        if how == "failed":
+            raise ValueError("no")
+        if how == "waited":
+            await asyncio.sleep(0)
+
+    async def even(number: int) -> None:
+        over.append(number)
+
+    def arrive() -> None:
+        for number in range(4):
+            starts.add(odd())
+            kept.clear()
+            starts.add(even(number))
+
+    asyncio.get_running_loop().call_soon(arrive)
+    await until(lambda: len(over) == 4 and not len(starts))
+    assert over == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("when", ["before its second step", "while it waits"])
 async def test_a_call_that_waits_can_be_cancelled(starts: Starts, when: str):
     """Cancelling reaches the coroutine and what it awaits, also before asyncio made the second step."""

@@ -52,8 +52,10 @@ async def test_rpc_takes_two_steps_to_the_users_function():
     async with running(app) as t:
         hops = await t.call("by_rpc")
     assert hops[:2] == ["invoke.py:invoke", "rpc.py:answer"]
-    assert hops[2] == "eager.py:_begin"
-    assert hops[3:5] in (["eager.py:add", "rpc.py:receive"], ["eager.py:_turn"])  # the stock transport receives in tasks of nats-py's
+    begun = hops[2:] if sys.version_info >= (3, 12) else hops[3:]
+    assert begun == hops[2:] or hops[2] == "eager.py:_drive"
+    assert begun[0] == "eager.py:_begin"
+    assert begun[1:3] in (["eager.py:add", "rpc.py:receive"], ["eager.py:_turn"])  # the stock transport receives in tasks of nats-py's
 
 
 async def test_http_takes_three_steps_at_most():
