@@ -20,6 +20,8 @@ RUN /opt/build/bin/python -m build --no-isolation --wheel \
     && /opt/cliffracer/bin/python -m compileall -q /opt/cliffracer/lib
 
 FROM python:${PYTHON}-slim
+# The standard library comes without its bytecode, which this user may not write: each start and health check would compile it anew.
+RUN python -m compileall -q -x 'site-packages|idlelib|lib2to3|tkinter|/tests?/' /usr/local/lib
 COPY --from=build /opt/cliffracer /opt/cliffracer
 ENV PATH=/opt/cliffracer/bin:$PATH \
     PYTHONUNBUFFERED=1 \

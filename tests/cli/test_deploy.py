@@ -220,6 +220,11 @@ def test_secrets_and_tests_stay_out_of_the_image(image):
     }
 
 
+def test_what_python_brings_is_compiled_once(image):
+    """The standard library has its bytecode in the image: the service's user could not write it, and would compile it at each start."""
+    assert [path.name.partition(".")[0] for path in (image.root / "usr/local/lib").rglob("*.pyc")] == ["base"]
+
+
 def test_the_image_serves_says_how_it_is_and_stops(image):
     """Its command runs in production, its health check finds it well, and at SIGTERM it ends in good order."""
     port = str(free_port())

