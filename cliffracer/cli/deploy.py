@@ -12,6 +12,9 @@ from cliffracer.cli.yaml import yaml
 from cliffracer.settings import Settings
 
 _SERVERS = {"NATS_URL", "DATABASE_URL", "DATABASE_URLS"}
+_FROM_ENV = "${POSTGRES_PASSWORD:?set it in .env}"
+_ISREADY = ["CMD", "pg_isready", "-h", "127.0.0.1", "-U", "postgres"]
+"""By its address: while the image makes the database, its server is there already, but for nobody outside."""
 _NATS = """\
 # On disk before it is acknowledged: a power cut costs nothing, and events are some hundred per second at most.
 # Without the interval they are tens of thousands, and a power cut may cost those of the last two minutes.
@@ -69,8 +72,8 @@ def docker(plan: Plan) -> str:
 
 def compose(plan: Plan) -> str:
     """Return a compose file."""
-    migrate = f"# Before a new version: docker compose run --rm {plan.name} cliffracer db apply\n" if plan.database else ""
-    return migrate + "\n".join(yaml(composed(plan))) + "\n"
+    migrate = f"docker compose run --rm {plan.name} cliffracer db apply && " if plan.database else ""
+    return f"# A new version: docker compose build && {migrate}docker compose up -d\n" + "\n".join(yaml(composed(plan))) + "\n"
 
 
 def composed(plan: Plan) -> dict[str, Any]:
@@ -81,13 +84,14 @@ def composed(plan: Plan) -> dict[str, Any]:
     services: dict[str, Any] = {}
     volumes: dict[str, Any] = {"nats": None}
     if plan.database:
-        environment["DATABASE_URL"] = "postgresql://postgres:${POSTGRES_PASSWORD:?set it in .env}@postgres:5432/postgres"
+        environment["DATABASE_URL"] = "postgresql://postgres@postgres:5432/postgres"
+        environment["PGPASSWORD"] = _FROM_ENV  # not within the URL, where some characters would have to be written in another way
         waits["postgres"] = {"condition": "service_healthy"}
         volumes["postgres"] = None
     app: dict[str, Any] = {"build": ".", "image": plan.image, "command": plan.command, "environment": environment, "depends_on": waits}
     if plan.http:
         app["ports"] = [f"127.0.0.1:{HTTP_PORT}:{HTTP_PORT}"]
-    app |= {"stop_grace_period": f"{plan.drain + 10:g}s", "restart": "unless-stopped"}
+    app |= {"init": True, "stop_grace_period": f"{plan.drain + 10:g}s", "restart": "unless-stopped"}  # init: nobody else reaps orphans
     services[plan.name] = app
     services["nats"] = {
         "image": "nats:2",
@@ -99,9 +103,9 @@ def composed(plan: Plan) -> dict[str, Any]:
     if plan.database:
         services["postgres"] = {
             "image": "postgres:18",
-            "environment": {"POSTGRES_PASSWORD": "${POSTGRES_PASSWORD:?set it in .env}"},
+            "environment": {"POSTGRES_PASSWORD": _FROM_ENV},
             "volumes": ["postgres:/var/lib/postgresql"],
-            "healthcheck": {"test": ["CMD", "pg_isready", "-U", "postgres"], "interval": "2s", "retries": 30},
+            "healthcheck": {"test": _ISREADY, "interval": "2s", "retries": 30},
             "restart": "unless-stopped",
         }
     return {"services": services, "configs": {"nats": {"content": _NATS}}, "volumes": volumes}

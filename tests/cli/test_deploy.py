@@ -123,12 +123,23 @@ def test_compose_accepts_its_file(farm, guarded):
     assert set(found["services"]) == {"farm-yard", "nats", "postgres"}
     assert "jetstream { store_dir: /data, sync_interval: always }" in found["configs"]["nats"]["content"]
     assert 'ping_interval: "10s"' in found["configs"]["nats"]["content"]
+    assert found["services"]["farm-yard"]["init"] is True, "what a handler's program leaves behind is reaped"
+    assert found["services"]["postgres"]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-h", "127.0.0.1"], "not while it is made"
     more = json.loads(cliffracer("deploy", "compose", "--json", cwd=guarded).out)
     compose.check(more)
     given = more["services"]["guarded"]["environment"]
     assert (given["AUTH_SECRET_KEY"], given["CLIFFRACER_NAMESPACE"]) == ("${AUTH_SECRET_KEY:?set it in .env}", "shop")
     with pytest.raises(jsonschema.ValidationError):
         compose.check({**found, "services": {"nats": {"imag": "nats:2"}}})
+
+
+def test_the_compose_file_takes_any_password_of_the_database(farm):
+    """It is a value of its own for PostgreSQL and for the app, not a part of a URL, where @ or / would end it."""
+    found = yaml.safe_load(cliffracer("deploy", "compose", cwd=farm).out)["services"]
+    asked = [name for one in found.values() for name, value in one.get("environment", {}).items() if "POSTGRES_PASSWORD" in value]
+    assert asked == ["PGPASSWORD", "POSTGRES_PASSWORD"]
+    assert found["farm-yard"]["environment"]["PGPASSWORD"] == found["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert found["farm-yard"]["environment"]["PGPASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
 
 def test_the_nats_of_the_compose_file_syncs_what_it_acknowledges(farm, tmp_path):
