@@ -6,6 +6,8 @@ from cliffracer.cli.plan import HTTP_PORT, Plan
 from cliffracer.cli.yaml import yaml
 
 _USER = 10001
+_PROPAGATION = 5
+"""Seconds for which a Service may still send connections to a pod that ends: it is told at the same time as the pod, not before."""
 _MONITORING = "nats.nats:8222"
 Document = dict[str, Any]
 
@@ -48,14 +50,13 @@ def _selector(plan: Plan) -> Document:
 
 def _deployment(plan: Plan) -> Document:
     pod = {
-        "terminationGracePeriodSeconds": int(plan.drain) + 10,
+        "terminationGracePeriodSeconds": int(plan.drain) + 10 + (_PROPAGATION if plan.http else 0),
         "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "runAsUser": _USER, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [_container(plan)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
-    spec = {
-        "replicas": 2,
+    spec = {  # without replicas: applied again, they would take away what the autoscaler has added
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "selector": _selector(plan),
         "template": {"metadata": {"labels": {"app": plan.name}}, "spec": pod},
@@ -76,6 +77,7 @@ def _container(plan: Plan) -> Document:
         "startupProbe": {**_probe("/health"), "periodSeconds": 2, "failureThreshold": 30},
         "livenessProbe": {**_probe("/health"), "periodSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {**_probe("/health/ready"), "periodSeconds": 2, "failureThreshold": 1},
+        **({"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_PROPAGATION)]}}}} if plan.http else {}),
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - uploads that are too large for memory go there
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},

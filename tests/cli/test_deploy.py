@@ -74,7 +74,10 @@ def test_kubernetes_accepts_the_manifests(farm):
     found = _kubernetes(farm)
     assert list(found) == ["Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service", "HorizontalPodAutoscaler"]
     pod = found["Deployment"]["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] > 15
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"], "proxies still send for a while"
+    assert pod["terminationGracePeriodSeconds"] >= 5 + 15 + 10
+    assert "replicas" not in found["Deployment"]["spec"], "applied again, it would undo what the autoscaler did"
+    assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
     assert [variable["name"] for variable in pod["containers"][0]["env"] if "valueFrom" in variable] == ["NATS_URL", "DATABASE_URL"]
 
 
@@ -96,7 +99,7 @@ def test_settings_secrets_and_calls_go_along(guarded):
     found = _kubernetes(guarded, NATS_URL="nats://127.0.0.1:1")
     assert found["ConfigMap"]["data"] == {"CLIFFRACER_NAMESPACE": "shop", "CLIFFRACER_DRAIN": "30", "CLIFFRACER_NATS_USER": "guarded"}
     pod = found["Deployment"]["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] == 40
+    assert pod["terminationGracePeriodSeconds"] == 45
     assert pod["containers"][0]["envFrom"] == [{"configMapRef": {"name": "guarded"}}]
     secret = {v["name"] for v in pod["containers"][0]["env"] if "valueFrom" in v}
     assert secret == {"NATS_URL", "DATABASE_URL", "NATS_PASSWORD", "AUTH_SECRET_KEY"}
