@@ -81,6 +81,7 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
 
 
 BUILT_IN = (bytes, datetime, UUID)
+_BIGINT = 2**63
 
 
 def _errors_of(column: Column, value: Any) -> list[FieldError]:
@@ -114,6 +115,8 @@ def _storable(value: Any) -> None:
         if "\0" in value:
             raise ValueError("must not contain the character NUL")
         value.encode()  # a lone surrogate has no UTF-8
+    elif isinstance(value, int) and not -_BIGINT <= value < _BIGINT:
+        raise ValueError(f"must be between -{_BIGINT} and {_BIGINT - 1}")
 
 
 @cache  # one entry per model of the program

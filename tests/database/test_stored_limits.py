@@ -70,6 +70,26 @@ async def test_model_with_limits_on_a_decimal_is_an_argument():
         assert (await t.http.get("/openapi.json")).status_code == 200
 
 
+class Score(Model):
+    __tablename__ = "scores"
+    points: int
+
+
+@pytest.mark.parametrize("points", [2**63, 2**70, -(2**63) - 1])
+@pytest.mark.parametrize("many", [1, 20])
+async def test_a_number_that_has_no_room_is_named(db, points, many):
+    """An argument may have 64 bits without a sign, and a handler's sum more: the field is told, and the row of many."""
+    await create_missing(db, [Score])
+    scores = db.repository(Score)
+    there = await scores.create(Score(points=2**63 - 1))
+    rows = [*(Score(points=place) for place in range(many - 1)), Score(points=points)]
+    with pytest.raises(InvalidInput, match=r"^points: must be between -9223372036854775808 and 9223372036854775807$") as caught:
+        await scores.create_many(rows)
+    assert (caught.value.errors[0]["path"], caught.value.details["index"]) == ("points", many - 1)
+    with pytest.raises(InvalidInput, match=r"^points"):
+        await scores.update(there.id, points=points)
+
+
 async def test_limits_of_a_decimal_are_checks(db):
     """The database holds them too, for whoever writes; the description is the column's comment."""
     await create_missing(db, [Payment])
