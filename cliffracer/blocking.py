@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _AT_LAST = 5.0  # seconds that a close waits for what it has cancelled
 _CLOSED = "the connection to NATS is closed"
+_DROPPED = f"{_CLOSED}: what held it open is no more. Keep what connect() returned, or the ExitStack that entered it, as long as it"
 _FORKED = (
     "This connection was opened before the process was forked, and its thread is not in the child. Call connect() in each worker, "
     "once it runs: Celery's worker_process_init, Gunicorn's post_fork."
@@ -150,6 +151,9 @@ def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Cli
         client = loop.wait(opened.__aenter__())
         try:
             yield Client(client, loop)
+        except GeneratorExit:
+            loop.closed = _DROPPED
+            raise
         finally:
             if not loop.forked:
                 loop.wait(opened.__aexit__(None, None, None))
@@ -166,6 +170,8 @@ class LoopThread(threading.Thread):
         self._asked: set[Future[Any]] = set()
         """What is not done yet. It has no lock: the garbage collector may end iterators (`leave`) at any point of any thread."""
         self._over = False
+        self.closed = _CLOSED
+        """What is said to whoever asks for something afterwards."""
         self._process = os.getpid()
 
     @property
@@ -201,7 +207,7 @@ class LoopThread(threading.Thread):
         try:
             return future.result()
         except CancelledError:  # by `run`
-            raise Unavailable(_CLOSED) from None
+            raise Unavailable(self.closed) from None
         except KeyboardInterrupt:
             future.cancel()  # Ctrl-C at the prompt gives up the call, not the connection
             raise
@@ -229,7 +235,7 @@ class LoopThread(threading.Thread):
             future = None
         if future is None:
             with closing(asked), closing(cast("Coroutine[Any, Any, T]", work)):  # or they would say that nobody awaited them
-                raise SetupError(_FORKED) if self.forked else Unavailable(_CLOSED)
+                raise SetupError(_FORKED) if self.forked else Unavailable(self.closed)
         self._asked.add(future)
         future.add_done_callback(self._asked.discard)
         if self._loop.is_closed():  # just now, and `run` may not have seen it

@@ -1,6 +1,7 @@
 """Scripts: the blocking client, the async one, and an app that is only connected."""
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
@@ -176,6 +177,18 @@ async def test_a_client_after_its_block_says_that_it_is_closed(t):
         with pytest.raises(Unavailable, match="the connection to NATS is closed"):
             act()
     assert "shelf" not in dir(client)
+
+
+async def test_a_client_that_nothing_holds_open_says_so(t):
+    """As where a function entered it by an ExitStack of its own, which is collected when that returns: nobody has closed it."""
+
+    def work():
+        client = contextlib.ExitStack().enter_context(connect(settings=Settings(nats_url=t.settings.nats_url)))
+        gc.collect()
+        with pytest.raises(Unavailable, match="the connection to NATS is closed: what held it open is no more"):
+            client.shelf.get(item=1)
+
+    await asyncio.to_thread(work)
 
 
 async def test_threads_that_still_wait_for_a_client_are_told_that_it_is_closed(t):
