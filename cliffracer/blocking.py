@@ -6,11 +6,12 @@ c.emit("user.created", {"name": "Ada"})
 """
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from cliffracer.calling import EmitOptions, Service, Yields
@@ -145,20 +146,20 @@ def connect(
 
 @contextmanager
 def _connected(opened: AbstractAsyncContextManager[AsyncClient]) -> Iterator[Client]:
-    loop = LoopThread()
+    loop, closing_it, unregister = LoopThread(), ExitStack(), atexit.unregister  # its module may be gone by then
     loop.start()
+    closing_it.callback(loop.stop)
+    atexit.register(closing_it.close)  # where nobody leaves the block: when the interpreter collects it, the thread stands still for good
     try:
         client = loop.wait(opened.__aenter__())
-        try:
-            yield Client(client, loop)
-        except GeneratorExit:
-            loop.closed = _DROPPED
-            raise
-        finally:
-            if not loop.forked:
-                loop.wait(opened.__aexit__(None, None, None))
+        closing_it.callback(lambda: loop.forked or loop.wait(opened.__aexit__(None, None, None)))
+        yield Client(client, loop)
+    except GeneratorExit:
+        loop.closed = _DROPPED
+        raise
     finally:
-        loop.stop()
+        unregister(closing_it.close)
+        closing_it.close()
 
 
 class LoopThread(threading.Thread):

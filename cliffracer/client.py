@@ -165,7 +165,16 @@ async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:
     """Enter a blocking context manager in a thread, and leave it in one when the stack unwinds."""
     manager = opener()
     value = await asyncio.to_thread(manager.__enter__)
-    stack.push_async_callback(asyncio.to_thread, manager.__exit__, None, None, None)
+
+    async def leave() -> None:
+        try:
+            await asyncio.to_thread(manager.__exit__, None, None, None)
+        except RuntimeError as error:
+            if "after shutdown" not in str(error):
+                raise
+            manager.__exit__(None, None, None)  # the interpreter is about to end, and has no threads any more for work
+
+    stack.push_async_callback(leave)
     return value
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -153,6 +154,28 @@ async def test_a_forked_child_is_told_to_connect_for_itself(t):
     child, parent = done.stdout.splitlines()
     assert child.startswith("This connection was opened before the process was forked")
     assert (child.endswith("['send', 'stream']"), parent, done.stderr) == (True, "0 {'item': 3}", "")
+
+
+async def test_a_program_ends_whose_client_nobody_closed(t, tmp_path):
+    """As in a notebook, or a module that opens one for all: it is closed in time, where the end of the interpreter waited for ever.
+
+    The embedded server, which it may use as well, is given back.
+    """
+    script = f"""
+        import contextlib, cliffracer
+        settings = cliffracer.Settings(nats_url={t.settings.nats_url!r}, namespace={t.settings.namespace!r})
+        opened = contextlib.ExitStack()
+        client = opened.enter_context(cliffracer.connect(settings=settings))
+        items = client.shelf.stream.count(upto=1000)
+        print(client.shelf.get(item=1), next(items))
+        embedded = contextlib.ExitStack()
+        embedded.enter_context(cliffracer.connect()).emit("opened", 1, durable=False)
+    """
+    command, own = [sys.executable, "-c", textwrap.dedent(script)], {"CLIFFRACER_HOME": str(tmp_path), "CLIFFRACER_DEV_GRACE": "0"}
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **own}
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("{'item': 1} 0\n", "", 0)
 
 
 async def test_nothing_of_a_client_is_left(t):
