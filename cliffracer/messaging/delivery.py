@@ -1,6 +1,6 @@
 """One message as a consumer delivers it, with what its ack subject says (``$JS.ACK``, ADR-15), and the answers to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,8 +40,8 @@ class Delivery(msgspec.Struct, eq=False):
     """1 at first; counts deliveries, also those that nobody finished."""
     key: bytes
     """What tells the message from any other of its stream, also after the stream was made anew."""
-    parts: list[bytes]
-    """What the ack subject says, in the nine words that it had at first."""
+    parts: Sequence[bytes]
+    """What the ack subject says: attempt, number in the stream, number in the consumer, when it was stored, how many more there are."""
     answer: Answer
     settled: bytes = b""
     """What it was answered, if it was."""
@@ -69,32 +69,32 @@ class Delivery(msgspec.Struct, eq=False):
     @property
     def stream(self) -> str:
         """The stream that holds it."""
-        return self.parts[2].decode()
+        return words_of(self.reply)[2].decode()
 
     @property
     def consumer(self) -> str:
         """The consumer that delivers it."""
-        return self.parts[3].decode()
+        return words_of(self.reply)[3].decode()
 
     @property
     def stream_seq(self) -> int:
         """Its number in the stream."""
-        return int(self.parts[5])
+        return int(self.parts[1])
 
     @property
     def consumer_seq(self) -> int:
         """The number of this delivery in its consumer."""
-        return int(self.parts[6])
+        return int(self.parts[2])
 
     @property
     def timestamp(self) -> int:
         """When the stream stored it, nanoseconds since 1970."""
-        return int(self.parts[7])
+        return int(self.parts[3])
 
     @property
     def pending(self) -> int:
         """How many more fit the consumer's filter and were not delivered yet."""
-        return int(self.parts[8])
+        return int(self.parts[4])
 
     @property
     def stored(self) -> datetime:

@@ -7,7 +7,7 @@ one, a heartbeat is missing, or the server ends a request; and has the consumer 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -49,8 +49,7 @@ class Pull:
 
     def __init__(
         self, bus: Bus, stream: str, consumer: str, *, take: Take, ensure: Ensure, limit: int = 100, ack_wait: float = 30.0,
-        heartbeat: float = HEARTBEAT, together: int = 1,
-        silent: bool = False,
+        heartbeat: float = HEARTBEAT, together: int = 1, silent: bool = False,
     ) -> None:  # fmt: skip
         self.bus = bus
         self.stream = stream
@@ -68,8 +67,8 @@ class Pull:
         self._silent = silent  # the consumer wants no acks
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self._stream, self._consumer = stream.encode(), consumer.encode()
-        self._finished: dict[bytes, bytes] = {}  # ack subjects of what was acked of late: delivered again only if the ack was lost
-        self._earlier: dict[bytes, bytes] = {}  # those of what was acked before
+        self._acks, self._cut = b"\n", 0  # how its latest ack subject began, up to its five last words: none begins like this
+        self._finished, self._earlier = dict[bytes, bytes](), dict[bytes, bytes]()  # ack subjects of what was acked of late, and before
         self._remembered = 5 * limit  # in each of the two
         self._together = together  # ``take`` waits for so many
         self._few = limit // 2  # in hand or asked for: then more are asked for
@@ -192,21 +191,18 @@ class Pull:
 
     def _receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         self._news = True
-        if not reply.startswith(PREFIX):
-            if subject == self._inbox:
-                self._hear(status_of(block), block)
-            return  # nobody else has business on this subject
+        words: Sequence[bytes] = reply[self._cut :].split(b".") if reply.startswith(self._acks) else ()
+        if len(words) != 5 and not (words := self._told(subject, reply, block)):
+            return
+        attempt, number, _, stored, _ = words
+        key = stored + number
         try:
-            words = words_of(reply)
-            _, _, stream, consumer, attempt, number, _, stored, _ = words
-            key = stored + number
-            delivery = Delivery(subject, reply, payload, payload, block, int(attempt), key, words, self._answer)
+            times = 1 if attempt == b"1" else int(attempt)
         except ValueError:
             return
+        delivery = Delivery(subject, reply, payload, payload, block, times, key, words, self._answer)
         if self._asked:
             self._asked -= 1
-        if stream != self._stream or consumer != self._consumer:
-            return
         held = self.held
         if self._draining:
             delivery.nak()
@@ -217,6 +213,21 @@ class Pull:
         else:
             held[key] = delivery
             self._take(delivery)
+
+    def _told(self, subject: bytes, reply: bytes, block: bytes | None) -> Sequence[bytes]:
+        """Return what an ack subject says that begins like no other before; nothing, if it is none of ours."""
+        if not reply.startswith(PREFIX):
+            if subject == self._inbox:
+                self._hear(status_of(block), block)
+            return ()  # nobody else has business on this subject
+        with suppress(ValueError):
+            _, _, stream, consumer, *words = words_of(reply)
+            if stream == self._stream and consumer == self._consumer:
+                self._acks = begins = reply.removesuffix(b".".join(words))
+                self._cut = len(begins)
+                return words
+            self._asked = max(0, self._asked - 1)
+        return ()
 
     def _hear(self, status: int, block: bytes | None) -> None:
         """Take what the server says about a request: a heartbeat, or that the request ended."""

@@ -10,7 +10,7 @@ WORDS = [b"$JS", b"ACK", b"EVENTS", b"users-welcome", b"2", b"7", b"9", b"170000
 def delivery() -> Delivery:
     """Return one with a token in its headers."""
     block = b"NATS/1.0\r\nAuthorization: Bearer s3cret\r\n\r\n"
-    return Delivery(b"events.a", b".".join(WORDS), b"hunter2", b"hunter2", block, 2, b"1 7", WORDS, lambda *_: None)
+    return Delivery(b"events.a", b".".join(WORDS), b"hunter2", b"hunter2", block, 2, b"1 7", WORDS[4:], lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_its_headers_are_read_when_asked_for_and_its_subject_can_be_put_right() 
     one = delivery()
     assert one.headers["authorization"] == "Bearer s3cret"
     one.subject = "events.b"
-    assert (one.subject, one.stored_on, one.stream, one.stream_seq, one.attempt) == ("events.b", b"events.a", "EVENTS", 7, 2)
+    assert (one.subject, one.stored_on, one.attempt) == ("events.b", b"events.a", 2)
+    assert (one.stream, one.consumer, one.stream_seq, one.consumer_seq, one.pending) == ("EVENTS", "users-welcome", 7, 9, 3)
     one.empty()
     assert (one.payload, one.sent, dict(one.headers)) == (b"", b"", {})

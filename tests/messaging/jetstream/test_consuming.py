@@ -65,6 +65,23 @@ async def test_a_failure_of_the_last_attempt_is_parked_with_what_went_wrong(jets
     assert (await jetstream.consumer("EVENTS", "users-welcome")).num_ack_pending == 0
 
 
+@pytest.mark.parametrize("flags", ["feature_flags { js_ack_fc_v2: true }", "feature_flags { js_ack_fc_v2: false }"], ids=["long", "short"])
+async def test_acks_go_wherever_the_server_wants_them(subjects: Subjects, flags: str):
+    """Whether its ack subjects name domain and account, as those of later servers do, or not (ADR-15): also of what comes again."""
+    handler = Notes(lambda delivery: Internal() if delivery.payload == b"7" and delivery.attempt == 1 else None)
+    with NatsServer(flags, jetstream=True) as server:
+        bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
+        async with consuming(JetStream(bus), subjects, handler, retry=(0.01,)) as consumption:
+            for number in range(20):
+                await publisher(JetStream(bus), subjects).publish("events.user.created", b"%d" % number)
+            await eventually(lambda: len(handler.seen) >= 21 and not consumption.in_hand)
+            await bus.flush()
+            info = await JetStream(bus).consumer("EVENTS", "users-welcome")
+        await bus.close()
+    assert [(payload, attempt) for _, payload, attempt in handler.seen if payload == b"7"] == [(b"7", 1), (b"7", 2)]
+    assert (info.num_ack_pending, info.num_pending, info.ack_floor.stream_seq) == (0, 0, 20)
+
+
 async def test_poison_is_parked_at_once(jetstream: JetStream, subjects: Subjects):
     """Input that cannot be decoded is tried once only, and the events around it are handled."""
     handler = Notes(lambda delivery: InvalidInput("no") if delivery.payload == b"500" else None)
