@@ -66,7 +66,10 @@ class Publisher:
         except (DeadlineExceeded, Unavailable) as error:
             return await self._persist(subject, payload, block, deadline, error)
         finally:
-            self._pass_on()
+            if self._waiting:
+                self._pass_on()
+            else:
+                self._free += 1
 
     async def _turn(self, timeout: float) -> None:
         """Take a place, in order of arrival."""

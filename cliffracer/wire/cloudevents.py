@@ -24,8 +24,7 @@ KEY = "ce-partitionkey"
 SPEC = "1.0"
 _LONGEST_KEPT = 500  # characters, of up to four bytes: an index of PostgreSQL takes 2,704
 _key = re.compile(rb"\r\n" + KEY.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_second = 0
-_second_text = ""
+_latest = 0, ""  # the millisecond in which `now_text` was asked last, and its text
 
 
 class Attributes(msgspec.Struct, frozen=True):
@@ -57,26 +56,29 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     more = "" if token is None else f"Authorization: Bearer {token}\r\n"
     if way is not None:
         more += f"{VIA}: {way}\r\n"
+    values = event_id + kind
     if key:
         more += f"{KEY}: {key}\r\n"
-    values = f"{event_id}{kind}{key or ''}"
+        values += key
     if not values.isprintable():
         raise Unsendable("the id and the key of an event have no control characters or line breaks")
-    return (
-        f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}{ID}: {event_id}\r\n"
-        f"{TYPE}: {kind}\r\n{SOURCE}: {source}\r\n{TIME}: {now_text()}\r\n{VERSION}: {SPEC}\r\n{MESSAGE_ID}: {event_id}\r\n\r\n"
+    return (  # the names themselves, not what they are called here: looking these up takes a quarter of the time
+        f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}ce-id: {event_id}\r\n"
+        f"ce-type: {kind}\r\nce-source: {source}\r\nce-time: {now_text()}\r\nce-specversion: 1.0\r\nNats-Msg-Id: {event_id}\r\n\r\n"
     ).encode()
 
 
 def now_text() -> str:
-    """Return the time, ``2026-11-22T21:56:43.584Z``; the part that changes once a second is kept (isoformat costs three times as much)."""
-    global _second, _second_text  # noqa: PLW0603 - a cache of one value
+    """Return the time, ``2026-11-22T21:56:43.584Z``; made once for each millisecond (isoformat costs three times as much)."""
+    global _latest  # noqa: PLW0603 - a cache of one value
     now = time_ns() // 1_000_000
-    second, milliseconds = divmod(now, 1000)
-    if second != _second:
-        _second_text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        _second = second
-    return f"{_second_text}.{milliseconds:03d}Z"
+    known, text = _latest
+    if now != known:
+        second, milliseconds = divmod(now, 1000)
+        whole = text[:19] if second == known // 1000 else strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        text = f"{whole}.{milliseconds:03d}Z"
+        _latest = now, text
+    return text
 
 
 def attributes(headers: Mapping[str, Any]) -> Attributes:

@@ -140,6 +140,19 @@ async def test_an_event_costs_what_it_did(app: App, limit: int, monkeypatch: pyt
     assert meter.tasks / STEP < 0.1
 
 
+async def test_an_emit_costs_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One durable emit runs no more instructions of ours than it used to, its acknowledgement among them, and starts no task."""
+    monkeypatch.setattr(Running, "_record", lambda *_: None)  # what only a test does
+    client = App("emitting")
+    async with running(core) as t, client.connected(t.settings):
+        await client.emit("order.stored", ORDER)  # makes the stream
+        with Meter() as meter:
+            for _ in range(CALLS):
+                await client.emit("order.stored", ORDER)
+    assert 0 < meter.instructions / CALLS <= 1430
+    assert not meter.tasks
+
+
 @pytest.mark.parametrize(
     ("path", "subject", "limit"),
     [("/room", "order", 155), ("/frozen", "tick", 395), ("/feed", "tick", 430)],

@@ -1,9 +1,12 @@
 """Header blocks: nothing breaks out of its line when written, and anything may come in."""
 
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cliffracer.wire.cloudevents import TIME, event_block, event_headers
 from cliffracer.wire.headers import (
     MAX_HEADERS,
     Headers,
@@ -152,3 +155,17 @@ def test_a_trace_context_is_that_of_w3c_or_none() -> None:
     assert traceparent_from(good) == good
     for bad in (None, "", good.upper(), good + "-x", good + "\n", good[:-1], " " + good):
         assert traceparent_from(bad) is None
+
+
+def test_an_events_block_names_what_its_headers_do() -> None:
+    """An event that is encoded at once says the same of itself as one whose headers are a dict, and the ids of its context."""
+    block = event_block("e-1", "user.created", "shop", "c-1", "00-t", "a.b.c", "shop", "ada")
+    written = dict(Headers(block))
+    named = event_headers("e-1", "user.created", "shop", key="ada")
+    assert abs((datetime.fromisoformat(written.pop(TIME)) - datetime.fromisoformat(named.pop(TIME))).total_seconds()) < 60
+    assert written == named | {
+        "X-Correlation-ID": "c-1",
+        "traceparent": "00-t",
+        "Authorization": "Bearer a.b.c",
+        "Cliffracer-Via": "shop",
+    }
