@@ -18,6 +18,7 @@ from contextvars import copy_context
 from functools import partial, wraps
 from sys import getrefcount
 from typing import Any
+from weakref import getweakrefcount
 
 from cliffracer.context import Context
 from cliffracer.resilience.deadlines import UNMADE, Watch
@@ -26,7 +27,7 @@ from cliffracer.resilience.threads import Handed
 if sys.version_info >= (3, 12):
     _current_tasks: tuple[asyncio.AbstractEventLoop, ...] = ()  # a task may begin while another one runs
 else:
-    from asyncio.tasks import _current_tasks, _enter_task, _leave_task  # type: ignore[attr-defined]  # it says whose task runs
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]  # it says whose task runs
 
 TASKS = 32  # calls after one that waited of which the same is expected
 
@@ -37,14 +38,14 @@ Held = set["asyncio.Task[None]"]
 class Starts:
     """Begins the calls of one source in the order in which they come."""
 
-    __slots__ = ("_drivers", "_loop", "_ready", "_scheduled", "_tasks", "_watch")
+    __slots__ = ("_loop", "_ready", "_scheduled", "_spare", "_tasks", "_watch")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch | None = None) -> None:
         self._loop = loop
         self._watch = watch
         self._ready: deque[tuple[Work, Context | None, Held | None]] = deque()
         self._scheduled = False
-        self._drivers: list[Driver] = []  # that wait for a call
+        self._spare: list[EagerTask] = []  # in which calls have ended, and which nobody knows: to make one is the dearest part of a start
         self._tasks = 0  # so many calls are made tasks at once, because one has waited
 
     def __len__(self) -> int:
@@ -95,14 +96,15 @@ class Starts:
             known = 3  # references: the count's own, this frame's, and that of who called us back
             if task is None:
                 known = 2
-                task = _new(EagerTask)
+                task = self._spare.pop() if self._spare else EagerTask.made()
                 task.work = work
-                task.driver = self._drivers.pop() if self._drivers else Driver()
                 task.variables = copy_context()
                 if self._watch is not None:
                     self._watch.begun = context or UNMADE
+            else:
+                del task.handed
             waited = _ENDED
-            _enter_task(self._loop, task)
+            _current_tasks[self._loop] = task
             try:
                 waited = task.variables.run(task.driver.send, work)
             except StopIteration:  # it was joined
@@ -112,7 +114,7 @@ class Starts:
             except BaseException as error:  # noqa: BLE001 - as a task does whose exception nobody retrieves
                 self._loop.call_exception_handler({"message": "a call ended with an exception", "exception": error})
             finally:
-                _leave_task(self._loop, task)
+                del _current_tasks[self._loop]
             if waited is not _OVER and waited is not _ENDED:
                 self._wait(task, waited, context, held)
                 return False
@@ -120,8 +122,9 @@ class Starts:
                 self._watch.begun = None
             if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
                 task.join(over=True)
-            elif waited is _OVER:
-                self._drivers.append(task.driver)
+            elif waited is _OVER and not getweakrefcount(task):
+                del task.variables
+                self._spare.append(task)
             return True
 
         def _wait(self, task: "EagerTask", waited: Any, context: Context | None, held: Held | None) -> None:
@@ -156,7 +159,6 @@ class Starts:
                 self._schedule()
 
 
-_new: Any = asyncio.Task.__new__
 _OVER: Any = object()
 """What a driver yields when a call is over."""
 _ENDED: Any = object()
@@ -193,12 +195,19 @@ class EagerTask(asyncio.Task[Any]):
 
     __slots__ = ("driver", "handed", "rest", "variables", "work")
 
-    work: Work
+    work: Work | None
     driver: Driver
     variables: Variables
     rest: "Rest"
     handed: Handed
     """What it waits for while a thread has it."""
+
+    @classmethod
+    def made(cls) -> "EagerTask":
+        """Return one that is not initialised, for a call to come."""
+        task: EagerTask = cls.__new__(cls)
+        task.driver = Driver()
+        return task
 
     def join(self, *, over: bool = False) -> "Rest":
         """Become one of asyncio's tasks, which goes on (or, with ``over``, is done) in the next turn of the loop."""

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -113,6 +114,26 @@ async def test_two_calls_have_two_tasks(starts: Starts):
     await until(lambda: len(seen) == 2)
     assert seen[0] is not None
     assert seen[0] is not seen[1]
+
+
+async def test_what_is_kept_by_task_is_not_found_by_the_next_call(starts: Starts):
+    """Neither in a dict that keeps tasks alive nor in one that does not, though calls that nobody heard of share one task."""
+    weak: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+    strong: dict[object, int] = {}
+    seen: list[tuple[int | None, int | None]] = []
+
+    async def work(number: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append((weak.get(task), strong.get(task)))
+        if number % 3 == 1:
+            weak[task] = number
+        elif number % 3 == 2:
+            strong[task] = number
+
+    asyncio.get_running_loop().call_soon(lambda: [starts.add(work(number)) for number in range(9)])
+    await until(lambda: len(seen) == 9)
+    assert seen == [(None, None)] * 9
 
 
 async def test_variables_of_one_call_are_not_seen_by_the_next(starts: Starts):

@@ -87,7 +87,7 @@ async def _cost(url: str, subject: str, *, headers: bool = False) -> tuple[float
 
 @pytest.mark.parametrize(
     ("method", "headers", "limit"),
-    [("place", False, 905), ("place", True, 1010), ("place_def", False, 1220)],
+    [("place", False, 905), ("place", True, 1010), ("place_def", False, 1240)],
     ids=["async", "headers", "def"],
 )
 async def test_a_call_costs_what_it_did(service: tuple[str, str], method: str, limit: int, *, headers: bool) -> None:
