@@ -12,6 +12,8 @@ and listeners that raise. Drain is UNSUB, then a round trip: everything before t
 """
 
 import asyncio
+from math import inf
+from time import monotonic
 from typing import Any
 
 from nats.aio.client import __version__
@@ -21,7 +23,7 @@ from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.reader import Reader
-from cliffracer.messaging.transport.reconnecting import MAX_CONTROL, PATIENCE, Interest, ReconnectingBus, fits
+from cliffracer.messaging.transport.reconnecting import MAX_CONTROL, PATIENCE, SILENT, Interest, ReconnectingBus, fits
 from cliffracer.messaging.transport.writer import LARGE, Writer
 
 _SMALL = 2048  # bytes from which on the size of a payload does not stand ready as text
@@ -109,7 +111,7 @@ class FastBus(ReconnectingBus):
             if self._reader is not None:
                 self._writer.put(b"UNSUB %b\r\n" % number)
                 if drained:
-                    await self._round_trip(PATIENCE)
+                    await self._round_trip(PATIENCE, SILENT)
         except Unavailable:  # the connection ended, and with it the subscription: nothing more can come
             pass
         finally:
@@ -151,12 +153,25 @@ class FastBus(ReconnectingBus):
             except TimeoutError:  # it takes nothing: the rest is dropped with the connection
                 pass
 
-    async def _round_trip(self, timeout: float) -> None:
+    async def _round_trip(self, timeout: float, silent: float = inf) -> None:
         reader = self._reader
         if reader is None:
             raise Unavailable("NATS is away", reason="away")
+        until, done = monotonic() + timeout, reader.round_trip()
         try:
-            async with asyncio.timeout(timeout):
-                await reader.round_trip()
-        except TimeoutError:
-            raise Unavailable(f"NATS did not confirm within {timeout:.2g} s", reason="away") from None
+            while not done.done() and (left := min(until - monotonic(), silent - reader.silent)) > 0:
+                await asyncio.wait({done}, timeout=left)
+        finally:
+            answered = not done.cancel()
+        if not answered:
+            why = "NATS does not answer" if monotonic() < until else f"NATS did not confirm within {timeout:.2g} s"
+            raise Unavailable(why, reason="away")
+        done.result()
+
+    @property
+    def silent(self) -> float:
+        return 0.0 if self._reader is None else self._reader.silent
+
+    def probe(self) -> None:
+        if self._reader is not None:
+            self._reader.probe()

@@ -86,6 +86,15 @@ class Bus(ABC):
     def connected(self) -> bool:
         """Whether there is a connection now."""
 
+    @property
+    @abstractmethod
+    def silent(self) -> float:
+        """Seconds in which the server has not said a word although it was asked for one; 0 where a transport cannot tell."""
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Ask the server for a sign of life if there was none of late: `silent` tells whether one comes."""
+
     @abstractmethod
     async def ready(self, deadline: float) -> None:
         """Return when `open`; `Unavailable` when it is not by ``deadline`` (`time.monotonic`)."""

@@ -20,6 +20,7 @@ from cliffracer.wire.subjects import is_inbox
 _TOKEN = 8  # random bytes of one
 _DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
 _TICK = 0.02  # seconds between two sweeps, at least
+_EARLY = 0.5  # seconds before a deadline at which the server is asked for a sign of life, if it gave none of late
 _NOBODY = b"NATS/1.0 503"
 Ask = Callable[[bytes, bytes, bytes | None, bytes, float], None]
 """``ask(subject, payload, block, token, deadline)``: publish a request that is to be answered at a token of ours."""
@@ -127,8 +128,14 @@ class Mux:
     def _arm(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        self._timer = self._loop.call_later(due - monotonic(), self._sweep)
+        self._due, left = due, due - monotonic()
+        early = left > _EARLY
+        self._timer = self._loop.call_later(left - _EARLY if early else left, self._look if early else self._sweep)
+
+    def _look(self) -> None:
+        """Ask whose fault it will be: so soon before a deadline, the one who was asked may be late, or the server hang."""
+        self._bus.probe()
+        self._timer = self._loop.call_later(self._due - monotonic(), self._sweep)
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -139,7 +146,9 @@ class Mux:
             if deadline > now:
                 due = min(due, deadline)
             elif not future.done():
-                future.set_exception(DeadlineExceeded(f"{_text(subject)} did not answer in time"))
+                silent = self._bus.silent
+                why = f": NATS itself does not answer, for {silent:.1f} s" if silent > 0.8 * _EARLY else ""
+                future.set_exception(DeadlineExceeded(f"{_text(subject)} did not answer in time{why}"))
         if due < inf:
             self._arm(max(due, now + _TICK))  # thousands of deadlines close together are one sweep
 

@@ -14,6 +14,7 @@ from cliffracer.messaging.transport.parser import Parser, ProtocolError
 from cliffracer.messaging.transport.writer import MANY, Writer
 
 _BRIEF = 0.00005  # seconds: a chunk that comes so soon was there already, and the server has not waited for what the last one caused
+_LATELY = 0.05  # seconds
 _MISSED = 2  # beats without a byte, after which the server is taken for dead
 _UNANSWERED = 6  # beats that a PING waits for its answer while other bytes come: those may be many that were on their way before it
 
@@ -45,6 +46,7 @@ class Reader(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._pings: deque[asyncio.Future[None] | None] = deque()
+        self._asked = 0.0  # when the first of these was sent
         self._yielded = False
         self._paused = False
         self._heard = True
@@ -99,12 +101,21 @@ class Reader(asyncio.Protocol):
         self._paused = False
         self._flowing(True)
 
-    async def round_trip(self) -> None:
-        """Return when the server has handled everything written before; `Unavailable` when the connection ends first."""
+    @property
+    def silent(self) -> float:
+        """Seconds in which the server has not said a word although it was asked; 0 if it was not, or has answered."""
+        return monotonic() - max(self._asked, self._handled) if self._pings else 0.0
+
+    def probe(self) -> None:
+        """Ask for a sign of life, if there was none of late."""
+        if not self._pings and monotonic() - self._handled > _LATELY:
+            self._ask(None)
+
+    def round_trip(self) -> asyncio.Future[None]:
+        """Return what is done when the server has handled everything written before; `Unavailable` when the connection ends first."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._pings.append(done)
-        self.writer.put(b"PING\r\n")
-        await done
+        self._ask(done)
+        return done
 
     async def hang_up(self) -> None:
         """Write what has been gathered and return when the connection is closed."""
@@ -112,6 +123,12 @@ class Reader(asyncio.Protocol):
         self.writer.write()
         self._transport.close()
         await self._over
+
+    def _ask(self, done: asyncio.Future[None] | None) -> None:
+        if not self._pings:
+            self._asked = monotonic()
+        self._pings.append(done)
+        self.writer.put(b"PING\r\n")
 
     def _resume(self) -> None:
         if self._transport.is_closing():
@@ -156,5 +173,4 @@ class Reader(asyncio.Protocol):
         elif self._unanswered >= _UNANSWERED:
             self._client.end(f"nothing that we send arrives at the server, for {_UNANSWERED * self._ping:g} s")
         elif self._silent or not asked:
-            self._pings.append(None)
-            self.writer.put(b"PING\r\n")
+            self._ask(None)

@@ -26,6 +26,7 @@ from cliffracer.wire.subjects import check_name, check_pattern
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
 _CONFIRMED_WITHIN = 2.0  # seconds that a new connection has for its first answer
 PATIENCE = 5.0  # seconds that a drain waits for the server
+SILENT = 1.0  # seconds of these, and of a close, in which it says nothing at all although it was asked: it hangs, and is not waited for
 _KEPT = 100  # refusals that are remembered
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
 _UNTRACED_SINCE = (2, 14)  # an older server takes the line for the subject of a trace, and logs that it is none
@@ -119,7 +120,9 @@ class ReconnectingBus(Bus):
     async def _close(self) -> None:
         try:
             if self.connected:
-                await self.flush(PATIENCE / 2)
+                deadline = time.monotonic() + PATIENCE / 2
+                await self.ready(deadline)
+                await self._round_trip(deadline - time.monotonic(), SILENT)
         except Unavailable as error:
             logger.warning("NATS connection closed with messages that may not have been sent: {reason}", reason=error.message)
         self._closing = True
@@ -237,8 +240,11 @@ class ReconnectingBus(Bus):
         """Forget the present connection, which is lost."""
 
     @abstractmethod
-    async def _round_trip(self, timeout: float) -> None:
-        """Return when the server has handled all that was written; `Unavailable` when it does not, or the connection ends."""
+    async def _round_trip(self, timeout: float, silent: float = inf) -> None:
+        """Return when the server has handled all that was written; `Unavailable` when it does not, or the connection ends.
+
+        Also once it has been ``silent`` for so long, as far as the transport can tell.
+        """
 
     @abstractmethod
     async def _hang_up(self) -> None:

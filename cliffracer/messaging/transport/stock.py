@@ -140,10 +140,17 @@ class StockBus(ReconnectingBus):
             raise Unavailable(f"NATS did not confirm within {timeout:.2g} s" if not done else "NATS went away", reason="away")
         task.result()
 
-    async def _round_trip(self, timeout: float) -> None:
+    async def _round_trip(self, timeout: float, silent: float = math.inf) -> None:  # noqa: ARG002 - see `silent`
         if self._client is None:
             raise Unavailable("NATS is away", reason="away")
         await self._while_connected(self._flush(self._client, timeout), timeout)
+
+    @property
+    def silent(self) -> float:
+        return 0.0  # nats-py does not tell
+
+    def probe(self) -> None:
+        """There is no telling what comes of it."""
 
     async def _flush(self, client: GuardedClient, timeout: float) -> None:
         await self._written()

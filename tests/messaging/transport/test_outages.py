@@ -9,7 +9,8 @@ import pytest
 
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from cliffracer.messaging.bus import Bus
-from cliffracer.messaging.transport import reconnecting
+from cliffracer.messaging.transport import fast, reconnecting
+from cliffracer.messaging.transport.stock import StockBus
 from tests.messaging.transport.conftest import settings
 from tests.support.fake_nats import FakeNats
 from tests.support.nats import NatsServer
@@ -106,6 +107,37 @@ async def test_nothing_outlives_its_deadline_on_a_hung_server(bus: Bus, server: 
     server.kill()
     await eventually(lambda: not bus.connected)
     await subscription.drain()
+
+
+async def test_a_call_says_whether_nats_itself_hangs(bus: Bus, server: NatsServer) -> None:
+    """What is slow is one thing, and a server that says nothing although it was asked for a sign of life is another."""
+    if isinstance(bus, StockBus):
+        pytest.skip("nats-py does not tell")
+    await bus.subscribe("slow", lambda *_: None)
+    await bus.flush()
+    with pytest.raises(DeadlineExceeded, match=r"^slow did not answer in time$"):
+        await bus.request(b"slow", b"", timeout=0.8)
+    server.pause()
+    with pytest.raises(DeadlineExceeded, match=r"^slow did not answer in time: NATS itself does not answer, for 0\.\d s$"):
+        await bus.request(b"slow", b"", timeout=0.8)
+
+
+async def test_a_hung_server_is_not_waited_for_when_everything_ends(
+    bus: Bus, server: NatsServer, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing: neither the drains nor the close take the time that one has which is merely slow."""
+    if isinstance(bus, StockBus):
+        pytest.skip("nats-py does not tell")
+    monkeypatch.setattr(fast, "PATIENCE", 3600.0)
+    monkeypatch.setattr(reconnecting, "PATIENCE", 3600.0)
+    subscriptions = [await bus.subscribe(name, lambda *_: None) for name in ("a", "b")]
+    await bus.flush()
+    server.pause()
+    async with asyncio.timeout(30):
+        for subscription in subscriptions:
+            await subscription.drain()
+        await bus.close()
+    assert any("NATS does not answer" in line for line in log)
 
 
 async def test_closing_is_bounded_on_a_hung_server(connected: Any, server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
