@@ -89,6 +89,13 @@ async def publish(bus: Bus, subject: bytes, payload: bytes, block: bytes | None,
         bus.publish(subject, payload, block)
 
 
+def without_streams(bus: Bus) -> str:
+    """Say that the server keeps no streams, and where it is; empty where it does, or is away."""
+    if not bus.connected or bus.info.get("jetstream", False):
+        return ""
+    return f"JetStream is not enabled on {bus.info.get('host', 'the server')}:{bus.info.get('port', '')}"
+
+
 def cure_of(settings: Any) -> str:
     """Return what to do about a server that does not answer: where its URL comes from, and what there is instead."""
     if hasattr(settings, "origin") and settings.origin("nats_url").place == "argument":

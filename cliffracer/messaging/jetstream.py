@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cliffracer.errors import NOT_PERMITTED, Conflict, Forbidden, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
-from cliffracer.messaging.bus import Bus, Reply, version_of
+from cliffracer.messaging.bus import Bus, Reply, version_of, without_streams
 from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
 
 API = "$JS.API."
@@ -202,9 +202,8 @@ class JetStream:
             cure = "Allow it what it declares (cliffracer permissions), and make what it needs before it starts (cliffracer provision)."
             raise Forbidden(f"{error.message}. {cure}", reason=NOT_PERMITTED) from None
         except Unavailable:
-            if self.bus.connected and not self.bus.info.get("jetstream", False):
-                place = f"{self.bus.info.get('host', 'the server')}:{self.bus.info.get('port', '')}"
-                raise SetupError(f"JetStream is not enabled on {place}: start nats-server with -js.") from None
+            if disabled := without_streams(self.bus):
+                raise SetupError(f"{disabled}: start nats-server with -js.") from None
             raise
         try:
             failure = _error_of.decode(reply.payload).error
@@ -235,7 +234,12 @@ class JetStream:
 
     async def store(self, subject: str, payload: bytes, block: bytes | None = None, *, timeout: float | None = None) -> PubAck:
         """Publish once and return the stream's ack; `Unavailable` where no stream takes the subject, `Conflict` for a failed condition."""
-        reply = await self.bus.request(subject.encode(), payload, block, timeout=self.timeout if timeout is None else timeout)
+        try:
+            reply = await self.bus.request(subject.encode(), payload, block, timeout=self.timeout if timeout is None else timeout)
+        except Unavailable as error:
+            if error.details.get("reason") != "nobody":
+                raise
+            raise Unavailable(f"no stream stores {subject}{(off := without_streams(self.bus)) and f': {off}'}", **error.details) from None
         return read_ack(reply.payload, subject)
 
     async def stream(self, name: str, *, subjects: str | None = None) -> StreamInfo:

@@ -38,6 +38,18 @@ async def test_one_message_id_is_stored_once(jetstream: JetStream, subjects: Sub
     assert (second.seq, second.duplicate) == (first.seq, True)
 
 
+async def test_what_no_stream_takes_says_where_there_is_no_jetstream(jetstream: JetStream):
+    """A tick, or whatever else is stored, is no call that a service would answer."""
+    with pytest.raises(Unavailable, match=r"^no stream stores tick\.one$"):
+        await jetstream.store("tick.one", b"")
+    with NatsServer() as server:
+        bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
+        with pytest.raises(Unavailable, match=rf"^no stream stores tick\.one: JetStream is not enabled on .+:{server.port}$") as caught:
+            await JetStream(bus).store("tick.one", b"")
+        assert caught.value.details["reason"] == "nobody"
+        await bus.close()
+
+
 async def test_a_full_stream_refuses_at_once(jetstream: JetStream, subjects: Subjects):
     """What was acknowledged is kept; the emitter is told, without waiting for its deadline."""
     await ensure_stream(jetstream, events_stream(subjects))
