@@ -11,6 +11,7 @@ from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, Transaction, current_transaction
 from cliffracer.database.development import Purpose, prepare, remind
+from cliffracer.database.diagnostics import ailments
 from cliffracer.database.outbox import Handled, lag
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
@@ -46,6 +47,7 @@ class AppDatabase:
         self._largest = largest
         self._outbox: Mapping[str, float] = {}
         self._asked = float("-inf")
+        self._opened = time.monotonic()
 
     def given(self) -> dict[str, Any]:
         """Return, by dotted name of a type, what gives a handler its value for an annotation with that type."""
@@ -103,6 +105,15 @@ class AppDatabase:
                 task.cancel()
         raise trouble or Unavailable("no database is set")
 
+    async def stores(self) -> bool:
+        """Say that the database takes changes; `Unavailable` where one is read-only, or refused some of late for want of something."""
+        if refused := ailments.since(self._opened):
+            raise Unavailable(refused)
+        for shard in self.database.shards:
+            if not shard.pool.busy(BUSY) and await shard.fetch_value(str, "show transaction_read_only") == "on":
+                raise Unavailable("it is read-only, as a standby is")
+        return True
+
     async def _ask(self) -> dict[str, float]:
         before = current.set(Context(deadline=time.monotonic() + FRESH))
         try:
@@ -159,6 +170,7 @@ async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings:
         health.add("database", mine.answers)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
             health.add(f"database {place}", partial(_answers, shard), critical=False)
+        health.add("database writes", mine.stores, critical=False)
         health.figures = mine.figures
         for home in homes:
             home.append(database)

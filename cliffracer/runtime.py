@@ -279,12 +279,20 @@ def _identifies(signature: Signature | None) -> bool:
 
 
 def _add_checks(health: Health, services: Sequence[Service]) -> None:
+    health.add("events", partial(_stored, services), critical=False)  # an app's own of that name takes its place
     for service in services:
         for check in service.frozen.checks:
             health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
     guards = [DECORATED, *(service.app.guards for service in services)]
     if any(one.breaks for one in guards):
         health.add("breakers", partial(_closed, guards), critical=False)
+
+
+async def _stored(services: Sequence[Service]) -> bool:
+    """Raise `Unavailable` where events are not stored; their stream is asked for if an app follows durable ones: it may be."""
+    for service in services:
+        await service.backend.takes(asked=any(record.durable for record, _ in service.frozen.of(Subscription)))
+    return True
 
 
 def _closed(guards: Sequence[Guards]) -> bool:

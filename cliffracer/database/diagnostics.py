@@ -1,6 +1,7 @@
 """What is logged about a statement that PostgreSQL refused: the server's message and the SQL, never a value."""
 
 import logging
+import math
 from time import monotonic
 from typing import Any
 
@@ -17,6 +18,7 @@ _MISSING = {"42P01", "42703"}
 """SQLSTATEs for a table and for a column that is not there."""
 _AILING = ("53", "58", "F0", "25006")
 """SQLSTATEs, or classes of them, of a server that lacks resources or has become a standby: only its operator can help."""
+_RECENT = 60.0  # seconds for which the server counts as ailing after a refusal
 _PAUSE = 30.0  # seconds between two log lines about the same one, since each call may meet it
 
 
@@ -29,7 +31,7 @@ def with_diagnostics(made: ServiceError, statement: Any) -> ServiceError:
         if made.said and diagnostic.sqlstate in _MISSING:
             made.said += f"; see {command('db plan')}"
     elif isinstance(made, Unavailable):
-        _ailments.tell(made, statement)
+        ailments.tell(made, statement)
     return made
 
 
@@ -39,6 +41,13 @@ class Ailments:
     def __init__(self) -> None:
         self._told: dict[str, float] = {}
         self._untold: dict[str, int] = {}
+        self._met, self._last = -math.inf, ""
+
+    def since(self, moment: float) -> str:
+        """Return the trouble of the last minute, if it came after ``moment`` (`monotonic`), in words without a secret; else nothing."""
+        if self._met < max(moment, monotonic() - _RECENT):
+            return ""
+        return "its disk is full" if self._last == "53100" else f"it refuses statements (SQLSTATE {self._last})"
 
     def tell(self, made: Unavailable, statement: Any) -> None:
         """Log the server's message and its cure, or count it if it was logged a moment ago."""
@@ -46,7 +55,8 @@ class Ailments:
         state: str = (diagnostic and diagnostic.sqlstate) or ""
         if not state.startswith(_AILING):
             return
-        now = monotonic()
+        self._met = now = monotonic()
+        self._last = state
         if now - self._told.get(state, -_PAUSE) < _PAUSE:
             self._untold[state] = self._untold.get(state, 0) + 1
             return
@@ -57,7 +67,8 @@ class Ailments:
         log.warning("PostgreSQL refuses statements: %s (%s)", " ".join(words), one_line(statement))
 
 
-_ailments = Ailments()
+ailments = Ailments()
+"""Of the databases of this process."""
 
 
 def one_line(statement: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.errors import NotFound
+from cliffracer.errors import DeadlineExceeded, NotFound, SetupError, Unavailable
 from cliffracer.messaging.broker import Delivered, Method, Start
 from cliffracer.messaging.claimcheck import is_claim
 from cliffracer.messaging.configurations import distinct
@@ -55,6 +55,26 @@ class JetStreamBackend(Emitter):
         options = {"clock": self._clock, "made": self._both, **options}
         kind = Ordered if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
+
+    async def takes(self, *, asked: bool) -> bool:
+        """Say that events are stored; `Unavailable` if some were not of late, or their stream is full, or cannot be ``asked`` for.
+
+        While there is no connection nothing can be said, and that is said elsewhere.
+        """
+        if self.trouble:
+            raise Unavailable(self.trouble)
+        if not asked or not self._jetstream.bus.connected:
+            return True
+        try:
+            found = await self._jetstream.stream(self._subjects.stream)
+        except NotFound:  # nobody has emitted any
+            return True
+        except (SetupError, Unavailable, DeadlineExceeded):
+            raise Unavailable("JetStream does not answer, or is not enabled") from None
+        most, largest = (found.config.get(name, -1) for name in ("max_msgs", "max_bytes"))
+        if found.config.get("discard") == "new" and (0 < most <= found.state.messages or 0 < largest <= found.state.bytes):
+            raise Unavailable("their stream is full")
+        return True
 
     async def stored(self, patterns: Sequence[str], start: Start = "all") -> AsyncIterator[Delivery]:
         """Yield the events on some patterns that are stored now, each once and in order; `NotFound` if none ever was."""

@@ -42,6 +42,11 @@ class Emitter:
         """Say whether there is a connection to NATS now."""
         return self._jetstream.bus.connected
 
+    @property
+    def trouble(self) -> str:
+        """Why what was emitted or sent of late was not stored; empty if all of it was."""
+        return self._events.trouble or self._later.trouble
+
     async def ensure(self) -> None:
         """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
         await self.ensure_events()

@@ -1,6 +1,7 @@
 """Publishing to a stream: acknowledged, many in flight, repeated under one message id until the outcome is known."""
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -17,6 +18,7 @@ LIMIT = 4096  # publishes in flight; more wait for their turn
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 _LEAST = 0.01  # seconds that an attempt needs
+_RECENT = 60.0  # seconds for which what was refused is remembered
 
 
 class Publisher:
@@ -31,7 +33,13 @@ class Publisher:
         self._recover = recover
         self._attempt = attempt
         self._free = limit
+        self._failed, self._why = -math.inf, ""
         self._waiting: deque[asyncio.Future[None]] = deque()  # an asyncio.Semaphore costs as much as all the rest of this
+
+    @property
+    def trouble(self) -> str:
+        """Why a message was not stored of late; empty if none was refused in the last minute."""
+        return self._why if time.monotonic() - self._failed < _RECENT else ""
 
     async def publish(
         self,
@@ -100,11 +108,13 @@ class Publisher:
             reason = problem.details.get("reason") if isinstance(problem, Unavailable) else "unknown"
             unknown = unknown or reason == "unknown"
             if reason == "full":
+                self._failed, self._why = time.monotonic(), "there is no room for them in JetStream, or in their stream"
                 raise problem
             if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers heard it
                 await self._recovered(deadline)
             nap = pause * (0.5 + random.random())  # noqa: S311 - jitter
             if time.monotonic() + nap + _LEAST >= deadline:
+                self._failed, self._why = time.monotonic(), "no stream confirmed one in time"
                 raise self._given_up(subject, problem, unknown=unknown) from problem
             await asyncio.sleep(nap)
             pause = min(2 * pause, _LONGEST_PAUSE)

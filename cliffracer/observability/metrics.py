@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cliffracer.observability.health import Finding
 from cliffracer.observability.stats import Stats
 
 _WINDOW = 60.0
@@ -149,9 +150,10 @@ def exposition(
     targets: Sequence[Target] = (),
     cached: Sequence[tuple[str, Kept]] = (),
     *,
+    checks: Sequence[Finding] = (),
     worker: str = "",
 ) -> str:
-    """Return the figures of handlers, of consumers of durable events, of what they work with, and of this process.
+    """Return the figures of handlers, of consumers of durable events, of what they work with, of health checks, and of this process.
 
     ``worker``: which of several this is that share a port. Any of them answers, so each sample has to say whose it is.
     """
@@ -175,6 +177,8 @@ def exposition(
     for about, which, name, kind, text in _OTHER:
         if which in given.get(about, {}):
             lines.extend(_family(name, kind, text, (("", given[about][which]),)))
+    found = ((f'check="{_escaped(one.name)}",critical="{str(one.critical).lower()}"', 0 if one.reason else 1) for one in checks)
+    lines.extend(_family("cliffracer_health_check", "gauge", "1: it passes, 0: it fails.", found) if checks else ())
     for name, kind, text, value in _process():
         lines.extend(_family(name, kind, text, (("", value),)))
     return "\n".join(_of_worker(lines, worker) if worker else lines) + "\n"

@@ -1,5 +1,6 @@
 """The pages that load balancers, people and Prometheus look at: ``/health``, ``/health/ready``, ``/health/detailed``, ``/metrics``."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,8 +88,8 @@ class Metrics:
         """Answer one request."""
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
         cached = [(assembly.frozen.name, record) for assembly in self._assemblies for record in assembly.frozen.cached]
-        figures, targets = await self._health.figures(), _targets(self._assemblies)
-        text = exposition(self._handlers, consumers, figures, targets, cached, worker=self._health.worker)
+        (figures, checks), targets = await asyncio.gather(self._health.figures(), self._health.findings()), _targets(self._assemblies)
+        text = exposition(self._handlers, consumers, figures, targets, cached, checks=checks, worker=self._health.worker)
         again = [_ANEW] if self._health.worker else []
         await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE, *again], correlation_of(scope))
 

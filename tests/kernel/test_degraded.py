@@ -1,0 +1,62 @@
+"""Health where something ails that no other replica is free of: streams without room, a database that takes no changes."""
+
+import re
+
+import pytest
+
+from cliffracer import App, Database, Settings
+from cliffracer.appdatabase import AppDatabase
+from cliffracer.embedded import servers
+from cliffracer.errors import Unavailable
+from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.testing import running
+
+_FAILING = re.compile(r'^cliffracer_health_check{check="(.+)",critical="false"} 0$', re.MULTILINE)
+
+
+async def test_what_no_replica_can_help_is_degraded_and_serves_on():
+    """Events that find no room, and a database that takes no changes, are told to people and to Prometheus; the replica stays ready."""
+    app = App("night")
+
+    @app.on("order.placed")
+    async def bill(number: int) -> None: ...
+
+    @app.get("/count")
+    async def count(*, db: Database) -> int | None:
+        return await db.fetch_value(int, "select 1")
+
+    @app.get("/change")
+    async def change(*, db: Database) -> None:
+        await db.execute("do $$ begin raise exception 'no space left' using errcode = '53100'; end $$")
+
+    async def told() -> tuple[str, set[str]]:
+        assert (await t.http.get("/health/ready")).status_code == 200
+        found = (await t.http.get("/health/detailed")).json()
+        failing = set(_FAILING.findall((await t.http.get("/metrics")).text))
+        assert failing == {name for name, check in found["checks"].items() if check["status"] != "ok"}
+        return found["status"], failing
+
+    async with running(app) as t:
+        assert await told() == ("ok", set())
+        backend = t.up.services[0].backend
+        name = backend._subjects.stream
+        config = (await JetStream(t.up.bus).stream(name)).config
+        await JetStream(t.up.bus).ask(f"STREAM.UPDATE.{name}", {**config, "max_msgs": 1, "discard": "new"}, StreamInfo)
+        await app.emit("order.placed", 1)
+        assert await told() == ("degraded", {"events"})
+        with pytest.raises(Unavailable):
+            await app.emit("order.placed", 2)
+        assert (await t.http.get("/change")).status_code == 503
+        assert await told() == ("degraded", {"events", "database writes"})
+        detailed = (await t.http.get("/health/detailed")).json()["checks"]
+        assert detailed["database writes"]["status"] == "its disk is full"
+        assert (await t.http.get("/count")).json() == 1
+
+
+async def test_a_standby_takes_no_changes():
+    """Whoever asks is told so before anything has failed."""
+    with servers(database=True) as urls:
+        only_reads = f"{urls.database_url}{'&' if '?' in urls.database_url else '?'}options=-c%20default_transaction_read_only%3Don"
+        async with Database.open(Settings(database_url=only_reads), name="standby") as database:
+            with pytest.raises(Unavailable, match="read-only"):
+                await AppDatabase(database).stores()
