@@ -67,7 +67,7 @@ def _value(kind: str, plan: Plan) -> dict[str, Any]:
 
 def docker(plan: Plan) -> str:
     """Return a Dockerfile that installs what this folder's project asks for."""
-    return image.dockerfile(plan.command, image.installing(Path(), plan.extras))
+    return image.dockerfile(plan.command, image.installing(Path(), plan.extras), image.importing(Path(), plan.targets))
 
 
 def compose(plan: Plan) -> str:

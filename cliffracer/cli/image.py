@@ -17,9 +17,19 @@ _READ = r"""python -c "import tomllib; print(*tomllib.load(open('pyproject.toml'
 _DECLARED = f"COPY pyproject.toml ./\nRUN {_READ}> requirements.txt \\\n    && {_PIP} -r requirements.txt"
 
 
-def dockerfile(command: Sequence[str], install: str = _DECLARED) -> str:
-    """Return a Dockerfile whose first stage runs ``install``: slim, not root, with a health check."""
-    return Template(template("Dockerfile.txt")).substitute(install=install, command=json.dumps([*command]))
+def dockerfile(command: Sequence[str], install: str = _DECLARED, path: str = "") -> str:
+    """Return a Dockerfile whose first stage runs ``install``: slim, not root, with a health check; ``path`` is a folder to import from."""
+    beside = f" PYTHONPATH=/app/{path}" if path else ""
+    return Template(template("Dockerfile.txt")).substitute(install=install, command=json.dumps([*command]), path=beside)
+
+
+def importing(folder: Path, targets: Sequence[str]) -> str:
+    """Return the folder that apps are imported from where it is not the project's own: ``src``, whose packages are not installed there."""
+    for module in (target.partition(":")[0].partition(".")[0] for target in targets if "/" not in target):
+        places = [place for place in (folder, folder / "src") if (place / module).is_dir() or (place / f"{module}.py").is_file()]
+        if places == [folder / "src"]:
+            return "src"
+    return ""
 
 
 def ignored() -> str:

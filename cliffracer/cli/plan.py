@@ -31,6 +31,7 @@ class Plan:
         self.image = image or f"{self.name}:{frozen[0].version}"
         self.database = any(runtime.needs_database(f) for f in frozen)
         self.http = any(runtime.needs_http(f) for f in frozen)
+        self.targets = targets
         self.command = ["cliffracer", "run", *targets]
         self.drain = settings.drain
         self.keda = keda

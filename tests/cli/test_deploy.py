@@ -184,6 +184,20 @@ def test_the_image_installs_what_the_project_asks_for(project, farm, tmp_path):
     assert dockerfile_faults(tmp_path / "Dockerfile") == ""
 
 
+def test_the_image_imports_from_src_what_is_installed_from_there_here(farm, tmp_path):
+    """A package below src is on the path here because the project is installed to be edited; in the image, that folder is."""
+    package = tmp_path / "src" / "barn"
+    package.mkdir(parents=True)
+    shutil.copy(farm / "app.py", package / "app.py")
+    (package / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text('[tool.cliffracer]\napp = "barn.app:app"\n')
+    text = cliffracer("deploy", "docker", cwd=tmp_path, PYTHONPATH="src").out
+    assert text.endswith('CMD ["cliffracer", "run", "barn.app:app"]\n')
+    assert " PYTHONPATH=/app/src " in text
+    assert "PYTHONPATH" not in cliffracer("deploy", "docker", "src/barn/app.py:app", cwd=tmp_path).out, "found by its path"
+    assert "PYTHONPATH" not in cliffracer("deploy", "docker", "app:app", cwd=farm).out
+
+
 def test_the_image_has_the_extras_that_the_app_needs(guarded):
     """Accounts need their extra where they run; a .dockerignore that is missing is told, since .env would be in the image."""
     done = cliffracer("deploy", "docker", cwd=guarded, OIDC_ISSUER="https://issuer.example")
