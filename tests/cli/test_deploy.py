@@ -184,6 +184,25 @@ def test_the_image_installs_what_the_project_asks_for(project, farm, tmp_path):
     assert dockerfile_faults(tmp_path / "Dockerfile") == ""
 
 
+def test_requirements_of_other_files_are_in_the_image_too(tmp_path, farm):
+    """What requirements.txt names is copied beside it, and may name us; what is no package is refused, since it would not be there."""
+    shutil.copy(farm / "app.py", tmp_path / "app.py")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements.txt").write_text("-r requirements/base.txt\n--constraint=limits.txt\n-r https://example.org/more.txt\n")
+    (tmp_path / "requirements" / "base.txt").write_text("cliffracer\n-c ../limits.txt\n")
+    (tmp_path / "limits.txt").write_text("rich<99\ncliffracer<99\n")
+    text = cliffracer("deploy", "docker", cwd=tmp_path).out
+    copied = ["requirements.txt ./", "requirements/base.txt requirements/base.txt", "limits.txt ./"]
+    assert [line for line in text.splitlines() if line.startswith("COPY ") and ".txt" in line] == [f"COPY {one}" for one in copied]
+    assert "-r requirements.txt\n" in text
+    (tmp_path / "requirements" / "base.txt").write_text("rich\n")
+    assert '-r requirements.txt "cliffracer==0.1.0"\n' in cliffracer("deploy", "docker", cwd=tmp_path).out, "a constraint installs nothing"
+    for line in ("-e .", "./barn"):
+        (tmp_path / "requirements.txt").write_text(f"cliffracer\n{line}\n")
+        done = cliffracer("deploy", "docker", cwd=tmp_path)
+        assert (done.code, f"requirements.txt has {line}, but" in done.err) == (1, True), line
+
+
 def test_the_image_imports_from_src_what_is_installed_from_there_here(farm, tmp_path):
     """A package below src is on the path here because the project is installed to be edited; in the image, that folder is."""
     package = tmp_path / "src" / "barn"
