@@ -249,7 +249,9 @@ def image(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     folder = tmp_path_factory.mktemp("image")
     cliffracer("new", "hello", cwd=folder)
     context = folder / "hello"
-    (context / ".env").write_text("AUTH_SECRET_KEY=nobody-may-see-this-0123456789abcdef\n")
+    (context / "jobs").mkdir()
+    for place in (context, context / "jobs"):
+        (place / ".env").write_text("AUTH_SECRET_KEY=nobody-may-see-this-0123456789abcdef\n")
     made = _built(context, wheel, (context / "Dockerfile").read_text())
     made.lend()
     return made

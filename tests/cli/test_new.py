@@ -5,7 +5,9 @@ import sys
 import tomllib
 
 import pytest
+from packaging.requirements import Requirement
 
+from cliffracer import __version__
 from tests.cli.terminal import Background, cliffracer, environment
 from tests.project.places import tool
 from tests.support.nats import free_port
@@ -58,6 +60,9 @@ def test_the_files_are_what_tools_expect(tmp_path):
     assert made.startswith("\n  ".join(["made shop", *files]) + "\n\n")
     project = tomllib.loads((tmp_path / "shop" / "pyproject.toml").read_text())
     assert project["tool"]["cliffracer"]["app"] == "app:app"
+    (ours,) = map(Requirement, project["project"]["dependencies"])
+    assert __version__ in ours.specifier
+    assert "1.0.0" not in ours.specifier, "another framework has that version of the name"
     dockerfile = (tmp_path / "shop" / "Dockerfile").read_text()
     assert "USER 10001:10001" in dockerfile
     assert "ENV PATH=/opt/app/bin:$PATH" in dockerfile
