@@ -63,6 +63,7 @@ def rendered(name: str, kind: str) -> dict[str, str]:
     words = {
         "name": name,
         "service": _service(name),
+        "image": name.lower(),
         "version": __version__,
         "example": _EXAMPLES[kind],
         "variables": _needed(kind),

@@ -18,6 +18,8 @@ from cliffracer.wire.subjects import Subjects
 HTTP_PORT = 8000
 _PLACE = re.compile(r"env|nats_url|database_urls?|db_.*|redis_url|http_host|http_port|log_format|wait")
 """Settings that are those of where it runs, or of this machine: not taken along."""
+_NO_TAG = re.compile(r"[^A-Za-z0-9_.-]+")
+"""What the tag of an image may not have, and a version may: the + of a build."""
 _DOCUMENTS = frozenset({"nats_tls_ca", "nats_tls_cert"})
 """Settings that may be the path of a file here; there they are in the secret, as what is in it."""
 
@@ -28,7 +30,7 @@ class Plan:
     def __init__(self, frozen: Sequence[Frozen], targets: tuple[str, ...], image: str, settings: Settings, *, keda: bool = False) -> None:
         (process,) = processes(frozen, settings, together=True)
         self.name = network.pods_of(process)
-        self.image = image or f"{self.name}:{frozen[0].version}"
+        self.image = image or f"{self.name}:{_NO_TAG.sub('-', frozen[0].version)[:128].lstrip('.-') or 'latest'}"
         self.database = any(runtime.needs_database(f) for f in frozen)
         self.http = any(runtime.needs_http(f) for f in frozen)
         self.targets = targets

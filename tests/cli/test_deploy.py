@@ -184,6 +184,13 @@ def test_the_image_installs_what_the_project_asks_for(project, farm, tmp_path):
     assert dockerfile_faults(tmp_path / "Dockerfile") == ""
 
 
+@pytest.mark.parametrize(("version", "tag"), [("1.2.0+build.5", "1.2.0-build.5"), ("2 été", "2-t-"), ("", "latest")])
+def test_the_image_has_a_tag_that_docker_takes(version, tag, tmp_path):
+    """A version may have characters that a tag may not."""
+    folder = written(tmp_path, app=f"from cliffracer import App\napp = App('shop', version='{version}')\n")
+    assert json.loads(cliffracer("deploy", "compose", "--json", cwd=folder).out)["services"]["shop"]["image"] == f"shop:{tag}"
+
+
 def test_requirements_of_other_files_are_in_the_image_too(tmp_path, farm):
     """What requirements.txt names is copied beside it, and may name us; what is no package is refused, since it would not be there."""
     shutil.copy(farm / "app.py", tmp_path / "app.py")

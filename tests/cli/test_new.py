@@ -77,9 +77,9 @@ def test_the_files_are_what_tools_expect(tmp_path):
     ],
 )
 def test_its_readme_says_what_production_needs(tmp_path, parts, needed):
-    """The settings, and the tables, which nothing makes by itself there."""
-    cliffracer("new", "shop", *parts, cwd=tmp_path)
-    assert needed in (tmp_path / "shop" / "README.md").read_text()
+    """The settings, and the tables, which nothing makes by itself there; the name of the image is one that Docker takes."""
+    cliffracer("new", "MyShop", *parts, cwd=tmp_path)
+    assert f"`docker build -t myshop .`, {needed}" in (tmp_path / "MyShop" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["1shop", "my shop", "-x", "../a b", "é"])
