@@ -227,12 +227,13 @@ class App(Scope):
 
     def link(self) -> Link:
         """Return what carries this app's calls now."""
-        if not self._links:
+        try:
+            return self._links[-1]
+        except IndexError:
             raise SetupError(
                 f"{self.name} is not running, so it cannot call or emit. "
                 "Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
-            )
-        return self._links[-1]
+            ) from None
 
     # -- running ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ class Beginnings:
 
     def __init__(self) -> None:
         self._first = ""
-        self._blocks: dict[float, bytes] = {}
+        self._blocks: dict[float, list[bytes]] = {}
         self._numbers: list[bytes] = []
 
     def ids(self) -> tuple[str, str]:
@@ -29,14 +29,14 @@ class Beginnings:
         if first != self._first:
             self._first = first
             self._blocks.clear()
-        return (self._blocks.get(seconds) or self._block(seconds)).replace(_PLACE, (self._numbers or self._more()).pop())
+        return (self._numbers or self._more()).pop().join(self._blocks.get(seconds) or self._block(seconds))
 
     def _more(self) -> list[bytes]:
         self._numbers = new_numbers()
         return self._numbers
 
-    def _block(self, seconds: float) -> bytes:
-        block = write_call(*ids_of(_PLACE.decode()), seconds, first=self._first)
+    def _block(self, seconds: float) -> list[bytes]:
+        block = write_call(*ids_of(_PLACE.decode()), seconds, first=self._first).split(_PLACE)
         if len(self._blocks) < _MOST:
             self._blocks[seconds] = block
         return block

@@ -43,6 +43,7 @@ class Connection:
 
     def __init__(self, bus: Bus, subjects: Subjects, *, name: str, deadline: float, store: Store, backend: Backend) -> None:
         self.bus = bus
+        self._request = bus.request
         self.subjects = subjects
         self.name = name
         self.deadline = deadline
@@ -77,17 +78,17 @@ class Connection:
         seconds = self._seconds(context, timeout)
         block = self._head(context, seconds)
         payload = encode(arguments)
-        bus = self.bus
-        if len(payload) + ROOM > bus.max_payload:
+        request = self._request
+        if len(payload) + ROOM > self.bus.max_payload:
             payload, block, seconds = await self._claimed(payload, seconds)
         subject, give_up = self._ways.get((service, method)) or self._way(service, method)
         try:
-            reply = await bus.request(subject, payload, block, timeout=seconds, abandoned=give_up)
+            reply = await request(subject, payload, block, timeout=seconds, abandoned=give_up)
         except (Unavailable, DeadlineExceeded) as error:
             reply = await self._unanswered(error, service, method, seconds, (payload, block))
         if reply.block is None and reply.payload:  # a result, as almost always
             try:
-                return _decoder(returns).decode_reply(reply.payload)
+                return (_ANY if returns is Any else _decoder(returns)).decode_reply(reply.payload)
             except InvalidInput as error:
                 raise _unexpected(error) from None
         if not reply.payload and is_claim(reply.block):
@@ -297,6 +298,9 @@ def _unexpected(error: InvalidInput) -> Internal:
 @lru_cache(maxsize=1024)
 def _cached(returns: Any) -> Decoder[Any]:
     return Decoder(returns)
+
+
+_ANY: Decoder[Any] = Decoder(Any)
 
 
 def _decoder(returns: Any) -> Decoder[Any]:

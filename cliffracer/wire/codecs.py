@@ -90,8 +90,9 @@ class Decoder(Generic[T]):
 
     def decode(self, data: bytes) -> T:
         """Return the value of a JSON text."""
+        decode = self._json  # called by the name of a local: as a method, Python 3.11 would look for it in the class each time
         try:
-            value = self._json(data)
+            value = decode(data)
         except REFUSALS:
             raise self._refusal(data, read_json, by_json) from None
         colons = data.count(b":")
@@ -115,8 +116,9 @@ class Decoder(Generic[T]):
 
     def decode_reply(self, data: bytes) -> T:
         """Return the value of a JSON text that a service wrote: what a program made needs no second look, and gets none."""
+        decode = self._json
         try:
-            return self._json(data)
+            return decode(data)
         except REFUSALS:
             raise self._refusal(data, read_json, by_json) from None
 

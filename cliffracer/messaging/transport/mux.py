@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from math import inf
+from struct import Struct
 from time import monotonic
 
 from cliffracer.errors import NOT_PERMITTED, DeadlineExceeded, Forbidden, ServiceError, Unavailable
@@ -19,6 +20,7 @@ from cliffracer.wire.subjects import is_inbox
 
 _TOKEN = 8  # random bytes of one
 _DRAWN = 256  # tokens that are drawn at once: asking the system for each would cost more than the rest of a request
+_CUT = Struct(f"{2 * _TOKEN}s" * _DRAWN).unpack
 _TICK = 0.02  # seconds between two sweeps, at least
 _EARLY = 0.5  # seconds before a deadline at which the server is asked for a sign of life, if it gave none of late
 _NOBODY = b"NATS/1.0 503"
@@ -60,7 +62,7 @@ class Mux:
         deadline = monotonic() + timeout
         if timeout <= 0:
             raise DeadlineExceeded(f"no time left to ask {_text(subject)}")
-        bus = self._bus
+        bus, ask = self._bus, self._ask
         if not bus.open:
             await bus.ready(deadline)
         token = (self._tokens or self._drawn()).pop()
@@ -69,7 +71,7 @@ class Mux:
         try:
             if deadline < self._due:
                 self._arm(deadline)
-            self._ask(subject, payload, block, token, deadline)
+            ask(subject, payload, block, token, deadline)
             return await future
         except (asyncio.CancelledError, DeadlineExceeded):
             if abandoned is not None:
@@ -87,8 +89,7 @@ class Mux:
 
     def _drawn(self) -> list[bytes]:
         """Return new tokens, which nobody can guess."""
-        drawn = os.urandom(_TOKEN * _DRAWN).hex().encode()
-        self._tokens = [drawn[start : start + 2 * _TOKEN] for start in range(0, len(drawn), 2 * _TOKEN)]
+        self._tokens = list(_CUT(os.urandom(_TOKEN * _DRAWN).hex().encode()))
         return self._tokens
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
