@@ -49,7 +49,7 @@ def framed(opcode: int, payload: bytes) -> bytes:
 
 
 class _Last:
-    """The last text and its frame: a broadcast sends the same object to one client after the other."""
+    """The last text and its frame: a broadcast sends the same to one client after the other."""
 
     __slots__ = ("frame", "payload")
 
@@ -61,8 +61,8 @@ _last = _Last()
 
 
 def text_frame(payload: bytes) -> bytes:
-    """Return the frame of a text, made once for those who send the same object one after the other."""
-    if payload is _last.payload:
+    """Return the frame of a text, made once for those who send the same one after the other, whoever has encoded it."""
+    if payload == _last.payload:
         return _last.frame
     frame = _last.frame = framed(TEXT, payload)
     _last.payload = payload
