@@ -1,4 +1,4 @@
-"""Who did what, as the hooks of an app are told."""
+"""The audit of calls: what the ``@app.on_access`` hooks of an app are told."""
 
 import inspect
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from cliffracer.security.identity import Identity
 from cliffracer.signature import Signature
 
 CALLED = (Rpc, Subscription, Route, Socket)
-"""What somebody calls, from outside of the app."""
+"""The kinds of handlers that have callers; timers and leaders have none."""
 
 
 class Access(msgspec.Struct, frozen=True):
-    """One call of a handler, as ``@app.on_access`` is told of it."""
+    """One call of a handler, as ``@app.on_access`` hooks get it."""
 
     identity: Identity | None
-    """Who calls; None if nobody is known, as it may be where everybody may."""
+    """Who calls; None for an anonymous caller, where everybody may call."""
     service: str
     """The service that was called."""
     handler: str
@@ -28,15 +28,15 @@ class Access(msgspec.Struct, frozen=True):
     kind: str
     """``rpc``, ``event``, ``http`` or ``websocket``."""
     correlation_id: str
-    """The same on every hop, so that the log of all services tells the whole way."""
+    """The same on every hop, so it finds the call in the logs of all services."""
     refused: str | None
     """``Unauthenticated`` or ``Forbidden``; None for a call that was let in."""
     via: tuple[str, ...] = ()
-    """The services that the call came through, the first first: as they say, unless it is ``proven``."""
+    """The services that the call came through, the first one first; only claimed unless it is ``proven``."""
     proven: bool = False
-    """Whether all of ``via`` is signed, by services with a key of ours, for this caller; of a call that names none, nothing is.
+    """Whether all of ``via`` is signed for this caller by services that have a key of ours; False if ``via`` is empty.
 
-    What a service keeps to itself is not to be seen: it may have called as if it were the first.
+    An omission cannot be seen: a service may have called as if it were the first.
     """
 
     @property
@@ -46,7 +46,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def hooks_of(frozen: Sequence[Frozen]) -> dict[Any, tuple[Any, ...]]:
-    """Return who is told of the calls of each function: of one that several apps share, the hooks of all of them."""
+    """Return the hooks for each function; for one that several apps share, those of all of them."""
     found: dict[Any, tuple[Any, ...]] = {}
     for app in frozen:
         for declared in app.declared:
@@ -56,7 +56,7 @@ def hooks_of(frozen: Sequence[Frozen]) -> dict[Any, tuple[Any, ...]]:
 
 
 async def tell(hooks: Sequence[Any], call: Call, refused: str | None, *, proven: bool) -> None:
-    """Tell hooks of a call; one that fails ends it, since nothing may be done that is not written down."""
+    """Call the hooks for a call. A hook that fails ends the call, since nothing may happen that is not audited."""
     context = call.context
     access = Access(context.identity, context.service, context.handler, context.kind, context.correlation_id, refused, context.via, proven)
     for hook in hooks:
@@ -66,7 +66,7 @@ async def tell(hooks: Sequence[Any], call: Call, refused: str | None, *, proven:
 
 
 class Witness:
-    """Tells the hooks of apps that have no rules and no keys: everybody may call, and nobody is known. See `Enforcement`."""
+    """Calls the hooks of apps without rules and keys: everybody may call, and callers are anonymous. See `Enforcement`."""
 
     authority = None
 
@@ -80,7 +80,7 @@ class Witness:
         """Nobody is kept out."""
 
     def surrounds(self, record: Record) -> bool:
-        """Say whether a handler's calls are told of."""
+        """Say whether a handler's calls have hooks."""
         return isinstance(record, CALLED) and bool(self._hooks.get(record.function))
 
     def step(self, record: Record, _signature: Signature, inner: Step) -> Step:

@@ -25,7 +25,7 @@ from cliffracer.wire.origins import is_foreign
 
 
 class Credentials(Discreet, msgspec.Struct):
-    """Who signs in; ``email`` is another word for the name."""
+    """Who signs in; ``email`` is an alias of ``username``."""
 
     password: str
     username: str = ""
@@ -33,7 +33,7 @@ class Credentials(Discreet, msgspec.Struct):
 
     @property
     def name(self) -> str:
-        """The name, under whichever word it came."""
+        """The name, whichever of the two was given."""
         return self.username or self.email
 
     def __repr__(self) -> str:
@@ -41,7 +41,7 @@ class Credentials(Discreet, msgspec.Struct):
 
 
 class Accounts:
-    """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, ``reset``; ``register`` if all may.
+    """Routes under ``prefix``: ``login``, ``refresh``, ``logout``, ``me``, ``password``, ``reset``; and ``register`` if everybody may.
 
     Users, sessions and attempts are in PostgreSQL, in tables of their own; who registers gets ``roles``. With ``cookies`` there is
     ``session`` too, for pages: it signs in by a cookie that no script can read, for as long as ``lasts`` (twelve hours).
@@ -177,7 +177,7 @@ def _register(group: Group, roles: tuple[str, ...]) -> None:
 
 
 def _account_of(identity: Identity, authority: Authority) -> UUID:
-    """Return whose account it is; `Forbidden` for who is known by an issuer or a key, and has none here."""
+    """Return the id of the caller's account; `Forbidden` for a caller known by an issuer or an API key, who has none here."""
     try:
         account = UUID(identity.subject)
     except ValueError:
@@ -188,5 +188,5 @@ def _account_of(identity: Identity, authority: Authority) -> UUID:
 
 
 def address_of(request: Request) -> str:
-    """Return whose attempts are counted."""
+    """Return the address whose attempts are counted."""
     return network_of(request.client.host if request.client else "")  # a socket of this machine has none

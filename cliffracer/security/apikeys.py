@@ -1,4 +1,4 @@
-"""API keys, opt-in: ``app.use(ApiKeys())`` lets programs in by a key that lasts, on every door of the app.
+"""API keys, opt-in: with ``app.use(ApiKeys())`` every transport of the app accepts long-lived keys of programs.
 
 ``cliffracer keys issue`` makes one. It is shown as ``Authorization: Bearer cr_…`` over HTTP, WebSocket and NATS, or as
 ``X-API-Key: cr_…`` over HTTP; what the app calls and emits for it goes out with a token that other services verify by themselves.
@@ -20,7 +20,7 @@ class ApiKeys:
     """Takes API keys where it takes tokens; they are in PostgreSQL. Handlers can ask for the `Keyring`, to issue and revoke them."""
 
     def group(self, _app: Any) -> Group:
-        """Return what recognises keys, for `App.use`."""
+        """Return the providers that recognise keys, for `App.use`."""
         group = Group("api-keys")
         database: Any = importlib.import_module("cliffracer.database.database").Database  # by name: a peer, needed by who has keys only
 

@@ -1,4 +1,4 @@
-"""How often somebody tried to sign in, counted in PostgreSQL for all replicas."""
+"""Attempts to sign in, counted in PostgreSQL for all replicas."""
 
 import hashlib
 import secrets
@@ -10,11 +10,11 @@ WINDOW = 300
 """Seconds in which so many attempts to sign in are allowed: of one account, and from one address."""
 PER_ACCOUNT, PER_ADDRESS, PER_RESET = 10, 100, 3
 _SWEEP = 200
-"""Attempts between two times that old ones are removed, on average."""
+"""Attempts between two removals of old ones, on average."""
 
 
 class Attempts:
-    """The attempts of the last minutes. ``db`` is the open database, known by what it does."""
+    """The attempts of the last minutes. ``db`` is the open database."""
 
     def __init__(self, db: Any) -> None:
         self._db = db
@@ -28,16 +28,16 @@ class Attempts:
             "RETURNING tried, extract(epoch FROM began_at + make_interval(secs => %s) - now())::float AS wait",
             digest(key), WINDOW, WINDOW, WINDOW,
         )  # fmt: skip
-        if secrets.randbelow(_SWEEP) == 0:  # strangers can name anybody: what is over is not kept
+        if secrets.randbelow(_SWEEP) == 0:  # strangers can try any name, so old attempts must not pile up
             await self._db.execute("DELETE FROM cliffracer_attempts WHERE began_at < now() - make_interval(secs => %s)", WINDOW)
         if row["tried"] > most:
             raise Overloaded("too many attempts", retry_after=max(1.0, row["wait"]))
 
     async def forget(self, key: str) -> None:
-        """Begin anew for who got in."""
+        """Reset the count after a successful sign-in."""
         await self._db.execute("DELETE FROM cliffracer_attempts WHERE key = %s", digest(key))
 
 
 def digest(key: str) -> str:
-    """Return what a name or a hash is known by where it need not be read."""
+    """Return a digest under which a name or a hash is kept where it need not be read."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -16,19 +16,19 @@ from cliffracer.wire.origins import SAFE, is_foreign
 _SESSION = "cliffracer.session"
 _KEY = "cliffracer.key"
 Scope = Mapping[str, Any] | None
-"""ASGI's, of a request or a socket; None of what came over NATS, where there are no cookies."""
+"""The ASGI scope of a request or a socket; None for what came over NATS, which has no cookies."""
 
 
 def authenticate_now(authority: Authority, context: Context, scope: Scope) -> Identity | None:
-    """Return who calls, if nobody need be asked; None if a call shows nothing, `RefusedToken` if it is no good, `Forbidden` if forged."""
+    """Return who calls, without I/O; None for a call without credentials, `RefusedToken` for bad ones, `Forbidden` for a forged request."""
     token = bearer(context.headers, context.kind)
     return _browsing(authority, context, scope) if token is None else _bearing(authority, context, token)
 
 
 async def authenticate(authority: Authority, context: Context, scope: Scope) -> Identity | None:
-    """Do the same where somebody may have to be asked first: an issuer, the replicas for a ticket, the database for an API key.
+    """Return who calls, where that may need I/O: an issuer, the bucket of tickets, the database for an API key.
 
-    What was stored while NATS was away is judged when all is known that was revoked meanwhile.
+    After an outage of NATS it waits until all revocations of that time are known.
     """
     revoked = authority.revoked
     if revoked is not None and revoked.behind and stored_at(context) is not None:
@@ -57,7 +57,7 @@ async def authenticate(authority: Authority, context: Context, scope: Scope) -> 
 
 
 def presented(authority: Authority, context: Context, source: Any) -> Credential | None:
-    """Return what a request was made with, so that a ticket can stand for it."""
+    """Return the credential of a request, so that a ticket can stand for it."""
     token = bearer(context.headers, context.kind) or api_key(context.headers, context.kind, None)
     if token is not None:
         return Credential("bearer", token)
@@ -66,7 +66,7 @@ def presented(authority: Authority, context: Context, source: Any) -> Credential
 
 
 def renew(authority: Authority, context: Context) -> None:
-    """Give lasting work of a browser's session, or of an API key, a new token to call others with, when it is time."""
+    """Replace the token that long work of a browser's session, or of an API key, calls others with, when it is time."""
     identity = context.identity
     if context.state is None or identity is None:
         return

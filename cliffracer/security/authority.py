@@ -1,4 +1,4 @@
-"""Says whose token it is: verified once, remembered while it is good, and refused from the moment it is revoked."""
+"""Turns tokens into identities: each is verified once, remembered while it is good, and refused from the moment it is revoked."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -23,21 +23,21 @@ from cliffracer.security.tokens import RefusedToken, Tokens, unverified
 from cliffracer.settings import Settings
 
 ISSUER = AUDIENCE = "cliffracer"
-"""Of tokens where settings name none: they are checked all the same."""
+"""The issuer and audience of our tokens if the settings name none; they are checked all the same."""
 REMEMBERED = 4096
 OWN_LIFE = 300.0
 LATE = 3600.0
-"""Seconds after it was due that an event which was put off may be stored: NATS may have been away."""
+"""Seconds after its time within which a delayed event may still be stored, since NATS may have been away."""
 BACKLOG = 30 * 86_400.0
-"""Seconds that an event may be put off in somebody's name, and that one may wait in a stream after its token has ended."""
+"""Seconds that an event may be delayed in a caller's name, and that it may wait in a stream after its token has expired."""
 _SAID_OTHERWISE = frozenset({"roles", "permissions", "scope", "typ"})
 TICKET_LIFE = 30.0
 """Seconds from asking for a ticket to using it."""
-_QUIET = 1.0  # seconds between two lines about refusals for one reason
+_QUIET = 1.0  # seconds between two log lines about the same reason
 
 
 def tokens_of(settings: Settings) -> Tokens:
-    """Return what issues and verifies the tokens of these settings."""
+    """Return the `Tokens` of these settings."""
     keys = keys_of(settings)
     if not keys:
         raise SetupError("No key for tokens is set. Set AUTH_SECRET_KEY (32 bytes or more) or AUTH_KEYS (PEM keys or a JWKS).")
@@ -45,17 +45,17 @@ def tokens_of(settings: Settings) -> Tokens:
 
 
 class OnceOnly(Protocol):
-    """Keeps what may be taken once."""
+    """A store of values that can be taken once."""
 
     async def put(self, key: str, value: str) -> None:
         """Keep a value for a minute."""
 
     async def take(self, key: str) -> str | None:
-        """Return the value that is kept under a key, to the first who asks; None to all others."""
+        """Return the value of a key to the first who asks; None to all others."""
 
 
 class Keys(Protocol):
-    """Keeps API keys."""
+    """The API keys that are accepted."""
 
     async def exchange(self, text: str) -> Identity:
         """Return whose key it is; `RefusedToken`."""
@@ -65,14 +65,14 @@ class Keys(Protocol):
 
 
 class Revoked(Protocol):
-    """What others have revoked."""
+    """The revocations of other processes."""
 
     @property
     def behind(self) -> bool:
-        """Say whether some of it may not be known here, since NATS was away."""
+        """Say whether some may not be known here yet, since NATS was away."""
 
     async def wait(self) -> None:
-        """Return when it is known; `Unavailable` when none of it comes."""
+        """Return when all are known; `Unavailable` if they do not arrive."""
 
 
 class Authority:
@@ -90,31 +90,31 @@ class Authority:
     ) -> None:
         self.tokens = tokens
         self.backlog = backlog
-        """How long events may wait, so how long what is revoked has to be remembered after the tokens have ended."""
+        """How long events may wait, and so how long revocations are remembered after the tokens have expired."""
         self.issuer = issuer
-        """Another whose tokens are good here."""
+        """An OpenID Connect issuer whose tokens are accepted too."""
         self.revocations = Revocations() if revocations is None else revocations
         self.browsers = Browsers(tokens, self.revocations, secure=secure)
         """Sessions that are kept in cookies."""
         self.provenance = Provenance(tokens.keys)
         """Proves which services a call came through."""
         self.origins = frozenset(origins) - {"*"}
-        """Other sites whose pages may use such a session."""
+        """Other sites whose pages may use such cookies."""
         self.grant: Grant | None = None
-        """Where services get tokens of their own if no key of ours signs."""
+        """Gets services their own tokens from the issuer, if no key of ours signs."""
         self.tickets: OnceOnly | None = None
-        """What was given out to be used once, by any replica; set while one runs."""
+        """The store of tickets, shared by all replicas; set while the app runs."""
         self.keyring: Keys | None = None
-        """Knows API keys, in an app that takes them."""
+        """The API keys of an app that accepts them."""
         self._known: dict[str, tuple[Identity, float]] = {}
         if issuer is not None:
             issuer.lost = self._known.clear
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
         self.publish: Callable[[str, float, float | None, float | None], Awaitable[None]] | None = None
-        """Tells every other process what is revoked; set while one runs."""
+        """Publishes a revocation to every other process; set while the app runs."""
         self.revoked: Revoked | None = None
-        """Follows what they revoke; set while one runs."""
+        """The revocations of other processes; set while the app runs."""
 
     def identity(self, token: str, *, stored: float | None = None) -> Identity:
         """Return who a token is for; `RefusedToken` for one that is not good.
@@ -132,11 +132,11 @@ class Authority:
         if self.revocations.holds(claims):
             raise RefusedToken("revoked")
         if stored is not None and float(claims["exp"]) + self.backlog <= time.time():
-            raise RefusedToken("stored too long ago")  # by now nobody remembers whether it was revoked
+            raise RefusedToken("stored too long ago")  # its revocation may have been forgotten by now
         return self._remember(token, claims)
 
     def session(self, cookie: str) -> Identity:
-        """Return whose browser keeps this cookie; `RefusedToken` for one that is not good."""
+        """Return whose session cookie this is; `RefusedToken` for one that is not good."""
         return self.browsers.identity(cookie)
 
     async def key(self, text: str) -> Identity:
@@ -154,7 +154,7 @@ class Authority:
         return made
 
     async def redeem(self, ticket: str) -> Credential:
-        """Return what a ticket stands for, to the first who shows it; `RefusedToken`."""
+        """Return the credential that a ticket stands for, once; `RefusedToken` after that."""
         sealed = None if self.tickets is None else await self.tickets.take(key_of_ticket(ticket))
         found = None if sealed is None else unseal(ticket, sealed)
         if found is None or found.until < time.time():
@@ -162,27 +162,27 @@ class Authority:
         return found
 
     def own_token(self, service: str) -> str | None:
-        """Return a token of a service itself: ours, with the role ``service``, or the issuer's; None if nobody makes one."""
+        """Return a token of a service itself: signed by us with the role ``service``, or from the issuer; None if there is neither."""
         if not self.signs:
             return None if self.grant is None else self.grant.token
         known = self._own.get(service)
         if known is None or known[1] < time.time():
-            lasting = OWN_LIFE / 2  # made anew in time: what carries it may wait in a stream
+            lasting = OWN_LIFE / 2  # replaced early: a message that carries it may wait in a stream
             known = self._own[service] = (self.tokens.issue(service, ttl=OWN_LIFE, roles=("service",)), time.time() + lasting)
         return known[0]
 
     def lasting(self, token: str, due: float) -> str:
-        """Return what goes along with an event that is delivered later, at ``due``: tokens that are shown now end before most of those.
+        """Return the token for an event that is delivered later, at ``due``, when the present token will have expired.
 
-        It says the same, is good from then on only, and is revoked with the session or token that it was made of. Without a key of
-        ours that signs, it is the same token. `InvalidInput` for what is due later than a revocation would be remembered, unless it
-        is the service's own, which nobody revokes.
+        It has the same claims, is valid only from then on, and is revoked with the session or token that it was made from. Without a
+        key of ours that signs, it is the present token. `InvalidInput` for an event that is due later than revocations are remembered,
+        unless the token is the service's own, which is never revoked.
         """
         if not self.signs:
             return token
         try:
             identity = self.identity(token)
-        except RefusedToken:  # a stranger's, who may call us and nobody else
+        except RefusedToken:  # not a token of ours: it may call us and nobody else
             return token
         claims = identity.claims
         if float(claims["exp"]) >= due + LATE:
@@ -200,11 +200,11 @@ class Authority:
 
     @property
     def signs(self) -> bool:
-        """Say whether a key of ours makes tokens, rather than verifying another's only."""
+        """Say whether we have a key that signs, rather than only keys that verify."""
         return signer(self.tokens.keys) is not None
 
     def jwks(self) -> list[dict[str, Any]]:
-        """Return the public halves of our keys, for others who verify our tokens."""
+        """Return our public keys, with which others verify our tokens."""
         return [public for key in self.tokens.keys if (public := key.public()) is not None]
 
     @classmethod
@@ -222,7 +222,7 @@ class Authority:
     def _tokens(self, token: str) -> Tokens:
         if self.issuer is None:
             return self.tokens
-        _, claims = unverified(token)  # which only chooses who verifies it
+        _, claims = unverified(token)  # unverified claims only choose who verifies the token
         return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
 
     async def revoke(self, key: str, until: float, before: float | None = None, *, since: float | None = None) -> None:
@@ -231,28 +231,28 @@ class Authority:
         With ``before`` it is a subject, and all of its tokens that were issued earlier. ``until`` is when the last of these ends;
         it is remembered for longer, until nothing that was stored with one, or put off, can be handled any more.
         """
-        last = max(until, (since or time.time()) + self.backlog + LATE)  # of those that go with what was put off
+        last = max(until, (since or time.time()) + self.backlog + LATE)  # of the tokens of delayed events
         until = last + self.backlog
         if self.publish is not None:
             await self.publish(key, until, before, since)
-        self.revocations.apply(key, until, before, since)  # what nobody else could be told is not refused here alone: it is told again
+        self.revocations.apply(key, until, before, since)  # only after publishing, or a failure would refuse it here alone
 
     def session_of(self, identity: Identity) -> str:
-        """Return what to revoke when somebody signs out; `Forbidden` where nobody signed in here: an API key, a token of an issuer."""
+        """Return what to revoke at a sign-out; `Forbidden` for a caller who has not signed in here: an API key, an issuer's token."""
         claims = identity.claims
         if claims.get("iss") != self.tokens.issuer or "key" in claims:
             raise Forbidden("this is no sign-in of ours, so there is nothing to sign out of")
         return str(claims.get("sid") or claims["jti"])
 
     def good(self, identity: Identity) -> bool:
-        """Say whether an identity that we gave out is good still."""
+        """Say whether an identity from `identity` is still good."""
         return float(identity.claims["exp"]) > time.time() and not self.revocations.holds(identity.claims)
 
     def _remember(self, token: str, claims: dict[str, Any]) -> Identity:
         foreign = self.issuer is not None and claims["iss"] == self.issuer.url
         identity = self.issuer.claims.identity(claims) if self.issuer is not None and foreign else identity_of(claims)
         while len(self._known) >= REMEMBERED:
-            del self._known[next(iter(self._known))]  # the oldest: it is verified again if it still comes
+            del self._known[next(iter(self._known))]  # the oldest; if it comes again, it is verified again
         self._known[token] = (identity, float(claims["exp"]))
         return identity
 

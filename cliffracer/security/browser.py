@@ -1,7 +1,7 @@
-"""What a browser keeps of a sign-in: one signed cookie, which no script can read and no other site can use.
+"""The session cookie of a browser: signed, unreadable for scripts, of no use to other sites.
 
-The cookie holds a token of a type of its own, so that it is good as a cookie only and an access token is never one. What is
-called on its behalf goes out with access tokens of some minutes, made of it while it is good.
+The cookie holds a token of its own type, which is not accepted as an access token, nor an access token as a cookie. Calls on its
+behalf carry access tokens that live for minutes, made from it while it is good.
 """
 
 import secrets
@@ -18,14 +18,14 @@ from cliffracer.wire.cookies import parse_cookies
 
 SESSION = "session+jwt"
 LASTS = 12 * 3600.0
-"""Seconds that a sign-in of a browser is good for, if nothing else is said."""
+"""Seconds that a browser's session lasts by default."""
 ONWARD = 300.0
-"""Seconds that a token which goes along with calls is good for; it is made anew at half of that."""
+"""Seconds that a token for onward calls lives; it is replaced after half of that."""
 _REMEMBERED = 4096
 
 
 class Browsers:
-    """The sessions that browsers keep: begun, recognised by the cookie, and acted on behalf of."""
+    """Begins and recognises sessions in cookies, and makes tokens for calls on their behalf."""
 
     def __init__(self, tokens: Tokens, revocations: Revocations, *, secure: bool) -> None:
         self._tokens = tokens
@@ -33,7 +33,7 @@ class Browsers:
         self._known: dict[str, tuple[Identity, float]] = {}
         self._onward: dict[str, tuple[str, float]] = {}
         self.secure = secure
-        """Whether cookies are for TLS only, whatever a request looks like here: in production, also behind a proxy."""
+        """Whether cookies are always for TLS only, as in production: behind a proxy a request looks like plain HTTP here."""
 
     def begin(
         self,
@@ -62,9 +62,9 @@ class Browsers:
         return found[0]
 
     def onward(self, identity: Identity) -> str | None:
-        """Return an access token of a session that was recognised, for calls on its behalf; None without a key that signs one.
+        """Return an access token for calls on behalf of a session; None without a key that signs one.
 
-        It ends with the session, too.
+        It never outlives the session.
         """
         if signer(self._tokens.keys) is None:
             return None
@@ -80,24 +80,24 @@ class Browsers:
         return known[0]
 
     def cookie(self, headers: Mapping[str, str], scheme: str, name: str = COOKIE) -> str | None:
-        """Return the value of our cookie among those that came with a request."""
+        """Return the value of our cookie in a request."""
         found = headers.get("Cookie")
         return None if found is None or name not in found else parse_cookies(found).get(self._named(name, scheme))
 
     def remember(self, response: Any, scheme: str, text: str, lasts: float, name: str = COOKIE) -> None:
-        """Have a response (Starlette's) set our cookie; one with ``lasts=0`` takes it away."""
+        """Set our cookie on a response (Starlette's); ``lasts=0`` removes it."""
         secure = self.is_secure(scheme)
         response.set_cookie(self._named(name, scheme), text, max_age=int(lasts), path="/", secure=secure, httponly=True, samesite="lax")
         response.headers["Cache-Control"] = "no-store"
 
     def forget(self, response: Any, scheme: str, name: str = COOKIE) -> None:
-        """Have a response take our cookie away."""
+        """Remove our cookie by a response."""
         self.remember(response, scheme, "", 0, name)
 
     def is_secure(self, scheme: str) -> bool:
-        """Say whether a request came over TLS, as far as browsers see it."""
+        """Say whether the browser sees TLS."""
         return self.secure or scheme in {"https", "wss"}
 
     def _named(self, name: str, scheme: str) -> str:
-        """Return what a cookie is called: over TLS by a name that no other host and no plain HTTP can set (RFC 6265bis, 4.1.3.2)."""
+        """Return the name of a cookie: over TLS with a prefix that no other host and no plain HTTP can set (RFC 6265bis, 4.1.3.2)."""
         return f"__Host-{name}" if self.is_secure(scheme) else name

@@ -9,7 +9,7 @@ from cliffracer.security.identity import Identity
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """Where an issuer's tokens have roles and permissions, and what they are called here.
+    """Where an issuer's tokens have roles and permissions, and how their names translate to ours.
 
     A place is a claim's name (``groups``, ``https://shop.example/roles``), or a way down to it (``resource_access.shop.roles``).
     """
@@ -19,10 +19,10 @@ class Claims(msgspec.Struct, frozen=True):
     permissions: str | tuple[str, ...] = ("permissions", "scope")
     """The place, or places, of permissions; of a text, each word is one."""
     names: dict[str, str | tuple[str, ...]] | None = None
-    """What the issuer's roles are here; one that is not named is none. Without it they are called as there."""
+    """Maps the issuer's roles to ours; unmapped ones are dropped. None: they keep their names."""
 
     def identity(self, claims: Mapping[str, Any]) -> Identity:
-        """Return whom verified claims are about."""
+        """Return the identity that verified claims describe."""
         found = _texts(claims, self.roles)
         if self.names is not None:
             found = (name for role in found for name in _several(self.names.get(role, ())))
@@ -39,7 +39,7 @@ def _texts(claims: Mapping[str, Any], places: str | tuple[str, ...]) -> Iterator
 
 
 def _at(claims: Any, place: str) -> Any:
-    """Return what stands at a place; names may have dots themselves, so a whole name goes first."""
+    """Return the value at a place; a claim's name may contain dots, so the whole name is tried first."""
     if not isinstance(claims, dict):
         return None
     if place in claims:

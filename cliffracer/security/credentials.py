@@ -1,4 +1,4 @@
-"""What callers show to say who they are, and where in a call it stands; nothing here says that it is good."""
+"""Credentials, and where in a call they are found; nothing is verified here."""
 
 import hashlib
 import secrets
@@ -19,7 +19,7 @@ class Credential(Discreet, msgspec.Struct, frozen=True):
     kind: Literal["bearer", "session"]
     text: str
     until: float = 0.0
-    """When a ticket that stands for it ends."""
+    """When the ticket that stands for it expires."""
 
     def __repr__(self) -> str:
         return f"<Credential {self.kind}>"
@@ -45,7 +45,7 @@ API_KEY = "cr_"
 
 
 def api_key(headers: Mapping[str, str], kind: str, token: str | None) -> str | None:
-    """Return the API key that came with a call: where a token stands, or over HTTP in ``X-API-Key``, which a token overrules."""
+    """Return the API key that came with a call: in place of a token, or over HTTP in ``X-API-Key``, which a token overrides."""
     if token is not None:
         return token if token.startswith(API_KEY) else None
     found = headers.get("X-API-Key", "") if kind in {"http", "websocket"} else ""
@@ -58,10 +58,10 @@ def new_ticket() -> str:
 
 
 def is_ticket(text: str) -> bool:
-    """Say whether a text looks like one of ours; a handler may have a parameter of that name itself."""
+    """Say whether a text looks like a ticket of ours: ``ticket`` may also be a parameter of the handler."""
     return text.startswith(_TICKET) and len(text) <= _LONGEST
 
 
 def key_of_ticket(ticket: str) -> str:
-    """Return what is kept of a ticket, which does not tell the ticket."""
+    """Return the key under which a ticket is kept, from which the ticket cannot be derived."""
     return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""The one place where rules are enforced: a step around a handler's way, whatever door the call came through."""
+"""The one place where rules are enforced: a step around a handler, whatever transport the call came by."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ _BROWSERS = frozenset({"http", "websocket"})
 
 
 class Enforcement:
-    """The rules of all apps of a process, and whom their callers are authenticated by."""
+    """The rules of all apps of a process, and the authority that authenticates their callers."""
 
     def __init__(self, authority: Authority, policies: dict[Any, Policy], hooks: dict[Any, tuple[Any, ...]]) -> None:
         self.authority = authority
@@ -36,15 +36,15 @@ class Enforcement:
         self._policies = policies
 
     def policy(self, record: Record) -> Policy | None:
-        """Return what is asked of a handler's callers; None of a timer, which has none."""
+        """Return what is asked of a handler's callers; None for a timer, which has none."""
         return self._policies.get(record.function) if isinstance(record, CALLED) else None
 
     def surrounds(self, record: Record) -> bool:
-        """Say whether there is a way through rules to a handler."""
+        """Say whether a handler has rules."""
         return self.policy(record) is not None
 
     def step(self, record: Record, signature: Signature, inner: Step) -> Step:
-        """Return the way through a handler's rules to the rest of it."""
+        """Wrap a handler in its rules."""
         policy = self.policy(record)
         if policy is None:
             return inner
@@ -69,10 +69,10 @@ class _Guard(NamedTuple):
 
     entry: Entry
     checks: Sequence[Check]
-    """Those that look at arguments."""
+    """Checks that look at arguments."""
     names: tuple[str, ...]
     lasts: bool
-    """Whether it is asked again, and again, while the handler runs."""
+    """Whether it is checked again and again while the handler runs."""
 
 
 def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | Witness | None:
@@ -127,7 +127,7 @@ def _let_through(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Ste
         try:
             await authenticate(authority, call.context, scope_of(call))
         except (RefusedToken, Forbidden, Unavailable, Overloaded) as refused:
-            call.context.identity = None  # as good as none: everybody may
+            call.context.identity = None  # ignored: everybody may call
             if isinstance(refused, RefusedToken):
                 authority.note(refused)
         if hooks:
@@ -138,7 +138,7 @@ def _let_through(authority: Authority, inner: Step, hooks: Sequence[Any]) -> Ste
 
 
 def scope_of(call: Call) -> Scope:
-    """Return ASGI's scope of what came over HTTP; None of what came over NATS."""
+    """Return the ASGI scope of a call over HTTP; None for one over NATS."""
     return call.source.scope if call.context.kind in _BROWSERS else None
 
 
@@ -174,7 +174,7 @@ def _guarded(authority: Authority, guard: "_Guard", inner: Step, hooks: Sequence
 
 
 async def _audited(authority: Authority, hooks: Sequence[Any], admit: Callable[[Call], Awaitable[Identity]], call: Call) -> Identity:
-    """Return who was let in; the app's hooks are told, also of who was not."""
+    """Return who was let in; the app's hooks hear of refusals too."""
     try:
         identity = await admit(call)
     except (Unauthenticated, Forbidden) as refused:
@@ -185,7 +185,7 @@ async def _audited(authority: Authority, hooks: Sequence[Any], admit: Callable[[
 
 
 async def _while_good(authority: Authority, context: Context, identity: Identity, work: Awaitable[Any]) -> Any:
-    """Return what lasting work returns; it ends when the token does, or is revoked, within a second."""
+    """Return the result of long work; it is ended within a second after the token expires or is revoked."""
     loop = asyncio.get_running_loop()
     looking: list[asyncio.TimerHandle] = []
 

@@ -1,7 +1,7 @@
-"""A handler's way in: who calls, and whether they may, before anything is read of what they send.
+"""Decides who calls and whether they may before any of the input is read.
 
-So a stranger makes us do no work, and learns nothing of what a handler takes. The verdict stands on the call's context; where it is
-a refusal the call goes on without arguments, and the rule around the handler raises it: counted, logged, traced and mapped as any.
+So a stranger causes no work, and learns nothing of what a handler takes. The verdict is set on the call's context. A refused call
+goes on without arguments, and the rule around the handler raises the refusal: it is counted, logged, traced and mapped as any error.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ Check = Callable[[Identity, Context, dict[str, Any]], Any]
 
 
 class Refusal(NamedTuple):
-    """Why a call is not let in: what is raised for it, made anew each time, or context and traceback would hold each other."""
+    """Why a call is refused. The error is made anew each time: kept, its traceback and the context would refer to each other."""
 
     kind: type[ServiceError]
     message: str
@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """That a check of the user's own failed, which is for the app's error mappings and our log, as in any other place."""
+    """A user's check raised: its error goes to the app's error mappings and the log, as anywhere else."""
 
     cause: Exception
 
@@ -43,7 +43,7 @@ class Failed(NamedTuple):
 
 
 class Entry:
-    """What one handler asks of its callers, as far as that can be told without its arguments."""
+    """The rules of one handler that can be decided without its arguments."""
 
     def __init__(self, authority: Authority, rules: Sequence[Rule], checks: Sequence[Check], *, lasting: bool) -> None:
         self._authority = authority
@@ -53,11 +53,11 @@ class Entry:
 
     @property
     def waits(self) -> bool:
-        """Whether somebody may have to be asked: an issuer, other replicas, the database, a check of the user's own."""
+        """Whether to decide may need I/O: an issuer, other replicas, the database, a user's check."""
         return self._asks or self._authority.keyring is not None
 
     def decide(self, context: Context, scope: Scope) -> bool:
-        """Say whether a call is let in, where nobody has to be asked; ``context.verdict`` says why not."""
+        """Say whether a call is let in, without I/O; ``context.verdict`` says why not."""
         try:
             return self._judge(context, authenticate_now(self._authority, context, scope))
         except RefusedToken as refused:
@@ -66,7 +66,7 @@ class Entry:
             return _refuse(context, refused)
 
     async def decided(self, context: Context, scope: Scope) -> bool:
-        """Say the same, whoever has to be asked, within the time of the call."""
+        """Say whether a call is let in, where that may need I/O, within the time of the call."""
         revoked = self._authority.revoked
         if not self.waits and (revoked is None or not revoked.behind):
             return self.decide(context, scope)
@@ -89,7 +89,7 @@ class Entry:
         return context.verdict is None
 
     def _bad(self, context: Context, refused: RefusedToken) -> bool:
-        before = current.set(context)  # the line is of this call
+        before = current.set(context)  # so that the log line has this call's ids
         self._authority.note(refused)
         current.reset(before)
         return _refuse(context, Unauthenticated("the token is not valid", reason="invalid_token"))
@@ -106,7 +106,7 @@ class Entry:
 
 
 async def checked(checks: Sequence[Check], context: Context, arguments: dict[str, Any]) -> None:
-    """Return if all of the user's own checks say yes; else raise `Forbidden`, or what they raise."""
+    """Return if all of the user's checks return true; else raise `Forbidden`, or what they raise."""
     identity = context.identity
     assert identity is not None
     for check in checks:

@@ -1,4 +1,4 @@
-"""A service's own token where an issuer makes it: by client credentials (RFC 6749, 4.4), asked for again in time."""
+"""A service's own token from an issuer, by client credentials (RFC 6749, 4.4), renewed in time."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from cliffracer.security.oauth import OAuth
 _FIRST = 5.0  # seconds that a start waits for it
 _AGAIN = (1.0, 5.0, 30.0, 60.0)  # seconds to the next try, after so many failures
 _UNSTATED = 300.0
-_SHARE = 0.6  # of its life after which a token is replaced: what carries it may wait in a stream
+_SHARE = 0.6  # of its life after which a token is replaced: a message that carries it may wait in a stream
 
 
 class Grant:
-    """The token that a service's own calls and events go out with; good ones stay while the issuer is away."""
+    """The token that a service's own calls and events carry; while the issuer is away, the last one is kept as long as it is good."""
 
     def __init__(self, oauth: OAuth, audience: str | None) -> None:
         self._oauth = oauth
@@ -27,12 +27,12 @@ class Grant:
 
     @property
     def token(self) -> str | None:
-        """The present token; None while there is none."""
+        """The current token; None while there is none."""
         return self._token if time.monotonic() < self._ends else None
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep the token fresh while the block runs; a start waits some seconds for the first, and goes on without."""
+        """Renew the token while the block runs; the start waits some seconds for the first one, then goes on without."""
         got = asyncio.Event()
         task = asyncio.create_task(self._keep(got), name="client credentials")
         try:

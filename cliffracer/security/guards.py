@@ -1,7 +1,7 @@
-"""Rules on handlers: ``@requires`` and ``@public``, and what they say together.
+"""Rules on handlers: ``@requires`` and ``@public``, and how they combine.
 
-The decorators leave a mark and give the function back; the marks are read when the app starts. So it does not matter whether
-they stand above or below ``@app.rpc``: a rule that silently did nothing would be a hole.
+The decorators mark the function and return it; the marks are read when the app starts. So it does not matter whether they
+are above or below ``@app.rpc``: a rule that silently did nothing would be a security hole.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ _MARK = "__cliffracer_rules__"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What one ``@requires`` asks of a caller who is known."""
+    """What one ``@requires`` asks of an authenticated caller."""
 
     permissions: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ def public(function: F) -> F:
 
 
 def policy_of(function: Any) -> Policy | None:
-    """Return what the rules of a function say together; None without any, `SetupError` if they contradict each other."""
+    """Return all rules of a function as one policy; None without any, `SetupError` if they contradict each other."""
     found: list[Policy] = []
     for each in _layers(function):
         found += [policy for policy in getattr(each, "__dict__", {}).get(_MARK, ()) if policy not in found]
@@ -122,7 +122,7 @@ def policy_of(function: Any) -> Policy | None:
 
 
 def effective(function: Any, signature: Signature | None, *, required: bool) -> Policy | None:
-    """Return what is asked of a handler's callers: its rules, or else that they are known, where ``auth_required`` or it itself says so."""
+    """Return a handler's policy: its rules, or that callers are authenticated if ``auth_required`` or one of its parameters asks for it."""
     found = policy_of(function)
     if found is not None:
         return found
@@ -130,7 +130,7 @@ def effective(function: Any, signature: Signature | None, *, required: bool) -> 
 
 
 def asks_for_identity(signature: Signature | None) -> bool:
-    """Say whether a handler cannot do without an `Identity`, which is a rule, too."""
+    """Say whether a handler has a required `Identity` parameter, which is a rule, too."""
     return signature is not None and any(p.required and key_of(p.annotation) is Identity for p in signature.needs)
 
 
@@ -144,7 +144,7 @@ def _marked(function: Any, policy: Policy) -> Any:
 
 
 def _layers(function: Any) -> list[Any]:
-    """Return a function and those that it wraps: a decorator of the user's may stand between the rule and the declaration."""
+    """Return a function and those that it wraps: the user's decorator may be between the rule and the declaration."""
     layers = [getattr(function, "__func__", function)]
     while (inner := getattr(layers[-1], "__wrapped__", None)) is not None and len(layers) < 100:  # a circle of wrappers ends, too
         layers.append(getattr(inner, "__func__", inner))
@@ -160,7 +160,7 @@ def _names(given: Any) -> tuple[str, ...]:
 
 
 def checks_of(policy: Policy, function: Any, names: tuple[str, ...]) -> tuple[list[Callable[..., Any]], list[Callable[..., Any]]]:
-    """Return what calls the checks, ``call(identity, context, arguments)``: those that ask for no argument of the handler, and the others.
+    """Return the checks as ``call(identity, context, arguments)``: those that need no argument of the handler, and the others.
 
     `SetupError` for a check that asks for what the handler does not have.
     """
@@ -192,7 +192,7 @@ def _bound(check: Callable[..., Any], function: Any, names: tuple[str, ...]) -> 
             )
 
     def call(identity: Any, context: Any, arguments: dict[str, Any]) -> Any:
-        given = {**arguments, "identity": identity, "context": context, "arguments": arguments}  # ours last: a caller names his arguments
+        given = {**arguments, "identity": identity, "context": context, "arguments": arguments}  # ours last
         if first is not None:
             given[first] = identity
         positional = [given[p.name] for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name in given]

@@ -1,4 +1,4 @@
-"""Who calls."""
+"""The identity of a caller."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from cliffracer.settings import Discreet
 
 
 class Identity(Discreet, msgspec.Struct, frozen=True):
-    """Who calls, as a token says that we verified ourselves: on ``context.identity``, and a keyword-only ``Identity`` parameter."""
+    """Who calls, from a token that this process has verified: on ``context.identity``, and as a keyword-only ``Identity`` parameter."""
 
     subject: str
     """The token's ``sub``: a user's id, or the name of a service."""
     roles: tuple[str, ...] = ()
-    """What the token has as ``roles``; of an issuer's token, what `Claims` makes of it."""
+    """The token's ``roles``; for an issuer's token, what `Claims` translates them to."""
     permissions: tuple[str, ...] = ()
-    """Its ``permissions``, and the words of its ``scope``; likewise."""
+    """Its ``permissions`` and the words of its ``scope``, translated likewise."""
     claims: dict[str, Any] = {}
     """All claims of the token."""
 
@@ -33,6 +33,6 @@ class Identity(Discreet, msgspec.Struct, frozen=True):
 
 
 def identity_of(claims: Mapping[str, Any]) -> Identity:
-    """Return the identity that the verified claims of our own token tell; the words of ``scope`` are permissions (RFC 9068)."""
+    """Return the identity in the verified claims of our own token; the words of ``scope`` are permissions (RFC 9068)."""
     permissions = [*claims.get("permissions", ()), *claims.get("scope", "").split()]
     return Identity(claims["sub"], tuple(dict.fromkeys(claims.get("roles", ()))), tuple(dict.fromkeys(permissions)), dict(claims))

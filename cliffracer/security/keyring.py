@@ -28,22 +28,22 @@ from cliffracer.security.identity import Identity
 from cliffracer.security.tokens import RefusedToken
 
 LIFE = 300.0
-"""Seconds that the token of a key is good: other services verify it without asking for the key."""
+"""Seconds that the token of a key lives: other services verify it without the key."""
 FRESH = 60.0
-"""Seconds after which the database is asked again; a revoked key is refused everywhere at once all the same."""
+"""Seconds after which the database is asked again; a revoked key is refused at once everywhere all the same."""
 REMEMBERED = 4096
 STRANGE = 50
-"""Keys that are none, in one second, for which the database is asked: whoever makes keys up would keep it busy for all others."""
+"""Unknown keys, in one second, for which the database is asked: guesses must not keep it busy."""
 AT_ONCE = 10
-"""Keys never seen here for which it is asked at the same time: of all clients that come after a restart, too, the rest wait their turn."""
+"""Lookups of keys not seen before that run at the same time; after a restart the clients wait their turn."""
 _SHAPE = re.compile(r"cr_([0-9a-f]{16})_([0-9a-f]{64})([0-9a-f]{8})")
 _NEVER = 253_402_300_799.0  # the end of year 9999
-_LOCK = 0x636C696B  # of the table: two replicas that make it at once would collide
+_LOCK = 0x636C696B  # advisory lock: two replicas that make the table at once would collide
 _SHOWN = "id, name, subject, roles, permissions, created_at, expires_at, last_used_at, revoked_at"
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key as it is kept; never what opens."""
+    """A key as it is stored, without its secret."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 async def make_table(db: Any, *, create: bool) -> None:
-    """Create the table if it is not there; without ``create``, as in production, `SetupError` says how."""
+    """Create the table if it does not exist; without ``create``, as in production, `SetupError` says how to."""
     if await db.fetch_value("SELECT to_regclass('cliffracer_api_keys') IS NOT NULL"):
         return
     if not create:
@@ -70,7 +70,7 @@ async def make_table(db: Any, *, create: bool) -> None:
 
 
 class Keyring:
-    """The keys of a database. ``db`` is the open one, known by what it does."""
+    """The keys in a database. ``db`` is the open database."""
 
     def __init__(self, db: Any, authority: Authority) -> None:
         self._db = db
@@ -110,14 +110,14 @@ class Keyring:
 
     @runs_to_completion("a rotation of an API key")
     async def rotate(self, id: str, *, overlap: float | str | timedelta = 0.0) -> str:
-        """Return a new secret of a key, shown once; the old one, and what was made of it, is refused everywhere ``overlap`` later.
+        """Return a new secret for a key, shown once; the old one, and tokens made from it, are refused everywhere ``overlap`` later.
 
-        ``overlap`` is in seconds, or as ``"1h"``. `NotFound` if there is no such key, or it is revoked. If others cannot be told
-        (`Unavailable`), the old one stays as it was.
+        ``overlap`` is in seconds, or as ``"1h"``. `NotFound` if there is no such key, or it is revoked. If other processes cannot
+        be told (`Unavailable`), nothing is changed.
         """
         text, _, hashed = _new(id)
         both = seconds(overlap)
-        async with self._db.transaction():  # locked before it is read: of two at once the second replaces what the first made
+        async with self._db.transaction():  # locked before it is read: the second of two replaces what the first made
             old = await self._db.fetch_one(
                 "WITH o AS (SELECT id, hash, previous FROM cliffracer_api_keys WHERE id = %s AND revoked_at IS NULL FOR UPDATE) "
                 "UPDATE cliffracer_api_keys k SET hash = %s, previous = o.hash, previous_until = now() + make_interval(secs => %s) "
@@ -142,7 +142,7 @@ class Keyring:
             await self._end(id, one)
 
     async def exchange(self, text: str) -> Identity:
-        """Return whose key this is; `RefusedToken` for one that is not good, `Overloaded` for one of too many that nobody knows."""
+        """Return whose key this is; `RefusedToken` for one that is not good, `Overloaded` where there are too many unknown ones."""
         now = time.time()
         hashed = _hash_of(text)
         if hashed is None:
@@ -150,7 +150,7 @@ class Keyring:
         found = self._known.get(hashed)
         if found is None or found[1] <= now:
             lock = self._asking.setdefault(hashed, asyncio.Lock())
-            async with lock:  # one asks for all who come with it at once
+            async with lock:  # one lookup for all callers that show it at once
                 found = self._known.get(hashed)
                 if found is None:
                     found = await self._first(_id_of(text), hashed)
@@ -161,7 +161,7 @@ class Keyring:
         return found[0]
 
     def onward(self, identity: Identity) -> str | None:
-        """Return a token by which other services know who calls, without knowing the key; None if none can be signed here."""
+        """Return a token for calls to other services, which do not know the key; None if none can be signed here."""
         if not self._authority.signs:
             return None
         now, claims = time.time(), identity.claims
@@ -178,7 +178,7 @@ class Keyring:
         return token
 
     async def _first(self, id: str, hashed: str) -> tuple[Identity, float]:
-        """Ask the database for a key that was not seen here, unless it was asked for many that were none."""
+        """Look up a key that was not seen before, unless there were too many unknown ones."""
         async with self._turns:
             now = time.time()
             if len(self._strange) == STRANGE and now - self._strange[0] < 1.0:
@@ -196,7 +196,7 @@ class Keyring:
                         self._strange.remove(now)
 
     async def _fetch(self, id: str, hashed: str, now: float) -> tuple[Identity, float]:
-        """Ask the database, which notes that the key was used."""
+        """Look up a key in the database, and record that it was used."""
         row = await self._db.fetch_one(
             "UPDATE cliffracer_api_keys SET last_used_at = now() WHERE id = %s AND revoked_at IS NULL "
             "AND (expires_at IS NULL OR expires_at > now()) AND (hash = %s OR (previous = %s AND previous_until > now())) "
@@ -241,7 +241,7 @@ def _id_of(text: str) -> str:
 
 
 def _session(id: str, hashed: str) -> str:
-    """Return what a token of this secret is revoked by; the new one of a key that was rotated is another."""
+    """Return the session id of tokens made from this secret; a rotated key has another one."""
     return f"key:{id}:{hashed[:16]}"
 
 

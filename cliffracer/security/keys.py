@@ -30,7 +30,7 @@ _HOW = "openssl genpkey -algorithm ed25519"
 
 
 class Key:
-    """One key and the algorithm that it is for: nothing in a token can choose another."""
+    """A key and its algorithm: nothing in a token can choose another."""
 
     __slots__ = ("_model", "alg", "key", "kid", "names", "signs")
 
@@ -38,7 +38,7 @@ class Key:
         self.key = key
         self.alg = alg
         self.names = frozenset({"EdDSA", "Ed25519"}) if alg == "EdDSA" else frozenset({alg})
-        """How tokens may call it; RFC 9864 renamed EdDSA."""
+        """The names of the algorithm that tokens may use; RFC 9864 renamed EdDSA."""
         self.kid = kid
         self.signs = key.key_type == "oct" or key.is_private
         self._model = JWSRegistry.algorithms[alg]
@@ -52,7 +52,7 @@ class Key:
         return self._model.verify(data, signature, self.key)
 
     def public(self) -> dict[str, Any] | None:
-        """Return what others verify by, as a JWK; None for a key that is shared, not published."""
+        """Return the public key as a JWK; None for a shared secret, which is not published."""
         if self.key.key_type == "oct":
             return None
         return {**self.key.as_dict(private=False), "kid": self.kid, "alg": self.alg, "use": "sig"}
@@ -62,7 +62,7 @@ class Key:
 
 
 def keys_of(settings: Settings) -> list[Key]:
-    """Return the keys of the settings, that which signs first; `SetupError` for one that is weak or cannot be read."""
+    """Return the keys of the settings, the signing one first; `SetupError` for one that is weak or cannot be read."""
     found: list[Key] = []
     if settings.auth_keys is not None:
         found += read_keys(_text(settings.auth_keys), "auth_keys")
@@ -85,12 +85,12 @@ def _text(given: Secret[str]) -> str:
 
 
 def signer(keys: Iterable[Key]) -> Key | None:
-    """Return the key that makes tokens, the first that can; None where all of them only verify another's."""
+    """Return the first key that can sign; None if all of them only verify."""
     return next((key for key in keys if key.signs), None)
 
 
 def read_keys(text: str, name: str) -> list[Key]:
-    """Return the keys of a JWKS or of PEM blocks, in their order; `SetupError` tells which one is wrong, without showing it."""
+    """Return the keys of a JWKS or of PEM blocks, in their order; `SetupError` says which one is wrong, without showing it."""
     documents: list[Any] = [match[0] for match in _PEM.finditer(text)]
     if not documents:
         try:
@@ -108,9 +108,9 @@ def read_keys(text: str, name: str) -> list[Key]:
 
 
 def key_of_jwk(document: Any) -> Key | None:
-    """Return the key of one entry of a published JWKS; None for one that signs nothing, or that cannot be used here."""
+    """Return the key of one entry of a published JWKS; None for one that is not for signatures, or not supported."""
     if not isinstance(document, dict) or document.get("kty") == "oct" or not _signs(document):
-        return None  # a shared secret that is published is none
+        return None  # a published shared secret is not secret
     try:
         return _read(document, "key")
     except SetupError:
@@ -124,7 +124,7 @@ def _signs(document: Any) -> bool:
 def _read(document: Any, place: str) -> Key:
     try:
         with warnings.catch_warnings():  # at start, before there are threads
-            warnings.simplefilter("ignore", SecurityWarning)  # of short keys: ours to refuse
+            warnings.simplefilter("ignore", SecurityWarning)  # about short keys, which we refuse ourselves
             key = _imported(document)
         alg = _algorithm(key, document)
         stated = document.get("kid") if isinstance(document, dict) else None

@@ -1,8 +1,8 @@
-"""Sign-in of browsers by an issuer, opt-in: ``app.use(BrowserLogin())`` (OpenID Connect, authorization code flow with PKCE).
+"""Sign-in of browsers at an issuer, opt-in: ``app.use(BrowserLogin())`` (OpenID Connect, authorization code flow with PKCE).
 
-A page sends the browser to ``GET {prefix}/login?next=/where/it/was``; it comes back with our session in a cookie. Nothing is kept
-here meanwhile: the state that travels is signed and bound to a secret in a cookie of that browser, of which nonce and PKCE verifier
-are derived, so that nobody else can finish a sign-in, and several tabs can be at it at once.
+A page sends the browser to ``GET {prefix}/login?next=/where/it/was``; it comes back with our session in a cookie. Nothing is stored
+meanwhile: the state parameter is signed and bound to a secret in a cookie of that browser, from which nonce and PKCE verifier are
+derived. So nobody else can finish a sign-in, and several tabs can sign in at once.
 """
 
 import hmac
@@ -34,7 +34,7 @@ LOGIN = "login+jwt"
 _COOKIE = "cliffracer_login"
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MINUTES = 600.0
-"""Seconds that somebody may take at the issuer's."""
+"""Seconds that a user may take at the issuer."""
 _SHOWN = ("name", "email", "preferred_username")
 _SEE_OTHER = 303
 
@@ -75,11 +75,11 @@ class BrowserLogin:
         return group
 
     def base(self, request: Request) -> str:
-        """Return where browsers reach this app."""
+        """Return the URL at which browsers reach this app."""
         return self.url or f"{request.url.scheme}://{request.url.netloc}"
 
     def callback(self, request: Request) -> str:
-        """Return where the issuer sends browsers back to."""
+        """Return the URL to which the issuer sends browsers back."""
         return f"{self.base(request)}{request.url.path.rpartition('/')[0]}/callback"
 
 
@@ -161,13 +161,13 @@ def _signed_in(group: Group, login_of: BrowserLogin) -> None:
 
 
 def local(place: str, home: str) -> str:
-    """Return a path of this site, ``home`` for anything that a browser might take for another's."""
+    """Return a path of this site; ``home`` for anything that a browser might take for another site."""
     safe = place.startswith("/") and not place.startswith(("//", "/\\")) and place.isprintable() and place.isascii() and "\\" not in place
     return place if safe and len(place) <= 1024 else home
 
 
 async def _way_out(client: OAuth, back: str) -> str | None:
-    """Return where a browser signs out of the issuer's too; None if it has no such place, or is away (RP-Initiated Logout 1.0)."""
+    """Return the URL of the issuer's own sign-out; None if it has none, or is away (RP-Initiated Logout 1.0)."""
     try:
         place = await client.issuer.endpoint("end_session_endpoint")
     except Unavailable:
@@ -177,7 +177,7 @@ async def _way_out(client: OAuth, back: str) -> str | None:
 
 
 class Begun(NamedTuple):
-    """A sign-in on its way."""
+    """A sign-in that was begun."""
 
     nonce: str
     verifier: str
@@ -185,13 +185,13 @@ class Begun(NamedTuple):
 
     @classmethod
     def of(cls, secret: str, kept: Mapping[str, Any]) -> "Begun":
-        """Return what belongs to a state that a browser with this secret came with."""
+        """Return what belongs to the state of a browser with this secret."""
         nonce, verifier = (_derived(secret, f"{use} {kept['run']}") for use in ("nonce", "verifier"))
         return cls(nonce, verifier, kept["next"])
 
 
 def _begun(authority: Authority, request: Request, state: str) -> Begun:
-    """Return what this browser began; `RefusedToken` if it began nothing of this state."""
+    """Return the sign-in that this browser began with this state; `RefusedToken` if there is none."""
     secret = _secret(authority, request)
     if secret is None:
         raise RefusedToken("a sign-in that this browser did not begin")
@@ -211,12 +211,12 @@ def _bound(secret: str) -> str:
 
 
 def _derived(secret: str, use: str) -> str:
-    """Return 43 characters that only who has the secret can tell: as many as a PKCE verifier has at least (RFC 7636, 4.1)."""
+    """Return 43 characters derived from the secret: the least that a PKCE verifier has (RFC 7636, 4.1)."""
     return urlsafe_b64encode(hmac.digest(secret.encode(), use.encode(), "sha256")).rstrip(b"=").decode()
 
 
 def check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
-    """Return if an issuer's answer to a browser has a code and is of that issuer; `RefusedToken`."""
+    """Check that the issuer's answer to a browser has a code and is from that issuer; else raise `RefusedToken`."""
     promised = client.issuer.document.get("authorization_response_iss_parameter_supported") is True
     if (issuer or promised) and issuer != client.issuer.url:
         raise RefusedToken("an answer of another issuer")  # RFC 9207
@@ -225,7 +225,7 @@ def check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
 
 
 async def _who(client: OAuth, found: Any, nonce: str) -> Identity:
-    """Return who the issuer says signed in; roles may be in the ID token, or in the access token if that is for us."""
+    """Return who signed in; roles may be in the ID token, or in the access token if that is for us."""
     issuer = client.issuer
     token = found.get("id_token")
     if not isinstance(token, str):
@@ -235,7 +235,7 @@ async def _who(client: OAuth, found: Any, nonce: str) -> Identity:
     try:
         access = issuer.claims.identity(issuer.tokens.verify(found["access_token"]))
     except RefusedToken:
-        return named  # it is for somebody else, as it may be
+        return named  # its audience may be somebody else
     if access.subject != named.subject:
         raise RefusedToken("tokens of two subjects")
     roles, permissions = dict.fromkeys(named.roles + access.roles), dict.fromkeys(named.permissions + access.permissions)

@@ -1,4 +1,4 @@
-"""Speaks OAuth 2.0 with an issuer, as the client that the settings name; by Authlib, which is slow to import and needs an extra."""
+"""OAuth 2.0 with an issuer, as the client in the settings; by Authlib, which is slow to import and needs an extra."""
 
 import asyncio
 import time
@@ -18,13 +18,13 @@ _SLOWER, _SLOWEST = 5.0, 60.0  # seconds more between two questions, when the is
 
 
 class _Library(NamedTuple):
-    """What is used of Authlib and of the HTTP client below it."""
+    """The parts of Authlib, and of its HTTP client, that are used here."""
 
     client: Any
     writer: Any
     """A client that writes URLs and sends nothing."""
     trust: Any
-    """What certificates are verified by: read once, since that takes 20 ms."""
+    """The SSL context: read once, since that takes 20 ms."""
     refused: type[Exception]
     unreachable: type[Exception]
 
@@ -48,13 +48,13 @@ class OAuth:
         return cls(issuer, settings.oidc_client_id, None if secret is None else secret.reveal())
 
     async def authorization_url(self, *, redirect: str, state: str, nonce: str, verifier: str, scope: str, **more: str) -> str:
-        """Return where a browser is sent to sign in (RFC 6749, 4.1.1; PKCE, RFC 7636)."""
+        """Return the URL to which a browser is sent to sign in (RFC 6749, 4.1.1; PKCE, RFC 7636)."""
         place = await self.issuer.endpoint("authorization_endpoint")
         client = self._library.writer(None, self.client_id, redirect_uri=redirect, scope=scope, code_challenge_method="S256")
         return str(client.create_authorization_url(place, state=state, nonce=nonce, code_verifier=verifier, **more)[0])
 
     async def exchange(self, code: str, *, redirect: str, verifier: str) -> Mapping[str, Any]:
-        """Return the tokens that a code stands for; `Unauthenticated` if the issuer says that it stands for none."""
+        """Return the tokens for a code; `Unauthenticated` if the issuer refuses the code."""
         return await self._fetch(grant_type="authorization_code", code=code, redirect_uri=redirect, code_verifier=verifier)
 
     async def own(self, **more: str) -> Mapping[str, Any]:
@@ -62,7 +62,7 @@ class OAuth:
         return await self._fetch(grant_type="client_credentials", **more)
 
     async def device(self, **asked: str) -> Mapping[str, Any]:
-        """Return what somebody is to be shown who signs in with another device (RFC 8628, 3.2): its codes, and where to go."""
+        """Return what to show a user who signs in with another device (RFC 8628, 3.2): codes and URL."""
         place = await self.issuer.endpoint("device_authorization_endpoint")
         try:
             async with asyncio.timeout(_PATIENCE), self._client() as client:
@@ -78,7 +78,7 @@ class OAuth:
         return found
 
     async def by_device(self, code: str, every: float, lasts: float) -> Mapping[str, Any]:
-        """Return the tokens of a device's code, once somebody has signed in (RFC 8628, 3.4); `Unauthenticated` if nobody does."""
+        """Return the tokens for a device code, once the user has signed in (RFC 8628, 3.4); `Unauthenticated` if that fails."""
         until = time.monotonic() + lasts
         while time.monotonic() < until:
             await asyncio.sleep(every)
@@ -126,7 +126,7 @@ class OAuth:
         )
 
     def _method(self) -> str:
-        """Return how the client says who it is: by Basic, unless the issuer only takes it in the form."""
+        """Return how the client authenticates: by Basic, unless the issuer only accepts it in the form."""
         if self._secret is None:
             return "none"
         taken = self.issuer.document.get("token_endpoint_auth_methods_supported")

@@ -19,9 +19,9 @@ from cliffracer.security.tokens import ID, RefusedToken, Tokens, UnknownKey
 from cliffracer.settings import Settings
 
 FRESH = 600.0
-"""Seconds after which keys are asked for again."""
+"""Seconds after which keys are fetched again."""
 ONCE = 10.0
-"""Seconds between two questions because of a key that is not known: strangers can name any."""
+"""Seconds between two fetches because of an unknown key: strangers can name any."""
 _PATIENCE = 5.0
 _LARGEST = 1_000_000
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -38,13 +38,13 @@ class Issuer:
     def __init__(self, url: str, audience: str, client: str | None = None, claims: Claims | None = None) -> None:
         self.url = url
         self.client = client
-        """Who we are there; the audience of ID tokens."""
+        """Our client id there; the audience of ID tokens."""
         self.claims = claims or Claims()
         self.tokens = Tokens([], issuer=url, audience=audience, foreign=True)
         self.document: Mapping[str, Any] = {}
-        """What it says of itself."""
+        """Its discovery document."""
         self.lost: Callable[[], None] = lambda: None
-        """Called when a key is no longer among its keys: what was verified by it is not to be remembered."""
+        """Called when one of its keys is gone: what was verified by it must be forgotten."""
         self._asked = -ONCE
         self._learnt = -FRESH
         self._asking: asyncio.Task[None] | None = None
@@ -65,19 +65,19 @@ class Issuer:
 
     @property
     def known(self) -> bool:
-        """Say whether its keys were ever read."""
+        """Whether its keys were ever read."""
         return bool(self.tokens.keys)
 
     @property
     def stale(self) -> bool:
-        """Say whether it is time to ask for the keys again."""
+        """Whether it is time to fetch the keys again."""
         return monotonic() - self._learnt > FRESH and monotonic() - self._asked > ONCE
 
     async def learn(self, *, again: bool = False, at_once: bool = False) -> None:
-        """Ask for the keys, once for all who wait and at most every ten seconds; `Unavailable` if there are none then.
+        """Fetch the keys, once for all who wait and at most every ten seconds; `Unavailable` if there are none after that.
 
-        Nobody waits for news of keys that are there. ``again``: ask, and wait, even if they were just read, since a token names
-        one that was not among them; ``at_once``: that token is from the issuer itself, so no stranger can make us ask.
+        Nobody waits for a refresh of keys that are there. ``again``: fetch, and wait, even if they were just read, since a token
+        names an unknown one; ``at_once``: that token is from the issuer itself, so no stranger can make us fetch.
         """
         late = at_once or monotonic() - self._asked > ONCE
         if self._asking is None and late and (again or self.stale):
@@ -89,7 +89,7 @@ class Issuer:
             raise Unavailable("the issuer of tokens cannot be reached")
 
     async def endpoint(self, name: str) -> str:
-        """Return the URL of one of its endpoints, ``token_endpoint``; `Unavailable` if it cannot be told."""
+        """Return the URL of one of its endpoints, such as ``token_endpoint``; `Unavailable` if it is not known."""
         if not self.document:
             await self.learn()
         found = self.document.get(name)
@@ -100,7 +100,7 @@ class Issuer:
 
     async def signed_in(self, token: str, nonce: str) -> dict[str, Any]:
         """Return the claims of an ID token that was made for us and for this sign-in (OpenID Connect Core, 3.1.3.7); `RefusedToken`."""
-        assert self.client is not None  # who signs in by it has one
+        assert self.client is not None  # a sign-in needs one
         ids = Tokens(self.tokens.keys, issuer=self.url, audience=self.client, foreign=True)
         try:
             claims = ids.verify(token, typ=ID)
@@ -117,7 +117,7 @@ class Issuer:
 
     async def _ask(self) -> None:
         try:
-            async with asyncio.timeout(2 * _PATIENCE):  # each answer may come drop by drop
+            async with asyncio.timeout(2 * _PATIENCE):  # an answer may come byte by byte
                 keys, self.document = await asyncio.to_thread(_learnt, self.url)
             gone = {key.key.thumbprint() for key in self.tokens.keys} - {key.key.thumbprint() for key in keys}
             self.tokens.keys, self._learnt = keys, monotonic()

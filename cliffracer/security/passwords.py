@@ -11,7 +11,7 @@ from cliffracer.errors import InvalidInput, Overloaded, SetupError
 
 SHORTEST = 8
 LONGEST = 1024
-"""Bytes of a password at most: hashing more is somebody else's idea of work."""
+"""Bytes of a password at most, so that hashing cannot be made expensive."""
 _THREADS = 2
 _WAITING = 64
 
@@ -24,7 +24,7 @@ class Passwords:
         self._threads = ThreadPoolExecutor(_THREADS, "passwords")
         self._waiting = 0
         self.nobody = self._hasher.hash(secrets.token_urlsafe())
-        """The hash of a password that nobody has, for whoever there is no account of."""
+        """The hash of a random password, to check against where there is no account."""
 
     async def hash(self, password: str) -> str:
         """Return the hash of a new password; `InvalidInput` for one that is too short or too long."""
@@ -35,13 +35,13 @@ class Passwords:
         return made
 
     async def check(self, password: str, known: str | None) -> bool:
-        """Say whether a password is the one of a hash; without a hash it takes as long and is False."""
+        """Say whether a password matches a hash; without a hash it takes as long and returns False."""
         text = _normal(password)
         good: bool = await self._run(_verifies, self._hasher, known or self.nobody, text)
         return good and known is not None
 
     def outdated(self, known: str) -> bool:
-        """Say whether a hash has other parameters than those of today, so that it is to be made anew."""
+        """Say whether a hash has outdated parameters, so that it should be made again."""
         return bool(self._hasher.check_needs_rehash(known))
 
     async def _run(self, work: Any, *args: Any) -> Any:
@@ -77,7 +77,7 @@ def _verifies(hasher: Any, known: str, text: str) -> bool:
 
 
 def _normal(password: str) -> str:
-    """Return a password as it is hashed, the same however a keyboard composes it."""
+    """Return a password in its normal form, the same however a keyboard composes it."""
     text = unicodedata.normalize("NFKC", password)
     if len(text.encode("utf-8", "surrogatepass")) > LONGEST or "\0" in text:
         raise InvalidInput("the password is too long", errors=[{"path": "password", "message": f"{LONGEST} bytes at most, without NUL"}])

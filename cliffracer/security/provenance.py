@@ -18,9 +18,9 @@ from cliffracer.security.credentials import bearer
 from cliffracer.security.keys import Key, signer
 
 LIFE = 900.0
-"""Seconds that a signature is good, so that it can be used again: at half of that another is made."""
+"""Seconds that a signature is valid, so that it can be reused; after half of that a new one is made."""
 LATE = 3600.0
-"""Seconds after it is due that the signature of an event which was put off is good."""
+"""Seconds after its time that the signature of a delayed event is valid."""
 _REMEMBERED = 4096
 K = TypeVar("K")
 V = TypeVar("V")
@@ -36,9 +36,9 @@ class Provenance:
         self._verified: dict[tuple[str, str | None], float] = {}
 
     def onward(self, context: Context, token: str | None, due: float | None = None) -> str | None:
-        """Return what goes along with a call's calls: the services that it came through and this one, signed if that is proven.
+        """Return the provenance for calls that this call makes: the services it came through and this one, signed if they are proven.
 
-        ``token`` goes along, too; ``due`` is when it is delivered, if not now.
+        ``token`` is the one that goes along; ``due`` is when a delayed event is delivered.
         """
         way = context.way()
         if way is None or (context.said_way() is not None and not self.proven(context)):
@@ -56,7 +56,7 @@ class Provenance:
         return known[0]
 
     def proven(self, context: Context) -> bool:
-        """Say whether each service that a call says it came through has signed for that; never of a call that names none."""
+        """Say whether the services that a call claims to have come through are signed; False if it names none."""
         said = context.said_way()
         if said is None or len(said) > _LONGEST:
             return False
@@ -65,12 +65,12 @@ class Provenance:
         until = self._verified.get((said, token))
         if until is None:
             until = self._end_of(said, token) if context.via else 0.0
-            if until:  # what strangers say is not kept: it may be as long as a message
+            if until:  # only valid ones are cached: strangers could send any, of any length
                 _remember(self._verified, (said, token), until)
         return until >= (time.time() if stored is None else stored)
 
     def _end_of(self, said: str, token: str | None) -> float:
-        """Return until when a signature is good; 0 for one that is none of ours."""
+        """Return until when a signature is valid; 0 for one that is not ours."""
         way, _, proof = said.partition(";")
         until, _, text = proof.partition(".")
         if not (until.isascii() and until.isdigit() and len(until) <= 12):
@@ -95,7 +95,7 @@ def _is_of(key: Key, message: bytes, signature: bytes) -> bool:
 
 
 def _message(way: str, until: int, token: str | None) -> bytes:
-    """Return what is signed, which is no token's: those have no line breaks."""
+    """Return the signed bytes; they contain line breaks, so they can never be those of a token."""
     return f"cliffracer way\n{way}\n{until}\n{hashlib.sha256((token or '').encode()).hexdigest()}".encode()
 
 

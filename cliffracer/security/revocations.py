@@ -1,17 +1,17 @@
-"""Which tokens are good no more, although their time is not over."""
+"""Revoked tokens: those that are refused although they have not expired."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
 _FEW = 256
-"""How many are kept whether or not they are over."""
+"""So many are kept, expired or not, before any are looked through."""
 
 
 class Revocations:
     """Single tokens by ``jti``, sessions by ``sid``, now or from a moment on, and all of a subject that were issued before one.
 
-    Looked at on every call, so a dict each.
+    Looked up on every call, so each is a dict.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Revocations:
         self._many = _FEW
 
     def apply(self, key: str, until: float, before: float | None, since: float | None = None) -> None:
-        """Take in what was revoked, here or elsewhere: a token or session, from ``since`` on, or with ``before`` a subject."""
+        """Add a revocation from here or elsewhere: of a token or session, from ``since`` on, or with ``before`` of a subject."""
         if before is not None:
             self.revoke_subject(key, before, until)
         elif since is not None:
@@ -30,18 +30,18 @@ class Revocations:
             self.revoke(key, until)
 
     def revoke(self, jti: str, until: float) -> None:
-        """Refuse one token, or all of a session; after ``until``, its own end, nobody needs to remember it."""
+        """Refuse one token, or all of a session, until they have expired anyway (``until``)."""
         self._tokens[jti] = max(until, self._tokens.get(jti, 0.0))
         self._forget()
 
     def revoke_later(self, session: str, since: float, until: float) -> None:
-        """Refuse all of a session from a moment on, which may be to come."""
+        """Refuse all tokens of a session from a moment on, which may be in the future."""
         known = self._later.get(session, (since, until))
         self._later[session] = (min(since, known[0]), max(until, known[1]))
         self._forget()
 
     def revoke_subject(self, subject: str, before: float, until: float) -> None:
-        """Refuse all tokens of a subject that were issued before a moment, until none of them is left."""
+        """Refuse all tokens of a subject that were issued before a moment, until all of them have expired."""
         known = self._subjects.get(subject, (0.0, 0.0))
         self._subjects[subject] = (max(before, known[0]), max(until, known[1]))
         self._forget()
@@ -59,7 +59,7 @@ class Revocations:
         return len(self._tokens) + len(self._later) + len(self._subjects)
 
     def _forget(self) -> None:
-        """Forget what is over, whenever there is twice as much as was left the last time: each is looked at a few times in all."""
+        """Forget expired ones whenever there are twice as many as were left the last time: each is looked at a few times only."""
         if len(self) < self._many:
             return
         now = time.time()

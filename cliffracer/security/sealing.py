@@ -1,4 +1,4 @@
-"""Keeps what a ticket stands for so that only the ticket opens it: who reads the bucket finds no key, token or cookie in it."""
+"""Encrypts the credential behind a ticket with the ticket itself: the bucket alone reveals no key, token or cookie."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ def seal(ticket: str, shown: Credential) -> str:
 
 
 def unseal(ticket: str, sealed: str) -> Credential:
-    """Return what was sealed for a ticket; `RefusedToken` for what was not."""
+    """Return the credential sealed for a ticket; `RefusedToken` if it was not sealed for this one."""
     try:
         opened = jwe.decrypt_compact(sealed, _key(ticket), algorithms=list(_HEADER.values())).plaintext
         return msgspec.json.decode(opened or b"", type=Credential)
@@ -28,5 +28,5 @@ def unseal(ticket: str, sealed: str) -> Credential:
 
 
 def _key(ticket: str) -> OctKey:
-    """Return a key that what the bucket knows of the ticket, another hash, does not tell; a ticket has 256 random bits."""
+    """Return the encryption key: another hash of the ticket (256 random bits) than the one in the bucket."""
     return OctKey.import_key(hashlib.sha256(b"cliffracer ticket " + ticket.encode("utf-8", "surrogatepass")).digest())

@@ -1,4 +1,4 @@
-"""Accounts and their sessions in PostgreSQL: who there is, and who is signed in."""
+"""Accounts and their sessions in PostgreSQL."""
 
 import asyncio
 import secrets
@@ -28,7 +28,7 @@ _WHO = """
         UNION ALL SELECT 1, %s::uuid, '', '{}'::text[], '{}'::text[], true, %s::text
     ) found ORDER BY turn LIMIT 1
 """
-"""An account, or one that is nobody's and disabled, so that both are the same work."""
+"""An account, or a disabled dummy, so that both cost the same."""
 _OPEN = """
     WITH found AS (
         SELECT id, username, roles, permissions FROM cliffracer_accounts WHERE id = %s AND password = %s AND NOT disabled FOR SHARE
@@ -37,25 +37,25 @@ _OPEN = """
         SELECT %s, id, %s, now() + make_interval(secs => %s) FROM found
     ) SELECT id, username, roles, permissions FROM found
 """
-"""A session of an account whose password is the checked one still: who changes the account meanwhile waits for it, or is waited for.
+"""Opens a session if the password is still the one that was checked: a concurrent change of the account waits for it, or is waited for.
 
-So it is either refused, or there when that one ends all sessions.
+So the session is either refused, or there when that change ends all sessions.
 """
 _FORGET = """
     DELETE FROM cliffracer_sessions WHERE id IN (SELECT id FROM cliffracer_sessions WHERE expires_at < now() FOR UPDATE SKIP LOCKED)
 """
-"""Sessions that are over, but for those that somebody else is ending: two that wait for each other would be in a deadlock."""
+"""Removes expired sessions, except locked ones: waiting for each other could end in a deadlock."""
 _END = "DELETE FROM cliffracer_sessions WHERE id = %s RETURNING id, extract(epoch FROM expires_at)::float AS until"
 _END_ALL = _END.replace("id = %s", "account = %s")
 _TOLD = 1000
-"""Sessions that others are told of at once, where an account has so many: a program may have signed in each minute of a month."""
+"""Sessions whose end is published at the same time: a program may have signed in every minute of a month."""
 _TRIES = 3
-"""Times that a password is checked while others change the account, such as its hash to today's parameters."""
-_LOCK = 0x636C6967  # of the tables below: two replicas that make them at once would collide
+"""Attempts to check a password while the account changes, such as its hash to new parameters."""
+_LOCK = 0x636C6967  # advisory lock: two replicas that make the tables at once would collide
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Who may sign in; never the password."""
+    """Who may sign in, without the password."""
 
     id: UUID
     username: str
@@ -65,7 +65,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class ResetAsked(Discreet, Event, subject="accounts.reset_asked"):
-    """Somebody forgot a password: send them the token. It is None for a name that nobody has; then send nothing."""
+    """A reset was asked for: send the user the token. It is None if there is no such account: then send nothing."""
 
     username: str
     token: str | None = None
@@ -75,7 +75,7 @@ class ResetAsked(Discreet, Event, subject="accounts.reset_asked"):
 
 
 class Signed(Discreet, msgspec.Struct, frozen=True):
-    """What signing in gives (RFC 6749, 5.1)."""
+    """The answer to a sign-in (RFC 6749, 5.1)."""
 
     access_token: str
     refresh_token: str
@@ -87,7 +87,7 @@ class Signed(Discreet, msgspec.Struct, frozen=True):
 
 
 async def make_tables(db: Any, *, create: bool) -> None:
-    """Create the tables if they are not there; without ``create``, as in production, `SetupError` says how."""
+    """Create the tables if they do not exist; without ``create``, as in production, `SetupError` says how to."""
     if await db.fetch_value("SELECT to_regclass('cliffracer_attempts') IS NOT NULL"):
         return
     if not create:
@@ -100,7 +100,7 @@ async def make_tables(db: Any, *, create: bool) -> None:
 
 
 class Sessions:
-    """Signs in and out. ``db`` is the open database, known by what it does."""
+    """Signs in and out. ``db`` is the open database."""
 
     def __init__(self, db: Any, authority: Authority, settings: Settings, passwords: Passwords) -> None:
         self._db = db
@@ -125,12 +125,12 @@ class Sessions:
         return account
 
     async def register(self, username: str, password: str, address: str, roles: tuple[str, ...]) -> Account:
-        """Return a new account of whoever asks for one, as often as an address may; `Conflict` if the name is taken."""
+        """Return a new account for a visitor, limited by address; `Conflict` if the name is taken."""
         await self._attempts.count(f"address {address}", PER_ADDRESS)
         return await self.create(username, password, roles)
 
     async def sign_in(self, username: str, password: str, address: str) -> Signed:
-        """Return tokens of a new session; `Unauthenticated`, the same for whatever reason, after the same work."""
+        """Return tokens of a new session; `Unauthenticated`, the same after the same work for every reason."""
         return self._signed(*await self._begin(username, password, address, self._settings.auth_refresh_ttl))
 
     async def sign_in_browser(self, username: str, password: str, address: str, lasts: float) -> str:
@@ -141,7 +141,7 @@ class Sessions:
         return begin(str(account.id), lasts=lasts, session=session, claims={"username": account.username}, **rights)
 
     async def refresh(self, token: str) -> Signed:
-        """Return new tokens of a session for its refresh token, which is used up; used twice, the session is over for both."""
+        """Return new tokens of a session for its refresh token, which is used up; a second use ends the session."""
         try:
             claims = self._authority.tokens.verify(token, typ=REFRESH)
         except RefusedToken:
@@ -153,16 +153,16 @@ class Sessions:
             fresh, session, claims.get("rid", ""),
         )  # fmt: skip
         if found is None:
-            await self.end(session)  # used before: by its owner or a thief, and nobody can tell which
+            await self.end(session)  # reused: by its owner or a thief, and we cannot tell which
             raise Unauthenticated("the token is not valid", reason="invalid_token")
         return self._signed(msgspec.convert(found, Account), session, fresh)
 
     @runs_to_completion("a sign-out")
     async def end(self, session: str, shown_until: float = 0.0) -> None:
-        """End a session: neither its refresh token, its cookie nor any access token that came of it is good any more.
+        """End a session: its refresh token, its cookie and all of its access tokens are refused from now on.
 
-        ``shown_until``: when what was shown of it ends, which may be later than what is known of it here. If others cannot be told
-        (`Unavailable`), it is not ended.
+        ``shown_until``: when the token or cookie that was shown expires, which may be later than is known here. If other processes
+        cannot be told (`Unavailable`), it is not ended.
         """
         async with self._db.transaction():
             ended = await self._db.fetch_one(_END, session)
@@ -170,7 +170,7 @@ class Sessions:
                 await self._refuse(session, max(shown_until, ended["until"] if ended is not None else 0.0))
 
     async def end_all(self, account: UUID) -> None:
-        """End all sessions of an account, in the transaction that changes it: if others cannot be told, nothing is changed."""
+        """End all sessions of an account, in the transaction that changes it: if other processes cannot be told, nothing is changed."""
         ended = await self._db.fetch(_END_ALL, account)
         for start in range(0, len(ended), _TOLD):
             some = ended[start : start + _TOLD]
@@ -179,7 +179,7 @@ class Sessions:
                     raise failed
 
     async def _refuse(self, session: str, until: float) -> None:
-        """Tell everybody that a session is over, of which something may be shown until a moment."""
+        """Publish the end of a session whose tokens may be shown until a moment."""
         await self._authority.revoke(session, max(time.time() + self._settings.auth_access_ttl, until) + 60)
 
     async def account(self, username: str) -> Account:
@@ -197,7 +197,7 @@ class Sessions:
         return msgspec.convert(rows, list[Account])
 
     async def set_password(self, account: UUID, old: str, new: str) -> None:
-        """Change a password for who knows the old one, and end every session."""
+        """Change a password, given the old one, and end every session."""
         await self._attempts.count(f"account {account}", PER_ACCOUNT)
         for _ in range(_TRIES):
             known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
@@ -208,7 +208,7 @@ class Sessions:
         raise Unauthenticated("name or password is wrong")
 
     async def ask_reset(self, username: str, address: str) -> ResetAsked:
-        """Return what to emit for somebody who forgot a password, whether or not there is such an account."""
+        """Return the event to emit for a forgotten password, whether or not there is such an account."""
         name = normal(username)
         await self._attempts.count(f"reset {name}", PER_RESET)
         await self._attempts.count(f"address {address}", PER_ADDRESS)
@@ -218,7 +218,7 @@ class Sessions:
         return ResetAsked(name, None if row is None else token)
 
     async def reset(self, token: str, password: str) -> None:
-        """Set a new password for who has the token of a `ResetAsked`; it is used up by that, since the password was another."""
+        """Set a new password, given the token of a `ResetAsked`; the token depends on the old password, so it works once."""
         try:
             claims = self._authority.tokens.verify(token, typ=RESET)
         except RefusedToken:
@@ -227,12 +227,12 @@ class Sessions:
         known = await self._db.fetch_value("SELECT password FROM cliffracer_accounts WHERE id = %s AND NOT disabled", account)
         if known is None or digest(known) != claims.get("was"):
             raise Unauthenticated("the token is not valid", reason="invalid_token")
-        if not await self._set_password(account, known, await self._passwords.hash(password)):  # somebody else used it just now
+        if not await self._set_password(account, known, await self._passwords.hash(password)):  # it was used concurrently
             raise Unauthenticated("the token is not valid", reason="invalid_token")
 
     @runs_to_completion("a change of an account")
     async def change(self, username: str, *, roles: tuple[str, ...], permissions: tuple[str, ...], disabled: bool) -> None:
-        """Set what an account may do; its sessions end, so that it holds at once."""
+        """Set roles and permissions of an account, or disable it; its sessions end, so that it takes effect at once."""
         found = await self.account(username)
         async with self._db.transaction():
             await self._db.execute(
@@ -242,7 +242,7 @@ class Sessions:
             await self.end_all(found.id)
 
     async def _begin(self, username: str, password: str, address: str, lasts: float) -> tuple[Account, str, str]:
-        """Return who has this name and password, with a new session and what refreshes it; `Unauthenticated`."""
+        """Return the account with this name and password, and a new session with its refresh token; or raise `Unauthenticated`."""
         name = normal(username)
         await self._attempts.count(f"account {name}", PER_ACCOUNT)
         await self._attempts.count(f"address {address}", PER_ADDRESS)
@@ -254,7 +254,7 @@ class Sessions:
                 break
             session, fresh = secrets.token_hex(16), secrets.token_hex(16)
             found = await self._db.fetch_one(_OPEN, account, known, session, fresh, lasts)
-            if found is None:  # the account is another since we read it
+            if found is None:  # the account has changed since we read it
                 continue
             await self._db.execute(_FORGET)
             await self._attempts.forget(f"account {name}")
@@ -265,14 +265,14 @@ class Sessions:
 
     @runs_to_completion("a change of a password")
     async def _set_password(self, account: UUID, old: str, new: str) -> bool:
-        """Do as `_replace`, and end every session."""
+        """Replace the hash, and end every session; say whether the hash was still the one that was read."""
         async with self._db.transaction():
             if done := await self._replace(account, old, new):
                 await self.end_all(account)
         return done
 
     async def _replace(self, account: UUID, old: str, new: str) -> bool:
-        """Set the hash of a password in place of the one that was looked at; say whether it still was that."""
+        """Replace the hash of a password if it is still the one that was read; say whether it was."""
         done: int = await self._db.execute(
             "UPDATE cliffracer_accounts SET password = %s WHERE id = %s AND password = %s AND NOT disabled", new, account, old
         )
@@ -287,7 +287,7 @@ class Sessions:
 
 
 def normal(username: str) -> str:
-    """Return a name as it is stored: case and surrounding spaces make no other person; `InvalidInput` for one that nobody can have."""
+    """Return a name as it is stored, without regard to case and surrounding spaces; `InvalidInput` for an invalid one."""
     name = username.strip().casefold()
     if len(name) > LONGEST_NAME or "\0" in name:
         raise _refused_name(f"{LONGEST_NAME} characters at most, without NUL")

@@ -1,6 +1,6 @@
 """Tickets for WebSockets, opt-in: ``app.use(Tickets())``; a page asks for one and opens ``wss://…/feed?ticket=…`` with it.
 
-A ticket stands in a URL, so in logs: it is good once and for half a minute, as what it was asked for with.
+A ticket is part of a URL, and so of logs: it works once, within half a minute, with the rights of the credential it was asked for with.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class Ticket(Discreet, msgspec.Struct, frozen=True):
 
 
 class Tickets:
-    """A route ``POST {prefix}/ticket`` for whoever is known: where neither a header, a subprotocol nor a cookie will do."""
+    """A route ``POST {prefix}/ticket`` for authenticated callers who can use neither a header, a subprotocol nor a cookie."""
 
     def __init__(self, *, prefix: str = "/auth") -> None:
         self._prefix = prefix
@@ -41,9 +41,9 @@ class Tickets:
         @group.post("/ticket", tags=("accounts",))
         @requires
         async def ticket(*, request: Request = provided, context: Context = provided, authority: Authority = provided) -> Ticket:
-            """Return what opens one socket within half a minute, in your name."""
+            """Return a ticket that opens one socket within half a minute, in your name."""
             shown = presented(authority, context, request)
-            if shown is None:  # authenticated by something else, which a ticket cannot stand for
+            if shown is None:  # authenticated by something that a ticket cannot stand for
                 raise Unauthenticated("a token is needed")
             return Ticket(await authority.ticket(shown))
 

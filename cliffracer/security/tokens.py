@@ -1,7 +1,7 @@
 """Signed tokens (JWT): issued and verified strictly, after RFC 8725 (best practices) and RFC 9068 (access tokens).
 
-There is one `Tokens.verify`. What decides is ours, never the token's: the algorithm belongs to the key, and headers that name
-keys or places to fetch them from are refused.
+There is one `Tokens.verify`. The token decides nothing: the algorithm belongs to the key, and headers that carry keys, or URLs to
+fetch them from, are refused.
 """
 
 import json
@@ -21,9 +21,9 @@ from cliffracer.security.keys import Key, signer
 ACCESS = "at+jwt"
 REFRESH = "rt+jwt"
 ID = "id"
-"""Of OpenID Connect: tells a client who signed in, and opens nothing."""
+"""The ID token of OpenID Connect: tells a client who signed in, and gives no access."""
 LEEWAY = 60.0
-"""Seconds that clocks may differ: a token just issued elsewhere is not yet valid here. Nobody needs it at the end of a life."""
+"""Seconds that clocks may differ: a token just issued elsewhere may not be valid here yet. It is not added at expiry."""
 MAX_TOKEN = 8192
 _LATEST = 253_402_300_799  # the end of year 9999
 _TEXT = 1024
@@ -35,7 +35,7 @@ _IGNORED = frozenset({"x5t", "x5t#S256"})  # thumbprints, which foreign issuers 
 
 
 class RefusedToken(Exception):
-    """A token that does not verify; ``reason`` is for the log, the caller is told nothing."""
+    """A token that does not verify; ``reason`` is for the log, not for the caller."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class RefusedToken(Exception):
 
 
 class UnknownKey(RefusedToken):
-    """A token of an issuer that may have made a new key since we asked."""
+    """A token with an unknown key: the issuer may have a new one since its keys were fetched."""
 
 
 class Tokens:
@@ -52,7 +52,7 @@ class Tokens:
     def __init__(self, keys: Iterable[Key], *, issuer: str, audience: str, leeway: float = LEEWAY, foreign: bool = False) -> None:
         self.keys = list(keys)
         self.foreign = foreign
-        """Whether the tokens are another's, who may leave out ``typ`` and ``jti``; what is no access token is told by its claims."""
+        """Whether the tokens are an issuer's, which may lack ``typ`` and ``jti``; then the claims must show that it is an access token."""
         self.issuer = issuer
         self.audience = audience
         self.leeway = leeway
@@ -68,7 +68,7 @@ class Tokens:
         claims: Mapping[str, Any] | None = None,
         since: float | None = None,
     ) -> str:
-        """Return a token signed by the first key that signs, good for ``ttl`` seconds from now or ``since``; `SetupError` if none does."""
+        """Return a token signed by the first key that can, valid for ``ttl`` seconds from now or ``since``; `SetupError` without one."""
         key = signer(self.keys)
         if key is None:
             raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
@@ -96,13 +96,13 @@ class Tokens:
         return f"{signed}.{_base64(key.sign(signed.encode()))}"
 
     def verify(self, token: str, *, typ: str = ACCESS, now: float | None = None) -> dict[str, Any]:
-        """Return the claims of a token that is ours, whole and in force at ``now``; `RefusedToken` for any other."""
+        """Return the claims of a token that is ours, intact and valid at ``now``; `RefusedToken` for any other."""
         claims = self._signed(token, typ)
         self._check_claims(claims, typ, time.time() if now is None else now)
         return claims
 
     def _signed(self, token: str, typ: str) -> dict[str, Any]:
-        """Return the claims of a token with a good signature; nothing that is not signed is looked at any further."""
+        """Return the claims of a token with a good signature; nothing unsigned is looked at any further."""
         shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN else None
         if shape is None:
             raise RefusedToken("no compact JWS")
@@ -118,7 +118,7 @@ class Tokens:
         signature = _bytes(shape[3])
         try:
             good = key.verifies(token[: shape.start(3) - 1].encode(), signature)
-        except (JoseError, ValueError, TypeError):  # a signature that is not even one of its algorithm
+        except (JoseError, ValueError, TypeError):  # not even a signature of that algorithm
             good = False
         if not good:
             raise RefusedToken("a signature that is not ours")
@@ -133,7 +133,7 @@ class Tokens:
             fitting = [key for key in fitting if isinstance(kid, str) and key.kid == kid]
         if not fitting and self.foreign:
             raise UnknownKey("a key that is not known yet")
-        if len(fitting) != 1:  # without a kid there must be no doubt
+        if len(fitting) != 1:  # without a kid it must be unambiguous
             raise RefusedToken("a key or algorithm that is not ours")
         return fitting[0]
 
@@ -158,7 +158,7 @@ class Tokens:
 
 
 def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return header and claims of a token as it says them, to be looked at and not believed; `RefusedToken` if they cannot be read."""
+    """Return the unverified header and claims of a token; `RefusedToken` if they cannot be read."""
     shape = _SHAPE.fullmatch(token) if len(token) <= MAX_TOKEN else None
     if shape is None:
         raise RefusedToken("no compact JWS")
@@ -198,7 +198,7 @@ def _base64(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Return the bytes of base64url text; there is one way only to write them."""
+    """Return the bytes of base64url text in its canonical form only."""
     try:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
@@ -209,7 +209,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """Return a JSON object; names that occur twice, NaN, and anything that is no object are refused."""
+    """Return a JSON object; duplicate names, NaN, and anything that is not an object are refused."""
     try:
         value = json.loads(_bytes(text).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
