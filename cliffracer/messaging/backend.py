@@ -1,4 +1,4 @@
-"""JetStream as a backend: the one place that knows which of its parts do what `cliffracer.messaging.broker` asks for."""
+"""The JetStream backend: assembles the parts that implement `cliffracer.messaging.broker`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ class JetStreamBackend(Emitter):
         self._clock = clock
         self._widened = False
         self._stores: list[KeyValue[Any] | ObjectStore] = []
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by name of a lock: who of this process is next
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by name of a lock: the queue of this process
 
     def consume(
         self,
@@ -121,13 +121,13 @@ class JetStreamBackend(Emitter):
         return store
 
     async def reconcile(self, more: Iterable[Bucket] = ()) -> None:
-        """Give the buckets that it gave so far, and ``more``, what they lack of what is declared, as far as they are there."""
+        """Update the existing buckets that were handed out so far, and ``more``, to their declarations; only adding to them."""
         for bucket in more:
             self.values(bucket, Any)
         await asyncio.gather(*(store.reconcile() for store in {store.bucket: store for store in self._stores}.values()))
 
     async def _both(self) -> StreamInfo:
-        """Make the stream of events if it is absent; keep what could not be handled on as many servers as them, also what is there."""
+        """Make the stream of events if it is absent; and raise an existing dead-letter stream to the same number of servers."""
         if self._jetstream.bus.replicas > 1 and not self._widened:
             self._widened = True
             await widen(self._jetstream, self.dead.asked, namespace=self._subjects.namespace)

@@ -1,7 +1,7 @@
-"""The contract of a broker: what it has to do for durable events and the rest (`duties`), and the words that both sides use.
+"""The interface of a broker: what it does for durable events and the rest (`duties`), and the types that both sides use.
 
-Nothing here knows JetStream, which is one backend (`JetStreamBackend`); others can be put in its place. What the words mean is in
-docs/semantics.md; a backend shows that it keeps them by `BackendContract` of `tests/messaging/contract.py`.
+Nothing here knows JetStream, which is one backend (`JetStreamBackend`) of possibly several. The semantics are defined in
+docs/semantics.md; a backend proves them with `BackendContract` in `tests/messaging/contract.py`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ Start = str | int | datetime | timedelta
 
 
 class Delivered(Protocol):
-    """One event in the hands of a function; the backend answers the broker by what the function did."""
+    """One event that was delivered to a function; the backend acknowledges it or gives it back, by the outcome."""
 
     payload: bytes
     attempt: int
@@ -32,7 +32,7 @@ class Delivered(Protocol):
 
     @property
     def block(self) -> bytes | None:
-        """The headers as NATS writes them, or None."""
+        """The header block in NATS' format, or None."""
 
     @property
     def headers(self) -> Headers:
@@ -44,15 +44,15 @@ class Delivered(Protocol):
 
     @property
     def stream(self) -> str:
-        """What holds it at the broker."""
+        """The stream that stores it."""
 
     @property
     def stream_seq(self) -> int:
-        """Its number there."""
+        """Its sequence number in the stream."""
 
     @property
     def consumer(self) -> str:
-        """For whom it was delivered: the same in every replica and after every restart."""
+        """The name of the consumer: the same in every replica and after every restart."""
 
     @property
     def timestamp(self) -> int:
@@ -82,11 +82,11 @@ class Parked(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     parked: datetime
     headers: dict[str, str]
     payload: bytes
-    """Empty if ``claim`` says where it is, unless it was shown alone."""
+    """Empty if it is stored under ``claim``, except where a single message is shown."""
     claim: str = ""
-    """What the payload is kept under in the object store, because it was too large for one message."""
+    """The name of the payload in the object store, if it was too large for one message."""
     ours: bool = False
-    """Whether the payload went there only when it was parked, and goes away with the letter."""
+    """Whether the payload was moved there when it was parked, and is deleted with the letter."""
 
     def __repr__(self) -> str:
         """Return what a test that fails wants to know; headers may have tokens."""
@@ -97,7 +97,7 @@ class Delayed(msgspec.Struct, frozen=True, kw_only=True):
     """One event that is not due yet."""
 
     id: str
-    """Takes it back."""
+    """The id by which it can be cancelled."""
     subject: str
     due: datetime
     size: int
@@ -113,22 +113,22 @@ class PartlyFailedError(Exception):
 
 
 class HandlerRefused(ServiceError):
-    """A handler raised `InvalidInput` about an event whose payload was fine, or rejected it: it is tried again."""
+    """A handler raised `InvalidInput` although the payload was valid, or rejected one event of a batch: it is tried again."""
 
     def __init__(self, message: str, shown_as: str = "InvalidInput") -> None:
         super().__init__(message)
         self.shown_as = shown_as
-        """What the handler raised, as a dead letter says it."""
+        """The name of the error that the handler raised, for the dead letter."""
 
 
 class RefusedForGood(InvalidInput):
-    """A handler said of an event that no other attempt would change anything: it is parked at once, as one that does not decode."""
+    """A handler rejected an event for good: it is parked at once, like one that does not decode."""
 
     shown_as = "Rejected"
 
 
 def raised(error: ServiceError | Rejected) -> ServiceError:
-    """Return what a handler raised as it is acted upon: only `InvalidInput` that is about the payload says that nobody can handle it."""
+    """Return the error to act on for what a handler raised: only `InvalidInput` about the payload itself parks an event at once."""
     if isinstance(error, Rejected):
         return RefusedForGood(str(error)) if error.final else HandlerRefused(str(error), Rejected.__name__)
     return HandlerRefused(error.message) if isinstance(error, InvalidInput) else error
@@ -172,7 +172,7 @@ class Letters(Protocol):
         """Hand a message to the function that failed, and to no other; then discard it. ``token``: in place of the emitter's."""
 
     async def replay_some(self, numbers: Sequence[int], *, payload: bytes | None = None, token: str | None = None) -> dict[int, str]:
-        """Do so with several, in this order; return why not, of those that were not."""
+        """Replay several, in this order; return the reasons for those that could not be, by number."""
 
     async def discard(self, number: int) -> None:
         """Remove a parked message for good."""
@@ -182,7 +182,7 @@ class Letters(Protocol):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """What handles the one-way calls of a method, and after how many seconds each attempt is followed by another."""
+    """The handler of one-way calls of a method, and the seconds before each further attempt."""
 
     handle: Callable[[Any], Awaitable[object]]
     retry: Sequence[float] = RETRY
@@ -191,7 +191,7 @@ class Method(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """A broker that keeps events, and what else services share. Whatever it needs for that is made when it is first used."""
+    """A broker that stores events, and what else services share. What it needs for that is created when first used."""
 
     @property
     def dead(self) -> Letters:

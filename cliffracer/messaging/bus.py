@@ -57,7 +57,7 @@ async def connect(
 
     async def opened(kind: type[ReconnectingBus]) -> ReconnectingBus:
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
-        bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # what connects only, such as a benchmark, need not say
+        bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # callers such as benchmarks may pass less than all settings
         bus.largest = getattr(settings, "nats_max_message", Bus.largest)
         bus.message_tracing = getattr(settings, "nats_message_tracing", Bus.message_tracing)
         try:
@@ -79,7 +79,7 @@ async def connect(
 
 
 async def publish(bus: Bus, subject: bytes, payload: bytes, block: bytes | None, *, within: float) -> None:
-    """Publish; where more waits already than is held, wait until NATS has taken that. `Unavailable` at once where it is away."""
+    """Publish; while the buffer is full, wait until NATS has taken some. `Unavailable` at once if NATS is away."""
     try:
         bus.publish(subject, payload, block)
     except Unavailable as error:

@@ -1,4 +1,4 @@
-"""Answers kept in a bucket of NATS, which all replicas of a service share, and the word by which they forget what each has in memory."""
+"""The NATS bucket with the cached answers of a service, and the message by which its replicas invalidate what each has in memory."""
 
 import asyncio
 import hashlib
@@ -16,19 +16,19 @@ from cliffracer.wire.codecs import Decoder, encode
 from cliffracer.wire.subjects import Subjects
 
 BYTES = 64 * 2**20
-"""That the answers of one service take, at most; then the oldest are dropped."""
-_REMEMBERED = LONGEST + 86_400.0  # seconds that it is known that something was forgotten: longer than any answer lives
-_LONGEST_TAG = 1000  # ours are shorter; a stranger's would only take room
+"""Size of the cached answers of one service, at most; then the oldest are dropped."""
+_REMEMBERED = LONGEST + 86_400.0  # seconds that an invalidation is remembered: longer than any answer lives
+_LONGEST_TAG = 1000  # ours are shorter; others are ignored
 _tags: Decoder[list[str]] = Decoder(list[str])
 
 
 def bucket_for(service: str) -> Bucket:
-    """Return the bucket of a service's answers: its own, so that no other service can put answers into its mouth."""
+    """Return the bucket of a service's answers: its own, so that no other service can forge answers."""
     return Bucket(f"cache_{service}", max_bytes=BYTES)
 
 
 def forgetting(subjects: Subjects, service: str) -> str:
-    """Return the subject on which the replicas of a service tell each other what is good no more."""
+    """Return the subject on which the replicas of a service invalidate answers."""
     return f"{subjects.prefix}cliffracer.forget.{service}"
 
 
@@ -44,20 +44,20 @@ class NatsStore:
         await self._store.ensure()
 
     async def look(self, name: str, tags: Sequence[str]) -> tuple[Entry | None, Marks]:
-        """Return what is kept under a name, and how the tags stand now."""
+        """Return the entry of a name, and the current marks of the tags."""
         found, marks = await asyncio.gather(self._entry(name), asyncio.gather(*map(self._mark, tags)))
         return found, dict(zip(tags, marks, strict=True))
 
     async def keep(self, name: str, entry: Entry, life: float) -> None:
-        """Keep an answer for so many seconds."""
+        """Store an answer for some seconds."""
         await self._store.put(f"answer.{name}", entry, ttl=life + 1)
 
     async def forget(self, tags: Iterable[str]) -> None:
-        """Make everything with one of these tags good no more, in all replicas."""
+        """Invalidate everything with one of these tags, in all replicas."""
         await asyncio.gather(*(self._marks.put(_key_of(tag), 1, ttl=_REMEMBERED) for tag in tags))
 
     async def claim(self, name: str, seconds: float) -> bool:
-        """Say whether it is us who make an answer; for so long nobody else does."""
+        """Claim making an answer, for some seconds; False if another replica has claimed it."""
         try:
             await self._marks.create(f"making.{name}", 1, ttl=seconds)
         except Conflict:
@@ -65,7 +65,7 @@ class NatsStore:
         return True
 
     async def release(self, name: str) -> None:
-        """Let others make it."""
+        """Release the claim."""
         await self._marks.delete(f"making.{name}", ttl=1)  # nor does its absence take any room
 
     async def _entry(self, name: str) -> Entry | None:
@@ -84,9 +84,9 @@ class NatsStore:
 async def hearing(
     bus: Bus, subjects: Subjects, service: str, forget: Callable[[Iterable[str]], None], missed: Callable[[], None]
 ) -> AsyncIterator[Callable[[list[str]], None]]:
-    """Have ``forget`` called with what any replica says while the block runs; gives what says it to all.
+    """Call ``forget`` with the tags that any replica invalidates while the block runs; gives a function that tells all replicas.
 
-    ``missed`` is called where something may have been said and not heard: after an outage.
+    ``missed`` is called after an outage, when some messages may have been missed.
     """
     subject = forgetting(subjects, service)
 

@@ -1,4 +1,4 @@
-"""The reading end of a stream (`chunks` is the sending end): where its messages arrive, and how the sender's window is opened again."""
+"""The receiving end of a stream (`chunks` is the sending end): receives its messages and re-opens the sender's window."""
 
 import asyncio
 import time
@@ -10,18 +10,18 @@ from cliffracer.wire.calls import WINDOW, is_gone, read_chunk
 from cliffracer.wire.subjects import is_inbox
 
 RENEWED = 30.0
-"""Seconds after which both ends of a stream name a new inbox: where permissions are not ours, NATS may let a service answer
-only so long after it was asked (``allow_responses``)."""
+"""Seconds after which both ends of a stream use a new inbox: with ``allow_responses``, NATS lets a service reply
+only for a limited time."""
 PROBE = 5.0
-"""Seconds of silence after which either end looks whether the other is there, and has missed nothing."""
+"""Seconds of silence after which either end checks that the other is there and has missed nothing."""
 IDLE = 60.0
-"""Seconds after which a stream that has no deadline is given up."""
+"""Seconds of silence after which a stream without a deadline is given up."""
 Message = tuple[bytes | None, bytes]
 """(header block, payload)."""
 
 
 class Chunked:
-    """An inbox, another one now and then; what arrives in any of them is one stream, in order."""
+    """Receives one stream, in order, in an inbox that is replaced now and then."""
 
     __slots__ = ("_arrived", "_bus", "_fresh", "_inboxes", "_name", "_opened", "_received", "_sender", "subject")
 
@@ -32,14 +32,14 @@ class Chunked:
         self._arrived: asyncio.Queue[Message] = asyncio.Queue()
         self._inboxes = [bus.inbox(self._take)]
         self.subject = self._inboxes[0].subject
-        """What the sender is asked to reply to, and knows the call by."""
+        """The first inbox, by which the sender knows the call."""
         self._sender = b""
-        self._opened = WINDOW  # up to which chunk the sender may send
+        self._opened = WINDOW  # the last chunk that the sender may send
         self._fresh = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether it is time to name a new inbox."""
+        """Whether it is time for a new inbox."""
         return time.monotonic() - self._fresh > RENEWED
 
     async def next(self, until: float | None) -> tuple[int, bytes | None, bytes]:
@@ -57,7 +57,7 @@ class Chunked:
                 raise Unavailable(f"the service went away in the middle of {self._name}", reason="lost", outcome="unknown")
             if number < 0 and payload.isdigit() and int(payload[:12]) != self._received:
                 number, end = int(payload[:12]), True
-            if number < 0:  # it waits for us, and all that it sent is here
+            if number < 0:  # a probe: it waits for us, and everything that it sent has arrived
                 self.restate()
                 continue
             if end:
@@ -80,7 +80,7 @@ class Chunked:
         raise DeadlineExceeded("the stream went silent" if until is None else "the time for this stream is over")
 
     def reopen(self, taken: int) -> None:
-        """Let the sender send so many more."""
+        """Let the sender send some more chunks."""
         self._opened += taken
         inbox = b""
         if self.due:
@@ -90,9 +90,9 @@ class Chunked:
         self._bus.publish(self._sender, b"%d" % taken, None, inbox)
 
     def restate(self) -> None:
-        """Tell the sender up to where it may send, which it may have missed; we are told if it is gone."""
+        """Tell the sender again up to which chunk it may send; NATS tells us if it is gone."""
         if self._sender:
-            with suppress(Unavailable):  # away for long: it is told again
+            with suppress(Unavailable):  # NATS is away: it is told again later
                 self._bus.publish(self._sender, b"=%d" % self._opened, None, self._inboxes[-1].subject, deadline=time.monotonic() + PROBE)
 
     def close(self) -> None:
@@ -101,6 +101,6 @@ class Chunked:
             inbox.close()
 
     def _take(self, _subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        if is_inbox(reply):  # nobody makes us publish anywhere else
+        if is_inbox(reply):  # we publish to inboxes only
             self._sender = reply
         self._arrived.put_nowait((block, payload))

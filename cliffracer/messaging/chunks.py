@@ -41,7 +41,7 @@ class Chunks:
     def __init__(self, bus: Bus, reply: bytes, window: int, *, msgpack: bool) -> None:
         self._bus = bus
         self.reply = reply
-        """Where the reader listens; it may name another place with each opening of the window."""
+        """The inbox of the reader, who may name a new one each time it re-opens the window."""
         self.msgpack = msgpack
         self._encode = encode_msgpack if msgpack else encode
         self._credit = window
@@ -60,7 +60,7 @@ class Chunks:
             return
         while self._credit <= 0 and not self._gone:
             await self._room()
-        if not self._bus.open:  # what is held there until it can be written is bounded, for all that we send
+        if not self._bus.open:  # its buffer is bounded, and shared by all that we send
             await self._bus.ready(inf)
         if self._gone:
             raise Cancelled("the reader of this stream went away")
@@ -69,14 +69,14 @@ class Chunks:
         self._bus.publish(self.reply, self._encode(item), chunk_block(self._sent, msgpack=self.msgpack), self._window())
 
     def _window(self) -> bytes:
-        """Return where the reader opens the window: a new place now and then, as it does, too."""
+        """Return the inbox on which the reader re-opens the window; like the reader's, it is replaced now and then."""
         if monotonic() - self._fresh > chunked.RENEWED:
             self._inboxes.append(self._bus.inbox(self._reopen))
             self._fresh = monotonic()
         return self._inboxes[-1].subject
 
     async def _room(self) -> None:
-        """Wait until the reader opens the window; tell now and then how many were sent: it may miss some, and NATS tells if it is gone."""
+        """Wait until the reader re-opens the window. Meanwhile probe it with the number sent: it may have missed some, or be gone."""
         self._opened.clear()
         try:
             async with asyncio.timeout(chunked.PROBE):

@@ -1,4 +1,4 @@
-"""The claim check of integration patterns: payloads over the server's limit, kept in the object store and sent as a reference.
+"""The claim-check pattern: payloads over the server's limit are put into the object store, and a reference is sent.
 
 The message is empty and carries ``Cliffracer-Claim``, the name of the object in the bucket ``claims``. An object of an event stays
 as long as the event may be replayed, that is until somebody deletes it; that of a call is gone after an hour.
@@ -23,17 +23,17 @@ _MARK = b"\ncliffracer-claim:"
 
 
 def is_claim(block: bytes | None) -> bool:
-    """Say whether a message without a payload stands for one that is elsewhere."""
+    """Say whether a message without a payload refers to one in the object store."""
     return block is not None and _MARK in block.lower()
 
 
 def claiming(block: bytes | None, name: str) -> bytes:
-    """Return a header block that claims a payload as well."""
+    """Return the header block with a claim added."""
     return (block or b"NATS/1.0\r\n\r\n")[:-2] + f"{CLAIM}: {name}\r\n\r\n".encode()
 
 
 def check_size(payload: bytes, most: int) -> None:
-    """Raise `TooLarge` for a payload over the limit of the settings, as it is sent or kept."""
+    """Raise `TooLarge` for a payload over the limit in the settings."""
     if len(payload) > most:
         raise TooLarge(f"the payload takes {len(payload)} bytes; NATS_MAX_MESSAGE is {most}", size=len(payload), limit=most)
 
@@ -52,7 +52,7 @@ class ClaimCheck:
         return len(payload) + ROOM > self._bus.max_payload
 
     async def stash(self, payload: bytes, within: float | None = None) -> str:
-        """Keep a payload and return what claims it; `TooLarge` over the limit of the settings, `Unavailable` where it takes too long."""
+        """Store a payload and return its name; `TooLarge` over the limit in the settings, `Unavailable` if it takes too long."""
         check_size(payload, self._bus.largest)
         name = new_id()
         try:
@@ -79,7 +79,7 @@ class ClaimCheck:
         return b"", claiming(block, name)
 
     async def redeem(self, block: bytes | None, within: float | None = None) -> bytes:
-        """Return the payload that a message stands for; `NotFound` if it is gone, `DeadlineExceeded` where it takes too long."""
+        """Return the payload that a message refers to; `NotFound` if it is gone, `DeadlineExceeded` if it takes too long."""
         try:
             async with asyncio.timeout(within):
                 return await self.redeem_name(Headers(block).get(CLAIM, ""))
@@ -98,7 +98,7 @@ class ClaimCheck:
         await self._store.delete(name)
 
     async def _put(self, name: str, payload: bytes) -> None:
-        if self._bus.replicas > 1 and not self._widened:  # made before the setting, perhaps
+        if self._bus.replicas > 1 and not self._widened:  # it may have been made before the setting
             self._widened = True
             await widen(self._jetstream, self._store.asked, namespace=self._namespace)
         try:

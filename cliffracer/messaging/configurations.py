@@ -1,7 +1,7 @@
-"""Streams and consumers as we ask for them, and how that meets what is already there: widened, never narrowed.
+"""Configurations of streams and consumers, and how they are merged with what is already there: widened, never narrowed.
 
 An operator may give a stream more than we ask for (replicas, subjects, limits); that is left alone. What cannot be
-reconciled, and what a server did not take over (old ones drop newer options in silence), is a `SetupError` that shows it.
+reconciled, or what a server did not accept (old ones ignore newer options silently), is a `SetupError` that shows it.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ from cliffracer.errors import SetupError
 from cliffracer.wire.subjects import matches
 
 NANOSECONDS = 1_000_000_000
-SERVICE, FUNCTION = "cliffracer.service", "cliffracer.function"  # whose a consumer is, in its metadata
+SERVICE, FUNCTION = "cliffracer.service", "cliffracer.function"  # metadata of a consumer: its owner
 Configuration = dict[str, Any]
 
 
@@ -85,12 +85,12 @@ def _same(found: Any, asked: Any) -> Any:
 
 
 def covers(pattern: str, other: str) -> bool:
-    """Say whether everything that ``other`` subscribes to is in what ``pattern`` does."""
+    """Say whether ``pattern`` covers everything that ``other`` does."""
     return matches(pattern, other) and (pattern.endswith(">") or not other.endswith(">"))
 
 
 def include(patterns: Iterable[str], asked: Iterable[str]) -> bool:
-    """Say whether everything that some subscribe to is in what others do."""
+    """Say whether every pattern in ``asked`` is covered by one of ``patterns``."""
     return all(any(covers(one, new) for one in patterns) for new in asked)
 
 
@@ -106,10 +106,10 @@ def overlap(pattern: str, other: str) -> bool:
 
 
 def distinct(patterns: Iterable[str]) -> list[str]:
-    """Return patterns of which no two overlap, as filters of one consumer may not; they cover the given ones.
+    """Return patterns that cover the given ones, and of which no two overlap: the filters of one consumer must not.
 
-    One that another covers is left out. Two that overlap otherwise, as ``user.*`` and ``*.created``, become the narrowest that covers
-    both, ``*.*``: what comes by that beside what was asked for is the consumer's to leave alone.
+    A pattern that another one covers is left out. Two that overlap otherwise, as ``user.*`` and ``*.created``, become the narrowest that
+    covers both, ``*.*``: the consumer ignores what it delivers beyond what was asked for.
     """
     kept: list[str] = []
     for pattern in patterns:
@@ -195,7 +195,7 @@ STREAM_RULES: dict[str, Rule] = {
 LIMITS = {"max_age": "ttl", "max_bytes": "max_bytes", "max_msgs_per_subject": "history"}
 """Limits of what a bucket keeps, with what `Bucket` calls them."""
 CONSUMER_RULES: dict[str, Rule] = {
-    "filter_subjects": _joined,  # another version of the service may run that wants what it has
+    "filter_subjects": _joined,  # another version of the service may be running that needs what is there
     "ack_policy": _same,
     "ack_wait": _ours,
     "max_deliver": _ours,
@@ -204,7 +204,7 @@ CONSUMER_RULES: dict[str, Rule] = {
 
 
 def widened(kind: str, found: Configuration, asked: Configuration, rules: dict[str, Rule]) -> Configuration:
-    """Return the configuration to have: what was found, given what is asked for as well; `SetupError` where both cannot be."""
+    """Return the configuration that was found, widened to what is asked for as well; `SetupError` if they contradict each other."""
     wanted, differences = dict(found), []
     for field, rule in rules.items():
         if field not in asked:
@@ -225,7 +225,7 @@ def widened(kind: str, found: Configuration, asked: Configuration, rules: dict[s
 
 
 def narrower(found: Configuration, asked: StreamConfig) -> list[str]:
-    """Return which limits of what is stored are not those that a bucket was declared with: no start narrows what is there."""
+    """Return the limits that differ from the declaration of a bucket: a start never narrows what is there."""
     told = []
     for field, word in LIMITS.items():
         here, wanted = found.get(field), getattr(asked, field)
@@ -242,7 +242,7 @@ def _amount(field: str, limit: Any) -> str:
 
 
 def check_echo(kind: str, echoed: Configuration, asked: Configuration, version: tuple[int, ...]) -> None:
-    """Raise a `SetupError` that shows what the server did not take over."""
+    """Raise a `SetupError` that shows what the server did not accept."""
     lost = {name: value for name, value in asked.items() if not _taken(name, echoed.get(name), value)}
     if lost:
         shown = "; ".join(_shown(name, echoed.get(name), value) for name, value in lost.items())
@@ -256,7 +256,7 @@ def _taken(field: str, echoed: Any, asked: Any) -> bool:
     if field == "filter_subjects":
         return set(asked) == set(echoed or [])
     if field == "subjects":
-        return set(asked) <= set(echoed or [])  # somebody else may have added theirs meanwhile
+        return set(asked) <= set(echoed or [])  # another service may have added its own meanwhile
     if field == "sources":
         return {source["name"] for source in asked} <= {source.get("name") for source in echoed or []}
     if field == "metadata":

@@ -1,7 +1,7 @@
-"""Events that a function could not handle: parked with what went wrong; shown, replayed to that function only, or discarded.
+"""Events that a function could not handle: parked with their error; shown, replayed to that function only, or discarded.
 
-A parked message is a copy: payload and headers as they were, and ours beside them (``Cliffracer-Dead-*``). Where there is no room
-for both in one message, the payload is kept in the object store, and the copy says where.
+A parked message is a copy: the original payload and headers, and our own headers (``Cliffracer-Dead-*``). If these do not fit into one
+message, the payload goes into the object store, and the copy refers to it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ DEAD = "Cliffracer-Dead-"
 REPLAYED = "Cliffracer-Replayed"
 _TRACE = 6_000  # bytes of a traceback that are kept
 _ERROR = 1_000
-_AHEAD = 32  # letters that are asked for at once
+_AHEAD = 32  # letters that are fetched at once
 _PLAIN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 
 
@@ -58,7 +58,7 @@ class DeadLetters:
         return StreamConfig(name=self.stream, subjects=subjects, num_replicas=self._replicas, description=description)
 
     async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> int:
-        """Return its number once a copy of the message is stored, with what went wrong; only then may the original be answered."""
+        """Store a copy of the message with its error and return its number; only after that may the original be acknowledged."""
         facts = self._facts(delivery, cause(error), service, function)
         subject = f"{self.prefix}{delivery.consumer}.{_as_subject(self.subjects.event_name(delivery.subject))}"
         short = {name: value for name, value in facts.items() if name != f"{DEAD}Traceback"}
@@ -67,7 +67,7 @@ class DeadLetters:
                 block = _joined(delivery.block, kept)
                 return (await self._publisher.publish_block(subject, delivery.sent, block, timeout=timeout)).seq
         claim = await self._claims.stash(delivery.sent)
-        for original in (delivery.block, None):  # with the headers that it had, unless those are what is too large
+        for original in (delivery.block, None):  # with its original headers, unless these are too large
             with suppress(TooLarge):
                 block = _joined(original, {**short, f"{DEAD}Claim": claim})
                 return (await self._publisher.publish_block(subject, b"", block, timeout=timeout)).seq
@@ -75,7 +75,7 @@ class DeadLetters:
         raise TooLarge(f"{delivery!r} cannot be parked: its subject is too long")
 
     def _facts(self, delivery: Delivery, error: BaseException, service: str, function: str) -> dict[str, str]:
-        """Return the headers that say what went wrong; a one-way call is filed under its method."""
+        """Return the headers that describe the failure; a one-way call is filed under its method."""
         sent = delivery.subject.startswith(self.subjects.send(service, ""))
         facts = {
             "Service": service,
@@ -108,20 +108,20 @@ class DeadLetters:
                 wanted = ((service, parked.service), (function, parked.function))
                 if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
                     yield parked
-            ahead = min(2 * ahead, _AHEAD) if len(letters) == ahead else 1  # where few are left between many that are gone
+            ahead = min(2 * ahead, _AHEAD) if len(letters) == ahead else 1  # slow start: few may be left between many that are gone
 
     async def show(self, number: int) -> Parked:
         """Return one parked message, its payload included wherever that is; `NotFound` if it is not there."""
         parked = self._parked(await self._stored(number))
         if parked.claim:
-            with suppress(NotFound):  # somebody deleted it: what went wrong can be shown all the same
+            with suppress(NotFound):  # somebody deleted it: the error can be shown all the same
                 return msgspec.structs.replace(parked, payload=await self._claims.redeem_name(parked.claim))
         return parked
 
     async def replay(self, number: int, *, payload: bytes | None = None, token: str | None = None) -> None:
         """Hand a message, or another payload in its place, to the function that failed, and to no other; then discard it.
 
-        ``token`` says who does so, in place of who emitted it: that one's may have expired.
+        ``token`` is used in place of the emitter's, which may have expired.
         `NotFound` if it is not there, or if that function takes nothing any more.
         """
         parked = self._parked(await self._stored(number))
@@ -130,7 +130,7 @@ class DeadLetters:
         await self._remove(parked)
 
     async def replay_some(self, numbers: Sequence[int], *, payload: bytes | None = None, token: str | None = None) -> dict[int, str]:
-        """Do so with several, each stored before the next; return why not, of those that were not. They are all held meanwhile."""
+        """Replay several, one stored before the next; return the reasons for those that could not be, by number. All are held in memory."""
         found = await asyncio.gather(*map(self._stored, numbers), return_exceptions=True)
         problems: dict[int, str] = {}
         handed: list[Parked] = []
@@ -148,7 +148,7 @@ class DeadLetters:
                     handed.append(parked)
                 except NotFound as error:  # the others need not wait for this one
                     problems[number] = str(error)
-        finally:  # also where it ends in the middle: what was handed over is not to be so again
+        finally:  # even if it ends in the middle: what was replayed must not be replayed again
             problems |= await shielded(self._remove_all(handed), "replayed dead letters")
         return problems
 
@@ -164,7 +164,7 @@ class DeadLetters:
             return 0
 
     async def _hand_over(self, parked: Parked, payload: bytes | None, token: str | None) -> None:
-        """Store a message for the function that failed; once, however often within the window of duplicates."""
+        """Store a message for the function that failed; once within the duplicate window, however often it is called."""
         headers = {name: value for name, value in parked.headers.items() if not name.lower().startswith("nats-")}
         headers[REPLAYED] = str(parked.id)
         if token is not None:
@@ -200,7 +200,7 @@ class DeadLetters:
                 await self._claims.forget(parked.claim)
 
     def _door(self, parked: Parked) -> str:
-        """Return the subject on which a message reaches the function that failed alone: what is not an event has one reader anyway."""
+        """Return the subject on which only the function that failed gets the message: anything but an event has one reader anyway."""
         if parked.stream == self.subjects.stream:
             return f"{self.subjects.prefix}cliffracer.replay.{parked.consumer}.{_as_subject(parked.subject)}"
         return f"{self.subjects.prefix}{parked.subject}"
@@ -248,7 +248,7 @@ class DeadLetters:
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return what really happened, where only an `Internal` was let out of the call."""
+    """Return the cause behind the `Internal` that a call ended with."""
     seen: list[BaseException] = []  # Python lets an error be its own cause
     while isinstance(error, Internal) and error.__cause__ is not None and error not in seen:
         seen.append(error)
@@ -263,7 +263,7 @@ def _named(error: BaseException) -> str:
 
 def _trace(error: BaseException) -> str:
     if isinstance(error, CliffracerError) and all(map(is_ours, extract_tb(error.__traceback__))):
-        return ""  # it was raised on purpose, and says all: no function of the user's had begun
+        return ""  # raised by us before any function of the user's began: the message says all
     text = printed(error, error.__traceback__)
     return text if len(text) <= _TRACE else f"…{text[-_TRACE:]}"  # the end says what happened
 
@@ -301,6 +301,6 @@ def _readable(block: bytes | None) -> dict[str, str]:
 
 
 def _as_subject(text: str) -> str:
-    """Return the subject, made fit to publish to if it was not."""
+    """Return the subject, with what cannot be published to replaced."""
     tokens = [re.sub(r"[\x00-\x20\x7f*>\\]", "_", token) or "_" for token in text.split(".")]
     return ".".join(tokens)[:800].rstrip(".")

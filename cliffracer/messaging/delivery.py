@@ -14,17 +14,17 @@ ACK = b"+ACK"
 TERM = b"+TERM"
 PROGRESS = b"+WPI"
 LEFT = b"-"
-"""No answer: none is given any more."""
+"""Marks a delivery that is not to be answered any more."""
 
 Answer = Callable[["Delivery", bytes], None]
-"""``answer(delivery, words)``: sends the words to the consumer; the message is no longer in hand."""
+"""``answer(delivery, words)``: sends the acknowledgement to the consumer, and releases the message."""
 
 
 class Delivery(msgspec.Struct, eq=False):
     """A message in hand: answer it once, by `ack`, `nak` or `term`; until then its consumer is told that it is being worked on.
 
-    What the ack subject and the headers say is read when it is asked for: most handlers do not. (A Struct, since msgspec makes
-    one in a quarter of the time that a Python class takes.)
+    Ack subject and headers are parsed when first asked for, since most handlers do not ask. (A Struct, since msgspec creates
+    one in a quarter of the time of a Python class.)
     """
 
     stored_on: bytes
@@ -33,7 +33,7 @@ class Delivery(msgspec.Struct, eq=False):
     """The ack subject."""
     payload: bytes
     sent: bytes
-    """The payload as the message has it; ``payload`` may have been fetched from elsewhere since."""
+    """The payload of the message itself; ``payload`` may come from the object store."""
     block: bytes | None
     """The header block, as it came."""
     attempt: int
@@ -44,7 +44,7 @@ class Delivery(msgspec.Struct, eq=False):
     """What the ack subject says: attempt, number in the stream, number in the consumer, when it was stored, how many more there are."""
     answer: Answer
     settled: bytes = b""
-    """What it was answered, if it was."""
+    """The answer that was given, if any."""
     found_headers: Headers | None = None
     found_subject: str | None = None
 
@@ -117,12 +117,12 @@ class Delivery(msgspec.Struct, eq=False):
 
     @property
     def delay(self) -> float:
-        """After how many seconds it was asked to come again; 0 where it was not, or at once."""
+        """Seconds after which it is to be delivered again; 0 if at once, or if it is not."""
         _, _, told = self.settled.partition(b": ")
         return int(told.rstrip(b"}")) / 1_000_000_000 if told else 0.0
 
     def empty(self) -> None:
-        """Keep no more of it than what it takes to answer."""
+        """Drop everything that is not needed for the answer."""
         self.payload = self.sent = b""
         self.block = self.found_headers = None
 
@@ -135,12 +135,12 @@ class Delivery(msgspec.Struct, eq=False):
         return f"<Delivery {self.subject} {self.stream}:{self.stream_seq} attempt {self.attempt}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Show no more than that where Rich prints it: of a struct it shows every field, and headers have tokens."""
+        """Show no more than `__repr__` does: Rich would print every field of a struct, and headers have tokens."""
         return [("subject", self.subject), ("stream_seq", self.stream_seq), ("attempt", self.attempt)]
 
 
 def words_of(reply: bytes) -> list[bytes]:
-    """Return the words of an ack subject as a server of one domain writes it; ValueError if it is not one of a consumer."""
+    """Return the tokens of an ack subject in the form without a domain; ValueError if it is not one of a consumer."""
     words = reply.split(b".")
     if len(words) == 9:
         return words

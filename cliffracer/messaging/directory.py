@@ -1,4 +1,4 @@
-"""Who is there: services as they answer discovery (ADR-32), asked when somebody needs to know."""
+"""Finds the services that run, by discovery (ADR-32), when somebody needs to know."""
 
 import asyncio
 import difflib
@@ -24,7 +24,7 @@ KEPT = 5.0  # seconds: a storm of calls to nobody asks once
 PATIENCE = 0.1
 _CONFIRMED = 1.0  # seconds within which a server that lives says so
 _MOST = 1000  # services that are remembered
-_SHOWN = 20  # names that an error lists
+_SHOWN = 20  # names that an error message lists
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _SLOWEST = 1e12  # milliseconds that are a duration
 LONGEST = 10.0  # seconds: somebody who answers again and again is no reason to wait for ever
@@ -61,15 +61,15 @@ class Figures(msgspec.Struct):
     average_processing_time: int = 0
     data: Any = None
     kind: str = "rpc"
-    """Of handlers that are no endpoints of RPC: ``http``, ``event``, ``websocket``, ``timer``, ``leader``."""
+    """``rpc``, or for other handlers ``http``, ``event``, ``websocket``, ``timer``, ``leader``."""
 
     @property
     def lasting(self) -> bool:
-        """Whether how long its calls take says nothing of how fast the service is."""
+        """Whether its calls last as long as their client likes, so that their duration says nothing about the service."""
         return self.kind in LASTING or (isinstance(self.data, dict) and self.data.get("lasting") is True)
 
     def ms(self, name: str) -> float:
-        """Return one of the durations in ``data``, such as ``p95_ms``; 0 for none: services of others have other data, or odd ones."""
+        """Return one of the durations in ``data``, such as ``p95_ms``; 0 if there is none: other implementations have other data."""
         found = self.data.get(name) if isinstance(self.data, dict) else None
         return float(found) if isinstance(found, int | float) and 0 <= found < _SLOWEST else 0.0
 
@@ -82,7 +82,7 @@ class Stats(msgspec.Struct):
     started: str = ""
     endpoints: list[Figures] = []
     handlers: list[Figures] = []
-    """What else it runs than RPC; only our own services tell."""
+    """Its handlers beside RPC; only our own services answer that."""
 
 
 class Remembered(msgspec.Struct):
@@ -99,17 +99,17 @@ class _Schemas(msgspec.Struct):
 
 
 class Directory:
-    """Asks the services on the bus who they are, and words the error for a call that nobody answers."""
+    """Asks services by discovery, and makes the error for a call that nobody answers."""
 
     def __init__(self, bus: Bus, subjects: Subjects) -> None:
         self.place = ""
-        """Which NATS this is, as in ``on nats://host:4222 (NATS_URL, environment)``: for a script, which may have meant another one."""
+        """Which NATS this is, as in ``on nats://host:4222 (NATS_URL, environment)``: a script may have meant another one."""
         self._bus = bus
         self._subjects = subjects
         self._lock = asyncio.Lock()
         self._known: list[Info] = []
         self._until = 0.0
-        self._words: dict[tuple[str, str], str] = {}  # of each method that nobody answers, as long as the same services run
+        self._words: dict[tuple[str, str], str] = {}  # the suggestion for each method that nobody answers, while the same services run
         self._looking: asyncio.Task[list[Info]] | None = None
         self._harmless: dict[str, frozenset[str]] = {}
         self._asked: dict[str, float] = {}
@@ -128,8 +128,8 @@ class Directory:
     ) -> list[Any]:
         """Return the answers to ``$SRV.<verb>[.<name>]`` that come in, until none has come for ``patience`` seconds.
 
-        With as many as are ``expected`` it returns at once. That nobody is there NATS says itself: where it is silent as well,
-        `Unavailable`, unless it need not be ``sure``.
+        With as many as are ``expected`` it returns at once. NATS itself says if nobody is there; if it is silent as well, that is
+        `Unavailable` if it must be ``sure``.
         """
         answers: list[Any] = []
         came = asyncio.Event()
@@ -140,7 +140,7 @@ class Directory:
                 try:
                     answers.append(decoder.decode(answer))
                 except NO_JSON:
-                    return  # somebody's odd answer is no reason to miss the others
+                    return  # an odd answer is no reason to miss the others
             came.set()
 
         inbox = self._bus.inbox(receive)
@@ -163,14 +163,14 @@ class Directory:
             inbox.close()
 
     async def _lives(self) -> None:
-        """Raise `Unavailable` where NATS itself says nothing: of one that hangs the connection ends only after a while."""
+        """Raise `Unavailable` if NATS itself does not answer: a connection to a server that hangs is only closed after a while."""
         try:
             await self._bus.flush(_CONFIRMED)
         except Unavailable:
             raise Unavailable("NATS does not answer", reason="away") from None
 
     async def known(self) -> list[Info]:
-        """Return the services that are there, at most some seconds old."""
+        """Return the services that run, as of some seconds ago at most."""
         async with self._lock:
             if time.monotonic() >= self._until:
                 found = await self.ask("INFO", sure=False)
@@ -181,7 +181,7 @@ class Directory:
             return self._known
 
     async def learn(self, service: str) -> None:
-        """Ask one replica of a service which of its methods may be done twice, unless that is known, or nobody said just now."""
+        """Ask one replica of a service which of its methods are idempotent, unless that is known, or nobody answered just now."""
         now = time.monotonic()
         if service in self._harmless or self._asked.get(service, 0.0) + KEPT > now:
             return
@@ -191,13 +191,13 @@ class Directory:
         await self._learn(service)
 
     async def idempotent(self, service: str, method: str) -> bool:
-        """Say whether a method may be done twice, as its service says now, or said when it was last heard."""
+        """Say whether a method is idempotent, as its service last declared."""
         if method not in self._harmless.get(service, ()):
             await self._learn(service)
         return method in self._harmless.get(service, ())
 
     async def _learn(self, service: str) -> None:
-        """Ask a service, once for all who want to know at the same time: it may have too much to do as it is."""
+        """Ask a service, once for all callers that want to know: it may be overloaded already."""
         await self._learning.setdefault(service, SingleFlight(partial(self._hear, service)))()
 
     async def _hear(self, service: str) -> None:
@@ -207,14 +207,14 @@ class Directory:
                     said = (e.name for e in info.endpoints if (e.metadata or {}).get(IDEMPOTENT) == "true")
                     self._harmless[service] = frozenset(said)
         except ServiceError:
-            return  # then it is not known, and nothing is done twice
+            return  # not known, so nothing is repeated
         finally:
             del self._learning[service]
 
     def at_hand(self) -> list[Info]:
-        """Return the services that are known by now, without waiting, and begin to look for those that are not: for completion."""
+        """Return the services that are known, without waiting, and begin to look for others: for completion."""
         if time.monotonic() >= self._until and (self._looking is None or self._looking.done()):
-            with suppress(RuntimeError):  # no event loop here: what is known has to do
+            with suppress(RuntimeError):  # no event loop here: return what is known
                 self._looking = asyncio.get_running_loop().create_task(self.known(), name="who is there")
         return self._known
 
@@ -228,7 +228,7 @@ class Directory:
             return {}
 
     async def nobody(self, service: str, method: str) -> Unavailable:
-        """Return the error for a call that nobody answers: what runs, and what was perhaps meant."""
+        """Return the error for a call that nobody answers: what runs, and what may have been meant."""
         try:
             infos = await self.known()
         except ServiceError:
@@ -236,11 +236,11 @@ class Directory:
         else:
             error = Unavailable(self._words.get((service, method)) or self._word(service, method, infos))
         if self.place:
-            error.add_note(f"That was {self.place}.")  # no part of the message, which a caller of the script's may get
+            error.add_note(f"That was {self.place}.")  # not part of the message, which may be sent to a caller
         return error
 
     def _word(self, service: str, method: str, infos: list[Info]) -> str:
-        """Look for what was perhaps meant: once for a storm of calls, since it takes a tenth of a second among thousands of methods."""
+        """Find what may have been meant: once for many calls, since it takes a tenth of a second among thousands of methods."""
         words = nobody_answers(service, method, infos)
         if len(self._words) < _MOST:
             self._words[service, method] = words
@@ -248,7 +248,7 @@ class Directory:
 
 
 def _callable(infos: list[Info]) -> set[tuple[str, str]]:
-    """Return the methods that can be called, and what runs without any."""
+    """Return the methods that can be called, and services without any."""
     return {(info.name, name) for info in infos for name in ("", *(endpoint.name for endpoint in info.endpoints))}
 
 
@@ -263,6 +263,6 @@ def nobody_answers(service: str, method: str, infos: list[Info]) -> str:
 
 
 def running(names: Sequence[str]) -> str:
-    """Return `` Running: orders, users.``, of many the first: it is in every error of a storm of them, and in what logs have of it."""
+    """Return `` Running: orders, users.``, of many only the first: it may be in very many errors and log lines."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f" Running: {', '.join(names[:_SHOWN])}{more}." if names else ""

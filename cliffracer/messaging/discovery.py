@@ -18,9 +18,9 @@ from cliffracer.wire.subjects import Subjects, is_inbox
 
 PREFIX = "io.nats.micro.v1."
 _LONGEST_ID = 128
-_MOST_ASKING = 100  # who wait for one look; more are not answered
+_MOST_ASKING = 100  # requests that wait for one answer; more are ignored
 VERBS = ("PING", "INFO", "STATS", "SCHEMA", "TRACE", "CONTRACT", "DETAIL")
-"""What is answered; the first three are ADR-32's."""
+"""The verbs that are answered; the first three are ADR-32's."""
 
 
 class Discovery:
@@ -128,7 +128,7 @@ class Discovery:
     def _contract(self, _payload: bytes) -> bytes:
         found = self._contracted()
         whole = self._encoded("contract", **found)
-        for left_out in ("exposed", "endpoints", "hears", "emits"):  # until the rest fits into one message
+        for left_out in ("exposed", "endpoints", "hears", "emits"):  # the largest first, until the rest fits into one message
             if len(whole) <= self._bus.max_payload:
                 break
             del found[left_out]
@@ -136,7 +136,7 @@ class Discovery:
         return whole
 
     def _detail(self, _subject: bytes, reply: bytes, _block: bytes | None, _payload: bytes) -> None:
-        """Answer DETAIL, which takes a look: all who ask meanwhile get the same answer."""
+        """Answer DETAIL, which takes some time: all who ask meanwhile get the same answer."""
         if not is_inbox(reply) or len(self._waiting) >= _MOST_ASKING:
             return
         self._waiting.append(reply)
@@ -150,14 +150,14 @@ class Discovery:
                 body = self._encoded("detail", error="too large for one message")
             waiting, self._waiting = self._waiting, []
             for reply in waiting:
-                with suppress(Unavailable):  # NATS is away, and so is who asked
+                with suppress(Unavailable):  # NATS is away, and so is the caller
                     self._bus.publish(reply, body)
 
     def _trace(self, payload: bytes) -> bytes:
         spans = self._spans.find(payload[:_LONGEST_ID].decode("utf-8", "replace").strip())
         whole = self._encoded("trace", spans=spans)
         while len(whole) > self._bus.max_payload and spans:
-            spans = spans[len(spans) // 2 + 1 :]  # the newest say most
+            spans = spans[len(spans) // 2 + 1 :]  # the newest are the most useful
             whole = self._encoded("trace", spans=spans)
         return whole
 

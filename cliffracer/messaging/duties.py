@@ -1,6 +1,6 @@
-"""What a broker has to do beside events: one-way calls, timers, locks and leaders, values under keys, large objects.
+"""What a broker does beside events: one-way calls, timers, locks and leaders, key-value and object stores.
 
-Parts of the contract (`cliffracer.messaging.broker`); a backend shows that it does them by the same tests.
+Parts of the interface in `cliffracer.messaging.broker`; a backend proves them with the same tests.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,7 +16,7 @@ class Sending(Protocol):
     """The one-way calls of a service, at the service."""
 
     async def start(self) -> None:
-        """Take those that were sent while no replica was there, and what comes; each goes to one replica, at least once."""
+        """Take calls that were sent while no replica was running, and new ones; each goes to one replica, at least once."""
 
     async def stored(self) -> int:
         """Return how many are stored and not done."""
@@ -26,7 +26,7 @@ class Sending(Protocol):
 
 
 class Lasting(Protocol):
-    """A function that runs by itself."""
+    """A function that runs without being called."""
 
     name: str
 
@@ -34,7 +34,7 @@ class Lasting(Protocol):
         """Begin."""
 
     async def drain(self, seconds: float) -> None:
-        """End it here within some seconds, and let another replica go on at once."""
+        """End it here within some seconds, and let another replica take over at once."""
 
 
 class Ticking(Lasting, Protocol):
@@ -48,7 +48,7 @@ class Ticking(Lasting, Protocol):
         """When it is due next, POSIX time."""
 
     async def due(self) -> bool:
-        """Say whether it is to run now, here or elsewhere, or runs."""
+        """Say whether it is due or running, here or elsewhere."""
 
 
 class Locking(Protocol):
@@ -61,7 +61,7 @@ class Locking(Protocol):
         """Hold it; `Unavailable` when it was not to be had in time."""
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object, /) -> None:
-        """Let others have it at once."""
+        """Release it at once."""
 
 
 class Leading(Lasting, Protocol):
@@ -115,10 +115,10 @@ class Values(Protocol[T]):
 
 
 class Objects(Protocol):
-    """Large objects by name, in and out with flat memory, their digest checked."""
+    """Large objects by name, streamed in and out in flat memory, with a checked digest."""
 
     async def put(self, name: str, data: Data, *, description: str = "", metadata: Mapping[str, str] | None = None) -> ObjectInfo:
-        """Store an object, in place of one of the same name; one that could not be read whole leaves nothing, and the old one there."""
+        """Store an object, replacing one of the same name; if its data cannot be read completely, the old one stays."""
 
     def get(self, name: str) -> AsyncIterator[bytes]:
         """Yield an object's bytes; `NotFound`."""

@@ -30,7 +30,7 @@ from cliffracer.wire.headers import encode_headers
 from cliffracer.wire.subjects import named_within, within
 
 WITHIN = 30.0  # seconds: an election takes some
-RECONCILING = 5.0  # seconds that a start waits for a bucket that has something else to do
+RECONCILING = 5.0  # seconds that a start waits for a busy bucket
 
 T = TypeVar("T")
 
@@ -48,9 +48,9 @@ async def ensure_stream(
     timeout: float = WITHIN,
     anew: Callable[[], Awaitable[StreamConfig]] | None = None,
 ) -> StreamInfo:
-    """Return the stream, made if it was absent, widened to what is asked for if it was there; `SetupError` where both cannot be.
+    """Return the stream: created if it was absent, else widened to what is asked for; `SetupError` if that is a contradiction.
 
-    ``anew()`` says what is asked for where it was absent, if that is more.
+    ``anew()`` returns what to ask for where it was absent, if that is more.
     """
     body = stream_body(jetstream, asked)
     refusals = 0
@@ -68,7 +68,7 @@ async def ensure_stream(
             return found
         try:
             return await _widen(jetstream, body, namespace)
-        except SetupError:  # one echo may be of somebody else's update, not five of them
+        except SetupError:  # one echo may show another service's update, five in a row do not
             refusals += 1
             if refusals >= 5:
                 raise
@@ -78,11 +78,11 @@ async def ensure_stream(
 
 
 async def widen(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> StreamInfo | None:
-    """Give a stream what it lacks of what is asked for, if it is there; no start fails for that, as it does not where it is used later."""
+    """Widen a stream to what is asked for, if it exists; failures are only logged, so that they never prevent a start."""
     try:
         await jetstream.stream(asked.name)
         return await ensure_stream(jetstream, asked, namespace=namespace, timeout=RECONCILING)
-    except (NotFound, Forbidden):  # or it is of no concern to this service, or whoever provisions it does that
+    except (NotFound, Forbidden):  # it is not used by this service, or whoever provisions it does that
         return None
     except CliffracerError as error:
         logger.warning("{name} may not be as it is declared: {error}", name=asked.name, error=error)
@@ -90,7 +90,7 @@ async def widen(jetstream: JetStream, asked: StreamConfig, *, namespace: str) ->
 
 
 async def reconcile(jetstream: JetStream, asked: StreamConfig, *, namespace: str) -> None:
-    """Do so with the stream of a bucket, and say what it has beyond its declaration."""
+    """Widen the stream of a bucket, and log in what it differs from its declaration."""
     found = await widen(jetstream, asked, namespace=namespace)
     if found is not None and (differences := narrower(found.config, asked)):
         logger.warning(
@@ -100,7 +100,7 @@ async def reconcile(jetstream: JetStream, asked: StreamConfig, *, namespace: str
 
 
 async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConfig, *, timeout: float = WITHIN) -> ConsumerInfo:
-    """Return the consumer, made if it was absent; one that is there keeps its place, has its filter added to, and gets the limits."""
+    """Return the consumer, created if it was absent; an existing one keeps its position, gets our filters added, and our limits."""
     body = asked_for(asked)
 
     async def once() -> ConsumerInfo | None:
@@ -117,7 +117,7 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
             return found
         try:
             updated = await jetstream.update_consumer(stream, asked.name, wanted)
-        except Forbidden:  # another version was provisioned: what differs are limits, with which it takes its events all the same
+        except Forbidden:  # another version was provisioned: only limits differ, and events are delivered all the same
             if not include(filters_in(present), body["filter_subjects"]):
                 raise
             return found
@@ -128,7 +128,7 @@ async def ensure_consumer(jetstream: JetStream, stream: str, asked: ConsumerConf
 
 
 async def refilter(jetstream: JetStream, stream: str, name: str, filters: list[str]) -> ConsumerInfo:
-    """Give a consumer that is there another filter; it keeps its place."""
+    """Change the filter of an existing consumer; it keeps its position."""
     present = _normal((await jetstream.consumer(stream, name)).config)
     updated = await jetstream.update_consumer(stream, name, {**present, "filter_subjects": filters})
     check_echo("consumer", _normal(updated.config), {"name": name, "filter_subjects": filters}, jetstream.version)
@@ -141,7 +141,7 @@ def filters_in(config: Configuration) -> set[str]:
 
 
 def _check_owner(present: Configuration, asked: Configuration) -> None:
-    """Raise a `SetupError` if another function has the consumer for other subjects: each would take the other's away."""
+    """Raise a `SetupError` if another function uses the consumer for other subjects: they would take each other's events."""
     theirs, ours = ((config.get("metadata") or {}) for config in (present, asked))
     names = [f"{meta.get(SERVICE, '')}.{meta.get(FUNCTION, '')}" for meta in (theirs, ours)]
     others, wanted = (sorted(config.get("filter_subjects") or []) for config in (present, asked))
@@ -161,7 +161,7 @@ def _normal(config: Configuration) -> Configuration:
 
 
 async def _settled(once: Callable[[], Awaitable[T | None]], what: str, timeout: float) -> T:
-    """Repeat until a round found nobody else at it, with jittered pauses; `Unavailable` after ``timeout`` seconds."""
+    """Repeat, with jittered pauses, until no other service interferes; `Unavailable` after ``timeout`` seconds."""
     until, pause = time.monotonic() + timeout, 0.02
     while True:
         problem: Exception | None = None
@@ -170,7 +170,7 @@ async def _settled(once: Callable[[], Awaitable[T | None]], what: str, timeout: 
             if done is not None:
                 return done
         except (Conflict, NotFound, Unavailable, DeadlineExceeded) as error:
-            problem = error  # made, deleted or changed by somebody else meanwhile, or an election
+            problem = error  # created, deleted or changed by another service meanwhile, or an election
         if time.monotonic() + pause > until:
             raise Unavailable(f"{what} could not be set up within {timeout:g} s: {problem or 'others keep changing it'}") from problem
         await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
@@ -178,11 +178,11 @@ async def _settled(once: Callable[[], Awaitable[T | None]], what: str, timeout: 
 
 
 async def _widen(jetstream: JetStream, body: Configuration, namespace: str) -> StreamInfo | None:
-    """Update a stream under compare-and-set; None when somebody else was at it, so that the caller looks again.
+    """Update a stream under compare-and-set; None if another service interfered, so that the caller tries again.
 
-    The server has no conditional update of a stream. So whoever widens one first adds its wishes to a message, under
-    compare-and-set; then applies the sum of all wishes; and starts again if the message changed meanwhile. An update
-    that was made with an old view is thus put right by its own author.
+    The server has no conditional update of streams. So a service first adds its requirements to a message, under
+    compare-and-set; then it applies the sum of all requirements, and starts again if the message has changed meanwhile. An
+    update made from an outdated view is thus corrected by its own author.
     """
     name = body["name"]
     home, subject = agreements(namespace, f"streams.{name}")
@@ -197,12 +197,12 @@ async def _widen(jetstream: JetStream, body: Configuration, namespace: str) -> S
 
 
 def agreements(namespace: str, about: str) -> tuple[str, str]:
-    """Return (stream, subject) of what services agree on about something: its last message, under compare-and-set."""
+    """Return (stream, subject) of an agreement of services: its last message counts, written under compare-and-set."""
     return named_within(namespace, "CLIFFRACER"), within(namespace, f"cliffracer.state.{about}")
 
 
 async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
-    """Make the small stream that holds what services agree on, if it is absent."""
+    """Create the small stream of agreements, if it is absent."""
     name, subjects = agreements(namespace, ">")
     try:
         found = (await jetstream.stream(name)).config
@@ -214,7 +214,7 @@ async def ensure_agreements(jetstream: JetStream, namespace: str) -> None:
 
 
 async def _add_wishes(jetstream: JetStream, home: str, subject: str, body: Configuration) -> tuple[int, Configuration]:
-    """Return (revision, everybody's wishes) once ours are among them; `Conflict` if somebody else was faster."""
+    """Return (revision, requirements of all services) once ours are among them; `Conflict` if another service was faster."""
     present = await jetstream.last_message(home, subject)
     known = (read_stored(present.data, Configuration) if present else None) or {}
     revision = present.seq if present else 0

@@ -1,4 +1,4 @@
-"""One message for many receivers in this process, in order, and without holding the loop until the last of them has it."""
+"""Fan-out of one message to many receivers in this process, in order, without holding the event loop until all have it."""
 
 import asyncio
 from collections import deque
@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 
 M = TypeVar("M")
 SLICE = 250
-"""Receivers that one turn of the loop serves: each may cause a write, of some microseconds."""
+"""Receivers per turn of the loop: each may cause a write of some microseconds."""
 BEHIND = 64
-"""Messages that may be under way to the later receivers; beyond, the sender is held until the oldest has arrived."""
+"""Messages that may be under way to the later receivers; then the sender waits until the oldest has arrived."""
 
 
 class Fanout(Generic[M]):
-    """Calls every receiver with every message. One must neither block nor raise, and may be called once more after it left."""
+    """Calls every receiver with every message. A receiver must neither block nor raise, and may be called once more after it has left."""
 
     __slots__ = ("_behind", "_loop", "receivers")
 
@@ -23,7 +23,7 @@ class Fanout(Generic[M]):
         self._loop = asyncio.get_running_loop()
 
     def put(self, message: M) -> None:
-        """Hand a message to those who are there now: to the first at once, to the others in turns of the loop that follow."""
+        """Hand a message to the current receivers: to the first ones at once, to the others in later turns of the loop."""
         if not self._behind and len(self.receivers) <= SLICE:
             for receive in list(self.receivers.values()):
                 receive(message)

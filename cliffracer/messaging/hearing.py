@@ -1,7 +1,7 @@
 """Listening to events as they happen, over core NATS: those that are emitted now, and delayed ones when they are due.
 
 A delayed event goes from the server's schedule into the stream without being published; the stream of delayed events therefore
-republishes it under ``cliffracer.came.>`` at that moment (ADR-28), for those who only listen.
+republishes it under ``cliffracer.came.>`` at that moment (ADR-28), for subscribers on core NATS.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class KeyValue(Generic[T]):
 
     def __init__(self, jetstream: JetStream, bucket: Bucket, of: Any = Any, *, namespace: str = "") -> None:
         self.bucket = named_within(namespace, bucket.name)
-        self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
+        self._name = bucket.name  # as its user wrote it: errors say it, and may go out to strangers
         self._jetstream = jetstream
         self._namespace = namespace
         self._decoder: Decoder[T] = Decoder(of)
@@ -65,7 +65,7 @@ class KeyValue(Generic[T]):
     @overload
     async def get(self, key: str, default: D) -> T | D: ...
     async def get(self, key: str, default: Any = REQUIRED) -> Any:
-        """Return the value of a key; the default if there is none, `NotFound` without one, `Internal` for one of another type."""
+        """Return the value of a key; the default if there is none, `NotFound` without a default, `Internal` for a value of another type."""
         found = await self.entry(key)
         if found is None:
             if default is REQUIRED:
@@ -101,7 +101,7 @@ class KeyValue(Generic[T]):
     async def delete(self, key: str, *, revision: int | None = None, ttl: float | str | None = None) -> None:
         """Remove a key, which may be absent; its history stays. With a revision, `Conflict` if it has changed.
 
-        That it was removed is kept, too; with ``ttl`` for that time only.
+        A marker of the deletion is kept, too; with ``ttl`` for that time only.
         """
         await self._write(key, b"", {OPERATION: "DEL", **self._expiring(ttl)} | ({} if revision is None else {IF_LAST: str(revision)}))
 
@@ -110,7 +110,7 @@ class KeyValue(Generic[T]):
         await self._write(key, b"", {OPERATION: "PURGE", "Nats-Rollup": "sub"})
 
     async def keys(self, pattern: str = ">") -> list[str]:
-        """Return the keys that are there, of those that fit a pattern of subjects (``user.*``)."""
+        """Return the existing keys that match a pattern (``user.*``)."""
         return [entry.key async for entry in self._present(pattern, "last_per_subject", headers_only=True) if not entry.deleted]
 
     async def history(self, key: str) -> list[Entry[T]]:
@@ -118,9 +118,9 @@ class KeyValue(Generic[T]):
         return [entry async for entry in self._present(check_key(key), "all")]
 
     async def watch(self, pattern: str = ">", *, caught_up: Callable[[], None] | None = None) -> AsyncIterator[Entry[T]]:
-        """Yield the present entry of each key, then every change, deletions included; goes on through restarts of the server.
+        """Yield the current entry of each key, then every change, deletions included; goes on through restarts of the server.
 
-        ``caught_up()`` is called when whoever watches has dealt with all that there was; after an outage again.
+        ``caught_up()`` is called when the watcher has taken all current entries; after an outage again.
         """
         async with await self._reader(pattern, "last_per_subject", caught_up=caught_up) as reader:
             async for delivery in reader:
@@ -134,7 +134,7 @@ class KeyValue(Generic[T]):
             return
 
     async def reconcile(self) -> None:
-        """Give a bucket that is there what it lacks of what is declared."""
+        """Widen an existing bucket to its declaration."""
         await reconcile(self._jetstream, self.asked, namespace=self._namespace)
 
     async def ensure(self) -> StreamInfo:
@@ -142,7 +142,7 @@ class KeyValue(Generic[T]):
         return await ensure_stream(self._jetstream, self.asked, namespace=self._namespace)
 
     def _encoded(self, value: T) -> bytes:
-        """Return a value as it is stored; `InvalidInput` for one that nobody could read."""
+        """Return a value encoded; `InvalidInput` for one that could not be decoded again."""
         payload = encode(value)
         try:
             self._decoder.decode(payload)
@@ -156,7 +156,7 @@ class KeyValue(Generic[T]):
             return (await self._publisher.publish(subject, payload, headers, message_id=message_id)).seq
         except Conflict as error:
             stored = await self._jetstream.last_message(self._stream, subject) if error.details.get("outcome") == "unknown" else None
-            if stored is not None and Headers(stored.hdrs).get(MESSAGE_ID) == message_id:  # it was written, and the answer was lost
+            if stored is not None and Headers(stored.hdrs).get(MESSAGE_ID) == message_id:  # our own write, whose answer was lost
                 return stored.seq
             raise
 
@@ -167,7 +167,7 @@ class KeyValue(Generic[T]):
         except Unavailable as error:
             if error.details.get("reason") != "nobody":
                 raise
-            await self._ensuring()  # then there was nothing, or an election
+            await self._ensuring()  # the bucket was absent, or there was an election
             return self._stored(key, await self._jetstream.last_message(self._stream, subject))
         block = reply.block or b""
         if status_of(block) == 404:
@@ -176,7 +176,7 @@ class KeyValue(Generic[T]):
         return self._made(key, Headers(block), reply.payload, int(revision), datetime.fromisoformat(time))
 
     async def _asked(self, subject: bytes) -> Reply:
-        """Return the answer to what is asked again after a while: it may be lost with a connection, and reading does no harm."""
+        """Return the answer to a read, which is repeated after a while, since it may be lost with a connection."""
         until = monotonic() + self._jetstream.timeout
         while True:
             left = until - monotonic()
@@ -196,7 +196,7 @@ class KeyValue(Generic[T]):
             return Entry(key, None, revision, time, deleted=True)
         try:
             return Entry(key, self._decoder.decode(payload), revision, time)
-        except InvalidInput as error:  # nothing that whoever calls us sent: another version of a service may have put it there
+        except InvalidInput as error:  # not the caller's fault: another version of a service may have written it
             raise Internal(f"what {self._name} has under {key} does not fit: {error}") from error
 
     def _entry(self, delivery: Delivery, *, headers_only: bool = False) -> Entry[T]:
@@ -228,5 +228,5 @@ class KeyValue(Generic[T]):
 
 
 def _told(block: bytes, name: bytes) -> str:
-    """Return what the server says of a message: its headers come last, and whoever wrote the message may have given it others so named."""
+    """Return a header that the server has added: its own come last, and the writer of a message may have used the same name."""
     return block.rpartition(b"\n%b: " % name)[2].partition(b"\r\n")[0].decode()

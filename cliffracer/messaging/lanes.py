@@ -1,7 +1,7 @@
-"""What waits to be handled in order: events of one key one after another, those of different keys side by side.
+"""Queues for ordered handling: events of one key one after another, those of different keys side by side.
 
-Nothing here knows the broker, or time. An event is known from when it came until it is done; while it was given back for another
-attempt it keeps its place, so that none of its key overtakes it.
+Nothing here knows the broker, or time. An event is kept from its arrival until it is done. If it is given back for another
+attempt it keeps its place, so that no other event of its key overtakes it.
 """
 
 from bisect import bisect_left
@@ -13,16 +13,16 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 Place = tuple[int, int]
-"""Which stream, should it have been made anew, and the number in it."""
+"""(number of the stream, which changes if it is made anew; sequence in it)."""
 
 
 class State(Enum):
-    """What is going on with an event."""
+    """The state of an event."""
 
     WAITING = auto()
     RUNNING = auto()
     AWAY = auto()
-    """Given back, to come again."""
+    """Given back, to be delivered again."""
 
 
 class Entry(Generic[T]):
@@ -36,16 +36,16 @@ class Entry(Generic[T]):
         self.item = item
         self.state = State.WAITING
         self.slim = False
-        """Whether it waits aside, where it takes none of the room that those of other keys need."""
+        """Whether it waits aside, so that it takes no room from other keys."""
         self.size = 0
-        """Bytes that are kept of it while it waits aside."""
+        """Bytes of it that are kept while it waits aside."""
         self.empty = False
-        """Whether none are: it is to come again when it is its turn."""
+        """Whether its payload was dropped: it has to be delivered again when it is its turn."""
         self.begun = False
         self.chased = False
-        """Whether it was asked for once more, because it did not come again."""
+        """Whether it was asked for once more, because it was not delivered again in time."""
         self.before = 0
-        """Deliveries that were no attempts: another of its key was in front, so nobody can have begun it."""
+        """Deliveries that do not count as attempts: another event of its key was in front, so it cannot have been begun."""
 
 
 class Lane(Generic[T]):
@@ -58,7 +58,7 @@ class Lane(Generic[T]):
         self.entries: list[Entry[T]] = []
         self.running: Entry[T] | None = None
         self.stands = False
-        """Whether its first does not get on: it failed and is to come again, or takes long."""
+        """Whether its first event is stuck: it failed and is to be delivered again, or it takes long."""
 
 
 class Lanes(Generic[T]):
@@ -68,13 +68,13 @@ class Lanes(Generic[T]):
         self._lanes: dict[bytes, Lane[T]] = {}
         self._ready: deque[Lane[T]] = deque()
         self.known: dict[Place, Entry[T]] = {}
-        """What came and is not done."""
+        """Events that have arrived and are not done."""
         self.running = 0
         self.slim = 0
-        """How many wait aside."""
+        """How many events wait aside."""
 
     def add(self, key: bytes, place: Place, item: T) -> Entry[T]:
-        """Put an event into its place; one that comes again keeps the one that it had."""
+        """Add an event in its place; one that is delivered again keeps its place."""
         entry = self.known.get(place)
         if entry is not None:
             self.fetch(entry)
@@ -94,7 +94,7 @@ class Lanes(Generic[T]):
         return entry
 
     def next(self) -> Entry[T] | None:
-        """Return an event whose turn it is, which is running from now on; None if there is none."""
+        """Return an event whose turn it is, and mark it as running; None if there is none."""
         while self._ready:
             lane = self._ready.popleft()
             if _begins(lane):
@@ -105,7 +105,7 @@ class Lanes(Generic[T]):
         return None
 
     def thin(self, entry: Entry[T]) -> bool:
-        """Put one that waits aside; say whether that is new."""
+        """Put a waiting event aside; False if it was there already."""
         if entry.slim or entry.state is not State.WAITING:
             return False
         entry.slim = True
@@ -113,19 +113,19 @@ class Lanes(Generic[T]):
         return True
 
     def fetch(self, entry: Entry[T]) -> None:
-        """Take an event back from where it waited aside."""
+        """Take back an event that waited aside."""
         self.slim -= entry.slim
         entry.slim, entry.size = False, 0
 
     def again(self, entry: Entry[T]) -> None:
-        """Note that an event was given back: it comes again, and those of its key wait for it."""
+        """Note that an event was given back: it is delivered again, and those of its key wait for it."""
         self._stopped(entry)
         self.fetch(entry)
         entry.state = State.AWAY
         self._look(entry.lane)
 
     def done(self, entry: Entry[T]) -> Entry[T] | None:
-        """Note that an event is over, whatever became of it; return the one whose turn comes by that."""
+        """Note that an event is over, whatever the outcome; return the event whose turn it is now."""
         self._stopped(entry)
         if self.known.pop(entry.place, None) is None:
             return None

@@ -1,8 +1,8 @@
-"""Locks and leaders: one holder in the cluster, for as long as it says that it lives.
+"""Locks and leaders: one holder in the cluster, as long as it renews its lease.
 
-The record of a lock is one message under compare-and-set. Its holder writes it anew three times per ``ttl``; whoever waits takes
-it over when it has not changed for a whole ``ttl`` by his own clock, so that no two clocks are compared. A holder that could not
-write for a ``ttl`` has lost it, and is told so before anybody else can have it.
+The record of a lock is one message under compare-and-set. Its holder rewrites it three times per ``ttl``; a waiter takes it
+over when it has not changed for a whole ``ttl`` by the waiter's own clock, so that no two clocks are compared. A holder that could
+not write for a ``ttl`` has lost it, and notices that before anybody else can have it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from cliffracer.wire.subjects import Subjects, as_token
 _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives up, before others may take it
 _SHORTEST = 0.1  # seconds
 _LONGEST = 256
-_POLL = 1.0  # seconds between two looks, for the case that a notice of release is missed
+_POLL = 1.0  # seconds between two polls, in case a notice of release is missed
 
 
 class _Record(msgspec.Struct):
@@ -61,7 +61,7 @@ class Lock:
         """The fencing token: larger than that of every earlier holder."""
         self.ttl = ttl
         self._wait = wait
-        self._turn = asyncio.Lock() if turn is None else turn  # of this process: one of it at a time asks the others
+        self._turn = asyncio.Lock() if turn is None else turn  # of this process: only one of its waiters contends with other processes
         self._in_turn = False
         self._jetstream = jetstream
         self._namespace = subjects.namespace
@@ -69,7 +69,7 @@ class Lock:
         self._owner = new_id()
         self._revision = 0
         self._renewed = 0.0
-        self._unsure = False  # something of ours was sent of which we do not know whether it was written
+        self._unsure = False  # a write of ours had no answer, so we do not know whether it was stored
         self._changed = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[object] | None = None
@@ -94,7 +94,7 @@ class Lock:
 
     @property
     def sure(self) -> bool:
-        """Whether nobody else can have it: written less than a ``ttl`` ago, with something to spare."""
+        """Whether nobody else can have it: it was written less than a ``ttl`` ago, with a margin."""
         return not self._lost and time.monotonic() - self._renewed < _SAFETY * self.ttl
 
     async def acquire(self) -> None:
@@ -114,34 +114,34 @@ class Lock:
         except TimeoutError:
             self._give_up()
             raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
-        except BaseException:  # cancelled, too: the next of this process is not to wait for us
+        except BaseException:  # cancelled, too: the next waiter of this process must not wait for us
             self._give_up()
             raise
 
     def _give_up(self) -> None:
-        """Let others try, and have what we may have got in the moment in which we did not want it any more."""
+        """Let others try, and release the lock if we got it just as we gave up."""
         if self._unsure or self._renewed:
             self._leaving()
         else:
             self._pass_on()
 
     def _leaving(self) -> "asyncio.Future[None]":
-        """Release it, also where who held it is cancelled: no lock is left behind that nobody holds."""
+        """Release it, even if the holder is cancelled, so that no lock is left behind."""
         return shielded(self.release(), f"release of lock {self.name}")
 
     async def release(self) -> None:
-        """Let others have it at once."""
+        """Release it at once."""
         try:
             if self._renewing is not None:
                 self._renewing.cancel()
                 await asyncio.wait([self._renewing])
-            with suppress(CliffracerError):  # it is somebody else's by now, or will be after the ttl
+            with suppress(CliffracerError):  # somebody else has it by now, or will after the ttl
                 await self._write(_Record())
         finally:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Let the next of this process try."""
+        """Let the next waiter of this process try."""
         if self._in_turn:
             self._in_turn = False
             self._turn.release()
@@ -160,7 +160,7 @@ class Lock:
                     await self._write(_Record(self._owner, self.ttl))
                     self.token, self._lost = self._revision, False
                     return
-            except (Conflict, Unavailable, DeadlineExceeded, NotFound):  # another was faster, or nobody can have it now
+            except (Conflict, Unavailable, DeadlineExceeded, NotFound):  # somebody else was faster, or NATS is away
                 left = _POLL
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(max(left, 0.01), _POLL) * (0.75 + random.random() / 2)):  # noqa: S311 - jitter
@@ -192,7 +192,7 @@ class Lock:
         return (0, _Record()) if stored is None else (stored.seq, read_stored(stored.data, _Record) or _Record())
 
     async def _write(self, record: _Record) -> None:
-        """Write the record if nobody else has changed it: what we wrote ourselves, and were not told of, is no reason to give it up."""
+        """Write the record if nobody else has changed it; a write of our own that had no answer does not count as a change."""
         while True:
             try:
                 await self._store(record)
@@ -207,7 +207,7 @@ class Lock:
                 return
 
     async def _wrote(self) -> bool:
-        """Say whether it was us who changed the record, and go on from there."""
+        """Say whether we changed the record ourselves, and continue from its revision."""
         before = self._revision
         try:
             async with asyncio.timeout(self._left()):
@@ -219,7 +219,7 @@ class Lock:
         return self._revision != before
 
     async def _store(self, record: _Record) -> None:
-        """Write the record if it is at the revision that we know; what counts for our ttl is when we began to."""
+        """Write the record if it is at the revision that we know; our ttl counts from the beginning of the write."""
         began = time.monotonic()
         condition = {"Nats-Expected-Last-Subject-Sequence": str(self._revision), MESSAGE_ID: new_id()}
         ack = await self._jetstream.store(self._subject, msgspec.json.encode(record), encode_headers(condition), timeout=self._left())
@@ -235,12 +235,12 @@ class Lock:
 
 
 def leader_of(function: str) -> str:
-    """Return the name of the lock of a leader, by what its function is called in the cluster."""
+    """Return the name of a leader's lock, from the name of its function in the cluster."""
     return f"leader-{function}"
 
 
 def order_of(consumer: str) -> str:
-    """Return the name of the lock of who takes the events of a consumer in order."""
+    """Return the name of the lock for taking the events of a consumer in order."""
     return f"ordered-{consumer}"
 
 
@@ -250,7 +250,7 @@ async def _closed(subscription: Subscription) -> None:
 
 
 class Leader:
-    """Runs a function in one replica of the cluster: begun where the lock was got, cancelled when it is lost, begun elsewhere then."""
+    """Runs a function in the replica that gets the lock; it is cancelled if the lock is lost, and begins elsewhere."""
 
     def __init__(
         self, jetstream: JetStream, subjects: Subjects, name: str, run: Callable[[], Awaitable[object]], *, ttl: float = 15.0
@@ -264,7 +264,7 @@ class Leader:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to stand for election."""
+        """Begin to contend for the lock."""
         self._task = asyncio.get_running_loop().create_task(self._stand(), name=f"leader {self.name}")
 
     async def drain(self, seconds: float) -> None:
@@ -282,7 +282,7 @@ class Leader:
                     self.leading, told = True, ""
                     await self._run()
                     pause = 1.0
-                    await asyncio.Event().wait()  # it has done what a leader has to do; no other replica need do it again
+                    await asyncio.Event().wait()  # its work is done, and no other replica has to do it again
             except Exception as error:  # noqa: BLE001 - whatever it raised, here or elsewhere it is tried again
                 if told != (told := repr(error)):  # once, however often it is tried while NATS is away
                     logger.warning("leader {name} stopped: {error!r}", name=self.name, error=error)

@@ -14,7 +14,7 @@ from cliffracer.resilience.deadlines import Watch
 from cliffracer.signature import Signature
 from cliffracer.wire.subjects import Subjects
 
-_AS_GOOD_AS_OVER = 0.1  # seconds that a call may have left here when its caller says that they are over
+_AS_GOOD_AS_OVER = 0.1  # seconds that a call may have left here when its caller reports its deadline
 
 
 class RpcServer:
@@ -30,12 +30,12 @@ class RpcServer:
         self._subscriptions: list[Subscription] = []
         self._others: list[Subscription] = []
         self.local = f"{subjects.local(service)}{new_id()}."
-        """Where handlers of this process still reach these methods while the service drains: nobody else knows the subject."""
+        """A subject by which handlers of this process still reach these methods while the service drains; nobody else knows it."""
         self.endpoints: list[RpcEndpoint] = []
         self._claims = ClaimCheck(JetStream(bus), subjects.namespace, "calls")
 
     def add(self, record: Rpc, signature: Signature, handler: Handler) -> None:
-        """Make the endpoint of one method; it is served from `start` on."""
+        """Add the endpoint of one method; it is served from `start` on."""
         subject = self._subjects.rpc(self._service, record.name)
         self.endpoints.append(RpcEndpoint(record, signature, handler, self._bus, subject, self._running, self._claims, self._patience))
 
@@ -47,12 +47,12 @@ class RpcServer:
             self._subscriptions.append(await self._bus.subscribe(endpoint.subject, endpoint.receive, queue=self._service))
 
     async def stop_intake(self) -> None:
-        """Take no new requests; all that had reached us are being answered when this returns."""
+        """Take no new requests; when this returns, all that have arrived are being answered."""
         await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
         self._subscriptions.clear()
 
     async def close(self) -> None:
-        """End the rest: nothing runs any more that could be cancelled or could call."""
+        """End the remaining subscriptions: nothing is running any more that could be cancelled or could call."""
         for subscription in self._others:
             await subscription.close()
         self._others.clear()
@@ -70,6 +70,6 @@ class RpcServer:
 
     def _cancel(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:  # noqa: ARG002 - the bus's shape
         context = self._running.get(payload)
-        if context is not None:  # whose time is up all but there: so it was at the caller, which asked a moment before
+        if context is not None:  # its time is almost up here: at the caller, who started counting a moment earlier, it is over
             left = context.remaining()
             self._watch.end(context, "cancelled" if left is None or left > _AS_GOOD_AS_OVER else "deadline")

@@ -30,11 +30,11 @@ from cliffracer.wire.subjects import named_within
 CHUNK = 128 * 1024
 WINDOW = 16  # chunks in flight: what an object costs in memory, in or out, is 2 MiB
 TOGETHER = 16
-"""Objects that are read whole at once over one connection: a server cuts off who does not read fast enough what he asked for, and 64 MiB
-wait for that at most."""
+"""Objects that are read at the same time over one connection: the server cuts off a client that is too slow to read what it has
+asked for, with more than 64 MiB waiting."""
 SHARED = 128
-"""Chunks in flight to all readers of a connection, for the same reason: where they are many, each has fewer than `WINDOW`."""
-_TIDIED_WITHIN = 2.0  # seconds that the error of who could not store an object is kept back, for what was stored to be removed
+"""Chunks in flight to all readers of a connection, for the same reason: with many readers, each has fewer than `WINDOW`."""
+_TIDIED_WITHIN = 2.0  # seconds that the error of a failed put waits until the stored chunks are removed
 _SHA = "SHA-256="
 _readers: WeakKeyDictionary[Bus, set[object]] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[Bus, asyncio.Semaphore] = WeakKeyDictionary()
@@ -50,7 +50,7 @@ class ObjectStore:
         if bucket.history != 1:
             raise SetupError(f"Bucket({bucket.name!r}): an ObjectStore keeps the last object of each name, so leave out history.")
         self.bucket = named_within(namespace, bucket.name)
-        self._name = bucket.name  # as its user wrote it: what errors say, which may go out to strangers
+        self._name = bucket.name  # as its user wrote it: errors say it, and may go out to strangers
         self._jetstream, self._namespace = jetstream, namespace
         self._stream = f"OBJ_{self.bucket}"
         self._chunks = f"$O.{self.bucket}.C."
@@ -76,7 +76,7 @@ class ObjectStore:
         """
         if not name or len(name) > 512:
             raise InvalidInput("an object needs a name, of 512 characters at most")
-        self._meta(name)  # one that cannot be written fails here, before anything is stored
+        self._meta(name)  # a bad name fails here, before anything is stored
         nuid = new_id()
         try:
             size, count, digest, last = await self._store(nuid, data)
@@ -129,7 +129,7 @@ class ObjectStore:
 
     @contextmanager
     def _reading(self) -> Iterator[Callable[[], int]]:
-        """Be one of the readers of this connection; yield what tells how many chunks each of them may have in flight."""
+        """Count as a reader of this connection; gives a function for how many chunks each reader may have in flight."""
         readers, me = _readers.setdefault(self._jetstream.bus, set()), object()
         readers.add(me)
         try:
@@ -158,7 +158,7 @@ class ObjectStore:
 
     async def delete(self, name: str) -> None:
         """Remove an object; `NotFound` if it is not there."""
-        async with self._completing(name):  # by one who was cancelled, perhaps: it is about to be there
+        async with self._completing(name):  # a cancelled put may be completing it right now
             info = await self.info(name)
         await shielded(self._delete(info), f"deletion in {self.bucket}")
 
@@ -170,7 +170,7 @@ class ObjectStore:
             return
 
     async def reconcile(self) -> None:
-        """Give a bucket that is there what it lacks of what is declared."""
+        """Widen an existing bucket to its declaration."""
         await reconcile(self._jetstream, self.asked, namespace=self._namespace)
 
     async def ensure(self) -> StreamInfo:
@@ -188,7 +188,7 @@ class ObjectStore:
         return None if info is None or info.deleted else info
 
     async def _known(self, name: str) -> tuple[ObjectInfo | None, int]:
-        """Return what is said of an object, also that it is deleted, and the number of that; 0 where nothing is."""
+        """Return the metadata of an object, which may say that it is deleted, and its sequence; 0 if there is none."""
         try:
             stored = await self._jetstream.last_message(self._stream, self._meta(name))
         except NotFound:  # the bucket was never used
@@ -196,7 +196,7 @@ class ObjectStore:
         return (None, 0) if stored is None else (read_stored(stored.data, ObjectInfo), stored.seq)
 
     async def _check(self, info: ObjectInfo) -> None:
-        """Raise where chunks of an object are gone: whoever reads it would wait for them for ever."""
+        """Raise if chunks of an object are gone: a reader would wait for them for ever."""
         subject = f"{self._chunks}{info.nuid}"
         try:
             counts = (await self._jetstream.stream(self._stream, subjects=subject)).state.subjects or {}
@@ -213,14 +213,14 @@ class ObjectStore:
         raise Internal(f"{self.bucket}/{info.name} is damaged: {there} of {info.chunks} chunks are there")
 
     async def _note(self, info: ObjectInfo) -> tuple[int, ObjectInfo | None]:
-        """Have this said of an object; return its number, and what was said before.
+        """Write the metadata of an object; return its sequence, and the metadata before.
 
-        That is compared: of two who do so at once, the later one knows of the other, whose chunks nobody needs then.
+        It is written under compare-and-set: the later of two concurrent writers sees the other one, whose chunks are not needed then.
         """
         before: ObjectInfo | None = None
         while True:
             present, number = await self._known(info.name)
-            if present is not None and (present.nuid, present.deleted) == (info.nuid, info.deleted):  # stored, and the answer was lost
+            if present is not None and (present.nuid, present.deleted) == (info.nuid, info.deleted):  # ours, its answer lost
                 return number, before
             before = present
             headers = {"Nats-Rollup": "sub", IF_LAST: str(number)}
@@ -231,19 +231,19 @@ class ObjectStore:
             return ack.seq, before
 
     def _check_order(self, before: int, number: int) -> None:
-        """Raise where what was stored later has no higher number: the bucket was lost in between, and with it what was stored before."""
+        """Raise if the sequences do not rise: the bucket was lost in between, with what was stored before."""
         if number <= before:
             raise Unavailable(f"{self._name} lost a part of the object while it was stored: store it again", reason="lost")
 
     async def _complete(self, info: ObjectInfo, last: int) -> None:
-        """Have an object found from now on, and remove the chunks that nobody needs then."""
+        """Make an object visible, and remove the chunks that are not needed any more."""
         try:
             async with self._completing(info.name):
                 number, before = await self._note(info)
             self._check_order(last, number)
-        except DeadlineExceeded:  # it may be found all the same: its chunks stay, and so do those of the one before
+        except DeadlineExceeded:  # it may have become visible all the same: its chunks stay, and so do those of the one before
             raise
-        except Exception:  # refused, or the store is away: it is not found, so its chunks are nobody's
+        except Exception:  # refused, or the store is away: it did not become visible, so its chunks are garbage
             await self._give_up(info.nuid, at_once=False)
             raise
         if before is not None and before.nuid != info.nuid:
@@ -256,12 +256,12 @@ class ObjectStore:
         except Unavailable as error:
             if error.details.get("reason") != "full":
                 raise
-            await self._purge(self._meta(info.name))  # there is no room to say that it is gone, so nothing says that it was there
+            await self._purge(self._meta(info.name))  # no room for a deletion marker, so the metadata itself is removed
         for nuid in {info.nuid, info.nuid if before is None else before.nuid}:
             await self._forget(nuid)
 
     async def _give_up(self, nuid: str, *, at_once: bool) -> None:
-        """Remove chunks that nobody needs; whoever was cancelled does not wait for that, and nobody does for long."""
+        """Remove chunks that are not needed; a cancelled caller does not wait for it, others not for long."""
         tidying = shielded(self._tidy(nuid), f"chunks in {self.bucket}")
         if not at_once:
             await asyncio.wait([tidying], timeout=_TIDIED_WITHIN)
@@ -282,7 +282,7 @@ class ObjectStore:
             return
 
     async def _store(self, nuid: str, data: Data) -> tuple[int, int, str, int]:
-        """Store the chunks in order; return (bytes, chunks, digest, the last one's number in the stream)."""
+        """Store the chunks in order; return (bytes, chunks, digest, sequence of the last one)."""
         digest, size, count, last = hashlib.sha256(), 0, 0, 0
         window: list[bytes] = []
         async for chunk in cut(data, min(CHUNK, self._jetstream.bus.max_payload - 2048)):
@@ -296,7 +296,7 @@ class ObjectStore:
         return size, count + len(window), f"{_shown(digest)}=", last
 
     async def _publish(self, nuid: str, first: int, window: Sequence[bytes], last: int) -> int:
-        """Store some chunks at once, after that of number ``last``; if a repetition put them out of order, again and one by one."""
+        """Store some chunks at once, after the one with sequence ``last``; if a repetition got them out of order, again one by one."""
         subject = f"{self._chunks}{nuid}"
         acks: list[PubAck] = await asyncio.gather(
             *(self._publisher.publish(subject, chunk, message_id=f"{nuid}.{first + n}", timeout=60) for n, chunk in enumerate(window))

@@ -1,4 +1,4 @@
-"""Consumers that no function has any more: renamed or removed ones, for which events go on waiting."""
+"""Orphaned consumers: their functions were renamed or removed, and events go on waiting for them."""
 
 import msgspec
 
@@ -8,13 +8,13 @@ from cliffracer.messaging.jetstream import JetStream
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """A consumer of a service that no function of it has."""
+    """A consumer of a service that none of its functions uses."""
 
     consumer: str
     service: str
     function: str
     lag: int
-    """Events that wait for it; it is never deleted by itself, since they may be wanted."""
+    """Events that wait for it; it is never deleted automatically, since they may be wanted."""
     since: str
     """When it was made, RFC 3339."""
 
@@ -22,8 +22,8 @@ class Orphan(msgspec.Struct, frozen=True):
 async def orphans(jetstream: JetStream, stream: str, services: dict[str, set[str]]) -> list[Orphan]:
     """Return the consumers of a stream that belong to some services and to none of their functions.
 
-    ``services``: of each service, the names of the consumers that its functions have (`durable_name`). What other services or other
-    clients made is not looked at.
+    ``services``: for each service, the names of its functions' consumers (`durable_name`). Consumers of other services or clients
+    are ignored.
     """
     try:
         found = await jetstream.consumers(stream)

@@ -1,4 +1,4 @@
-"""The buckets of our own: those that apps need beside the ones that they name."""
+"""Cliffracer's own buckets, which apps need beside those that they name."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from cliffracer.messaging.stores import Bucket
 
 
 def own_buckets(frozen: Sequence[Frozen], *, identified: bool) -> Iterator[Bucket]:
-    """Yield the buckets that apps need beside those that they name, and no others: NATS may not let them ask for these.
+    """Yield the buckets that apps need beside those that they name, and no others: NATS permissions may not allow more.
 
     ``identified``: whether callers show tokens, some of which may be revoked.
     """

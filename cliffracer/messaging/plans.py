@@ -1,4 +1,4 @@
-"""When timers are due, and those of one replica alone, for which no broker is needed."""
+"""When timers are due; and timers of one replica alone, which need no broker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ Missed = Literal["once", "skip"]
 
 
 class Every(msgspec.Struct, frozen=True):
-    """Each so many seconds, on a grid that all replicas share."""
+    """Every so many seconds, on a grid that all replicas share."""
 
     seconds: float
 
@@ -43,7 +43,7 @@ class At(msgspec.Struct, frozen=True):
         return float("inf") if due is None else due.timestamp()
 
     def until(self, moment: float) -> float:
-        """Return the last time that is not after a moment; looked for further and further back, then between that and the moment."""
+        """Return the last time that is not after a moment: search back in growing steps, then between there and the moment."""
         step, last, end = 60.0, self.after(moment - 60.0), moment
         while last > moment:
             step *= 8
@@ -109,5 +109,5 @@ async def attempt(name: str, run: Run) -> None:
     try:
         await run()
     except Exception as error:  # noqa: BLE001 - the next tick is its next attempt, whatever it raised
-        if not isinstance(error, Internal) or error.error_id is None:  # else it was logged, traceback and all, when it happened
+        if not isinstance(error, Internal) or error.error_id is None:  # else it was logged already, with its traceback
             logger.warning("timer {name} failed: {error!r}", name=name, error=error)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: done, tried again after a while, or parked. The policy of durable events stands here only."""
+"""The policy for durable events, in one place: a delivery is acknowledged, tried again after a while, or parked."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -11,21 +11,21 @@ from cliffracer.messaging.deadletters import DeadLetters, cause, in_one_line
 from cliffracer.messaging.delivery import Delivery
 
 RetryOf = Callable[[Delivery], Sequence[float]]
-"""The schedule of one delivery, where not all of a consumer have the same."""
+"""Returns the retry schedule of a delivery, where they differ within a consumer."""
 NameOf = Callable[[Delivery], str]
-"""How the log names what handles a delivery: ``charge (payments.py:9)``."""
-PASSED_ON = 50  # deliveries beyond all of these, where some may have been to replicas that passed it on
+"""Returns the name of a delivery's handler for the log: ``charge (payments.py:9)``."""
+PASSED_ON = 50  # further deliveries, where some may have been to replicas that passed it on
 Mixed = Callable[[], Awaitable[bool]]
-"""Says whether replicas run, or did of late, that pass on events that are for others."""
-UNFINISHED = 2  # deliveries beyond the schedule that may end without a word (a replica killed) before the event is parked
+"""Says whether replicas that pass on events for others are running, or were recently."""
+UNFINISHED = 2  # deliveries beyond the schedule without an outcome (a replica was killed) before the event is parked
 _FINAL = (InvalidInput, Unauthenticated, Forbidden)
-"""What another attempt does not change: parked at once, so that what strangers send does not hold up the rest."""
+"""Errors that another attempt does not change: parked at once, so that bad input does not hold up the rest."""
 LEAST_WAIT = 0.05  # seconds, for a handler that says it is overloaded and may be asked again at once
 PARK_AGAIN = 30.0  # seconds until the next attempt, when parking itself fails
 
 
 class Policy:
-    """Answers the deliveries of one function, by what its handler did: returned, raised, or never came back."""
+    """Answers the deliveries of one function by the outcome: its handler returned, raised, or never finished."""
 
     def __init__(  # noqa: PLR0917 - made in one place
         self,
@@ -49,17 +49,17 @@ class Policy:
         self._name_of = name_of or (lambda _: f"{service}.{function}")
         self._unfinished, self._mixed = unfinished, mixed
         self.most = unfinished + 1 + (len(self._retry) if retry_of is None else 0)
-        """Deliveries up to which an event is tried again, whatever became of them; see `gave_up`."""
+        """Deliveries after which an event is given up, whatever their outcome; see `gave_up`."""
         self._clock = clock
 
     def retry(self, delivery: Delivery) -> Sequence[float]:
-        """Return after how many seconds each attempt is followed by another."""
+        """Return the seconds before each further attempt."""
         return self._retry if self._retry_of is None else self._retry_of(delivery)
 
     async def gave_up(self, delivery: Delivery) -> bool:
-        """Park an event that was delivered more often than it has attempts, and some more, and never came back; say whether it is one.
+        """Park an event that was delivered more often than it has attempts, with a margin, and never finished; say whether it was.
 
-        Where replicas of another version may have passed it on, it takes some more: those are deliveries, too.
+        Where replicas of another version may have passed it on, the margin is larger: those are deliveries, too.
         """
         beyond = delivery.attempt - len(self.retry(delivery)) - 1 - self._unfinished
         if beyond <= 0 or (beyond <= PASSED_ON and await self._mixed()):
@@ -91,7 +91,7 @@ class Policy:
         delivery.nak(wait)
 
     async def patience(self, refused: Overloaded) -> None:
-        """Wait until it may be tried: nothing was, so the delivery stays in hand, where it counts as no other attempt."""
+        """Wait until an overloaded handler may be tried; the delivery stays in hand, so this is not counted as an attempt."""
         wait = max(refused.retry_after, LEAST_WAIT)
         logger.debug("{service}.{function} is overloaded: again in {wait:g} s", service=self._service, function=self._function, wait=wait)
         await self._clock.until(self._clock.now() + wait)
@@ -107,8 +107,8 @@ class Policy:
             delivery.nak(PARK_AGAIN)
             return
         self.counts.parked += 1
-        known = isinstance(error, _FINAL)  # before any function of the user's began, and anybody may send such: no traceback for each
-        error_id = error.error_id if isinstance(error, Internal) else None  # it was logged, traceback and all, when it happened
+        known = isinstance(error, _FINAL)  # raised before any function of the user's began, for anybody's input: no traceback for each
+        error_id = error.error_id if isinstance(error, Internal) else None  # it was logged already, with its traceback
         logger.opt(exception=None if known or error_id else error).error(
             "{who} gave up on {subject} ({stream}:{sequence}) after attempt {attempt}: {error}; "
             "parked, see: cliffracer dead show {number}",

@@ -24,7 +24,7 @@ _RECENT = 60.0  # seconds for which what was refused is remembered
 class Publisher:
     """Publishes with acks.
 
-    ``recover`` makes the stream anew when none takes a subject, which all that are in flight find out at the same time.
+    ``recover`` creates the stream again if none takes a subject; all publishes in flight find that out at the same time.
     """
 
     def __init__(self, jetstream: JetStream, *, recover: SingleFlight | None = None, attempt: float = ATTEMPT, limit: int = LIMIT) -> None:
@@ -80,15 +80,15 @@ class Publisher:
                 self._free += 1
 
     async def _turn(self, timeout: float) -> None:
-        """Take a place, in order of arrival."""
+        """Take a slot, in order of arrival."""
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
             async with asyncio.timeout(timeout):
                 await place
-        except BaseException as error:  # too late, or cancelled: the place is not lost
+        except BaseException as error:  # too late, or cancelled: the slot must not be lost
             if place.done() and not place.cancelled():
-                self._pass_on()  # it was given at the same moment: the next in line has it
+                self._pass_on()  # it was given at the same moment: the next in line gets it
             if isinstance(error, TimeoutError):
                 raise Unavailable("too many publishes wait for their acks", reason="full") from None
             raise
@@ -110,7 +110,7 @@ class Publisher:
             if reason == "full":
                 self._failed, self._why = time.monotonic(), "there is no room for them in JetStream, or in their stream"
                 raise problem
-            if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers heard it
+            if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers received it
                 await self._recovered(deadline)
             nap = pause * (0.5 + random.random())  # noqa: S311 - jitter
             if time.monotonic() + nap + _LEAST >= deadline:
@@ -123,7 +123,7 @@ class Publisher:
             except (DeadlineExceeded, Unavailable) as error:
                 problem = error
             except Conflict as error:
-                if unknown:  # it may be ours: the server looks for a failed condition before it looks for a repetition
+                if unknown:  # it may be our own: the server checks the condition before it checks for duplicates
                     error.details["outcome"] = "unknown"
                 raise
             else:

@@ -1,4 +1,4 @@
-"""Allowances that all replicas share: counted in a bucket, under compare-and-set."""
+"""Rate limits shared by all replicas: counted in a bucket, under compare-and-set."""
 
 import asyncio
 import hashlib
@@ -21,25 +21,25 @@ _TRIES = 50
 PATIENCE = 2.0
 """Seconds that a call waits to be counted."""
 REST = 5.0
-"""Seconds in which nobody is kept waiting, after the bucket did not answer."""
-_REMEMBERED = 10_000  # allowances of which there may be a share here; calls of others are taken one by one, so that none are lost
+"""Seconds without limits after the bucket did not answer, so that calls do not wait for it."""
+_REMEMBERED = 10_000  # allowances of which a share may be held here; others are taken call by call, so that no share is lost
 
 
 class Allowances:
-    """Takes calls from allowances. While the bucket cannot be reached all are let through: a limit must not end a service."""
+    """Takes calls from allowances. While the bucket cannot be reached all calls pass: a limit must not take a service down."""
 
     def __init__(self, backend: Backend, now: Callable[[], float] = time) -> None:
         self._store: Values[int] = backend.values(BUCKET, int)
         self._now = now
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._held: dict[str, tuple[int, float]] = {}
-        """Of each allowance what this replica has taken and not used, -1 if it is used up; and when it ends."""
-        self._soonest = 0.0  # the end of none of them is before that
+        """For each allowance: the share that this replica holds, -1 if the allowance is used up; and when it ends."""
+        self._soonest = 0.0  # none of them ends before that
         self._away = False
         self._again = 0.0  # when the bucket is asked again
 
     async def take(self, name: str, rate: Rate) -> float:
-        """Return 0 for a call that is allowed, or the seconds until there is a new allowance."""
+        """Return 0 for an allowed call, else the seconds until the next allowance."""
         now = self._now()
         window = int(now / rate.seconds)
         ends = (window + 1) * rate.seconds
@@ -53,7 +53,7 @@ class Allowances:
         return max(0.001, ends - now) if self._held[key][0] < 0 else 0.0
 
     def _use(self, key: str) -> bool:
-        """Use one of the calls that this replica holds; say whether the answer is known, which is also so once all are used up."""
+        """Use one of the calls that this replica holds; say whether the answer is known without the bucket: also if all are used up."""
         held, ends = self._held.get(key, (0, 0.0))
         if held > 0:
             self._held[key] = (held - 1, ends)
@@ -79,7 +79,7 @@ class Allowances:
         return 0.0 if share > 0 else max(0.001, ends - self._now())
 
     def _told(self, trouble: Exception | None) -> None:
-        """Say once that rates hold up nobody for a while, and that they do again."""
+        """Log once that rates are not enforced for a while, and when they are again."""
         if trouble is not None and not self._away:
             logger.bind(error=type(trouble).__name__).warning("rates cannot be counted in NATS now: all calls are let through")
         elif trouble is None and self._away:
@@ -87,7 +87,7 @@ class Allowances:
         self._away = trouble is not None
 
     async def _fetch(self, key: str, rate: Rate, most: int) -> int:
-        """Return how many calls were taken for this replica; -1 if there are none left."""
+        """Take a share for this replica and return its size; -1 if nothing is left."""
         for _ in range(_TRIES):
             entry = await self._store.entry(key)
             used = 0 if entry is None else entry.value or 0
@@ -107,7 +107,7 @@ class Allowances:
         raise Conflict("too many replicas count at once")
 
     def _keeps(self, key: str, ends: float) -> bool:
-        """Say whether there is a place for what is taken from an allowance, and have it; those that are over make room."""
+        """Say whether there is room to hold a share of an allowance; expired ones are dropped to make room."""
         now = self._now()
         if len(self._held) >= _REMEMBERED and key not in self._held and now >= self._soonest:
             self._held = {known: found for known, found in self._held.items() if found[1] > now}

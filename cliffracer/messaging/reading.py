@@ -1,7 +1,7 @@
 """Reading a stream in order, each message once: past, present or both, through restarts of the server.
 
-A consumer of one reader, without acks, in the server's memory (ADR-17 calls it ordered). A message that is missing in its
-numbering, or the loss of the consumer, begins it anew after the last message read.
+It uses a consumer of its own, without acks, in the server's memory (an ordered consumer, ADR-17). A gap in its numbering, or the
+loss of the consumer, makes it start again after the last message read.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from cliffracer.messaging.pull import Pull
 from cliffracer.shielding import shielded
 
 IDLE = 60 * NANOSECONDS  # after which the server removes a reader that is gone
-SILENCE = 2.0  # seconds without a message after which is asked whether those that are waited for are still there
-_AT_LAST = 1.0  # seconds that whoever leaves waits for the server
+SILENCE = 2.0  # seconds without a message after which it checks that the expected ones still exist
+_AT_LAST = 1.0  # seconds that leaving waits for the server
 _NO_STREAM = 10059
 
 
@@ -29,8 +29,8 @@ class Reader:
     """Yields the messages of some subjects in order, for ever; inside its ``async with`` block.
 
     ``begin`` holds the consumer's fields of where to start (``deliver_policy`` and what belongs to it). ``waiting`` says how many
-    there were to begin with. At most ``limit`` messages are held. ``caught_up()`` is called when whoever reads has dealt with all that
-    there was when reading began, or began anew: over each connection once at least. ``ensure()`` makes the stream where it is not there.
+    there were to begin with. At most ``limit`` messages are held. ``caught_up()`` is called when the reader has taken all messages that
+    existed when reading began, or began again: once per connection at least. ``ensure()`` creates the stream if it is absent.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Reader:
         self._arrived: deque[Delivery] = deque()
         self._caught_up = caught_up
         self._made = ensure or partial(jetstream.stream, stream)
-        self._behind = True  # some of what there was has not arrived yet
+        self._behind = True  # some of the existing messages have not arrived yet
         self._connection: dict[str, Any] | None = None  # the INFO of the one that reading began over, until `caught_up` is called
         self._wake = asyncio.Event()
         self._pull = Pull(
@@ -74,11 +74,11 @@ class Reader:
         await shielded(self._leave(), f"end of {self._name}")
 
     async def _leave(self) -> None:
-        await self._pull.close()  # undrained: nobody wants what still comes
+        await self._pull.close()  # without a drain: what still arrives is not wanted
         try:
             async with asyncio.timeout(_AT_LAST):
                 await self._jetstream.delete_consumer(self._stream, self._name)
-        except (CliffracerError, TimeoutError):  # gone already, or the server is: it removes idle ones itself
+        except (CliffracerError, TimeoutError):  # the consumer or the server is gone; the server removes idle ones itself
             return
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -86,7 +86,7 @@ class Reader:
             yield await self.next()
 
     async def next(self, within: float | None = None) -> Delivery:
-        """Return the next message; `TimeoutError` where none comes within some seconds, after which it may be asked for again."""
+        """Return the next message; `TimeoutError` if none arrives within some seconds, after which it can be called again."""
         while not self._arrived:
             if not self._behind and self._connection is self._jetstream.bus.info:
                 self._connection = None
@@ -100,11 +100,11 @@ class Reader:
         return delivery
 
     def room(self, limit: int) -> None:
-        """Hold up to so many messages from now on."""
+        """Change how many messages are held at most."""
         self._pull.room(limit)
 
     async def present(self) -> AsyncIterator[Delivery]:
-        """Yield what there was when reading began, as far as it is not removed meanwhile, and end."""
+        """Yield the messages that existed when reading began, unless they are removed meanwhile, and end."""
         left = self.waiting
         while left > 0:
             try:
@@ -119,7 +119,7 @@ class Reader:
                 return
 
     async def _is_over(self) -> bool:
-        """Say whether nothing more comes of what there was."""
+        """Say whether all messages that existed have been read or are gone."""
         try:
             info = await self._jetstream.consumer(self._stream, self._name)
         except NotFound as gone:
@@ -146,7 +146,7 @@ class Reader:
         if self._created and created != self._created:  # another stream of the same name
             self._last, self._begin = 0, {"deliver_policy": "all"}
         elif self._created:
-            if made.state.last_seq < self._last:  # the server went back to what it had on disk
+            if made.state.last_seq < self._last:  # the server has lost what was not on disk
                 self._last = 0 if self._begin["deliver_policy"] == "last_per_subject" else made.state.last_seq
             with suppress(NotFound):
                 await self._jetstream.delete_consumer(self._stream, self._name)

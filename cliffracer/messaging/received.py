@@ -11,7 +11,7 @@ from cliffracer.wire.subjects import Subjects
 def received_from(
     subjects: Subjects, subject: bytes | str, block: bytes | None, data: Any, *, attempt: int = 1, sequence: int = 0
 ) -> Received[Any]:
-    """Return what arrived, its CloudEvents attributes read from the headers (empty where a peer left them out)."""
+    """Return the event, with its CloudEvents attributes from the headers (empty where the sender left them out)."""
     name = subjects.event_name(subject if isinstance(subject, str) else subject.decode("utf-8", "replace"))
     headers = Headers(block)
     event = attributes(headers)
@@ -21,7 +21,7 @@ def received_from(
 
 
 class Arrival:
-    """An event that came, not taken apart yet: most handlers ask for its payload only, and the rest costs five times as much."""
+    """An event that has arrived, not parsed yet: most handlers only need its payload, and the rest costs five times as much."""
 
     __slots__ = ("_attempt", "_block", "_data", "_sequence", "_subject", "_subjects")
 
@@ -36,5 +36,5 @@ class Arrival:
         self._sequence = sequence
 
     def received(self) -> Received[Any]:
-        """Return it as a handler that asks for `Event` is given it."""
+        """Return the `Received` for a handler that asks for `Event`."""
         return received_from(self._subjects, self._subject, self._block, self._data, attempt=self._attempt, sequence=self._sequence)

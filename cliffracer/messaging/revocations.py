@@ -1,4 +1,4 @@
-"""Tells every process at once which tokens are good no more, and those that start later."""
+"""Publishes revoked tokens to every process at once, and to processes that start later."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,13 +28,13 @@ class Revocation(msgspec.Struct, frozen=True):
 
     key: str
     until: float
-    """When the last of these tokens ends by itself; nobody needs to remember it any longer."""
+    """When the last of these tokens expires, so that the revocation can be forgotten."""
     before: float | None = None
     since: float | None = None
-    """From when on it is; None: from now on."""
+    """From when on it is revoked; None: from now on."""
 
     def adds(self, known: "Revocation") -> bool:
-        """Say whether it says more than one that is known of the same."""
+        """Say whether it revokes more than a known revocation of the same key."""
         sooner = known.since is not None and (self.since is None or self.since < known.since)
         return sooner or known.until < self.until or (known.before or 0.0) < (self.before or 0.0)
 
@@ -48,14 +48,14 @@ _decoder: Decoder[Revocation] = Decoder(Revocation)
 async def revoking(
     bus: Bus, backend: Backend, namespace: str, apply: Apply, *, within: float | None = None
 ) -> AsyncIterator[tuple[Publish, "Known"]]:
-    """Apply what anybody revokes while the block runs; gives what revokes for everybody, and what is known of it here.
+    """Apply all revocations while the block runs; gives a function that revokes everywhere, and a `Known`.
 
-    It goes into a bucket, for those that start later or were away, and then over core NATS, which takes a millisecond. While
-    the bucket cannot be written, tokens stay good until they end by themselves: that is why they are short-lived.
+    A revocation is stored in a bucket, for processes that start later or were away, and then sent over core NATS, which takes a
+    millisecond. While the bucket cannot be written, tokens stay valid until they expire: that is why they are short-lived.
 
-    With ``within`` the block begins when all that was revoked before is applied, so that nothing is taken in by a token that is
-    good no more; `Unavailable` when none of it comes for so many seconds. A server without JetStream has nothing to read.
-    After an outage `Known.wait` is for what is stored: of what came meanwhile over core NATS nothing was heard.
+    With ``within`` the block begins when all earlier revocations have been applied, so that no revoked token is accepted;
+    `Unavailable` if none arrive for so many seconds. A server without JetStream has nothing to read. After an outage `Known.wait`
+    waits for the stored ones, since those sent over core NATS meanwhile were missed.
     """
     subject = f"{Subjects(namespace).prefix}{SUBJECT}"
     store: Values[Revocation] = backend.values(BUCKET, Revocation)
@@ -73,7 +73,7 @@ async def revoking(
         known = await store.entry(name)
         if known is None or known.value is None or made.adds(known.value):
             await store.put(name, made, ttl=min(max(60.0, until - time() + 60.0), _LONGEST))
-        bus.publish(subject.encode(), encode(made))  # last, and heard here too: what cannot be kept is refused nowhere
+        bus.publish(subject.encode(), encode(made))  # last, and received here too: what cannot be stored is refused nowhere
 
     subscription = await bus.subscribe(subject, receive)
     known = Known(bus, within or 0.0)
@@ -89,12 +89,12 @@ async def revoking(
 
 
 class Known:
-    """Whether what was revoked before is known here, as of the present connection to NATS, and why not."""
+    """Whether all earlier revocations are known here, over the current connection to NATS, and why not."""
 
     def __init__(self, bus: Bus, within: float) -> None:
         self._bus = bus
         self._within = within
-        self._connection: object = None  # the INFO of the one over which all was read
+        self._connection: object = None  # the INFO of the connection over which all were read
         self._event = asyncio.Event()
         self.reason: object = "nothing comes"
         self.read = 0
@@ -102,16 +102,16 @@ class Known:
 
     @property
     def behind(self) -> bool:
-        """Say whether it is not."""
+        """Say whether some may not be known yet."""
         return self._connection is not self._bus.info
 
     def set(self) -> None:
-        """Say that it is, or that there is nothing to know."""
+        """Note that all are known, or that there are none."""
         self._connection = self._bus.info
         self._event.set()
 
     async def wait(self) -> None:
-        """Return when it is; `Unavailable` after some seconds in which nothing was read."""
+        """Return when all are known; `Unavailable` after some seconds in which none was read."""
         before = -1
         while before < self.read and self.behind:
             before = self.read
@@ -134,12 +134,12 @@ async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: Know
         try:
             async for entry in store.watch(caught_up=known.set):
                 read += 1
-                known.read = max(known.read, read)  # what is read again is no progress
+                known.read = max(known.read, read)  # reading the same ones again is no progress
                 if not entry.deleted and entry.value is not None:
                     apply(entry.value.key, entry.value.until, entry.value.before, entry.value.since)
         except CliffracerError as error:
             logger.debug("earlier revocations cannot be read now: {}", error)
             known.reason = error
-            if isinstance(error, SetupError) and not bus.info.get("jetstream", False):  # nothing is stored, no revocation and no event
+            if isinstance(error, SetupError) and not bus.info.get("jetstream", False):  # nothing is stored there at all
                 known.set()
         await asyncio.sleep(known.again())

@@ -1,4 +1,4 @@
-"""What is said in rooms, over core NATS: one subscription for each room that anybody here is in."""
+"""Messages of rooms over core NATS: one subscription for each room that has a member in this process."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ Receive = Callable[[bytes], None]
 
 
 class _Room:
-    """Those in one room in this process."""
+    """The members of one room in this process."""
 
     __slots__ = ("door", "fanout", "subscription")
 
@@ -26,11 +26,11 @@ class _Room:
 
     @property
     def members(self) -> dict[object, Receive]:
-        """Return who is in the room."""
+        """Return the members of the room."""
         return self.fanout.receivers
 
     def receive(self, subject: bytes, _reply: bytes, _block: bytes | None, payload: bytes) -> None:
-        """Hand a message to everybody here, as it came: it was encoded by whoever said it. What is no JSON ends no socket."""
+        """Hand a message to all members here as it came, since its sender has encoded it. Invalid JSON is dropped, and ends no socket."""
         if is_json(payload):
             self.fanout.put(payload)
         else:
@@ -46,11 +46,11 @@ class Rooms:
         self._rooms: dict[str, _Room] = {}
 
     def say(self, room: str, payload: bytes) -> None:
-        """Send something to everybody in a room, wherever they are connected."""
+        """Send a message to all members of a room, wherever they are connected."""
         self._bus.publish(self._subject(room).encode(), payload)
 
     async def enter(self, room: str, receive: Receive) -> Callable[[], Awaitable[None]]:
-        """Have ``receive`` called with everything said in a room from now on; return what ends that."""
+        """Have ``receive`` called with all messages of a room from now on; return a function that ends that."""
         here = self._rooms.setdefault(room, _Room())
         key = object()
         here.members[key] = receive
@@ -69,7 +69,7 @@ class Rooms:
             async with here.door:
                 if here.subscription is None:
                     here.subscription = await self._begin(room, here.receive)
-        except BaseException:  # away, or cancelled: who asked has nothing by which to leave
+        except BaseException:  # away, or cancelled: the caller gets no function to leave with
             await leave()
             raise
         return leave
@@ -78,7 +78,7 @@ class Rooms:
         subscription = await self._bus.subscribe(self._subject(room), receive)
         try:
             await self._bus.flush()
-        except BaseException:  # whoever else enters begins anew, and waits for the server as well
+        except BaseException:  # the next one to enter begins again, and waits for the server as well
             await subscription.close()
             raise
         return subscription

@@ -1,4 +1,4 @@
-"""Schedules of the server (ADR-51): it stores a message on another subject when it is due, by its own clock, whoever lives then."""
+"""Message schedules of the server (ADR-51): it stores a message on another subject when it is due, by its own clock."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ from cliffracer.messaging.jetstream import JetStream
 from cliffracer.wire.headers import MESSAGE_ID
 
 SINCE = (2, 12)
-"""The version of nats-server from which it keeps schedules."""
+"""The first version of nats-server with schedules."""
 _SCHEDULE, _TARGET, _AT = "Nats-Schedule", "Nats-Schedule-Target", "@at "
 
 
 def keeps_schedules(jetstream: JetStream) -> bool:
-    """Say whether the server does."""
+    """Say whether the server has schedules."""
     return jetstream.version >= SINCE
 
 
@@ -22,7 +22,7 @@ def scheduled(at: float, target: str) -> dict[str, str]:
 
 
 def read_schedule(headers: Mapping[str, str]) -> tuple[datetime, str] | None:
-    """Return when a message is due, and where it goes then; None where that is not one moment, as nobody here writes it."""
+    """Return when a message is due, and its subject then; None for a schedule that is not a single moment, which we never write."""
     try:
         due = datetime.fromisoformat(headers.get(_SCHEDULE, "").removeprefix(_AT))
     except ValueError:

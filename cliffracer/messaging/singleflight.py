@@ -1,13 +1,13 @@
-"""Single flight: what many need done at once, done once for all of them."""
+"""Single flight: concurrent callers share one execution of the same work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class SingleFlight:
-    """Awaited by many at the same time, it does its work once, for all of them; one that gives up leaves the others theirs.
+    """Does its work once for all callers that await it at the same time; a caller that is cancelled does not affect the others.
 
-    All get what the work raises. Who comes after it has ended has it done anew; when all have given up, it is given up.
+    All get what the work raises. A call after it has ended starts it again; when all callers are cancelled, so is the work.
     """
 
     __slots__ = ("_round", "_work")
@@ -23,7 +23,7 @@ class SingleFlight:
 
 
 class _Round:
-    """The work as it is being done, and how many wait for it."""
+    """One execution, and how many wait for it."""
 
     __slots__ = ("_waiting", "task")
 
@@ -43,6 +43,6 @@ class _Round:
 
 
 def _note(done: "asyncio.Future[object]") -> None:
-    """Take note of how it ended: all who waited may have given up."""
+    """Retrieve the outcome, or asyncio would log it: all callers may have been cancelled."""
     if not done.cancelled():
         done.exception()

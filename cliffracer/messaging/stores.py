@@ -18,7 +18,7 @@ Data = bytes | AsyncIterable[bytes] | BinaryIO
 MOST_HISTORY = 64
 """Values of a key; clients of NATS keep no more (ADR-8)."""
 REQUIRED: Any = object()
-"""In place of a default where there is none."""
+"""Marks that there is no default."""
 _KEY = re.compile(r"[-/_=.a-zA-Z0-9]+")
 
 
@@ -26,7 +26,7 @@ class Bucket(msgspec.Struct, frozen=True):
     """Names and sizes the bucket of a provided store: ``sessions: Annotated[KeyValue[Session], Bucket("sessions", ttl="1h")]``."""
 
     name: str
-    """What it is called: every app of the namespace that names it shares it."""
+    """Its name: every app of the namespace that uses it shares the bucket."""
     ttl: float | str | None = None
     """How long a value lives after it was written; for ever if not given."""
     history: int = 1
@@ -74,10 +74,10 @@ class ObjectInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the store knows of an object; field names are those on the wire."""
 
     name: str
-    """Under which it was put."""
+    """The name it was put under."""
     bucket: str
     nuid: str
-    """Under which its chunks are stored."""
+    """The id under which its chunks are stored."""
     size: int = 0
     """Bytes."""
     chunks: int = 0

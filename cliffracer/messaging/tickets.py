@@ -1,4 +1,4 @@
-"""Keeps what may be taken once, by whichever replica is asked."""
+"""Values that can be taken once, from any replica."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ BUCKET = Bucket("tickets", ttl=60)
 
 
 class OnceOnly:
-    """Values that are kept for a minute in a bucket, each for the first who takes it."""
+    """Values that are kept in a bucket for a minute, each for the first caller that takes it."""
 
     def __init__(self, backend: Backend, of: Any) -> None:
         self._store: Values[Any] = backend.values(BUCKET, of)
 
     async def put(self, key: str, value: Any) -> None:
-        """Keep a value."""
+        """Store a value."""
         await self._store.create(key, value)
 
     async def take(self, key: str) -> Any:
-        """Return the value, to the first who asks; None to all others. Revisions are compared, so that two cannot be first."""
+        """Return the value to the first caller; None to all others. It is deleted under compare-and-set, so that two cannot be first."""
         entry = await self._store.entry(key)
         if entry is None:
             return None

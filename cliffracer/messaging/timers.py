@@ -1,9 +1,9 @@
 """Timers: once per cluster and without overlap, or in every replica.
 
-Whoever is there notes the tick of a due time with the server, a minute ahead, all under one message id, so that it keeps one; the
-server stores it when it is due, by its clock (ADR-51). A consumer with one delivery in flight hands it to one replica, and to
-another if that one dies. A tick that nobody took in time gives way to the next. Where the server keeps no schedules, or time is a
-test's, the tick is published when it is due, under the same id.
+Every replica schedules the next tick with the server, a minute ahead, all under one message id, so that one is kept; the server
+stores it when it is due, by its own clock (ADR-51). A consumer with one delivery in flight hands it to one replica, and to another
+if that one dies. A tick that nobody took in time gives way to the next. If the server has no schedules, or the clock is a test's,
+the tick is published when it is due, under the same id.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, t
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 from cliffracer.wire.subjects import Subjects
 
-LEAD = 60.0  # seconds before a tick is due in which it is noted with the server, at most half of those between two
+LEAD = 60.0  # seconds before a tick is due at which it is scheduled, at most half of the interval
 _LEAST_LEAD = 1.0
 LEASE = 10.0  # seconds after which another replica takes over from one that died
 _TIDY = 60.0
@@ -69,9 +69,9 @@ class Timer:
         self._ticking: asyncio.Task[None] | None = None
         self._tidied = 0.0
         self._schedules = self._plain = False
-        self._noted = 0.0  # the last time that was, or is to be, noted with the server
+        self._noted = 0.0  # the due time that was, or is to be, scheduled last
         self.publishing = False
-        """Whether a tick is due and not stored yet."""
+        """Whether a due tick is not stored yet."""
         self.consumption = Consumption(
             jetstream, subjects, service, f"{function}-timer", "", self._handle,
             source=self._source, single=True, retry=(), ack_wait=lease, clock=clock, made=self._ensured,
@@ -83,7 +83,7 @@ class Timer:
         return self._plan.after(self._clock.now())
 
     async def due(self) -> bool:
-        """Say whether it is to run now, here or elsewhere, or runs."""
+        """Say whether it is due or running, here or elsewhere."""
         return self.publishing or await self.consumption.waiting() > 0
 
     async def start(self) -> None:
@@ -94,14 +94,14 @@ class Timer:
         self._ticking = asyncio.get_running_loop().create_task(self._tick(due), name=f"timer {self.name}")
 
     async def _ensured(self) -> StreamInfo:
-        """Make the stream if it is absent; what was noted before is noted again, in case that is lost. Its id keeps it one."""
+        """Make the stream if it is absent, and schedule the tick again in case it was lost: with the same id it stays one."""
         made = await self._stream()
         if self._schedules and self._noted > self._clock.now():
             await self._store(self._noted, ahead=True)
         return made
 
     async def _stream(self) -> StreamInfo:
-        """Return the stream, one that takes ticks that are not due yet if there may be one."""
+        """Return the stream, with schedules if possible."""
         refusal: CliffracerError | None = None
         if keeps_schedules(self._jetstream) and not self._clock.movable and not self._plain:
             config = timers_stream(self._subjects, schedules=True)
@@ -113,29 +113,29 @@ class Timer:
                 self._schedules = True
                 return made
         made = await ensure_stream(self._jetstream, self._source.stream, namespace=self._subjects.namespace)
-        if refusal is not None:  # an operator has made the stream otherwise
+        if refusal is not None:  # an operator has configured the stream differently
             logger.info("{timer} goes by our clocks, not by that of NATS: {error}", timer=self.name, error=refusal)
             self._plain = True
         self._schedules = False
         return made
 
     def _lead(self, due: float) -> float:
-        """Return how many seconds before it is due a tick is noted; 0 if it is published then.
+        """Return how many seconds before it is due a tick is scheduled; 0 if it is published when it is due.
 
-        Which is so for times close to each other, and where a tick that comes while no replica is there is not to be run later.
+        That is so for short intervals, and where a tick that becomes due while no replica is running must not be made up for.
         """
         lead = min(LEAD, (self._plan.after(due) - due) / 2)
         return lead if self._schedules and self._missed == "once" and lead >= _LEAST_LEAD else 0.0
 
     async def drain(self, seconds: float) -> None:
-        """Publish and take no more ticks, and let the function finish if it runs."""
+        """Publish and take no more ticks, and let a running function finish."""
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait([self._ticking])
         await self.consumption.drain(seconds)
 
     async def _overdue(self) -> float:
-        """Return what to begin with: the last time that was missed while no replica was there, or the next one."""
+        """Return the first due time: the last one that was missed while no replica was running, or the next one."""
         now = self._clock.now()
         last = await self._jetstream.last_message(self._source.stream.name, self._subject)
         if last is not None and self._missed == "once":
@@ -153,7 +153,7 @@ class Timer:
             try:
                 await self._publish(due, ahead=lead > 0)
             except CliffracerError as error:
-                if not told:  # once, however many follow until one can be published again
+                if not told:  # once, however many fail until one can be published again
                     logger.warning("the tick of {timer} could not be published: {error}", timer=self.name, error=error)
                 told = True
             else:
@@ -163,7 +163,7 @@ class Timer:
             due = self._plan.after(max(due, self._clock.now()))
 
     async def _publish(self, due: float, *, ahead: bool) -> None:
-        """Store the tick, or note it ahead; while NATS is away, for as long as nothing newer is due."""
+        """Store or schedule the tick; while NATS is away it is repeated until a newer one is due."""
         self._noted = due if ahead else 0.0
         while True:
             try:
@@ -181,12 +181,12 @@ class Timer:
         await self._jetstream.store(subject, msgspec.json.encode(_Tick(due)), block, timeout=2.0)
 
     async def _handle(self, delivery: Delivery) -> None:
-        if self.consumption.pull.overslept():  # it lay here while we stood still, and another replica has run since
+        if self.consumption.pull.overslept():  # this process was suspended with the delivery, and another replica has run it since
             self.consumption.pull.leave(delivery)
             return
         due = msgspec.json.decode(delivery.payload, type=_Tick).due
         if delivery.pending or (self._missed == "skip" and self._plan.after(due) <= self._clock.now()):
-            return  # a newer tick is there, or will be
+            return  # there is a newer tick, or will be
         await attempt(self.name, self._run)
         await self._tidy(delivery.stream_seq)
 
