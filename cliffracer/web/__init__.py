@@ -1,1 +1,1 @@
-"""HTTP and WebSockets: Starlette's types, uvicorn's server, and endpoints of our own between them and `invoke`."""
+"""HTTP and WebSockets: Starlette's types, uvicorn's server, and our own endpoints between them and `invoke`."""

@@ -1,7 +1,7 @@
-"""The acceptor: lets in all who wait at once, since uvloop accepts one connection in each turn of its loop.
+"""Accepts all waiting connections at once, since uvloop accepts only one in each turn of its loop.
 
-Where a turn takes 10 ms, because a backlog of events is worked off, the last of 2,000 clients that come back after a restart would
-wait for 20 s. asyncio's own loop accepts all that are there.
+If a turn takes 10 ms, as while a backlog of events is handled, the last of 2,000 clients that come back after a restart would
+wait for 20 s. asyncio's own loop accepts all that are waiting.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import socket
 from collections.abc import Callable, Sequence
 
 MOST = 32
-"""Connections that are accepted in one turn beside the loop's own; the other workers on the port are to have some, too."""
+"""Connections that are accepted in one turn beside the loop's own; other workers on the port should get some, too."""
 
 
 class Acceptor:
-    """Where connections come in; whoever does has it look for others behind."""
+    """Looks for further connections whenever one has come in."""
 
     def __init__(self) -> None:
         self._listeners: Sequence[socket.socket] = ()
@@ -22,17 +22,17 @@ class Acceptor:
         self._entering: set[asyncio.Task[object]] = set()
 
     def open(self, listeners: Sequence[socket.socket], made: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Let in from now on; ``made`` makes what serves a connection."""
+        """Accept from now on; ``made`` returns the protocol for a connection."""
         self._listeners, self._made = listeners, made
         for listener in listeners:
             listener.setblocking(False)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more."""
         self._listeners = ()
 
     def accepted(self) -> None:
-        """Note that somebody came in: others may wait, and are looked for when this turn is over."""
+        """Note that a connection came in: others may be waiting, and are looked for after this turn."""
         if not self._due and self._listeners:
             self._due = True
             asyncio.get_running_loop().call_soon(self._let_in)
@@ -45,7 +45,7 @@ class Acceptor:
             for _ in range(MOST):
                 try:
                     connection, _ = listener.accept()
-                except OSError:  # nobody waits; what else may be wrong, such as too many open files, the loop finds, too, and tells
+                except OSError:  # none is waiting; other trouble, such as too many open files, is found and logged by the loop itself
                     break
                 task = loop.create_task(loop.connect_accepted_socket(self._made, connection), name="http connection")
                 self._entering.add(task)
@@ -54,4 +54,4 @@ class Acceptor:
     def _entered(self, task: "asyncio.Task[object]") -> None:
         self._entering.discard(task)
         if not task.cancelled():
-            task.exception()  # it was gone already
+            task.exception()  # the client was gone already

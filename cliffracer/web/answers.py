@@ -19,24 +19,24 @@ JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", b"application/problem+json")
 CORRELATION = b"x-correlation-id"
 NOSNIFF = (b"x-content-type-options", b"nosniff")
-"""What is sent is what it says it is: browsers are not to guess."""
+"""Keeps browsers from guessing another content type."""
 _RESERVED = frozenset({"type", "title", "status", "detail", "code", "instance"})
 _REALM = "cliffracer"
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
 class Refused(Exception):
-    """A request that HTTP itself refuses with a status that is none of a `ServiceError`: 405, 415, 431."""
+    """A request that is refused with a status that no `ServiceError` has: 405, 415, 431."""
 
     def __init__(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(detail)
-        self.status = self.status_code = status  # as Starlette calls it: figures know by that what went wrong
+        self.status = self.status_code = status  # Starlette's name: metrics read it
         self.detail = detail
         self.headers = list(headers)
 
 
 def correlation_of(scope: Scope) -> str:
-    """Return the correlation id of a request: its own if it may be used, else a new one."""
+    """Return the correlation id of a request: the client's if it is valid, else a new one."""
     for name, value in scope["headers"]:
         if name == CORRELATION:
             return correlation_from(value.decode("latin-1")) or new_id()
@@ -44,7 +44,7 @@ def correlation_of(scope: Scope) -> str:
 
 
 def phrase(status: int) -> str:
-    """Return the words of an HTTP status, ``Not Found``."""
+    """Return the reason phrase of an HTTP status, such as ``Not Found``."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -61,7 +61,7 @@ def document(status: int, title: str, detail: str, code: int, details: Mapping[s
 
 
 def problem(error: ServiceError | Refused, realm: str = _REALM) -> tuple[int, bytes, Headers]:
-    """Return status, document and headers of a failure; ``realm`` is whose callers have to say who they are."""
+    """Return status, document and headers of a failure; ``realm`` is for the challenge of a 401."""
     if isinstance(error, Refused):
         headers = [PROBLEM, *error.headers]
         if error.status == 401 and all(name.lower() != b"www-authenticate" for name, _ in headers):
@@ -79,9 +79,9 @@ def problem(error: ServiceError | Refused, realm: str = _REALM) -> tuple[int, by
 
 
 def challenge(realm: str, error: str = "", scope: object = None) -> bytes:
-    """Return how to do better: where one has to be known, and to who tried what was wrong with it (RFC 6750, 3; RFC 9110, 11.6.1).
+    """Return the ``WWW-Authenticate`` challenge, with the error for who has tried (RFC 6750, 3; RFC 9110, 11.6.1).
 
-    ``scope`` are the permissions that would do, if they are words that a challenge can hold.
+    ``scope`` are the permissions that are needed, if a challenge can hold them.
     """
     said = "Bearer realm=" + _quoted(realm)
     if error:
@@ -103,7 +103,7 @@ async def send_problem(send: Any, error: ServiceError | Refused, correlation: st
 
 
 async def send_body(send: Any, status: int, body: bytes, headers: Headers, correlation: str) -> None:
-    """Answer with a body that is there already."""
+    """Answer with a complete body."""
     length = [] if status in {204, 304} else [(b"content-length", b"%d" % len(body))]
     await send(
         {"type": "http.response.start", "status": status, "headers": [*headers, NOSNIFF, *length, (CORRELATION, correlation.encode())]}

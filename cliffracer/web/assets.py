@@ -1,4 +1,4 @@
-"""Pages of ours: files of the package, read once, served under a Content Security Policy that lets nothing else in."""
+"""Cliffracer's own pages: files of the package, read once, served under a Content Security Policy that allows nothing else."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _POLICY = (
 
 
 def protective(images: str = "") -> Headers:
-    """Return the headers of every page: no script, style, picture or connection but ours, and in no frame."""
+    """Return the headers of every page: only our own scripts, styles, images and connections, and no framing."""
     return [
         (b"content-security-policy", _POLICY.format(images=images).encode()),
         (b"referrer-policy", b"no-referrer"),
@@ -26,7 +26,7 @@ def protective(images: str = "") -> Headers:
 
 
 class Asset:
-    """One file, answered from memory; a browser asks again each time, and is told when it has it already."""
+    """One file, answered from memory; browsers revalidate it each time (ETag)."""
 
     def __init__(self, body: bytes, suffix: str, *, images: str = "", status: int = 200) -> None:
         self._body = body
@@ -39,7 +39,7 @@ class Asset:
 
     @classmethod
     def of(cls, path: Path, *, words: Mapping[str, str] | None = None, images: str = "", status: int = 200) -> "Asset":
-        """Read a file; ``{name}`` in it stands for one of the words."""
+        """Read a file; ``{name}`` in it is replaced by one of the words."""
         body = path.read_bytes()
         for name, word in (words or {}).items():
             body = body.replace(f"{{{name}}}".encode(), word.encode())

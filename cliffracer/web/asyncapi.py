@@ -1,6 +1,6 @@
 """The AsyncAPI 3.0 document of a server: its RPC and events on NATS, and its WebSockets, from the signatures that decode them.
 
-Who may call stands in ``security`` and, as a whole, in ``x-policy``; how a function's events are delivered in ``x-delivery``.
+Who may call is in ``security`` and, completely, in ``x-policy``; how events are delivered is in ``x-delivery``.
 """
 
 import re
@@ -25,7 +25,7 @@ _TIMEOUT = {"type": "string", "pattern": "^[0-9]+$", "description": "millisecond
 _CLOUD = {name: {"type": "string"} for name in ("ce-id", "ce-type", "ce-source", "ce-time", "Nats-Msg-Id")}
 _ERROR_HEADERS = {name: {"type": "string"} for name in ("Nats-Service-Error-Code", "Nats-Service-Error")}
 _EVERYWHERE = frozenset({"bearer", "oidc"})
-"""Ways to say who calls that NATS has, too: by the header Authorization."""
+"""Security schemes that work over NATS too: by the header Authorization."""
 _TRACED = {"location": "$message.header#/X-Correlation-ID"}
 _FAULT = {
     "name": "fault",
@@ -80,7 +80,7 @@ def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -
 
 
 class _Writer:
-    """Writes channels and operations; each message stands under ``components``, channels and operations refer to it."""
+    """Writes channels and operations; messages are in ``components``, and referred to."""
 
     def __init__(self, subjects: Subjects, schemes: Mapping[str, Any]) -> None:
         self._schemes = schemes
@@ -91,7 +91,7 @@ class _Writer:
         self._subjects = subjects
 
     def add(self, assembly: Assembly, declared: Declared) -> None:
-        """Write one declaration; those that nobody sends anything to are left out."""
+        """Write one declaration; handlers that receive nothing, such as timers, are left out."""
         match declared.record:
             case Rpc():
                 self._rpc(assembly, declared.record, declared)
@@ -194,7 +194,7 @@ class _Writer:
         return name
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
-        """Return a parameter of a path: AsyncAPI knows texts only."""
+        """Return a parameter of a path, which is always text in AsyncAPI."""
         return {"description": getattr(parameter.annotation, "__name__", "")} if parameter.annotation is not str else {}
 
     def _told(self, assembly: Assembly, record: Record) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cliffracer.wire.cookies import parse_cookies
 from cliffracer.wire.text import TextDecoder
 
 RawHeaders = Mapping[bytes, bytes]
-_DIGITS = 18  # of an integer that surely has 64 bits
+_DIGITS = 18  # of an integer that is certain to fit into 64 bits
 
 
 class Binder:
@@ -43,13 +43,13 @@ class Binder:
         self.form = shape.form
         """Whether it must be a form."""
         self._default_body = _default_body(shape)
-        """What an empty body stands for."""
+        """What an empty body means."""
         last = (shape.body,) if shape.body else shape.fields if shape.incoming is None else (shape.incoming,)
         self._order = _order(signature, (*texts, *(one.parameter for one in spreads), *last))
 
     @property
     def takes_body(self) -> bool:
-        """Say whether a body is to be read and decoded."""
+        """Whether a body has to be read and decoded."""
         return self._body is not None or self.form
 
     def bind(
@@ -81,7 +81,7 @@ class Binder:
         return values if self._order is None else self._order(values)
 
     def texts(self, path: Texts | None, scope: Mapping[str, Any], headers: RawHeaders) -> tuple[Any, ...]:
-        """Return the values of all that comes as text, path first."""
+        """Return the values of everything that comes as text, path first."""
         given = dict(path) if path else {}
         spread = self._query.read(scope["query_string"], given)
         for name, parameter in self._headers:
@@ -114,10 +114,10 @@ class Binder:
         try:
             return tuple([read(text) for read, text in zip(self._quick, path.values(), strict=True)])
         except (ValueError, msgspec.ValidationError):
-            return self._decoded(path, {})  # which has the words for it
+            return self._decoded(path, {})  # for the error message
 
     def _both(self, wrong: InvalidInput, body: bytes) -> InvalidInput:
-        """Return what is wrong in the texts of a request, and with it what is wrong in its body."""
+        """Return the errors in the texts of a request together with those in its body."""
         try:
             self._of_body(body)
         except InvalidInput as more:
@@ -138,7 +138,7 @@ class Binder:
 
 
 def _quick(parameters: tuple[Parameter, ...]) -> tuple[Callable[[str], Any], ...] | None:
-    """Return what reads path parameters of plain types, as `TextDecoder` would; None if one has another type."""
+    """Return a fast decoder for path parameters of plain types, equal to `TextDecoder`; None if there are other types."""
     known = [_PLAIN[p.annotation] for p in parameters if isinstance(p.annotation, type) and p.annotation in _PLAIN]
     return tuple(known) if len(known) == len(parameters) else None
 
@@ -171,7 +171,7 @@ def _default_body(shape: Shape) -> tuple[Any, ...] | None:
 
 
 def _order(signature: Signature, parameters: tuple[Parameter, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
-    """Return what sorts values by signature; None if they already are."""
+    """Return a function that sorts values by signature; None if they are sorted already."""
     made = [p.name for p in parameters]
     wanted = [p.name for p in signature.accepts]
     if made == wanted:

@@ -1,4 +1,4 @@
-"""Reads the body of a request, bounded; refuses what is not JSON by its header."""
+"""Reads the body of a request up to a limit; refuses content types other than JSON."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,17 +16,17 @@ class Disconnected(Exception):
 
 
 def check_json(kind: bytes) -> None:
-    """Raise `Refused` (415) unless a body is said to be JSON, or nothing is said of it.
+    """Raise `Refused` (415) unless the content type is JSON, or absent.
 
-    A page of another site can make a browser send text without being asked for permission (CORS), but not JSON; so what calls
-    itself something else is not read as JSON.
+    A page of another site can make a browser send plain text without a CORS preflight, but not JSON; so no other content type is
+    read as JSON.
     """
     if kind and not is_json(kind):
         raise Refused(415, "the body must be JSON: send it with Content-Type: application/json")
 
 
 def check_encoding(headers: Mapping[bytes, bytes]) -> None:
-    """Raise `Refused` (415) for a compressed body: a small one may unpack to any size."""
+    """Raise `Refused` (415) for a compressed body, which may unpack to any size."""
     if headers.get(b"content-encoding", b"").strip().lower() not in _IDENTITY:
         raise Refused(415, "a compressed body is not taken: send it without Content-Encoding")
 

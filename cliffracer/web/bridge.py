@@ -1,7 +1,7 @@
-"""What the forms of ``/docs`` go through, since a browser speaks no NATS: calls and events of this process's apps, in development only.
+"""The bridge from the forms of ``/docs`` to NATS, for calls and events of this process's apps; in development only.
 
-A call goes out over NATS with the token that came with the request, as any other caller's would: the service that answers checks
-its rules, this bridge has no rights of its own. Only a page of ours on the machine itself gets that far, see `cliffracer.web.local`.
+A call goes over NATS with the token of the request, like any other caller's: the service that answers checks its rules, and the
+bridge has no rights of its own. Only our own page in a browser on this machine can use it, see `cliffracer.web.local`.
 """
 
 import time
@@ -42,7 +42,7 @@ class Emission(msgspec.Struct):
 
 
 class _Bridge:
-    """Guards, decodes, acts with the request's token, answers."""
+    """Checks and decodes a request, acts with its token, and answers."""
 
     asked: Any
 
@@ -72,7 +72,7 @@ class _Bridge:
             await send_body(send, 200, body, [JSON, (b"cache-control", b"no-store")], correlation)
 
     async def act(self, asked: Any, context: Context) -> Any:
-        """Do what is asked and return what to answer."""
+        """Do what is asked and return the answer."""
         raise NotImplementedError
 
 

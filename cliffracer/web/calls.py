@@ -1,4 +1,4 @@
-"""What every endpoint does alike: make the context of a call from a request, and make failures fit to be shown."""
+"""What all endpoints share: the context of a call from a request, and errors that may be shown."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +17,11 @@ from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_
 
 TIMEOUT = b"cliffracer-timeout"
 CALL = "cliffracer.call"
-"""Where the running call stands in the ASGI scope: (watch, context), so that the server can end it when the client is gone."""
+"""Key in the ASGI scope for the running call, (watch, context), so that the server can end it when the client is gone."""
 
 
 def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:
-    """Return the context of a request: its correlation id and trace if they are sound, its time if that is shorter than ours."""
+    """Return the context of a request, with its correlation id and trace if they are valid, and its timeout if it is shorter than ours."""
     correlation = headers.get(CORRELATION)
     trace = headers.get(b"traceparent")
     timeout = headers.get(TIMEOUT)
@@ -34,7 +34,7 @@ def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[byte
 
 
 def presentable(handler: Handler, context: Context, error: Exception, *, counted: bool) -> ServiceError | Refused:
-    """Return a failure as one that may be shown: what is unknown is logged and becomes `Internal`.
+    """Return an error that may be shown: an unknown one is logged and becomes `Internal`.
 
     ``counted``: a `ServiceError` came out of `invoke`, which has counted it.
     """

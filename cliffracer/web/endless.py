@@ -1,4 +1,4 @@
-"""The calls that last as long as their client likes: streams and sockets, which a stop has to end."""
+"""Streams and sockets, which last as long as their client likes, and which a stop has to end."""
 
 from cliffracer.context import Context
 from cliffracer.errors import Unavailable
@@ -11,20 +11,20 @@ class Endless:
     def __init__(self) -> None:
         self._open: dict[Context, Watch] = {}
         self.closing = False
-        """Whether new ones are refused."""
+        """Whether new ones are refused, since the service is stopping."""
 
     def add(self, context: Context, watch: Watch) -> None:
-        """Note one that begins; `Unavailable` once the service is stopping."""
+        """Add one that begins; `Unavailable` once the service is stopping."""
         if self.closing:
             raise Unavailable("the service is stopping; try again")
         self._open[context] = watch
 
     def remove(self, context: Context) -> None:
-        """Forget one that ended."""
+        """Remove one that has ended."""
         self._open.pop(context, None)
 
     def end(self) -> None:
-        """End all of them, and take no new ones."""
+        """End all of them, and accept no new ones."""
         self.closing = True
         for context, watch in list(self._open.items()):
             watch.end(context, "stopping")

@@ -1,4 +1,4 @@
-"""Failures inside streams and sockets, where the status line is long gone: the same three members as over NATS."""
+"""Errors inside streams and sockets, where the status line has been sent long ago: the same three members as over NATS."""
 
 import msgspec
 

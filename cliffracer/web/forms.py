@@ -27,7 +27,7 @@ _MULTIPART, _URLENCODED = "multipart/form-data", "application/x-www-form-urlenco
 class FormDecoder:
     """Decodes the form of one route: made once, from the annotation of each field and the defaults of those that have one.
 
-    Texts become what their types say, as in a query string. A field that is a Struct, dataclass or dict is JSON text. A field that is
+    Texts are converted to their types, as in a query string. A field that is a Struct, dataclass or dict is JSON text. A field that is
     an `UploadFile`, or a list of them, is a file; the file input that a browser sends empty counts as not given.
     """
 
@@ -67,7 +67,7 @@ class FormDecoder:
         except ClientDisconnect:
             await _close(files)
             raise Disconnected from None
-        except BaseException:  # a cancelled call, too, leaves no file open
+        except BaseException:  # cancelled, too: no file stays open
             await _close(files)
             raise
         kept = set(map(id, _files_in(values)))
@@ -164,7 +164,7 @@ class FormDecoder:
 
 
 async def close_files(values: Mapping[str, Any]) -> None:
-    """Close the files among the values of a form; what was spooled to disk is gone then."""
+    """Close the files among the values of a form; spooled files are deleted by that."""
     await _close(_files_in(values))
 
 
@@ -179,7 +179,7 @@ def _files_in(values: Mapping[str, Any]) -> Iterator[UploadFile]:
 
 
 async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """Yield a body as it comes; `TooLarge` beyond the limit, before it is kept anywhere."""
+    """Yield a body as it arrives; `TooLarge` beyond the limit, before it is stored anywhere."""
     received = 0
     async for chunk in request.stream():
         received += len(chunk)

@@ -1,9 +1,9 @@
-"""The short way for a message to a WebSocket: framed once for all clients, and written to uvicorn's connection in one step.
+"""The fast path for messages to WebSockets: framed once for all clients, and written to uvicorn's connection directly.
 
 A server's frames are not masked (RFC 6455, 5.1), so without compression, which depends on what one client was sent before, a
-message is the same bytes for everybody. ASGI's ``send`` costs as much as what the kernel takes for a small message. Where it is
-uvicorn's own, nothing wrapped around it, the socket is open and the client keeps up, the frame is written here. Whatever else
-is the case, `Outlet.write` says so, and ASGI is spoken.
+message is the same bytes for all clients. ASGI's ``send`` costs as much as the kernel's work for a small message. If it is
+uvicorn's own with nothing wrapped around it, the socket is open and the client keeps up, the frame is written here. In all other
+cases `Outlet.write` returns False, and ASGI is used.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from websockets.server import ServerProtocol
 
 TEXT, BINARY = 1, 2
 UNSENT = 65_536
-"""Bytes that may wait in the connection of one client; beyond, it is waited for."""
+"""Bytes that may wait in the connection of one client; beyond that, sending waits."""
 MANY = 512
-"""Frames that are gathered at most."""
+"""Frames that are gathered at most before they are written."""
 LARGE = 16_384
-"""Bytes of a frame that is written without waiting for others."""
+"""Bytes from which on a frame is written without waiting for others."""
 _FINAL = 0x80
 _NEEDED = frozenset({"conn", "handshake_complete", "initial_response", "transport"})
 FITS = set(WebSocketsSansIOProtocol.__init__.__code__.co_names) >= _NEEDED
-"""Whether uvicorn's connection still has what is used here."""
+"""Whether uvicorn's connection has the attributes that are used here."""
 _medium, _long = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
 class Connection(WebSocketsSansIOProtocol):
-    """uvicorn's connection of a WebSocket, which ends its reader when it is lost: that holds what it is held by, and would stay long."""
+    """uvicorn's connection of a WebSocket, which ends its reader when it is lost: their cycle of references would stay in memory long."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: nothing can be read or sent any more."""
@@ -37,7 +37,7 @@ class Connection(WebSocketsSansIOProtocol):
 
 
 def framed(opcode: int, payload: bytes) -> bytes:
-    """Return a whole, unmasked message (RFC 6455, 5.2); UnicodeDecodeError for a text that is no UTF-8 (8.1)."""
+    """Return a complete, unmasked message (RFC 6455, 5.2); UnicodeDecodeError for a text that is not UTF-8 (8.1)."""
     if opcode == TEXT and not payload.isascii():
         payload.decode()
     size = len(payload)
@@ -70,9 +70,9 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class Turn:
-    """What one turn of the loop sends to all clients, written in one go when it is over.
+    """Gathers what one turn of the loop sends to all clients, and writes it at the end of the turn.
 
-    Each write wakes a client, on the same machine a process: one by one, between the work that makes them, they cost twice as much.
+    Each write wakes a client, which on the same machine is a process: writing in between the other work costs twice as much.
     """
 
     __slots__ = ("_frames",)
@@ -90,7 +90,7 @@ class Turn:
             self.write()
 
     def write(self) -> None:
-        """Write everything that has been gathered; whoever is closing or gone gets no more (RFC 6455, 5.5.1)."""
+        """Write everything that has been gathered, except to clients that are closing or gone (RFC 6455, 5.5.1)."""
         frames, self._frames = self._frames, []
         for outlet, frame in frames:
             if outlet.open and not outlet.transport.is_closing():
@@ -98,7 +98,7 @@ class Turn:
 
 
 class Outlet:
-    """The short way to one client. It asks the transport only, which a write touches anyway: a thousand clients fit into no cache."""
+    """The fast path to one client. It only looks at the transport, which a write touches anyway: a thousand clients exceed CPU caches."""
 
     __slots__ = ("_turn", "open", "transport")
 
@@ -109,7 +109,7 @@ class Outlet:
         self._turn = turn
 
     def write(self, frame: bytes) -> bool:
-        """Send a frame when this turn of the loop is over; False if the client has too much to read already, or we close."""
+        """Send a frame at the end of this turn of the loop; False if the client has too much to read already, or we are closing."""
         if not self.open or self.transport.get_write_buffer_size() > UNSENT:
             return False
         self._turn.add(self, frame)
@@ -117,7 +117,7 @@ class Outlet:
 
 
 def outlet_of(send: Any, turn: Turn) -> Outlet | None:
-    """Return the short way behind ASGI's ``send`` of an accepted socket; None where there is none."""
+    """Return the fast path behind ASGI's ``send`` of an accepted socket; None if there is none."""
     protocol = getattr(send, "__self__", None)
     if type(protocol) is not Connection or not FITS:
         return None
@@ -126,7 +126,7 @@ def outlet_of(send: Any, turn: Turn) -> Outlet | None:
 
 
 def is_lost(send: Any) -> bool:
-    """Say whether the connection of a WebSocket is known to be gone, though nobody could be told."""
+    """Say whether the connection of a WebSocket is lost, even if ASGI has not reported it yet."""
     protocol = getattr(send, "__self__", None)
     return isinstance(protocol, Connection) and protocol.disconnected
 

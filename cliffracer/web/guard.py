@@ -1,10 +1,10 @@
-"""What uvicorn does not refuse by itself: requests that come too slowly, are too large, or may be read in two ways.
+"""Refuses requests that uvicorn would accept: ones that arrive too slowly, are too large, or are ambiguous.
 
 `HttpToolsProtocol` has no deadline for receiving a request, no limit on headers, body, trailers or chunk extensions, takes
 requests without a Host or with two, and lets a handler run on when its client is gone (all measured). The subclass here closes
 that, adding two frames per request; one sweep per second looks at all connections, so that no request pays for a timer.
-It hangs on methods and attributes of uvicorn's class, which `fits` checks; a uvicorn that has moved them is served unguarded,
-with a warning.
+It depends on methods and attributes of uvicorn's class, which `fits` checks; with a uvicorn that has changed them, requests are
+served unguarded, with a warning.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ MAX_LINE = 16 * 1024
 MAX_HEADERS = 100
 MAX_URL = 8 * 1024
 LINGER = 2.0
-"""Seconds in which a client that still sends is listened to after it was refused: closing at once would destroy the answer."""
-_PER_BYTE = 16  # of framing for each byte of a chunked body: more is an attack by chunk extensions or trailers
+"""Seconds in which a refused client that still sends is read from: closing at once would discard the answer."""
+_PER_BYTE = 16  # of framing per byte of a chunked body: more is an attack by chunk extensions or trailers
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _HOOKS = (
     "_start_asgi_task", "_unset_keepalive_if_required", "connection_lost", "data_received", "handle_websocket_upgrade", "on_body",
@@ -51,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _fault: Refused | ServiceError | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless this connection was refused."""
+        """Take received bytes, unless this connection was refused."""
         if self._over:
             return
         before = self.scope
@@ -73,7 +73,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body, unless it is too much."""
+        """Take a part of the body, up to the limit."""
         self._received += len(body)
         if self._received > self.max_body:
             self._fault = too_large(self.max_body)
@@ -81,12 +81,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over, and let go of the parser: the two hold each other, and with them all that the socket has."""
+        """Hand the connection over, and drop the parser: the two refer to each other, and would keep the socket's memory."""
         super().handle_websocket_upgrade()
         self.parser: Any = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text says less
-        """Refuse what came: the parser could not read it, or one of the checks here failed."""
+        """Refuse the request: the parser could not read it, or one of the checks here failed."""
         self.refuse(self._fault or Refused(400, "this is no HTTP/1.1 request that can be read"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -96,25 +96,25 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin: what runs for this connection later sees the context variables of now."""
+        """Begin; later work for this connection runs with the context variables of now."""
         self._outside = copy_context()
         super().connection_made(transport)
         self.acceptor.accepted()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Start a request; its task is held here, since a set and a done-callback for each cost more than the task."""
+        """Start a request. Its task is held here: a set with a done-callback would cost more than the task."""
         if self.task is not None:
             self._hold()
         self.task = self.loop.create_task(cycle.run_asgi(app))
 
     def _hold(self) -> None:
-        """Hold a task that outlives its request or its connection, so that a stop waits for it."""
+        """Keep a task that outlives its request or its connection, so that a stop waits for it."""
         if self.task is not None and not self.task.done():
             self.tasks.add(self.task)
             self.task.add_done_callback(self.tasks.discard)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request that waits; `Sweep` ends a connection on which none comes, without a timer for each."""
+        """Go on with the next waiting request; `Sweep` ends idle connections, without a timer for each."""
         self.server_state.total_requests += 1
         if self.pipeline or self.flow.read_paused:
             self._outside.run(super().on_response_complete)  # not inside the request that ends
@@ -122,7 +122,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     def phase(self) -> str:
-        """Return what the connection waits for: ``request`` (a new one), ``head`` or ``body`` to arrive; empty for an answer of ours."""
+        """Return what the connection waits for: a new ``request``, its ``head`` or ``body``; empty while we are answering."""
         cycle: Any = self.cycle
         scope: Any = self.scope
         if scope is None or cycle is None or cycle.scope is not scope:
@@ -135,18 +135,18 @@ class GuardedProtocol(HttpToolsProtocol):
         """End a connection that waited too long."""
         scope: Any = self.scope
         if phase == "request" or (self.cycle is not None and self.cycle.scope is scope and self.cycle.response_complete):
-            self.transport.close()  # nothing is owed; a body that was answered before its end may have left it in this state
+            self.transport.close()  # no answer is due; one that was sent before the end of the body may have left it in this state
         elif scope is None or self._over:
             self.transport.abort()
         else:
             self.refuse(Refused(408, "the request did not arrive in time"))
 
     def refuse(self, fault: Refused | ServiceError) -> None:
-        """Answer with a problem document and close; what the client still sends is thrown away for a moment."""
+        """Answer with a problem document and close; what the client still sends is discarded for a moment."""
         self._over = True
         cycle = self.cycle
         if cycle is not None and cycle.response_started and not cycle.response_complete:
-            self.transport.abort()  # an answer is half sent: only breaking off is honest
+            self.transport.abort()  # an answer is half sent: the client must see that it is broken off
             return
         self._end_call()
         if cycle is not None:
@@ -182,8 +182,8 @@ class GuardedProtocol(HttpToolsProtocol):
         return too_large(self.max_body) if length is not None and int(length) > self.max_body else None
 
     def _count(self, before: object) -> None:
-        """Bound what is neither a finished head nor body: an endless header, chunk extensions, trailers."""
-        begun = self.scope is not before  # in this chunk, of which a request before it may be the larger part
+        """Limit what is neither a complete head nor body: an endless header, chunk extensions, trailers."""
+        begun = self.scope is not before  # in this chunk, most of which may be an earlier request
         self._fed = min(self._incoming, MAX_HEAD) if begun else self._fed + self._incoming
         received = self._received if self.cycle is not None and self.cycle.scope is self.scope else 0
         if self._fed - received > MAX_HEAD + _PER_BYTE * received or len(self.headers or ()) > MAX_HEADERS:
@@ -204,16 +204,16 @@ def _too_long(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """Return the beginning of a request without its offer to speak HTTP/2, after which the parser would lose the body.
+    """Return the beginning of a request without its upgrade to HTTP/2, after which the parser would lose the body.
 
-    Java's client makes that offer with each first request. A server may ignore it (RFC 9110, 7.8).
+    Java's client offers that with each first request. A server may ignore it (RFC 9110, 7.8).
     """
     end = data.find(b"\r\n\r\n")
     return _H2C.sub(b"", data[:end]) + data[end:] if end >= 0 else data
 
 
 def protocol(settings: Settings, acceptor: Acceptor) -> type[Any] | str:
-    """Return what uvicorn makes for each connection that comes in by an acceptor."""
+    """Return the factory of uvicorn's protocol for each connection."""
     if fits():
         return type("GuardedProtocol", (GuardedProtocol,), {"max_body": settings.http_max_body, "acceptor": acceptor})
     logger.warning("this version of uvicorn cannot be guarded: requests are not bounded in time and size, nor ended with their client")
@@ -221,5 +221,5 @@ def protocol(settings: Settings, acceptor: Acceptor) -> type[Any] | str:
 
 
 def fits() -> bool:
-    """Say whether uvicorn's class still has what is overridden here."""
+    """Say whether uvicorn's class has the methods that are overridden here."""
     return all(callable(getattr(HttpToolsProtocol, hook, None)) for hook in _HOOKS)

@@ -1,4 +1,4 @@
-"""The pages that load balancers, people and Prometheus look at: ``/health``, ``/health/ready``, ``/health/detailed``, ``/metrics``."""
+"""The pages for load balancers, people and Prometheus: ``/health``, ``/health/ready``, ``/health/detailed``, ``/metrics``."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ NO_STORE = (b"cache-control", b"no-store")
 _PROMETHEUS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 _ANEW = (b"connection", b"close")
-"""To who asks one of several workers: on a connection that is kept the same one would answer for ever, as Prometheus keeps its own."""
+"""Sent by one of several workers: on a kept-alive connection, as Prometheus uses, always the same worker would answer."""
 
 
 class Live:
-    """``/health``: 200 as long as the process can answer at all; it looks at nothing else, so that no outage restarts it."""
+    """``/health``: 200 as long as the process can answer at all; nothing else is checked, so that no outage causes a restart."""
 
     def __init__(self, health: Health) -> None:
         self._body = msgspec.json.encode({"status": "ok", "service": health.service})
@@ -45,7 +45,7 @@ class Ready:
 
 
 class Detailed:
-    """``/health/detailed``: what every check finds, and how busy the service is; 200 even when something fails."""
+    """``/health/detailed``: the results of all checks, and the load; 200 even when something fails."""
 
     def __init__(self, health: Health, handlers: Sequence[Handler]) -> None:
         self._health = health
@@ -77,7 +77,7 @@ class Detailed:
 
 
 class Metrics:
-    """``/metrics``: figures of every handler, of what they work with and of the process, in Prometheus' text format."""
+    """``/metrics``: figures of handlers, of what they use and of the process, in Prometheus' text format."""
 
     def __init__(self, health: Health, handlers: Sequence[Handler], assemblies: Sequence[Assembly] = ()) -> None:
         self._health = health

@@ -1,4 +1,4 @@
-"""Tells a page of ours in a browser on this machine from everybody else: other sites, other names for our address, other machines."""
+"""Checks that a request is from our own page in a browser on this machine: not from other sites, by DNS rebinding, or other machines."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -8,21 +8,21 @@ from urllib.parse import urlsplit
 from cliffracer.errors import Forbidden
 
 MARK = b"x-cliffracer"
-"""A header that only our pages send: another site's script would have to ask first (CORS), a form cannot send it at all."""
+"""A header that only our pages send: a script of another site needs a CORS preflight for it, and a form cannot send it."""
 _NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_host(headers: Mapping[bytes, bytes]) -> None:
     """Raise `Forbidden` unless the request is for this machine by its own name.
 
-    A site may let its name lead to 127.0.0.1 and then read what it is answered (DNS rebinding); its name stands in ``Host``.
+    A site may resolve its name to 127.0.0.1 and then read the answers (DNS rebinding); its name is in ``Host``.
     """
     if _name(headers.get(b"host", b"")) not in _NAMES:
         raise Forbidden("this is only answered under localhost or 127.0.0.1")
 
 
 def check_page(headers: Mapping[bytes, bytes]) -> None:
-    """Raise `Forbidden` unless the request was made by a script of a page of ours (no CSRF)."""
+    """Raise `Forbidden` unless the request was made by a script of our own page (no CSRF)."""
     origin = headers.get(b"origin")
     if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != headers.get(b"host", b"").decode("latin-1").lower():
         raise Forbidden("another site's page may not do this")

@@ -10,14 +10,14 @@ from cliffracer.web.answers import correlation_of, send_problem
 
 
 class Mounted:
-    """One application; its scope says where it is (``root_path``), and its failure is a problem document, as ours are."""
+    """One application; its scope has the path (``root_path``), and its failure becomes a problem document."""
 
     def __init__(self, path: str, application: Any) -> None:
         self.path = path
         self._application = application
 
     def serves(self, path: str) -> bool:
-        """Say whether a path is under this one; the path alone is not, so that relative links in it work."""
+        """Say whether a path is below this one; the path itself is not, so that relative links work."""
         return path.startswith(self.path + "/")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -32,7 +32,7 @@ class Mounted:
 
         try:
             await self._application(inside, receive, watched)
-        except Exception as error:  # an application of somebody else's may raise anything
+        except Exception as error:  # a mounted application may raise anything
             if begun or scope["type"] != "http":
                 raise
             error_id = new_id()

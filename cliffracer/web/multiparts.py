@@ -1,7 +1,7 @@
 """Reads ``multipart/form-data`` (RFC 7578) as it arrives: texts into memory, files into spooled ones, all bounded.
 
-The syntax is python-multipart's. Starlette's own reader on top of it takes any charset a client names, takes for Latin-1 what is
-not UTF-8, accepts a body that ends in the middle, and says of a limit neither which field nor which limit; so this is another one.
+The syntax is parsed by python-multipart. Starlette's reader on top of it accepts any charset that a client names, reads invalid UTF-8
+as Latin-1, accepts truncated bodies, and reports neither the field nor the limit that was exceeded; so this is our own.
 """
 
 import re
@@ -23,18 +23,18 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class FormLimits(msgspec.Struct, frozen=True):
-    """What a form may cost."""
+    """Limits of a form."""
 
     body: int = 10 * 2**20
     """Bytes in all."""
     fields: int = 1000
     files: int = 100
     text: int = 2**20
-    """Bytes of one field that is no file."""
+    """Bytes of one field that is not a file."""
     urlencoded: int = 2**20
-    """Bytes of a form that is not multipart: it is decoded at once, which takes a tenth of a second then."""
+    """Bytes of a form that is not multipart: it is decoded in one go, which takes a tenth of a second at this size."""
     file: int | None = None
-    """Bytes of one file; None: as many as the body may have."""
+    """Bytes of one file; None: only the limit of the body counts."""
 
 
 def refusal(name: str, message: str) -> InvalidInput:
@@ -93,7 +93,7 @@ class MultipartReader:
             raise refusal("", "the boundary of the multipart form is too long") from None
 
     async def read(self, chunks: AsyncIterator[bytes]) -> list[Pair]:
-        """Return names and values in the order in which they came; `InvalidInput` or `TooLarge` for what cannot be taken."""
+        """Return names and values in order; `InvalidInput` or `TooLarge` for what cannot be accepted."""
         async for chunk in chunks:
             try:
                 self._parser.write(chunk)
@@ -177,5 +177,5 @@ _CALLBACKS = (
 
 
 def _harmless(filename: str) -> str:
-    """Return the last part of a file name, without folders and control characters: it is the client's word, not a path."""
+    """Return the last part of a file name, without folders and control characters: the client chose it, so it is no path."""
     return _CONTROLS.sub("", re.split(r"[\\/]", filename)[-1])

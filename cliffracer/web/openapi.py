@@ -20,7 +20,7 @@ from cliffracer.web.schemes import Schemes, policy_of
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-_IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI says elsewhere
+_IGNORED = frozenset({"accept", "content-type", "authorization"})  # header parameters that OpenAPI describes elsewhere
 _METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"})
 
 
@@ -34,7 +34,7 @@ class Problem(msgspec.Struct):
     code: int
     """The error's code, the same over HTTP, NATS and WebSockets."""
     errors: list[dict[str, str]] = []
-    """Of an input that was refused: every reason, each with its path."""
+    """For refused input: every reason, each with its path."""
 
 
 def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def document(assemblies: Sequence[Assembly], settings: Settings | None = None) -
 
 
 def _asked(policy: Any, schemes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an operation asks of its callers: permissions stand where OpenAPI has scopes, the whole rule in ``x-policy``.
+    """Return the security of an operation: permissions as OpenAPI scopes, and the complete rule in ``x-policy``.
 
-    Each way to say who calls is an alternative.
+    The security schemes are alternatives.
     """
     if policy is None:
         return {}
@@ -68,7 +68,7 @@ def _asked(policy: Any, schemes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Writer:
-    """Writes operations; schemas are filled in at the end, when the names of all types are known."""
+    """Writes operations; schemas are added at the end, when the names of all types are known."""
 
     def __init__(self) -> None:
         schemas = Schemas(Problem)

@@ -1,4 +1,4 @@
-"""Binds the port before anything else starts, and says who holds it when it is taken."""
+"""Binds the port before anything else starts; the error for a taken port names the process that has it."""
 
 import errno
 import socket
@@ -20,7 +20,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
         raise SetupError(f"{host!r} is no address of this machine ({error.strerror}). Set HTTP_HOST or --host.") from None
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # by which asyncio knows to set TCP_NODELAY
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setblocking(False)
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def refused(host: str, port: int, error: OSError) -> SetupError:
-    """Return the error for a port that cannot be had."""
+    """Return the error for a port that cannot be bound."""
     if error.errno != errno.EADDRINUSE:
         return SetupError(f"Cannot listen on {host}, port {port}: {error.strerror}. {_CURES.get(error.errno or 0, 'Choose another')}.")
     holder = next(holders(port), None)
@@ -49,7 +49,7 @@ def holders(port: int) -> Iterator[str]:
         try:
             if any(str(entry.readlink()) in inodes for entry in (process / "fd").iterdir()):
                 yield f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:  # somebody else's process, or one that has ended
+        except OSError:  # another user's process, or one that has ended
             continue
 
 

@@ -1,4 +1,4 @@
-"""Query strings as texts by parameter: scalars once, lists as often as they are given, a Struct or dict from many names."""
+"""Parses query strings into texts by parameter: scalars once, lists repeatedly, a Struct or dict from several names."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_type_hints
@@ -17,7 +17,7 @@ _SEVERAL = (inspect.CollectionType, inspect.TupleType)
 
 
 class Spread(NamedTuple):
-    """A parameter that takes several names of the query: a Struct its fields, a dict all that is left."""
+    """A parameter that takes several names of the query: a Struct its fields, a dict all remaining names."""
 
     parameter: Parameter
     fields: tuple[inspect.Field, ...] | None
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Query:
-    """The query parameters of one handler. Names that it does not know are left alone: links get all sorts of them added."""
+    """The query parameters of one handler. Unknown names are ignored: links often get some added."""
 
     def __init__(self, single: Sequence[Parameter], spreads: Sequence[Spread]) -> None:
         self._places: dict[str, Place] = {}

@@ -1,4 +1,4 @@
-"""Starlette's responses and exceptions, answered as its users expect, with our correlation id and problem documents."""
+"""Sends Starlette's responses and exceptions as its users expect, with our correlation id and problem documents."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -17,7 +17,7 @@ _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def exception_answer(realm: str, error: HTTPException) -> Response:
-    """Return what a handler that raises Starlette's `HTTPException` answers: its status and headers, as a problem document."""
+    """Return the answer for Starlette's `HTTPException`: its status and headers, as a problem document."""
     status, body, headers = problem(Refused(error.status_code, str(error.detail)), realm)
     if status < 200 or status in {204, 304}:
         return Response(status_code=status, headers=error.headers)
@@ -29,9 +29,9 @@ def exception_answer(realm: str, error: HTTPException) -> Response:
 async def send_response(
     response: Response, scope: MutableMapping[str, Any], receive: Any, send: Any, correlation: str, *, failed: Callable[..., object]
 ) -> None:
-    """Send a `Response` that a handler returned; one with a header that would break out of its line is answered as a defect.
+    """Send a `Response` that a handler returned; one with a header that contains a line break is answered as a defect.
 
-    ``failed`` is told what is sent instead, and what was raised if anything was: the call itself went well.
+    ``failed`` is called with what is sent instead and the exception, if any: the call itself has succeeded.
     """
     start: MutableMapping[str, Any] | None = None
     refused = False
@@ -57,13 +57,13 @@ async def send_response(
         if start is None:
             await send_problem(send, instead, correlation)
         elif not refused and not getattr(response, "background", None):
-            raise ConnectionResetError("a response broke off") from None  # the client must not take it for whole
+            raise ConnectionResetError("a response broke off") from None  # the client must not take it for complete
 
 
 def protecting(headers: Iterable[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
-    """Return the headers that protect a browser, of those that an answer does not set itself (OWASP, HTTP headers).
+    """Return the headers that protect a browser, unless an answer sets them itself (OWASP, HTTP headers).
 
-    Pages are in no frame of another site, unless they say who may frame them: ``Content-Security-Policy: frame-ancestors ...``.
+    Other sites cannot frame a page unless it allows them to: ``Content-Security-Policy: frame-ancestors ...``.
     """
     given = dict(headers)
     wanted = [NOSNIFF]

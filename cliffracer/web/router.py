@@ -17,11 +17,11 @@ from cliffracer.shapes import PATH_PARAMETER, path_names
 _RANKS = {"int": 2, "uuid": 2, "float": 3, "str": 4, "path": 5}
 
 SOCKET = "WEBSOCKET"
-"""Stands for a method: sockets have paths of their own."""
+"""In place of a method: sockets have paths of their own."""
 
 
 class Entry(NamedTuple):
-    """One path with parameters, as it stands in a method's expression."""
+    """One path with parameters in the expression of a method."""
 
     endpoint: Any
     names: tuple[str, ...]
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     """The groups of its parameters."""
 
     def texts(self, match: re.Match[str]) -> dict[str, str]:
-        """Return the parameters' texts of a match."""
+        """Return the texts of the parameters in a match."""
         if len(self.names) == 1:
             return {self.names[0]: match[self.groups[0]]}
         return dict(zip(self.names, match.group(*self.groups), strict=True))
@@ -82,7 +82,7 @@ class Router:
 
 
 def specificity(path: str) -> tuple[tuple[int, ...], ...]:
-    """Return what paths are sorted by: the most specific comes first."""
+    """Return the sort key of a path: the most specific comes first."""
     return tuple(_rank(segment) for segment in path.split("/"))
 
 
@@ -96,15 +96,15 @@ def _rank(segment: str) -> tuple[int, ...]:
 
 
 class _Writer:
-    """Writes one expression for many paths; the empty group that a path ends with says which one it was.
+    """Writes one expression for many paths; the empty group at the end of a path tells which one has matched.
 
-    What paths that follow one another begin with stands there once. To open a group costs a step for each group before it, so that
-    none may be opened for every path that is tried: with 500 paths that took longer than all the rest of a request.
+    Common prefixes of consecutive paths are written once. Opening a group costs a step for each group before it, so no group may be
+    opened for every path that is tried: with 500 paths that took longer than the rest of a request.
     """
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
-        """By the group that a path ends with."""
+        """The entries by the group that their path ends with."""
         self._groups = 0
 
     def write(self, routes: Iterable[tuple[str, Any]], depth: int = 1, outer: tuple[int, ...] = ()) -> str:
@@ -129,7 +129,7 @@ class _Writer:
 def _begin(path: str, depth: int) -> tuple[str, int, int] | None:
     """Return the expression of the next segment, its number of parameters, and where to go on; None at the end of the path.
 
-    From a parameter of kind path on, which takes as many segments as it can, all is one: how many those are hangs on what follows.
+    From a parameter of kind ``path`` on, which takes as many segments as it can, all is one segment: how many depends on what follows.
     """
     segments = path.split("/")
     if depth == len(segments):
@@ -139,7 +139,7 @@ def _begin(path: str, depth: int) -> tuple[str, int, int] | None:
 
 
 def expression_of(text: str) -> tuple[str, int]:
-    """Return the expression of a path or of a part of it, a group for each parameter, and how many those are."""
+    """Return the expression of a path or a part of it, with a group for each parameter, and the number of groups."""
     expression, number, at = "", 0, 0
     for found in PATH_PARAMETER.finditer(text):
         kind = re.sub(r"\((?!\?)", "(?:", CONVERTOR_TYPES[found.group(2) or "str"].regex)
@@ -150,7 +150,7 @@ def expression_of(text: str) -> tuple[str, int]:
 
 
 def convertors_of(path: str) -> dict[str, Callable[[str], Any]]:
-    """Return what makes Starlette's ``request.path_params`` of texts."""
+    """Return the convertors from texts to Starlette's ``request.path_params``."""
     return {found.group(1): CONVERTOR_TYPES[found.group(2) or "str"].convert for found in PATH_PARAMETER.finditer(path)}
 
 

@@ -1,4 +1,4 @@
-"""The ways to say who calls, as OpenAPI and AsyncAPI name them: those that these apps take."""
+"""The security schemes of OpenAPI and AsyncAPI that these apps accept."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _TICKETS = "cliffracer.security.tickets"
 
 
 class Schemes:
-    """What is written under ``securitySchemes``; any one of them is enough for a call that has a rule."""
+    """The content of ``securitySchemes``; any of them is enough for a handler with a rule."""
 
     def __init__(self, assemblies: Sequence[Assembly], settings: Settings | None = None) -> None:
         self._ruled = any(
@@ -31,7 +31,7 @@ class Schemes:
         self._host = "__Host-" if settings is not None and settings.env == "production" else ""
 
     def openapi(self) -> dict[str, Any]:
-        """Return them for HTTP, by name; the first is what programs use."""
+        """Return the schemes for HTTP, by name; the first is for programs."""
         if not self._ruled:
             return {}
         found: dict[str, Any] = {"bearer": self._bearer()}
@@ -44,7 +44,7 @@ class Schemes:
         return found
 
     def asyncapi(self) -> dict[str, Any]:
-        """Return them for NATS and WebSockets, by name; a key or cookie in a header, or a ticket, is for the handshake of a socket."""
+        """Return the schemes for NATS and WebSockets, by name; key, cookie and ticket are for the handshake of a socket."""
         found = self.openapi()
         for name in ("session", "key"):
             if name in found:

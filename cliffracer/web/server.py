@@ -26,16 +26,16 @@ _CLOSE = (b"connection", b"close")
 
 
 class Application(Protocol):
-    """What is served: an ASGI application that can end the streams and sockets it holds open."""
+    """An ASGI application that can end its open streams and sockets."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
 
     def end_streams(self) -> None:
-        """End what would never end by itself; its clients come back elsewhere."""
+        """End streams and sockets, which would never end by themselves; their clients reconnect elsewhere."""
 
     def end_calls(self) -> None:
-        """End whatever still runs; its clients are told that the service stops."""
+        """End all running calls; their clients are told that the service stops."""
 
 
 class HttpServer:
@@ -52,7 +52,7 @@ class HttpServer:
         self._busy = (0, 0.0)
 
     def drain_start(self) -> None:
-        """From now on answers tell clients to leave (``Connection: close``), and streams and sockets are ended."""
+        """Tell clients in answers to leave (``Connection: close``), and end streams and sockets."""
         if self._closing_from is None:
             self._closing_from = asyncio.get_running_loop().time()
             self._uvicorn.config.encoded_headers.append(_CLOSE)
@@ -105,7 +105,7 @@ class HttpServer:
     async def _moment(self) -> None:
         loop = asyncio.get_running_loop()
         if self._settings.env == "test" or (not self._state.connections and loop.time() - self._busy[1] > 2 * MOMENT):
-            return  # nobody is there to be told
+            return  # there are no clients to tell
         began = self._closing_from or loop.time()
         await asyncio.sleep(began + min(MOMENT, self._settings.drain) - loop.time())
 
@@ -133,11 +133,11 @@ class HttpServer:
 
 @asynccontextmanager
 async def serving(application: Application, sockets: Sequence[socket.socket], settings: Settings) -> AsyncIterator[HttpServer]:
-    """Serve on bound sockets while the block runs; nothing of it is left afterwards, the sockets included."""
+    """Serve on bound sockets while the block runs; everything is closed afterwards, the sockets included."""
     server = HttpServer(application, settings)
     try:
         for each in sockets:
-            each.listen(BACKLOG)  # here and not in uvloop, which tells nobody when another program was quicker to listen
+            each.listen(BACKLOG)  # here, since uvloop does not report when another program was quicker to listen
         await server.start(sockets)
     except OSError as error:
         raise refused(settings.http_host, sockets[0].getsockname()[1], error) from None
@@ -156,7 +156,7 @@ async def serving(application: Application, sockets: Sequence[socket.socket], se
 
 
 def _not_refused(record: logging.LogRecord) -> bool:
-    """Drop what uvicorn says of each socket that was refused with an HTTP answer: nothing is wrong with it."""
+    """Drop uvicorn's log line for each socket that was refused with an HTTP answer: nothing is wrong."""
     return "without completing handshake" not in record.getMessage()
 
 

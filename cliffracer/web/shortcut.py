@@ -1,8 +1,8 @@
-"""The short way between an endpoint and uvicorn's connection: a whole body taken, a whole answer written, in one step each.
+"""The fast path between an endpoint and uvicorn's connection: a complete body taken, a complete answer written, in one step each.
 
-ASGI's ``receive`` and two ``send`` cost more than all that an endpoint does (measured: a quarter of a small request). Where
-they are uvicorn's own, bound to its request cycle with nothing wrapped around them, the same is done here directly. Whatever
-else they are (middleware, another server, a uvicorn that has changed), these functions say so and ASGI is spoken.
+ASGI's ``receive`` and two ``send`` cost more than everything that an endpoint does (measured: a quarter of a small request). If
+they are uvicorn's own, bound to its request cycle with nothing wrapped around them, the same is done here directly. In all other
+cases (middleware, another server, a changed uvicorn) these functions return None or False, and ASGI is used.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ _NEEDED = frozenset(
     }
 )  # fmt: skip
 FITS = set(RequestResponseCycle.__init__.__code__.co_names) >= _NEEDED
-"""Whether uvicorn's cycle still has what is used here."""
+"""Whether uvicorn's cycle has the attributes that are used here."""
 
 
 class _Defaults:
-    """The last default headers as bytes; uvicorn makes a new list of them once a second."""
+    """The current default headers as bytes; uvicorn makes a new list of them once a second."""
 
     __slots__ = ("encoded", "headers")
 
@@ -39,19 +39,19 @@ _defaults = _Defaults()
 
 
 def received(receive: Any, most: int) -> bytes | None:
-    """Return the body of a request if all of it is there, and not too much; None if it is to be asked for."""
+    """Return the body of a request if all of it has arrived, within the limit; None if it has to be received."""
     cycle = getattr(receive, "__self__", None)
     if type(cycle) is not RequestResponseCycle or cycle.more_body or cycle.disconnected or len(cycle.body) > most or not FITS:
         return None
-    cycle.flow.resume_reading()  # or nobody would notice that the client leaves
+    cycle.flow.resume_reading()  # or it would not be noticed that the client leaves
     body = bytes(cycle.body)
-    cycle.body = bytearray()  # and `receive`, called again, waits for what comes next: the disconnect
+    cycle.body = bytearray()  # and `receive`, called again, waits for the disconnect
     cycle.message_event.clear()
     return body
 
 
 def answered(send: Any, status: int, headers: bytes, body: bytes) -> bool:
-    """Write an answer, its headers as they go over the wire; False if that cannot be done here, and nothing was written."""
+    """Write an answer, with headers as on the wire; False if that is not possible here: then nothing was written."""
     cycle = getattr(send, "__self__", None)
     if type(cycle) is not RequestResponseCycle or cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not FITS:
         return False
@@ -71,7 +71,7 @@ def answered(send: Any, status: int, headers: bytes, body: bytes) -> bool:
 
 
 def _closing(cycle: Any, defaults: bytes) -> bytes:
-    """Return default headers that tell the client whether to come back, and see that the connection is closed if not."""
+    """Return the default headers, with ``Connection: close`` if the connection is to be closed after the answer."""
     if b"\r\nconnection: close" in b"\r\n" + defaults:
         cycle.keep_alive = False
     return defaults if cycle.keep_alive or b"connection: close" in defaults else defaults + b"connection: close\r\n"

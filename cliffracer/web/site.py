@@ -31,15 +31,15 @@ from cliffracer.web.streams import StreamEndpoint
 from cliffracer.web.websocket import Patience
 
 INSIDE = "cliffracer.inside"
-"""Stands in the scope of a request that has come through the middleware."""
+"""Key in the scope of a request that has passed the middleware."""
 _APART = "They share a port: rename one, or run the apps apart."
 
 
 class Site:
-    """An ASGI application: JSON routes are matched and called here, what is left goes to files and to problem documents.
+    """An ASGI application: JSON routes are matched and called here, the rest goes to files and problem documents.
 
-    ``/users`` and ``/users/`` are one place for people and two for caches: a request for the one that is not declared is
-    redirected (307) to the one that is.
+    ``/users`` and ``/users/`` are the same for people and two URLs for caches: a request for the one that is not declared is
+    redirected (307) to the other.
     """
 
     def __init__(self, router: Router, endless: Endless, assemblies: Sequence[Assembly], settings: Settings) -> None:
@@ -56,7 +56,7 @@ class Site:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one request or socket."""
         if self._outside is not None and INSIDE not in scope:
-            scope[INSIDE] = True  # not a copy: the server looks into it, too
+            scope[INSIDE] = True  # not a copy: the server reads it, too
             await self._outside(scope, receive, send)
             return
         if scope["type"] == "http":
@@ -78,7 +78,7 @@ class Site:
             await self._socket(scope, receive, send)
 
     def _wrapped(self, assemblies: Sequence[Assembly], settings: Settings) -> Any:
-        """Return the middleware that a request comes through before it is here; None if there is none. CORS is outermost."""
+        """Return the middleware around this application; None if there is none. CORS is outermost."""
         outside: Any = self
         for wrapping in (wrapping for assembly in assemblies for wrapping in assembly.frozen.wrappings):
             outside = wrapping.factory(outside, *wrapping.positional, **wrapping.named)
@@ -100,13 +100,13 @@ class Site:
             await endpoint(scope, receive, send)
 
     def end_calls(self) -> None:
-        """End every call that still runs, because the time to finish is over."""
+        """End all running calls, because the time to finish is over."""
         for watch in self._watches:
             for context in [context for context in watch.running if context.kind in {"http", "websocket"}]:
                 watch.end(context, "stopping")
 
     def end_streams(self) -> None:
-        """End every open stream and socket, since they would not end by themselves; their clients come back elsewhere."""
+        """End all open streams and sockets, which would not end by themselves; their clients reconnect elsewhere."""
         self._endless.end()
 
     async def _otherwise(self, scope: MutableMapping[str, Any], path: str, receive: Any, send: Any) -> None:
@@ -129,7 +129,7 @@ class Site:
 
 
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
-    """Return what serves apps on one port; `SetupError` if two of them want the same place."""
+    """Return the application that serves apps on one port; `SetupError` if two of them want the same path."""
     router, endless = Router(), Endless()
     _add_sockets(router, assemblies, settings, endless)
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
@@ -152,7 +152,7 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
 
 
 def _described(router: Router, assemblies: Sequence[Assembly], settings: Settings) -> dict[str, Any]:
-    """Return the pages that say what is served here, by path, and add the routes by which one of them tries it."""
+    """Return the pages that document the apps, by path, and add the routes for trying them."""
     from cliffracer.web import asyncapi, docs, openapi  # noqa: PLC0415 - in production nobody is told, and half a megabyte can stay out
 
     pages: dict[str, Any] = {

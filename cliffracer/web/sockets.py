@@ -3,7 +3,7 @@
 The handshake is bound and admitted like a request, so that a refusal is an HTTP answer (a problem document) and no handler is
 entered. Past middleware the socket is accepted, also for a handler that takes the `WebSocket` and drives it. It is closed with
 1000 when the handler returns, 1008 when it refuses something, 1009 for a frame over the limit, 1011 for a defect, 1012 when the
-service stops, 1013 when there is too much or the client reads too slowly; a failure is told by an ``{"error": {...}}`` frame first.
+service stops, 1013 for an overload or a client that reads too slowly; before that, an ``{"error": {...}}`` frame tells of a failure.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class SocketEndpoint:
         """Serve one client."""
         handler = self.handler
         headers = dict(scope["headers"])
-        headers.pop(TIMEOUT, None)  # a socket has no end that its client could name
+        headers.pop(TIMEOUT, None)  # the time-out of a client does not apply to a socket
         context = context_of(handler, scope, headers)
         socket = ServedWebSocket(scope, receive, send, context, patience=self._patience, turn=self._turn)
         context.store()[SOCKET] = socket
@@ -117,22 +117,22 @@ class SocketEndpoint:
             await socket.tell(error)
             code = _CODES.get(error.status, _REFUSAL)
             await socket.end(Closing(code, error.title if isinstance(error, ServiceError) else error.detail[:100]))
-        except (Gone, WebSocketDisconnect, OSError):  # it left while it was told
+        except (Gone, WebSocketDisconnect, OSError):  # the client left meanwhile
             return
 
 
 async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
-    """Answer a handshake that no handler serves."""
+    """Refuse a handshake for which there is no handler."""
     socket = ServedWebSocket(scope, receive, send, Context(found_id=correlation_of(scope)), patience=Patience(0), turn=Turn())
     await socket.connect()
     await socket.reject(*problem(error))
 
 
 def frame_decoder(annotation: Any) -> Callable[[Any], Any]:
-    """Return what decodes a received message to T of ``AsyncIterator[T]``.
+    """Return the decoder of a received message to T of ``AsyncIterator[T]``.
 
-    Frames are JSON, in text or binary. ``str`` also takes a text frame that is no JSON string as it is, ``bytes`` takes binary
-    frames as they are.
+    Frames are JSON, in text or binary. For ``str``, a text frame that is not a JSON string is taken as it is; for ``bytes``, binary
+    frames are.
     """
     kind = (get_args(bare(annotation)) or (Any,))[0]
     decoder: Decoder[Any] = Decoder(kind)

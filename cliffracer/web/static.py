@@ -20,7 +20,7 @@ _HASHED = re.compile(r"[.-](?=[0-9a-f]*[a-f])(?=[0-9a-f]*[0-9])[0-9a-f]{8,64}\.[
 
 
 class Files(StaticFiles):
-    """The files of one folder; names that begin with a dot are not there, ``index.html`` stands for its folder."""
+    """The files of one folder; names that begin with a dot are hidden, and ``index.html`` is served for its folder."""
 
     def __init__(self, path: str, folder: Path) -> None:
         super().__init__(directory=folder, html=False)
@@ -45,12 +45,12 @@ class Files(StaticFiles):
         await send_response(response, scope, receive, send, correlation, failed=_uncounted)
 
     def lookup_path(self, path: str) -> tuple[str, stat_result | None]:
-        """Return where a file is; nothing that is hidden."""
+        """Return the path of a file, unless it is hidden."""
         hidden = any(part.startswith(".") and part not in {".", ".well-known"} for part in path.split("/"))
         return ("", None) if hidden else super().lookup_path(path)
 
     async def get_response(self, path: str, scope: Any) -> Response:
-        """Return the answer for a path, that of its index for a folder."""
+        """Return the answer for a path; for a folder, its index."""
         try:
             return await super().get_response(path, scope)
         except HTTPException as missing:
@@ -59,10 +59,10 @@ class Files(StaticFiles):
         index = await super().get_response(f"{path}/index.html", scope)
         if scope["path"].endswith("/"):
             return index
-        return RedirectResponse(scope["path"].rpartition("/")[2] + "/")  # relative: it names no host
+        return RedirectResponse(scope["path"].rpartition("/")[2] + "/")  # relative, so it needs no host
 
     def file_response(self, full_path: str | PathLike[str], stat_result: stat_result, scope: Any, status_code: int = 200) -> Response:
-        """Return the answer with a file, with how long it may be kept."""
+        """Return the answer with a file and its cache headers."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["cache-control"] = FOREVER if is_hashed(fspath(full_path)) else REVALIDATE
         response.headers["x-content-type-options"] = "nosniff"

@@ -29,7 +29,7 @@ SILENCE = 15.0
 _SSE, _NDJSON = b"text/event-stream", b"application/x-ndjson"
 
 _UNHELD = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
-"""What keeps proxies from holding a stream back."""
+"""Headers that keep proxies from buffering a stream."""
 
 
 class StreamEndpoint(RouteEndpoint):
@@ -84,7 +84,7 @@ class Outgoing:
 
     @contextlib.asynccontextmanager
     async def open(self) -> Any:
-        """Keep the stream alive while the block runs, and end it well."""
+        """Keep the stream alive while the block runs, and end it properly."""
         alive = asyncio.create_task(self._keep_alive(), name="stream heartbeat")
         try:
             yield

@@ -1,15 +1,15 @@
-"""Ends connections whose client is too slow to send, too slow to read, or gone quiet: one look at all of them, no timer for each."""
+"""Ends connections whose client is too slow to send or to read, or idle: one sweep over all of them instead of a timer for each."""
 
 from typing import Any, NamedTuple
 
 from cliffracer.web.guard import GuardedProtocol
 
 MAX_UNREAD = 16 * 2**20
-"""Bytes that wait for the client of a WebSocket: pongs are written whether it reads or not."""
+"""Bytes that may wait for the client of a WebSocket: pongs are written whether it reads or not."""
 
 
 class Sight(NamedTuple):
-    """How a connection was when it was last looked at, and since when."""
+    """The state of a connection at the last sweep, and since when."""
 
     phase: str
     scope: object
@@ -19,7 +19,7 @@ class Sight(NamedTuple):
 
 
 class Sweep:
-    """Looks at all connections now and then, and ends those whose client is too slow to send or to read, or idle."""
+    """Looks at all connections regularly, and ends those whose client is too slow to send or to read, or idle."""
 
     def __init__(self, connections: set[Any], timeout: float, keep_alive: float) -> None:
         self._connections = connections
@@ -30,7 +30,7 @@ class Sweep:
         self._clock = self._last = 0.0
 
     def look(self, moment: float) -> None:
-        """Compare each connection with how it was; what has not moved within its limit is ended.
+        """Compare each connection with its last state, and end those without progress within their limit.
 
         Time in which the loop was blocked counts for at most two looks: what clients sent meanwhile could not be read.
         """

@@ -1,4 +1,4 @@
-"""One WebSocket connection as its handler sees it: frames in, frames out, and an end to clients that do not read."""
+"""One WebSocket connection as its handler sees it: frames in and out; clients that do not read are cut off."""
 
 import asyncio
 import time
@@ -18,11 +18,11 @@ from cliffracer.web.frames import BINARY, Outlet, Turn, cut_off, framed, is_lost
 from cliffracer.wire.shared import encoded
 
 BUFFER = 32
-"""Frames that wait for a handler; then the client has to wait, too."""
+"""Frames that may wait for a handler; then reading from the client stops."""
 GRACE = 1.0
 """Seconds that a handler which takes frames has to finish once its client is gone; any other is cancelled at once."""
 TURN = 64
-"""Items after which a handler that only yields lets others run: sending does not wait as long as the client keeps up."""
+"""Items after which a handler that only yields gives up its turn: sending does not wait as long as the client keeps up."""
 _LOOK = 5.0
 
 
@@ -38,7 +38,7 @@ class Closing(NamedTuple):
 
 
 class ServedWebSocket(WebSocket[Any]):
-    """The `WebSocket` that a handler may take, accepted already; all that it can do itself works as Starlette's does."""
+    """The `WebSocket` that a handler may take, accepted already; its own methods work as Starlette's."""
 
     __slots__ = (
         "_frames",
@@ -72,12 +72,12 @@ class ServedWebSocket(WebSocket[Any]):
 
     @property
     def accepted(self) -> bool:
-        """Say whether the handshake is over."""
+        """Whether the handshake is over."""
         return self.application_state is not WebSocketState.CONNECTING
 
     @property
     def gone(self) -> bool:
-        """Say whether nothing can be sent any more."""
+        """Whether nothing can be sent any more."""
         return self._left is not None or self.slow or self.application_state is WebSocketState.DISCONNECTED
 
     # -- the handshake and the end ---------------------------------------------------------------------------------
@@ -90,12 +90,12 @@ class ServedWebSocket(WebSocket[Any]):
     async def open(self) -> None:
         """Accept the client."""
         offered = self.scope.get("subprotocols") or ()
-        chosen = "bearer" if "bearer" in offered[:1] else None  # ["bearer", token] is how a browser says who it is
+        chosen = "bearer" if "bearer" in offered[:1] else None  # a browser sends its token as ["bearer", token]
         await super().accept(chosen, headers=[(CORRELATION, self.context.correlation_id.encode())])
         self._outlet = outlet_of(self._to_client, self._turn)
 
     async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
-        """Do nothing: a handler's socket is accepted before it is entered."""
+        """Do nothing: the socket is accepted before the handler is called."""
         if subprotocol is not None or headers:
             raise RuntimeError("the socket is accepted already, so no subprotocol or header can be chosen here")
 
@@ -126,9 +126,9 @@ class ServedWebSocket(WebSocket[Any]):
             self.context.task.cancel()
 
     def let_go(self) -> None:
-        """Hold the connection no more, nor itself, once the handler has ended: what goes round in a circle stays for long.
+        """Drop the references to the connection and to itself once the handler has ended: a cycle would stay in memory for long.
 
-        Whoever still has it finds that the client is gone.
+        Whoever still has the socket finds that the client is gone.
         """
         self._receive, self._send = _left, _lost
         self._from_client, self._to_client = _left, _lost
@@ -170,7 +170,7 @@ class ServedWebSocket(WebSocket[Any]):
         waiting[self] = time.monotonic()
         if not self._patience.armed:
             self._patience.arm()
-        self._turn.write()  # or this one would overtake what is gathered
+        self._turn.write()  # or this frame would overtake gathered ones
         if self._outlet is not None and message["type"] == "websocket.close":
             self._outlet.open = False
         try:
@@ -181,7 +181,7 @@ class ServedWebSocket(WebSocket[Any]):
     # -- frames in -------------------------------------------------------------------------------------------------
 
     async def pump(self, watch: Watch, *, keep: bool) -> None:
-        """Read what the client sends until it leaves: for the handler (``keep``), or to throw it away; then end the handler."""
+        """Read what the client sends until it leaves, for the handler (``keep``) or to discard it; then end the handler."""
         while True:
             message = await self._from_client()
             if message["type"] != "websocket.receive":
@@ -204,12 +204,12 @@ class ServedWebSocket(WebSocket[Any]):
                 async with asyncio.timeout(_LOOK):
                     await self._space.wait()
             except TimeoutError:
-                if is_lost(self._to_client):  # which nobody tells us while we do not read
+                if is_lost(self._to_client):  # which ASGI does not report while we do not read
                     return False
         return True
 
     async def next_frame(self) -> Message:
-        """Return the next frame, or the disconnect; what Starlette's methods read by."""
+        """Return the next frame, or the disconnect; Starlette's methods use it as ``receive``."""
         while not self._frames and self._left is None:
             self._news.clear()
             await self._news.wait()
@@ -248,7 +248,7 @@ class Incoming:
 
 
 class Patience:
-    """Ends sockets whose client does not read, with one look per second at those that are being sent to."""
+    """Ends sockets whose client does not read, with one check per second of those with pending sends."""
 
     def __init__(self, most: float) -> None:
         self.most = most
@@ -256,7 +256,7 @@ class Patience:
         self.armed = False
 
     def arm(self) -> None:
-        """Look after the sends that wait, until none does."""
+        """Check the pending sends until there are none."""
         self.armed = True
         asyncio.get_running_loop().call_later(min(1.0, self.most / 4), self._look)
 
