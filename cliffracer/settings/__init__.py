@@ -1,4 +1,4 @@
-"""What a service is told from outside: its settings, where each comes from, and the secrets among them."""
+"""The configuration of a service: its settings, where each comes from, and the secrets among them."""
 
 from cliffracer.settings.secret import MASK, Discreet, Secret, decode_secret, encode_secret, masked
 from cliffracer.settings.settings import Setting, Settings

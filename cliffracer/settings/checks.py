@@ -1,4 +1,4 @@
-"""What settings must be like together: derived values, limits between fields, secrets that are none."""
+"""Checks of settings together: derived values, limits between fields, weak secrets."""
 
 import re
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ _PHRASES = (
 _EXAMPLE = re.compile(_PHRASES + r"|^(secret|password|todo|x+|\*+|none|null|default)$", re.IGNORECASE)
 _WORDS = re.compile(_PHRASES + "|secret|password", re.IGNORECASE)
 _LONGEST_UNIT = 8
-"""Characters that may be repeated: what is longer is rather a sentence."""
+"""Characters of a unit whose repetition makes a key weak; a longer one is rather a sentence."""
 EXAMPLE = "is the text of an example"
 _SECRETS = ("nats_password", "nats_token", "db_password", "oidc_client_secret")
 
 
 def derive(values: dict[str, Any], origins: dict[str, Origin]) -> None:
-    """Fill in what follows from other settings, unless it was given."""
+    """Fill in values that are derived from other settings, unless they were given."""
     production = values["env"] == "production"
     if not values["http_host"]:
         values["http_host"] = "0.0.0.0" if production else "127.0.0.1"  # noqa: S104 - a container serves to its outside
@@ -46,7 +46,7 @@ def _database_url(values: Mapping[str, Any]) -> str:
 
 
 def compare(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[str]:
-    """Return what is wrong with the settings, each read well, when seen together."""
+    """Return the problems of settings that are each valid, but not together."""
     problems = []
 
     def told(name: str) -> str:
@@ -69,7 +69,7 @@ def compare(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[st
 
 
 def _weak_key(text: str, *, production: bool) -> str:
-    """Return why a text is no key. ``"k" * 32``, which tests write, is one where nobody lives by it."""
+    """Return why a text is too weak for a key, or an empty text. ``"k" * 32``, as tests use it, is accepted outside production."""
     length = len(text.encode())
     reason = no_secret(text) if production or _WORDS.search(text) or not _repetition(text) else ""
     if reason == EXAMPLE or length >= SHORTEST_KEY:
@@ -78,7 +78,7 @@ def _weak_key(text: str, *, production: bool) -> str:
 
 
 def no_secret(text: str) -> str:
-    """Return why a text is no secret, however long it is; nothing for one that may be one."""
+    """Return why a text is no secret, however long it is; empty if it may be one."""
     if _EXAMPLE.search(text):
         return EXAMPLE
     return "repeats a few characters" if _repetition(text) else ""
@@ -89,7 +89,7 @@ def _repetition(text: str) -> bool:
 
 
 def _repeats(text: str, unit: int) -> bool:
-    """Say whether so many characters stand there again and again, but for an end that is shorter."""
+    """Say whether a text is a repetition of its first ``unit`` characters, the last one perhaps cut short."""
     part = text[:unit]
     whole = (part * 2).find(part, 1) == unit  # it is no repetition itself
     return whole and text.startswith(part * (len(text) // unit))
@@ -100,7 +100,7 @@ def _is_example(value: Secret[str] | None) -> bool:
 
 
 def without_servers(names: list[str]) -> str:
-    """Return what to say to production without these URLs."""
+    """Return the error for production without these URLs."""
     variables = " and ".join(name.upper() for name in names)
     verb = "is" if len(names) == 1 else "are"
     return (

@@ -1,4 +1,4 @@
-"""Turns what was found for each field of a settings struct into its value, and a value into what may be shown of it."""
+"""Reads the value of each field of a settings struct, and formats values without their secrets."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -53,7 +53,7 @@ def read(kind: type[msgspec.Struct], found: Mapping[str, Found], problems: list[
 
 
 def label(name: str, origin: Origin) -> str:
-    """Return what a setting is called where it is set, and where that is: ``HTTP_PORT (.env line 3)``."""
+    """Return a setting's name where it is set, and the place: ``HTTP_PORT (.env line 3)``."""
     return f"{origin.key or name} ({origin.place})"
 
 

@@ -11,7 +11,7 @@ MASK = "***"
 T = TypeVar("T")
 
 NEXT_URL = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-"""Between two URLs; a comma elsewhere may stand between the hosts of one."""
+"""The comma between two URLs; other commas may separate the hosts of one URL."""
 _URL = re.compile(r"(\s*(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(.*)", re.DOTALL)
 _PARAMETER = re.compile(r"(?i)\b([a-z_]*(?:password|passwd|pwd|secret|token|key)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&;]*)")
 
@@ -71,12 +71,12 @@ class Secret(Generic[T]):
 
 
 class Discreet:
-    """A struct that Rich prints by its ``repr``, as everybody does: of others it asks for every field."""
+    """A struct that Rich prints by its ``repr``; of other structs it would print every field."""
 
     __slots__ = ()
 
     def __rich_repr__(self) -> Any:
-        """Say that there is no other way."""
+        """Make Rich use ``repr``."""
 
 
 def encode_secret(value: object) -> object:
@@ -97,7 +97,7 @@ def decode_secret(kind: type[Any], value: object) -> object:
 def masked(text: str) -> str:
     """Return one or more comma-separated URLs, or a connection string, with everything secret in them as ``***``.
 
-    Where a URL is malformed, rather too much is hidden than too little.
+    If a URL is malformed, too much is hidden rather than too little.
     """
     return ",".join(_masked_url(part) for part in NEXT_URL.split(text))
 

@@ -48,14 +48,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     drain: Annotated[float, _time] = 15.0
     """For accepted work to finish at stop."""
     deadline: Annotated[float, _budget] = 10.0
-    """Of a call: the most that a handler may take which says no other, and how long a caller waits who says no other."""
+    """Of a call: how long a handler may take, and how long a caller waits, unless they say otherwise."""
     limit: Annotated[int, _count] = 100
     """Calls in flight per handler."""
 
     nats_url: Annotated[str | None, values.nats_servers] = None
     """One server or several, comma-separated; None: the embedded server, outside production."""
     nats_user: Text = None
-    """With `nats_password`, for a server that asks for them; in the URL does, too."""
+    """With `nats_password`, for a server that asks for them; they may also be in the URL."""
     nats_password: Hidden = None
     """Of `nats_user`."""
     nats_token: Hidden = None
@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nats_nkey: Hidden = None
     """The path of a file with an nkey seed, or the seed (``SU…``)."""
     nats_tls_ca: Annotated[str | None, values.document] = None
-    """The path of a PEM file, or what is in it; so are the two below. Whose certificate the server has to have."""
+    """The authority that must have signed the server's certificate: the path of a PEM file, or its content, as with the two below."""
     nats_tls_cert: Annotated[str | None, values.document] = None
     """Our certificate, for a server that asks for one."""
     nats_tls_key: HiddenDocument = None
@@ -73,22 +73,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nats_transport: Annotated[Literal["fast", "stock"], values.choice("fast", "stock")] = "fast"
     """``stock``: nats-py's own reading and writing, in place of ours, which is faster."""
     nats_replicas: Annotated[int, values.whole(1, 5)] = 1
-    """Servers of a cluster that keep each stream and bucket; 3 lose nothing with one of them."""
+    """Servers of a cluster that keep each stream and bucket; with 3, nothing is lost if one of them is."""
     nats_max_message: Annotated[int, values.size(1, 2**30)] = 64 * 2**20
-    """Of a call, a result or an event; what is over the server's own limit goes through the object store."""
+    """Of a call, a result or an event; one over the server's own limit goes through the object store."""
     nats_message_tracing: Annotated[bool, values.flag] = False
     """Let the message tracing of nats-server (``msg_trace`` of an account) follow what we send, up to a fifth of its work."""
 
     database_url: Annotated[str | None, values.address(*_postgres)] = None
     """None: built from ``db_host`` or ``db_name`` if one is given, else the embedded server, outside production."""
     db_host: Text = None
-    """Where PostgreSQL is, for those who have its address in parts."""
+    """The host of PostgreSQL, if its address is given in parts."""
     db_port: Annotated[int, values.whole(1, 65_535)] = 5432
     """Of `db_host`."""
     db_name: Text = None
     """The database."""
     db_user: Text = None
-    """Who connects."""
+    """The user who connects."""
     db_password: Hidden = None
     """Of `db_user`."""
     database_pool_min: Annotated[int, values.whole(0, 10_000)] = 1
@@ -96,11 +96,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     database_pool_max: Annotated[int, values.whole(1, 10_000)] = 10
     """Connections at once, in each process."""
     database_pool_timeout: Annotated[float, _budget] = 10.0
-    """For a free connection, when the call's own deadline is not nearer."""
+    """For a free connection, if the call's own deadline is not earlier."""
     database_urls: Annotated[tuple[str, ...], values.addresses(*_postgres)] = ()
-    """Of the shards."""
+    """The addresses of the shards."""
     database_suspicious_input: Annotated[Literal["log", "reject", "off"], values.choice("log", "reject", "off")] = "log"
-    """Values that look like an injection: logged, refused as `InvalidInput`, or not looked at."""
+    """Values that look like an injection are logged, refused as `InvalidInput`, or not checked."""
     batch_size: Annotated[int, _count] = 100
     """Rows that ``db.batch`` stores at a time."""
 
@@ -116,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     http_timeout: Annotated[float, _budget] = 30.0
     """For a client to send its request."""
     cors_origins: Annotated[tuple[str, ...], values.origins] = ()
-    """Pages elsewhere that may call: ``https://app.example.org``, or ``*``."""
+    """Other sites whose pages may call: ``https://app.example.org``, or ``*``."""
     static_base_url: Annotated[str, values.base] = ""
     """Before the paths of static files, for a CDN; no slash at its end."""
     trusted_proxies: Annotated[tuple[str, ...], values.networks] = ()
@@ -127,26 +127,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     auth_keys: HiddenDocument = None
     """PEM keys or a JWKS, or the path of a file with them."""
     auth_issuer: Text = None
-    """What ``iss`` of a token has to be, and what our own say."""
+    """The required ``iss`` of a token, and that of our own tokens."""
     auth_audience: Text = None
-    """What ``aud`` of a token has to have."""
+    """The required ``aud`` of a token."""
     auth_required: Annotated[bool, values.flag] = False
-    """Whether handlers without a rule are for known callers only; `@public` ones are for everybody."""
+    """Whether handlers without a rule are for authenticated callers only; `@public` ones are for everybody."""
     auth_access_ttl: Annotated[float, values.seconds(1, _YEAR)] = 900.0
-    """How long access tokens are good for."""
+    """How long access tokens are valid."""
     auth_refresh_ttl: Annotated[float, values.seconds(1, 10 * _YEAR)] = 30 * _DAY
-    """How long refresh tokens are."""
+    """How long refresh tokens are valid."""
     auth_backlog: Annotated[float, values.seconds(1, _YEAR)] = 30 * _DAY
-    """How long an event of a caller may be put off, or wait in a stream after its token has ended; what is revoked is remembered longer."""
+    """How long an event of a caller may be delayed, or wait in a stream after its token has expired; revocations are remembered longer."""
     oidc_issuer: Annotated[str | None, values.address("https", "http")] = None
-    """An OpenID Connect issuer, whose tokens are good here: its name, to the letter."""
+    """An OpenID Connect issuer whose tokens are accepted: its exact name."""
     oidc_client_id: Text = None
-    """Who we are to the issuer."""
+    """Our client id at the issuer."""
     oidc_client_secret: Hidden = None
-    """What proves it; a public client has none."""
+    """The secret of that client; a public client has none."""
 
     log_level: Annotated[str, values.choice("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")] = "INFO"
-    """What is logged: this, and what is worse."""
+    """The lowest level that is logged."""
     log_format: Annotated[Literal["auto", "human", "json"], values.choice("auto", "human", "json")] = "auto"
     """``auto``: human on a terminal, JSON elsewhere."""
     log_calls: Annotated[float, values.share] = 0.0

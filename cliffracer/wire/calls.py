@@ -1,4 +1,4 @@
-r"""The headers of one call: who asks, under which id, how long it may take; read and written in one pass.
+r"""The headers of one call: caller, ids, time left; read and written in one pass.
 
 On the wire (all optional): ``X-Correlation-ID``, ``traceparent``, ``Cliffracer-Timeout`` (milliseconds left, so that clocks
 need not agree), ``Content-Type``, and for a stream ``Cliffracer-Stream`` (how many chunks the caller takes before it asks for
@@ -24,7 +24,7 @@ _PLAIN: tuple[None, bool, int] = (None, False, 0)
 def read_call(block: bytes | None) -> tuple[float | None, bool, int]:
     """Return (seconds left, MessagePack?, stream window or 0) of a request's headers.
 
-    What is malformed counts as absent, such as a time that is no number. Names are compared without case.
+    Malformed values, such as a time that is not a number, count as absent. Names are compared without case.
     """
     if block is None:
         return _PLAIN
@@ -63,7 +63,7 @@ def read_trace(block: bytes) -> tuple[str | None, str | None]:
 
 
 def read_way(block: bytes) -> str | None:
-    """Return what a message says of the services that it came through; None if that is nothing, as of most."""
+    """Return the provenance header of a message; None if it has none, as most."""
     if b"-Via:" not in block and b"-via:" not in block:
         return None
     found = _value(block, b"\r\nCliffracer-Via:")
@@ -71,7 +71,7 @@ def read_way(block: bytes) -> str | None:
 
 
 def _value(block: bytes, name: bytes) -> bytes | None:
-    """Return a header's value: as we spell its name, else in any case."""
+    """Return a header's value: its name as we spell it is tried first, then in any case."""
     found = block.find(name)
     if found < 0:
         found = block.lower().find(name.lower())
@@ -130,18 +130,18 @@ def end_block(chunks: int) -> bytes:
 
 
 PROBE_BLOCK = f"NATS/1.0\r\n{STREAM}: probe\r\n\r\n".encode()
-"""Of a message that only asks whether anybody listens; it says how many chunks were sent."""
+"""The header block of a probe: it asks whether anybody listens, and says how many chunks were sent."""
 GONE_BLOCK = f"NATS/1.0\r\n{STREAM}: gone\r\n\r\n".encode()
-"""Of the answer to whoever writes to an end of a stream that is closed, in a process that lives."""
+"""The header block of the answer to a message for a closed stream, from a process that is alive."""
 
 
 def is_gone(block: bytes | None) -> bool:
-    """Say whether a message tells that nobody listens there: its process (`GONE_BLOCK`), or the server where there is none."""
+    """Say whether a message means that nobody listens: from the process (`GONE_BLOCK`), or from the server if that is gone."""
     return block is not None and (block == GONE_BLOCK or block.startswith(b"NATS/1.0 503"))
 
 
 def read_chunk(block: bytes | None) -> tuple[int, bool]:
-    """Return (number, is it the end) of a message of a stream; number 0 if it is none, -1 if it only asks who listens."""
+    """Return (number, is it the end) of a message of a stream; number 0 if it is not part of one, -1 for a probe."""
     if block == PROBE_BLOCK:
         return -1, False
     number, end = 0, False

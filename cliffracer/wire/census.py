@@ -1,6 +1,6 @@
-"""What is known of a type before any data comes: how many keys its values must have had, how deep they nest, what they may hold.
+"""Facts about a type, computed before any data comes: how many keys its values have at least, how deep they nest, what they may hold.
 
-An input that has no more keys than its value proves has none twice and none unknown; so most inputs are believed
+An input with no more keys than its decoded value proves has no duplicate and no unknown ones; so most inputs are accepted
 after one `bytes.count`, without a second parse.
 """
 
@@ -15,14 +15,14 @@ from msgspec import inspect
 from cliffracer.wire.kinds import Object, annotation, bare, everything, inside
 
 Count = int | Callable[[Any], int]
-"""Keys that the input of a value held for certain: always as many, or told from the value. Too few is safe, too many is not."""
+"""Keys that the input of a value certainly had: a fixed number, or computed from the value. Too few is safe, too many is not."""
 
 _ANY = (inspect.AnyType, inspect.RawType, inspect.CustomType, inspect.ExtType)
 _OBJECTS = (inspect.StructType, inspect.TypedDictType, inspect.DataclassType, inspect.DictType)
 
 
 class Census:
-    """What one type allows, and how many keys it needs."""
+    """The facts about one type."""
 
     __slots__ = ("closed", "count", "decimals", "deep", "exact", "flat", "floats", "generic", "integers", "least", "number", "opaque")
 
@@ -42,16 +42,16 @@ class Census:
         self.deep = levels is None or levels > depth
         """Only the data tells how deep it nests."""
         self.opaque = any(isinstance(part, inspect.RawType | inspect.CustomType | inspect.ExtType) for part in parts)
-        """It holds what cannot be looked into or written back."""
+        """It may hold values that cannot be inspected or encoded."""
         self.flat = isinstance(info, _OBJECTS) and not any(isinstance(part, (*_OBJECTS, *_ANY)) for part in parts[1:])
         """The only object in it is the whole."""
         anything = any(isinstance(part, inspect.AnyType) for part in parts)
         self.integers = anything or any(isinstance(part, inspect.IntType) and not _bounded(part) for part in parts)
         """It may hold an integer beyond 64 bits."""
         self.generic = isinstance(info, inspect.AnyType) or (isinstance(info, inspect.DictType) and annotation(info) == dict[str, Any])
-        """Its values are what a decoder without a type makes."""
+        """Its values are the same as those of a decoder without a type."""
         self.number = _only_integer(info, parts)
-        """The name of its one field that may hold such an integer; empty if they are several, or deeper."""
+        """The name of the only field that may hold such an integer; empty if there are several, or they are deeper."""
         self.floats = anything or any(isinstance(part, inspect.FloatType) for part in parts)
         self.decimals = any(isinstance(part, inspect.DecimalType) for part in parts)
 
@@ -100,7 +100,7 @@ class _Counting:
         self._above: set[int] = set()
 
     def of(self, info: inspect.Type) -> Count:
-        """Return the count of a type; inside of itself a type counts nothing."""
+        """Return the count of a type; a recursive type counts nothing inside itself."""
         if id(info) in self._above:
             return 0
         self._above.add(id(info))
@@ -121,20 +121,20 @@ class _Counting:
             case inspect.UnionType():
                 return self._union(info)
             case _:
-                return 0  # tuples and array-like Structs with objects in them are rare: they get the second reading
+                return 0  # tuples and array-like Structs with objects in them are rare: they get the second parse
 
     def _object(self, info: Object) -> Count:
         certain = 0
         more: list[Callable[[Any], int]] = []
         plain: list[inspect.Field] = []
-        settled = not hasattr(info.cls, "__post_init__")  # which may change the value, so that it proves nothing
+        settled = not hasattr(info.cls, "__post_init__")  # `__post_init__` may change the value, so that it proves nothing
         for field in info.fields:
             count = self.of(bare(field.type))
             if field.required:
                 certain += 1 if callable(count) else 1 + count
                 if callable(count) and settled:
                     more.append(_of_field(info, field, count))
-            elif self._optional and settled and isinstance(info, inspect.StructType):  # what is not the default was given
+            elif self._optional and settled and isinstance(info, inspect.StructType):  # a value other than the default was given
                 if count == 0 and field.default_factory is msgspec.NODEFAULT:
                     plain.append(field)
                 elif field.default_factory in {list, dict, set, msgspec.NODEFAULT}:
@@ -190,7 +190,7 @@ def _total(certain: int, more: list[Callable[[Any], int]]) -> Count:
     if not more:
         return certain
     first = more[0]
-    if len(more) == 1 and isinstance(first, _Each) and first.name:  # one list of objects is common, and three calls cost more
+    if len(more) == 1 and isinstance(first, _Each) and first.name:  # the common case of one list of objects, in fewer calls
         keys, name = first.keys, first.name
         return lambda value: certain + keys * len(getattr(value, name))
     if len(more) == 1:

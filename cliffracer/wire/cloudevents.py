@@ -28,7 +28,7 @@ _latest = 0, ""  # the millisecond in which `now_text` was asked last, and its t
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """What a message says about the event in it; empty where it says nothing."""
+    """The CloudEvents attributes of a message; empty where they are missing."""
 
     id: str = ""
     type: str = ""
@@ -82,7 +82,7 @@ def now_text() -> str:
 
 
 def attributes(headers: Mapping[str, Any]) -> Attributes:
-    """Return what the headers say, whoever wrote them: a missing id is the message id, an unreadable time is None."""
+    """Return the attributes in the headers of any sender: a missing id is the message id, an unreadable time is None."""
     return Attributes(
         id=headers.get(ID) or headers.get(MESSAGE_ID) or "",
         type=headers.get(TYPE, ""),
@@ -93,13 +93,13 @@ def attributes(headers: Mapping[str, Any]) -> Attributes:
 
 
 def key_in(block: bytes | None) -> bytes:
-    """Return the key that a header block says, without a parse of the rest; nothing where it says none."""
+    """Return the key in a header block, without parsing the rest; empty if there is none."""
     found = _key.search(block or b"")
     return b"" if found is None else found[1].rstrip()
 
 
 def kept_id(event_id: str) -> str:
-    """Return an id as a database can keep it, whoever made it up: of a long one, and of one with control characters, a digest."""
+    """Return an id as a database can store it: a digest of one that is too long or has control characters."""
     if len(event_id) <= _LONGEST_KEPT and event_id.isprintable():
         return event_id
     return f"sha256:{hashlib.sha256(event_id.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -1,4 +1,4 @@
-"""JSON and MessagePack, compiled once for each type: fast when the input is right, every reason when it is not."""
+"""JSON and MessagePack codecs, compiled once per type: fast for valid input, with every reason for invalid input."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,7 @@ _generic_msgpack = msgspec.msgpack.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 _pack_into = msgspec.msgpack.Encoder().encode_into
-_scratch = bytearray()  # for what is short: it never gives back what room it once had
+_scratch = bytearray()  # for short values only: its memory is never given back
 _LOW, _HIGH = -(2**63), 2**64 - 1
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19  # an integer beyond 64 bits has as many digits at least
@@ -30,7 +30,7 @@ _NO_CONTAINERS = bytes(code for code in range(256) if not (0x80 <= code <= 0x9F 
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What an input may cost."""
+    """Limits on an input."""
 
     depth: int = 64
     """Levels of arrays and objects."""
@@ -42,14 +42,14 @@ DEFAULT = Limits()
 
 
 class Unencodable(CliffracerError):
-    """A value that has no JSON or MessagePack form: a defect of the function that returned it."""
+    """A value that cannot be encoded: a defect of the function that returned it."""
 
 
 class Decoder(Generic[T]):
     """Decodes one type; `InvalidInput` with all errors for anything that does not fit.
 
-    msgspec decodes first. What it does not look at (keys that stand twice, depth, integers beyond 64 bits, numbers that are not
-    finite) is ruled out by the cheapest probe that can, given the type; only a doubt that is left costs a second, exact reading.
+    msgspec decodes first. What it does not check (duplicate keys, depth, integers beyond 64 bits, numbers that are not finite) is
+    ruled out by the cheapest sufficient probe for the type; only a remaining doubt costs a second, exact parse.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Decoder(Generic[T]):
         self._census = census = Census(info, limits.depth)
         self._least = -1 if census.deep or census.opaque or census.decimals else census.least
         small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
-        self._first = 0x80 | census.least if small else -1  # the byte that begins a map of just the keys that must be
+        self._first = 0x80 | census.least if small else -1  # the first byte of a map with exactly the required keys
         self._count = census.count if self._least >= 0 else None
         self._integers = census.integers and not census.opaque
         self._number = census.number
@@ -101,7 +101,7 @@ class Decoder(Generic[T]):
             if colons != certain:
                 self._look(data, value, colons, certain)
         if self._integers and ((short := len(data) < _SHORT) or _LONG in data.translate(_ZEROS)):
-            try:  # what `_fits` does, for those that do
+            try:  # `_fits` inlined, for the common case
                 room = _scratch if short else bytearray()
                 fits = _LOW <= getattr(value, self._number) <= _HIGH if self._number else _pack_into(value, room) is None
             except (OverflowError, TypeError):
@@ -111,7 +111,7 @@ class Decoder(Generic[T]):
         return value
 
     def again(self, data: bytes) -> T:
-        """Return a value of its own of a JSON text that `decode` has found right."""
+        """Return another value from a JSON text that `decode` has accepted."""
         return self._json(data)
 
     def decode_reply(self, data: bytes) -> T:
@@ -140,7 +140,7 @@ class Decoder(Generic[T]):
             _encode_msgpack(value)
         except OverflowError:
             return False
-        except TypeError:  # a default that MessagePack cannot hold, or cannot be compared: let the text decide
+        except TypeError:  # a default that MessagePack cannot hold, or that cannot be compared: check the text instead
             self._recheck(data, read_json, by_json)
         return True
 
@@ -151,7 +151,7 @@ class Decoder(Generic[T]):
             self._recheck(data, read_json, by_json)
 
     def _finite(self, value: T) -> bool:
-        """Say whether no decimal in a value is NaN or infinite, by how it would be written."""
+        """Say whether no decimal in a value is NaN or infinite, by its encoding."""
         try:
             packed = _encode_msgpack(value)
         except (OverflowError, TypeError):
@@ -159,7 +159,7 @@ class Decoder(Generic[T]):
         return b"NaN" not in packed and b"Infinity" not in packed
 
     def _shallow(self, data: bytes) -> bool:
-        """Say whether a JSON text has too few brackets, or too few open at once, to be nested too deep."""
+        """Say whether a JSON text has too few brackets, in all or open at once, to be nested too deep."""
         return data.count(b"{") + data.count(b"[") <= self.limits.depth or nesting(data) <= self.limits.depth
 
     def _counted(self, data: bytes, value: T, colons: int, certain: int) -> bool:
@@ -176,7 +176,7 @@ class Decoder(Generic[T]):
         keys = len(found) if type(found) is dict and len(found) == colons else keys_in(found)
         if keys != colons and keys != _quoted(data):
             return False
-        return census.closed or census.deep or self._shallow(data)  # unknown fields may nest as they like
+        return census.closed or census.deep or self._shallow(data)  # unknown fields may nest to any depth
 
     def _look_msgpack(self, data: bytes, value: T) -> None:
         census = self._census
@@ -185,7 +185,7 @@ class Decoder(Generic[T]):
             self._recheck(data, read_msgpack, by_msgpack)
 
     def _repeated(self, data: bytes, value: T) -> bool:
-        """Say whether a MessagePack document comes out again when its value is encoded: no encoder writes a key twice."""
+        """Say whether encoding the value gives the same MessagePack document again: then it has no duplicate keys."""
         census = self._census
         try:
             known = _encode_msgpack(value) == data
@@ -201,7 +201,7 @@ class Decoder(Generic[T]):
         return len(data.translate(None, _NO_CONTAINERS)) <= self.limits.depth
 
     def _recheck(self, data: bytes, read: Reader, judge: Judge) -> None:
-        """Read a document exactly that msgspec has accepted."""
+        """Parse a document strictly that msgspec has accepted."""
         try:
             document = read(data, self.limits.depth)
         except Malformed as error:
@@ -212,7 +212,7 @@ class Decoder(Generic[T]):
                 raise _invalid(errors)
 
     def _refusal(self, data: bytes, read: Reader, judge: Judge, otherwise: str = "is not valid") -> InvalidInput:
-        """Return the error for a document that msgspec has refused, or that must be refused for what msgspec takes."""
+        """Return the error for a document that msgspec has refused, or that must be refused although msgspec accepts it."""
         try:
             document = read(data, self.limits.depth)
         except Malformed as error:
@@ -228,7 +228,7 @@ class Decoder(Generic[T]):
 
 
 def _quoted(data: bytes) -> int:
-    """Return how often a quote and a colon meet in a JSON text: once for each key; in a string the quote is escaped: never fewer."""
+    """Return how often a quote is followed by a colon in a JSON text: at least once per key, since quotes in strings are escaped."""
     return data.translate(None, b" \t\r\n").count(b'":')
 
 
@@ -237,7 +237,7 @@ def _invalid(errors: list[FieldError]) -> InvalidInput:
 
 
 def is_json(data: bytes) -> bool:
-    """Say whether a text is JSON that any reader takes; keys may stand twice."""
+    """Say whether a text is JSON that any reader accepts; keys may be duplicate."""
     try:
         _generic_json(data)
     except REFUSALS:
@@ -249,7 +249,7 @@ def encode(value: Any) -> bytes:
     """Return a value as JSON; `Unencodable` if it has no JSON form. NaN and infinities become null, as in JavaScript."""
     try:
         return _encode_json(value)
-    except Exception as error:  # properties and hooks of the user's own types run here, and a reply is due whatever they raise
+    except Exception as error:  # user-defined properties and hooks run here, and a reply is due whatever they raise
         raise Unencodable(f"{_kind(value)} cannot be encoded as JSON: {error}") from error
 
 

@@ -1,7 +1,7 @@
-"""Whether what one side writes is what the other side reads, told from the JSON Schemas of both (2020-12, as `wire.schema` makes them).
+"""Compatibility of a writer and a reader by their JSON Schemas (2020-12, as `wire.schema` makes them).
 
-A schema may be wider or narrower in many ways; looked at is what a change of a signature can do: types, fields, choices, bounds, items.
-Where nothing can be told (a pattern that differs, a type of the user's own), it is assumed to fit, unless both say different things.
+Checked is what a change of a signature can do: types, fields, choices, bounds, items. Where nothing can be decided (a different
+pattern, a user-defined type) they are assumed to be compatible, unless they contradict each other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,12 +13,12 @@ _BOUNDS = {
     "minimum": 1, "exclusiveMinimum": 1, "minLength": 1, "minItems": 1,
     "maximum": -1, "exclusiveMaximum": -1, "maxLength": -1, "maxItems": -1,
 }  # fmt: skip
-"""1: a reader who wants more than the writer promises misfits; -1: one who wants less."""
+"""1: a reader that requires more than the writer guarantees is incompatible; -1: one that requires less."""
 _DEEPEST = 12
 
 
 class Misfit(NamedTuple):
-    """One way in which what is written is not what is read."""
+    """One incompatibility of what is written with what is read."""
 
     path: str
     text: str
@@ -42,13 +42,13 @@ class Side:
 
     @property
     def options(self) -> list["Side"]:
-        """The schemas of which one has to fit; itself, if it is no choice."""
+        """The alternatives of which one has to match; the schema itself if there are none."""
         parts = self.schema.get("anyOf") or self.schema.get("oneOf")
         return [self.at(part) for part in parts] if parts else [self]
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The JSON types that it lets through."""
+        """The JSON types that it allows."""
         if "enum" in self.schema or "const" in self.schema:
             return frozenset(_kind(value) for value in self.values or ())
         kind = self.schema.get("type")
@@ -56,7 +56,7 @@ class Side:
 
     @property
     def values(self) -> list[Any] | None:
-        """The values that it lets through; None if they are not listed."""
+        """The values that it allows; None if they are not enumerated."""
         if "const" in self.schema:
             return [self.schema["const"]]
         found: list[Any] | None = self.schema.get("enum")
@@ -70,20 +70,20 @@ class Side:
 
     @property
     def required(self) -> frozenset[str]:
-        """The fields that must be there."""
+        """Its required fields."""
         return frozenset(self.schema.get("required", ()))
 
 
 def misfits(written: Schema, read: Schema, *, answer: bool = False) -> list[Misfit]:
-    """Return how values that fit ``written`` may fail to be what ``read`` takes; empty if all fit.
+    """Return how values that match ``written`` may not match ``read``; empty if all do.
 
-    ``answer``: values are encoded by us, with every field in them, so that a reader may count on each, required or not.
+    ``answer``: values are encoded by us, with every field in them, so a reader may rely on each, required or not.
     """
     return list(_compared(Side(written), Side(read), "", 0, answer=answer))
 
 
 def shut(before: Schema, now: Schema) -> list[Misfit]:
-    """Return where fields that are not known were taken, and are refused now; who sends some is not known from either."""
+    """Return the paths at which unknown fields used to be accepted and are refused now; whether anybody sends some cannot be told."""
     return list(_shut(Side(before), Side(now), "", set()))
 
 
@@ -93,7 +93,7 @@ def _shut(before: Side, now: Side, path: str, seen: set[tuple[int, int]]) -> Ite
         if not alone and old.schema.get("title") != new.schema.get("title"):
             continue
         pair = id(old.schema), id(new.schema)
-        if pair in seen:  # of a type that has itself in it
+        if pair in seen:  # a recursive type
             continue
         seen.add(pair)
         if new.schema.get("additionalProperties") is False and old.properties and old.schema.get("additionalProperties") is not False:
@@ -132,7 +132,7 @@ def _compared(written: Side, read: Side, path: str, depth: int, *, answer: bool)
 
 
 def _choices(written: Side, read: Side, path: str, depth: int, *, answer: bool) -> Iterator[Misfit]:
-    """Each thing that may be written has to fit one of those that may be read; the nearest is told where none fits."""
+    """Each written alternative has to match one of those that are read; if none does, the nearest is reported."""
     for option in written.options:
         tries = [list(_compared(option, one, path, depth + 1, answer=answer)) for one in read.options]
         if all(tries):

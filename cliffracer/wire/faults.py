@@ -1,4 +1,4 @@
-"""A `ServiceError` as an RPC reply (ADR-32 error headers, a body of the kind that the request had), and back."""
+"""Converts a `ServiceError` to an RPC reply (ADR-32 error headers, a body in the request's format), and back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def encode_fault(error: ServiceError, *, msgpack: bool = False) -> tuple[bytes, 
 
 
 def decode_fault(headers: Headers, body: bytes) -> ServiceError:
-    """Return the error that a reply carries, whoever wrote it; call it when the reply has an error code header."""
+    """Return the error in a reply from any sender; for replies with an error code header."""
     code = headers.get(ERROR_CODE, "")
     try:
         found = (_decode_msgpack if headers.get(CONTENT_TYPE) == _MSGPACK else _decode)(body)

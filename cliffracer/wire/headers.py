@@ -27,7 +27,7 @@ MAX_HEADERS = 16_384  # bytes of one block, in and out
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110 token
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _KNOWN = 1000
-_names: set[str] = set()  # that passed the check before
+_names: set[str] = set()  # names that have passed the check before
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -56,8 +56,8 @@ def _check(headers: Mapping[str, str]) -> None:
 def status_of(block: bytes | None) -> int:
     """Return the status of a message that NATS itself sent (503: no responders, 404, 408, 409, 100); 0 for any other.
 
-    A server's status stands on the first line of the block. A peer can write one too, so it is only believed
-    on subjects where the server answers.
+    A server's status is on the first line of the block. A peer can write one too, so it is only trusted on subjects where the
+    server answers.
     """
     if block is None or len(block) < 12 or block[8:9] != b" ":
         return 0
@@ -121,7 +121,7 @@ def timeout_from(value: str | None) -> float | None:
 
 
 def number_from(value: str | None) -> int:
-    """Return the whole number that a header holds; 0 if absent or none of 20 digits at most: anybody may write anything there."""
+    """Return the whole number in a header; 0 if it is absent, or not a number of at most 20 digits."""
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) <= 20 else 0
 
 

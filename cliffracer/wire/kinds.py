@@ -1,4 +1,4 @@
-"""Types as msgspec describes them (`msgspec.inspect`), turned back into annotations, or into the next type down."""
+"""Works on types as described by `msgspec.inspect`: back to annotations, or down to their parts."""
 
 import datetime as dt
 import decimal
@@ -112,6 +112,6 @@ def _plain(info: inspect.Type) -> Any:
 
 
 def shallow(info: inspect.Type, **limits: Any) -> Any:
-    """Return the same type with these constraints only, and anything inside a collection: to judge one constraint alone."""
+    """Return the same type with these constraints only, and any items inside a collection: to check one constraint alone."""
     plain = list if isinstance(info, inspect.CollectionType) else _SIMPLE.get(type(info), dict)
     return Annotated[plain, msgspec.Meta(**limits)] if limits else plain

@@ -1,8 +1,8 @@
 """Limits of decimals, as in ``Annotated[Decimal, Meta(ge=0)]``.
 
-msgspec knows them for integers and floats only, and refuses a type that sets them on a `Decimal`. So where we are the first to
-read an annotation (a field of a Model, a parameter of a handler) they are put aside as `Limits`, which msgspec passes over, and
-are looked at in what it has decoded. Types without them pay nothing.
+msgspec supports them for integers and floats only, and refuses a type that sets them on a `Decimal`. So where we are the first
+to read an annotation (a field of a Model, a parameter of a handler) they are replaced by `Limits`, which msgspec ignores, and
+checked in the decoded value. Types without them pay nothing.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from cliffracer.wire.kinds import everything
 from cliffracer.wire.wording import Number, broken
 
 FIELDS = "__limits__"
-"""Where a class has the limits of its fields, by their names."""
+"""The attribute of a class with the limits of its fields, by name."""
 NAMES = ("ge", "gt", "le", "lt", "multiple_of")
 _WORDS = ("title", "description", "examples", "extra_json_schema", "extra")
 _WIDE = Context(prec=2000)
@@ -33,12 +33,12 @@ _TESTS: dict[str, Callable[[Decimal, Decimal], bool]] = {
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a decimal must meet: in an annotation, in the place of a `Meta`."""
+    """Limits of a decimal; in an annotation they replace a `Meta`."""
 
     meta: msgspec.Meta
 
     def broken(self, value: Decimal, *, finite: bool = True) -> Iterator[str]:
-        """Yield what the limits ask for that a value does not give; all of them, of one that is not finite and has to be."""
+        """Yield the limits that a value violates, in words; all of them for a value that must be finite and is not."""
         for name in NAMES:
             limit = getattr(self.meta, name)
             if limit is not None and ((finite and not value.is_finite()) or not _holds(name, value, limit)):
@@ -54,7 +54,7 @@ class Beyond(msgspec.ValidationError):
 
 
 def translated(annotation: Any) -> Any:
-    """Return an annotation as msgspec takes it: the same one, if there are no limits on a decimal in it."""
+    """Return an annotation that msgspec accepts: the same one if it has no limits on decimals."""
     origin = get_origin(annotation)
     if isinstance(annotation, NewType):
         inner = translated(annotation.__supertype__)
@@ -83,7 +83,7 @@ def limits_in(annotation: Any) -> tuple[Limits, ...]:
 
 
 def limits_of(fields: Iterable[tuple[str, Any]]) -> dict[str, tuple[Limits, ...]]:
-    """Return the limits of fields by their names, those only that have some; a class keeps them as `FIELDS`."""
+    """Return the limits of those fields that have some, by name; a class stores them as `FIELDS`."""
     return {name: found for name, annotation in fields if (found := limits_in(annotation))}
 
 
@@ -132,7 +132,7 @@ def broken_fields(info: inspect.Type, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def unfit(kind: Any, error: TypeError, place: str = "") -> SetupError:
-    """Return what is raised for a type that msgspec refuses, with the cure."""
+    """Return the error for a type that msgspec refuses, with the cure."""
     where = _culprit(kind, place, set())
     if where is None:
         said = f"{place}: {error}" if place else str(error)

@@ -1,4 +1,4 @@
-"""Whether a browser sends what a page of another site asked it to: ``Origin`` (RFC 6454) and ``Sec-Fetch-Site`` (W3C Fetch Metadata)."""
+"""Recognises requests caused by pages of other sites: ``Origin`` (RFC 6454) and ``Sec-Fetch-Site`` (W3C Fetch Metadata)."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,9 +9,9 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def same_origin(origin: str, host: str, *, secure: bool = False) -> bool:
-    """Say whether an ``Origin`` is that of the ``Host`` that was asked; ``secure``: over TLS, so a page that came without is another's.
+    """Say whether an ``Origin`` matches the ``Host``; ``secure``: over TLS, so that a page without TLS is foreign.
 
-    Without ``secure`` both are taken: TLS may end at a proxy.
+    Without ``secure`` both schemes are accepted: TLS may end at a proxy.
     """
     try:
         here, there = urlsplit("//" + host), urlsplit(origin)

@@ -1,6 +1,6 @@
-"""MessagePack documents read whole and strictly, for the slow path: where they are malformed, and which keys stand twice.
+"""Strict parsing of MessagePack documents, for the slow path: where they are malformed, and which keys are duplicate.
 
-One pass over the bytes, without recursion and without building anything; runs of numbers and short texts cost a table look-up each.
+One pass over the bytes, without recursion and without building values; numbers and short texts cost a table look-up each.
 """
 
 import re
@@ -13,15 +13,15 @@ from cliffracer.wire.strict import MOST, TWICE, Document, Malformed, faults
 from cliffracer.wire.wording import item, member
 
 NOT_FINITE = re.compile(rb"[\xca\xcb][\x7f\xff]")
-"""What every float that is not finite has in it, and hardly anything else."""
+"""Matches every float that is not finite, and hardly anything else."""
 _SIZES = {0xC0: 1, 0xC2: 1, 0xC3: 1, 0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
 _SIZES |= {0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18}  # fixed extensions: with a type byte
 _SIZES |= dict.fromkeys([*range(0x80), *range(0xE0, 0x100)], 1)
 _SIZES |= {0xA0 + length: 1 + length for length in range(32)}
 _STEPS = tuple(_SIZES.get(first, 0) for first in range(256))
-"""How many bytes a value has that begins with a byte, if that byte alone tells; else 0."""
+"""The size of a value by its first byte, if that byte determines it; else 0."""
 _FLAT = tuple(_SIZES.get(first, first in {0x80, 0x90}) for first in range(256))
-"""The same, where an empty array or map may stand."""
+"""The same, with empty arrays and maps."""
 _LENGTHS = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
 _TEXTS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
 _COUNTS = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
@@ -30,7 +30,7 @@ _UNREADABLE = "is not MessagePack that can be read: a timestamp, a text or a key
 
 
 def read_msgpack(data: bytes, depth: int) -> Document:
-    """Return a MessagePack document; `Malformed` with the position if it is none, or if it nests deeper than ``depth``."""
+    """Return a MessagePack document; `Malformed` with the position if it is invalid, or nests deeper than ``depth``."""
     doubled = _Scan(data, depth).doubled_keys()
     try:
         value = msgspec.msgpack.decode(data)
@@ -43,7 +43,7 @@ def read_msgpack(data: bytes, depth: int) -> Document:
 
 
 class _Level:
-    """One array or map that the scan is inside of."""
+    """An array or map that the scan is inside of."""
 
     __slots__ = ("keys", "left", "name", "size")
 
@@ -63,7 +63,7 @@ class _Scan:
         self._levels = [_Level(1, None)]  # as if the document were the only item of an array
 
     def doubled_keys(self) -> list[str]:
-        """Return the paths of keys that stand twice; `Malformed` for what is no document."""
+        """Return the paths of duplicate keys; `Malformed` for an invalid document."""
         doubled: list[str] = []
         data, levels = self._data, self._levels
         at = 0
@@ -99,7 +99,7 @@ class _Scan:
         if 0xA0 <= first <= 0xBF or width:
             length = int.from_bytes(data[at + 1 : at + 1 + width]) if width else first & 0x1F
             end = at + 1 + width + length
-            top.name = data[at + 1 + width : end]  # texts as bytes: the cheapest that tells them apart
+            top.name = data[at + 1 + width : end]  # texts as bytes, the cheapest way to compare them
         else:
             end = _past_one(data, at, self._depth - len(self._levels) + 1)
             top.name = _other_key(data[at:end])
@@ -121,7 +121,7 @@ class _Scan:
 
 
 def _past_simple(data: bytes, at: int, top: _Level, steps: tuple[int, ...]) -> int:
-    """Return where the first item of an array begins that a table cannot tell the size of."""
+    """Return the position of the first item of an array whose size is not in the table."""
     left = top.left
     while left and (step := steps[data[at]]):
         at += step
@@ -149,7 +149,7 @@ def _opened(data: bytes, at: int) -> tuple[int, _Level | None]:
 
 
 def _past_one(data: bytes, at: int, depth: int) -> int:
-    """Return where the value ends that begins here; it is a key, so what is in it is not looked at."""
+    """Return where the value that begins here ends; it is a key, so its content is not checked."""
     left = [1]
     while left:
         if len(left) > depth + 1:

@@ -1,7 +1,7 @@
 """JSON Schema 2020-12 of the types in signatures, for discovery and for OpenAPI.
 
-As `msgspec.json.schema_components` makes them, but total: types that only a hook can decode may be anything, a default that cannot be
-written is left out, and types of one name and module, such as generated ones, each keep a name.
+Like `msgspec.json.schema_components`, but for all types: one that only a hook can decode may be anything, a default that cannot be
+encoded is left out, and types with the same name and module, such as generated ones, get distinct names.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Named = inspect.StructType | inspect.TypedDictType | inspect.DataclassType | ins
 
 
 def schemas(kinds: Iterable[Any], ref_template: str = "#/$defs/{name}") -> tuple[list[Schema], dict[str, Schema]]:
-    """Return the schema of each type, and by name those that they refer to; names are unique in one call only."""
+    """Return the schema of each type, and those that they refer to by name; names are unique within one call."""
     infos = [_info_of(kind) for kind in kinds]
     named = _named_in(infos)
     writer = _Writer({cls: ref_template.format(name=name) for name, (cls, _) in named.items()})
@@ -37,7 +37,7 @@ def schema(kind: Any) -> Schema:
 
 
 def canonical(document: Schema) -> str:
-    """Return a schema as text that is the same in every process: keys sorted, no blanks."""
+    """Return a schema as canonical text, the same in every process: keys sorted, no blanks."""
     return msgspec.json.encode(document, order="deterministic").decode()
 
 
@@ -58,7 +58,7 @@ def _info_of(kind: Any) -> inspect.Type:
 
 
 def _named_in(infos: list[inspect.Type]) -> dict[str, tuple[Any, Named]]:
-    """Return the classes in types by the names of their schemas: short if no other has it, else with module, else numbered."""
+    """Return the classes in types with the names of their schemas: short if unique, else with the module, else numbered."""
     found: dict[Any, Named] = {}
     todo = list(map(bare, infos))
     for info in todo:  # grows while it is walked
@@ -213,7 +213,7 @@ def _default_of(field: inspect.Field) -> Schema:
     default = field.default_factory() if made else field.default
     try:
         written = json.loads(msgspec.json.encode(default))
-    except (TypeError, ValueError, RecursionError):  # a lock, a secret: nothing to tell the world
+    except (TypeError, ValueError, RecursionError):  # a lock, a secret: not for publication
         return {}
     return {} if written is None and default is not None else {"default": written}
 
@@ -226,7 +226,7 @@ def _title_of(cls: Any) -> str:
 
 
 def _words_of(cls: Any) -> str:
-    """Return the docstring of a class if somebody wrote it."""
+    """Return the docstring of a class unless it was generated."""
     cls = getattr(cls, "__origin__", cls)
     words = python.cleandoc(cls.__doc__ or "")
     generated = words == "An enumeration." or (words.startswith(f"{cls.__name__}(") and words.endswith(")"))

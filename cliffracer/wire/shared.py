@@ -1,4 +1,4 @@
-"""One value for many: read once for all who want it if nobody can change it, and encoded once for all who send it on."""
+"""Shares one value among many readers: decoded once if it is immutable, and encoded once for all who send it on."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _FIXED = (
 
 
 def is_fixed(kind: Any) -> bool:
-    """Say whether nothing in a value of this type, as it is decoded, can be changed: frozen Structs, tuples, texts, numbers."""
+    """Say whether a decoded value of this type is immutable in every part: frozen Structs, tuples, texts, numbers."""
     return all(_fixed(info) for info in everything(bare(inspect.type_info(kind))))
 
 
@@ -26,7 +26,7 @@ def _fixed(info: inspect.Type) -> bool:
 
 
 class _Last:
-    """The value that was shared last: those who want it come close behind one another, so that there is no need for more."""
+    """The value that was shared last; its readers follow each other closely, so one is enough."""
 
     __slots__ = ("text", "value")
 
@@ -39,13 +39,13 @@ _last = _Last()
 
 
 def share(value: Any) -> None:
-    """Have a value that cannot change (`is_fixed`) encoded once, however often it is sent on from now on."""
+    """Let an immutable value (`is_fixed`) be encoded once, however often it is sent on from now on."""
     if value is not _last.value:
         _last.value, _last.text = value, b""
 
 
 def encoded(value: Any) -> bytes:
-    """Return a value as JSON, as `encode` does; of the value that was shared last always the same object."""
+    """Return a value as JSON, like `encode`; for the value that was shared last always the same object."""
     if value is not _last.value:
         return encode(value)
     if not _last.text:

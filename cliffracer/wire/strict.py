@@ -1,7 +1,7 @@
-"""Documents read whole and strictly, for the slow path: where they are malformed, which keys stand twice, what no type may hold.
+"""Strict parsing of documents, for the slow path: where they are malformed, which keys are duplicate, what no type may hold.
 
-msgspec keeps the last of two equal keys, skips unknown fields without looking at them, and lets `RecursionError` and
-`UnicodeDecodeError` out. What it accepted fast is only looked at here when a cheap probe leaves a doubt.
+msgspec keeps the last of two equal keys, skips unknown fields without checking them, and lets `RecursionError` and
+`UnicodeDecodeError` escape. What it has accepted is only parsed here when a cheap probe leaves a doubt.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cliffracer.errors import FieldError
 from cliffracer.wire.wording import Number, item, member
 
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # never fails, never goes back: linear, whatever the text
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)  # always matches, without backtracking: linear for any text
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _DIGITS = b"0" * 19  # as many as the shortest integer beyond 64 bits has
@@ -25,7 +25,7 @@ _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _BLANK = " \t\n\r"
 _LOW, _HIGH = -(2**63), 2**64 - 1
 TWICE = "stands here twice"
-MOST = 1000  # faults of one document that are looked for
+MOST = 1000  # faults of one document that are reported
 TOO_LARGE = "is out of range: 64 bits at most"
 
 
@@ -34,7 +34,7 @@ class Malformed(ValueError):
 
 
 class Document(NamedTuple):
-    """A document as builtin values, and what is wrong with it whatever the type it should have."""
+    """A document as builtin values, and its faults that are independent of the type."""
 
     value: Any
     errors: list[FieldError]
@@ -43,17 +43,17 @@ class Document(NamedTuple):
 
 
 Step = tuple[int, Any, Any]
-"""A container on the way down: (place of the one that holds it, name in there, itself)."""
+"""A container on the way down: (index of its parent, name in the parent, the container)."""
 
 
 def nesting(data: bytes) -> int:
-    """Return how deep the brackets of a JSON text nest (strings left out); right for well-formed text, near for others."""
+    """Return how deep the brackets of a JSON text nest, outside strings; exact for well-formed text, approximate for others."""
     steps = _STRINGS.sub(b"", data).translate(_BRACKETS, _OTHERS)
     return max(accumulate(memoryview(steps).cast("b")), default=0)
 
 
 def read_json(data: bytes, depth: int) -> Document:
-    """Return a JSON document; `Malformed` with the position if it is none, or if it nests deeper than ``depth``."""
+    """Return a JSON document; `Malformed` with the position if it is invalid, or nests deeper than ``depth``."""
     text = _text(data)
     if nesting(data) > depth:
         raise Malformed(f"is nested deeper than {depth} levels")
@@ -73,14 +73,14 @@ def read_json(data: bytes, depth: int) -> Document:
         return value
 
     large = _DIGITS in data.translate(_ZEROS)
-    whole, ratio = number if large else None, number if large or _EXPONENT.search(data) else None  # calls that cost more than all else
+    whole, ratio = number if large else None, number if large or _EXPONENT.search(data) else None  # hooks cost more than all else
     reader = json.JSONDecoder(object_pairs_hook=collect, parse_int=whole, parse_float=ratio, parse_constant=number)
     start = len(text) - len(text.lstrip(_BLANK))
     try:
         value, end = reader.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise Malformed(_malformed(text, error.pos)) from None
-    except RecursionError:  # malformed in a way that `nesting` did not see through
+    except RecursionError:  # malformed so that `nesting` was wrong
         raise Malformed(f"is nested deeper than {depth} levels") from None
     rest = text[end:].lstrip(_BLANK)
     if rest:
@@ -124,7 +124,7 @@ def _number(text: str) -> int | float | Number:
 
 
 def faults(value: Any, doubled: dict[int, list[str]]) -> list[FieldError]:
-    """Return what no type accepts: keys that stand twice, half surrogates, numbers that are not finite; `MOST` of them."""
+    """Return what no type accepts: duplicate keys, lone surrogates, numbers that are not finite; `MOST` of them."""
     if not isinstance(value, dict | list):
         return [FieldError("", fault)] if (fault := _fault(value)) else []
     errors: list[FieldError] = []
@@ -144,7 +144,7 @@ def faults(value: Any, doubled: dict[int, list[str]]) -> list[FieldError]:
 
 
 def _path(trail: list[Step], at: int, name: Any) -> str:
-    """Return the path of what stands under ``name`` in the container ``at``; made only for what is wrong."""
+    """Return the path of ``name`` in the container ``at``; only made for faults."""
     names = [(at, name)]
     while trail[at][0] >= 0:
         above, own, _ = trail[at]

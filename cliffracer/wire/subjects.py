@@ -1,4 +1,4 @@
-"""Names on the wire: what may be a subject, a token, a queue group; and how ours are built.
+"""Names on the wire: valid subjects and names, and how ours are built.
 
 nats-py writes subjects to the socket as they are, so one that holds a space or a line break is a protocol
 injection. Everything that reaches the socket passes one of the checks here.
@@ -18,7 +18,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-@lru_cache(maxsize=4096)  # an app publishes to few subjects, often; what is wrong is not kept
+@lru_cache(maxsize=4096)  # an app publishes to few subjects, often; errors are not cached
 def check_literal(subject: str) -> str:
     """Return a subject to publish to; `Unsendable` if it has a blank, a control character, a wildcard or an empty token."""
     if _LITERAL.fullmatch(subject) and _fits(subject):
@@ -38,7 +38,7 @@ def check_pattern(subject: str) -> str:
 
 
 TAKEN = frozenset({"events", "send", "cliffracer", "_INBOX"})
-"""First parts of subjects that have a meaning of their own: methods of a service of that name would not be reached."""
+"""First tokens with a meaning of their own: methods of a service with such a name could not be reached."""
 
 
 def check_name(name: str) -> str:
@@ -56,12 +56,12 @@ def _fits(subject: str) -> bool:
 
 
 def as_token(text: str) -> str:
-    """Return any text as one token of a subject: what cannot stand in one is written as ``=`` and hex digits."""
+    """Return any text as one token of a subject: other characters become ``=`` and hex digits."""
     return _UNSAFE.sub(lambda found: f"={found[0].encode('utf-8', 'surrogatepass').hex()}=", text)
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Say whether a literal subject is one that the pattern subscribes to."""
+    """Say whether a literal subject matches a pattern."""
     wanted, given = pattern.split("."), subject.split(".")
     for position, part in enumerate(wanted):
         if part == ">":
@@ -72,7 +72,7 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def within(namespace: str, name: str) -> str:
-    """Return the subject, stream, bucket or consumer name as it is in a namespace."""
+    """Return the subject, stream, bucket or consumer name in a namespace."""
     return f"{namespace}.{name}" if namespace else name
 
 
@@ -82,7 +82,7 @@ def named_within(namespace: str, name: str) -> str:
 
 
 class Subjects:
-    """The subjects of one namespace, so that nobody else puts them together by hand."""
+    """The subjects of one namespace; nothing else builds them."""
 
     __slots__ = ("events", "namespace", "prefix", "stream")
 
@@ -105,11 +105,11 @@ class Subjects:
         return f"{self.events}{subject}"
 
     def event_name(self, subject: str) -> str:
-        """The user's name of an event's subject, ``user.created``, whether it was emitted now or came when it was due."""
+        """The user's name for an event's subject, ``user.created``, whether it was emitted at once or delayed."""
         return subject.removeprefix(self.events if subject.startswith(self.events) else self.came(""))
 
     def came(self, subject: str) -> str:
-        """``cliffracer.came.user.created``: where a delayed event is heard of when it is due."""
+        """``cliffracer.came.user.created``: where a delayed event is published for core subscribers when it is due."""
         return f"{self.prefix}cliffracer.came.{subject}"
 
     def discovery(self, verb: str, name: str = "", id: str = "") -> str:
@@ -117,16 +117,16 @@ class Subjects:
         return ".".join(part for part in (f"{self.prefix}$SRV", verb, name, id) if part)
 
     def cancel(self, service: str) -> str:
-        """Where callers of a service say that they gave up."""
+        """Where callers of a service report that they gave up."""
         return f"{self.prefix}cliffracer.cancel.{service}"
 
     def local(self, service: str) -> str:
-        """How the subjects begin on which a service answers its own process while it drains."""
+        """The prefix of subjects on which a service answers its own process while it drains."""
         return f"{self.prefix}cliffracer.local.{service}."
 
 
 def inbox_prefix(namespace: str, services: Iterable[str]) -> str:
-    """Return how the inboxes begin of a process that runs these services: a name of theirs, so that nobody else may listen there."""
+    """Return the inbox prefix of a process that runs these services: their own, so that others can be denied to listen there."""
     name = named_within(namespace, "-".join(services))
     if len(name) > _LONGEST_INBOX:
         name = f"{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -145,5 +145,5 @@ def is_inbox(reply: bytes) -> bool:
     accounts (``_R_.``) and clusters (``_GR_.<cluster>.<server>.<inbox>``, of which only the inbox is delivered to).
     """
     if reply.startswith(INBOXES):
-        return 13 not in reply  # nats-server lets a CR through, but it is no part of an inbox
+        return 13 not in reply  # nats-server lets a CR through, but it is never part of an inbox
     return reply.startswith(b"_GR_.") and is_inbox(reply.split(b".", 3)[-1])

@@ -1,6 +1,6 @@
-"""Values that come as text (path, query, headers, cookies, forms) turned into what a declared type expects.
+"""Converts values that come as text (path, query, headers, cookies, forms) to declared types.
 
-Text is read as its type says: ``5`` is an integer where one is declared and a string elsewhere. Booleans are ``true``, ``1``, ``yes``,
+Text is read according to its type: ``5`` is an integer where one is declared, a string elsewhere. Booleans are ``true``, ``1``, ``yes``,
 ``on`` and their opposites; ``null`` and an empty text are None where None is allowed and a string is not. Numbers are written as in
 JSON, a leading ``+`` apart. A list takes one value or several; anything else takes one.
 """
@@ -46,7 +46,7 @@ class TextDecoder(Generic[T]):
         self._explainer = Explainer(kind, by_value, hook=hook, quiet=True)
 
     def decode(self, values: Mapping[str, Given]) -> T:
-        """Return the typed object that the texts are; a sequence is a name that was given several times."""
+        """Return the typed object for the texts; a sequence is a name that was given several times."""
         prepared: dict[str, Any] = {}
         for name, given in values.items():
             read = self._readers.get(name, self._rest)
@@ -67,7 +67,7 @@ def _one(given: Given) -> Any:
 
 
 def _reader(info: inspect.Type) -> Reader:
-    """Return what turns the text, or texts, of one field into a value that its type accepts, or refuses for the right reason."""
+    """Return the reader of one field: it converts its text or texts to a value that the type accepts, or refuses for the right reason."""
     listed = _list_of(info)
     if listed is None:
         return _scalar(info)
@@ -84,7 +84,7 @@ def _reader(info: inspect.Type) -> Reader:
 
 
 def _list_of(info: inspect.Type) -> inspect.CollectionType | inspect.TupleType | None:
-    """Return the collection in a type that takes several values, as it is or beside None."""
+    """Return the collection in a type that takes several values, alone or with None."""
     options = map(bare, info.types) if isinstance(info, inspect.UnionType) else [info]
     return next((option for option in options if isinstance(option, _LISTS)), None)
 
@@ -120,7 +120,7 @@ _WANTED: dict[type[inspect.Type], set[type]] = {
 for _kind in ("DateTime", "Date", "Time", "TimeDelta", "UUID", "Bytes", "ByteArray", "MemoryView", "Custom"):
     _WANTED[getattr(inspect, f"{_kind}Type")] = set()
 _NULL = object()
-"""What an attempt returns for None, since None says that it cannot read the text."""
+"""What a reader returns for None, since None means that it cannot read the text."""
 
 
 def _null(text: str) -> object | None:

@@ -1,7 +1,7 @@
 """Every reason why an input was refused, found on the slow path after msgspec refused it fast.
 
-msgspec stays the only judge of what is valid: a value is judged by the decoder of its own part of the type, and only
-where that one refuses does the walk go down and look for words. So both always agree, whatever msgspec may accept.
+msgspec alone decides what is valid: each value is checked by the decoder of its own part of the type, and only where that
+refuses it does the walk go down to find the words. So both always agree, whatever msgspec may accept.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Explainer:
         self._judge = (lambda kind, hook: checked(kind, judge(kind, hook))) if limited(kind, self._info) else judge
         self._hook = hook
         self._limit = limit
-        self._quiet = quiet  # every text value is a string, which is not worth saying
+        self._quiet = quiet  # for text input: that a value is a string is not worth saying
         self._decimals = any(isinstance(part, inspect.DecimalType) for part in everything(self._info))
         self._judges: dict[int, Callable[[Any], object]] = {id(self._info): self._judge(kind, hook)}
 
@@ -88,7 +88,7 @@ class Explainer:
         try:
             judge(value)
         except REFUSALS as refusal:
-            return refusal.with_traceback(None)  # which has the frames of those who keep it, and they the whole input
+            return refusal.with_traceback(None)  # the traceback would keep frames alive, and with them the whole input
         return None
 
     def _accepts(self, kind: Any, value: Any) -> bool:
@@ -118,7 +118,7 @@ class Explainer:
             found.add(path, _reason(info, refusal))
 
     def _items(self, info: inspect.Type, value: Any, path: str, found: Findings) -> Iterator[Part]:
-        """Yield (type, value, path) of what a collection holds, without batches that are right as a whole.
+        """Yield (type, value, path) for the items of a collection, without batches that are valid as a whole.
 
         One wrong item among a million must not take a second to find.
         """
@@ -150,7 +150,7 @@ class Explainer:
                     found.add(member(path, name), f"the key: {message}")
 
     def _broken(self, info: inspect.Type, value: Any) -> list[str]:
-        """Return what the constraints ask for that a value of the right kind does not give."""
+        """Return the constraints that a value of the right kind violates, in words."""
         limits = {name: limit for name in CONSTRAINTS if (limit := getattr(info, name, None)) is not None}
         if not limits or not self._accepts(shallow(info), value):
             return []
@@ -183,7 +183,7 @@ def _reason(info: inspect.Type, refusal: Exception) -> str:
     if isinstance(refusal, Beyond):
         return f"{refusal.field}: {refusal}" if refusal.field else str(refusal)
     cause = refusal.__cause__
-    if type(cause) is ValueError and str(cause):  # the words of a user's own __post_init__ or hook
+    if type(cause) is ValueError and str(cause):  # the message of a user's __post_init__ or hook
         return str(cause)
     return "is out of range" if isinstance(info, inspect.FloatType) else f"expected {noun(info)}"
 
@@ -215,7 +215,7 @@ def _batches(entries: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _beyond(info: inspect.Type, value: Any) -> str | None:
-    """Return why a number is refused that msgspec may take: an integer beyond 64 bits, a decimal that is not finite."""
+    """Return why a number is refused that msgspec may accept: an integer beyond 64 bits, a decimal that is not finite."""
     if isinstance(value, Number) and isinstance(info, inspect.IntType | inspect.AnyType):
         return TOO_LARGE if wording.whole(value) else "is out of range"
     if isinstance(value, str) and isinstance(info, inspect.DecimalType) and _NOT_FINITE.match(value):

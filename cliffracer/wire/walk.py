@@ -1,4 +1,4 @@
-"""What a value holds, part by part, each with the type it should have and its path; and what is missing, unknown or too much."""
+"""Walks a value part by part, each with its expected type and path; and finds what is missing, unknown or too much."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,11 +14,11 @@ Part = tuple[inspect.Type, Any, str]
 
 
 class Full(Exception):
-    """As many errors are found as anybody will read."""
+    """The limit of errors is reached."""
 
 
 class Findings:
-    """The errors found so far, up to a limit; about a path of which something is known already, nothing more."""
+    """The errors found so far, up to a limit; none is added for a path that has one already."""
 
     __slots__ = ("_known", "count", "errors", "limit", "thorough")
 
@@ -26,12 +26,12 @@ class Findings:
         self.limit = limit
         self.errors = list(known)
         self.thorough = thorough
-        """Whether to look into what msgspec accepts, too: there is a number in it that we do not take."""
+        """Whether to look into valid parts, too, for a number that msgspec accepts and we do not."""
         self.count = 0
         self._known = frozenset(error.path for error in self.errors)
 
     def add(self, path: str, message: str) -> None:
-        """Keep an error; `Full` when that is one too many."""
+        """Add an error; `Full` beyond the limit."""
         self.count += 1
         if path in self._known:
             return

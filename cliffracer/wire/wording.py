@@ -59,7 +59,7 @@ _KINDS: dict[type, str] = {
 
 
 def kind_of(value: object) -> str:
-    """Return what a decoded value is, as a caller calls it: ``an integer``."""
+    """Return the kind of a decoded value in words: ``an integer``."""
     return _KINDS.get(type(value), "another kind")
 
 
@@ -133,7 +133,7 @@ def either(options: Iterable[str]) -> str:
 
 
 def unknown(name: object, known: Iterable[str]) -> str:
-    """Return why a field that nobody declared is refused, with the name that was perhaps meant."""
+    """Return why an undeclared field is refused, with the name that may have been meant."""
     near = difflib.get_close_matches(str(name)[:_LONGEST], list(known), n=1)
     return f"unknown field (did you mean {near[0]}?)" if near else "unknown field"
 
