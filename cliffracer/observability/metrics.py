@@ -16,18 +16,34 @@ _BOUNDS = (7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25)
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
+class Gate(Protocol):
+    """The figures of `cliffracer.resilience.gate.Gate`."""
+
+    refused: int
+    admitted: int
+
+
 class Measured(Protocol):
-    """What is asked of a handler: `cliffracer.handler.Handler` has it all."""
+    """The figures of a handler, `cliffracer.handler.Handler`."""
 
     service: str
     name: str
     kind: str
     stats: Stats
-    gate: Any
+
+    @property
+    def gate(self) -> Gate: ...
+
+
+class Counts(Protocol):
+    """The figures of `cliffracer.messaging.broker.Counts`."""
+
+    failed: int
+    parked: int
 
 
 class Consumer(Protocol):
-    """What is asked of a function's durable events: `cliffracer.messaging.consumption.Consumption` has it all."""
+    """The figures of a function's durable events, `cliffracer.messaging.consumption.Consumption`."""
 
     @property
     def service(self) -> str: ...
@@ -38,22 +54,32 @@ class Consumer(Protocol):
     @property
     def in_hand(self) -> int: ...
     @property
-    def counts(self) -> Any: ...
+    def counts(self) -> Counts: ...
+
+
+class Circuit(Protocol):
+    """The figures of a breaker, `cliffracer.resilience.circuit.Circuit`."""
+
+    opened: int
+    refused: int
+
+    @property
+    def level(self) -> int: ...
 
 
 class Guarded(Protocol):
-    """What is asked of the calls to one target: `cliffracer.resilience.guard.Guard` has it all."""
+    """The figures of the calls to one target, `cliffracer.resilience.guard.Guard`."""
 
     retries: int
     refused: int
     fallbacks: int
 
     @property
-    def circuit(self) -> Any: ...
+    def circuit(self) -> Circuit | None: ...
 
 
 class Kept(Protocol):
-    """What is asked of a function whose answers are kept: `cliffracer.caching.cached.Cached` has it all."""
+    """The figures of a function with ``@app.cached``, `cliffracer.caching.cached.Cached`."""
 
     name: str
     hits: int
@@ -63,7 +89,7 @@ class Kept(Protocol):
 
 
 Target = tuple[str, str, Sequence[Guarded]]
-"""Who calls (a service, or nothing for a function of the process), whom, and how that goes."""
+"""(caller: a service, or empty for a function of the process; target; the guards of its calls)."""
 _EVENTS: tuple[tuple[str, str, str, Callable[[Consumer], float]], ...] = (
     ("cliffracer_events_waiting", "gauge", "Events that wait for this function in all replicas, seconds ago.", lambda c: c.lag),
     ("cliffracer_events_in_hand", "gauge", "Events that this replica has and has not answered.", lambda c: c.in_hand),
@@ -93,7 +119,7 @@ _OTHER: tuple[tuple[str, str, str, str, str], ...] = (
     ("outbox", "parked", "cliffracer_outbox_parked", "gauge", "Events that cannot be published as they are."),
     ("outbox", "published_total", "cliffracer_outbox_published_total", "counter", "Events that this process published from the outbox."),
 )
-"""Figures of what a service works with: about what, which, and the metric's name, type and text."""
+"""Figures of what a service uses: subject, key, and the metric's name, type and help text."""
 
 
 _TARGETS: tuple[tuple[str, str, str, Callable[[Guarded], float]], ...] = (
@@ -101,12 +127,12 @@ _TARGETS: tuple[tuple[str, str, str, Callable[[Guarded], float]], ...] = (
     ("cliffracer_retries_refused_total", "counter", "Retries that the budget did not allow.", lambda guarded: guarded.refused),
     ("cliffracer_fallbacks_total", "counter", "Calls that a fallback answered.", lambda guarded: guarded.fallbacks),
 )
-_CIRCUITS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
+_CIRCUITS: tuple[tuple[str, str, str, Callable[[Circuit], float]], ...] = (
     ("cliffracer_breaker_state", "gauge", "0: closed, 1: half open, 2: open; of several the worst.", lambda c: c.level),
     ("cliffracer_breaker_opened_total", "counter", "How often a breaker has opened.", lambda c: c.opened),
     ("cliffracer_breaker_refused_total", "counter", "Calls that an open breaker refused.", lambda c: c.refused),
 )
-"""Figures of what stands before the services and functions that are called."""
+"""Figures of the breakers before services and functions that are called."""
 _CACHED: tuple[tuple[str, str, str, Callable[[Kept], float]], ...] = (
     ("cliffracer_cache_hits_total", "counter", "Calls that got an answer that was kept.", lambda kept: kept.hits),
     ("cliffracer_cache_misses_total", "counter", "Calls whose answer was made.", lambda kept: kept.misses),
@@ -206,7 +232,7 @@ def _guarded(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
-    """Yield one metric; samples that have the same labels are added up, as those of a function with two routes: Prometheus takes one."""
+    """Yield one metric; samples with the same labels, as of a function with two routes, are added up: Prometheus accepts one."""
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
     totals: dict[str, float] = {}
