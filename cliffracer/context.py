@@ -26,6 +26,8 @@ STORED = "cliffracer.stored"
 """Key in a context's store: when NATS stored the message that is handled, in seconds since 1970."""
 OWN = "cliffracer.own"
 """Key in the store of a context in which a service acts as itself: a function that returns its token, since a block may outlast one."""
+LASTS = "cliffracer.lasts"
+"""Key in a context's store: its call goes on after its function has returned, until the response is sent (`Tracing.failed` ends it)."""
 _prefix = os.urandom(8).hex()
 _numbers = count(1)
 _spans = count(int.from_bytes(os.urandom(7)) + 1)  # 64 bits: no two processes are likely to meet

@@ -21,11 +21,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 
-from cliffracer.context import Context
+from cliffracer.context import LASTS, Context
 from cliffracer.declarations import Record, Route, Rpc, Socket, Subscription
 from cliffracer.errors import Cancelled, Internal, ServiceError, SetupError
 from cliffracer.events import Rejected
-from cliffracer.observability.tracing import LASTS
 
 _EXPORTERS = "opentelemetry_traces_exporter"  # entry points that distributions of exporters have
 _FLUSH = 2.0  # seconds that a stop waits for what is not exported yet

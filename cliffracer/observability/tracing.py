@@ -14,8 +14,6 @@ from cliffracer.declarations import Record
 
 EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """Any of these sets an exporter (OpenTelemetry's own variables)."""
-LASTS = "cliffracer.lasts"
-"""Where a context keeps that its call goes on after its function returned, until what that gave is sent: `Tracing.failed` is told then."""
 _API = "opentelemetry.trace"
 log = logging.getLogger("cliffracer")
 

@@ -10,12 +10,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cliffracer.checking import Declared
-from cliffracer.context import Context
+from cliffracer.context import LASTS, Context
 from cliffracer.declarations import Route
 from cliffracer.errors import Cancelled, FieldError, InvalidInput
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, spoil
-from cliffracer.observability.tracing import LASTS
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
