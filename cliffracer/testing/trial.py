@@ -199,6 +199,7 @@ async def running(
     ``settings`` takes whole ones, servers included. What the environment and ``.env`` say of servers is left alone: a test
     writes, and must not write there.
     """
+    _refuse_trio()
     async with AsyncExitStack() as stack:
         clock = MovableClock()
         DECORATED.forget(clock.now)
@@ -211,6 +212,16 @@ async def running(
             found = Running(apps, up, inner, clock)
             await found.watch()
             yield found
+
+
+def _refuse_trio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise SetupError(
+            "Apps run on asyncio, and this test does not: "
+            'anyio runs each test on trio, too, unless a fixture called anyio_backend returns "asyncio".'
+        ) from None
 
 
 def _models(apps: Sequence[App]) -> list[Any]:

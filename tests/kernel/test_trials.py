@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer import App, Conflict
+from cliffracer import App, Conflict, SetupError
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -131,3 +131,9 @@ async def test_a_stub_takes_one_way_calls() -> None:
         mailer = t.stub("mailer.write")
         await t.call("remind", name="Ada")
         await eventually(lambda: mailer.received == [{"to": "Ada"}])
+
+
+def test_a_loop_that_is_not_of_asyncio_is_told() -> None:
+    """As of a test that anyio runs on trio as well: what its fixture is to return is said, not that no loop runs."""
+    with pytest.raises(SetupError, match=r'this test does not: .* a fixture called anyio_backend returns "asyncio"'):
+        running(App("elsewhere")).__aenter__().send(None)
