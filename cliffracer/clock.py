@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-_LONGEST_NAP = 30.0  # seconds; the system's clock may be set meanwhile
+LONGEST_NAP = 30.0  # seconds; the system's clock may be set meanwhile
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
     async def until(self, moment: float) -> None:
         """Return when a moment has come, also if the clock is set meanwhile."""
         while (wait := moment - self.now()) > 0:
-            await self.nap(min(wait, _LONGEST_NAP))
+            await self.nap(min(wait, LONGEST_NAP))
 
     async def nap(self, seconds: float) -> None:
         """Sleep for some seconds, or until the clock is moved."""

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from loguru import logger
 
-from cliffracer.clock import SYSTEM, Clock
+from cliffracer.clock import LONGEST_NAP, SYSTEM, Clock
 from cliffracer.cron import Cron
 from cliffracer.errors import Internal
 
@@ -60,6 +60,30 @@ class At(msgspec.Struct, frozen=True):
 Plan = Every | At
 
 
+class Wait:
+    """Waits for the times of a plan, by a clock that may be set."""
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._seen = clock.now()
+
+    async def until(self, due: float, lead: Callable[[float], float] = lambda _: 0.0) -> float:
+        """Return when a time has come, less the lead that it has, and which: an earlier one where the clock was set back meanwhile.
+
+        A machine may correct its clock by hours once it has found out what time it is: nothing would run until it is as late again.
+        """
+        while True:
+            now = self._clock.now()
+            if now < self._seen:
+                due = self._plan.after(now)
+            self._seen = now
+            wait = due - lead(due) - now
+            if wait <= 0:
+                return due
+            await self._clock.nap(min(wait, LONGEST_NAP))
+
+
 class LocalTimer:
     """Runs a function by a plan in this replica alone (``each=True``), without overlap; ticks that come while it runs are skipped."""
 
@@ -68,6 +92,7 @@ class LocalTimer:
         self._plan = plan
         self._run = run
         self._clock = clock
+        self._wait = Wait(plan, clock)
         self._task: asyncio.Task[None] | None = None
         self._running = False
         self._stopping = False
@@ -98,7 +123,7 @@ class LocalTimer:
     async def _tick(self) -> None:
         while not self._stopping:
             due = self._plan.after(self._clock.now())
-            await self._clock.until(due)
+            await self._wait.until(due)
             self._running = True
             await attempt(self.name, self._run)
             self._running = False

@@ -19,7 +19,7 @@ from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo, read_stored
-from cliffracer.messaging.plans import Missed, Plan, Run, attempt
+from cliffracer.messaging.plans import Missed, Plan, Run, Wait, attempt
 from cliffracer.messaging.schedules import keeps_schedules, scheduled
 from cliffracer.messaging.streams import durable_name, tick_subject, timer_of, timer_subject, timers_stream
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
@@ -64,6 +64,7 @@ class Timer:
         self._run = run
         self._missed = missed
         self._clock = clock
+        self._wait = Wait(plan, clock)
         self._source = timer_of(subjects, self.name)
         self._subject = timer_subject(subjects, self.name)
         self._ticking: asyncio.Task[None] | None = None
@@ -147,8 +148,8 @@ class Timer:
     async def _tick(self, due: float) -> None:
         told = False
         while True:
+            due = await self._wait.until(due, self._lead)
             lead = self._lead(due)
-            await self._clock.until(due - lead)
             self.publishing = not lead
             try:
                 await self._publish(due, ahead=lead > 0)

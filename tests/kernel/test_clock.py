@@ -9,6 +9,8 @@ from loguru import logger
 from websockets.asyncio.client import connect
 
 from cliffracer import App, Event, Identity, Transaction, requires
+from cliffracer.clock import Clock
+from cliffracer.messaging.plans import Every, Wait
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -182,3 +184,29 @@ async def test_a_delayed_event_of_nobody_comes_when_the_clock_is_moved():
         await t.clock.advance("1d")
         await t.settled()
         assert heard == [(1, "cart-1", 1)]
+
+
+class Corrected(Clock):
+    """A clock that goes as far as somebody naps, and is set back during the first nap."""
+
+    def __init__(self, back: float) -> None:
+        self.time = 36_010.0
+        self._back = back
+
+    def now(self) -> float:
+        return self.time
+
+    async def nap(self, seconds: float) -> None:
+        self.time += seconds - self._back
+        self._back = 0.0
+
+
+async def test_a_clock_that_is_set_back_holds_up_no_timer():
+    """As a machine that has found out what time it is corrects its clock by hours; also between two times that are waited for."""
+    clock = Corrected(back=3_600.0)
+    wait = Wait(Every(60.0), clock)
+    assert await wait.until(36_060.0) == 32_460.0
+    assert await wait.until(32_520.0) == 32_520.0
+    clock.time -= 3_600.0
+    assert await wait.until(32_580.0, lambda _: 30.0) == 28_980.0
+    assert clock.now() == 28_950.0
