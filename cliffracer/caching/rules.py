@@ -15,6 +15,8 @@ from cliffracer.errors import DeadlineExceeded
 from cliffracer.resilience.verdicts import replaceable
 
 JITTER = 0.1  # an answer lives up to a tenth shorter: what was made together must not have to be made again together
+AHEAD = 2
+"""Times its ttl that an answer lives at most, however clocks are set: one that was made an hour ahead of this one lives no hour longer."""
 AGAIN: Any = object()
 """What became of an answer whose maker has left: the next one makes it."""
 OWN: Any = object()
@@ -62,7 +64,7 @@ class Rules:
         if entry is None or entry.marks != marks:
             return None, False
         now = self._now()
-        if now >= entry.until + cached.stale:
+        if now >= entry.until + cached.stale or entry.until > now + AHEAD * cached.ttl:
             return None, False
         if cached.store != "memory" and not cached.readable(entry.payload):
             return None, False

@@ -39,6 +39,24 @@ class User(msgspec.Struct):
     born: datetime = datetime(1815, 12, 10, tzinfo=UTC)
 
 
+async def test_a_clock_that_is_set_back_keeps_no_answer() -> None:
+    """One that was made by an hour that is now to come would be given for that hour; what lies within twice its time is left as it is."""
+    app, made = App("times"), []
+
+    @app.rpc
+    @app.cached(ttl="30s")
+    async def count() -> int:
+        made.append(1)
+        return len(made)
+
+    async with running(app) as t:
+        assert [await t.call("count"), await t.call("count")] == [1, 1]
+        t.clock.ahead -= 10
+        assert await t.call("count") == 1
+        t.clock.ahead -= 3600
+        assert [await t.call("count"), await t.call("count")] == [2, 2]
+
+
 async def test_an_answer_is_made_once() -> None:
     """Over RPC, HTTP and as a plain call; each caller has its own copy; arguments tell answers apart, types as well; the clock ends it."""
     app, made, one = App("users"), [], uuid4()
