@@ -20,6 +20,10 @@ class Clock:
         while (wait := moment - self.now()) > 0:
             await self.nap(min(wait, LONGEST_NAP))
 
+    async def pause(self, seconds: float) -> None:
+        """Return after some seconds, however the clock is set meanwhile."""
+        await asyncio.sleep(seconds)
+
     async def nap(self, seconds: float) -> None:
         """Sleep for some seconds, or until the clock is moved."""
         await asyncio.sleep(seconds)

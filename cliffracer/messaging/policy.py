@@ -86,7 +86,7 @@ class Policy:
             attempt=delivery.attempt, error=in_one_line(cause(error)), wait=wait,
         )  # fmt: skip
         if self._clock.movable:  # the server does not know this clock, so the delivery stays in hand until it is due
-            await self._clock.until(self._clock.now() + wait)
+            await self._clock.pause(wait)
             wait = 0.0
         delivery.nak(wait)
 
@@ -94,7 +94,7 @@ class Policy:
         """Wait until an overloaded handler may be tried; the delivery stays in hand, so this is not counted as an attempt."""
         wait = max(refused.retry_after, LEAST_WAIT)
         logger.debug("{service}.{function} is overloaded: again in {wait:g} s", service=self._service, function=self._function, wait=wait)
-        await self._clock.until(self._clock.now() + wait)
+        await self._clock.pause(wait)
 
     async def _park(self, delivery: Delivery, error: BaseException) -> None:
         try:

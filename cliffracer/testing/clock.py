@@ -37,6 +37,10 @@ class MovableClock(Clock):
         """Say whether a time has come that the system's clock set for later, at ``since``, as headers have it: in milliseconds."""
         return due <= super().now() + sum(by for at, by in self._moves if at >= since)
 
+    async def pause(self, seconds: float) -> None:
+        """Return when this clock has gone on by some seconds."""
+        await self.until(self.now() + seconds)
+
     async def nap(self, seconds: float) -> None:
         """Wait so long, or until the clock is moved."""
         try:

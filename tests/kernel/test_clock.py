@@ -210,3 +210,11 @@ async def test_a_clock_that_is_set_back_holds_up_no_timer():
     clock.time -= 3_600.0
     assert await wait.until(32_580.0, lambda _: 30.0) == 28_980.0
     assert clock.now() == 28_950.0
+
+
+async def test_a_pause_is_as_long_as_it_is_however_the_clock_is_set(monkeypatch):
+    """As an event waits that was refused for its rate: set back by an hour, it would wait for that hour."""
+    times = iter([36_010.0])
+    monkeypatch.setattr(Clock, "now", lambda _: next(times, 32_410.0))
+    async with asyncio.timeout(30):
+        await Clock().pause(0.01)

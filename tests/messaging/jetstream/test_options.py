@@ -251,11 +251,8 @@ async def test_an_overloaded_handler_is_asked_again_when_it_says_and_not_at_once
     waits = list[float]()
 
     class Noting(Clock):
-        def now(self) -> float:
-            return 0.0
-
-        async def until(self, moment: float) -> None:
-            waits.append(moment)
+        async def pause(self, seconds: float) -> None:
+            waits.append(seconds)
 
     refusals = [3.0, 0.0]
     handler = Notes(lambda _: Overloaded("busy", retry_after=refusals.pop(0)) if refusals else None)
