@@ -28,6 +28,8 @@ TURN = 0x636C6966_6F757462
 TRIES = 10
 """An event is parked after so many failures that waiting would not cure."""
 _BEGIN = Statement("SELECT pg_try_advisory_xact_lock(%s), set_config('idle_in_transaction_session_timeout', '30s', true)")
+_BATCH = 2.0  # seconds that the end waits for what is being published
+_LOOK = 0.3  # seconds that it waits for a look whether there is something
 BYTES = 16 * 2**20
 """The largest batch, by its payloads; the last one may go over it."""
 _PENDING = Statement(
@@ -58,6 +60,8 @@ class Relay:
         self._committed = False
         self._stopping = False
         self.published = self.parked = self.failed = 0
+        self.in_hand = 0
+        """Events that are being published: at the end they are worth waiting for."""
 
     def wake(self, *, committed: bool = False) -> None:
         """Look for events now: this process has ``committed`` some, or another one has notified us."""
@@ -78,6 +82,8 @@ class Relay:
                 found, pause = 0, min(pause * 2, 30.0)
             else:
                 pause, told = self._every, ""
+            finally:
+                self.in_hand = 0
             if not found:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):  # `wait_for` loses a cancellation at the moment of a wake, on Python 3.11
@@ -99,6 +105,7 @@ class Relay:
             if committed and not mine:  # the relay at work may have looked before our commit, or there is none
                 await transaction.rows(_TELL)
             rows = await transaction.rows(_PENDING, [self._batch, BYTES]) if mine else []
+            self.in_hand = len(rows)
             chains: dict[Any, list[Any]] = {}
             for row in rows:
                 chains.setdefault(row[0] if row[5] is None else row[5], []).append(row)
@@ -147,6 +154,8 @@ async def relaying(
 ) -> AsyncGenerator[Relay, None]:
     """Publish the outbox for the length of the block; the batch in hand at its end is finished, within 2 s.
 
+    Without one nothing is waited for: it only looks whether there is one, in a database that may hang.
+
     While it is not ``able`` to publish, it leaves the work to other replicas: the one at work keeps trying for seconds, and the others
     wait. Several databases have an outbox and a relay each; the first one's relay is yielded.
     """
@@ -167,7 +176,9 @@ async def _relaying(relay: Relay, database: Database) -> AsyncGenerator[Relay, N
         database.relays.remove(relay)
         relay.stop()
         try:
-            await asyncio.wait(tasks[:1], timeout=2.0)
+            await asyncio.wait(tasks[:1], timeout=_LOOK)
+            if relay.in_hand:
+                await asyncio.wait(tasks[:1], timeout=_BATCH - _LOOK)
         finally:  # cancelled, too
             for task in tasks:
                 task.cancel()

@@ -75,6 +75,33 @@ async def test_rolled_back_event_is_never_published(outbox):
     assert set(stream.events) == {"outer"}
 
 
+async def test_the_end_waits_for_what_is_being_published_and_not_for_a_look(outbox, url, monkeypatch):
+    """A database that hangs holds up no stop, unless events are on their way."""
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(module, "_BATCH", 3600.0)
+    stream, began, let = Stream(), asyncio.Event(), asyncio.Event()
+
+    async def slow(*event) -> None:
+        began.set()
+        await let.wait()
+        await stream.publish(*event)
+
+    async with asyncio.timeout(60), Database.open(url) as elsewhere:
+        async with relaying(outbox, slow, every=60):
+            await emit(outbox, "1")
+            await began.wait()
+            asyncio.get_running_loop().call_later(0.1, let.set)
+        assert "1" in stream.events
+        async with elsewhere.transaction() as holding:
+            await holding.execute("lock table cliffracer_outbox in access exclusive mode")
+            async with relaying(outbox, slow, every=60):
+                await eventually(lambda: _waits_for_a_lock(elsewhere))
+
+
+async def _waits_for_a_lock(db: Database) -> bool:
+    return bool(await db.fetch_value(int, "select count(*) from pg_locks where relation = 'cliffracer_outbox'::regclass and not granted"))
+
+
 async def test_event_of_another_process_is_noticed(outbox, url):
     """A commit elsewhere wakes the relay by a notification, long before it would look by itself."""
     stream = Stream()
