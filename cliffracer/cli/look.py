@@ -9,6 +9,7 @@ from cliffracer.cli.loading import start_one
 from cliffracer.cli.output import printable
 from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
+from cliffracer.detail import Detail
 from cliffracer.messaging.directory import Figures, Info, Stats, running
 
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
@@ -22,6 +23,12 @@ async def look(client: AsyncClient, name: str) -> list[Row]:
     permitted(client, "$SRV.INFO", "$SRV.STATS")
     figures = {found.id: found for found in stats}
     return [_row(info, figures.get(info.id, Stats())) for info in sorted(infos, key=lambda info: (info.name, info.id))]
+
+
+async def failing(client: AsyncClient, name: str) -> dict[str, list[str]]:
+    """Return what fails of the health checks of each replica, by its id: ``events: their stream is full``."""
+    details: list[Detail] = await client.directory.ask("DETAIL", name, patience=_PATIENCE, kind=Detail)
+    return {found.id: [f"{check.name}: {check.reason}" for check in found.health if check.reason] for found in details}
 
 
 async def nobody(client: AsyncClient, name: str, where: str, what: str = "is running") -> str:

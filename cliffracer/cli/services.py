@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from cliffracer.cli.loading import start_one
-from cliffracer.cli.look import Row, by_name, endpoints_by_name, look, nobody, since
-from cliffracer.cli.output import bad, fitted_table, print_json, print_line, print_table, printable, say, soft, strong
+from cliffracer.cli.look import Row, by_name, endpoints_by_name, failing, look, nobody, since
+from cliffracer.cli.output import bad, fitted_table, odd, print_json, print_line, print_table, printable, say, soft, strong
 from cliffracer.cli.reach import looked, looked_at, reach_settings, reached
 from cliffracer.client import AsyncClient
 from cliffracer.durations import worded
@@ -33,7 +33,9 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         return
 
     async def ask(client: AsyncClient) -> tuple[list[Row], str]:
-        rows = await look(client, name)
+        rows, troubles = await asyncio.gather(look(client, name), failing(client, name))
+        for row in rows:
+            row["failing"] = troubles.get(row["instance"], [])
         return rows, "" if rows else await nobody(client, name, looked_at(settings))
 
     nothing: tuple[list[Row], str] = ([], "")
@@ -50,6 +52,9 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         say(f"{strong(called)} {version}  {soft(words)}".rstrip())
         say()
     print_table(*_table(found, name), empty=empty)
+    for row in found:
+        for trouble in row["failing"]:
+            say(odd(printable(f"{row['name']} {row['instance'][:8]}: {trouble}")))
 
 
 def top(*, name: str, interval: float, count: int | None, as_json: bool) -> None:

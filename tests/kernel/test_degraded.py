@@ -6,6 +6,8 @@ import pytest
 
 from cliffracer import App, Database, Settings
 from cliffracer.appdatabase import AppDatabase
+from cliffracer.cli.look import failing
+from cliffracer.client import AsyncClient
 from cliffracer.embedded import servers
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -32,9 +34,9 @@ async def test_what_no_replica_can_help_is_degraded_and_serves_on():
     async def told() -> tuple[str, set[str]]:
         assert (await t.http.get("/health/ready")).status_code == 200
         found = (await t.http.get("/health/detailed")).json()
-        failing = set(_FAILING.findall((await t.http.get("/metrics")).text))
-        assert failing == {name for name, check in found["checks"].items() if check["status"] != "ok"}
-        return found["status"], failing
+        counted = set(_FAILING.findall((await t.http.get("/metrics")).text))
+        assert counted == {name for name, check in found["checks"].items() if check["status"] != "ok"}
+        return found["status"], counted
 
     async with running(app) as t:
         assert await told() == ("ok", set())
@@ -50,6 +52,8 @@ async def test_what_no_replica_can_help_is_degraded_and_serves_on():
         assert await told() == ("degraded", {"events", "database writes"})
         detailed = (await t.http.get("/health/detailed")).json()["checks"]
         assert detailed["database writes"]["status"] == "its disk is full"
+        (told_of,) = (await failing(AsyncClient(t._link, None), "night")).values()
+        assert "database writes: its disk is full" in told_of
         assert (await t.http.get("/count")).json() == 1
 
 
