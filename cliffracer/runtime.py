@@ -208,7 +208,7 @@ class Stop:
 
     def at_once(self) -> None:
         """Say what is not finished, and exit."""
-        tell_unfinished(service.assembly.watch for up in self.served for service in up.services)
+        tell_unfinished((service.assembly.watch for up in self.served for service in up.services), "at once")
         self.served.clear()  # told: a third signal may come before the end
         logging.getLogger("uvicorn.error").disabled = True  # a traceback for each request that ends now
         raise SystemExit(130)

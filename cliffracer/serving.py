@@ -42,6 +42,7 @@ from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
 from cliffracer.observability.stats import LASTING
 from cliffracer.observability.tracing import tracing
+from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.settings import Settings
 from cliffracer.signature import read
 from cliffracer.transactional import Transactional
@@ -159,6 +160,8 @@ class Service:
         """Take nothing new, let accepted work finish within ``seconds``, then end what is left: every caller gets a reply."""
         loop = asyncio.get_running_loop()
         self._until = until = loop.time() + seconds
+        watch = self.assembly.watch
+        telling = loop.call_at(until, tell_unfinished, [watch], f"after {seconds:g} s")  # before anybody ends them
         if self._discovery is not None:
             await self._discovery.close()
         await asyncio.gather(
@@ -169,7 +172,7 @@ class Service:
             *([self._sends.drain(seconds)] if self._sends is not None else []),
         )
         await self._idle(until)
-        watch = self.assembly.watch
+        telling.cancel()
         for context in list(watch.running):
             watch.end(context, "stopping")
         await self._idle(until + 1.0)

@@ -79,11 +79,11 @@ class Watch:
             self.arm()
 
 
-def tell_unfinished(watches: Iterable[Watch]) -> None:
-    """Log which calls are not finished, and nothing if all are."""
+def tell_unfinished(watches: Iterable[Watch], when: str) -> None:
+    """Log which calls are not finished and end ``when`` all the same; nothing if all are."""
     often = Counter(f"{context.service}.{context.handler}" for watch in watches for context in watch.running)
     named = [f"{name} ({count} times)" if count > 1 else name for name, count in often.most_common(_NAMED)]
     if more := len(often) - len(named):
         named.append(f"{more} more")
     if named:
-        logger.warning("ended at once, before these had finished: {}", ", ".join(named))
+        logger.warning("ended {}, before these had finished: {}", when, ", ".join(named))

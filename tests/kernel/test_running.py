@@ -183,6 +183,7 @@ def test_a_call_that_outlasts_the_drain_is_answered_unavailable(folder, env, nat
             with pytest.raises(Unavailable, match="the service is stopping"):
                 client.slow.wait(seconds=8)
         assert run.process.wait(60) == 0
+        assert run.text.count("ended after 0.3 s, before these had finished: slow.wait") == 1
 
 
 def test_a_second_signal_ends_it_at_once(folder, env, nats):
