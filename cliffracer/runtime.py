@@ -289,8 +289,10 @@ def _add_checks(health: Health, services: Sequence[Service]) -> None:
 
 
 async def _stored(services: Sequence[Service]) -> bool:
-    """Raise `Unavailable` where events are not stored; their stream is asked for if an app follows durable ones: it may be."""
+    """Raise `Unavailable` where events are not stored or not taken; their stream is asked for where an app reads it: it may."""
     for service in services:
+        if stuck := service.stuck:
+            raise Unavailable(f"{', '.join(stuck)} cannot be resumed")
         await service.backend.takes(asked=any(record.durable for record, _ in service.frozen.of(Subscription)))
     return True
 

@@ -37,6 +37,7 @@ from cliffracer.messaging.methods import RpcServer
 from cliffracer.messaging.plans import At, Every, LocalTimer
 from cliffracer.messaging.rates import Allowances
 from cliffracer.messaging.sends import Sends
+from cliffracer.messaging.timers import Timer
 from cliffracer.messaging.traced import TracedConnection
 from cliffracer.observability.calls import CallLog
 from cliffracer.observability.health import Health
@@ -194,6 +195,13 @@ class Service:
     @property
     def _lasting(self) -> list[Lasting]:
         return [*self._timers, *self._leaders]
+
+    @property
+    def stuck(self) -> list[str]:
+        """Return the consumers that cannot be resumed, of events, timers and one-way calls: nothing of theirs is handled."""
+        timers = [timer.consumption for timer in self._timers if isinstance(timer, Timer)]
+        sends = [] if self._sends is None or self._sends.consumption is None else [self._sends.consumption]
+        return [one.pull.consumer for one in (*self.consumptions, *timers, *sends) if one.pull.trouble]
 
     @property
     def inside(self) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Pull:
         self._loop = asyncio.get_running_loop()
         self.held: dict[bytes, Delivery] = {}
         """What is in hand: delivered and not answered yet."""
-        self.resets = 0
+        self.resets, self.trouble = 0, ""  # how often it began anew, and why it cannot now
         self._take = take
         self._ensure = ensure
         self.ack_wait = ack_wait
@@ -80,12 +80,11 @@ class Pull:
         self._inbox = b""
         self._connection: dict[str, Any] = {}  # the INFO of the connection that we asked over
         self._heard = 0.0  # as of the last tick
-        self._news = False
+        self._news = self._draining = False
         self._later = False  # something will be asked for in the next turn
         self._gone = False
         self._stale = False  # we have overslept
         self._extended = 0.0  # when we last said that we live
-        self._draining = False
         self._watch: asyncio.Task[None] | None = None
         self._extension: asyncio.TimerHandle | None = None
         if not silent:
@@ -268,7 +267,7 @@ class Pull:
 
     async def _watching(self) -> None:
         """Ask anew, on another connection, after silence, and when the consumer is gone; with pauses while that does not help."""
-        pause, healthy, told = 0.0, time.monotonic(), ""
+        pause, healthy = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
@@ -278,17 +277,18 @@ class Pull:
                 continue
             if not self._gone and self.bus.info is self._connection and not self._unheard(now):
                 self._ask()
-                pause = pause if now - healthy < HEALTHY else 0.0
+                pause, self.trouble = pause if now - healthy < HEALTHY else 0.0, ""
                 continue
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
             pause = min(max(2 * pause, TICK), _LONGEST_PAUSE)
             try:
                 await self._recover()
             except Exception as error:  # noqa: BLE001 - a watch that ended would be a consumer that stops in silence
-                if told != (told := repr(error)):  # once, however often it is tried
+                before, self.trouble = self.trouble, repr(error)
+                if before != self.trouble:  # once, however often it is tried
                     logger.warning("consumer {consumer} cannot be resumed: {error!r}", consumer=self.consumer, error=error)
             else:
-                told = ""
+                self.trouble = ""
             healthy = time.monotonic()
 
     def _unheard(self, now: float) -> bool:

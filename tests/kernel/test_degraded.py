@@ -11,7 +11,10 @@ from cliffracer.client import AsyncClient
 from cliffracer.embedded import servers
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
+from cliffracer.runtime import running as serving
 from cliffracer.testing import running
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
 
 _FAILING = re.compile(r'^cliffracer_health_check{check="(.+)",critical="false"} 0$', re.MULTILINE)
 
@@ -55,6 +58,28 @@ async def test_what_no_replica_can_help_is_degraded_and_serves_on():
         (told_of,) = (await failing(AsyncClient(t._link, None), "night")).values()
         assert "database writes: its disk is full" in told_of
         assert (await t.http.get("/count")).json() == 1
+
+
+async def test_consumers_that_cannot_be_resumed_are_degraded():
+    """The connection is back and its server keeps no streams any more: no event is handled, no timer runs, and nothing fails for it."""
+    app = App("stuck")
+
+    @app.on("order.placed")
+    async def bill(number: int) -> None: ...
+
+    @app.every("1h")
+    async def tidy() -> None: ...
+
+    with NatsServer(jetstream=True) as server:
+        async with serving(app, Settings(nats_url=server.url)) as up:
+            assert {found.name: found.reason for found in await up.health.findings()} == {"nats": "", "events": ""}
+            server.stop()
+            server.jetstream = False
+            server.configure("")
+            server.start()
+            await eventually(lambda: len(up.services[0].stuck) == 2)
+            assert [found.reason for found in await up.health.findings()] == ["", "stuck-bill, stuck-tidy-timer cannot be resumed"]
+            assert await up.health.reasons() == []
 
 
 async def test_a_standby_takes_no_changes():
