@@ -7,6 +7,7 @@ stop as well is no second signal, whichever comes first.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import msgspec
 
 from cliffracer.runtime import Stop
 
+log = logging.getLogger("cliffracer")
 LINE = "_CLIFFRACER_LINE"
 SOCKETS = "_CLIFFRACER_SOCKETS"
 RELOADS = "_CLIFFRACER_RELOADS"
@@ -81,6 +83,8 @@ class Parent:
             words = b""
         if not words:
             loop.remove_reader(self)
+            if not stop.asked.is_set():
+                log.warning("the process that runs this one is gone: stopping")
         stop.asked.set()
         if _NOW in words:
             loop.call_soon(stop.at_once)

@@ -447,6 +447,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(folder):
         while any(_lives(pid) for pid in pids):
             assert time.monotonic() < until
             time.sleep(0.05)
+        assert run.text.count("the process that runs this one is gone: stopping") == 2
 
 
 def _lives(pid):
