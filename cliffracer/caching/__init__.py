@@ -1,1 +1,1 @@
-"""Answers that are kept for a while: what ``@app.cached`` declares, and what serves it."""
+"""Cached answers: what ``@app.cached`` declares, and its implementation."""

@@ -1,4 +1,4 @@
-"""Keeps the answers of one running app: one call makes an answer, all others who ask meanwhile wait for that."""
+"""The cache of one running app: one call computes an answer, and concurrent ones wait for it (single flight)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -18,12 +18,12 @@ from cliffracer.declarations import where
 from cliffracer.errors import Unavailable
 
 T = TypeVar("T")
-LEASE = 5.0  # seconds that another replica is waited for that makes the same answer
-_POLL = (0.01, 0.2)  # seconds between two looks whether it has
+LEASE = 5.0  # seconds to wait for another replica that is computing the same answer
+_POLL = (0.01, 0.2)  # seconds between two polls for it
 
 
 class _Flight:
-    """An answer that is being made. ``looked``: what is kept already, fresh or stale; ``done``: what became of it."""
+    """An answer that is being computed. ``looked``: what is cached already, fresh or stale; ``done``: the outcome."""
 
     __slots__ = ("done", "looked")
 
@@ -54,14 +54,14 @@ class Answers:
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.say: Callable[[list[str]], None] | None = None
-        """Tells the other replicas what is good no more."""
+        """Tells the other replicas which tags are invalidated."""
 
     def use(self, name: str, store: Store) -> None:
-        """Keep answers in another store than memory, too."""
+        """Add a store beside memory."""
         self.stores[name] = Reached(name, store)
 
     async def answer(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Return the answer to a call: one that is kept, or a new one."""
+        """Return the answer to a call: a cached or a new one."""
         make = partial(cached.function, *positional, **named)
         key = self._rules.key(cached, positional, named)
         if key is None or asyncio.get_running_loop() is not self._loop:
@@ -96,7 +96,7 @@ class Answers:
             cached.misses += 1
             result, outcome = await self._made(cached, key, marks, make, stale)
             return result  # noqa: TRY300 - an else would read worse
-        except Exception as error:  # whatever the function raises: those who wait get it, too
+        except Exception as error:  # whatever the function raises: waiting calls get it, too
             outcome = failed(cached, error, stale)
             if isinstance(outcome, bytes):
                 return cached.decoded(outcome)
@@ -106,10 +106,10 @@ class Answers:
             if not flight.looked.done():
                 flight.looked.set_result(None)
             flight.done.set_result(outcome)
-            del flight, outcome  # an error's traceback has this frame: a circle, which would keep what the caller had
+            del flight, outcome  # an error's traceback refers to this frame: a cycle, which would keep the caller's objects
 
     async def _look(self, cached: Cached, key: Key) -> tuple[bytes | None, bool, Marks | None]:
-        """Return what is kept, whether it is fresh, and how its tags stand; None and None if the store is away."""
+        """Return the entry, whether it is fresh, and the marks of its tags; None and None if the store is away."""
         store = self._store(cached)
         try:
             entry, marks = await store.look(key.answer, key.tags)
@@ -121,7 +121,7 @@ class Answers:
     async def _made(
         self, cached: Cached, key: Key, marks: Marks | None, make: Callable[[], Awaitable[Any]], stale: bytes | None
     ) -> tuple[Any, Any]:
-        """Return a new answer and what those who wait for it get; another replica's, if that was faster."""
+        """Return a new answer, and the one for waiting calls; another replica's, if that was faster."""
         store, ours = self._store(cached), False
         if marks is not None and isinstance(store, Reached):
             payload, ours = await self._turn(cached, store, key, stale)
@@ -146,7 +146,7 @@ class Answers:
                 self._rules.tell(f"an answer of {where(cached.function)} cannot be kept: {error}")
 
     async def _turn(self, cached: Cached, store: Store, key: Key, stale: bytes | None) -> tuple[bytes | None, bool]:
-        """Wait for our turn to make an answer; return what another replica has made meanwhile, and whether it is our turn."""
+        """Wait for our turn to compute an answer; return another replica's answer, if there is one by now, and whether it is our turn."""
         context = current.get()
         left = None if context is None else context.remaining()
         until, wait, ours = self._loop.time() + (LEASE if left is None else min(LEASE, left / 2)), _POLL[0], False
@@ -166,13 +166,13 @@ class Answers:
                 wait = min(2 * wait, _POLL[1])
         except Away:
             return None, ours
-        except asyncio.CancelledError:  # nobody makes it now: the others need not wait until the lease is over
+        except asyncio.CancelledError:  # the others must not wait until the lease is over
             if ours:
                 self._begin(store.release(key.answer))
             raise
 
     async def _claimed(self, store: Store, key: Key) -> bool:
-        """Say whether it is us who make an answer; a claim that is on its way when we are cancelled is given back."""
+        """Claim an answer; a claim that is under way when we are cancelled is released."""
         claiming = self._loop.create_task(store.claim(key.answer, LEASE), name="claim of an answer")
         try:
             return await asyncio.shield(claiming)
@@ -185,7 +185,7 @@ class Answers:
             await store.release(key.answer)
 
     async def forget(self, tags: Iterable[str]) -> None:
-        """Make everything with one of these tags good no more, after the commit of a transaction that is open here.
+        """Invalidate everything with one of these tags; in an open transaction, after its commit.
 
         `Unavailable` if a store cannot be told.
         """
@@ -206,11 +206,11 @@ class Answers:
         finally:
             if self.say is not None:
                 self.say(tags)
-        for error in filter(None, told):  # one that is away keeps none of the others from being told
+        for error in filter(None, told):  # an unreachable store must not keep the others from being told
             raise error
 
     async def close(self) -> None:
-        """Finish what was begun beside calls."""
+        """Finish background work."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -1,4 +1,4 @@
-"""``app.cache``: what is done about answers that are kept."""
+"""``app.cache``: invalidation of cached answers."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -9,30 +9,30 @@ from cliffracer.errors import SetupError
 
 
 class Forgets(Protocol):
-    """What keeps answers while an app runs."""
+    """The cache of a running app, for invalidation."""
 
     async def forget(self, tags: Iterable[str]) -> None:
-        """Make everything with one of these tags good no more, in all replicas."""
+        """Invalidate everything with one of these tags, in all replicas."""
 
     def call_tag(self, cached: Cached, positional: tuple[Any, ...], named: dict[str, Any]) -> str:
-        """Return what tags the answers to one call."""
+        """Return the tag of the answers to one call."""
 
 
 class Cache:
-    """The answers that an app keeps: ``await app.cache.forget(tag="users")``."""
+    """The cached answers of an app: ``await app.cache.forget(tag="users")``."""
 
     def __init__(self, records: Callable[[], Iterator[Cached]], service: str) -> None:
         self._records = records
         self._service = service
         self.keeps: list[Forgets] = []
-        """Who keeps them now; the runtime's business."""
+        """The caches of the running app; set by the runtime."""
 
     def forget(self, function: Any = None, /, *args: Any, tag: str | None = None, **kwargs: Any) -> Awaitable[None]:
-        """Make answers good no more, in all replicas: those of a tag, of a function, or of a call of it, for whomever they were made.
+        """Invalidate answers in all replicas: those with a tag, of a function, or of one call of it, for all callers.
 
-        ``forget(tag="user:7")``, ``forget(get_user)``, ``forget(get_user, user_id=7)``. Inside a transaction it is done once that is
-        committed. What is kept in NATS or Redis is good no more when this returns, and `Unavailable` says that it could not be told; what
-        replicas keep in memory, a moment later.
+        ``forget(tag="user:7")``, ``forget(get_user)``, ``forget(get_user, user_id=7)``. Inside a transaction it is done after the
+        commit. Answers in NATS or Redis are invalid when this returns (`Unavailable` if the store cannot be told); those in the memory of
+        replicas, a moment later.
         """
         if (function is None) == (tag is None):
             raise TypeError("name what to forget: tag='users', or a function and perhaps its arguments")
@@ -46,7 +46,7 @@ class Cache:
         return self._keeper().forget([self._keeper().call_tag(record, args, kwargs)])
 
     def clear(self) -> Awaitable[None]:
-        """Make all answers of the app good no more, in all replicas."""
+        """Invalidate all answers of the app, in all replicas."""
         return self._keeper().forget([f"f:{record.name}" for record in self._records()])
 
     def _keeper(self) -> Forgets:

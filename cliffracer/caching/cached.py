@@ -1,4 +1,4 @@
-"""``@app.cached``: one function whose answers are kept, as it was declared."""
+"""``@app.cached``: the declaration of a function with cached answers."""
 
 import functools
 import inspect
@@ -19,26 +19,26 @@ from cliffracer.wire import schema as schemas
 F = TypeVar("F", bound=Callable[..., Any])
 StoreName = Literal["memory", "nats", "redis"]
 LONGEST = 7 * 86_400.0
-"""Seconds that an answer is kept at most: what was forgotten is remembered for a day more."""
+"""Seconds that an answer is cached at most; invalidations are remembered for a day more."""
 SEEN = ("cliffracer.context.Context", "starlette.requests.Request", "starlette.websockets.WebSocket", "cliffracer.events.Event",
          "cliffracer.events.Received")  # fmt: skip
 _MARK = "__cliffracer_cached__"
 
 
 class Keeper(Protocol):
-    """What keeps answers while an app runs."""
+    """The cache of a running app."""
 
     @property
     def service(self) -> str: ...
     async def answer(self, cached: "Cached", positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Return the answer to a call: one that is kept, or a new one."""
+        """Return the answer to a call: a cached or a new one."""
 
     def answer_plainly(self, cached: "Cached", positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Return the same for a function that is not async."""
+        """Return the answer of a function that is not async."""
 
 
 class Cached:
-    """A function whose answers are kept, and how."""
+    """A function with cached answers, and its options."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Cached:
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.asynchronous = inspect.iscoroutinefunction(inspect.unwrap(function))
         self.live: list[Keeper] = []
-        """Who keeps its answers now: nobody while no app runs, and then it is an ordinary function."""
+        """The caches of running apps; while there are none it is an ordinary function."""
         self.hits = self.misses = self.stales = self.failures = 0
         self._signature: Signature | None = None
         self._shape = shape_of(function)
         self._decoder: msgspec.msgpack.Decoder[Any] | None = None
-        self._kind = ""  # a digest of what comes back: what was kept before a field was added would come back with that field's default
+        self._kind = ""  # a digest of the result type: an answer cached before a field was added would be decoded with that field's default
 
     @property
     def signature(self) -> Signature:
@@ -87,7 +87,7 @@ class Cached:
         self._signature = found
 
     def keeper(self) -> Keeper | None:
-        """Return who keeps the answers of the call that runs now."""
+        """Return the cache for the current call."""
         if not self.live:
             return None
         context = current.get()
@@ -96,9 +96,9 @@ class Cached:
         return self.live[-1]
 
     def key(self, service: str, version: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> Key:
-        """Return under what the answer to a call is kept; TypeError for arguments that do not fit, `Unkeyable` for odd ones.
+        """Return the key of the answer to a call; TypeError for arguments that do not fit, `Unkeyable` for ones that cannot be in a key.
 
-        Another version of the service keeps answers of its own, and what is forgotten is forgotten in all of them.
+        Each version of the service has answers of its own; invalidations apply to all of them.
         """
         bound = self._shape.bind(*positional, **named)
         bound.apply_defaults()
@@ -110,7 +110,7 @@ class Cached:
         return Key(digest(given, version, self._kind, who, other), (f"f:{self.name}", f"c:{given}", *tags))
 
     def call_tag(self, service: str, positional: tuple[Any, ...], named: dict[str, Any], provides: Provides) -> str:
-        """Return what tags all answers to one call, for whomever they were made, by whichever version."""
+        """Return the tag of all answers to one call, for all callers and versions."""
         bound = self._shape.bind_partial(*positional, **named)
         bound.apply_defaults()
         missing = [p.name for p in self.signature.accepts if p.name not in bound.arguments]
@@ -119,7 +119,7 @@ class Cached:
         return f"c:{digest(service, self.name, arguments(self.signature, bound.arguments, provides))}"
 
     def encoded(self, result: Any) -> bytes | None:
-        """Return an answer as it is kept; None for one that would not come back as it was."""
+        """Return an answer encoded; None for one that would not be decoded to the same value."""
         assert self._decoder is not None  # it has been called
         try:
             made = msgspec.msgpack.encode(result)
@@ -128,12 +128,12 @@ class Cached:
             return None
 
     def decoded(self, payload: bytes) -> Any:
-        """Return an answer that was kept, everybody their own."""
+        """Return a cached answer, decoded anew for each caller."""
         assert self._decoder is not None  # it has been called
         return self._decoder.decode(payload)
 
     def readable(self, payload: bytes) -> bool:
-        """Say whether what was kept is an answer of this function: another version of it may have kept something else."""
+        """Say whether a cached payload can be decoded: another version of the function may have stored something else."""
         try:
             self.decoded(payload)
         except Exception:  # noqa: BLE001 - whatever a type of the user's own raises
@@ -141,14 +141,14 @@ class Cached:
         return True
 
     def forget_figures(self) -> None:
-        """Begin to count anew."""
+        """Reset the figures."""
         self.hits = self.misses = self.stales = self.failures = 0
 
 
 def cached(  # noqa: PLR0917 - made in one place
     function: F, ttl: Any, tags: Iterable[str], store: StoreName, stale: Any, shared: bool, vary: Callable[[Context | None], Any] | None
 ) -> tuple[F, Cached]:
-    """Return a function whose answers are kept while its app runs, and the record of that; `SetupError` for what makes no sense."""
+    """Return the function with caching while its app runs, and its record; `SetupError` for options that make no sense."""
     inner = inspect.unwrap(function)
     if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         raise refuse(function, "a stream cannot be kept", "Cache what it asks for instead.")
@@ -169,7 +169,7 @@ def cached(  # noqa: PLR0917 - made in one place
 
 
 def cached_of(function: Any) -> Cached | None:
-    """Return how the answers of a function are kept, whatever else is around it; None if they are not."""
+    """Return the record of a function's caching, through other decorators around it; None if it has none."""
     while function is not None:
         found = getattr(function, "__dict__", {}).get(_MARK)
         if isinstance(found, Cached):
@@ -179,7 +179,7 @@ def cached_of(function: Any) -> Cached | None:
 
 
 def check_kept(record: Any, function: Any) -> None:
-    """Raise `SetupError` for a handler whose effects would be left out, were its answer kept."""
+    """Raise `SetupError` for a kind of handler whose effects would be skipped by caching."""
     found = cached_of(function)
     reads = isinstance(record, Rpc) or (isinstance(record, Route) and set(record.methods) <= {"GET", "HEAD"})
     if found is not None and not reads:
@@ -245,5 +245,5 @@ def _seconds(function: Any, name: str, value: Any) -> float:
 
 
 def uncallable(function: Any) -> SetupError:
-    """Return the error for a function that is asked to be forgotten and was never kept."""
+    """Return the error for invalidating a function that is not cached."""
     return refuse(function, "its answers are not kept", "Put @app.cached(ttl=...) on it.")

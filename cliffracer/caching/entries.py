@@ -1,4 +1,4 @@
-"""What is kept of an answer, and what every store can do."""
+"""The entry of a cached answer, and the interface of stores."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -6,11 +6,11 @@ from typing import Protocol
 import msgspec
 
 Marks = Mapping[str, int | str]
-"""Of each tag when it was forgotten last; an answer is good while they are what they were before it was made."""
+"""The mark of each tag, which changes with each invalidation; an answer is valid as long as its marks have not changed."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An answer as it is kept."""
+    """A cached answer."""
 
     payload: bytes
     until: float
@@ -19,19 +19,19 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """Where answers are kept. Anything but memory may be away: then its methods raise `Unavailable`, or take too long."""
+    """A store of answers. Any but memory may be away: then its methods raise `Unavailable`, or take too long."""
 
     async def look(self, name: str, tags: Sequence[str]) -> tuple[Entry | None, Marks]:
-        """Return what is kept under a name, and how the tags stand now."""
+        """Return the entry of a name, and the current marks of the tags."""
 
     async def keep(self, name: str, entry: Entry, life: float) -> None:
-        """Keep an answer for so many seconds."""
+        """Store an answer for some seconds."""
 
     async def forget(self, tags: Iterable[str]) -> None:
-        """Make everything with one of these tags good no more, in all replicas."""
+        """Invalidate everything with one of these tags, in all replicas."""
 
     async def claim(self, name: str, seconds: float) -> bool:
-        """Say whether it is us who make an answer; for so long nobody else does."""
+        """Claim computing an answer, for some seconds; False if another replica has claimed it."""
 
     async def release(self, name: str) -> None:
-        """Let others make it."""
+        """Release the claim."""

@@ -1,7 +1,7 @@
-"""Under what an answer is kept: the function, its arguments, and whoever it may have been made for.
+"""Cache keys: the function, its arguments, and the caller that the answer may depend on.
 
-Two calls share an answer only if nothing that the function could see tells them apart. So the key has every argument with its
-type, and the identity of the caller (subject, roles, permissions, claims), unless the declaration says that all callers get the same.
+Two calls share an answer only if the function could not see a difference between them. So the key has every argument with its type,
+and the identity of the caller (subject, roles, permissions, claims), unless the declaration says that all callers get the same.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from cliffracer.providers import built_in, key_of
 from cliffracer.signature import Parameter, Signature
 
 _OF_ONE_TOKEN = frozenset({"exp", "iat", "nbf", "jti"})
-"""Claims that differ from token to token of one and the same caller."""
+"""Claims that differ between tokens of the same caller."""
 IDENTITY = "cliffracer.security.identity.Identity"
 LONGEST_TAG = 100
 Provides = Callable[[Any], bool]
-"""Says whether an app provides what an annotation names, so that it is no argument."""
+"""Says whether an app provides a type, so that the parameter is no argument."""
 
 
 class Unkeyable(Exception):
@@ -27,25 +27,25 @@ class Unkeyable(Exception):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One call, as its answer is kept."""
+    """The key of one call's answer."""
 
     answer: str
     tags: tuple[str, ...]
-    """All that can be forgotten of which this is a part: the function, the call whoever makes it, and tags of the user's."""
+    """Everything by which it can be invalidated: the function, the call for all callers, and the user's tags."""
 
 
 def digest(*parts: Any) -> str:
-    """Return a name for what the parts are: as long as nobody could find two of one name."""
+    """Return a name for the parts, long enough that nobody can find a collision."""
     return hashlib.sha256(msgspec.msgpack.encode(parts, order="deterministic")).hexdigest()
 
 
 def tag_of(text: str) -> str:
-    """Return a tag of the user's; one that is long, since an argument in it is, by a name of its own."""
+    """Return a user's tag; a digest if it is long because of an argument in it."""
     return f"t:{text}" if len(text) <= LONGEST_TAG else f"t#{digest(text)}"
 
 
 def told(value: Any, name: str) -> tuple[str, str, bytes]:
-    """Return an argument as part of a key, its type included: 1, 1.0, True and "1" differ."""
+    """Return an argument as part of a key, with its type: 1, 1.0, True and "1" differ."""
     kind = type(value)
     try:
         return name, f"{kind.__module__}.{kind.__qualname__}", msgspec.msgpack.encode(value, order="deterministic")
@@ -54,7 +54,7 @@ def told(value: Any, name: str) -> tuple[str, str, bytes]:
 
 
 def arguments(signature: Signature, bound: dict[str, Any], provides: Provides) -> tuple[Any, ...]:
-    """Return what a call was given, without what the app provides."""
+    """Return the arguments of a call, without provided ones."""
     parts = [told(bound[parameter.name], parameter.name) for parameter in signature.accepts]
     for parameter in signature.needs:
         name = built_in(parameter.annotation)
@@ -66,12 +66,12 @@ def arguments(signature: Signature, bound: dict[str, Any], provides: Provides) -
 
 
 def caller(context: Context | None) -> tuple[Any, ...]:
-    """Return who calls, as far as an answer may depend on it."""
+    """Return the caller, as far as an answer may depend on it."""
     if context is None:
         return ()
     if context.identity is not None:
         return _known(context.identity)
-    if context.token is not None:  # acting for somebody whom nobody looked at, such as the service itself
+    if context.token is not None:  # acting for an identity that was not verified here, such as the service itself
         return ("token", hashlib.sha256(context.token.encode()).hexdigest())
     return ()
 

@@ -1,1 +1,1 @@
-"""What keeps a service up when there is too much, too late or too broken."""
+"""Resilience: limits, deadlines, retries, circuit breakers, fallbacks."""

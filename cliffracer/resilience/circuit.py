@@ -1,4 +1,4 @@
-"""The state of a breaker, and the budget of retries: pure, told the time, safe to use from several threads.
+"""The state of a circuit breaker, and the budget of retries: pure logic with the time as an argument, thread-safe.
 
 The breaker is the circuit breaker of Nygard's *Release It!*; the budget is the token bucket of Finagle and of gRPC's A6.
 """
@@ -12,14 +12,14 @@ from cliffracer.resilience.policies import Breaker
 
 State = Literal["closed", "half_open", "open"]
 _LEVELS: dict[State, int] = {"closed": 0, "half_open": 1, "open": 2}
-_SLOTS = 10  # parts of a window: it moves on by one of them at a time
-_FLOOR = 1.0  # retries per second whatever the share: a service with few calls has no tenth of one
-_SAVED = 10.0  # seconds of either that are saved up at most
+_SLOTS = 10  # parts of a window, which moves on part by part
+_FLOOR = 1.0  # retries per second at least: a tenth of few calls would be none
+_SAVED = 10.0  # seconds of retries that are saved up at most
 _MOST = 100.0
 
 
 class Circuit:
-    """Counts how calls to one target go, and refuses them while it is open."""
+    """Counts the outcomes of calls to one target, and refuses calls while it is open."""
 
     def __init__(self, options: Breaker, target: str) -> None:
         self._failures = options.failures
@@ -35,7 +35,7 @@ class Circuit:
         """Be as new."""
         self._slots.clear()
         self._until = 0.0
-        self._probe += 1  # whoever is on the way says nothing about the new times
+        self._probe += 1  # calls that are under way say nothing about the new state
         self.state: State = "closed"
         self.opened = 0
         """How often it has opened."""
@@ -54,7 +54,7 @@ class Circuit:
                 wait = self._until - now
                 raise Unavailable(self.words(now), reason="breaker", retry_after=round(wait, 3))
             self.state = "half_open"
-            self._until = now + self._reset  # a probe that never ends is followed by another
+            self._until = now + self._reset  # if a probe never ends, there is another one
             self._probe += 1
             return self._probe
 
@@ -64,7 +64,7 @@ class Circuit:
         return _LEVELS[self.state]
 
     def words(self, now: float) -> str:
-        """Return why calls are refused; empty while they are not."""
+        """Return why calls are refused; empty if they are not."""
         if self.state == "closed":
             return ""
         if self.state == "half_open":
@@ -72,7 +72,7 @@ class Circuit:
         return f"the breaker to {self._target} is open, next try in {max(0.0, self._until - now):.1f} s"
 
     def record(self, probe: int, now: float, *, good: bool | None) -> bool:
-        """Count how an admitted call went, None for one that says nothing; return whether the breaker opened by it."""
+        """Count the outcome of an admitted call, None if it says nothing; return whether that opened the breaker."""
         with self._lock:
             if self.state != "closed":
                 return probe == self._probe and probe > 0 and self._probed(now, good)
@@ -87,7 +87,7 @@ class Circuit:
             self.state = "closed"
             self._slots.clear()
             return False
-        if good is None:  # its caller left: the next one tries
+        if good is None:  # its caller left: the next call is the probe
             self.state, self._until = "open", now
             return False
         return self._open(now)
@@ -112,7 +112,7 @@ class Circuit:
 
 
 class Budget:
-    """How many retries there may be: a share of the calls, and one per second; saved up for ten seconds."""
+    """The allowed retries: a share of the calls, and one per second; saved up for ten seconds."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -125,11 +125,11 @@ class Budget:
         self._then = 0.0
 
     def called(self) -> None:
-        """Put in what one call is worth."""
-        self._tokens = min(_MOST, self._tokens + self._share)  # a lost update of a racing thread costs a tenth of a retry
+        """Add the share of one call."""
+        self._tokens = min(_MOST, self._tokens + self._share)  # a lost update by a racing thread costs a tenth of a retry
 
     def take(self, now: float) -> bool:
-        """Take out one retry; False if there is none."""
+        """Take one retry; False if there is none left."""
         with self._lock:
             if self._share and self._tokens < _SAVED * _FLOOR:
                 self._tokens = min(_SAVED * _FLOOR, self._tokens + max(0.0, now - self._then) * _FLOOR)

@@ -1,4 +1,4 @@
-"""What answers when a call failed for good: a value, or a function that gets what was asked."""
+"""Fallbacks: what answers a call that has failed for good, a value or a function of the arguments."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,13 @@ from cliffracer.resilience.guard import Guard, told
 from cliffracer.resilience.verdicts import replaceable
 
 NONE: Any = object()
-"""No fallback; None is one."""
+"""Marks that there is no fallback, since None may be one."""
 
 
 class Fallback:
     """Stands in for a failed call; ``given`` is the value, or is called with as many of the arguments as it takes.
 
-    A function may ask for ``error`` and ``method`` by name, after a ``*``: what went wrong, and what was called.
+    A function may have parameters ``error`` and ``method`` after a ``*``: the failure, and what was called.
     """
 
     def __init__(self, given: Any, guard: Guard) -> None:
@@ -24,7 +24,7 @@ class Fallback:
         self._choose = _chooser(given) if callable(given) else None
 
     def answers(self, error: Exception, what: str) -> bool:
-        """Say whether it stands in for a call that ended so, and count that."""
+        """Say whether it answers a call that has failed with this error, and count it."""
         if not replaceable(error):
             return False
         self._guard.fallbacks += 1
@@ -42,7 +42,7 @@ class Fallback:
 
 
 def _chooser(function: Callable[..., Any]) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Return what picks from the arguments those that a function takes."""
+    """Return a function that selects the arguments that a function takes."""
     parameters = shape_of(function).parameters.values()
     places = sum(p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
     most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else places

@@ -1,4 +1,4 @@
-"""How many calls of one handler run at once, and how many may wait for a place."""
+"""Limits how many calls of one handler run at once, and how many may wait."""
 
 import asyncio
 from collections import deque
@@ -23,11 +23,11 @@ class Gate:
         self.admitted = 0
         self.refused = 0
         self.average = 0.0
-        """Seconds that a call takes, smoothed: what the wait of a queued one is predicted from."""
+        """Smoothed duration of a call in seconds, for predicting the wait of queued ones."""
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def admit(self, remaining: float | None) -> None:
-        """Count a call in; `Overloaded` if the queue is full, or so long that the caller's time would be over first.
+        """Count a call in; `Overloaded` if the queue is full, or too long for the caller's remaining time.
 
         While ``admitted`` is below ``limit`` it can be counted up without asking.
         """
@@ -39,7 +39,7 @@ class Gate:
         self.admitted += 1
 
     def predicted(self, queued: int) -> float:
-        """Return the seconds after which a place is free for one behind ``queued`` others."""
+        """Return the predicted wait in seconds of a call behind ``queued`` others."""
         return (queued + 1) * self.average / self.limit
 
     async def enter(self) -> None:
@@ -59,7 +59,7 @@ class Gate:
             raise
 
     def leave(self, seconds: float | None, *, entered: bool = True) -> None:
-        """Count out a call that took so long, its place (if it had one) to the next in line; None of one that was let in to no work."""
+        """Count out a call after so many seconds and pass its place, if it had one, to the next in line; None if it did no work."""
         self.admitted -= 1
         if not entered:
             return
@@ -71,7 +71,7 @@ class Gate:
             self.free += 1
 
     def pass_on(self) -> None:
-        """Give a place that is free now to the first who still waits for one."""
+        """Give a free place to the first call that is still waiting."""
         while self.waiting:
             place = self.waiting.popleft()
             if not place.done():

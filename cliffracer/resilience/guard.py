@@ -1,4 +1,4 @@
-"""A guard stands before one target: it admits attempts, learns from how they go, and says whether to try again.
+"""A guard for the calls to one target: it admits attempts, learns from their outcomes, and decides on retries.
 
     trying = guard.begin(until)
     while True:
@@ -11,7 +11,7 @@
         else:
             trying.succeeded()
 
-It knows no event loop, so that plain functions and coroutines go through the same.
+It does not use an event loop, so it serves plain functions and coroutines alike.
 """
 
 import importlib
@@ -27,19 +27,19 @@ from cliffracer.resilience.circuit import Budget, Circuit
 from cliffracer.resilience.policies import Breaker, Retry, check_policies
 from cliffracer.resilience.verdicts import TRIED, failure, repeats
 
-_LONGEST = 60.0  # seconds that somebody without a deadline waits for ``retry_after``
-_MOST = 1000  # guards that are kept for whoever calls the same again
-_FAIR = 1.0  # seconds: who had less because his caller was in a hurry learns nothing about the callee from a time-out
+_LONGEST = 60.0  # seconds that a call without a deadline waits for ``retry_after``
+_MOST = 1000  # guards that are kept for further calls
+_FAIR = 1.0  # seconds: a time-out of an attempt that had less, because of its caller's deadline, says nothing about the target
 
 
 class Guard:
-    """What all calls to one target share: its breaker and its budget."""
+    """The breaker and the retry budget that all calls to one target share."""
 
     def __init__(self, target: str, retry: Retry | None, breaker: Breaker | None, now: Callable[[], float]) -> None:
         self.target = target
         self.retry = retry
         self.now = now
-        """What the breaker goes by; a test moves it."""
+        """The clock of the breaker; a test can move it."""
         self.circuit = None if breaker is None else Circuit(breaker, target)
         self.budget = None if retry is None else Budget(retry.budget)
         self.retries = 0
@@ -56,14 +56,14 @@ class Guard:
             self.budget.forget()
 
     def begin(self, until: float | None, patience: float | None = None) -> "Trying":
-        """Begin a call that must be over at ``until`` (`time.monotonic`), of somebody who would wait so long if he could."""
+        """Begin a call that must be over at ``until`` (`time.monotonic`); ``patience`` is how long its caller would wait otherwise."""
         if self.budget is not None:
             self.budget.called()
         return Trying(self, until, patience)
 
 
 class Trying:
-    """One call on its way through a guard."""
+    """One call and its attempts."""
 
     __slots__ = ("_given", "_guard", "_number", "_patience", "_probe", "_until", "unsure")
 
@@ -75,7 +75,7 @@ class Trying:
         self._probe = 0
         self._given: float | None = None
         self.unsure = False
-        """Whether what failed last may have been done all the same."""
+        """Whether the last attempt may have been done although it failed."""
 
     def enter(self) -> float | None:
         """Return the seconds that the next attempt may take, None for any; `Unavailable` while the breaker is open."""
@@ -88,13 +88,13 @@ class Trying:
         return self._given
 
     def succeeded(self) -> None:
-        """Note that the attempt went well."""
+        """Note that the attempt has succeeded."""
         guard = self._guard
         if guard.circuit is not None:
             guard.circuit.record(self._probe, guard.now(), good=True)
 
     def failed(self, error: BaseException) -> float | None:
-        """Note how the attempt failed; return the seconds to wait before another, None if there shall be none."""
+        """Note the failure of the attempt; return the seconds to wait before another one, None if there is to be none."""
         guard, retry = self._guard, self._guard.retry
         on = () if retry is None else retry.on
         if guard.circuit is not None:
@@ -102,7 +102,7 @@ class Trying:
             if guard.circuit.record(self._probe, guard.now(), good=good):
                 told("warning", "{}", guard.circuit.words(guard.now()), target=guard.target, error=type(error).__name__)
             if guard.circuit.state == "open":
-                return None  # another attempt would be refused, and that would hide what is wrong
+                return None  # another attempt would be refused by the breaker, which would hide the error
         sure = None if retry is None else repeats(error, on)
         if retry is None or sure is None:
             return None
@@ -133,7 +133,7 @@ class Trying:
             error.details.setdefault(TRIED, self._number - 1)
 
     def _hurried(self, error: BaseException) -> bool:
-        """Say whether a time-out is due to our own caller's haste: a stranger must not be able to open breakers by it."""
+        """Say whether a time-out is due to our caller's short deadline: callers must not be able to open breakers by that."""
         if not isinstance(error, DeadlineExceeded | TimeoutError) or self._given is None:
             return False
         own = self._patience if self._guard.retry is None else self._guard.retry.within(self._patience)
@@ -149,30 +149,30 @@ class Guards:
         self.now: Callable[[], float] = monotonic
 
     def to(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
-        """Return the guard before a target: equal policies share one. Of very many the eldest is known to those only who hold it."""
+        """Return the guard of a target; equal policies share one. Beyond a limit the oldest is only shared by those that hold it."""
         key = target, retry, breaker
         guard = self._shared.get(key)
         if guard is None:
-            if len(self._shared) >= _MOST:  # targets are named by data, and whose data that is nobody knows
+            if len(self._shared) >= _MOST:  # targets may be named by data, without a limit
                 del self._shared[next(iter(self._shared))]
             guard = self._shared[key] = self.own(target, retry, breaker)
         return guard
 
     def own(self, target: str, retry: Retry | None, breaker: Breaker | None) -> Guard:
-        """Return a guard of one's own, which is known here for as long as somebody holds it."""
+        """Return a guard that is not shared; it is listed here as long as somebody holds it."""
         check_policies(target, retry, breaker)
         made = Guard(target, retry, breaker, lambda: self.now())  # noqa: PLW0108 - what `now` is by then
         self._all.add(made)
         return made
 
     def forget(self, now: Callable[[], float] = monotonic) -> None:
-        """Begin anew, by another clock: an app that is started again knows nothing of how it was before."""
+        """Reset all guards, and set the clock: a restarted app begins without history."""
         self.now = now
         for guard in self._all:
             guard.forget()
 
     def all(self) -> dict[str, list[Guard]]:
-        """Return the guards before each target."""
+        """Return the guards by target."""
         found: dict[str, list[Guard]] = {}
         for guard in self._all:
             found.setdefault(guard.target, []).append(guard)
@@ -190,7 +190,7 @@ class Guards:
 
 
 def until_of(patience: float | None) -> float | None:
-    """Return when a call must be over that would wait so long: that, or when the call that makes it must be."""
+    """Return the deadline of a call with this patience: that, or the deadline of the call that makes it, if earlier."""
     context = current.get()
     theirs = None if context is None else context.deadline
     own = None if patience is None else monotonic() + patience

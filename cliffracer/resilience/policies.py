@@ -1,4 +1,4 @@
-"""What is done about a neighbour that fails, as a user says it: `Retry` and `Breaker`, frozen and checked."""
+"""Policies for calls to other services that fail: `Retry` and `Breaker`, frozen and checked."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,13 +14,13 @@ Length = float | str | timedelta
 class Retry(msgspec.Struct, frozen=True):
     """Try again what failed: ``app.service("users", retry=Retry(attempts=3))``, ``@resilient(retry=Retry())``.
 
-    What certainly was not done is tried again for any call: nobody was there, the callee was `Overloaded` or said `Unavailable` itself.
-    What may have been done (a time-out, a callee that broke off in the middle) is tried again only where doing it twice harms nobody:
-    see ``idempotent``. All attempts share the deadline of the call, and nothing is begun that could not end by then.
+    A call that was certainly not done is always tried again: nobody was there, or the callee answered `Overloaded` or `Unavailable`.
+    A call that may have been done (a time-out, a callee that broke off in the middle) is tried again only if it is idempotent: see
+    ``idempotent``. All attempts share the deadline of the call, and none is begun that could not end by then.
     """
 
     attempts: int = 3
-    """How often it is tried in all."""
+    """Attempts in all."""
     base: Length = 0.05
     """Seconds: the first wait is a random part of it, each further one of twice as much (full jitter)."""
     cap: Length = 2.0
@@ -28,11 +28,11 @@ class Retry(msgspec.Struct, frozen=True):
     budget: float = 0.1
     """Retries as a share of calls, beside one per second: when everything fails, the callee must not be asked three times as often."""
     idempotent: bool | None = None
-    """Whether a call may be done twice; None: as its method says, ``@app.rpc(idempotent=True)``, and no for a function."""
+    """Whether a call may be done twice; None: as its method declares, ``@app.rpc(idempotent=True)``; for a function, no."""
     timeout: Length | None = None
-    """Seconds that one attempt may take; without it the first may take all the time that there is."""
+    """Seconds that one attempt may take; without it the first one may take all of the time."""
     on: tuple[type[Exception], ...] = ()
-    """Exceptions beside our own that mean that nothing was done, such as ``(httpx.ConnectError,)``."""
+    """Further exceptions which mean that nothing was done, such as ``(httpx.ConnectError,)``."""
 
     def __post_init__(self) -> None:
         """Read and check what was given; `SetupError` for what makes no sense."""
@@ -55,7 +55,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Breaker(msgspec.Struct, frozen=True):
-    """Stop asking who fails: ``app.service("users", breaker=Breaker())``, ``@resilient(breaker=Breaker())``.
+    """Stop calling a service that fails: ``app.service("users", breaker=Breaker())``, ``@resilient(breaker=Breaker())``.
 
     After ``failures`` failed calls within ``window`` seconds, if those are at least ``share`` of all, calls are refused at once with
     `Unavailable` for ``reset`` seconds; then one call tries whether it is back. `Unavailable`, `Overloaded` and `DeadlineExceeded` are

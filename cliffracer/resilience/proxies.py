@@ -1,4 +1,4 @@
-"""The options of ``app.service(...)``: calls of another service that are tried again, broken off or answered in its place."""
+"""The options of ``app.service(...)``: retries, breaker and fallback for calls of another service."""
 
 import importlib
 import inspect
@@ -12,7 +12,7 @@ from cliffracer.resilience.policies import Breaker, Retry
 
 
 class Guarded:
-    """What stands between a proxy and its link."""
+    """The guard and fallback between a proxy and its link."""
 
     def __init__(self, guard: Guard, fallback: Any = NONE) -> None:
         self._guard = guard
@@ -25,7 +25,7 @@ class Guarded:
             arguments = arguments_of(positional, named)
             try:
                 return await self._tried(link(), service, method, arguments, timeout)
-            except Exception as error:  # the fallback says which it answers; all others go on
+            except Exception as error:  # the fallback decides which errors it answers; all others are raised
                 if self._fallback is None or not self._fallback.answers(error, f"{service}.{method}"):
                     raise
                 answer = self._fallback.give(error, method, positional, named)
@@ -45,7 +45,7 @@ class Guarded:
             return await link.idempotent(service, method) if retry.idempotent is None else retry.idempotent
 
         if retry is not None and retry.idempotent is None and retry.attempts > 1:
-            await link.learn(service)  # now: a service that hangs does not say what its methods are like
+            await link.learn(service)  # now: a service that hangs later would not answer that
         return await tried(self._guard.begin(until_of(patience), patience), attempt, harmless)
 
 
@@ -60,7 +60,7 @@ class ServiceOptions(TypedDict, total=False):
 def guarded(
     guards: Guards, target: str, retry: Retry | None = None, breaker: Breaker | None = None, fallback: Any = NONE
 ) -> Guarded | None:
-    """Return what stands before a target; None if nothing is asked for."""
+    """Return the guard and fallback for a target; None if there are neither."""
     if retry is None and breaker is None and fallback is NONE:
         return None
     return Guarded(guards.to(target, retry, breaker), fallback)
@@ -72,7 +72,7 @@ async def tried(trying: Trying, attempt: Callable[[float | None], Awaitable[Any]
         seconds = trying.enter()
         try:
             result = await attempt(seconds)
-        except BaseException as error:  # cancelled, too: the guard has to hear how each attempt ended
+        except BaseException as error:  # cancelled, too: the guard has to know the outcome of each attempt
             wait = trying.failed(error)
             if wait is None or (trying.unsure and not await harmless()) or not trying.again(error):
                 raise

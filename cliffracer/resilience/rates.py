@@ -1,4 +1,4 @@
-"""How often something may be called: ``rate="10/s per identity"``, read and enforced."""
+"""Rate limits: ``rate="10/s per identity"``, parsed and enforced."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Take = Callable[[str, "Rate"], Awaitable[float]]
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """So many calls in so many seconds: of everybody together, or of each identity or address."""
+    """So many calls in so many seconds: for all callers together, or for each identity or address."""
 
     calls: int
     seconds: float
@@ -26,7 +26,7 @@ class Rate(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> "Rate":
-        """Return the rate that a text says; ValueError if it says none."""
+        """Parse a rate; ValueError for an invalid one."""
         found = _RATE.fullmatch(text.strip())
         if found is None or int(found[1]) < 1:
             raise ValueError(f"{text!r} is no rate: write '10/s', '100/m per identity' or '5/10s per address'")
@@ -36,12 +36,12 @@ class Rate(msgspec.Struct, frozen=True):
         return cls(int(found[1]), length, found[4])  # type: ignore[arg-type]  # the pattern knows no other
 
     def __str__(self) -> str:
-        """Return it as it is written."""
+        """Return the rate as it is written."""
         length = worded(self.seconds)
         return f"{self.calls}/{length[1:] if length in _ONE else length}{f' per {self.per}' if self.per else ''}"
 
     def whose(self, context: Any, source: Any) -> str:
-        """Return whose allowance a call is taken from; a caller whom nobody knows is told by the address, if there is one."""
+        """Return the key of the allowance for a call; an anonymous caller is identified by the address, if there is one."""
         if self.per is None:
             return ""
         if self.per == "identity" and context.identity is not None:
@@ -51,7 +51,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def network_of(host: str) -> str:
-    """Return whom calls from an address are counted for: of IPv6 it is the network, since everybody has 2^64 addresses (RFC 6177)."""
+    """Return the address that calls are counted for; for IPv6 the network, since everybody has 2^64 addresses (RFC 6177)."""
     if ":" not in host:  # IPv4, or none
         return host
     try:
@@ -62,7 +62,7 @@ def network_of(host: str) -> str:
 
 
 def limited(rate: Rate, name: str, take: Take, inner: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    """Return a step that lets calls through as often as the rate allows; `Overloaded` says when there is more.
+    """Return a step that lets calls through as often as the rate allows; `Overloaded` says when to come back.
 
     Its context's ``verdict`` is `RATE` then: it was not let in.
     """

@@ -1,4 +1,4 @@
-"""``@resilient(...)``: any function of one's own, tried again, broken off or answered in its place."""
+"""``@resilient(...)``: retries, breaker and fallback for any function."""
 
 import functools
 import importlib
@@ -109,7 +109,7 @@ def _tried(function: Callable[..., Any], guard: Guard, positional: tuple[Any, ..
         trying.enter()
         try:
             result = function(*positional, **named)
-        except BaseException as error:  # interrupted, too: the guard has to hear how each attempt ended
+        except BaseException as error:  # interrupted, too: the guard has to know the outcome of each attempt
             wait = trying.failed(error)
             harmless = guard.retry is not None and bool(guard.retry.idempotent)
             if wait is None or (trying.unsure and not harmless) or not trying.again(error):

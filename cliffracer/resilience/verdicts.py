@@ -1,18 +1,18 @@
-"""What an error says about who was asked: whether trying again makes sense, whether a breaker counts it, whether a fallback helps."""
+"""What an error means for resilience: whether to retry, whether a breaker counts it, whether a fallback may answer."""
 
 from cliffracer.errors import CliffracerError, DeadlineExceeded, Overloaded, ServiceError, Unavailable
 
 OUTCOME = "outcome"
 UNKNOWN = "unknown"
-"""``details["outcome"]`` of an error after which nobody can say whether the work was done."""
+"""``details["outcome"]`` of an error after which it is not known whether the work was done."""
 TRIED = "tried_again"
-"""The detail that says that somebody nearer to the cause has tried again already: one layer does it, or three would do it 27 times."""
+"""The detail that says that a layer nearer to the cause has retried already: with three layers there would be 27 attempts."""
 RATE = "rate"
-"""The reason of an `Overloaded` that says something about one caller, not about the callee."""
+"""The reason of an `Overloaded` that is about one caller, not about the callee."""
 
 
 def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool | None:
-    """Return True for what certainly was not done, False for what may have been, None where trying again is no use."""
+    """Return True if it was certainly not done, False if it may have been, None if a retry is pointless."""
     if isinstance(error, ServiceError):
         if TRIED in error.details or error.details.get("reason") == "breaker":
             return None
@@ -25,7 +25,7 @@ def repeats(error: BaseException, on: tuple[type[Exception], ...] = ()) -> bool 
 
 
 def failure(error: Exception, on: tuple[type[Exception], ...] = ()) -> bool:
-    """Say whether an error counts at a breaker: the callee is away, too slow or too busy.
+    """Say whether a breaker counts an error: the callee is away, too slow or too busy.
 
     `Internal` is an answer, if a poor one: an input that one method cannot bear, which a stranger may send, must not close all of them.
     What a library raises in a function of the user's says nothing so precise, and counts.
@@ -36,7 +36,7 @@ def failure(error: Exception, on: tuple[type[Exception], ...] = ()) -> bool:
 
 
 def replaceable(error: Exception) -> bool:
-    """Say whether a fallback may stand in: for a failure of the callee, not for an answer of it, and not for a mistake in set-up."""
+    """Say whether a fallback may answer: for a failure of the callee, not for its decisions, nor for a mistake in set-up."""
     if isinstance(error, ServiceError):
         return error.code >= 500 or isinstance(error, Overloaded)
     return not isinstance(error, CliffracerError)
