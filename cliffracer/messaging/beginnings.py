@@ -37,6 +37,7 @@ class Beginnings:
 
     def _block(self, seconds: float) -> list[bytes]:
         block = write_call(*ids_of(_PLACE.decode()), seconds, first=self._first).split(_PLACE)
-        if len(self._blocks) < _MOST:
-            self._blocks[seconds] = block
+        if len(self._blocks) >= _MOST:
+            self._blocks.clear()  # what most calls have is back with the next of them
+        self._blocks[seconds] = block
         return block
