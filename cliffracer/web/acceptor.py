@@ -5,11 +5,16 @@ wait for 20 s. asyncio's own loop accepts all that are waiting.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
+from time import monotonic
+
+from loguru import logger
 
 MOST = 32
 """Connections that are accepted in one turn beside the loop's own; other workers on the port should get some, too."""
+_PAUSE = 30.0  # seconds between two lines about the same
 
 
 class Acceptor:
@@ -19,6 +24,7 @@ class Acceptor:
         self._listeners: Sequence[socket.socket] = ()
         self._made: Callable[[], asyncio.BaseProtocol] | None = None
         self._due = False
+        self._told = float("-inf")
         self._entering: set[asyncio.Task[object]] = set()
 
     def open(self, listeners: Sequence[socket.socket], made: Callable[[], asyncio.BaseProtocol]) -> None:
@@ -45,11 +51,21 @@ class Acceptor:
             for _ in range(MOST):
                 try:
                     connection, _ = listener.accept()
-                except OSError:  # none is waiting; other trouble, such as too many open files, is found and logged by the loop itself
+                except BlockingIOError:  # none is waiting
+                    break
+                except OSError as error:
+                    self._tell(error)
                     break
                 task = loop.create_task(loop.connect_accepted_socket(self._made, connection), name="http connection")
                 self._entering.add(task)
                 task.add_done_callback(self._entered)
+
+    def _tell(self, error: OSError) -> None:
+        """Log now and then that there are too many open files to accept anybody: uvloop turns clients away without a word."""
+        if error.errno in {errno.EMFILE, errno.ENFILE} and monotonic() - self._told > _PAUSE:
+            self._told = monotonic()
+            what = "no connection can be accepted ({error}); raise the limit (ulimit -n, LimitNOFILE of systemd), or have more replicas"
+            logger.warning(what, error=error.strerror)
 
     def _entered(self, task: "asyncio.Task[object]") -> None:
         self._entering.discard(task)

@@ -1,12 +1,15 @@
 """Connections that come all at once."""
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from cliffracer import App
+from cliffracer.web.acceptor import Acceptor
 from tests.support.waiting import eventually
 
 uvloop = pytest.importorskip("uvloop")
@@ -45,3 +48,31 @@ def test_clients_who_come_together_are_let_in_together(serve: Any, app: App) -> 
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()) < MANY / 4
+
+
+class Full:
+    """A listener of a process that has as many open files as it may."""
+
+    def setblocking(self, _: bool) -> None:
+        """Do nothing."""
+
+    def accept(self) -> None:
+        """Accept nobody."""
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_a_process_that_can_accept_no_more_says_so() -> None:
+    """Once in a while, with what to do: uvloop turns clients away without a word."""
+    acceptor, lines = Acceptor(), list[str]()
+    listener: Any = Full()
+    acceptor.open([listener, listener], asyncio.Protocol)
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        for _ in range(3):
+            acceptor.accepted()
+            await asyncio.sleep(0)
+    finally:
+        logger.remove(sink)
+        acceptor.close()
+    [line] = lines
+    assert line.startswith("no connection can be accepted (Too many open files); raise the limit")
