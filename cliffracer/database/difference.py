@@ -5,6 +5,7 @@ transaction that is rolled back. So `CHECK (age >= 0)` is compared as PostgreSQL
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from cliffracer.database.schema import Definition, define, literal, with_referen
 from cliffracer.database.table import table_of
 
 SHADOW = "cliffracer_shadow"
+DOCSTRINGS = sys.flags.optimize < 2
+"""Whether classes have theirs: that of a Model is its table's comment, which ``python -OO`` is not to take away."""
 _COLUMNS = Statement("""
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
        pg_get_expr(d.adbin, d.adrelid), coalesce(col_description(c.oid, a.attnum), '')
@@ -169,7 +172,7 @@ def _changes(name: str, old: Shape, new: Shape, made: Plan) -> None:
             gone = old.columns[column]
             _dropped(name, column, gone, [other for other in fresh if new.columns[other].type == gone.type], made)
     _ruled(name, old, new, made)
-    if old.comment != new.comment:
+    if old.comment != new.comment and (new.comment or DOCSTRINGS):
         made.statements.append(f"COMMENT ON TABLE {table} IS {literal(new.comment or None)}")
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from msgspec import Meta
 
-from cliffracer.database import Database, Index, Model, Search, Unique, create_missing
+from cliffracer.database import Database, Index, Model, Search, Unique, create_missing, difference
 from cliffracer.database.development import prepare, remind
 from cliffracer.database.difference import plan, write
 from cliffracer.database.migrations import apply, read, status
@@ -293,6 +293,15 @@ async def test_plan_after_create_missing_is_empty(db):
     made = await plan(db, models)
     assert made.statements == []
     assert await db.fetch_value(bool, "select to_regnamespace('cliffracer_shadow') is null")
+
+
+async def test_a_comment_stays_where_python_leaves_docstrings_out(db, monkeypatch):
+    """As `python -OO` does: it was taken from the table by a start, and put back by the next one without."""
+    await create_missing(db, [small()])
+    await db.execute("comment on table smalls is 'What is small.'")
+    assert (await plan(db, [small()])).statements == ['COMMENT ON TABLE "smalls" IS NULL']
+    monkeypatch.setattr(difference, "DOCSTRINGS", False)
+    assert (await plan(db, [small()])).statements == []
 
 
 def before() -> type[Model]:
