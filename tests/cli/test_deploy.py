@@ -259,6 +259,7 @@ def image(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     (context / "jobs").mkdir()
     for place in (context, context / "jobs"):
         (place / ".env").write_text("AUTH_SECRET_KEY=nobody-may-see-this-0123456789abcdef\n")
+    (context / "app.py").chmod(0o600)
     made = _built(context, wheel, (context / "Dockerfile").read_text())
     made.lend()
     return made
@@ -274,6 +275,11 @@ def test_secrets_and_tests_stay_out_of_the_image(image):
         ".gitignore",
         ".dockerignore",
     }
+
+
+def test_the_user_of_the_image_may_read_the_service(image):
+    """Files that only their owner may read, as under a strict umask, are root's in the image, whose service runs as somebody else."""
+    assert (image.root / "app" / "app.py").stat().st_mode & 0o444 == 0o444
 
 
 def test_what_python_brings_is_compiled_once(image):
