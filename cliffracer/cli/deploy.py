@@ -46,9 +46,12 @@ def _docker(plan: Plan, output: str | None, *, as_json: bool) -> None:
 
 
 def _keep_out(output: str | None) -> None:
-    """Write the .dockerignore beside a Dockerfile that has none, or say that it is missing: .env must not get into an image."""
+    """Write the .dockerignore beside a Dockerfile that has none, or say what it lacks: .env must not get into an image."""
     beside = Path(output).parent / ".dockerignore" if output else Path(".dockerignore")
     if beside.exists():
+        rules = beside.read_text(encoding="utf-8").split()
+        if not any(rule in ("*", "**") or ".env" in rule for rule in rules):
+            say(f"{odd('look')} {beside} says nothing of .env, which would be in the image: add **/.env*", err=True)
         return
     if output:
         beside.write_text(image.ignored(), encoding="utf-8")

@@ -229,6 +229,10 @@ def test_the_image_has_the_extras_that_the_app_needs(guarded):
     done = cliffracer("deploy", "docker", cwd=guarded, OIDC_ISSUER="https://issuer.example")
     assert '"cliffracer[accounts,oidc]==0.1.0"' in done.out
     assert "there is no .dockerignore here, so .env" in done.err
+    for rules, told in (("node_modules\n", True), ("node_modules\n**/.env*\n", False), ("*\n!app.py\n", False)):
+        (guarded / ".dockerignore").write_text(rules)
+        done = cliffracer("deploy", "docker", cwd=guarded)
+        assert (".dockerignore says nothing of .env" in done.err) == told, rules
     (guarded / "requirements.txt").write_text("rich==1 --hash=sha256:00\n")
     done = cliffracer("deploy", "docker", cwd=guarded)
     assert (done.code, "has hashes, but no cliffracer" in done.err) == (1, True)
