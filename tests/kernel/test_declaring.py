@@ -176,6 +176,8 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.rpc(rate=10)\nasync def f(): ...", "'10' is no rate: write '10/s'"),
         ("@app.get('/x', status='200')\nasync def f(): ...", "status '200' is no HTTP status"),
         ("@app.every('0s')\nasync def f(): ...", "interval over 0"),
+        ("@app.cron('0 25 * * *')\nasync def f(): ...", r"25.*Write @app.cron\('0 9 \* \* MON-FRI'"),
+        ("@app.leader(ttl=0)\nasync def f(): ...", "ttl over 0"),
         ("@app.every('1s', missed='skp')\nasync def f(): ...", "missed 'skp' is none. Use 'once' or 'skip'"),
         ("@app.cron('* * * * *', missed=None)\nasync def f(): ...", "missed None is none"),
         ("@app.rpc\nasync def f(self, a: int): ...", "is a method, and there is no object to call it on. Declare a plain function"),
@@ -460,6 +462,48 @@ def test_what_is_no_group_is_not_included(app):
         app.use(Group("more"))
     with pytest.raises(SetupError, match=r"Write Accounts\(...\), with parentheses"):
         app.use(Accounts)
+
+
+def test_a_group_is_included_once(app):
+    """Its handlers would be declared twice; nor is a group a part of itself."""
+    group = Group("admin")
+    app.include(group)
+    for scope in (app, group):
+        with pytest.raises(SetupError, match=f"group 'admin' is included twice in '{scope.name}'"):
+            scope.include(group)
+
+
+async def test_no_group_is_included_while_the_app_runs(app):
+    """What it declares would never be served, and nothing would say so."""
+    async with running(app):
+        with pytest.raises(SetupError, match="shop is running, so nothing can be declared"):
+            app.include(Group("admin"))
+
+
+@pytest.mark.parametrize("prefix", ["admin", "/admin/", "/"])
+def test_a_prefix_that_no_path_goes_on_from_is_refused(prefix):
+    """It stands before paths that begin with a slash."""
+    with pytest.raises(SetupError, match="must begin with / and not end with it"):
+        Group("admin", prefix=prefix)
+
+
+def test_a_timer_is_for_the_cluster_unless_it_says_otherwise(app):
+    """By an interval or by an expression, one replica runs it."""
+
+    @app.every("1h")
+    async def tidy() -> None: ...
+
+    @app.cron("0 9 * * *")
+    async def greet() -> None: ...
+
+    @app.cron("0 9 * * *", each=True)
+    async def warm() -> None: ...
+
+    assert [(d.record.function.__name__, d.record.each) for d in app.freeze().declared] == [
+        ("tidy", False),
+        ("greet", False),
+        ("warm", True),
+    ]
 
 
 def test_a_clash_between_app_and_group_is_refused(app):
