@@ -72,8 +72,8 @@ class Bus(ABC):
     """How many servers of a cluster are to keep what is stored over this connection."""
     largest: int = 64 * 1024 * 1024
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
-    message_tracing: bool = False
-    """Whether the server may trace our messages on its own way, as far as it does that at all."""
+    message_tracing: bool | None = None
+    """Whether the server may trace our messages on its own way, as far as it does that at all; None: where it is one of a cluster."""
     untraced: str = ""
     """The header line to begin with that says that it may not; empty where it may, or would not understand."""
     returned: set[Callable[[], None]]

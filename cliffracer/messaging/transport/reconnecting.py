@@ -181,7 +181,8 @@ class ReconnectingBus(Bus):
         client.refused = self._refused
         self.info = client.server
         self.max_payload = client.max_payload
-        self.untraced = "" if self.message_tracing or version_of(self.info) < _UNTRACED_SINCE else UNTRACED
+        traced = "cluster" in self.info if self.message_tracing is None else self.message_tracing  # nodes that we do not see may be older
+        self.untraced = "" if traced or version_of(self.info) < _UNTRACED_SINCE else UNTRACED
         await self._take(client)
         begun: set[int] = set()
         while missing := [interest for number, interest in self._interests.items() if number not in begun]:
