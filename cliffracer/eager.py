@@ -54,19 +54,24 @@ class Starts:
 
     def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> bool:
         """Begin a call, and say whether it is over: one of a context is looked after if it waits; its task is then put into ``held``."""
-        if self._tasks and not self._ready:  # to make a task at once is cheaper than to make one of a call that has begun
-            self._tasks -= 1
-            task = self._loop.create_task(work)
-            if held is not None and not task.done():  # an eager task factory's may be
-                held.add(task)
-            if not self._tasks:
-                self._schedule()  # what comes before the last of them has begun waits behind it
-            return task.done()
+        if self._tasks and not self._ready:
+            return self._make_task(work, held)
         if self._scheduled or self._loop in _current_tasks:
             self._ready.append((work, context, held))
             self._schedule()
             return False
         return self._begin(work, context, held)
+
+    def _make_task(self, work: Work, held: Held | None) -> bool:
+        """Begin a call, which is likely to wait, in a task of asyncio's: cheaper than to make one of a call that has begun."""
+        self._tasks -= 1
+        task = self._loop.create_task(work)
+        over = task.done()  # an eager task factory's may be
+        if held is not None and not over:
+            held.add(task)
+        if not self._tasks:
+            self._schedule()  # what comes before the last of them has begun waits behind it
+        return over
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -149,13 +154,18 @@ class Starts:
 
     def _turn(self) -> None:
         """Begin all that had to wait for this turn."""
-        ready = self._ready
+        ready, behind = self._ready, False
         try:
-            while ready:
-                self._begin(*ready.popleft())
+            while ready and not behind:
+                if self._tasks:
+                    work, _, held = ready.popleft()
+                    self._make_task(work, held)
+                    behind = not self._tasks
+                else:
+                    self._begin(*ready.popleft())
         finally:
             self._scheduled = False
-            if ready:
+            if ready or behind:
                 self._schedule()
 
 

@@ -102,6 +102,24 @@ async def test_calls_begin_in_the_order_in_which_they_arrive(starts: Starts, wai
     assert begun == list(range(100))
 
 
+@pytest.mark.parametrize("waits", [{0}, {0, 33, 34}, {5, 99}, set(range(100))], ids=["first", "after the tasks", "last", "all"])
+async def test_calls_that_wait_for_their_turn_begin_in_the_order_in_which_they_arrive(starts: Starts, waits: set[int]):
+    """More of them than become tasks because one has waited, and more that come meanwhile: later ones begin later, and all do."""
+    begun: list[int] = []
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        if number in waits:
+            await asyncio.sleep(0)
+
+    for number in range(70):
+        starts.add(work(number))  # in a task: here
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(lambda: [starts.add(work(number)) for number in range(70, 100)])
+    await until(lambda: len(begun) == 100)
+    assert begun == list(range(100))
+
+
 async def test_two_calls_have_two_tasks(starts: Starts):
     """Calls that are over at once do not share what libraries keep by task."""
     seen: list[object] = []
