@@ -1,6 +1,6 @@
-"""PostgreSQL refuses to run as root, and as a user without a name: which account it runs as then.
+"""The account for PostgreSQL, which refuses to run as root or as a user without a name.
 
-First choice is a user namespace, in which our own uid goes by the name of nobody: files stay ours, nothing else changes.
+The first choice is a user namespace in which our own uid is called nobody: files stay ours, and nothing else changes.
 Where the kernel forbids that (containers, mostly), root hands the data over to the real nobody.
 Standard library only: the supervisor starts without the rest of the package.
 """
@@ -20,7 +20,7 @@ CLONE_NEWUSER = 0x10000000
 
 
 class Account(NamedTuple):
-    """Somebody who is not root."""
+    """A user other than root."""
 
     uid: int
     gid: int
@@ -29,7 +29,7 @@ class Account(NamedTuple):
 
 
 def ordinary(folder: Path, binary: Path) -> Account | None:
-    """Return the account for a server that refuses ours, or None when ours will do; PermissionError when there is no way.
+    """Return the account for a server that refuses ours, None if ours will do; PermissionError if there is none.
 
     ``folder`` is the server's, in the folder of the project's servers: these two are ours, and opened as far as needed.
     """
@@ -41,7 +41,7 @@ def ordinary(folder: Path, binary: Path) -> Account | None:
     closed = [place for place in (*folder.parents[1:], *binary.parents) if not place.stat().st_mode & stat.S_IXOTH]
     if nobody is not None and os.geteuid() == 0 and not closed:
         for place in (folder, folder.parent):
-            place.chmod(0o711)  # to pass through, not to look into; what lies there is private by itself
+            place.chmod(0o711)  # to pass through, not to list; what is in it is private by itself
         return Account(*nobody, mapped=False)
     raise PermissionError(
         f"PostgreSQL does not run as uid {os.geteuid()}, user namespaces are forbidden here, "
@@ -67,7 +67,7 @@ def hand_over(tree: Path, account: Account | None) -> None:
     uid, gid = (account.uid, account.gid) if account and not account.mapped else (os.geteuid(), os.getegid())
     if tree.lstat().st_uid == uid:
         return
-    for _, folders, files, fd in os.fwalk(tree, topdown=False):  # the top comes last, so that a kill in between is noticed
+    for _, folders, files, fd in os.fwalk(tree, topdown=False):  # the top comes last, so that an interruption is noticed
         for name in (*folders, *files):
             os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
     os.chown(tree, uid, gid, follow_symlinks=False)

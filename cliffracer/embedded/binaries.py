@@ -1,4 +1,4 @@
-"""Where the wheels put the servers' programs; their Python packages are never imported, they do things on import."""
+"""Finds the servers' programs in the wheels; their Python packages are never imported, since that has side effects."""
 
 import importlib.metadata
 import importlib.util

@@ -53,7 +53,7 @@ def spawn(
 
 
 def environment() -> dict[str, str]:
-    """Return what processes that outlive us get to see of our environment: nothing that could hold a secret."""
+    """Return the environment for processes that outlive us: without anything that could be a secret."""
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {"LC_ALL": "C"}
 
 
@@ -67,7 +67,7 @@ def _before_exec(parent: int, on_death: signal.Signals, account: Account | None)
 
 
 def claim(path: Path, harsh: signal.Signals) -> int:
-    """Return the lock that a server keeps while it lives, once those that a dead supervisor left behind are gone."""
+    """Return the lock that a server holds while it lives, once servers that a dead supervisor left behind have ended."""
     for seconds, order in ((3.0, harsh), (5.0, signal.SIGKILL), (5.0, None)):
         fd = locks.wait(path, exclusive=True, seconds=seconds if sys.platform == "linux" or order != harsh else 0.2)
         if fd is not None:
@@ -99,7 +99,7 @@ def await_ready(child: subprocess.Popen[bytes], ready: Callable[[], bool], secon
 
 
 def finish(child: subprocess.Popen[bytes], polite: signal.Signals, harsh: signal.Signals) -> None:
-    """Return when the child has ended: asked first, then told, then killed."""
+    """Return when the child has ended: by a polite signal, then a harsher one, then a kill."""
     for order, seconds in ((polite, 10.0), (harsh, 5.0), (signal.SIGKILL, 5.0)):
         if child.poll() is None:
             child.send_signal(order)

@@ -1,4 +1,4 @@
-"""Which folder a project's servers live in, and that nobody else can look into it."""
+"""The folder of a project's servers, private to its owner."""
 
 import os
 from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 LIMIT = 5_000_000
-"""Bytes from which on a log is put aside; one old copy stays."""
+"""Bytes from which on a log is rotated; one old copy stays."""
 
 
 def append(log: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""A lease on one server: a share of its users lock, held until the use ends, and a supervisor that is brought back if it is killed."""
+"""A lease on one server: a share of its users lock, held until the use ends; a killed supervisor is restarted."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ ATTEMPTS = 5
 
 
 class Lease(NamedTuple):
-    """A user's place at one server."""
+    """One user's lease on a server."""
 
     kind: str
     place: Path
@@ -115,4 +115,4 @@ def leased(lease: Lease, deadline: float) -> Iterator[None]:
         lease.ensure()
         yield
     finally:
-        os.close(share)  # not an unlock: forked children that still use it keep their share
+        os.close(share)  # closed, not unlocked: forked children that still use it keep their share

@@ -1,4 +1,4 @@
-"""Kernel file locks: the only word on who is alive here; no pid in a file is ever believed.
+"""Kernel file locks: they alone tell who is alive here; a pid in a file is never trusted.
 
 A ``flock`` belongs to the open file: it is handed on through ``pass_fds``, and it ends with the last process that has the file open,
 however that process ends.
@@ -17,7 +17,7 @@ if sys.platform != "win32":  # so that importing is harmless there; `use.servers
 
 
 NO_FORK = threading.RLock()
-"""Held while a lock is held for a moment: a child forked right then by another thread would go on holding it for as long as it lives."""
+"""Prevents forks while a lock is held for a moment: a child forked by another thread would hold it for as long as it lives."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=NO_FORK.acquire, after_in_parent=NO_FORK.release, after_in_child=NO_FORK.release)
@@ -35,10 +35,10 @@ def attempt(path: Path, *, exclusive: bool) -> int | None:
         except BlockingIOError:
             os.close(fd)
             return None
-        except BaseException:  # whatever it is, nobody else would give back what is held here
+        except BaseException:  # whatever it is: nobody else would release the lock
             os.close(fd)
             raise
-        os.close(fd)  # the file was removed between open and lock: what we hold means nothing to others
+        os.close(fd)  # the file was removed between open and lock: others do not see our lock
 
 
 def wait(path: Path, *, exclusive: bool, seconds: float) -> int | None:
@@ -93,7 +93,7 @@ def _holders_by_lsof(path: Path) -> list[int]:
 
 
 def reach() -> str:
-    """Return what processes that can reach each other's loopback address share: the machine since its start, the network namespace.
+    """Return an id of what processes with a common loopback address share: the boot of the machine, and the network namespace.
 
     File locks do more: a container, or another machine on a network file system, sees the same folder and its locks.
     """

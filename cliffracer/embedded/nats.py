@@ -15,7 +15,7 @@ from cliffracer.embedded.children import StartFailed, await_ready, spawn
 from cliffracer.embedded.journal import tail
 
 PORTS = range(20_000, 32_000)
-"""Below the kernel's own range (32768 and up), where a client that reconnects in vain may end up connected to itself."""
+"""Below the kernel's ephemeral range (32768 and up), where a client that keeps reconnecting may connect to itself."""
 
 CONFIGURATION = """\
 server_name: "cliffracer-development"
@@ -41,7 +41,7 @@ class Nats:
 
     @property
     def url(self) -> str:
-        """Where clients connect, once it is started."""
+        """The URL for clients, once it is started."""
         return f"nats://cliffracer:{self._password()}@127.0.0.1:{self.port}"
 
     def start(self, alive: int) -> subprocess.Popen[bytes]:
@@ -60,7 +60,7 @@ class Nats:
         raise StartFailed(f"nats-server did not start (to begin anew, remove {self.folder}); {log} ends with:\n{tail(log)}")
 
     def close(self) -> None:
-        """Nothing outside the folder is left to remove."""
+        """Do nothing: there is nothing outside the folder."""
 
     def _ports(self) -> Iterator[int]:
         """Yield ports to try: the last one again and again for a second, since clients know it, then a few others."""
@@ -90,7 +90,7 @@ def _random_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are merely closing are no hindrance
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closing connections do not matter
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -30,7 +30,7 @@ OPTIONS = (
     "io_method=sync", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=256MB", "jit=off", "timezone=UTC", "log_timezone=UTC",
 )  # fmt: skip
 SPARE = b"".join(b"CREATE DATABASE cliffracer_test_kept_%d TEMPLATE template1 STRATEGY file_copy;\n" % number for number in (1, 2))
-"""Empty databases that come with a cluster, under names by which tests know that they are free: the first test waits for no copy."""
+"""Empty databases that are created with a cluster, under names that tests take for free ones: the first test waits for no copy."""
 
 
 class Postgres:
@@ -49,11 +49,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where the superuser connects, once it is started."""
+        """The URL for the superuser, once it is started."""
         return f"postgresql://postgres@/postgres?host={self.socket}"
 
     def start(self, alive: int) -> subprocess.Popen[bytes]:
-        """Return the running server, ready to be used; the caller holds its lock, so whatever else says it runs is stale."""
+        """Return the running server, ready to be used; the caller holds its lock, so other signs of a running one are stale."""
         try:
             self.account = ordinary(self.folder, self.binary)
         except PermissionError as error:
@@ -71,12 +71,12 @@ class Postgres:
         return child
 
     def close(self) -> None:
-        """Remove what lies outside the folder."""
+        """Remove what is outside the folder."""
         if self.socket.parent != self.folder:
             shutil.rmtree(self.socket, ignore_errors=True)
 
     def _create(self, alive: int) -> None:
-        """Make the cluster beside its place and move it there whole, so that a kill in between leaves nothing half made."""
+        """Make the cluster in a temporary place and move it when complete, so that an interruption leaves nothing incomplete."""
         draft = self.folder / "initdb"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
@@ -116,7 +116,7 @@ class Postgres:
         for base in (os.environ.get("TMPDIR", ""), "/tmp"):  # noqa: S108 - see mkdir
             place = Path(base, f"cliffracer-{os.urandom(6).hex()}")
             if _fits(place) and place.parent.is_dir():
-                place.mkdir(mode=0o700)  # fails if anything, also a link, has that name
+                place.mkdir(mode=0o700)  # fails if anything has that name, a link too
                 note.write_text(str(place))
                 return place
         raise StartFailed(f"the path {self.folder} is too long or too odd for a Unix socket, and so is TMPDIR: set TMPDIR to a short path")

@@ -1,12 +1,12 @@
-"""The process that keeps one server of one folder running while anybody uses it: brings it back if it dies, ends it after the last user.
+"""The process that keeps one server of one folder running while it has users: restarts it if it dies, ends it after the last user.
 
 Started by `cliffracer.embedded.__main__`, detached. Standard library only, so that it is there in some 30 ms.
-Its folder holds these locks, and nothing else is believed:
+Its folder has these locks, and nothing else is trusted:
 
     users.lock        shared by each user; exclusively ours once nobody uses the server any more
     supervisor.lock   inherited, locked, from whoever started us: one supervisor at a time
     alive.lock        inherited by the server and all its children: nothing is started while one of them lives
-    start.lock        for whoever looks whether there is a supervisor, and starts one
+    start.lock        held while checking for a supervisor and starting one
 """
 
 import contextlib
@@ -33,7 +33,7 @@ KINDS: dict[str, type[Server]] = {"nats": Nats, "postgres": Postgres}
 
 
 def main(arguments: list[str]) -> int:
-    """Run until nobody uses the server any more, or somebody says stop."""
+    """Run until the server has no users any more, or until told to stop."""
     kind, folder, binary, grace, lock = arguments
     place = Path(folder)
     os.umask(0o077)
@@ -70,7 +70,7 @@ def _supervise(server: Server, place: Path, grace: float, lock: int) -> None:
 
 
 def _start(server: Server, place: Path) -> subprocess.Popen[bytes]:
-    """Return the server, once it is ready and users can read where it is."""
+    """Return the server, once it is ready and users can read its URL."""
     alive = claim(place / "alive.lock", server.harsh)
     try:
         try:
@@ -88,7 +88,7 @@ def _start(server: Server, place: Path) -> subprocess.Popen[bytes]:
 
 
 class Idle:
-    """How long nobody has used the server."""
+    """Measures how long the server has had no users."""
 
     def __init__(self, users: Path, grace: float) -> None:
         self._users = users
@@ -96,7 +96,7 @@ class Idle:
         self._since: float | None = None
 
     def for_long(self) -> bool:
-        """Return True once there was no user for the whole grace; newcomers then wait until this process is gone."""
+        """Return True once there was no user for the whole grace period; new users then wait until this process has ended."""
         fd = locks.attempt(self._users, exclusive=True)
         if fd is None:
             self._since = None
@@ -111,7 +111,7 @@ class Idle:
 
 
 def _wake_on_signals() -> int:
-    """Return a descriptor that tells of signals: of a child that ended at once, of orders to stop by their number."""
+    """Return a descriptor that becomes readable on signals: a child has ended, or an order to stop, with its number."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
@@ -123,7 +123,7 @@ def _wake_on_signals() -> int:
 
 
 def _signalled(wake: int) -> bool:
-    """Wait for a signal or the next look; return whether it was an order to stop."""
+    """Wait for a signal or the next check; return whether it was an order to stop."""
     select.select([wake], [], [], LOOK)
     with contextlib.suppress(BlockingIOError):
         return any(number != signal.SIGCHLD for number in os.read(wake, 4096))

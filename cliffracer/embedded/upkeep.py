@@ -1,4 +1,4 @@
-"""Looking after the servers of a project from outside: are they there, end them, forget what they stored."""
+"""Administration of a project's servers: their status, stopping them, removing their data."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from cliffracer.embedded.folder import locate
 from cliffracer.errors import SetupError
 
 KINDS = ("nats", "postgres")
-_SHOWN = 4  # programs that are named where more use a server
+_SHOWN = 4  # users that are named if a server has more
 
 
 class Status(NamedTuple):
@@ -31,7 +31,7 @@ def status(folder: Path | None = None) -> list[Status]:
 
 
 def running(kind: str) -> str | None:
-    """Return where the server of this project is that runs; None if it does not. Nothing is started."""
+    """Return the URL of this project's server if it is running, else None. Nothing is started."""
     return next((found.url for found in status() if found.kind == kind and found.running), None)
 
 
@@ -47,7 +47,7 @@ def stop(folder: Path | None = None) -> None:
 
 
 def refuse_if_used(folder: Path | None = None) -> None:
-    """SetupError that says who uses the servers, if anybody does; what is there stays as it is."""
+    """Raise SetupError that names the users of the servers, if there are any; nothing is changed."""
     for kind, place in _places(folder):
         os.close(_unused(kind, place))
 
@@ -84,7 +84,7 @@ def _status(kind: str, place: Path) -> Status:
 
 
 def _alone(kind: str, place: Path) -> int:
-    """Return the users' lock, exclusively, once the server has ended; nobody can come while it is held."""
+    """Return the users' lock, exclusively, once the server has ended; there can be no new user while it is held."""
     users = _unused(kind, place)
     try:
         (place / "stop").touch()
@@ -94,7 +94,7 @@ def _alone(kind: str, place: Path) -> int:
             (place / "stop").unlink(missing_ok=True)
             os.close(supervisor)
             return users
-    except BaseException:  # interrupted, too: whoever keeps it would be taken for a user of the servers
+    except BaseException:  # interrupted, too: a lock that stays would count as a user of the servers
         os.close(users)
         raise
     os.close(users)

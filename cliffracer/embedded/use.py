@@ -21,20 +21,20 @@ log = logging.getLogger("cliffracer.embedded")
 PATIENCE = 60.0
 """Seconds for a server to come up: the first start of PostgreSQL makes a cluster."""
 LOOK = 0.5
-"""Seconds between two looks at whether the supervisors still live."""
+"""Seconds between two checks that the supervisors are alive."""
 
 
 class Urls(NamedTuple):
-    """Where the servers are; None for one that was not asked for."""
+    """The URLs of the servers; None for one that was not asked for."""
 
     nats_url: str | None
     database_url: str | None
-    """As the superuser; whoever wants a database of its own creates it with this."""
+    """For the superuser, who can create further databases."""
 
 
 @contextmanager
 def servers(*, nats: bool = True, database: bool = False, folder: Path | None = None) -> Iterator[Urls]:
-    """Have real servers while inside, shared by all who use this project folder. Blocks up to a minute; any thread, any number of times.
+    """Run real servers for the block, shared by all users of this project folder. Blocks up to a minute; any thread, any number of times.
 
     Without ``folder``, the project around the current folder. SetupError says what is missing and what to do about it.
     """
@@ -54,7 +54,7 @@ def servers(*, nats: bool = True, database: bool = False, folder: Path | None = 
 
 
 def refuse_in_production(env: str | None = None, *, nats: bool = True, database: bool = True) -> None:
-    """SetupError that names the variables to set if ``env``, by default ``CLIFFRACER_ENV``, is production."""
+    """Raise SetupError that names the variables to set if ``env``, by default ``CLIFFRACER_ENV``, is production."""
     if (env or os.environ.get("CLIFFRACER_ENV", "")).strip().lower() == "production":
         names = " and ".join(name for name, wanted in (("NATS_URL", nats), ("DATABASE_URL", database)) if wanted)
         raise SetupError(f"Embedded servers are for development, and the environment is production: set {names}.")
@@ -79,7 +79,7 @@ def _grace() -> float:
 
 @contextmanager
 def _guarded(leases: tuple[Lease, ...]) -> Iterator[None]:
-    """Bring back a supervisor that is killed while inside."""
+    """Restart killed supervisors while the block runs."""
     left = threading.Event()
     guard = threading.Thread(target=_guard, args=(leases, left), name="cliffracer-embedded", daemon=True)
     guard.start()
@@ -101,4 +101,4 @@ def _guard(leases: tuple[Lease, ...], left: threading.Event) -> None:
             continue
         if revived:
             log.warning("the supervisor of the embedded %s was gone and has been started again", " and ".join(revived))
-        pause = min(pause * 2, 60.0) if revived else LOOK  # one that keeps failing is not started twice a second
+        pause = min(pause * 2, 60.0) if revived else LOOK  # one that keeps failing must not be started twice a second

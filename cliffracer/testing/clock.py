@@ -1,4 +1,4 @@
-"""A clock that a test moves, so that it need not wait for what is due tomorrow."""
+"""A clock that a test can move, so that it need not wait until tomorrow."""
 
 import asyncio
 from collections.abc import Generator
@@ -16,13 +16,13 @@ class MovableClock(Clock):
 
     def __init__(self) -> None:
         self.ahead = 0.0
-        """Seconds by which it was moved in all."""
+        """Seconds by which it has been moved in all."""
         self._moves: list[tuple[float, float]] = []
-        """When, by the system's clock in whole milliseconds, it was moved, and by how much."""
+        """(time of the system's clock in whole milliseconds, seconds) of each move."""
         self._moved = asyncio.Event()
 
     def now(self) -> float:
-        """Return POSIX time as this clock has it."""
+        """Return POSIX time by this clock."""
         return super().now() + self.ahead
 
     def advance(self, by: float | str | timedelta) -> "_Moved":
@@ -34,7 +34,7 @@ class MovableClock(Clock):
         return _Moved()
 
     def past(self, since: float, due: float) -> bool:
-        """Say whether a time has come that the system's clock set for later, at ``since``, as headers have it: in milliseconds."""
+        """Say whether a time ``due`` has come that was set at ``since`` by the system's clock, in milliseconds as in headers."""
         return due <= super().now() + sum(by for at, by in self._moves if at >= since)
 
     async def pause(self, seconds: float) -> None:
@@ -42,7 +42,7 @@ class MovableClock(Clock):
         await self.until(self.now() + seconds)
 
     async def nap(self, seconds: float) -> None:
-        """Wait so long, or until the clock is moved."""
+        """Sleep for some seconds, or until the clock is moved."""
         try:
             async with asyncio.timeout(seconds):
                 await self._moved.wait()

@@ -1,4 +1,4 @@
-"""Delayed events in a test whose clock was moved: the server, which keeps them, goes by its own."""
+"""Delayed events in a test whose clock was moved: the server, which stores them, has its own clock."""
 
 import importlib
 
@@ -9,11 +9,11 @@ from cliffracer.wire.cloudevents import attributes
 from cliffracer.wire.headers import AUTHORIZATION
 
 LASTING = 600.0
-"""Seconds for which a token is good that takes the place of one that is not good yet."""
+"""Seconds that a token lives which replaces one that is not valid yet."""
 
 
 async def hasten(emitter: Emitter, clock: MovableClock, settings: Settings) -> bool:
-    """Emit what is due by a test's clock, in the name of whoever put it off; say whether anything is."""
+    """Emit the events that are due by a test's clock, with their emitters' identity; say whether there were any."""
     found = []
     async for note, due, subject in emitter.notes():
         emitted = attributes(note.headers).time

@@ -1,4 +1,4 @@
-"""What keeps one test apart from the others on shared servers: a namespace on NATS, a database of its own on PostgreSQL."""
+"""Isolation of tests on shared servers: a namespace on NATS, and a database of its own on PostgreSQL."""
 
 import asyncio
 import atexit

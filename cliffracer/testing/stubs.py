@@ -1,4 +1,4 @@
-"""Stands in for other services in a test: answers their RPC subjects, and remembers what it was asked."""
+"""Stubs of other services in a test: they answer RPC subjects, and record what they were asked."""
 
 import asyncio
 import inspect
@@ -34,7 +34,7 @@ class Stub:
 
 
 def stubbed(up: Running, stack: AsyncExitStack, service: str, method: str, stub: Callable[[], Stub]) -> None:
-    """Answer a method, and take its one-way calls, until the stack unwinds: by what ``stub()`` is at the time."""
+    """Answer a method, and take its one-way calls, until the stack unwinds, with the current ``stub()``."""
     bus, subjects = up.bus, up.services[0].subjects
     decoder: Decoder[Any] = Decoder(Any)
     tasks: set[asyncio.Task[None]] = set()
@@ -45,7 +45,7 @@ def stubbed(up: Running, stack: AsyncExitStack, service: str, method: str, stub:
         task.add_done_callback(tasks.discard)
 
     def take(subject: bytes, _reply: bytes, block: bytes | None, payload: bytes) -> None:
-        receive(subject, b"", block, payload)  # it is the stream that replies
+        receive(subject, b"", block, payload)  # the reply is the stream's
 
     def hear(subject: str, receiver: Receive) -> None:
         subscribing = asyncio.ensure_future(bus.subscribe(subject, receiver, queue=service))  # sent in order, before any call that follows

@@ -40,14 +40,14 @@ SETTLE_WITHIN = 10.0
 
 
 class Running:
-    """What a test has of the app that runs: call it, look at what it emitted, stand in for the services that it calls."""
+    """The running app, for a test: call it, look at what it emitted, stub the services that it calls."""
 
     def __init__(self, apps: Sequence[App], up: runtime.Running, stack: AsyncExitStack, clock: MovableClock) -> None:
         self.app = apps[0]
         self.up = up
         self.settings = up.settings
         self.clock = clock
-        """What timers and retries go by: ``await t.clock.advance("1h")``."""
+        """The clock of timers and retries: ``await t.clock.advance("1h")``."""
         self._stack = stack
         self._stubs: dict[tuple[str, str], Stub] = {}
         self._link: Connection = up.services[0].link
@@ -87,14 +87,14 @@ class Running:
         return await self._link.emit(emission(subject, data, **options))
 
     def token(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | str = 600) -> str:
-        """Return a token of somebody, as good as one that the app's own issuer gives."""
+        """Return a valid token of a user, as the app itself would issue it."""
         tokens = importlib.import_module("cliffracer.security.authority").tokens_of(self.settings)
         made: str = tokens.issue(subject, ttl=seconds(ttl), roles=roles, permissions=permissions)
         return made
 
     @contextmanager
     def acting(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = ()) -> Iterator[str]:
-        """Make `call`, `stream` and `emit` somebody's while the block runs; gives the token, for ``t.http``."""
+        """Use a user's identity for `call`, `stream` and `emit` while the block runs; gives the token, for ``t.http``."""
         before, self._link.token = self._link.token, self.token(subject, roles=roles, permissions=permissions)
         try:
             yield self._link.token
@@ -103,7 +103,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where the app serves HTTP."""
+        """The URL at which the app serves HTTP."""
         if not self.up.addresses:
             raise SetupError(f"{self.app.name} has no HTTP handlers, so it has no address.")
         return self.up.addresses[0]
