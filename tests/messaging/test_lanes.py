@@ -63,3 +63,13 @@ def test_what_comes_late_takes_its_place_in_front():
     assert (three.item, lanes.running) == ("three", 1)
     assert lanes.done(three) is None
     assert lanes.known == {}
+
+
+def test_an_event_is_put_aside_once_and_only_while_it_waits():
+    """One that runs keeps its room, and one that is given back is whole when it comes again."""
+    lanes: Lanes[str] = Lanes()
+    first, second = lanes.add("key", (0, 1), "first"), lanes.add("key", (0, 2), "second")
+    assert lanes.next() is first
+    assert [lanes.thin(first), lanes.thin(second), lanes.thin(second), lanes.slim] == [False, True, False, 1]
+    lanes.again(second)
+    assert (second.slim, lanes.slim) == (False, 0)

@@ -60,6 +60,11 @@ def test_wildcards_are_refused_where_a_literal_is_meant(text: str) -> None:
     assert refused(check_pattern, text) != legal
 
 
+def test_half_a_surrogate_pair_is_refused_everywhere() -> None:
+    """It has no UTF-8, and the server takes nothing else."""
+    assert all(refused(check, "a\ud800") for check in CHECKS)
+
+
 @given(anything)
 def test_what_passes_a_check_cannot_break_a_line(text: str) -> None:
     """Whatever passes is one word of UTF-8 on the wire, and within the limit."""
