@@ -13,10 +13,9 @@ _MOST = 1000  # blocks that are kept: who calls with the time that is left of so
 class Beginnings:
     """Those of one connection, whose thread alone uses it."""
 
-    __slots__ = ("_blocks", "_first", "_numbers")
+    __slots__ = ("_blocks", "_numbers")
 
     def __init__(self) -> None:
-        self._first = ""
         self._blocks: dict[float, list[bytes]] = {}
         self._numbers: list[bytes] = []
 
@@ -24,11 +23,8 @@ class Beginnings:
         """Return the correlation id and the trace of what begins now."""
         return ids_of((self._numbers or self._more()).pop().decode())
 
-    def block(self, seconds: float, first: str = "") -> bytes:
-        """Return the header block of a call that may take so long, ``first`` a line to begin with: another one for another server."""
-        if first != self._first:
-            self._first = first
-            self._blocks.clear()
+    def block(self, seconds: float) -> bytes:
+        """Return the header block of a call that may take so long."""
         return (self._numbers or self._more()).pop().join(self._blocks.get(seconds) or self._block(seconds))
 
     def _more(self) -> list[bytes]:
@@ -36,7 +32,7 @@ class Beginnings:
         return self._numbers
 
     def _block(self, seconds: float) -> list[bytes]:
-        block = write_call(*ids_of(_PLACE.decode()), seconds, first=self._first).split(_PLACE)
+        block = write_call(*ids_of(_PLACE.decode()), seconds).split(_PLACE)
         if len(self._blocks) >= _MOST:
             self._blocks.clear()  # what most calls have is back with the next of them
         self._blocks[seconds] = block

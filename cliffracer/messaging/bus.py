@@ -22,11 +22,11 @@ from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
 from cliffracer.messaging.transport.link import Unfit
-from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix, version_of
+from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix
 from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.settings import cures
 
-__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish", "version_of"]
+__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish"]
 
 CURE = "start one there, or set NATS_URL; without NATS_URL an embedded server is used in development."
 
@@ -59,7 +59,6 @@ async def connect(
         bus = kind(dialer, name, check_inbox_prefix(inbox_prefix), on_lost=on_lost, on_back=on_back)
         bus.replicas = getattr(settings, "nats_replicas", Bus.replicas)  # callers such as benchmarks may pass less than all settings
         bus.largest = getattr(settings, "nats_max_message", Bus.largest)
-        bus.message_tracing = getattr(settings, "nats_message_tracing", Bus.message_tracing)
         try:
             await bus.link.open(settings.wait, cure or cure_of(settings), on_wait)
         except GeneratorExit:  # its loop is gone, as when a process ends: nothing can be awaited any more

@@ -145,7 +145,7 @@ class Connection:
         context = current.get()
         seconds = None if timeout is None and (context is None or context.deadline is None) else self._seconds(context, timeout)
         chunked = Chunked(self.bus, f"{service}.{method}")
-        block = write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced, window=WINDOW)
+        block = write_call(*self.who(context), seconds, *self._identified(context), window=WINDOW)
         finished = False
         taken, decoder = 0, _decoder(returns)
         until = None if seconds is None else time.monotonic() + seconds
@@ -237,8 +237,8 @@ class Connection:
     def _head(self, context: Context | None, seconds: float) -> bytes:
         """Return the header block of a call."""
         if context is None and self.token is None:
-            return self._beginnings.block(seconds, self.bus.untraced)
-        return write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)
+            return self._beginnings.block(seconds)
+        return write_call(*self.who(context), seconds, *self._identified(context))
 
     def _calls(self, service: str, method: str) -> None:
         if len(self.called) < _MOST_SEEN:
@@ -260,7 +260,7 @@ class Connection:
         correlation, trace = self.who(context)
         due = emission.at if emission.delay is None else time.time() + emission.delay
         token, way = self._identified(context, due)
-        return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key, self.bus.untraced)
+        return event_block(event_id, emission.subject, self.name, correlation, trace, token, way, emission.key)
 
     def _seconds(self, context: Context | None, timeout: float | None) -> float:
         seconds = self.deadline if timeout is None else timeout

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cliffracer.errors import NOT_PERMITTED, Conflict, Forbidden, Internal, NotFound, ServiceError, SetupError, TooLarge, Unavailable
-from cliffracer.messaging.bus import Bus, Reply, version_of, without_streams
+from cliffracer.messaging.bus import Bus, Reply, without_streams
 from cliffracer.messaging.configurations import Configuration, ConsumerConfig, asked_for
 
 API = "$JS.API."
@@ -191,7 +191,7 @@ class JetStream:
     @property
     def version(self) -> tuple[int, ...]:
         """The version of the server that the bus is connected to: ``(2, 15, 1)``."""
-        return version_of(self.bus.info)
+        return self.bus.version
 
     async def ask(self, verb: str, body: Any, kind: type[T]) -> T:
         """Return the answer to one request of the API, ``STREAM.INFO.EVENTS``; its errors are typed."""

@@ -71,7 +71,7 @@ class TracedConnection(Connection):
         return correlation, self._tracing.here() or trace
 
     def _head(self, context: Context | None, seconds: float) -> bytes:
-        return write_call(*self.who(context), seconds, *self._identified(context), self.bus.untraced)  # a span is behind it, whoever calls
+        return write_call(*self.who(context), seconds, *self._identified(context))  # a span is behind it, whoever calls
 
     def remember(self, target: str, waited: float, error: ServiceError) -> None:
         """Do nothing: `call` remembers every call."""

@@ -76,8 +76,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Servers of a cluster that keep each stream and bucket; with 3, nothing is lost if one of them is."""
     nats_max_message: Annotated[int, values.size(1, 2**30)] = 64 * 2**20
     """Of a call, a result or an event; one over the server's own limit goes through the object store."""
-    nats_message_tracing: Annotated[bool | None, values.flag] = None
-    """Whether message tracing of nats-server (``msg_trace``) may follow what we send: up to a fifth of its work. Not given: in clusters."""
 
     database_url: Annotated[str | None, values.address(*_postgres)] = None
     """None: built from ``db_host`` or ``db_name`` if one is given, else the embedded server, outside production."""

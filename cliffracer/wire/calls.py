@@ -81,25 +81,22 @@ def _value(block: bytes, name: bytes) -> bytes | None:
     return block[start : block.find(b"\r\n", start)].strip()
 
 
-def write_call(  # noqa: PLR0917 - called for every call, and keywords cost
+def write_call(
     correlation: str,
     traceparent: str | None,
     timeout: float | None,
     token: str | None = None,
     via: str | None = None,
-    first: str = "",
     *,
     msgpack: bool = False,
     window: int = 0,
 ) -> bytes:
-    """Return the header block of a request, ``first`` a line to begin with; every value is one of ours or was checked when it came in."""
+    """Return the header block of a request; every value is one of ours or was checked when it came in."""
     if timeout is not None and traceparent is not None and token is None and not msgpack and not window:  # almost every call
         left = int(timeout * 1000) or 1
         way = "" if via is None else f"Cliffracer-Via: {via}\r\n"
-        return (
-            f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n{way}\r\n"
-        ).encode()
-    lines = f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\n"
+        return f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n{TIMEOUT}: {left}\r\ntraceparent: {traceparent}\r\n{way}\r\n".encode()
+    lines = f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\n"
     if timeout is not None:
         lines += f"Cliffracer-Timeout: {max(1, int(timeout * 1000))}\r\n"
     if traceparent is not None:

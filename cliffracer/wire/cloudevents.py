@@ -47,11 +47,10 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     token: str | None = None,
     way: str | None = None,
     key: str | None = None,
-    first: str = "",
 ) -> bytes:
     """Return the header block of an event that is emitted now: ``Nats-Msg-Id``, CloudEvents' attributes, and the context it is emitted in.
 
-    ``first`` is a line to begin with. `Unsendable` for an id or a key that would break out of its line.
+    `Unsendable` for an id or a key that would break out of its line.
     """
     more = "" if token is None else f"Authorization: Bearer {token}\r\n"
     if way is not None:
@@ -63,7 +62,7 @@ def event_block(  # noqa: PLR0917 - called for every event, and keywords cost
     if not values.isprintable():
         raise Unsendable("the id and the key of an event have no control characters or line breaks")
     return (  # the names themselves, not what they are called here: looking these up takes a quarter of the time
-        f"NATS/1.0\r\n{first}X-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}ce-id: {event_id}\r\n"
+        f"NATS/1.0\r\nX-Correlation-ID: {correlation}\r\ntraceparent: {traceparent}\r\n{more}ce-id: {event_id}\r\n"
         f"ce-type: {kind}\r\nce-source: {source}\r\nce-time: {now_text()}\r\nce-specversion: 1.0\r\nNats-Msg-Id: {event_id}\r\n\r\n"
     ).encode()
 

@@ -18,8 +18,6 @@ ERROR_TEXT = "Nats-Service-Error"
 MESSAGE_ID = "Nats-Msg-Id"
 IF_LAST = "Nats-Expected-Last-Subject-Sequence"
 VIA = "Cliffracer-Via"
-UNTRACED = "Nats-Trace-Dest: trace disabled\r\n"
-"""The line that keeps a server from tracing a message on its own way (ADR-41): where it comes first, no other is looked at for that."""
 
 VERSION = b"NATS/1.0"
 _BLANKS = b" \t"  # those of Unicode belong to the value

@@ -26,14 +26,6 @@ def test_a_block_is_that_of_any_call(seconds: float) -> None:
     assert read_call(block)[0] == (int(seconds * 1000) or 1) / 1000
 
 
-def test_another_server_may_want_another_first_line() -> None:
-    """What stood ready for the last one is not used any more."""
-    made = Beginnings()
-    for first in ("", "Nats-First: 1\r\n", ""):
-        block = made.block(5.0, first)
-        assert block == write_call(*ids(block), 5.0, first=first)
-
-
 def test_no_call_has_the_ids_of_another() -> None:
     """Neither of one connection nor of two, and a call's own go together: its trace has the number of its id."""
     one, other = Beginnings(), Beginnings()

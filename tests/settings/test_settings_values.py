@@ -22,10 +22,9 @@ DESIGNED = [
 ADDED = [
     "nats_replicas",
     "nats_max_message",
-    "nats_message_tracing",
     "redis_url",
     "auth_backlog",
-]  # a cluster, how large a message may be, who follows it, a cache, how long events may wait
+]  # a cluster, how large a message may be, a cache, how long events may wait
 
 READ = [
     ("env", "Production", "production"),

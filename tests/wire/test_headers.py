@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cliffracer.wire.cloudevents import TIME, event_block, event_headers
+from cliffracer.wire.cloudevents import TIME, event_block
 from cliffracer.wire.headers import (
     MAX_HEADERS,
     Headers,
@@ -17,6 +17,7 @@ from cliffracer.wire.headers import (
     timeout_from,
     traceparent_from,
 )
+from tests.support.events import event_headers
 
 names = st.text(st.sampled_from("abcXYZ019!#$%&'*+-.^_`|~"), min_size=1, max_size=12)
 values = st.text(

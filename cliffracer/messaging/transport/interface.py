@@ -72,14 +72,16 @@ class Bus(ABC):
     """How many servers of a cluster are to keep what is stored over this connection."""
     largest: int = 64 * 1024 * 1024
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
-    message_tracing: bool | None = None
-    """Whether the server may trace our messages on its own way, as far as it does that at all; None: where it is one of a cluster."""
-    untraced: str = ""
-    """The header line to begin with that says that it may not; empty where it may, or would not understand."""
     returned: set[Callable[[], None]]
     """Called when there is a connection again after an outage, over which all is subscribed to by then."""
     open: bool
     """Whether what is published now is written now: connected, and the server takes what we send."""
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the server that it is connected to: ``(2, 15, 1)``."""
+        text = str(self.info.get("version", "0")).partition("-")[0]
+        return tuple(int(part) for part in text.split(".") if part.isdigit())
 
     @property
     @abstractmethod

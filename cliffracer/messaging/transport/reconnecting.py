@@ -20,7 +20,6 @@ from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply,
 from cliffracer.messaging.transport.link import Link
 from cliffracer.messaging.transport.mux import Mux
 from cliffracer.shielding import shielded
-from cliffracer.wire.headers import UNTRACED
 from cliffracer.wire.subjects import check_name, check_pattern
 
 MAX_CONTROL = 4000  # bytes of subject and reply; nats-server cuts a connection at a control line of 4,096
@@ -29,7 +28,6 @@ PATIENCE = 5.0  # seconds that a drain waits for the server
 SILENT = 1.0  # seconds of these, and of a close, in which it says nothing at all although it was asked: it hangs, and is not waited for
 _KEPT = 100  # refusals that are remembered
 _REFUSED_PUBLISH = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
-_UNTRACED_SINCE = (2, 14)  # an older server takes the line for the subject of a trace, and logs that it is none
 _QUEUE = re.compile(r"[^\x00-\x20\x7f]{0,256}")
 
 
@@ -181,8 +179,6 @@ class ReconnectingBus(Bus):
         client.refused = self._refused
         self.info = client.server
         self.max_payload = client.max_payload
-        traced = "cluster" in self.info if self.message_tracing is None else self.message_tracing  # nodes that we do not see may be older
-        self.untraced = "" if traced or version_of(self.info) < _UNTRACED_SINCE else UNTRACED
         await self._take(client)
         begun: set[int] = set()
         while missing := [interest for number, interest in self._interests.items() if number not in begun]:
@@ -274,12 +270,6 @@ class _Subscription(Subscription):
 
     async def close(self) -> None:
         await self._bus.end(self._interest, drained=False)
-
-
-def version_of(info: dict[str, Any]) -> tuple[int, ...]:
-    """Return the version of a server by its INFO: ``(2, 15, 1)``."""
-    text = str(info.get("version", "0")).partition("-")[0]
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 def fits(subject: bytes) -> bool:
