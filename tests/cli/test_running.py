@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,15 @@ def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
         assert re.search(r'"stopped: web 0\.1\.0 in \d+\.\d\d s, by SIGINT"', run.text)
 
 
+@pytest.fixture
+def hang_ups() -> Generator[None]:
+    """Hang-ups as in a terminal, also where the tests themselves run under nohup, which processes inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_ups")
 def test_a_terminal_that_is_closed_ends_it_in_order(folder):
     """SIGHUP asks as SIGTERM does, and cuts nothing short although a shell sends it again; under nohup it is none."""
     port = free_port()
@@ -298,6 +308,7 @@ def test_a_terminal_that_is_closed_ends_it_in_order(folder):
         assert ", by SIGHUP" in run.text
 
 
+@pytest.mark.usefixtures("hang_ups")
 async def test_signals_that_ask_and_one_that_insists(monkeypatch):
     """A hang-up is never the second one, as systemd may send it right behind SIGTERM, nor is what one act sends at the same moment."""
     heard, now = [], 1000.0

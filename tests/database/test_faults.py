@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from cliffracer.database import Database, create_missing, telling
+from cliffracer.database import Database, create_missing, diagnostics
 from cliffracer.errors import DeadlineExceeded, Unavailable
 from tests.database.models import User
 from tests.database.support import calling
@@ -260,7 +260,7 @@ async def test_full_disk_is_told_and_outlived():
 
 async def test_file_that_cannot_grow_is_told(own, monkeypatch, caplog):
     """The kernel's answer for a full device reaches the caller as the same error, where nothing can be mounted; the log has it once."""
-    monkeypatch.setattr(telling, "_ailments", telling.Ailments())
+    monkeypatch.setattr(diagnostics, "ailments", diagnostics.Ailments())
     async with Database.open(own.url(), largest=2) as db:
         await create_missing(db, [User])
         place = own.folder / "data" / await db.fetch_value(str, "select pg_relation_filepath('users')")

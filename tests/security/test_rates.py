@@ -125,7 +125,6 @@ async def test_more_callers_than_are_remembered(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_rate_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """While NATS hangs one call finds that out, none waits for a while after, and that is said once. Then all are counted again."""
-    monkeypatch.setattr(rates, "PATIENCE", 0.05)
     asked = 0
 
     async def hanging(_: str) -> None:
@@ -143,6 +142,7 @@ async def test_a_rate_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
                 return set(await asyncio.gather(*(allowances.take(f"hung.{name % 3}", Rate.read("4/9d")) for name in range(60))))
 
         with monkeypatch.context() as patched:
+            patched.setattr(rates, "PATIENCE", 0.05)
             patched.setattr(allowances._store, "entry", hanging)
             assert (await crowd(), asked <= 3) == ({0.0}, True)
             assert (await crowd(), asked <= 3) == ({0.0}, True)
