@@ -64,7 +64,6 @@ class Consumption:
         within: float = 0.05,
         group: str | None = None,
         source: Source | None = None,
-        replicas: int = 1,
         ack_wait: float = ACK_WAIT,
         clock: Clock = SYSTEM,
         made: Callable[[], Awaitable[StreamInfo]] | None = None,
@@ -75,13 +74,13 @@ class Consumption:
         self.patterns = [pattern] if isinstance(pattern, str) else list(pattern)
         self._jetstream, self._subjects = jetstream, subjects
         self._handle, self._start, self._batch, self._within = handle, start, batch, within
-        self._source = source or events_of(subjects, self.name, self.patterns, replicas=replicas)
+        self._source = source or events_of(subjects, self.name, self.patterns)
         self._made = made or partial(ensure_stream, jetstream, self._source.stream, namespace=subjects.namespace)
         self._stream, self._replay = self._source.stream.name, (self._source.replay or "\n").encode()  # no subject begins with a line break
         self._ours, self._siblings = fitting(self._source.only), Siblings(jetstream, subjects, self, self._source, alone=group is None)
         self._loop = asyncio.get_running_loop()
         self._starts, self._claims = Starts(self._loop, watch), ClaimCheck(jetstream, subjects.namespace)
-        dead = DeadLetters(jetstream, subjects, replicas=replicas)
+        dead = DeadLetters(jetstream, subjects)
         self._policy = Policy(dead, service, function, retry, clock, self._siblings.differ, retry_of, name_of, unfinished=self._unfinished)
         self._tasks, self._waiting = set[asyncio.Task[None]](), list[Delivery]()
         self._patient: set[asyncio.Task[None]] = set()  # of those, who only wait until an overloaded handler may be asked again

@@ -38,12 +38,11 @@ _PLAIN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 class DeadLetters:
     """The dead-letter stream of a namespace."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, *, replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self.jetstream = jetstream
         self.subjects = subjects
         self.stream = named_within(subjects.namespace, "DEAD")
         self.prefix = f"{subjects.prefix}cliffracer.dead."
-        self._replicas = replicas
         self._publisher = Publisher(jetstream, recover=SingleFlight(self.ensure))
         self._claims = ClaimCheck(jetstream, subjects.namespace)
 
@@ -55,7 +54,7 @@ class DeadLetters:
     def asked(self) -> StreamConfig:
         """The stream as it is asked for."""
         subjects, description = [f"{self.prefix}>"], "events that could not be handled"
-        return StreamConfig(name=self.stream, subjects=subjects, num_replicas=self._replicas, description=description)
+        return StreamConfig(name=self.stream, subjects=subjects, description=description)
 
     async def park(self, delivery: Delivery, error: BaseException, *, service: str, function: str, timeout: float = 10.0) -> int:
         """Store a copy of the message with its error and return its number; only after that may the original be acknowledged."""

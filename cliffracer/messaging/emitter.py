@@ -26,10 +26,9 @@ from cliffracer.wire.subjects import Subjects, as_token
 class Emitter:
     """Stores what an app emits and sends. Streams are made when they are first needed."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, *, replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
-        self._replicas = replicas
         self._ensuring, self._ensuring_later = SingleFlight(self.ensure), SingleFlight(self._ensure_later)
         self._events = Publisher(jetstream, recover=self._ensuring)
         self._later = Publisher(jetstream, recover=self._ensuring_later)
@@ -50,19 +49,19 @@ class Emitter:
     async def ensure(self) -> None:
         """Make the streams of events and of one-way calls if they are absent; `SetupError` where others stand in their way."""
         await self.ensure_events()
-        await ensure_stream(self._jetstream, sends_stream(self._subjects, replicas=self._replicas), namespace=self._subjects.namespace)
+        await ensure_stream(self._jetstream, sends_stream(self._subjects), namespace=self._subjects.namespace)
         self._ensured = True
 
     async def ensure_events(self) -> StreamInfo:
         """Make the stream of events if it is absent; where events are delayed already, one that they come into when they are due."""
-        asked = events_stream(self._subjects, replicas=self._replicas)
+        asked = events_stream(self._subjects)
 
         async def anew() -> StreamConfig:
             try:
                 await self._jetstream.stream(later_stream(self._subjects).name)
             except NotFound:
                 return asked
-            return events_stream(self._subjects, replicas=self._replicas, later=True)
+            return events_stream(self._subjects, later=True)
 
         return await ensure_stream(self._jetstream, asked, namespace=self._subjects.namespace, anew=anew)
 
@@ -158,10 +157,7 @@ class Emitter:
 
     async def _ensure_later(self) -> None:
         self.check_schedules()
-        for config in (
-            later_stream(self._subjects, replicas=self._replicas),
-            events_stream(self._subjects, replicas=self._replicas, later=True),
-        ):
+        for config in (later_stream(self._subjects), events_stream(self._subjects, later=True)):
             await ensure_stream(self._jetstream, config, namespace=self._subjects.namespace)
         await self._forget_taken_over()
         self._schedules = True

@@ -31,11 +31,11 @@ def durable_name(subjects: Subjects, service: str, function: str, group: str | N
     return named_within(subjects.namespace, re.sub(r"[^A-Za-z0-9_-]", "_", wanted))
 
 
-def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str], *, replicas: int = 1) -> Source:
+def events_of(subjects: Subjects, consumer: str, patterns: Sequence[str]) -> Source:
     """Return the events on some patterns, and what is replayed to the consumer."""
     replay = f"{replay_prefix(subjects)}{consumer}."
     only = tuple(subjects.event(pattern) for pattern in patterns)
-    return Source(events_stream(subjects, replicas=replicas), filters_of(subjects, consumer, patterns), replay, only)
+    return Source(events_stream(subjects), filters_of(subjects, consumer, patterns), replay, only)
 
 
 def filters_of(subjects: Subjects, consumer: str, patterns: Iterable[str]) -> list[str]:
@@ -66,7 +66,7 @@ def begin(start: Start) -> dict[str, Any]:
     return {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat().replace("+00:00", "Z")}
 
 
-def events_stream(subjects: Subjects, *, replicas: int = 1, later: bool = False) -> StreamConfig:
+def events_stream(subjects: Subjects, *, later: bool = False) -> StreamConfig:
     """Return ``EVENTS``: all events, kept until an operator sets limits; a full stream refuses instead of dropping what it acknowledged.
 
     Beside the events themselves it takes what is replayed to one function (``cliffracer.replay.<consumer>.<subject>``), and with
@@ -76,23 +76,21 @@ def events_stream(subjects: Subjects, *, replicas: int = 1, later: bool = False)
         name=subjects.stream,
         subjects=[f"{subjects.events}>", f"{replay_prefix(subjects)}>"],
         description="events of all services",
-        num_replicas=replicas,
         sources=[_due(subjects)] if later else None,
     )
 
 
-def sends_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
+def sends_stream(subjects: Subjects) -> StreamConfig:
     """Return ``SENDS``: one-way calls, each kept until the service that it is for has handled it."""
     return StreamConfig(
         name=named_within(subjects.namespace, "SENDS"),
         subjects=[f"{subjects.prefix}send.>"],
         description="durable one-way calls",
         retention="workqueue",
-        num_replicas=replicas,
     )
 
 
-def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
+def later_stream(subjects: Subjects) -> StreamConfig:
     """Return ``LATER``: delayed events, which the server itself puts under ``cliffracer.due.>`` when they are due (ADR-51).
 
     It is a stream beside ``EVENTS`` because the server allows schedules only where a full stream discards old messages;
@@ -103,7 +101,6 @@ def later_stream(subjects: Subjects, *, replicas: int = 1) -> StreamConfig:
         subjects=[f"{later_prefix(subjects)}>", f"{subjects.prefix}cliffracer.due.>"],
         description="delayed events",
         discard="old",
-        num_replicas=replicas,
         allow_msg_schedules=True,
         republish={"src": f"{subjects.prefix}cliffracer.due.>", "dest": subjects.came(">")},
     )
