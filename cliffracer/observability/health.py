@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,7 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._running: dict[str, asyncio.Task[str]] = {}
         self._failing: dict[str, str] = {}
+        self._aside: asyncio.Task[list[Finding]] | None = None
 
     def add(self, name: str, probe: Probe, *, critical: bool = True) -> None:
         """Look at one more thing; a probe of the same name is replaced."""
@@ -57,15 +58,21 @@ class Health:
 
     async def findings(self) -> list[Finding]:
         """Return what every check finds now; they run side by side, none longer than `within`."""
-        return list(await asyncio.gather(*map(self._look, self._checks.values())))
+        return await self._among(self._checks.values())
 
     async def reasons(self) -> list[str]:
-        """Return why no work should be sent here now; empty if it may."""
+        """Return why no work should be sent here now; empty if it may. Checks that do not decide that are begun, not waited for."""
         if self.draining:
             return ["stopping"]
         if not self.ready:
             return ["starting"]
-        return [f"{found.name}: {found.reason}" for found in await self.findings() if found.reason and found.critical]
+        critical, others = ([check for check in self._checks.values() if check.critical is asked] for asked in (True, False))
+        if self._aside is None or self._aside.done():  # for the log; one that hangs must not outlast the patience of a readiness probe
+            self._aside = asyncio.create_task(self._among(others), name="health checks that are not critical")
+        return [f"{found.name}: {found.reason}" for found in await self._among(critical) if found.reason]
+
+    async def _among(self, checks: Iterable[Check]) -> list[Finding]:
+        return list(await asyncio.gather(*map(self._look, checks)))
 
     async def _look(self, check: Check) -> Finding:
         task = self._running.get(check.name)

@@ -56,6 +56,24 @@ async def test_ready_tells_why_not(serve: Any, app: App) -> None:
         assert (await served.http.get("/health/ready")).json()["reasons"] == ["stopping"]
 
 
+async def test_a_check_that_is_not_critical_does_not_hold_up_readiness(serve: Any, app: App) -> None:
+    """A probe of a load balancer has little patience: what does not decide it is looked at for the log, but not waited for."""
+    declare(app)
+    begun, answers = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        await answers.wait()
+
+    async with serve(app) as served:
+        served.health.within = 60
+        served.health.add("slow", slow, critical=False)
+        assert (await served.http.get("/health/ready")).status_code == 200
+        await begun.wait()
+        answers.set()
+        assert (await served.http.get("/health/detailed")).json()["status"] == "ok"
+
+
 async def test_hung_check_does_not_hang_health(serve: Any, app: App) -> None:
     """A check that does not answer counts as failed after its time, and is not started twice."""
     declare(app)
