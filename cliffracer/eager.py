@@ -102,16 +102,18 @@ class Starts:
             if task is None:
                 known = 2
                 task = self._spare.pop() if self._spare else EagerTask.made()
-                task.work = work
-                task.variables = copy_context()
+                driver = task.driver
+                driver.work = work
+                driver.variables = copy_context()
                 if self._watch is not None:
                     self._watch.begun = context or UNMADE
             else:
-                del task.handed
+                driver = task.driver
+                driver.handed = None
             waited = _ENDED
             _current_tasks[self._loop] = task
             try:
-                waited = task.variables.run(task.driver.send, work)
+                waited = driver.variables.run(driver.send, work)
             except StopIteration:  # it was joined
                 pass
             except (KeyboardInterrupt, SystemExit):
@@ -125,17 +127,17 @@ class Starts:
                 return False
             if context is None and self._watch is not None:
                 self._watch.begun = None
-            if getrefcount(task) > known:  # somebody kept it, and may ask it how it went
+            if getrefcount(task) > known or getweakrefcount(task):  # somebody kept it, and may ask it how it went
                 task.join(over=True)
-            elif waited is _OVER and not getweakrefcount(task):
-                del task.variables
+            elif waited is _OVER:
+                del driver.variables
                 self._spare.append(task)
             return True
 
         def _wait(self, task: "EagerTask", waited: Any, context: Context | None, held: Held | None) -> None:
             """See that a call goes on once what it waits for is there: a thread's hand-over itself does, all else asyncio."""
             if type(waited) is Handed and not task.driver.joined:
-                task.handed = waited
+                task.driver.handed = waited
                 waited.resume = partial(self._begin, None, context, held, task)
             else:
                 self._tasks = TASKS
@@ -178,11 +180,18 @@ _ENDED: Any = object()
 class Driver:
     """Makes the steps of one call after the other, in a generator that stays: a call that ends here costs no `StopIteration`."""
 
-    __slots__ = ("joined", "send", "steps")
+    __slots__ = ("handed", "joined", "rest", "send", "steps", "variables", "work")
+
+    work: Work | None
+    variables: Variables
 
     def __init__(self) -> None:
         self.joined = False
         """Whether asyncio makes the steps of this call, after which there is none."""
+        self.rest: Rest | None = None
+        """What it makes them by."""
+        self.handed: Handed | None = None
+        """What the call waits for while a thread has it."""
         self.steps: Generator[Any, Any, None] = self._drive()
         self.send = self.steps.send
         self.send(None)
@@ -203,41 +212,42 @@ class EagerTask(asyncio.Task[Any]):
     Or earlier: when somebody asks for what only an initialised one can tell.
     """
 
-    __slots__ = ("driver", "handed", "rest", "variables", "work")
+    __slots__ = ("driver",)
 
-    work: Work | None
     driver: Driver
-    variables: Variables
-    rest: "Rest"
-    handed: Handed
-    """What it waits for while a thread has it."""
 
     @classmethod
     def made(cls) -> "EagerTask":
         """Return one that is not initialised, for a call to come."""
         task: EagerTask = cls.__new__(cls)
-        task.driver = Driver()
+        object.__setattr__(task, "driver", Driver())
         return task
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Join: the next call that begins in this task would find what somebody keeps there."""
+        if self.driver.rest is None:
+            self.join()
+        super().__setattr__(name, value)
 
     def join(self, *, over: bool = False) -> "Rest":
         """Become one of asyncio's tasks, which goes on (or, with ``over``, is done) in the next turn of the loop."""
-        rest: Rest | None = getattr(self, "rest", None)
+        driver = self.driver
+        rest, handed = driver.rest, driver.handed
         if rest is None:
-            self.driver.joined = True
-            rest = self.rest = Rest(self.driver.steps)
-            handed: Handed | None = getattr(self, "handed", None)
+            driver.joined = True
+            rest = driver.rest = Rest(driver.steps)
             if handed is not None and handed.resume is not None:  # it is waited for by asyncio's means from here on
                 handed.resume = None
                 rest.waited = handed
             steps = rest.steps()
             steps.send(None)
-            super().__init__(steps, loop=asyncio.get_running_loop(), context=self.variables)
+            super().__init__(steps, loop=asyncio.get_running_loop(), context=driver.variables)
         rest.over = over
         return rest
 
     def get_coro(self) -> Any:
         """Return the coroutine, as a task does."""
-        return self.work
+        return self.driver.work
 
 
 def _joining(name: str) -> Callable[..., Any]:
@@ -246,7 +256,7 @@ def _joining(name: str) -> Callable[..., Any]:
 
     @wraps(method)
     def call(task: EagerTask, *given: Any, **named: Any) -> Any:
-        if not hasattr(task, "rest"):
+        if task.driver.rest is None:
             task.join()
         return method(task, *given, **named)
 
@@ -284,6 +294,7 @@ class Rest:
         except asyncio.CancelledError as error:
             thrown.append(error)
         if self.over:
+            self.work.close()
             return None
         waited = self.waited
         thrown = [] if thrown and waited is not None and waited.cancel() else thrown  # as a waiting task does

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import pytest
 
@@ -21,6 +23,10 @@ from cliffracer.resilience.threads import Threads
 from tests.support.waiting import eventually
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+class Thing:
+    """What somebody keeps."""
 
 
 @pytest.fixture
@@ -152,6 +158,51 @@ async def test_what_is_kept_by_task_is_not_found_by_the_next_call(starts: Starts
     asyncio.get_running_loop().call_soon(lambda: [starts.add(work(number)) for number in range(9)])
     await until(lambda: len(seen) == 9)
     assert seen == [(None, None)] * 9
+
+
+async def test_an_attribute_of_a_task_is_not_found_by_the_next_call(starts: Starts):
+    """Some keep there who asks; the call that did so finds it again after it has waited."""
+    seen: list[object] = []
+
+    async def work(number: int) -> None:
+        task: Any = asyncio.current_task()
+        seen.append(getattr(task, "user", None))
+        if number:
+            task.user = number
+        if number > 1:
+            await asyncio.sleep(0)
+            seen.append(task.user)
+
+    asyncio.get_running_loop().call_soon(lambda: [starts.add(work(number)) for number in (0, 1, 0, 2, 0)])
+    await until(lambda: len(seen) == 6)
+    assert sorted(seen, key=str) == [2, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("how", ["unknown", "weak", "kept"])
+async def test_nothing_of_a_call_stays_once_its_task_is_gone(starts: Starts, how: str):
+    """Its variables go with the last who knows its task, not with the next garbage collection."""
+    values: list[ref[Thing]] = []
+    weak: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+    kept: list[object] = []
+    things: ContextVar[Thing] = ContextVar("things")
+
+    async def work() -> None:
+        thing = Thing()
+        values.append(ref(thing))
+        things.set(thing)
+        if how == "weak":
+            weak[asyncio.current_task()] = 1
+        if how == "kept":
+            kept.append(asyncio.current_task())
+
+    gc.disable()
+    try:
+        asyncio.get_running_loop().call_soon(lambda: [starts.add(work()) for _ in range(3)])
+        await until(lambda: len(values) == 3)
+        kept.clear()
+        await until(lambda: not any(value() for value in values))
+    finally:
+        gc.enable()
 
 
 async def test_variables_of_one_call_are_not_seen_by_the_next(starts: Starts):
@@ -388,8 +439,6 @@ async def test_a_defect_in_one_call_does_not_stop_the_others(starts: Starts):
     starts.add(broken())
     starts.add(fine())
     await until(lambda: bool(begun))
-    import gc
-
     gc.collect()
     await until(lambda: bool(told))
     assert isinstance(told[0], ValueError)
