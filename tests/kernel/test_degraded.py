@@ -1,5 +1,6 @@
 """Health where something ails that no other replica is free of: streams without room, a database that takes no changes."""
 
+import asyncio
 import re
 
 import pytest
@@ -80,6 +81,19 @@ async def test_consumers_that_cannot_be_resumed_are_degraded():
             await eventually(lambda: len(up.services[0].stuck) == 2)
             assert [found.reason for found in await up.health.findings()] == ["", "stuck-bill, stuck-tidy-timer cannot be resumed"]
             assert await up.health.reasons() == []
+
+
+async def test_a_check_that_hangs_is_told_of_in_a_terminal():
+    """A replica answers what it is asked about its health when its checks have had their time, and is waited for."""
+    app = App("night")
+
+    @app.health_check("disk", critical=False)
+    async def disk() -> None:
+        await asyncio.Event().wait()
+
+    async with running(app) as t:
+        t.up.health.within = 1.0
+        assert list((await failing(AsyncClient(t._link, None), "night")).values()) == [["disk: no answer within 1 s"]]
 
 
 async def test_a_standby_takes_no_changes():
