@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
 
 import nats.errors
@@ -53,6 +54,7 @@ class Link:
         self._pause = _FIRST_PAUSE
         self._back_at = 0.0
         self._closed = False
+        self._variables = copy_context()  # for every connection: what it receives is handled among them
 
     async def open(self, wait: float, cure: str, on_wait: Callable[[str], None]) -> None:
         """Connect for the first time, within ``wait`` seconds; one line through ``on_wait`` if that takes more than one try."""
@@ -126,7 +128,9 @@ class Link:
         _tell(self._on_lost, why)
         if time.monotonic() - self._back_at > _STABLE:
             self._pause = _FIRST_PAUSE
-        self._redialing = asyncio.get_running_loop().create_task(self._redial(client, time.monotonic()))
+        # whoever has found out, by writing, may be a call: its variables are not for all that come over the next connection
+        redial = self._redial(client, time.monotonic())
+        self._redialing = asyncio.get_running_loop().create_task(redial, context=self._variables)
 
     def _leaving(self, client: GuardedClient) -> None:
         """Take note that this server announced its end: the next dial tries the others first."""

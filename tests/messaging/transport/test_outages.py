@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 PING = 0.1  # seconds, instead of 5, where a test waits for the verdict "dead"
+who: ContextVar[str] = ContextVar("who", default="nobody")
 
 
 async def test_an_outage_is_one_line_and_a_line_at_its_end(connected: Any, server: NatsServer, log: list[str]) -> None:
@@ -37,6 +39,22 @@ async def test_an_outage_is_one_line_and_a_line_at_its_end(connected: Any, serve
     assert "back after" in log[1]
     assert len(lost) == len(back) == 1
     assert back[0] >= 0.5
+
+
+async def test_what_comes_over_a_new_connection_knows_nothing_of_who_lost_the_last(bus: Bus) -> None:
+    """Context variables of a call that wrote to it when it was over, such as who asks, are not those of all calls afterwards."""
+    seen: list[str] = []
+    await bus.subscribe("who", lambda *_: seen.append(who.get()))
+
+    async def call() -> None:
+        who.set("Ada")
+        bus.link.client.end("a call found out")  # type: ignore[attr-defined]  # both transports have one
+
+    await asyncio.create_task(call())
+    await eventually(lambda: bus.connected)
+    bus.publish(b"who", b"")
+    await eventually(lambda: seen)
+    assert seen == ["nobody"]
 
 
 async def test_listeners_that_raise_do_not_end_the_reconnection(connected: Any, server: NatsServer, log: list[str]) -> None:
