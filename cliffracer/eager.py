@@ -38,13 +38,14 @@ Held = set["asyncio.Task[None]"]
 class Starts:
     """Begins the calls of one source in the order in which they come."""
 
-    __slots__ = ("_loop", "_ready", "_scheduled", "_spare", "_tasks", "_watch")
+    __slots__ = ("_loop", "_ready", "_scheduled", "_spare", "_tasks", "_variables", "_watch")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch | None = None) -> None:
         self._loop = loop
         self._watch = watch
         self._ready: deque[tuple[Work, Context | None, Held | None]] = deque()
         self._scheduled = False
+        self._variables = copy_context()  # in which begins what arrives in somebody's task, whose own are not for others to see
         self._spare: list[EagerTask] = []  # in which calls have ended, and which nobody knows: to make one is the dearest part of a start
         self._tasks = 0  # so many calls are made tasks at once, because one has waited
 
@@ -54,9 +55,10 @@ class Starts:
 
     def add(self, work: Work, context: Context | None = None, held: Held | None = None) -> bool:
         """Begin a call, and say whether it is over: one of a context is looked after if it waits; its task is then put into ``held``."""
-        if self._tasks and not self._ready:
+        in_task = self._loop in _current_tasks
+        if self._tasks and not self._ready and not in_task:
             return self._make_task(work, held)
-        if self._scheduled or self._loop in _current_tasks:
+        if self._scheduled or in_task:
             self._ready.append((work, context, held))
             self._schedule()
             return False
@@ -76,7 +78,7 @@ class Starts:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn, context=self._variables)
 
     if sys.version_info >= (3, 12):
 
@@ -84,7 +86,7 @@ class Starts:
             watch = self._watch
             if watch is not None:
                 watch.begun = context or UNMADE
-            task = asyncio.Task(work, loop=self._loop, eager_start=True)
+            task = asyncio.Task(work, loop=self._loop, eager_start=True, context=self._variables.copy())
             if not task.done():
                 self._look_after(context, task)
                 if held is not None:

@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -222,6 +222,26 @@ async def test_variables_of_one_call_are_not_seen_by_the_next(starts: Starts):
     starts.add(work("three", waits=False))
     await until(lambda: len(seen) == 6)
     assert seen == ["unset", "one", "unset", "unset", "three", "two"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_variables_of_one_call_are_not_those_of_another_that_it_begins(starts: Starts, *, waits: bool):
+    """An event that is handled again begins in the call before, and others arrive in the same turn: each has variables of its own."""
+    seen: list[tuple[str, str]] = []
+
+    async def work(name: str) -> None:
+        seen.append((name, variable.get()))
+        if name == "first":
+            variable.set("the first one's")
+            if waits:
+                await asyncio.sleep(0)
+            starts.add(work("again"))
+            asyncio.get_running_loop().call_soon(lambda: starts.add(work("another")), context=outside)
+
+    outside = copy_context()
+    asyncio.get_running_loop().call_soon(lambda: starts.add(work("first")))
+    await until(lambda: len(seen) == 3)
+    assert sorted(seen) == [("again", "unset"), ("another", "unset"), ("first", "unset")]
 
 
 async def test_timeouts_and_task_groups_work_from_the_first_step_on(starts: Starts):
