@@ -213,6 +213,7 @@ class PostgresLink(Link):
             await self.rollback(None)
         if self._altered:
             await self.session.execute("DISCARD ALL")
+            self.session.forget_prepared()
             await self.session.execute(SESSION)
             self._limit = 0
             self._altered = False
@@ -234,7 +235,8 @@ class PostgresLink(Link):
         except errors.FeatureNotSupported as error:
             if "cached plan" not in str(error):
                 raise with_diagnostics(translate(error, statement.table), statement.text) from error
-            if not again or self.broken():  # in a transaction: psycopg forgets all plans at its ROLLBACK
+            if not again or self.broken():
+                self.session.forget_prepared()
                 raise Unavailable("the table was changed meanwhile; try again") from error
         except psycopg.Error as error:
             raise self._refusal(error, statement, deleting=statement.deleting) from error

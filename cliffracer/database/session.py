@@ -125,6 +125,10 @@ class Session(psycopg.AsyncConnection[Any]):
     unhurried: bool = False
     """Whether that is a COMMIT, which is waited for and not cancelled."""
 
+    def forget_prepared(self) -> None:
+        """Prepare everything anew: psycopg itself sees DISCARD ALL or ROLLBACK only where it has not counted one before."""
+        self._prepared.clear()
+
     async def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for one exchange with the server."""
         if timeout is None and self.deadline is not None:

@@ -350,7 +350,7 @@ def test_the_prompt_says_that_a_call_was_not_awaited(at, ipython, tmp_path):
     done = subprocess.run([*PROGRAM, "shell"], cwd=at.folder, env=env, input=typed, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.count("<nothing was done yet: write await before it>\n") == 2
     assert "<nothing was read yet: write async for item in it>\n" in done.stdout
-    assert re.search(r"\b24\n", done.stdout)
+    assert re.search(r"\b28\n", done.stdout)
     assert done.stderr.replace(">>> ", "").strip() == ""
 
 

@@ -214,6 +214,17 @@ async def test_transactions_in_a_file_without_one(db, folder):
     assert await apply(db, folder) == ["1_t"]
 
 
+async def test_migrations_leave_their_connection_usable_each_time(url, folder):
+    """What had been prepared on it is prepared anew after each of them, although psycopg overlooks the second DISCARD ALL."""
+    put(folder, "1_t", "select 1/0")
+    async with Database.open(url, largest=1) as db:
+        for _ in range(3):
+            with pytest.raises(SetupError, match="division by zero"):
+                await apply(db, folder)
+            assert await db.fetch_value(int, "select 1") == 1
+        assert db.statistics()["lost_total"] == 0
+
+
 async def test_transaction_is_not_ended_by_a_file(db, folder):
     """A COMMIT inside a file would leave half of it; it is refused."""
     put(folder, "1_t", "create table t (a int); commit;")

@@ -198,6 +198,25 @@ async def test_changed_table_fails_no_read(url):
         assert db.statistics()["lost_total"] == 0
 
 
+async def test_changed_table_fails_one_transaction_only(url):
+    """Also where one was rolled back before anything was prepared: psycopg then overlooks the ROLLBACK by which it would forget plans."""
+    query, other = "select * from things where id = %s", Eye(url)
+    await other.ask("create table things (id int, a int)")
+    async with Database.open(url, largest=1) as db:
+        with contextlib.suppress(LookupError):
+            async with db.transaction():
+                await db.fetch(query, 1)
+                raise LookupError
+        for _ in range(8):
+            await db.fetch(query, 1)
+        await other.ask("alter table things alter a type text")
+        with pytest.raises(Unavailable, match="the table was changed meanwhile; try again"):
+            async with db.transaction():
+                await db.fetch(query, 1)
+        async with db.transaction():
+            assert await db.fetch(query, 1) == []
+
+
 async def test_closing_waits_for_calls_in_progress(url):
     """A statement that runs while the database closes is finished."""
     async with Database.open(url) as db:
