@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from cliffracer.runtime import Stop
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.project.places import BIN
 from tests.support.nats import free_port
+from tests.support.signals import heard
 
 SERVICE = """
     import os
@@ -262,20 +263,26 @@ def test_a_process_that_failed_ends_whatever_its_module_began(folder):
         assert run.end() == 0
 
 
-def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
-    """A call that is accepted is finished first; whoever stopped it sees why it is still there."""
-    port = free_port()
+@contextlib.contextmanager
+def busy(folder: Path) -> Iterator[Background]:
+    """Yield a service that has a slow request in hand, and see that this is answered."""
+    port, answers = free_port(), []
     (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW)
-    env = {"CLIFFRACER_NAMESPACE": f"slow{port}", "CLIFFRACER_DRAIN": "20"}
+    env = {"CLIFFRACER_NAMESPACE": f"busy{port}", "CLIFFRACER_DRAIN": "20"}
     with Background(folder, "run", "--port", str(port), **env) as run:
         run.says("ready: web")
-        answers = []
         asking = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
         asking.start()
         run.says("slow has begun")
-        assert run.end(signal.SIGINT) == 0
+        yield run
         asking.join()
-        assert answers == ["slow"]
+    assert answers == ["slow"]
+
+
+def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
+    """A call that is accepted is finished first; whoever stopped it sees why it is still there."""
+    with busy(folder) as run:
+        assert run.end(signal.SIGINT) == 0
         assert "stopping: accepted work is finished first, within 20 s; a second signal ends it at once" in run.text
         assert re.search(r'"stopped: web 0\.1\.0 in \d+\.\d\d s, by SIGINT"', run.text)
 
@@ -283,54 +290,39 @@ def test_a_stop_that_takes_long_says_what_it_waits_for(folder):
 @pytest.fixture
 def hang_ups() -> Generator[None]:
     """Hang-ups as in a terminal, also where the tests themselves run under nohup, which processes inherit."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+    with heard(signal.SIGHUP, signal.SIG_DFL):
+        yield
 
 
 @pytest.mark.usefixtures("hang_ups")
 def test_a_terminal_that_is_closed_ends_it_in_order(folder):
     """SIGHUP asks as SIGTERM does, and cuts nothing short although a shell sends it again; under nohup it is none."""
-    port = free_port()
-    (folder / "app.py").write_text((folder / "app.py").read_text() + SLOW)
-    env = {"CLIFFRACER_NAMESPACE": f"closed{port}", "CLIFFRACER_DRAIN": "20"}
-    with Background(folder, "run", "--port", str(port), **env) as run:
-        run.says("ready: web")
-        answers = []
-        asking = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
-        asking.start()
-        run.says("slow has begun")
+    with busy(folder) as run:
         run.process.send_signal(signal.SIGHUP)
         run.says("stopping: accepted work is finished first")
         assert run.end(signal.SIGHUP) == 0
-        asking.join()
-        assert answers == ["slow"]
         assert ", by SIGHUP" in run.text
 
 
 @pytest.mark.usefixtures("hang_ups")
 async def test_signals_that_ask_and_one_that_insists(monkeypatch):
     """A hang-up is never the second one, as systemd may send it right behind SIGTERM, nor is what one act sends at the same moment."""
-    heard, now = [], 1000.0
+    came, now = [], 1000.0
     monkeypatch.setattr(ending, "monotonic", lambda: now)
-    with asked_by_signals(heard.append, lambda: heard.append("again")):
+    with asked_by_signals(came.append, lambda: came.append("again")):
         for number, pause in ((signal.SIGTERM, 0.0), (signal.SIGTERM, 0.01), (signal.SIGHUP, 1.0), (signal.SIGTERM, 1.0)):
             now += pause
             signal.raise_signal(number)
             await asyncio.sleep(0.01)
-    assert heard == ["SIGTERM", "SIGHUP", "again"]
+    assert came == ["SIGTERM", "SIGHUP", "again"]
 
 
 async def test_an_ignored_hang_up_stays_so():
     """As `nohup` leaves it."""
-    heard = []
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with asked_by_signals(heard.append, heard.clear):
+    with heard(signal.SIGHUP, signal.SIG_IGN):
+        with asked_by_signals(print, print):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_worker_that_does_not_end_in_order_is_told(folder):

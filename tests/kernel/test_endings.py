@@ -22,6 +22,7 @@ from cliffracer.resilience.deadlines import TICK, Watch
 from cliffracer.resilience.gate import Gate
 from cliffracer.resilience.threads import Threads
 from cliffracer.testing import running
+from tests.support.signals import heard
 from tests.support.waiting import eventually
 
 
@@ -201,9 +202,8 @@ async def test_who_waits_for_a_place_that_is_taken_away_was_not_broken():
 @pytest.fixture
 def keyboard() -> Iterator[None]:
     """Python itself hears Ctrl-C, as it does unless who started the tests has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    with heard(signal.SIGINT, signal.default_int_handler):
+        yield
 
 
 @pytest.mark.usefixtures("keyboard")
