@@ -24,6 +24,7 @@ class Seen:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.outside: list[str] = []
+        self._forgiven: tuple[str, ...] = ()
 
     def watch(self, page: Page) -> None:
         """Note what happens on a page."""
@@ -32,8 +33,9 @@ class Seen:
         page.on("request", lambda request: self._went(request.url))
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.errors.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
+        text = f"{message.type}: {message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and not any(word in text for word in self._forgiven):
+            self.errors.append(text)
 
     def _went(self, url: str) -> None:
         place = urlsplit(url)
@@ -41,7 +43,8 @@ class Seen:
             self.outside.append(url)
 
     def forgive(self, *words: str) -> None:
-        """Forget errors that a test meant to cause, such as an answer 422: the browser notes each."""
+        """Forget errors that a test meant to cause, such as an answer 422, also those that the browser notes only while it closes."""
+        self._forgiven += words
         self.errors = [error for error in self.errors if not any(word in error for word in words)]
 
 
