@@ -21,7 +21,7 @@ from cliffracer.injection import PerCall
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.claimcheck import check_size
 from cliffracer.messaging.emitter import Emitter
-from cliffracer.observability.health import Health
+from cliffracer.observability.health import KEPT, Health
 from cliffracer.settings import Settings
 from cliffracer.signature import bare, dotted, read
 from cliffracer.targets import command
@@ -167,10 +167,10 @@ async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings:
         else:
             await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
         mine = AppDatabase(database, largest=settings.nats_max_message)
-        health.add("database", mine.answers)
+        health.add("database", mine.answers, kept=KEPT)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
-            health.add(f"database {place}", partial(_answers, shard), critical=False)
-        health.add("database writes", mine.stores, critical=False)
+            health.add(f"database {place}", partial(_answers, shard), critical=False, kept=KEPT)
+        health.add("database writes", mine.stores, critical=False, kept=KEPT)
         health.figures = mine.figures
         for home in homes:
             home.append(database)

@@ -30,7 +30,7 @@ from cliffracer.messaging.revocations import revoking
 from cliffracer.messaging.tickets import OnceOnly
 from cliffracer.observability.blocking import watching
 from cliffracer.observability.calls import CallLog
-from cliffracer.observability.health import Health
+from cliffracer.observability.health import KEPT, Health
 from cliffracer.observability.tracing import flush
 from cliffracer.providers import key_of
 from cliffracer.resilience.deadlines import tell_unfinished
@@ -95,7 +95,7 @@ async def running(
         bound = list(sockets) if sockets is not None else bind(frozen, settings) if doors else []
         for each in bound:
             stack.callback(each.close)
-        health = Health(", ".join(names))
+        health = Health(", ".join(names), keeps=settings.env != "test")
         bus = await connect(settings, name="+".join(names), inbox_prefix=inbox_prefix(settings.namespace, names))
         stack.push_async_callback(bus.close)
         health.add("nats", lambda: bus.connected)
@@ -279,7 +279,7 @@ def _identifies(signature: Signature | None) -> bool:
 
 
 def _add_checks(health: Health, services: Sequence[Service]) -> None:
-    health.add("events", partial(_stored, services), critical=False)  # an app's own of that name takes its place
+    health.add("events", partial(_stored, services), critical=False, kept=KEPT)  # an app's own of that name takes its place
     for service in services:
         for check in service.frozen.checks:
             health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)

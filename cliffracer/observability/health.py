@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ from loguru import logger
 from cliffracer.errors import ServiceError
 
 WITHIN = 2.0
+KEPT = 1.0
+"""Seconds for which an answer that costs a round trip is given again: anybody may ask for health at any rate."""
 Probe = Callable[[], Any]
 """Returns False (or an awaitable of it), or raises, when what it looks at does not work."""
 Figures = dict[str, Mapping[str, float]]
@@ -24,6 +27,8 @@ class Check(msgspec.Struct, frozen=True):
     name: str
     probe: Probe
     critical: bool = True
+    kept: float = 0.0
+    """Seconds for which its answer, a failure too, is given to all who look; readiness asks anew."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -37,7 +42,7 @@ class Finding(msgspec.Struct, frozen=True):
 class Health:
     """The health of one process: ``ready`` is set when it serves, ``draining`` when it is about to stop."""
 
-    def __init__(self, service: str, *, within: float = WITHIN) -> None:
+    def __init__(self, service: str, *, within: float = WITHIN, keeps: bool = True, now: Callable[[], float] = time.monotonic) -> None:
         self.service = service
         self.within = within
         """Seconds that a probe may take; one that hangs counts as failed and is not started again until it has ended."""
@@ -50,14 +55,18 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._running: dict[str, asyncio.Task[str]] = {}
         self._failing: dict[str, str] = {}
+        self._kept: dict[str, tuple[float, str]] = {}
+        self._keeps = keeps
+        self._now = now
         self._aside: asyncio.Task[list[Finding]] | None = None
 
-    def add(self, name: str, probe: Probe, *, critical: bool = True) -> None:
-        """Look at one more thing; a probe of the same name is replaced."""
-        self._checks[name] = Check(name, probe, critical)
+    def add(self, name: str, probe: Probe, *, critical: bool = True, kept: float = 0.0) -> None:
+        """Look at one more thing; a probe of the same name is replaced. ``kept`` is for how many seconds its answer may be given again."""
+        self._checks[name] = Check(name, probe, critical, kept if self._keeps else 0.0)
+        self._kept.pop(name, None)
 
     async def findings(self) -> list[Finding]:
-        """Return what every check finds now; they run side by side, none longer than `within`."""
+        """Return what every check finds, now or as long ago as it is kept; they run side by side, none longer than `within`."""
         return await self._among(self._checks.values())
 
     async def reasons(self) -> list[str]:
@@ -69,12 +78,20 @@ class Health:
         critical, others = ([check for check in self._checks.values() if check.critical is asked] for asked in (True, False))
         if self._aside is None or self._aside.done():  # for the log; one that hangs must not outlast the patience of a readiness probe
             self._aside = asyncio.create_task(self._among(others), name="health checks that are not critical")
-        return [f"{found.name}: {found.reason}" for found in await self._among(critical) if found.reason]
+        return [f"{found.name}: {found.reason}" for found in await self._among(critical, anew=True) if found.reason]
 
-    async def _among(self, checks: Iterable[Check]) -> list[Finding]:
-        return list(await asyncio.gather(*map(self._look, checks)))
+    async def _among(self, checks: Iterable[Check], *, anew: bool = False) -> list[Finding]:
+        return list(await asyncio.gather(*(self._look(check, anew=anew) for check in checks)))
 
-    async def _look(self, check: Check) -> Finding:
+    async def _look(self, check: Check, *, anew: bool) -> Finding:
+        until, reason = self._kept.get(check.name, (0.0, ""))
+        if anew or self._now() >= until:
+            reason = await self._ask(check)
+            self._kept[check.name] = self._now() + check.kept, reason
+        return Finding(check.name, check.critical, reason)
+
+    async def _ask(self, check: Check) -> str:
+        """Return why a check fails now, empty if it passes; one question at a time: who asks meanwhile gets its answer."""
         task = self._running.get(check.name)
         if task is None:
             task = self._running[check.name] = asyncio.create_task(_answer(check), name=f"health check {check.name}")
@@ -86,7 +103,7 @@ class Health:
             task.cancel()
             reason = f"no answer within {self.within:g} s"
         self._note(check, reason)
-        return Finding(check.name, check.critical, reason)
+        return reason
 
     def _ended(self, name: str, task: asyncio.Task[str]) -> None:
         if self._running.get(name) is task:

@@ -72,7 +72,7 @@ async def test_consumers_that_cannot_be_resumed_are_degraded():
     async def tidy() -> None: ...
 
     with NatsServer(jetstream=True) as server:
-        async with serving(app, Settings(nats_url=server.url)) as up:
+        async with serving(app, Settings(nats_url=server.url, env="test")) as up:
             assert {found.name: found.reason for found in await up.health.findings()} == {"nats": "", "events": ""}
             server.stop()
             server.jetstream = False
@@ -81,6 +81,26 @@ async def test_consumers_that_cannot_be_resumed_are_degraded():
             await eventually(lambda: len(up.services[0].stuck) == 2)
             assert [found.reason for found in await up.health.findings()] == ["", "stuck-bill, stuck-tidy-timer cannot be resumed"]
             assert await up.health.reasons() == []
+
+
+@pytest.mark.parametrize(("env", "times"), [("development", 1), ("test", 2)])
+async def test_who_look_in_one_second_ask_the_servers_once(env: str, times: int):
+    """Whoever scrapes, probes or looks gets one answer of NATS; in tests, none is older than the question."""
+    app = App("night")
+
+    @app.on("order.placed")
+    async def bill(number: int) -> None: ...
+
+    with NatsServer(jetstream=True) as server:
+        async with serving(app, Settings(nats_url=server.url, env=env)) as up:
+            asked: list[object] = []
+            up.health._now = lambda: 7.0
+            await up.bus.subscribe("$JS.API.STREAM.INFO.EVENTS", lambda *message: asked.append(message))
+            await up.bus.flush()
+            for _ in range(2):
+                assert [found.reason for found in await up.health.findings()] == ["", ""]
+            await up.bus.flush()
+            assert len(asked) == times
 
 
 async def test_a_check_that_hangs_is_told_of_in_a_terminal():

@@ -6,6 +6,7 @@ from typing import Any
 
 from cliffracer import App
 from cliffracer.errors import Unavailable
+from cliffracer.observability.health import Health
 
 
 def declare(app: App) -> None:
@@ -97,6 +98,45 @@ async def test_hung_check_does_not_hang_health(serve: Any, app: App) -> None:
         assert answers[0].json()["reasons"] == ["hangs: no answer within 0.1 s"]
         assert started == [True, False]
         assert (await served.http.get("/health/ready")).status_code == 503
+
+
+async def test_what_costs_a_round_trip_is_asked_once_for_all_who_look_in_a_second() -> None:
+    """Scrapers and probes share its answer, a failure too, for the time that it is kept; readiness asks anew and tells them."""
+    clock, asked, fails = [100.0], [], [True]
+
+    async def far() -> None:
+        asked.append(clock[0])
+        await asyncio.sleep(0)
+        if fails:
+            raise Unavailable("it is far away")
+
+    async def reasons() -> list[str]:
+        return [found.reason for found in await health.findings()]
+
+    health = Health("shop", now=lambda: clock[0])
+    health.ready = True
+    health.add("far", far, kept=1.0)
+    assert await asyncio.gather(reasons(), reasons()) == [["it is far away"]] * 2
+    fails.clear()
+    clock[0] += 0.9
+    assert await reasons() == ["it is far away"]
+    assert asked == [100.0]
+    assert await health.reasons() == []
+    assert await reasons() == [""]
+    assert asked == [100.0, 100.9]
+    clock[0] += 1.0
+    fails.append(True)
+    assert await reasons() == ["it is far away"]
+
+
+async def test_a_check_of_ones_own_is_looked_at_every_time() -> None:
+    """Only whoever wrote it knows what it costs, and who has just changed what it looks at."""
+    up = [True]
+    health = Health("shop")
+    health.add("warehouse", lambda: up[0])
+    assert [found.reason for found in await health.findings()] == [""]
+    up[0] = False
+    assert [found.reason for found in await health.findings()] == ["failed"]
 
 
 async def test_detailed_has_its_keys(serve: Any, app: App) -> None:
