@@ -1,9 +1,10 @@
 """The database of running apps: opened once for all of them, given to handlers as Database, Transaction or Repository."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar, get_args
 
@@ -13,6 +14,7 @@ from cliffracer.database import Database, Model, Repository, Transaction, curren
 from cliffracer.database.development import Purpose, prepare, remind
 from cliffracer.database.diagnostics import ailments
 from cliffracer.database.outbox import Handled, lag
+from cliffracer.database.reading import only_reads
 from cliffracer.database.relay import relaying
 from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
@@ -28,7 +30,7 @@ from cliffracer.targets import command
 from cliffracer.wire.headers import MESSAGE_ID
 
 M = TypeVar("M", bound=Model)
-
+log = logging.getLogger("cliffracer.database")
 
 DUE = "Cliffracer-Due"
 """A header in rows of the outbox: when a delayed event is due, POSIX seconds; removed before it is published."""
@@ -42,8 +44,10 @@ BUSY = 5.0
 class AppDatabase:
     """The open database, as the runtime and its services use it."""
 
-    def __init__(self, database: Database, *, largest: int = Bus.largest) -> None:
+    def __init__(self, database: Database, *, largest: int = Bus.largest, reads: bool = False) -> None:
         self.database = database
+        self._reads = reads
+        """Whether it is for reading only on purpose: there are no commits whose events wait."""
         self._largest = largest
         self._outbox: Mapping[str, float] = {}
         self._asked = float("-inf")
@@ -78,11 +82,11 @@ class AppDatabase:
 
     async def waiting(self) -> int:
         """Return how many events of committed transactions are not published yet."""
-        return (await lag(self.database)).pending
+        return 0 if self._reads else (await lag(self.database)).pending
 
     async def figures(self) -> dict[str, Mapping[str, float]]:
         """Return figures of the pool and of the outbox; the outbox's are at most a second old, and left out while it cannot be asked."""
-        if time.monotonic() - self._asked >= FRESH:
+        if not self._reads and time.monotonic() - self._asked >= FRESH:
             self._asked = time.monotonic()
             self._outbox = await self._ask()
         found: dict[str, Mapping[str, float]] = {"pool": self.database.statistics()}
@@ -144,6 +148,8 @@ class AppDatabase:
 
     def relaying(self, emitter: Emitter) -> AbstractAsyncContextManager[Any]:
         """Publish what transactions of this database emit, while the block runs."""
+        if self._reads:
+            return nullcontext()
 
         async def publish(subject: str, payload: bytes, headers: dict[str, str], message_id: str) -> None:
             due = headers.pop(DUE, None)
@@ -162,15 +168,19 @@ async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings:
     Outside production its tables are brought up to date first; in production never.
     """
     async with Database.open(settings, name="+".join(f.name for f in frozen), wait=settings.wait) as database:
-        if settings.env == "production":
+        reads = await only_reads(database)
+        if reads:
+            log.info("the database is for reading only, as its address or its user says: no tables are made, no events leave it")
+        if reads or settings.env == "production":
             await remind(database)
         else:
             await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
-        mine = AppDatabase(database, largest=settings.nats_max_message)
+        mine = AppDatabase(database, largest=settings.nats_max_message, reads=reads)
         health.add("database", mine.answers, kept=KEPT)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
             health.add(f"database {place}", partial(_answers, shard), critical=False, kept=KEPT)
-        health.add("database writes", mine.stores, critical=False, kept=KEPT)
+        if not reads:
+            health.add("database writes", mine.stores, critical=False, kept=KEPT)
         health.figures = mine.figures
         for home in homes:
             home.append(database)

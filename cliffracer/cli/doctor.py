@@ -17,6 +17,7 @@ from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable
 from cliffracer.client import AsyncClient, connect_async
 from cliffracer.database import Database
 from cliffracer.database.places import Only, Place, places
+from cliffracer.database.reading import only_reads
 from cliffracer.declarations import Rpc, Subscription, Timer
 from cliffracer.durations import worded
 from cliffracer.embedded import binaries
@@ -38,7 +39,10 @@ _INDENT = 17  # columns before a finding
 _SLOW = 0.05  # seconds for a round trip
 _MANY = 1000  # events that may wait for a function
 _KEEP = "keep both in step by NTP"
-_READ_ONLY = "PostgreSQL takes no changes: a standby, or default_transaction_read_only is on; let DATABASE_URL lead to the primary"
+_READ_ONLY = (
+    "PostgreSQL takes no changes: a standby, or default_transaction_read_only is on; let DATABASE_URL lead to the primary, or say it"
+)
+_ONLY_READ = "for reading only, as its address or its user says: no tables are made, no events leave it"
 _EXTRAS = {
     "uvloop": ("uvloop", "faster event loop"),
     "httpx": ("cliffracer[dev]", "t.http in tests"),
@@ -239,7 +243,7 @@ async def _one_database(place: Place) -> AsyncIterator[Finding]:
     database = place.database
     seconds = await _timed(database.fetch_value(int, "select 1"))
     if await database.fetch_value(str, "show transaction_read_only") == "on":
-        yield Finding("wrong", about, _READ_ONLY)
+        yield Finding("ok", about, _ONLY_READ) if await only_reads(database) else Finding("wrong", about, _READ_ONLY)
     elif trouble := await _unstored(database):
         yield Finding("wrong", about, trouble)
     version = await database.fetch_value(str, "show server_version")

@@ -12,6 +12,9 @@ from cliffracer.database.options import Options
 from cliffracer.database.pool import Pool
 from cliffracer.errors import Unavailable
 
+STANDBYS = frozenset({"read-only", "standby", "prefer-standby"})
+"""Values of libpq's ``target_session_attrs`` for who does without changes."""
+
 log = logging.getLogger("cliffracer.database")
 
 
@@ -23,9 +26,11 @@ async def opened(url: str, options: Options, name: str, wait: float) -> AsyncGen
     async def connect() -> Link:
         return await postgres.open_link(url, name)
 
-    place = session.place_of(session.parsed(url))
+    given = session.parsed(url)
+    place = session.place_of(given)
     first = await _first(connect, place, wait, options.cure)
     pool = Pool(connect, smallest=options.smallest, largest=options.largest, patience=options.patience, name=place)
+    pool.standby = given.get("target_session_attrs") in STANDBYS
     await pool.open(first)
     try:
         yield pool

@@ -47,6 +47,8 @@ class Pool:
         self.largest = largest
         self.patience = patience
         self.connect = connect
+        self.standby = False
+        """Whether its address asks for a server that takes no changes."""
         self._smallest = smallest
         self._lifetime = lifetime
         self._idle = idle

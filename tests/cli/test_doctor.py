@@ -152,9 +152,15 @@ async def test_what_takes_no_more_is_told(postgres: Server):
     assert found == ("wrong", "JetStream", f"JetStream is full: insufficient resources; {room}")
     with Clones(postgres.url(), template="template1", prefix="reading") as clones:
         url = clones.take()
-        settings = Settings.load(database_url=f"{url}{'&' if '?' in url else '?'}options=-cdefault_transaction_read_only%3Don")
+        meant = Settings.load(database_url=f"{url}{'&' if '?' in url else '?'}options=-cdefault_transaction_read_only%3Don")
+        assert "ok for reading only" in [f"{f.state} {f.text[:16]}" async for f in doctor._database(meant, ())]
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"alter database {connection.info.dbname} set default_transaction_read_only to on")
+        settings = Settings.load(database_url=url)
         [found] = [f async for f in doctor._database(settings, ()) if f.state != "ok"]
         assert (found.state, found.text[:35]) == ("wrong", "PostgreSQL takes no changes: a stan")
+        with psycopg.connect(url, options="-cdefault_transaction_read_only=off") as connection:
+            connection.execute(f"alter database {connection.info.dbname} reset default_transaction_read_only")
         with psycopg.connect(url) as connection:  # a full disk, as it would refuse a page
             connection.execute(FULL)
         [found] = [f async for f in doctor._database(Settings.load(database_url=url), ()) if f.state != "ok"]

@@ -2,13 +2,17 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 
+import httpx
+import psycopg
 import pytest
 
-from cliffracer import App, Database, Settings
+from cliffracer import App, Database, Model, Repository, Settings
 from cliffracer.appdatabase import AppDatabase
 from cliffracer.cli.look import failing
 from cliffracer.client import AsyncClient
+from cliffracer.database.reading import only_reads
 from cliffracer.embedded import servers
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -16,6 +20,23 @@ from cliffracer.runtime import running as serving
 from cliffracer.testing import running
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
+
+
+class Report(Model):
+    """What is read only."""
+
+    __tablename__ = "report"
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """An empty database of its own, on the embedded server."""
+    with servers(nats=False, database=True) as urls, psycopg.connect(urls.database_url, autocommit=True) as connection:
+        connection.execute("create database degraded")
+        yield f"{urls.database_url}&dbname=degraded"
+        connection.execute("drop database degraded with (force)")
+        connection.execute("drop role if exists reads_only")
+
 
 _FAILING = re.compile(r'^cliffracer_health_check{check="(.+)",critical="false"} 0$', re.MULTILINE)
 
@@ -116,10 +137,38 @@ async def test_a_check_that_hangs_is_told_of_in_a_terminal():
         assert list((await failing(AsyncClient(t._link, None), "night")).values()) == [["disk: no answer within 1 s"]]
 
 
-async def test_a_standby_takes_no_changes():
-    """Whoever asks is told so before anything has failed."""
-    with servers(database=True) as urls:
-        only_reads = f"{urls.database_url}{'&' if '?' in urls.database_url else '?'}options=-c%20default_transaction_read_only%3Don"
-        async with Database.open(Settings(database_url=only_reads), name="standby") as database:
-            with pytest.raises(Unavailable, match="read-only"):
-                await AppDatabase(database).stores()
+async def test_a_database_that_became_read_only_takes_no_changes(database_url: str):
+    """Whoever asks is told so before anything has failed; a default of the server or of the database is nobody's wish."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("alter database degraded set default_transaction_read_only to on")
+    async with Database.open(Settings(database_url=database_url), name="standby") as database:
+        assert not await only_reads(database)
+        with pytest.raises(Unavailable, match="read-only"):
+            await AppDatabase(database).stores()
+
+
+@pytest.mark.parametrize("said", ["by its address", "by its user", "by asking for a standby"])
+async def test_a_database_that_is_for_reading_is_well(said: str, database_url: str, caplog: pytest.LogCaptureFixture):
+    """It is not asked whether it takes changes, no tables are made in it, and no outbox is looked at: nothing fails, nothing is logged."""
+    app = App("reports")
+
+    @app.get("/count")
+    async def count(*, reports: Repository[Report]) -> int:
+        return await reports.count()
+
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("create table report (id uuid, created_at timestamptz, updated_at timestamptz)")
+        if said == "by its user":
+            connection.execute("drop role if exists reads_only; create role reads_only login; grant select on report to reads_only")
+            connection.execute("alter role reads_only set default_transaction_read_only = on")
+    more = {"by its address": "options=-c%20default_transaction_read_only%3Don", "by its user": "user=reads_only"}
+    url = f"{database_url}&{more.get(said, 'target_session_attrs=prefer-standby')}"
+    with NatsServer(jetstream=True) as server:
+        async with serving(app, Settings(nats_url=server.url, database_url=url, http_port=0)) as up, httpx.AsyncClient() as http:
+            await asyncio.sleep(0.2)  # a relay would have looked by now
+            assert (await http.get(f"{up.addresses[0]}/count")).json() == 0
+            found = (await http.get(f"{up.addresses[0]}/health/detailed")).json()
+            assert (found["status"], set(found["checks"]), "outbox" in found) == ("ok", {"nats", "database", "events"}, False)
+            assert up.services[0]._database is not None
+            assert not up.services[0]._database.database.relays
+            assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
