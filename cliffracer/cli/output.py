@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -112,7 +111,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: in
 
 def width(text: str) -> int:
     """Return how many columns a text takes on a terminal."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in click.unstyle(text))
+    plain = click.unstyle(text)
+    if plain.isascii():
+        return len(plain)
+    import unicodedata  # noqa: PLC0415 - its tables are large, and a service prints no such text
+
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in plain)
 
 
 def fitted(text: str, wide: int) -> str:

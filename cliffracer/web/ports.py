@@ -16,10 +16,12 @@ _CURES = {
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a bound socket (port 0: any free one); it listens when serving starts. `SetupError` says who holds the port."""
+    named = host.encode() if host.isascii() else host  # as text it would be looked up in tables of all letters, which are large
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except OSError as error:
-        raise SetupError(f"{host!r} is no address of this machine ({error.strerror}). Set HTTP_HOST or --host.") from None
+        family, _, _, _, address = socket.getaddrinfo(named, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no name of a host"
+        raise SetupError(f"{host!r} is no address of this machine ({why}). Set HTTP_HOST or --host.") from None
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

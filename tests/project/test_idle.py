@@ -1,0 +1,46 @@
+"""What an idle service keeps in memory, counted instead of measured: the modules that it has imported.
+
+Each module costs 20 to 250 kB as long as the process lives. When a change of yours passes a limit, either it imports something at the
+start that only some services use, or it is worth its price: then say so and raise it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cliffracer import connect
+from tests.cli.terminal import Background, written
+from tests.support.nats import NatsServer
+
+SERVICE = """
+    import sys
+    from cliffracer import App
+
+    app = App("idle")
+
+    @app.rpc
+    def loaded() -> list[str]:
+        return sorted(sys.modules)
+"""
+
+
+@pytest.fixture
+def nats() -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+def _loaded(folder: Path, nats: NatsServer) -> set[str]:
+    """Return the modules of a service that has just begun, as it runs in production."""
+    with Background(folder, "run", "app:app", CLIFFRACER_ENV="production", NATS_URL=nats.url, HTTP_PORT="0") as run:
+        run.says("ready")
+        with connect(nats.url) as client:
+            return set(client.call("idle.loaded"))
+
+
+def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: Path) -> None:
+    """One that answers RPC, and HTTP for probes of its health, has nothing in memory that only others use."""
+    loaded = _loaded(written(tmp_path, app=SERVICE), nats)
+    others = {"stringprep", "unicodedata"}  # of letters beyond ASCII
+    assert loaded & others == set()
