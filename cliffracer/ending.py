@@ -14,6 +14,12 @@ _ONE_ACT: Final = 0.1  # seconds; nobody presses Ctrl-C again within them
 _HANG_UP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
+def asking() -> list[signal.Signals]:
+    """Return the signals that ask what runs to end. Where a hang-up is ignored, as under ``nohup``, it does not."""
+    hangs_up = _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN
+    return [*_INSIST, *([_HANG_UP] if _HANG_UP is not None and hangs_up else [])]
+
+
 @contextmanager
 def asked_by_signals(first: Callable[[str], None], again: Callable[[], None]) -> Iterator[None]:
     """Call ``first`` with the name of a signal that asks to end, ``again`` at a second one.
@@ -32,8 +38,7 @@ def asked_by_signals(first: Callable[[str], None], again: Callable[[], None]) ->
             heard.extend([monotonic()] if number in _INSIST else [])
             first(signal.Signals(number).name)
 
-    hangs_up = _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN
-    numbers = [*_INSIST, *([_HANG_UP] if _HANG_UP is not None and hangs_up else [])]
+    numbers = asking()
     for number in numbers:
         loop.add_signal_handler(number, hear, number)
     try:

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-import signal
 import webbrowser
 from collections.abc import Callable
 
 from cliffracer.cli.output import print_line, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.stdio import say_stopped
 from cliffracer.console.application import opened
+from cliffracer.ending import asked_by_signals
 from cliffracer.errors import CliffracerError
 from cliffracer.web.ports import bind
 
@@ -19,10 +20,17 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
     bound = bind("127.0.0.1", port)
 
     async def run() -> None:
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)
+        stopped, by = asyncio.Event(), list[str]()
+
+        def stop(name: str) -> None:
+            by.append(name)
+            stopped.set()
+
+        with asked_by_signals(stop, _at_once):
+            await serve(stopped)
+        say_stopped(by[0])
+
+    async def serve(stopped: asyncio.Event) -> None:
         async with (
             reached(settings, starts=True) as client,
             opened(client, settings, bound, acts=acts, told=_again(as_json=as_json)) as door,
@@ -43,6 +51,10 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
 
     with contextlib.closing(bound):
         asyncio.run(run())
+
+
+def _at_once() -> None:
+    raise SystemExit(130)
 
 
 def _say_read_only(reason: str) -> None:

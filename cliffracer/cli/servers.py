@@ -9,6 +9,8 @@ import click
 
 from cliffracer import embedded
 from cliffracer.cli.output import bad, encodable, good, print_json, print_table, printable, say, soft, strong
+from cliffracer.cli.stdio import say_stopped
+from cliffracer.ending import asking
 from cliffracer.errors import SetupError
 
 _NAMES = {"nats": "NATS", "postgres": "PostgreSQL"}
@@ -17,9 +19,14 @@ _PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^@/]*(?=@)")
 
 def up(*, database: bool, as_json: bool) -> None:
     """Keep the servers up."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped, by = threading.Event(), list[str]()
+
+    def stop_by(number: int, _frame: object) -> None:
+        by.append(signal.Signals(number).name)
+        stopped.set()
+
+    for number in asking():
+        signal.signal(number, stop_by)
     with embedded.servers(database=database) as urls:
         if as_json:
             print_json({"nats_url": urls.nats_url, "database_url": urls.database_url})
@@ -30,6 +37,7 @@ def up(*, database: bool, as_json: bool) -> None:
                 say(f"export DATABASE_URL={urls.database_url}")
             say(f"\n{soft('They are used by themselves in this folder; the lines above are for other programs. Ctrl-C stops')}")
         stopped.wait()
+    say_stopped(by[0])
 
 
 def status(*, as_json: bool) -> None:

@@ -51,5 +51,11 @@ def complain(text: str) -> None:
         sys.stderr.flush()
 
 
+def say_stopped(by: str) -> None:
+    """Say which signal has ended a command in order, unless it was Ctrl-C, of which its user knows."""
+    if by != "SIGINT":
+        complain(f"stopped, by {by}")
+
+
 def _nowhere(mode: Literal["r", "w"]) -> TextIO:
     return Path(os.devnull).open(mode, encoding="utf-8")

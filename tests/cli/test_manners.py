@@ -16,6 +16,7 @@ from cliffracer.cli.main import COMMANDS, cli
 from cliffracer.cli.suggestions import DB_IN_OTHER_TOOLS, IN_OTHER_TOOLS
 from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
 from tests.support.nats import free_port
+from tests.support.signals import heard
 
 LIGHT = {"cliffracer", "click", "msgspec", "typing_extensions"}
 ENDLESS = """
@@ -266,6 +267,18 @@ def test_ctrl_c_ends_it_without_a_traceback(folder, command, says, code):
         assert "Traceback" not in running.text
         assert "Aborted" not in running.text
         assert "stopping" not in running.text
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [(("servers", "up", "--no-database"), signal.SIGHUP), (("console",), signal.SIGHUP), (("console",), signal.SIGTERM)],
+)
+def test_what_stays_up_ends_in_order_and_says_by_what(folder, command, number):
+    """A terminal that is closed, and a supervisor, end these two as they end a service."""
+    with heard(signal.SIGHUP, signal.SIG_DFL), Background(folder, *command) as running:
+        running.says("Ctrl-C stops")
+        assert running.end(number) == 0
+        assert running.text.endswith(f"stopped, by {number.name}\n")
 
 
 def test_ctrl_c_in_the_first_moment_prints_nothing(folder):
