@@ -25,6 +25,7 @@ from cliffracer.observability.suggestions import with_suggestion
 GUESSES = ("app.py", "main.py")
 _APP = re.compile(r"^[^=#]+=\s*App\(")
 _FILES = ("*.py", "*/*.py", "src/*/*.py")
+_EXITS = 'It ends its process while it is imported. Raise an error there, or end it in a function, or under `if __name__ == "__main__":`.'
 _SHOWN = 10  # apps that a message names
 
 
@@ -160,7 +161,7 @@ def _imported(place: str) -> ModuleType:
         raise SetupError(trimmed(error)) from None
     except SetupError as error:
         raise _placed(error) from None
-    except Exception as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own module raises is shown as theirs
         raise SetupError(trimmed(error, _source(place))) from None
 
 
@@ -210,7 +211,7 @@ def _executed(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SetupError as error:
         raise _placed(error) from None
-    except Exception as error:  # noqa: BLE001 - whatever the user's own file raises is shown as theirs
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's own file raises is shown as theirs
         del sys.modules[name]
         raise SetupError(trimmed(error, path)) from None
     return module
@@ -231,6 +232,8 @@ def trimmed(error: BaseException, path: Path | None = None) -> str:
     text, file = own_frames(error)
     if isinstance(error, SyntaxError | ValueError) and "null bytes" in str(error):
         text += _with_nul(path)
+    if isinstance(error, SystemExit):
+        text += f"\n{_EXITS}"
     return f"{Path(file).name if file else 'That module'} cannot be imported:\n{text}"
 
 
@@ -259,6 +262,8 @@ def own_frames(error: BaseException) -> tuple[str, str | None]:
     frames = traceback.extract_tb(error.__traceback__)
     own = Path(__file__).parent.parent
     shown = [f for f in frames if not Path(f.filename).is_relative_to(own) and "importlib" not in f.filename]
+    if isinstance(error, SystemExit) and shown and "_sitebuiltins" in shown[-1].filename:
+        del shown[-1]  # of exit()
     text = with_suggestion("".join(traceback.format_list(shown[-8:]) + traceback.format_exception_only(error)).rstrip(), error)
     file = shown[0].filename if shown else getattr(error, "filename", None)
     return text.replace(f"{Path.cwd()}/", ""), file

@@ -13,6 +13,7 @@ import uvloop
 
 from cliffracer import embedded
 from cliffracer.cli import running
+from cliffracer.cli.loading import _EXITS
 from cliffracer.cli.main import main
 from cliffracer.cli.output import message_of
 from cliffracer.database import away
@@ -272,6 +273,19 @@ def test_a_mistyped_name_is_told_with_the_one_that_was_meant(folder, code, messa
     """On every version of Python, whose own traceback module guesses only from 3.12 on."""
     (folder / "typo.py").write_text(f"from cliffracer import App\n{code}\n")
     assert _run(folder, "typo:app").endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "raised"), [("sys.exit(3)", "3"), ("exit()", "None"), ("sys.exit('no LICENCE is set')", "no LICENCE is set")]
+)
+def test_a_module_that_ends_its_process_is_named(folder, call, raised):
+    """With the line that does it, whatever code it asked for; the command has failed."""
+    written(folder, ends="import helper\n", helper=f"import sys\n\ndef f():\n    {call}\n\nf()\n")
+    for target in ("ends:app", "ends.py:app"):
+        shown = _run(folder, target)
+        assert shown.startswith('Error: ends.py cannot be imported:\n  File "ends.py", line 1, in <module>\n    import helper\n')
+        assert f'File "helper.py", line 4, in f\n    {call}\n' in shown
+        assert shown.endswith(f"SystemExit: {raised}\n{_EXITS}\n")
 
 
 def test_a_syntax_error_shows_the_place(folder):
