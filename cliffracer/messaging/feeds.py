@@ -83,18 +83,19 @@ class Arrived:
 
 
 class Reader:
-    """One reader of a feed, with what waits for it. Awaiting it means to sleep until there is something.
+    """One reader of a feed, with what waits for it. Awaiting it means to sleep until there is something, and returns that.
 
     It is a future to asyncio (PEP 3156: ``_asyncio_future_blocking``, ``add_done_callback``, ``result``, ``cancel``), one that
     is used again for each event: a new one each time, and a turn through the loop, cost as much as all the rest of a small event.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_feed", "_first", "_loop", "_others", "missed")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_feed", "_first", "_loop", "missed", "others")
 
     def __init__(self, feed: "_Feed") -> None:
         self.missed = 0
-        self._first: Arrived | None = None  # what it is woken for; almost always there is no other
-        self._others: Backlog[Arrived] = Backlog(LIMIT)
+        self.others: Backlog[Arrived] | None = None
+        """What came while it did not sleep, to be taken before it is awaited again; None if there is nothing."""
+        self._first: Arrived | None = None  # what it is woken for
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._asyncio_future_blocking = False
@@ -104,24 +105,30 @@ class Reader:
 
     def take(self, arrived: Arrived) -> None:
         """Queue an event, or count it and all that follow as missed."""
-        if self._first is None and self._callback is not None:
+        if self._callback is not None and self._first is None and self.others is None:
             self._first = arrived
-        elif self.missed or not self._others.add(arrived, arrived.size):
+        elif self.missed:
             self.missed += 1
+        else:
+            if self.others is None:
+                self.others = Backlog(LIMIT)
+            if not self.others.add(arrived, arrived.size):
+                self.missed = 1
 
-    def pop(self) -> Arrived | None:
-        """Return what has waited longest; None if nothing does."""
-        found = self._first
-        if found is not None:
-            self._first = None
-        elif self._others:
-            found = self._others.take()
+    def pop(self) -> Arrived:
+        """Return what has waited longest of the ``others``."""
+        assert self.others is not None  # its caller has looked
+        found = self.others.take()
+        if not self.others:
+            self.others = None
         return found
 
-    def __await__(self) -> Generator["Reader", None, None]:
+    def __await__(self) -> Generator["Reader", None, Arrived | None]:
         self._asyncio_future_blocking = True
         self._feed.asleep.append(self)
         yield self
+        found, self._first = self._first, None
+        return found
 
     def wake(self) -> None:
         """Have the reader's task go on, here and now; no task may be running."""
@@ -131,8 +138,10 @@ class Reader:
             context.run(callback, self)
 
     def add_done_callback(self, callback: Callable[["Reader"], object], *, context: Context) -> None:
-        """Note how the task is woken."""
+        """Note how the task is woken; an event may have come between its going to sleep and this."""
         self._callback, self._context = callback, context
+        if self.others is not None:
+            self._loop.call_soon(self.wake)
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - what a future takes
         """Wake the task with `CancelledError`."""
@@ -144,7 +153,7 @@ class Reader:
         return True
 
     def result(self) -> None:
-        """Return nothing; `pop` has what came."""
+        """Return nothing: who awaits has what came."""
         if self._cancelled:
             self._cancelled = False
             raise asyncio.CancelledError
@@ -208,15 +217,19 @@ class Feeds:
         try:
             await self._begin(feed, pattern)
             while True:
-                while (arrived := reader.pop()) is not None:
-                    if arrived.claimed:
-                        await arrived.redeem(self._claims)
-                    event = arrived.event(reading, self._subjects)
-                    if event is not None:
-                        yield event
-                if reader.missed:
+                if reader.others is not None:
+                    arrived = reader.pop()
+                elif reader.missed:
                     raise Overloaded(f"the reader of {pattern} fell too far behind; {reader.missed} events were missed")
-                await reader
+                elif (found := await reader) is not None:
+                    arrived = found
+                else:  # it was woken for the others
+                    continue
+                if arrived.claimed:
+                    await arrived.redeem(self._claims)
+                event = arrived.event(reading, self._subjects)
+                if event is not None:
+                    yield event
         finally:
             feed.leave(reader)
             await self._end(feed, pattern)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from cliffracer import App, Overloaded
+from cliffracer.eager import Starts
 from cliffracer.messaging.feeds import LIMIT
 from cliffracer.testing import running
 from tests.support.waiting import eventually
@@ -136,6 +137,31 @@ async def test_a_reader_too_far_behind_is_ended_and_no_other(t, monkeypatch):
     assert not tasks[1].done()
     tasks[1].cancel()
     await asyncio.wait(tasks)
+
+
+async def test_an_event_that_comes_before_a_call_is_a_task_wakes_it(t):
+    """A call that begins to read in the same turn, between two events, gets the second: nobody could wake it yet when that came."""
+    got: list[Any] = []
+    loop, other, held = asyncio.get_running_loop(), reading(t, Order, []), set()
+    feed = await begun(t, 1)
+
+    async def follow() -> None:
+        async for event in t.app.events("order.*", Order):
+            got.append(event.data.id)  # noqa: PERF401 - it has no end
+
+    def arrive() -> None:  # as the reader of the connection has it in one piece
+        subject = f"{t.settings.namespace}.events.order.new".encode()
+        feed.receive(subject, b"", None, b'{"id": 1}')
+        Starts(loop).add(follow(), held=held)
+        feed.receive(subject, b"", None, b'{"id": 2}')
+
+    loop.call_soon(arrive)
+    await eventually(lambda: got == [2])
+    await say(t, {"id": 3}, {"id": 4})
+    await eventually(lambda: got == [2, 3, 4])
+    for task in (other, *held):
+        task.cancel()
+    await asyncio.wait([other, *held])
 
 
 async def test_sleeping_readers_can_be_cancelled_and_timed_out(t):
