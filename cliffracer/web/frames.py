@@ -75,23 +75,18 @@ class Turn:
     Each write wakes a client, which on the same machine is a process: writing in between the other work costs twice as much.
     """
 
-    __slots__ = ("_frames",)
+    __slots__ = ("frames",)
 
     def __init__(self) -> None:
-        self._frames: list[tuple[Outlet, bytes]] = []
+        self.frames: list[tuple[Outlet, bytes]] = []
 
-    def add(self, outlet: "Outlet", frame: bytes) -> None:
-        """Take a frame."""
-        frames = self._frames
-        if not frames:
-            asyncio.get_running_loop().call_soon(self.write)
-        frames.append((outlet, frame))
-        if len(frames) >= MANY or len(frame) > LARGE:
-            self.write()
+    def begin(self) -> None:
+        """See that what is gathered from now on is written when this turn ends."""
+        asyncio.get_running_loop().call_soon(self.write)
 
     def write(self) -> None:
         """Write everything that has been gathered, except to clients that are closing or gone (RFC 6455, 5.5.1)."""
-        frames, self._frames = self._frames, []
+        frames, self.frames = self.frames, []
         for outlet, frame in frames:
             if outlet.open and not outlet.transport.is_closing():
                 outlet.transport.write(frame)
@@ -112,7 +107,13 @@ class Outlet:
         """Send a frame at the end of this turn of the loop; False if the client has too much to read already, or we are closing."""
         if not self.open or self.transport.get_write_buffer_size() > UNSENT:
             return False
-        self._turn.add(self, frame)
+        turn = self._turn
+        frames = turn.frames
+        if not frames:
+            turn.begin()
+        frames.append((self, frame))
+        if len(frames) >= MANY or len(frame) > LARGE:
+            turn.write()
         return True
 
 

@@ -63,6 +63,7 @@ class Decoder(Generic[T]):
         "_least",
         "_msgpack",
         "_number",
+        "again",
         "kind",
         "limits",
     )
@@ -80,6 +81,8 @@ class Decoder(Generic[T]):
         info = bare(inspect.type_info(kind))
         if limited(kind, info):
             self._json, self._msgpack = checked(kind, self._json), checked(kind, self._msgpack)
+        self.again = self._json
+        """Returns another value from a JSON text that `decode` has accepted."""
         self._census = census = Census(info, limits.depth)
         self._least = -1 if census.deep or census.opaque or census.decimals else census.least
         small = census.flat and census.least <= 15 and not (census.deep or census.opaque or census.decimals)
@@ -109,10 +112,6 @@ class Decoder(Generic[T]):
             if not fits:
                 raise self._refusal(data, read_json, by_json, "an integer is out of range: 64 bits at most")
         return value
-
-    def again(self, data: bytes) -> T:
-        """Return another value from a JSON text that `decode` has accepted."""
-        return self._json(data)
 
     def decode_reply(self, data: bytes) -> T:
         """Return the value of a JSON text that a service wrote: what a program made needs no second look, and gets none."""

@@ -155,7 +155,7 @@ async def test_an_emit_costs_what_it_did(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     ("path", "subject", "limit"),
-    [("/room", "order", 155), ("/frozen", "tick", 395), ("/feed", "tick", 395)],
+    [("/room", "order", 155), ("/frozen", "tick", 355), ("/feed", "tick", 365)],
     ids=["room", "frozen", "generator"],
 )
 async def test_a_broadcast_costs_each_client_what_it_did(path: str, subject: str, limit: int) -> None:
