@@ -184,7 +184,7 @@ def _misused(error: click.ClickException, given: list[str]) -> int:
 
 
 def _run(given: list[str]) -> int:
-    """Do what click's own ``main`` does, but let every exception out; `SystemExit` is an exit code, a user's module may raise it, too."""
+    """Do what click's own ``main`` does, but let every exception out; `SystemExit` is an exit code, also of a hook of users."""
     asked = os.environ.get(COMPLETE)
     if asked:
         return shell_complete(cli, {}, "cliffracer", COMPLETE, asked)

@@ -83,7 +83,7 @@ def test_a_nul_byte_in_a_module_is_told_with_its_line(folder, target):
         (["run", "users:app"], {"LOG_FORMAT": "JSON", "HTTP_PORT": "x"}, "SetupError", "HTTP_PORT (environment) is 'x'"),
         (["run", "--workers", "0"], {"CLIFFRACER_LOG_FORMAT": "json"}, "UsageError", "is no whole number from 1 to 256"),
         (["run", "lines:app"], {"LOG_FORMAT": "json", "LOG_LEVEL": "CRITICAL"}, "SetupError", "ZeroDivisionError: division by zero"),
-        (["run", "leaves:app"], {"LOG_FORMAT": "json"}, "SystemExit", "no config"),
+        (["run", "leaves:app"], {"LOG_FORMAT": "json"}, "SetupError", "SystemExit: no config"),
         (["db", "apply", "users:app"], {"LOG_FORMAT": "json", "CLIFFRACER_ENV": "production"}, "SetupError", "DATABASE_URL is not set"),
     ],
 )  # fmt: skip
