@@ -4,6 +4,9 @@ from cliffracer.context import Context
 from cliffracer.errors import Unavailable
 from cliffracer.resilience.deadlines import Watch
 
+TURN = 64
+"""Items after which a handler that only yields gives up its turn: sending does not wait as long as the client keeps up."""
+
 
 class Endless:
     """Open streams and sockets of one server."""

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 from starlette.convertors import CONVERTOR_TYPES
 
+from cliffracer.declarations import Route, Socket, refuse
 from cliffracer.shapes import PATH_PARAMETER, path_names
 
 _RANKS = {"int": 2, "uuid": 2, "float": 3, "str": 4, "path": 5}
 
 SOCKET = "WEBSOCKET"
 """In place of a method: sockets have paths of their own."""
+APART = "They share a port: rename one, or run the apps apart."
+"""What to do about two apps that want the same path."""
 
 
 class Entry(NamedTuple):
@@ -154,6 +157,11 @@ def convertors_of(path: str) -> dict[str, Callable[[str], Any]]:
     return {found.group(1): CONVERTOR_TYPES[found.group(2) or "str"].convert for found in PATH_PARAMETER.finditer(path)}
 
 
-def unknown_kinds(path: str) -> Iterable[str]:
-    """Return the kinds of parameters in a path that do not exist."""
-    return [kind for _, kind in PATH_PARAMETER.findall(path) if kind and kind not in _RANKS]
+def check_kinds(record: Route | Socket) -> None:
+    """Refuse a path whose parameters no router could tell apart."""
+    unknown = [kind for _, kind in PATH_PARAMETER.findall(record.path) if kind and kind not in _RANKS]
+    if unknown:
+        problem = f"path {record.path!r} has a parameter of kind {unknown[0]}"
+        raise refuse(record.function, problem, "Kinds are str, int, float, uuid and path.")
+    if record.path.count(":path}") > 1:
+        raise refuse(record.function, f"path {record.path!r} has two parameters of kind path", "One is the most that can be told apart.")

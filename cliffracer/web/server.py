@@ -12,7 +12,6 @@ import uvicorn
 
 from cliffracer.settings import Settings
 from cliffracer.web.acceptor import Acceptor
-from cliffracer.web.frames import Connection
 from cliffracer.web.guard import protocol
 from cliffracer.web.ports import bind, refused
 from cliffracer.web.sweep import Sweep
@@ -160,15 +159,23 @@ def _not_refused(record: logging.LogRecord) -> bool:
     return "without completing handshake" not in record.getMessage()
 
 
+def _socket_connection(**given: Any) -> asyncio.Protocol:
+    """Return what serves a connection once it is a WebSocket's: only who takes sockets pays for importing it."""
+    from cliffracer.web.frames import Connection  # noqa: PLC0415 - as said
+
+    return Connection(**given)
+
+
 def _config(application: Application, settings: Settings, acceptor: Acceptor) -> uvicorn.Config:
     for name in ("uvicorn.error", "uvicorn.asgi"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns once per bad request and tells query strings of sockets
+    socket_connection: Any = _socket_connection  # uvicorn calls it, and asks no more of it
     logging.getLogger("uvicorn.error").addFilter(_not_refused)
     return uvicorn.Config(
         application,
         interface="asgi3",
         http=protocol(settings, acceptor),
-        ws=Connection,
+        ws=socket_connection,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -1,5 +1,6 @@
 """All that one port serves: the routes, sockets and files of one app or several, and the pages about the service itself."""
 
+import importlib
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from starlette._utils import get_route_path
 from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.declarations import Route, Socket, refuse, where
-from cliffracer.errors import FieldError, InvalidInput, NotFound, SetupError
+from cliffracer.errors import FieldError, InvalidInput, NotFound, ServiceError, SetupError
 from cliffracer.handler import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
@@ -20,19 +21,15 @@ from cliffracer.web.answers import Refused, correlation_of, send_body, send_prob
 from cliffracer.web.cors import Cors
 from cliffracer.web.describing import Document
 from cliffracer.web.endless import Endless
-from cliffracer.web.frames import Turn
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.mounts import Mounted
-from cliffracer.web.router import SOCKET, Router, unknown_kinds
+from cliffracer.web.router import APART, SOCKET, Router, check_kinds
 from cliffracer.web.routes import RouteEndpoint
-from cliffracer.web.sockets import SocketEndpoint, refuse_socket
 from cliffracer.web.static import Files
 from cliffracer.web.streams import StreamEndpoint
-from cliffracer.web.websocket import Patience
 
 INSIDE = "cliffracer.inside"
 """Key in the scope of a request that has passed the middleware."""
-_APART = "They share a port: rename one, or run the apps apart."
 
 
 class Site:
@@ -90,11 +87,11 @@ class Site:
         path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
         endpoint, texts = self._router.find(SOCKET, path)
         if endpoint is not None and "\ufffd" in path and not _is_utf8(scope):
-            await refuse_socket(scope, receive, send, _no_text())
+            await _refuse_socket(scope, receive, send, _no_text())
         elif endpoint is None and (mount := next((mount for mount in self._mounts if mount.serves(path)), None)) is not None:
             await mount(scope, receive, send)
         elif endpoint is None:
-            await refuse_socket(scope, receive, send, NotFound("there is no WebSocket at this path"))
+            await _refuse_socket(scope, receive, send, NotFound("there is no WebSocket at this path"))
         else:
             scope["path_params"] = texts or {}
             await endpoint(scope, receive, send)
@@ -131,7 +128,12 @@ class Site:
 def application(assemblies: Sequence[Assembly], settings: Settings, health: Health) -> Site:
     """Return the application that serves apps on one port; `SetupError` if two of them want the same path."""
     router, endless = Router(), Endless()
-    _add_sockets(router, assemblies, settings, endless)
+    if any(assembly.frozen.of(Socket) for assembly in assemblies):
+        from cliffracer.web import sockets  # noqa: PLC0415 - only who takes sockets pays for importing it
+
+        sockets.add_sockets(router, assemblies, settings, endless)
+    elif any(assembly.frozen.mounts or assembly.frozen.wrappings for assembly in assemblies):
+        importlib.import_module("cliffracer.web.frames")  # these may take some, and the first is not to wait
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
     _add_routes(router, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
@@ -171,34 +173,19 @@ def _add_routes(router: Router, assemblies: Sequence[Assembly], settings: Settin
     gets: list[tuple[str, RouteEndpoint]] = []
     for assembly in assemblies:
         for record, declared, handler in assembly.of(Route):
-            _check_kinds(record)
+            check_kinds(record)
             endpoint = _endpoint(record, declared, handler, settings, endless)
             for method in record.methods:
                 other = seen.setdefault((method, claim(record.path)), record)
                 if other is not record:
                     places = f"route {method} {record.path} is declared already, by {where(other.function)}"
-                    raise refuse(record.function, places, _APART)
+                    raise refuse(record.function, places, APART)
                 router.add(method, record.path, endpoint)
                 if method == "GET":
                     gets.append((record.path, endpoint))
     for path, endpoint in gets:
         if ("HEAD", claim(path)) not in seen:
             router.add("HEAD", path, endpoint)
-
-
-def _add_sockets(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
-    seen: dict[str, Socket] = {}
-    patience, turn = Patience(settings.http_timeout), Turn()
-    for assembly in assemblies:
-        for record, declared, handler in assembly.of(Socket):
-            _check_kinds(record)
-            other = seen.setdefault(claim(record.path), record)
-            if other is not record:
-                raise refuse(record.function, f"WebSocket {record.path} is declared already, by {where(other.function)}", _APART)
-            endpoint = SocketEndpoint(
-                record, declared, handler, endless=endless, patience=patience, turn=turn, origins=settings.cors_origins
-            )
-            router.add(SOCKET, record.path, endpoint)
 
 
 def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:
@@ -235,13 +222,10 @@ def _mounts(assemblies: Sequence[Assembly]) -> list[Mounted]:
     return list(found.values())
 
 
-def _check_kinds(record: Route | Socket) -> None:
-    unknown = list(unknown_kinds(record.path))
-    if unknown:
-        problem = f"path {record.path!r} has a parameter of kind {unknown[0]}"
-        raise refuse(record.function, problem, "Kinds are str, int, float, uuid and path.")
-    if record.path.count(":path}") > 1:
-        raise refuse(record.function, f"path {record.path!r} has two parameters of kind path", "One is the most that can be told apart.")
+async def _refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:
+    from cliffracer.web.sockets import refuse_socket  # noqa: PLC0415 - as above: a service without sockets is hardly ever asked for one
+
+    await refuse_socket(scope, receive, send, error)
 
 
 def _no_text() -> InvalidInput:

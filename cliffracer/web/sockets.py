@@ -8,25 +8,30 @@ service stops, 1013 for an overload or a client that reads too slowly; before th
 
 import asyncio
 import contextlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, get_args
 
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
+from cliffracer.assembly import Assembly
 from cliffracer.checking import Declared
 from cliffracer.context import Context
-from cliffracer.declarations import Socket
+from cliffracer.declarations import Socket, refuse, where
 from cliffracer.errors import Forbidden, InvalidInput, ServiceError
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.rooms import SOCKET
+from cliffracer.settings import Settings
+from cliffracer.shapes import claim
 from cliffracer.signature import bare, dotted
 from cliffracer.web.answers import Refused, correlation_of, problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.endless import Endless
 from cliffracer.web.frames import Turn
+from cliffracer.web.router import APART, Router, check_kinds
+from cliffracer.web.router import SOCKET as METHOD
 from cliffracer.web.websocket import Closing, Gone, Incoming, Patience, ServedWebSocket
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.origins import same_origin
@@ -119,6 +124,22 @@ class SocketEndpoint:
             await socket.end(Closing(code, error.title if isinstance(error, ServiceError) else error.detail[:100]))
         except (Gone, WebSocketDisconnect, OSError):  # the client left meanwhile
             return
+
+
+def add_sockets(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
+    """Add the sockets that apps declare; `SetupError` if two have the same path."""
+    seen: dict[str, Socket] = {}
+    patience, turn = Patience(settings.http_timeout), Turn()
+    for assembly in assemblies:
+        for record, declared, handler in assembly.of(Socket):
+            check_kinds(record)
+            other = seen.setdefault(claim(record.path), record)
+            if other is not record:
+                raise refuse(record.function, f"WebSocket {record.path} is declared already, by {where(other.function)}", APART)
+            endpoint = SocketEndpoint(
+                record, declared, handler, endless=endless, patience=patience, turn=turn, origins=settings.cors_origins
+            )
+            router.add(METHOD, record.path, endpoint)
 
 
 async def refuse_socket(scope: MutableMapping[str, Any], receive: Any, send: Any, error: ServiceError) -> None:

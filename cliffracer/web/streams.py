@@ -18,10 +18,9 @@ from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, send_body
 from cliffracer.web.calls import CALL, context_of, presentable
-from cliffracer.web.endless import Endless
+from cliffracer.web.endless import TURN, Endless
 from cliffracer.web.faults import fault
 from cliffracer.web.routes import RouteEndpoint
-from cliffracer.web.websocket import TURN
 from cliffracer.wire.codecs import encode
 
 FIRST = 1.0

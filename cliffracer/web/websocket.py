@@ -13,6 +13,7 @@ from cliffracer.context import Context
 from cliffracer.errors import InvalidInput, ServiceError
 from cliffracer.resilience.deadlines import Watch
 from cliffracer.web.answers import CORRELATION, Headers, Refused
+from cliffracer.web.endless import TURN
 from cliffracer.web.faults import fault
 from cliffracer.web.frames import BINARY, Outlet, Turn, cut_off, framed, is_lost, outlet_of, text_frame
 from cliffracer.wire.shared import encoded
@@ -21,8 +22,6 @@ BUFFER = 32
 """Frames that may wait for a handler; then reading from the client stops."""
 GRACE = 1.0
 """Seconds that a handler which takes frames has to finish once its client is gone; any other is cancelled at once."""
-TURN = 64
-"""Items after which a handler that only yields gives up its turn: sending does not wait as long as the client keeps up."""
 _LOOK = 5.0
 
 
