@@ -16,8 +16,6 @@ from cliffracer.wire.codecs import Unencodable
 from cliffracer.wire.headers import correlation_from, timeout_from, traceparent_from
 
 TIMEOUT = b"cliffracer-timeout"
-CALL = "cliffracer.call"
-"""Key in the ASGI scope for the running call, (watch, context), so that the server can end it when the client is gone."""
 
 
 def context_of(handler: Handler, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Context:

@@ -21,8 +21,9 @@ from cliffracer.settings import Settings
 from cliffracer.web.acceptor import Acceptor
 from cliffracer.web.answers import CORRELATION, Refused, correlation_of, problem
 from cliffracer.web.bodies import too_large
-from cliffracer.web.calls import CALL
 
+CALL = "cliffracer.call"
+"""Key in the ASGI scope for the running call, (watch, context), so that the server can end it when the client is gone."""
 MAX_HEAD = 64 * 1024
 MAX_LINE = 16 * 1024
 MAX_HEADERS = 100

@@ -18,8 +18,9 @@ from cliffracer.invoke import invoke, spoil
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
-from cliffracer.web.calls import CALL, TIMEOUT, context_of, presentable
+from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.forms import FormDecoder, close_files
+from cliffracer.web.guard import CALL
 from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
 from cliffracer.web.router import convertors_of

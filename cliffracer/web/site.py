@@ -4,32 +4,36 @@ import importlib
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from starlette._utils import get_route_path
-
 from cliffracer.assembly import Assembly
-from cliffracer.checking import Declared
-from cliffracer.declarations import Route, Socket, refuse, where
+from cliffracer.declarations import Route, Socket
 from cliffracer.errors import FieldError, InvalidInput, NotFound, ServiceError, SetupError
 from cliffracer.handler import Handler
 from cliffracer.observability.health import Health
 from cliffracer.settings import Settings
-from cliffracer.shapes import claim
 from cliffracer.web.answers import Refused, correlation_of, send_body, send_problem
-from cliffracer.web.cors import Cors
 from cliffracer.web.describing import Document
 from cliffracer.web.endless import Endless
 from cliffracer.web.health import Detailed, Live, Metrics, Ready
 from cliffracer.web.mounts import Mounted
-from cliffracer.web.router import APART, SOCKET, Router, check_kinds
-from cliffracer.web.routes import RouteEndpoint
-from cliffracer.web.static import Files
-from cliffracer.web.streams import StreamEndpoint
+from cliffracer.web.router import SOCKET, Router
 
 INSIDE = "cliffracer.inside"
 """Key in the scope of a request that has passed the middleware."""
+
+
+class Below(Protocol):
+    """Files or an application below a path."""
+
+    path: str
+
+    def serves(self, path: str) -> bool:
+        """Say whether a path is below this one."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or socket."""
 
 
 class Site:
@@ -45,7 +49,7 @@ class Site:
         self._exact = router.exact
         self._match = router.match
         self._entries = router.entries
-        self._below: list[Files | Mounted] = sorted((*_files(assemblies), *_mounts(assemblies)), key=lambda below: -len(below.path))
+        self._below: list[Below] = sorted((*_files(assemblies), *_mounts(assemblies)), key=lambda below: -len(below.path))
         self._mounts = [below for below in self._below if isinstance(below, Mounted)]
         self._watches = [assembly.watch for assembly in assemblies]
         self._outside = self._wrapped(assemblies, settings)
@@ -57,7 +61,7 @@ class Site:
             await self._outside(scope, receive, send)
             return
         if scope["type"] == "http":
-            path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
+            path = scope["path"] if not scope.get("root_path") else _below_root(scope)
             methods = self._exact.get(path)
             method = scope["method"]
             if methods is not None and method in methods:
@@ -80,11 +84,11 @@ class Site:
         for wrapping in (wrapping for assembly in assemblies for wrapping in assembly.frozen.wrappings):
             outside = wrapping.factory(outside, *wrapping.positional, **wrapping.named)
         if settings.cors_origins:
-            outside = Cors(outside, settings)
+            outside = importlib.import_module("cliffracer.web.cors").Cors(outside, settings)
         return None if outside is self else outside
 
     async def _socket(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        path = scope["path"] if not scope.get("root_path") else get_route_path(scope)
+        path = scope["path"] if not scope.get("root_path") else _below_root(scope)
         endpoint, texts = self._router.find(SOCKET, path)
         if endpoint is not None and "\ufffd" in path and not _is_utf8(scope):
             await _refuse_socket(scope, receive, send, _no_text())
@@ -135,7 +139,10 @@ def application(assemblies: Sequence[Assembly], settings: Settings, health: Heal
     elif any(assembly.frozen.mounts or assembly.frozen.wrappings for assembly in assemblies):
         importlib.import_module("cliffracer.web.frames")  # these may take some, and the first is not to wait
     handlers: list[Handler] = [handler for assembly in assemblies for _, handler in assembly.handlers]
-    _add_routes(router, assemblies, settings, endless)
+    if any(assembly.frozen.of(Route) for assembly in assemblies):
+        from cliffracer.web import endpoints  # noqa: PLC0415 - a service that answers HTTP for its health only needs nothing of Starlette
+
+        endpoints.add_routes(router, assemblies, settings, endless)
     pages: dict[str, Any] = {"/health": Live(health), "/health/ready": Ready(health), "/health/detailed": Detailed(health, handlers)}
     if settings.docs:
         pages |= _described(router, assemblies, settings)
@@ -168,32 +175,6 @@ def _described(router: Router, assemblies: Sequence[Assembly], settings: Setting
     return pages
 
 
-def _add_routes(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
-    seen: dict[tuple[str, str], Route] = {}
-    gets: list[tuple[str, RouteEndpoint]] = []
-    for assembly in assemblies:
-        for record, declared, handler in assembly.of(Route):
-            check_kinds(record)
-            endpoint = _endpoint(record, declared, handler, settings, endless)
-            for method in record.methods:
-                other = seen.setdefault((method, claim(record.path)), record)
-                if other is not record:
-                    places = f"route {method} {record.path} is declared already, by {where(other.function)}"
-                    raise refuse(record.function, places, APART)
-                router.add(method, record.path, endpoint)
-                if method == "GET":
-                    gets.append((record.path, endpoint))
-    for path, endpoint in gets:
-        if ("HEAD", claim(path)) not in seen:
-            router.add("HEAD", path, endpoint)
-
-
-def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:
-    if declared.signature is not None and declared.signature.streams:
-        return StreamEndpoint(record, declared, handler, max_body=settings.http_max_body, endless=endless)
-    return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)
-
-
 def _kept(assemblies: Sequence[Assembly], path: str) -> bool:
     """Say whether a static folder has a file or a folder at this path."""
     statics = (static for assembly in assemblies for static in assembly.frozen.statics)
@@ -201,14 +182,14 @@ def _kept(assemblies: Sequence[Assembly], path: str) -> bool:
     return any(path.startswith(prefix) and Path(folder, path.removeprefix(prefix)).exists() for prefix, folder in prefixes)
 
 
-def _files(assemblies: Sequence[Assembly]) -> list[Files]:
-    found: dict[str, Files] = {}
+def _files(assemblies: Sequence[Assembly]) -> list[Below]:
+    found: dict[str, Any] = {}
     for static in (static for assembly in assemblies for static in assembly.frozen.statics):
         if static.path in found:
             raise SetupError(
                 f"static path {static.path} is declared twice, for {found[static.path].directory} and {static.folder}. Keep one."
             )
-        found[static.path] = Files(static.path, static.folder)
+        found[static.path] = importlib.import_module("cliffracer.web.static").Files(static.path, static.folder)
     return list(found.values())
 
 
@@ -242,6 +223,13 @@ def _is_utf8(scope: MutableMapping[str, Any]) -> bool:
 
 def _other(path: str) -> str:
     return path[:-1] if path.endswith("/") else path + "/"
+
+
+def _below_root(scope: MutableMapping[str, Any]) -> str:
+    """Return the path without what a proxy, or an application that has mounted this one, is in front of it with (ASGI's ``root_path``)."""
+    path: str = scope["path"]
+    below = path.removeprefix(scope["root_path"])
+    return below if below[:1] in {"", "/"} else path
 
 
 def _location(scope: MutableMapping[str, Any], path: str) -> bytes:

@@ -17,9 +17,10 @@ from cliffracer.errors import ServiceError
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke
 from cliffracer.web.answers import CORRELATION, NOSNIFF, Refused, send_body
-from cliffracer.web.calls import CALL, context_of, presentable
+from cliffracer.web.calls import context_of, presentable
 from cliffracer.web.endless import TURN, Endless
 from cliffracer.web.faults import fault
+from cliffracer.web.guard import CALL
 from cliffracer.web.routes import RouteEndpoint
 from cliffracer.wire.codecs import encode
 

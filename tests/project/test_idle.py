@@ -44,6 +44,7 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
     loaded = _loaded(written(tmp_path, app=SERVICE), nats)
     others = {
         *("stringprep", "unicodedata"),  # letters beyond ASCII
-        *("cliffracer.web.frames", "cliffracer.web.websocket", "websockets"),  # WebSockets
+        *("cliffracer.web.frames", "cliffracer.web.websocket", "starlette.websockets", "websockets"),  # WebSockets
+        *("cliffracer.web.routes", "starlette.datastructures", "starlette.responses", "python_multipart", "http.client"),  # HTTP
     }
     assert loaded & others == set()

@@ -136,6 +136,27 @@ async def test_middleware_wraps_everything_the_last_added_outermost(serve: Any, 
         assert (strange.status_code, len(seen)) == (400, before)
 
 
+@pytest.mark.parametrize(("root", "path"), [("/api", "/api/word"), ("/api", "/word"), ("/wo", "/word"), ("/api", "/api/echo/")])
+async def test_what_stands_in_front_of_a_path_is_not_looked_at(serve: Any, app: App, root: str, path: str) -> None:
+    """A proxy, or middleware that has taken the beginning of a path for itself, says so by ``root_path``, and may have cut it off."""
+
+    class Rooted:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.inner({**scope, "root_path": root}, receive, send)
+
+    @app.get("/word")
+    async def word() -> str:
+        return "a"
+
+    app.mount("/echo", PlainTextResponse('"a"'))
+    app.add_middleware(Rooted)
+    async with serve(app) as served:
+        assert (await served.http.get(path)).json() == "a"
+
+
 async def test_other_sites_are_told_whether_they_may_read_what_middleware_answers(serve: Any, app: App) -> None:
     """CORS is outside of all middleware, or a page could not read its refusals."""
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["only.example"])
