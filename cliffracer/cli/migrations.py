@@ -1,6 +1,7 @@
 """``cliffracer db``: migrations, planned from the Models and applied in order."""
 
 import asyncio
+import logging
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import msgspec
 
 from cliffracer.app import App
 from cliffracer.appdatabase import models_of
+from cliffracer.cli.collected import collects
 from cliffracer.cli.loading import load_apps, with_app
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
@@ -24,6 +26,7 @@ from cliffracer.observability import logs
 from cliffracer.settings import Settings
 
 T = TypeVar("T")
+log = logging.getLogger("cliffracer")
 _STATES = {"applied": good, "pending": odd, "edited": bad, "missing": bad, "newer": odd}
 _NOTHING = "The database has what the Models have: there is nothing to plan."
 _NOTHING_ANYWHERE = "All databases have what the Models have: there is nothing to plan."
@@ -104,24 +107,33 @@ def apply(*, apps: tuple[str, ...], as_json: bool) -> None:
     if apps:
         load_apps(apps)
 
+    lines = not as_json and collects()
+
+    def note(text: str, mark: Callable[[str], str] = soft, *, err: bool = True) -> None:
+        log.info("%s", text) if lines else say(mark(text), err=err)
+
     def told(place: Place, names: list[str]) -> None:
-        where = "" if isinstance(place, Only) else f"  {soft(str(place))}"
+        where = {} if isinstance(place, Only) else _facts(place)
         for name in names:
-            say(f"{good('applied')} {name}{where}")
+            if lines:
+                log.info("applied %s", name, extra={"migration": name, **where})
+            else:
+                say(f"{good('applied')} {name}{f'  {soft(str(place))}' if where else ''}")
 
     async def work(database: Database) -> list[str]:
-        names = await migrations.apply(database, FOLDER, say=lambda text: say(soft(text), err=True))
+        names = await migrations.apply(database, FOLDER, say=note)
         if newer := _newer(await migrations.status(database, FOLDER)):
-            say(odd(f"Here {newer}: that is fine for this version if what it needs is still there."), err=True)
+            note(f"Here {newer}: that is fine for this version if what it needs is still there.", odd)
         return names
 
-    found = with_each(work, None if as_json else told)
+    found = with_each(work, None if as_json else told, quiet=not lines)
     every = list(dict.fromkeys(name for _, names in found for name in names))
     if as_json:
         each = [{**_facts(place), "applied": names} for place, names in found]
         print_json({"applied": every, **({"databases": each} if len(found) > 1 else {})})
     elif not every:
-        say(soft("Nothing is pending." if any(FOLDER.glob("*.sql")) else _NO_FILES + _begin(with_app("cliffracer db plan"), filled=False)))
+        begin = _begin(with_app("cliffracer db plan"), filled=False)
+        note("Nothing is pending." if any(FOLDER.glob("*.sql")) else _NO_FILES + begin, err=False)
 
 
 def status(*, apps: tuple[str, ...], as_json: bool) -> None:
@@ -167,7 +179,9 @@ def _facts(place: Place) -> dict[str, Any]:
     return {"database": place.number, "where": place.where}
 
 
-def with_each(work: Callable[[Database], Awaitable[T]], told: Callable[[Place, T], None] | None = None) -> list[tuple[Place, T]]:
+def with_each(
+    work: Callable[[Database], Awaitable[T]], told: Callable[[Place, T], None] | None = None, *, quiet: bool = True
+) -> list[tuple[Place, T]]:
     """Return what is found on each database of the settings, told of each as soon as it is; an error says which it was."""
 
     async def each(database: Database) -> list[tuple[Place, T]]:
@@ -180,13 +194,14 @@ def with_each(work: Callable[[Database], Awaitable[T]], told: Callable[[Place, T
                 told(place, made)
         return found
 
-    return with_database(each)
+    return with_database(each, quiet=quiet)
 
 
-def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+def with_database(work: Callable[[Database], Awaitable[T]], *, quiet: bool = True) -> T:
+    """Return what is found on the databases of the settings; ``quiet`` logs errors only, unless a level is set."""
     settings = Settings.load()
     settings.require_servers(nats=False, database=True)
-    logs.configure(settings if settings.given("log_level") else settings.changed(log_level="ERROR"))
+    logs.configure(settings.changed(log_level="ERROR") if quiet and not settings.given("log_level") else settings)
 
     async def run(given: Settings) -> T:
         async with Database.open(given, name="cliffracer db", wait=given.wait if given.given("wait") else 0.0) as database:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
+import subprocess
 import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -130,6 +132,28 @@ async def test_who_waits_for_another_apply_says_for_whom(db, folder, url):
         await eventually(lambda: said)
         assert said == [f"waiting: stuck changes the schema (to end it: select pg_terminate_backend({other.info.backend_pid}))"]
     assert await applying == ["1_a"]
+
+
+async def test_what_is_applied_is_lines_of_the_log_where_these_are_json(folder, url):
+    """A deployment collects for whom it waits, what it applied, and that nothing was left to do; nothing is said in words beside."""
+    put(folder, "1_a", "create table t (a int);")
+    env = {**os.environ, "DATABASE_URL": url, "LOG_FORMAT": "json"}
+
+    async def apply_it() -> asyncio.subprocess.Process:
+        command = [sys.executable, "-m", "cliffracer", "db", "apply"]
+        return await asyncio.create_subprocess_exec(*command, cwd=folder.parent, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="stuck") as other:
+        await other.execute("select pg_advisory_lock(%s)", [LOCK])
+        process = await apply_it()
+        assert process.stderr is not None
+        waits = json.loads(await process.stderr.readline())
+    first, then = (await process.communicate())[:2], await (await apply_it()).communicate()
+    assert (first[0], then[0]) == (b"", b"")
+    applying, applied, nothing = map(json.loads, (first[1] + then[1]).splitlines())
+    assert (waits["level"], waits["message"][:34]) == ("INFO", "waiting: stuck changes the schema ")
+    assert (applying["message"], applied["message"], applied["migration"]) == ("applying 1_a", "applied 1_a", "1_a")
+    assert nothing["message"] == "Nothing is pending."
 
 
 async def test_history_is_not_edited(db, folder):
