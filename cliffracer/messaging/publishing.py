@@ -13,7 +13,7 @@ from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
 
-ATTEMPT = 2.0  # seconds that one attempt waits for its ack
+ATTEMPT = 2.0  # seconds that one attempt waits for its ack, or half of all its time: what is lost with a connection can be repeated then
 LIMIT = 4096  # publishes in flight; more wait for their turn
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -68,8 +68,9 @@ class Publisher:
             self._free -= 1
         else:
             await self._turn(timeout)
+            timeout = max(_LEAST, deadline - time.monotonic())
         try:
-            reply = await self._bus.request(subject.encode(), payload, block, timeout=min(timeout, self._attempt))
+            reply = await self._bus.request(subject.encode(), payload, block, timeout=min(0.5 * timeout, self._attempt))
             return read_ack(reply.payload, subject)
         except (DeadlineExceeded, Unavailable) as error:
             return await self._persist(subject, payload, block, deadline, error)

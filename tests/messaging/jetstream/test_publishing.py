@@ -11,7 +11,7 @@ import pytest
 
 from cliffracer.errors import Conflict, DeadlineExceeded, Internal, SetupError, TooLarge, Unavailable
 from cliffracer.messaging.backend import JetStreamBackend
-from cliffracer.messaging.bus import connect
+from cliffracer.messaging.bus import Reply, connect
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import ensure_stream
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -98,6 +98,41 @@ async def test_a_publish_waits_for_nats_to_come_back(jetstream: JetStream, subje
     waiting = asyncio.create_task(publish("events.a", b"2", timeout=20))
     await asyncio.to_thread(server.start)
     assert (await waiting).seq == 2
+
+
+async def test_what_a_lost_connection_took_along_is_repeated_in_time(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """However short the time: the first attempt, whose ack never comes, leaves enough of it for another."""
+    publish, request, lost = publisher(jetstream, subjects).publish, jetstream.bus.request, []
+    await publish("events.a", b"1")
+
+    async def losing(subject: bytes, *given: Any, timeout: float, **options: Any) -> Any:
+        if not lost:
+            lost.append(subject)
+            await asyncio.sleep(timeout)
+            raise DeadlineExceeded("events.a did not answer in time")
+        return await request(subject, *given, timeout=timeout, **options)
+
+    monkeypatch.setattr(jetstream.bus, "request", losing)
+    assert (await publish("events.a", b"2", timeout=1.8)).seq == 2
+    assert lost == [b"events.a"]
+
+
+async def test_who_waited_for_his_turn_has_the_time_that_is_left(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch):
+    """Not all of it again: his deadline is that of the call that emits."""
+    publisher_, given = Publisher(jetstream, limit=0, attempt=60), []
+
+    async def asked(*_: Any, timeout: float, **__: Any) -> Reply:
+        given.append(timeout)
+        return Reply(None, b'{"stream": "EVENTS", "seq": 1}')
+
+    monkeypatch.setattr(jetstream.bus, "request", asked)
+    waiting = asyncio.create_task(publisher_.publish("events.a", b"", timeout=60))
+    await asyncio.sleep(0.1)
+    publisher_._pass_on()
+    await waiting
+    assert given[0] <= (60 - 0.1) / 2
 
 
 async def test_a_hung_server_does_not_outlive_the_deadline(jetstream: JetStream, subjects: Subjects, server: NatsServer):
