@@ -195,7 +195,7 @@ class App(Scope):
 
         ``lock.token`` rises with every holder, so that a store can refuse one who was too slow. It is kept while this process
         lives; when NATS was away for longer than ``ttl``, the block is cancelled and ends with `Unavailable`, as it does when the
-        lock is not to be had within ``wait``.
+        lock is not to be had within ``wait``; ``wait=0`` asks once.
         """
         self._may.allow("uses", "locks")
         return self.link().lock(name, ttl=seconds(ttl), wait=None if wait is None else seconds(wait))

@@ -28,6 +28,7 @@ _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives u
 _SHORTEST = 0.1  # seconds
 _LONGEST = 256
 _POLL = 1.0  # seconds between two polls, in case a notice of release is missed
+_TRY = 1.0  # seconds that asking for a lock may take however short the wait for it: NATS may be away, or hang
 
 
 class _Record(msgspec.Struct):
@@ -70,6 +71,7 @@ class Lock:
         self._revision = 0
         self._renewed = 0.0
         self._unsure = False  # a write of ours had no answer, so we do not know whether it was stored
+        self._asked = False  # whether we have ever read who has it
         self._changed = asyncio.Event()
         self._renewing: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[object] | None = None
@@ -98,21 +100,25 @@ class Lock:
         return not self._lost and time.monotonic() - self._renewed < _SAFETY * self.ttl
 
     async def acquire(self) -> None:
-        """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds."""
-        until = None if self._wait is None else asyncio.get_running_loop().time() + self._wait
+        """Return when it is ours; `Unavailable` when it was not to be had within ``wait`` seconds: of 0, one try."""
+        loop = asyncio.get_running_loop()
+        until = None if self._wait is None else loop.time() + self._wait
         try:
             async with asyncio.timeout_at(until):
                 await self._turn.acquire()
             self._in_turn = True
-            await ensure_agreements(self._jetstream, self._namespace)
-            subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._contend()
-            finally:
-                await _closed(subscription)
+            async with asyncio.timeout_at(None if until is None else max(until, loop.time() + _TRY)):
+                await ensure_agreements(self._jetstream, self._namespace)
+                subscription = await self._jetstream.bus.subscribe(self._subject, self._notice)
+                try:
+                    await self._contend(until)
+                finally:
+                    await _closed(subscription)
         except TimeoutError:
+            unheard = self._in_turn and not self._asked
             self._give_up()
+            if unheard:
+                raise Unavailable(f"lock {self.name} could not be asked for: NATS is away, or does not answer", reason="away") from None
             raise Unavailable(f"lock {self.name} is held by somebody else", reason="held") from None
         except BaseException:  # cancelled, too: the next waiter of this process must not wait for us
             self._give_up()
@@ -146,12 +152,15 @@ class Lock:
             self._in_turn = False
             self._turn.release()
 
-    async def _contend(self) -> None:
-        seen, since = -1, 0.0
+    async def _contend(self, until: float | None) -> None:
+        """Take it when it is free; `TimeoutError` if others have it at ``until``."""
+        loop, seen, since = asyncio.get_running_loop(), -1, 0.0
         while True:
             self._changed.clear()
+            last = until is not None and loop.time() >= until
             try:
                 revision, record = await self._read()
+                self._asked = True
                 if revision != seen:
                     seen, since = revision, time.monotonic()
                 left = since + record.ttl - time.monotonic()
@@ -162,8 +171,11 @@ class Lock:
                     return
             except (Conflict, Unavailable, DeadlineExceeded, NotFound):  # somebody else was faster, or NATS is away
                 left = _POLL
+            if last:
+                raise TimeoutError
+            pause = min(max(left, 0.01), _POLL) * (0.75 + random.random() / 2)  # noqa: S311 - jitter
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(max(left, 0.01), _POLL) * (0.75 + random.random() / 2)):  # noqa: S311 - jitter
+                async with asyncio.timeout(pause if until is None else min(pause, until - loop.time())):
                     await self._changed.wait()
 
     async def _renew(self) -> None:

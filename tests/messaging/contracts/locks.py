@@ -38,6 +38,13 @@ class LocksContract:
             async with backend.lock("user:8", wait=5):
                 pass
 
+    async def test_a_lock_that_is_free_is_had_by_who_does_not_wait(self, backend: Backend) -> None:
+        """With ``wait=0`` it is asked for once; who finds it held is told."""
+        async with backend.lock("job", wait=0):
+            with pytest.raises(Unavailable, match="held by somebody else"):
+                async with backend.lock("job", wait=0):
+                    pass
+
     async def test_a_block_that_fails_gives_its_lock_back(self, backend: Backend) -> None:
         """At once."""
         with pytest.raises(ValueError, match="no"):

@@ -153,6 +153,16 @@ async def test_who_waits_for_a_lock_goes_on_waiting_while_nobody_can_have_it(
     assert troubles == []
 
 
+async def test_who_does_not_wait_for_nats_either_is_told_what_is_the_matter(jetstream: JetStream, subjects: Subjects, server: NatsServer):
+    """Nobody has the lock: it cannot be asked for."""
+    await asyncio.to_thread(server.kill)
+    await eventually(lambda: not jetstream.bus.connected)
+    with pytest.raises(Unavailable, match="could not be asked for: NATS is away") as caught:
+        await Lock(jetstream, subjects, "job", wait=0).acquire()
+    assert caught.value.details["reason"] == "away"
+    await asyncio.to_thread(server.start)
+
+
 async def test_a_holder_that_is_cut_off_is_told(jetstream: JetStream, subjects: Subjects, server: NatsServer):
     """Its block is cancelled before another may have the lock, and ends with `Unavailable`."""
 
