@@ -134,6 +134,14 @@ def raised(error: ServiceError | Rejected) -> ServiceError:
     return HandlerRefused(error.message) if isinstance(error, InvalidInput) else error
 
 
+def refusals(rejected: Rejected, size: int) -> dict[int, HandlerRefused]:
+    """Return why each of those was rejected that a handler names of a batch; raise that of them all if it names others, which none is."""
+    if strange := rejected.reasons.keys() - range(size):
+        named = ", ".join(sorted(map(repr, strange)))
+        raise HandlerRefused(f"it names {named}, and the events of the batch are 0 to {size - 1}", Rejected.__name__) from rejected
+    return {index: HandlerRefused(why, Rejected.__name__) for index, why in rejected.reasons.items()}
+
+
 class Counts(msgspec.Struct):
     """What became of deliveries since the start of this process."""
 

@@ -16,7 +16,7 @@ from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.handler import Handler
 from cliffracer.invoke import invoke, note_refusal
-from cliffracer.messaging.broker import Delivered, HandlerRefused, PartlyFailedError, raised
+from cliffracer.messaging.broker import Delivered, PartlyFailedError, raised, refusals
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.hearing import hear
@@ -232,7 +232,7 @@ class EventEndpoint:
             if rejected.final:
                 raise
             good = list(values)
-            return {good[index]: HandlerRefused(why, "Rejected") for index, why in rejected.reasons.items() if 0 <= index < len(good)}
+            return {good[index]: why for index, why in refusals(rejected, len(good)).items()}
         return {}
 
     async def _together_once(

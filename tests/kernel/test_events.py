@@ -549,6 +549,24 @@ async def test_what_becomes_of_an_event_that_is_not_kept_and_not_handled_is_told
     assert sorted(line.partition(":")[0] for line in logged) == ["event lost", "event lost"]
 
 
+@pytest.mark.parametrize("named", [3, -1, "0"])
+async def test_a_batch_that_rejects_what_is_not_in_it_fails_whole(named):
+    """Which of its events the function means nobody knows, so none of them is done: they are tried again, and parked."""
+    app = App("s")
+
+    @app.on("number", batch=3, within=60, retry=())
+    async def handle(numbers: list[int]) -> None:
+        raise Rejected({named: "odd"})
+
+    async with running(app) as t:
+        for number in range(3):
+            await t.emit("number", number)
+        await t.settled()
+        parked = await t.parked()
+    assert sorted(letter.payload for letter in parked) == [b"0", b"1", b"2"]
+    assert {letter.error for letter in parked} == {f"Rejected: it names {named!r}, and the events of the batch are 0 to 2"}
+
+
 async def test_subscriptions_of_one_function_differ_in_their_subjects_only():
     """They have one consumer, which can be tried again in one way only."""
     app = App("s")
