@@ -41,7 +41,7 @@ from cliffracer.security.guards import policy_of
 from cliffracer.serving import Service
 from cliffracer.settings import Settings
 from cliffracer.shielding import uninterrupted
-from cliffracer.signature import Signature, bare, dotted, read
+from cliffracer.signature import Signature, dotted, read
 from cliffracer.wire.subjects import Subjects, inbox_prefix
 
 if TYPE_CHECKING:  # types of what only some apps use, and only they import
@@ -226,22 +226,17 @@ def _checked_names(frozen: Sequence[Frozen]) -> list[str]:
 
 def bind(frozen: Sequence[Frozen], settings: Settings) -> list[socket.socket]:
     """Return the listening sockets that apps need: none without HTTP, unless a port was set (then for health)."""
-    if not any(needs_http(f) for f in frozen) and not settings.given("http_port"):
+    if not any(f.needs_http for f in frozen) and not settings.given("http_port"):
         return []
     server = importlib.import_module("cliffracer.web.server")  # only apps with HTTP pay for importing it
     return [server.bind(settings.http_host, settings.http_port)]
-
-
-def needs_http(frozen: Frozen) -> bool:
-    """Say whether an app has anything to serve over HTTP."""
-    return bool(frozen.statics or frozen.mounts) or any(type(d.record).__name__ in {"Route", "Socket"} for d in frozen.declared)
 
 
 async def _database(
     apps: Sequence[App], frozen: Sequence[Frozen], settings: Settings, stack: AsyncExitStack, health: Health
 ) -> "AppDatabase | None":
     """Open the database if anything asks for it."""
-    if not any(needs_database(f) for f in frozen):
+    if not any(f.needs_database for f in frozen):
         return None
     appdatabase = importlib.import_module("cliffracer.appdatabase")  # only apps with a database pay for importing it
     opened: AppDatabase = await stack.enter_async_context(appdatabase.opened([app.databases for app in apps], frozen, settings, health))
@@ -302,15 +297,6 @@ def _closed(guards: Sequence[Guards]) -> bool:
     if troubles := [words for one in guards for words in one.troubles()]:
         raise Unavailable("; ".join(troubles))
     return True
-
-
-def needs_database(frozen: Frozen) -> bool:
-    """Say whether anything of an app asks for the database."""
-    needs = (p.annotation for d in frozen.declared if d.signature for p in d.signature.needs)
-    others = (p.annotation for function in frozen.others for p in read(function).needs)
-    if frozen.models or any(subscription.once for subscription, _ in frozen.of(Subscription)):
-        return True
-    return any(dotted(bare(a)).startswith("cliffracer.database.") for a in (*needs, *others))
 
 
 def url_of(bound: socket.socket) -> str:

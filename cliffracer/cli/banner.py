@@ -89,7 +89,7 @@ def _places(up: runtime.Running) -> Iterator[str]:
     for address in up.addresses:
         yield _row("HTTP", f"{strong(address)}  {soft(' '.join(pages))}")
     yield _row("NATS", _server(settings, "nats_url"))
-    if settings.databases and any(runtime.needs_database(service.frozen) for service in up.services):
+    if settings.databases and any(service.frozen.needs_database for service in up.services):
         yield _row("database", _server(settings, "database_urls" if settings.database_urls else "database_url"))
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from cliffracer import __version__, embedded, runtime
+from cliffracer import __version__, embedded
 from cliffracer.cli import drift, hazards
 from cliffracer.cli.loading import guessed, load_apps, with_app
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft
@@ -221,7 +221,7 @@ def _consumers(subjects: Subjects, apps: Sequence[Frozen]) -> dict[str, dict[str
 
 
 async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
-    needed = any(runtime.needs_database(app) for app in apps)
+    needed = any(app.needs_database for app in apps)
     if not settings.databases:
         running = embedded.running("postgres")
         if running is None:

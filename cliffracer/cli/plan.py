@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from cliffracer import runtime
 from cliffracer.declarations import Subscription
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.streams import durable_name
@@ -31,8 +30,8 @@ class Plan:
         (process,) = processes(frozen, settings, together=True)
         self.name = network.pods_of(process)
         self.image = image or f"{self.name}:{_NO_TAG.sub('-', frozen[0].version)[:128].lstrip('.-') or 'latest'}"
-        self.database = any(runtime.needs_database(f) for f in frozen)
-        self.http = any(runtime.needs_http(f) for f in frozen)
+        self.database = any(f.needs_database for f in frozen)
+        self.http = any(f.needs_http for f in frozen)
         self.targets = targets
         self.command = ["cliffracer", "run", *targets]
         self.drain = settings.drain

@@ -10,7 +10,6 @@ from cliffracer.cli.output import bad, good, print_line, printable, say, soft, s
 from cliffracer.cli.reach import soon, with_servers
 from cliffracer.observability import logs
 from cliffracer.replaying import replay
-from cliffracer.runtime import needs_database
 from cliffracer.settings import Settings
 
 
@@ -21,7 +20,7 @@ def run(*, app: str, function: str, since: str, dry_run: bool, as_json: bool) ->
         raise click.UsageError(f"{app} names {len(loaded)} apps: name one, as in {app}:app")
     settings = soon(Settings.load())
     logs.configure(settings)
-    database = needs_database(loaded[0].freeze())
+    database = loaded[0].freeze().needs_database
     settings.require_servers(nats=True, database=database)
     count = failed = 0
 

@@ -81,7 +81,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
     loaded = load_apps(apps)
     with ExitStack() as stack:
         frozen = [app.freeze() for app in loaded]
-        needs = any(runtime.needs_database(f) for f in frozen)
+        needs = any(f.needs_database for f in frozen)
         settings.require_servers(nats=True, database=needs)
         sockets = _bound(frozen, settings, parent)  # before anything is started: a port in use is the commonest mistake
         for each in sockets:

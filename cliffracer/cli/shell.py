@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.cli.loading import guessed, load_apps, own_frames
 from cliffracer.cli.output import print_json, printable, say, soft, strong
@@ -48,7 +47,7 @@ def shell(*, app: str, command: str | None, as_json: bool = False) -> None:
         raise click.UsageError("--json prints the value of a command: cliffracer shell --json -c CODE")
     apps = load_apps((app,) if app else ()) if app or guessed() else []
     settings = reach_settings()
-    needs = any(runtime.needs_database(one.freeze()) for one in apps)
+    needs = any(one.freeze().needs_database for one in apps)
     with ExitStack() as stack:
         settings = with_servers(settings, stack, database=needs)
         loop = stack.enter_context(_loop())

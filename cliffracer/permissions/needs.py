@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from cliffracer import appdatabase, runtime
+from cliffracer import appdatabase
 from cliffracer.declarations import Leader, Rpc, Socket, Subscription, Timer
 from cliffracer.frozen import Frozen
 from cliffracer.messaging.caches import bucket_for
@@ -122,7 +122,7 @@ class Needs:
     @property
     def database(self) -> bool:
         """Whether it uses a database."""
-        return runtime.needs_database(self.frozen)
+        return self.frozen.needs_database
 
     @property
     def redis(self) -> bool:
@@ -132,7 +132,7 @@ class Needs:
     @property
     def http(self) -> bool:
         """Whether it serves HTTP."""
-        return runtime.needs_http(self.frozen)
+        return self.frozen.needs_http
 
     def models(self) -> Sequence[type[Any]]:
         """Return the models that it keeps."""

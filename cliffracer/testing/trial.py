@@ -231,12 +231,12 @@ def _models(apps: Sequence[App]) -> list[Any]:
 
 
 async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[str, Any]) -> Settings:
-    database = any(runtime.needs_database(app.freeze()) for app in apps)
+    database = any(app.freeze().needs_database for app in apps)
     namespace = new_namespace()
     urls = await in_thread(stack, lambda: embedded.servers(database=database))
     mine = await stack.enter_async_context(own_database(urls.database_url, _models(apps))) if urls.database_url else None
     servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
-    if any(runtime.needs_http(app.freeze()) for app in apps):
+    if any(app.freeze().needs_http for app in apps):
         servers["http_port"] = 0
     declared = [each for app in apps for each in app.freeze().declared]
     ruled = any(effective(each.record.function, each.signature, required=bool(fields.get("auth_required"))) for each in declared)

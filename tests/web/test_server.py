@@ -10,7 +10,6 @@ import pytest
 
 from cliffracer import App
 from cliffracer.errors import SetupError
-from cliffracer.runtime import needs_http
 from cliffracer.web.ports import bind
 from tests.support.waiting import eventually
 
@@ -151,7 +150,7 @@ async def test_several_apps_on_one_port(serve: Any) -> None:
         assert (await served.http.get("/one")).json() == "one"
         assert (await served.http.get("/two")).json() == "two"
         assert (await served.http.get("/health")).json()["service"] == "one, two"
-        assert all(needs_http(assembly.frozen) for assembly in served.assemblies)
+        assert all(assembly.frozen.needs_http for assembly in served.assemblies)
 
     @two.get("/one")
     async def again() -> str:
