@@ -19,7 +19,7 @@ from typing import Self
 
 import msgspec
 
-from cliffracer.runtime import Stop
+from cliffracer.stop import Stop
 
 log = logging.getLogger("cliffracer")
 LINE = "_CLIFFRACER_LINE"

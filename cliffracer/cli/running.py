@@ -25,6 +25,7 @@ from cliffracer.errors import CliffracerError, SetupError
 from cliffracer.frozen import Frozen
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
+from cliffracer.stop import Stop, serve
 
 log = logging.getLogger("cliffracer")
 _NEXT_PORTS = 20
@@ -87,7 +88,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
         for each in sockets:
             stack.callback(each.close)
         settings = with_servers(settings, stack, database=needs)
-        stop = runtime.Stop()
+        stop = Stop()
 
         async def serving() -> None:
             tasks, loop = set[asyncio.Task[None]](), asyncio.get_running_loop()
@@ -104,7 +105,7 @@ def _serve(apps: tuple[str, ...], settings: Settings, parent: Parent | None, tel
                 if settings.env == "development" and (parent is None or parent.reloads):
                     tasks.add(asyncio.create_task(tell_replicas(up)))
 
-            await runtime.serve(loaded, settings, sockets=sockets, ready=ready, stop=stop)
+            await serve(loaded, settings, sockets=sockets, ready=ready, stop=stop)
 
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serving())

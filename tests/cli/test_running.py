@@ -23,7 +23,7 @@ from cliffracer import ending
 from cliffracer.cli import age, banner
 from cliffracer.cli.children import Parent
 from cliffracer.ending import asked_by_signals
-from cliffracer.runtime import Stop
+from cliffracer.stop import Stop
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
 from tests.project.places import BIN
 from tests.support.nats import free_port
