@@ -78,7 +78,7 @@ class _Commands(click.Group):
         with importing():
             module = importlib.import_module(f"cliffracer.cli.commands.{COMMANDS[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name)
-        return found
+        return _described(found)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -89,6 +89,12 @@ class _Commands(click.Group):
         for section, entries in SECTIONS.items():
             with formatter.section(section):
                 formatter.write_dl([(name.ljust(11), text) for name, (_, text) in entries.items()])
+
+
+def _described(command: click.Command) -> click.Command:
+    if sys.flags.optimize > 1:  # docstrings are gone
+        importlib.import_module("cliffracer.cli.described").describe(command)
+    return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -191,7 +197,7 @@ def _run(given: list[str]) -> int:
     if given[:1] in (["help"], ["version"]):  # what people try first
         given = [*given[1:], f"--{given[0]}"]
     try:
-        with cli.make_context("cliffracer", given, obj=tuple(given)) as context:  # so that a mistake can be told with what was typed
+        with _described(cli).make_context("cliffracer", given, obj=tuple(given)) as context:  # obj: a mistake is told with what was typed
             cli.invoke(context)
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -281,6 +281,13 @@ def test_what_stays_up_ends_in_order_and_says_by_what(folder, command, number):
         assert running.text.endswith(f"stopped, by {number.name}\n")
 
 
+@pytest.mark.parametrize("command", [(), ("run",), ("users", "ls"), ("keys", "ls"), ("db", "apply")])
+def test_help_says_the_same_without_docstrings(folder, command):
+    """Python drops them by -OO, as some images have it by PYTHONOPTIMIZE=2."""
+    plain, bare = (cliffracer(*command, "--help", cwd=folder, PYTHONOPTIMIZE=level) for level in ("", "2"))
+    assert bare == plain
+
+
 def test_ctrl_c_in_the_first_moment_prints_nothing(folder):
     """Also while the command line itself is still being imported."""
     (folder / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n")
