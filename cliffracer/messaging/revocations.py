@@ -24,23 +24,22 @@ _SOON = 0.5  # while somebody waits for it
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """What is revoked: a token or session by its id, or all tokens of a subject that were issued before a moment."""
+    """What is revoked: a token or session, by its id."""
 
     key: str
     until: float
     """When the last of these tokens expires, so that the revocation can be forgotten."""
-    before: float | None = None
     since: float | None = None
     """From when on it is revoked; None: from now on."""
 
     def adds(self, known: "Revocation") -> bool:
         """Say whether it revokes more than a known revocation of the same key."""
         sooner = known.since is not None and (self.since is None or self.since < known.since)
-        return sooner or known.until < self.until or (known.before or 0.0) < (self.before or 0.0)
+        return sooner or known.until < self.until
 
 
-Apply = Callable[[str, float, float | None, float | None], None]
-Publish = Callable[[str, float, float | None, float | None], Awaitable[None]]
+Apply = Callable[[str, float, float | None], None]
+Publish = Callable[[str, float, float | None], Awaitable[None]]
 _decoder: Decoder[Revocation] = Decoder(Revocation)
 
 
@@ -65,10 +64,10 @@ async def revoking(
             found = _decoder.decode(payload)
         except InvalidInput:
             return  # a stranger's
-        apply(found.key, found.until, found.before, found.since)
+        apply(found.key, found.until, found.since)
 
-    async def publish(key: str, until: float, before: float | None, since: float | None) -> None:
-        made = Revocation(key, until, before, since)
+    async def publish(key: str, until: float, since: float | None) -> None:
+        made = Revocation(key, until, since)
         name = key.encode().hex()
         known = await store.entry(name)
         if known is None or known.value is None or made.adds(known.value):
@@ -136,7 +135,7 @@ async def _follow(bus: Bus, store: Values[Revocation], apply: Apply, known: Know
                 read += 1
                 known.read = max(known.read, read)  # reading the same ones again is no progress
                 if not entry.deleted and entry.value is not None:
-                    apply(entry.value.key, entry.value.until, entry.value.before, entry.value.since)
+                    apply(entry.value.key, entry.value.until, entry.value.since)
         except CliffracerError as error:
             logger.debug("earlier revocations cannot be read now: {}", error)
             known.reason = error

@@ -111,7 +111,7 @@ class Authority:
             issuer.lost = self._known.clear
         self._own: dict[str, tuple[str, float]] = {}
         self._told: dict[str, float] = {}
-        self.publish: Callable[[str, float, float | None, float | None], Awaitable[None]] | None = None
+        self.publish: Callable[[str, float, float | None], Awaitable[None]] | None = None
         """Publishes a revocation to every other process; set while the app runs."""
         self.revoked: Revoked | None = None
         """The revocations of other processes; set while the app runs."""
@@ -225,17 +225,17 @@ class Authority:
         _, claims = unverified(token)  # unverified claims only choose who verifies the token
         return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
 
-    async def revoke(self, key: str, until: float, before: float | None = None, *, since: float | None = None) -> None:
+    async def revoke(self, key: str, until: float, *, since: float | None = None) -> None:
         """Refuse a token (``jti``) or session (``sid``) everywhere, from ``since`` on if that is given.
 
-        With ``before`` it is a subject, and all of its tokens that were issued earlier. ``until`` is when the last of these ends;
-        it is remembered for longer, until nothing that was stored with one, or put off, can be handled any more.
+        ``until`` is when the last of its tokens ends; it is remembered for longer, until nothing that was stored with one, or put
+        off, can be handled any more.
         """
         last = max(until, (since or time.time()) + self.backlog + LATE)  # of the tokens of delayed events
         until = last + self.backlog
         if self.publish is not None:
-            await self.publish(key, until, before, since)
-        self.revocations.apply(key, until, before, since)  # only after publishing, or a failure would refuse it here alone
+            await self.publish(key, until, since)
+        self.revocations.apply(key, until, since)  # only after publishing, or a failure would refuse it here alone
 
     def session_of(self, identity: Identity) -> str:
         """Return what to revoke at a sign-out; `Forbidden` for a caller who has not signed in here: an API key, an issuer's token."""

@@ -9,7 +9,7 @@ _FEW = 256
 
 
 class Revocations:
-    """Single tokens by ``jti``, sessions by ``sid``, now or from a moment on, and all of a subject that were issued before one.
+    """Single tokens by ``jti``, and sessions by ``sid``, now or from a moment on.
 
     Looked up on every call, so each is a dict.
     """
@@ -17,14 +17,11 @@ class Revocations:
     def __init__(self) -> None:
         self._tokens: dict[str, float] = {}
         self._later: dict[str, tuple[float, float]] = {}
-        self._subjects: dict[str, tuple[float, float]] = {}
         self._many = _FEW
 
-    def apply(self, key: str, until: float, before: float | None, since: float | None = None) -> None:
-        """Add a revocation from here or elsewhere: of a token or session, from ``since`` on, or with ``before`` of a subject."""
-        if before is not None:
-            self.revoke_subject(key, before, until)
-        elif since is not None:
+    def apply(self, key: str, until: float, since: float | None = None) -> None:
+        """Add a revocation from here or elsewhere, of a token or session: now, or from ``since`` on."""
+        if since is not None:
             self.revoke_later(key, since, until)
         else:
             self.revoke(key, until)
@@ -40,23 +37,15 @@ class Revocations:
         self._later[session] = (min(since, known[0]), max(until, known[1]))
         self._forget()
 
-    def revoke_subject(self, subject: str, before: float, until: float) -> None:
-        """Refuse all tokens of a subject that were issued before a moment, until all of them have expired."""
-        known = self._subjects.get(subject, (0.0, 0.0))
-        self._subjects[subject] = (max(before, known[0]), max(until, known[1]))
-        self._forget()
-
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Say whether a verified token is revoked."""
         if claims.get("jti") in self._tokens or ("sid" in claims and claims["sid"] in self._tokens):
             return True
-        if self._later and claims.get("sid") in self._later and self._later[claims["sid"]][0] <= time.time():
-            return True
-        found = self._subjects.get(claims["sub"])
-        return found is not None and claims["iat"] < found[0]
+        found = self._later.get(claims["sid"]) if self._later and "sid" in claims else None
+        return found is not None and found[0] <= time.time()
 
     def __len__(self) -> int:
-        return len(self._tokens) + len(self._later) + len(self._subjects)
+        return len(self._tokens) + len(self._later)
 
     def _forget(self) -> None:
         """Forget expired ones whenever there are twice as many as were left the last time: each is looked at a few times only."""
@@ -65,5 +54,4 @@ class Revocations:
         now = time.time()
         self._tokens = {jti: until for jti, until in self._tokens.items() if until > now}
         self._later = {session: found for session, found in self._later.items() if found[1] > now}
-        self._subjects = {subject: found for subject, found in self._subjects.items() if found[1] > now}
         self._many = max(_FEW, 2 * len(self))

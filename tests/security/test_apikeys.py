@@ -345,12 +345,12 @@ def test_what_is_revoked_at_once_is_not_put_off() -> None:
     """A revocation now overrules one for later, the sooner of two counts, and it is known for good which of them says more."""
     known = Revocations()
     claims = {"sub": "ada", "iat": 0, "sid": "s"}
-    known.apply("s", 4e9, None, 3e9)
+    known.apply("s", 4e9, 3e9)
     assert not known.holds(claims)
-    known.apply("s", 4e9, None, 1.0)
-    known.apply("s", 4e9, None, 3e9)
+    known.apply("s", 4e9, 1.0)
+    known.apply("s", 4e9, 3e9)
     assert known.holds(claims)
-    now, later, last = Revocation("s", 4e9), Revocation("s", 4e9, None, 2e9), Revocation("s", 4e9, None, 3e9)
+    now, later, last = Revocation("s", 4e9), Revocation("s", 4e9, 2e9), Revocation("s", 4e9, 3e9)
     assert (now.adds(later), later.adds(last), last.adds(later), later.adds(now)) == (True, True, False, False)
 
 

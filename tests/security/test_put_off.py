@@ -88,9 +88,9 @@ async def test_a_revocation_outlives_what_it_revokes(monkeypatch: pytest.MonkeyP
     def started() -> Authority:
         """Return one that knows what nobody may forget yet."""
         made = Authority(tokens_of(Settings(auth_secret_key=KEY)), backlog=1000.0)
-        for key, until, before, since in known:
+        for key, until, since in known:
             if until > clock[0]:
-                made.revocations.apply(key, until, before, since)
+                made.revocations.apply(key, until, since)
         return made
 
     clock = [time.time()]
@@ -121,12 +121,12 @@ def test_what_is_over_is_forgotten_and_seldom_looked_for(monkeypatch: pytest.Mon
     monkeypatch.setattr(time, "time", lambda: looks.append(clock[0]) or clock[0])
     known = Revocations()
     for number in range(10_000):
-        known.apply(f"long-{number}", 2000.0, None)
+        known.apply(f"long-{number}", 2000.0)
     assert (len(known), len(looks) < 10) == (10_000, True)
     clock[0] = 3000.0
     for number in range(30_000):
         clock[0] += 0.001
-        known.apply(f"brief-{number}", clock[0] + 1.0, None)
+        known.apply(f"brief-{number}", clock[0] + 1.0)
     assert len(known) < 5_000
     assert all(known.holds({"jti": f"brief-{number}", "sub": "ada", "iat": 0}) for number in range(29_001, 30_000))
 
