@@ -49,12 +49,12 @@ def framed(opcode: int, payload: bytes) -> bytes:
 
 
 class _Last:
-    """The last text and its frame: a broadcast sends the same to one client after the other."""
+    """The last text with its frame: a broadcast sends the same to one client after the other. A pair, since loops may run in threads."""
 
-    __slots__ = ("frame", "payload")
+    __slots__ = ("framed",)
 
     def __init__(self) -> None:
-        self.payload = self.frame = b""
+        self.framed = b"", b""
 
 
 _last = _Last()
@@ -62,10 +62,10 @@ _last = _Last()
 
 def text_frame(payload: bytes) -> bytes:
     """Return the frame of a text, made once for those who send the same one after the other, whoever has encoded it."""
-    if payload == _last.payload:
-        return _last.frame
-    frame = _last.frame = framed(TEXT, payload)
-    _last.payload = payload
+    last, frame = _last.framed
+    if payload != last or not frame:
+        frame = framed(TEXT, payload)
+        _last.framed = payload, frame
     return frame
 
 

@@ -25,14 +25,23 @@ def _fixed(info: inspect.Type) -> bool:
     return type(info) in _FIXED
 
 
-class _Last:
-    """The value that was shared last; its readers follow each other closely, so one is enough."""
+class _Shared:
+    """A value that is shared, and its JSON once somebody has asked for it."""
 
     __slots__ = ("text", "value")
 
-    def __init__(self) -> None:
-        self.value: Any = _Last
+    def __init__(self, value: Any) -> None:
+        self.value = value
         self.text = b""
+
+
+class _Last:
+    """What was shared last; its readers follow each other closely, so one is enough. Changed whole: others may run loops in threads."""
+
+    __slots__ = ("shared",)
+
+    def __init__(self) -> None:
+        self.shared = _Shared(_Last)
 
 
 _last = _Last()
@@ -40,14 +49,15 @@ _last = _Last()
 
 def share(value: Any) -> None:
     """Let an immutable value (`is_fixed`) be encoded once, however often it is sent on from now on."""
-    if value is not _last.value:
-        _last.value, _last.text = value, b""
+    if value is not _last.shared.value:
+        _last.shared = _Shared(value)
 
 
 def encoded(value: Any) -> bytes:
     """Return a value as JSON, like `encode`; for the value that was shared last always the same object."""
-    if value is not _last.value:
+    shared = _last.shared
+    if value is not shared.value:
         return encode(value)
-    if not _last.text:
-        _last.text = encode(value)
-    return _last.text
+    if not shared.text:
+        shared.text = encode(value)
+    return shared.text

@@ -1,7 +1,9 @@
 """One value for many is written once."""
 
 import msgspec
+import pytest
 
+from cliffracer.wire.codecs import encode
 from cliffracer.wire.shared import encoded, share
 
 
@@ -27,3 +29,18 @@ def test_a_value_that_may_change_is_written_anew():
     before = encoded(changing)
     changing["number"] = 2
     assert (before, encoded(changing), encoded(Tick(1))) == (b'{"number":1}', b'{"number":2}', b'{"number":1}')
+
+
+def test_what_another_thread_shares_meanwhile_keeps_its_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops may run in several threads: one that shares a value while another writes its own never sends that one's text."""
+    mine, theirs = Tick(1), Tick(2)
+
+    def interrupted(value: object) -> bytes:
+        share(theirs)
+        return encode(value)
+
+    share(mine)
+    monkeypatch.setattr("cliffracer.wire.shared.encode", interrupted)
+    assert encoded(mine) == b'{"number":1}'
+    monkeypatch.undo()
+    assert encoded(theirs) == b'{"number":2}'
