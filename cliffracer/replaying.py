@@ -13,6 +13,7 @@ from cliffracer import runtime
 from cliffracer.app import App
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.messaging.broker import Backend, Delivered, PartlyFailedError, Start
+from cliffracer.messaging.deadletters import cause, in_one_line
 from cliffracer.messaging.events import EventEndpoint
 from cliffracer.settings import Settings
 
@@ -33,7 +34,7 @@ async def replay(app: App, function: str, settings: Settings, *, start: Start = 
     """Yield the outcome for each stored event, from ``start`` on, that a function of the app subscribes to.
 
     A failure is part of the outcome and stops nothing. ``dry_run`` only lists the events. `SetupError` if no function
-    has that name, `NotFound` if there are no events at all.
+    has that name, `NotFound` if there are no events at all, or their stream is deleted meanwhile.
     """
     async with runtime.running(app, settings, doors=False) as up:
         service = up.services[0]
@@ -59,7 +60,8 @@ async def _handled(endpoint: EventEndpoint, delivery: Delivered, backend: Backen
     try:
         await backend.whole(delivery)
         await (endpoint.handle_batch([delivery]) if endpoint.record.batch else endpoint.handle(delivery))
-    except (ServiceError, PartlyFailedError) as error:
-        cause = next(iter(error.failures.values())) if isinstance(error, PartlyFailedError) else error.__cause__ or error
-        return f"{type(cause).__name__}: {cause}"
+    except PartlyFailedError as error:
+        return in_one_line(cause(next(iter(error.failures.values()))))
+    except ServiceError as error:
+        return in_one_line(cause(error))
     return None

@@ -59,6 +59,7 @@ class Reader:
         self._arrived: deque[Delivery] = deque()
         self._caught_up = caught_up
         self._made = ensure or partial(jetstream.stream, stream)
+        self._lasts, self._lost = ensure is not None, False  # whether the stream is made again; whether it was deleted
         self._behind = True  # some of the existing messages have not arrived yet
         self._connection: dict[str, Any] | None = None  # the INFO of the one that reading began over, until `caught_up` is called
         self._wake = asyncio.Event()
@@ -104,26 +105,36 @@ class Reader:
         self._pull.room(limit)
 
     async def present(self) -> AsyncIterator[Delivery]:
-        """Yield the messages that existed when reading began, unless they are removed meanwhile, and end."""
+        """Yield the messages that existed when reading began, unless they are removed meanwhile, and end.
+
+        `NotFound` if the whole stream is, unless it is one that ``ensure`` makes.
+        """
         left = self.waiting
         while left > 0:
             try:
                 delivery = await self.next(SILENCE)
             except TimeoutError:
                 if await self._is_over():
-                    return
+                    break
                 continue
+            if self._lost:
+                break
             left -= 1
             yield delivery
             if not delivery.pending:
                 return
+        if left and self._lost:
+            raise NotFound(f"stream {self._stream} was deleted while it was read: {left} of its {self.waiting} messages were not")
 
     async def _is_over(self) -> bool:
         """Say whether all messages that existed have been read or are gone."""
         try:
             info = await self._jetstream.consumer(self._stream, self._name)
         except NotFound as gone:
-            return gone.details.get("err_code") == _NO_STREAM  # a consumer alone is made again
+            if gone.details.get("err_code") != _NO_STREAM:
+                return False  # a consumer alone is made again
+            self._lost = not self._lasts
+            return True
         except CliffracerError:  # the pull loop sees to that
             return False
         return not info.num_pending and info.delivered.consumer_seq < self._expected
@@ -144,7 +155,7 @@ class Reader:
         made = await self._made()
         created = made.created
         if self._created and created != self._created:  # another stream of the same name
-            self._last, self._begin = 0, {"deliver_policy": "all"}
+            self._last, self._begin, self._lost = 0, {"deliver_policy": "all"}, not self._lasts
         elif self._created:
             if made.state.last_seq < self._last:  # the server has lost what was not on disk
                 self._last = 0 if self._begin["deliver_policy"] == "last_per_subject" else made.state.last_seq

@@ -428,6 +428,15 @@ def test_a_command_that_asks_nats_says_so_soon_and_once(folder):
     assert [line for line in lines if not re.search(r"trying for another [01] s", line)] == []
 
 
+def test_a_time_to_replay_from_that_cannot_be_read_is_wrong_usage(folder):
+    """It is told by the name of its option, before any server is asked."""
+    done = cliffracer("replay", "users:app", "welcome", "--since", "yesterday", cwd=folder, NATS_URL=f"nats://127.0.0.1:{free_port()}")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        2,
+        "Error: --since 'yesterday' cannot be read: give all, a sequence's number, a time as 2026-01-31T12:00:00Z, or how long ago as 1h",
+    )
+
+
 def test_an_embedded_server_that_hangs_is_not_to_be_started():
     """It runs: it is ended and started anew; no variable leads to it that could be set otherwise."""
     settings = Settings.load().changed("embedded", nats_url="nats://127.0.0.1:1", database_url="postgresql:///shop")

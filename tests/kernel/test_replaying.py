@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cliffracer import App, Database, SetupError
+from cliffracer import App, Database, NotFound, Rejected, SetupError
 from cliffracer.replaying import replay
 from cliffracer.testing import running
 
@@ -58,6 +58,28 @@ async def test_failures_are_told_and_a_dry_run_handles_nothing():
         assert [event.error async for event in replay(app, "count", t.settings, start="1h")] == [None] * 3
         assert [event.error async for event in replay(app, "count", t.settings, start=3)] == [None]
     assert seen == [("bill", 1), ("bill", 2), ("count", 1), ("count", 13), ("count", 2), ("count", 2)]
+
+
+async def test_what_failed_is_told_as_dead_letters_have_it():
+    """Not by the names of our own errors, nor by what was behind the one that the function meant to raise."""
+    app = App("shop")
+
+    @app.on("order.placed")
+    async def bill(number: int) -> None:
+        raise NotFound(f"no order {number}") from KeyError(number)
+
+    @app.on("order.placed", batch=10)
+    async def refuse(numbers: list[int]) -> None:
+        raise Rejected({0: "not yet"})
+
+    @app.on("order.placed", batch=10)
+    async def fail(numbers: list[int]) -> None:
+        raise ValueError("unlucky")
+
+    async with running(App("emitter")) as t:
+        await t.emit("order.placed", 1)
+        told = {name: [event.error async for event in replay(app, name, t.settings)] for name in ("bill", "refuse", "fail")}
+    assert told == {"bill": ["NotFound: no order 1"], "refuse": ["Rejected: not yet"], "fail": ["ValueError: unlucky"]}
 
 
 async def test_a_replay_handles_again_what_is_handled_once():

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from loguru import logger
 
-from cliffracer.errors import InvalidInput, SetupError
+from cliffracer.errors import InvalidInput, NotFound, SetupError
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
@@ -20,16 +20,34 @@ from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize("how", ["purged", "deleted"])
-async def test_what_is_removed_while_it_is_looked_at_is_not_waited_for(jetstream: JetStream, subjects: Subjects, how: str):
+async def test_what_is_removed_while_it_is_looked_at_is_not_waited_for(jetstream: JetStream, subjects: Subjects):
     """Whoever looks at all that is stored comes to an end, however many there were."""
     publish, seen = publisher(jetstream, subjects), 0
     await asyncio.gather(*(publish.publish("events.user.created", b"%d" % number) for number in range(1000)))
     async for _ in JetStreamBackend(jetstream, subjects).stored(["user.*"]):
         seen += 1
         if seen == 1:
-            await (jetstream.purge("EVENTS") if how == "purged" else jetstream.delete_stream("EVENTS"))
+            await jetstream.purge("EVENTS")
     assert 0 < seen < 1000
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_stream_that_is_deleted_while_it_is_looked_at_is_told(jetstream: JetStream, subjects: Subjects, again: bool):
+    """Its end is not taken for that of what was stored, and what another of its name holds not for part of it."""
+    publish, seen = publisher(jetstream, subjects), []
+    await asyncio.gather(*(publish.publish("events.user.created", b"%d" % number) for number in range(1000)))
+
+    async def look() -> None:
+        async for delivery in JetStreamBackend(jetstream, subjects).stored(["user.*"]):
+            seen.append(delivery.payload)
+            if len(seen) == 1:
+                await jetstream.delete_stream("EVENTS")
+                for _ in range(3 if again else 0):
+                    await publish.publish("events.user.created", b"of another")
+
+    with pytest.raises(NotFound, match=r"stream EVENTS was deleted while it was read: \d+ of its 1000 messages were not"):
+        await look()
+    assert b"of another" not in seen
 
 
 async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(jetstream: JetStream, subjects: Subjects, server: NatsServer):
