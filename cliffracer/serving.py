@@ -245,7 +245,7 @@ class Service:
         shown = where(record.function)
         return self.backend.consume(
             self.frozen.name,
-            endpoint.function,
+            record.function.__name__,
             [one.record.subject for one in endpoints],
             endpoint.handle_batch if record.batch else endpoint.handle,
             retry=record.retry,

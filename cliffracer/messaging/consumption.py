@@ -70,7 +70,7 @@ class Consumption:
         watch: Watch | None = None,
     ) -> None:
         self.service, self.function = service, function
-        self.name = durable_name(subjects, service, function, group)
+        self.name, self._owner = durable_name(subjects, service, function, group), group or function
         self.patterns = [pattern] if isinstance(pattern, str) else list(pattern)
         self._jetstream, self._subjects = jetstream, subjects
         self._handle, self._start, self._batch, self._within = handle, start, batch, within
@@ -165,7 +165,7 @@ class Consumption:
             filter_subjects=self._source.filters,
             ack_wait=int(self._ack_wait * NANOSECONDS),
             max_ack_pending=self._in_flight,
-            metadata={SERVICE: self.service, FUNCTION: self.function},
+            metadata={SERVICE: self.service, FUNCTION: self._owner},
             **self._place(stream.created),
         )
         self.info = await ensure_consumer(self._jetstream, stream.config["name"], asked)

@@ -95,6 +95,26 @@ def test_all_dead_letters_are_replayed_without_holding_what_is_in_them(monkeypat
     assert most <= 2
 
 
+async def test_a_dead_letter_of_a_group_says_which_function_failed():
+    """The group shares the events, and a function fails: it is looked for by its name, and its letter replayed to the group."""
+    app, got = App("shop"), []
+
+    @app.on("order.placed", group="till", retry=[])
+    async def bill(number: int) -> None:
+        got.append(number)
+        if len(got) == 1:
+            raise ValueError("there is no such order")
+
+    async with running(app) as t:
+        await t.emit("order.placed", 1)
+        await t.settled()
+        (letter,) = await t.parked()
+        assert (letter.service, letter.function, letter.consumer.endswith("till")) == ("shop", "bill", True)
+        assert await command(t.settings, "replay", "--all", "--function", "bill") == {"replayed": [letter.id]}
+        await t.settled()
+    assert got == [1, 1]
+
+
 async def test_a_dead_one_way_call_is_filed_under_its_method_and_replayed():
     """To the service that it was sent to, with other arguments where those were wrong; what cannot be replayed is named."""
     app, charged = App("payments"), []
