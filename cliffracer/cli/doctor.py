@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cliffracer import __version__, embedded
-from cliffracer.cli import drift, hazards
+from cliffracer.cli import drift, hazards, image
 from cliffracer.cli.loading import guessed, load_apps, with_app
 from cliffracer.cli.output import bad, good, hanging, odd, print_json, printable, say, soft
 from cliffracer.client import AsyncClient, connect_async
@@ -91,7 +92,13 @@ async def _findings(targets: tuple[str, ...]) -> list[Finding]:
         found.append(Finding("wrong", "apps", str(error)))
     if apps:
         found.append(Finding("ok", "apps", ", ".join(map(_counted, apps))))
-    return [*found, *[one async for one in _nats(settings, apps)], *[one async for one in _database(settings, apps)]]
+    return [*found, *_image(), *[one async for one in _nats(settings, apps)], *[one async for one in _database(settings, apps)]]
+
+
+def _image() -> Iterator[Finding]:
+    """Yield what keeps the image of this folder from being built, where it has a Dockerfile."""
+    for text in image.unmet(Path()) if Path("Dockerfile").is_file() else ():
+        yield Finding("look", "image", f"{text} Until then it cannot be built.")
 
 
 def _counted(app: Frozen) -> str:

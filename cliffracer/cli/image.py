@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,10 @@ from pathlib import Path
 from string import Template
 
 from cliffracer import __version__
+from cliffracer.cli.requirements import astray, required
 from cliffracer.errors import SetupError
 
 _OURS = re.compile(r"^\s*cliffracer\s*(?:\[|[=<>~!;@]|$)", re.MULTILINE | re.IGNORECASE)
-_OTHER = re.compile(r"^\s*(-r|--requirement|-c|--constraint)[ =]*(\S+)", re.MULTILINE)
-_HERE = re.compile(r"^\s*((?:(?:-e|--editable)[ =]*)?(?:\.|/|file:)\S*)", re.MULTILINE)
 _PIP = "/opt/app/bin/pip install --no-cache-dir"
 _READ = r"""python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" """
 _DECLARED = f"COPY pyproject.toml ./\nRUN {_READ}> requirements.txt \\\n    && {_PIP} -r requirements.txt"
@@ -50,14 +48,11 @@ def installing(folder: Path, extras: Sequence[str]) -> str:
 
     Raises `SetupError` where requirements with hashes have no cliffracer, since pip would refuse to add it, or name what is not a package.
     """
-    locked = _required(folder)
+    if found := [*unmet(folder)]:
+        raise SetupError("\n".join(found))
+    locked = required(folder)
     if locked:
         text = "\n".join(locked.values())
-        if found := _HERE.search(text):
-            raise SetupError(
-                f"requirements.txt has {found[1]}, but the image installs packages before the code is there. Leave it out: "
-                "the code needs no installing there. (uv export --no-emit-project)"
-            )
         hashed, ours = "--hash=" in text, bool(_OURS.search(text))
         if hashed and not ours:
             raise SetupError(
@@ -73,16 +68,9 @@ def installing(folder: Path, extras: Sequence[str]) -> str:
     return f"RUN {_joined(_PIP, _also(extras, there=False))}"
 
 
-def _required(folder: Path) -> dict[Path, str]:
-    """Return requirements.txt, if it is there, and the files that it names, with what each requires: constraints require nothing."""
-    found: dict[Path, str] = {}
-    named = [("-r", Path("requirements.txt"))]
-    for option, file in named:
-        if file not in found and (folder / file).is_file():
-            text = (folder / file).read_text(encoding="utf-8")
-            found[file] = text if option.strip("-").startswith("r") else ""
-            named += [(more, Path(os.path.normpath(file.parent / name))) for more, name in _OTHER.findall(text)]
-    return found
+def unmet(folder: Path) -> Iterator[str]:
+    """Yield what a project asks for and an image cannot have, since it is elsewhere on this machine."""
+    return astray(folder, _dependencies(folder))
 
 
 def _dependencies(folder: Path) -> Iterator[str]:

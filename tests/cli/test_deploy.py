@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 import yaml
 
 from cliffracer import embedded
+from cliffracer.cli.image import installing
 from cliffracer.cli.yaml import yaml as written_as_yaml
+from cliffracer.errors import SetupError
 from tests.cli.terminal import PATIENCE, cliffracer, written
 from tests.support import compose
 from tests.support.images import Image, build
@@ -204,10 +207,63 @@ def test_requirements_of_other_files_are_in_the_image_too(tmp_path, farm):
     assert "-r requirements.txt\n" in text
     (tmp_path / "requirements" / "base.txt").write_text("rich\n")
     assert '-r requirements.txt "cliffracer==0.1.0"\n' in cliffracer("deploy", "docker", cwd=tmp_path).out, "a constraint installs nothing"
-    for line in ("-e .", "./barn"):
-        (tmp_path / "requirements.txt").write_text(f"cliffracer\n{line}\n")
-        done = cliffracer("deploy", "docker", cwd=tmp_path)
-        assert (done.code, f"requirements.txt has {line}, but" in done.err) == (1, True), line
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("-e .", "but the image installs"),
+        ("./barn", "but the image installs"),
+        ("-e file:.#egg=x", "but the image installs"),
+        ("../barn", "which is not in the image"),
+        ("barn @ file:///srv/barn-1.0-py3-none-any.whl", "which is not in the image"),
+        ("file:///srv/barn", "which is not in the image"),
+        ("wheels/barn-1.0-py3-none-any.whl", "which is not in the image"),
+        ("--find-links=wheels", "which is not in the image"),
+        ("-r ../more.txt", "which is outside of this folder"),
+        ("-c /etc/limits.txt", "which is outside of this folder"),
+        ("-r linked.txt", "which is outside of this folder"),
+        ("-r file:///srv/more.txt", "which is outside of this folder"),
+        ("-r none.txt", "which is not there"),
+    ],
+)
+def test_what_the_image_cannot_have_is_told_before_it_is_built(line, reason, tmp_path):
+    """A file or package that is elsewhere on this machine, also in a file that requirements.txt names, in whatever way."""
+    folder = tmp_path / "farm"
+    for name in ("wheels/barn-1.0-py3-none-any.whl", "barn/pyproject.toml", "../more.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "linked.txt").symlink_to("../more.txt")
+    (folder / "requirements.txt").write_text("rich\n-r base.txt\n")
+    (folder / "base.txt").write_text(f"cliffracer  # ../ours\n{line}  # theirs\n")
+    with pytest.raises(SetupError, match=re.escape(f"base.txt has {line}, {reason}")):
+        installing(folder, [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-r https://example.org/more.txt",
+        "barn @ https://example.org/barn.zip",
+        "git+https://example.org/barn",
+        "rich[jupyter]>=1; os_name == 'posix'",
+    ],
+)
+def test_what_pip_gets_from_elsewhere_is_fine(line, tmp_path):
+    """Also what is named by an address."""
+    (tmp_path / "requirements.txt").write_text(f"cliffracer\n{line}\n")
+    assert "-r requirements.txt" in installing(tmp_path, [])
+
+
+def test_what_the_image_cannot_have_is_told_by_the_commands(tmp_path, farm):
+    """`deploy docker` refuses to write it, and `doctor` sees it where a Dockerfile is; `pyproject.toml` may name such a package, too."""
+    shutil.copy(farm / "app.py", tmp_path / "app.py")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["barn @ file:///srv/barn"]\n')
+    done = cliffracer("deploy", "docker", cwd=tmp_path)
+    told = "pyproject.toml has barn @ file:///srv/barn, which is not in the image when it installs packages."
+    assert (done.code, done.err.startswith(f"Error: {told}")) == (1, True)
+    (tmp_path / "Dockerfile").touch()
+    assert f"look  image      {told}" in cliffracer("doctor", cwd=tmp_path, COLUMNS="300").out
 
 
 def test_the_image_imports_from_src_what_is_installed_from_there_here(farm, tmp_path):
