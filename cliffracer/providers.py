@@ -1,6 +1,5 @@
 """Which types an app and the runtime provide, and whether those are all that handlers ask for."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -8,6 +7,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from cliffracer.declarations import Provider, refuse
+from cliffracer.nearest import nearest
 from cliffracer.signature import Parameter, Signature, bare, dotted, settled, shown
 
 BUILT_IN: dict[str, str] = {
@@ -92,8 +92,8 @@ def _is_no_data(annotation: Any) -> bool:
 
 def _unknown(signature: Signature, parameter: Parameter, providers: tuple[Provider, ...]) -> Exception:
     name = shown(parameter.annotation)
-    near = difflib.get_close_matches(name, [shown(p.provides) for p in providers] + [b.rpartition(".")[2] for b in BUILT_IN], n=1)
-    hint = f"Did you mean {near[0]}? Otherwise write" if near else "Write"
+    near = nearest(name, [shown(p.provides) for p in providers] + [b.rpartition(".")[2] for b in BUILT_IN])
+    hint = f"Did you mean {near}? Otherwise write" if near else "Write"
     return refuse(
         signature.function,
         f"nothing provides {parameter.name}: {name}",

@@ -3,7 +3,6 @@
 Nothing is published and no consumer moves: the events are read and handled in this process, one after the other.
 """
 
-import difflib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -15,6 +14,7 @@ from cliffracer.errors import ServiceError, SetupError
 from cliffracer.messaging.broker import Backend, Delivered, PartlyFailedError, Start
 from cliffracer.messaging.deadletters import cause, in_one_line
 from cliffracer.messaging.events import EventEndpoint
+from cliffracer.nearest import nearest
 from cliffracer.settings import Settings
 
 
@@ -51,8 +51,8 @@ def _named(endpoints: list[EventEndpoint], function: str, app: str) -> list[Even
     if found:
         return found
     names = sorted({endpoint.record.function.__name__ for endpoint in endpoints})
-    near = difflib.get_close_matches(function, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else f" Those that do: {', '.join(names) or 'none'}."
+    near = nearest(function, names)
+    hint = f" Did you mean {near}?" if near else f" Those that do: {', '.join(names) or 'none'}."
     raise SetupError(f"{app} has no function {function} that subscribes to events.{hint}")
 
 

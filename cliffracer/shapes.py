@@ -1,6 +1,5 @@
 """Where the arguments of an HTTP or WebSocket handler come from: path, query, headers, cookies, body or form."""
 
-import difflib
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import get_args, get_origin
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from cliffracer.declarations import Function, refuse
 from cliffracer.markers import Cookie, Header, Query
+from cliffracer.nearest import nearest
 from cliffracer.signature import Parameter, Signature, bare, dotted, takes_whole
 
 PATH_PARAMETER = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_][a-zA-Z0-9_]*))?}")
@@ -136,8 +136,8 @@ def _cure(signature: Signature, name: str, names: list[str]) -> str:
     if any(p.name == name for p in signature.needs):
         return f"{name} is keyword-only there; put it before the *."
     others = [p.name for p in signature.accepts if p.name not in names and p.marker is None]
-    near = difflib.get_close_matches(name, others, n=1) or [other for other in others if {name, other}.intersection(_parts(name, other))]
-    return f"Did you mean {{{near[0]}}}? Otherwise add {name}: str to it." if near else f"Add {name}: str to it."
+    near = nearest(name, others) or next((other for other in others if {name, other}.intersection(_parts(name, other))), None)
+    return f"Did you mean {{{near}}}? Otherwise add {name}: str to it." if near else f"Add {name}: str to it."
 
 
 def _parts(*names: str) -> set[str]:

@@ -3,13 +3,13 @@
 import inspect
 import reprlib
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, Signature
 from typing import Any, TypeVar, get_args
 
 from cliffracer.declarations import check_called
 from cliffracer.errors import SetupError
+from cliffracer.nearest import nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,8 +71,8 @@ def _wrong(takes: Signature, example: str, given: tuple[Any, ...], named: Mappin
     if not options and not parenthesis:
         return _alone(example)
     for name in (name for name in named if name not in parameters):
-        near = get_close_matches(name, [*places, *options], n=1)
-        cure = f"Did you mean {near[0]}?" if near else f"It has {', '.join(options)}." if options else f"Write {example}."
+        near = nearest(name, [*places, *options])
+        cure = f"Did you mean {near}?" if near else f"It has {', '.join(options)}." if options else f"Write {example}."
         return f"{shown} has no option {name}. {cure}"
     if len(given) > len(places):
         cure = f"its options have names: {', '.join(options)}." if options else f"that is too much. Write {example}."

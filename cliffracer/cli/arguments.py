@@ -1,6 +1,5 @@
 """The arguments of a call as people type them, read and checked by the schema that the method publishes."""
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 
 from cliffracer.cli.output import encodable
 from cliffracer.errors import InvalidInput
+from cliffracer.nearest import nearest
 
 Schema = Mapping[str, Any]
 _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null", list: "array", dict: "object"}
@@ -231,9 +231,9 @@ def _misfit(value: Any, kinds: frozenset[str], schema: Schema) -> str:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = nearest(name, known)
     if near:
-        return f"there is no such argument; did you mean {near[0]}?"
+        return f"there is no such argument; did you mean {near}?"
     return f"there is no such argument; it takes {', '.join(known)}" if known else "it takes no arguments"
 
 

@@ -1,11 +1,10 @@
 """Whether any function follows an event: for who emits one by hand and may have mistyped it."""
 
-import difflib
-
 from cliffracer.client import AsyncClient
 from cliffracer.contract import Contract
 from cliffracer.errors import CliffracerError, NotFound
 from cliffracer.messaging.jetstream import JetStream
+from cliffracer.nearest import nearest
 from cliffracer.wire.subjects import matches
 
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
@@ -27,8 +26,8 @@ async def unfollowed(client: AsyncClient, subject: str) -> str:
     followed |= {heard.subject for contract in told for heard in contract.hears}
     if any(matches(pattern, subject) for pattern in followed) or client.link.bus.refusals or any(contract.error for contract in told):
         return ""
-    near = difflib.get_close_matches(subject, sorted(one for one in followed if not {"*", ">"} & set(one)), n=1, cutoff=0.6)
-    return f"No function follows {subject}." + (f" Did you mean {near[0]}?" if near else "")
+    near = nearest(subject, sorted(one for one in followed if not {"*", ">"} & set(one)))
+    return f"No function follows {subject}." + (f" Did you mean {near}?" if near else "")
 
 
 async def _stored(client: AsyncClient) -> set[str]:

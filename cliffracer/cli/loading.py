@@ -1,6 +1,5 @@
 """Finds the apps that a command is given: ``users:app``, ``orders/main.py:app``, or a module, file or package alone."""
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -20,6 +19,7 @@ import click
 from cliffracer.app import App
 from cliffracer.errors import SetupError
 from cliffracer.frozen import Frozen
+from cliffracer.nearest import nearest
 from cliffracer.observability.suggestions import with_suggestion
 
 GUESSES = ("app.py", "main.py")
@@ -81,8 +81,8 @@ def load(target: str, *, apart: bool = False) -> list[App]:
             raise SetupError(f"There is no App in {place}. Write app = App('name') in it.")
         return unique
     if name not in vars(module):
-        near = difflib.get_close_matches(name, apps, n=1, cutoff=0.5) or list(apps)[:1]
-        hint = f" Did you mean {place}:{near[0]}?" if near else f" Write {name} = App('name') in it."
+        near = nearest(name, apps, cutoff=0.5) or next(iter(apps), None)
+        hint = f" Did you mean {place}:{near}?" if near else f" Write {name} = App('name') in it."
         raise SetupError(f'There is no "{name}" in {place}.{hint}')
     found = vars(module)[name]
     if not isinstance(found, App):

@@ -1,6 +1,5 @@
 """What services tell about themselves by discovery, as rows of figures: for `services`, `top` and whoever else looks."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ from cliffracer.cli.reach import permitted
 from cliffracer.client import AsyncClient
 from cliffracer.detail import Detail
 from cliffracer.messaging.directory import Figures, Info, Stats, running
+from cliffracer.nearest import nearest
 
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
 _LATE = 2.5  # the same for one whose health checks take all the time that they have
@@ -40,9 +40,9 @@ async def nobody(client: AsyncClient, name: str, where: str, what: str = "is run
     """Return what to say where no service of that name answers: who does, and who was perhaps meant."""
     infos: list[Info] = await client.directory.ask("INFO", patience=_PATIENCE) if name else []
     names = sorted({printable(info.name) for info in infos})
-    near = [] if name in names else difflib.get_close_matches(name, names, n=1, cutoff=0.6)  # it may run, and lack what was asked for
+    near = None if name in names else nearest(name, names)  # it may run, and lack what was asked for
     text = f"No service {name} {what} {where}." if name else f"No service {what} {where}. {start_one()}"
-    meant = f" Did you mean {near[0]}?" if near else ""
+    meant = f" Did you mean {near}?" if near else ""
     return f"{text}{running(names)}{meant}"
 
 

@@ -2,6 +2,8 @@
 
 import click
 
+from cliffracer.nearest import nearest
+
 IN_OTHER_TOOLS = {
     **dict.fromkeys(("dev", "runserver", "serve", "start", "up", "worker", "workers"), "run"),
     **dict.fromkeys(("makemigrations", "revision"), "db plan"),
@@ -25,9 +27,7 @@ DB_IN_OTHER_TOOLS = {
 
 def suggestion(typed: str, known: dict[str, str], commands: list[str]) -> str:
     """Return what to say behind an error that names the command which is not there; empty where nothing comes near it."""
-    import difflib  # noqa: PLC0415 - only for a mistake
-
-    near = known.get(typed) or next(iter(difflib.get_close_matches(typed, commands, n=1, cutoff=0.66)), None)
+    near = known.get(typed) or nearest(typed, commands, cutoff=0.66)
     return f" Did you mean {near}?" if near else ""
 
 

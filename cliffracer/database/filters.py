@@ -1,6 +1,5 @@
 """``find(age__gte=18, email__ilike="%@x.org", order_by="-created_at")`` as SQL: names from declared fields only, values as parameters."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_origin
 
@@ -11,6 +10,7 @@ from cliffracer.database.model import Model
 from cliffracer.database.names import quoted
 from cliffracer.database.table import TOO_DEEP, Table
 from cliffracer.errors import InvalidInput, NotFound, SetupError
+from cliffracer.nearest import nearest
 
 M = TypeVar("M", bound=Model)
 NOTHING: Any = object()
@@ -245,7 +245,7 @@ def _unknown_operator(column: Column, name: str) -> InvalidInput:
 
 def _refused(what: str, name: Any, known: Iterable[str]) -> InvalidInput:
     shown = repr(str(name)[:60])
-    near = difflib.get_close_matches(str(name)[:60], list(known), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = nearest(str(name)[:60], known)
+    hint = f"; did you mean {near}?" if near else ""
     message = f"{what} {shown}{hint}"
     return InvalidInput(message, errors=[{"path": str(name)[:60], "message": message}])

@@ -1,7 +1,6 @@
 """Finds the services that run, by discovery (ADR-32), when somebody needs to know."""
 
 import asyncio
-import difflib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from cliffracer.errors import ServiceError, Unavailable
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.jetstream import NO_JSON
 from cliffracer.messaging.singleflight import SingleFlight
+from cliffracer.nearest import nearest
 from cliffracer.observability.spans import Span
 from cliffracer.observability.stats import LASTING
 from cliffracer.wire.subjects import Subjects
@@ -258,8 +258,8 @@ def nobody_answers(service: str, method: str, infos: list[Info]) -> str:
     methods = sorted({f"{info.name}.{endpoint.name}" for info in infos for endpoint in info.endpoints})
     text = f"No service answers {service}.{method}."
     text += running(names) or " No service is running."
-    near = difflib.get_close_matches(f"{service}.{method}", methods, n=1, cutoff=0.6)
-    return f"{text} Did you mean {near[0]}?" if near else text
+    near = nearest(f"{service}.{method}", methods)
+    return f"{text} Did you mean {near}?" if near else text
 
 
 def running(names: Sequence[str]) -> str:

@@ -1,11 +1,12 @@
 """Suggestions: what a name in an error was perhaps to be, as Python says it of what nobody catches, and since 3.12 of most others."""
 
 import builtins
-import difflib
 import re
 import sys
 from collections.abc import Iterable
 from types import ModuleType, TracebackType
+
+from cliffracer.nearest import nearest
 
 _IMPORTED = re.compile(r"cannot import name '(\w+)'")
 
@@ -16,10 +17,10 @@ def with_suggestion(text: str, error: BaseException | None) -> str:
         return text
     try:
         wrong, names = _names(error)
-        near = difflib.get_close_matches(wrong, {name for name in names if name.startswith("_") <= wrong.startswith("_")}, n=1)
+        near = nearest(wrong, {name for name in names if name.startswith("_") <= wrong.startswith("_")})
     except Exception:  # noqa: BLE001 - whatever an object's own `__dir__` raises: the error itself is what matters
         return text
-    return f"{text.rstrip()}. Did you mean: '{near[0]}'?" if near else text
+    return f"{text.rstrip()}. Did you mean: '{near}'?" if near else text
 
 
 def _names(error: BaseException | None) -> tuple[str, Iterable[str]]:

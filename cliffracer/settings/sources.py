@@ -5,11 +5,11 @@ Nothing is read into values here; an unknown name is collected as a problem, so 
 
 import tomllib
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliffracer.errors import SetupError
+from cliffracer.nearest import nearest
 from cliffracer.settings import dotenv
 
 PREFIX = "CLIFFRACER_"
@@ -174,5 +174,5 @@ def read_text(path: Path) -> str | None:
 
 def _meant(key: str, known: Collection[str]) -> str:
     spelt = {name.removeprefix(PREFIX).lower(): name for name in known}
-    near = get_close_matches(key.removeprefix(PREFIX).lower(), spelt, 1, 0.7)
-    return f"; did you mean {spelt[near[0]]}?" if near else ""
+    near = nearest(key.removeprefix(PREFIX).lower(), spelt, cutoff=0.7)
+    return f"; did you mean {spelt[near]}?" if near else ""

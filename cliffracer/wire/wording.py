@@ -4,7 +4,6 @@ Nothing here repeats a value: a refused value may be a secret. Names of fields a
 """
 
 import datetime as dt
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from cliffracer.nearest import nearest
 from cliffracer.wire.kinds import bare, choices_of
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -134,8 +134,8 @@ def either(options: Iterable[str]) -> str:
 
 def unknown(name: object, known: Iterable[str]) -> str:
     """Return why an undeclared field is refused, with the name that may have been meant."""
-    near = difflib.get_close_matches(str(name)[:_LONGEST], list(known), n=1)
-    return f"unknown field (did you mean {near[0]}?)" if near else "unknown field"
+    near = nearest(str(name)[:_LONGEST], known)
+    return f"unknown field (did you mean {near}?)" if near else "unknown field"
 
 
 def items(count: int) -> str:
