@@ -14,8 +14,10 @@ from cliffracer.errors import SetupError
 
 _OURS = re.compile(r"^\s*cliffracer\s*(?:\[|[=<>~!;@]|$)", re.MULTILINE | re.IGNORECASE)
 _PIP = "/opt/app/bin/pip install --no-cache-dir"
+_RUN = "RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=netrc,target=/root/.netrc \\\n    "
+"""A step that may have the address and the passwords of a private index: in files that are there while it runs, if they are given."""
 _READ = r"""python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" """
-_DECLARED = f"COPY pyproject.toml ./\nRUN {_READ}> requirements.txt \\\n    && {_PIP} -r requirements.txt"
+_DECLARED = f"COPY pyproject.toml ./\n{_RUN}{_READ}> requirements.txt \\\n    && {_PIP} -r requirements.txt"
 
 
 def dockerfile(command: Sequence[str], install: str = _DECLARED, path: str = "") -> str:
@@ -61,11 +63,11 @@ def installing(folder: Path, extras: Sequence[str]) -> str:
         options = "--require-hashes " if hashed else ""
         more = [] if hashed else _also(extras, there=ours)
         copied = "\n".join(f"COPY {file} {file if file.parent.name else './'}" for file in locked)
-        return f"{copied}\nRUN {_joined(f'{_PIP} {options}-r requirements.txt', more)}"
+        return f"{copied}\n{_RUN}{_joined(f'{_PIP} {options}-r requirements.txt', more)}"
     declared = [*_dependencies(folder)]
     if declared:
         return _joined(_DECLARED, _also(extras, there=any(map(_OURS.match, declared))))
-    return f"RUN {_joined(_PIP, _also(extras, there=False))}"
+    return f"{_RUN}{_joined(_PIP, _also(extras, there=False))}"
 
 
 def unmet(folder: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """`deploy`: what it writes is what Docker, Compose, Kubernetes and KEDA take, and the image does what it says."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -14,9 +15,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from dockerfile_parse import DockerfileParser
 
 from cliffracer import embedded
-from cliffracer.cli.image import installing
+from cliffracer.cli.image import dockerfile, installing
 from cliffracer.cli.yaml import yaml as written_as_yaml
 from cliffracer.errors import SetupError
 from tests.cli.terminal import PATIENCE, cliffracer, written
@@ -185,6 +187,22 @@ def test_the_image_installs_what_the_project_asks_for(project, farm, tmp_path):
     assert install.endswith(expected)
     assert text.endswith('CMD ["cliffracer", "run", "app:app"]\n')
     assert dockerfile_faults(tmp_path / "Dockerfile") == ""
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_a_private_index_is_told_by_secrets_of_the_build(project, tmp_path):
+    """Where pip installs, and nowhere else, its configuration and its passwords can be files that no layer of the image has."""
+    for name, text in PROJECTS[project][0].items():
+        (tmp_path / name).write_text(text)
+    steps = DockerfileParser(fileobj=io.BytesIO(dockerfile(["run"], installing(tmp_path, [])).encode())).structure
+    given = [step["value"] for step in steps if "--mount" in step["value"] and step["instruction"] == "RUN"]
+    assert given == [step["value"] for step in steps if "pip install" in step["value"]]
+    (step,) = given
+    mounts = [dict(part.split("=") for part in flag.split(",")) for flag in re.findall(r"--mount=(\S+)", step)]
+    assert mounts == [
+        {"type": "secret", "id": "pip", "target": "/etc/pip.conf"},
+        {"type": "secret", "id": "netrc", "target": "/root/.netrc"},
+    ]  # not required: without them it is a build as any other
 
 
 @pytest.mark.parametrize(("version", "tag"), [("1.2.0+build.5", "1.2.0-build.5"), ("2 été", "2-t-"), ("", "latest")])
