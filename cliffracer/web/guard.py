@@ -30,6 +30,8 @@ MAX_HEADERS = 100
 MAX_URL = 8 * 1024
 LINGER = 2.0
 """Seconds in which a refused client that still sends is read from: closing at once would discard the answer."""
+_QUEUED = 16
+"""Requests that wait behind the one that is being answered while we still read on, and so notice that their client leaves."""
 _PER_BYTE = 16  # of framing per byte of a chunked body: more is an attack by chunk extensions or trailers
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
 _HOOKS = (
@@ -44,6 +46,8 @@ class GuardedProtocol(HttpToolsProtocol):
     max_body = 0
     acceptor: Acceptor
     task: asyncio.Task[None] | None = None
+    _begun: RequestResponseCycle | None = None
+    """The latest request that has begun. ``cycle`` is the latest that has arrived: it may wait behind this one."""
     _outside: Context
     _received = 0  # bytes of body of this request
     _fed = 0  # bytes of this request, while it is incomplete
@@ -72,6 +76,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._fault is not None:
             raise ValueError  # makes the parser stop, and uvicorn call `send_400_response`
         super().on_headers_complete()
+        if self.pipeline and len(self.pipeline) <= _QUEUED:
+            self.flow.resume_reading()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body, up to the limit."""
@@ -83,6 +89,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, and drop the parser: the two refer to each other, and would keep the socket's memory."""
+        if self._begun is not None and not self._begun.response_complete:
+            self.refuse(Refused(400, "a WebSocket begins after the answer to what was asked before"))  # which would come between its frames
+            return
         super().handle_websocket_upgrade()
         self.parser: Any = None
 
@@ -106,6 +115,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Start a request. Its task is held here: a set with a done-callback would cost more than the task."""
         if self.task is not None:
             self._hold()
+        self._begun = cycle
         self.task = self.loop.create_task(cycle.run_asgi(app))
 
     def _hold(self) -> None:
@@ -129,7 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if scope is None or cycle is None or cycle.scope is not scope:
             return "head"
         if cycle.more_body:
-            return "" if self.flow.read_paused else "body"
+            return "" if self.flow.read_paused or self.pipeline else "body"
         return "request" if cycle.response_complete else ""
 
     def expire(self, phase: str) -> None:
@@ -145,14 +155,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def refuse(self, fault: Refused | ServiceError) -> None:
         """Answer with a problem document and close; what the client still sends is discarded for a moment."""
         self._over = True
-        cycle = self.cycle
+        cycle = self._begun
         if cycle is not None and cycle.response_started and not cycle.response_complete:
             self.transport.abort()  # an answer is half sent: the client must see that it is broken off
             return
         self._end_call()
-        if cycle is not None:
-            cycle.disconnected = True
-            cycle.message_event.set()
         status, body, headers = problem(fault)
         correlation = correlation_of(self.scope) if self.scope else new_id()
         out = [*self.server_state.default_headers, *headers, (CORRELATION, correlation.encode()), (b"content-length", b"%d" % len(body))]
@@ -191,8 +198,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(Refused(431, f"the headers are over the limit of {MAX_HEAD} bytes or {MAX_HEADERS} fields"))
 
     def _end_call(self) -> None:
-        cycle = self.cycle
+        cycle = self._begun
         if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
             call: Any = cycle.scope.get(CALL)
             if call is not None:
                 watch, context = call

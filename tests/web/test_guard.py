@@ -1,8 +1,10 @@
 """What the server refuses before any handler: too slow, too large, readable in two ways."""
 
 import asyncio
+import contextlib
 import json
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +212,59 @@ async def test_pipelined_requests(serve: Any, app: App) -> None:
         last = GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         answer = await served.raw(GOOD + post + GOOD.replace(b"/a", b"/nowhere") + post + last)
         assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 200, 404, 200, 200]
+
+
+@pytest.mark.parametrize("behind", [GOOD, GOOD + GOOD, GOOD[:-2]], ids=["one", "two", "a part"])
+async def test_the_client_of_pipelined_requests_leaves(serve: Any, app: App, behind: bytes) -> None:
+    """A call ends with its client although other requests wait behind it: a stream, for one, would hold its place for good."""
+    ended: list[str] = []
+    begun = asyncio.Event()
+
+    @app.get("/feed")
+    async def feed() -> AsyncIterator[int]:
+        begun.set()
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            ended.append("feed")
+
+    async with serve(app) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(GOOD.replace(b"/a", b"/feed") + behind)
+        await begun.wait()
+        writer.close()
+        await eventually(lambda: ended == ["feed"])
+        await eventually(lambda: not served.server._running() and not served.handler("feed").gate.admitted)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"GET /nowhere HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nHost: x\r\n\r\n", GOOD + b"NO HTTP\r\n\r\n"],
+    ids=["an upgrade", "nonsense"],
+)
+async def test_what_is_pipelined_does_not_come_between(serve: Any, app: App, behind: bytes) -> None:
+    """What has to be refused behind an answer that is half sent breaks that off: nothing else is written in the middle of it."""
+    ended = asyncio.Event()
+
+    @app.get("/feed")
+    async def feed() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with serve(app) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(GOOD.replace(b"/a", b"/feed"))
+        answer = await reader.readuntil(b"1\n\r\n")
+        writer.write(behind)
+        with contextlib.suppress(ConnectionResetError):
+            answer += await asyncio.wait_for(reader.read(), 20)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        await ended.wait()
+        writer.close()
 
 
 async def test_http_1_0(serve: Any, app: App) -> None:
