@@ -47,6 +47,7 @@ class Sends:
         self._clock = clock
         self._subscription: Subscription | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._at_once = False  # whether `start` itself begins, and need not be woken
         self.consumption: Consumption | None = None
 
     async def start(self) -> None:
@@ -59,7 +60,9 @@ class Sends:
         except (Unavailable, DeadlineExceeded):  # an election: it need not hold up the start
             self._wake(b"", b"", None, b"")
             return
-        await self._begin()
+        if self._starting is None:  # else somebody has sent since we asked
+            self._at_once = True
+            await self._begin()
 
     async def stored(self) -> int:
         """Ask how many one-way calls for this service are stored and not done, also before it takes any."""
@@ -95,7 +98,7 @@ class Sends:
         return (method and method.shown) or f"{self._service}.{_name(delivery)}"
 
     def _wake(self, _subject: bytes, _reply: bytes, _block: bytes | None, _payload: bytes) -> None:
-        if self._starting is None and self.consumption is None:
+        if self._starting is None and not self._at_once and self.consumption is None:
             self._starting = asyncio.get_running_loop().create_task(self._begun())
 
     async def _begun(self) -> None:

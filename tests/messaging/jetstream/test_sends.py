@@ -57,6 +57,27 @@ async def test_a_service_that_stops_before_it_could_begin_leaves_nothing(
     assert (sends._starting, sends.consumption, await sends.stored()) == (None, None, 1)
 
 
+async def test_a_call_that_is_sent_while_a_service_begins_begins_it_once(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """Its service began twice, if it was started while others sent: both took calls, and only one of them was ever stopped."""
+    begin, begun, handler = Consumption.start, list[Consumption](), Notes()
+
+    async def overtaken(consumption: Consumption) -> None:
+        begun.append(consumption)
+        await send(jetstream, subjects, b"%d" % len(begun))  # which wakes the service
+        await jetstream.bus.flush()
+        await begin(consumption)
+
+    monkeypatch.setattr(Consumption, "start", overtaken)
+    sends = Sends(jetstream, subjects, "payments", {"charge": Method(handler)})
+    await send(jetstream, subjects, b"0")
+    await sends.start()
+    await eventually(lambda: handler.payloads == [b"0", b"1"])
+    await sends.drain(1)
+    assert begun == [sends.consumption]
+
+
 async def test_each_method_is_tried_as_often_as_it_says(jetstream: JetStream, subjects: Subjects):
     """Then its call is parked, under its name."""
     charge, refund = Notes(lambda _: ValueError("no")), Notes(lambda _: ValueError("never"))
