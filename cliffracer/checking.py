@@ -12,7 +12,7 @@ from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket
 from cliffracer.payloads import check_types
 from cliffracer.providers import check_given
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
-from cliffracer.signature import Signature, check_event, check_none, read
+from cliffracer.signature import Signature, check_event, check_none, check_returning, read
 from cliffracer.wire.subjects import TAKEN
 
 Claim = tuple[Any, ...]
@@ -40,8 +40,11 @@ def complete(record: Record, signature: Signature) -> Declared:
         return Declared(record, signature, socket_shape(signature, record.path))
     if isinstance(record, Subscription):
         check_event(signature)
+        check_returning(signature, "an event handler")
     if isinstance(record, Timer | Leader):
-        check_none(signature, "a timer" if isinstance(record, Timer) else "a leader")
+        what = "a timer" if isinstance(record, Timer) else "a leader"
+        check_none(signature, what)
+        check_returning(signature, what)
     return Declared(record, signature)
 
 

@@ -233,7 +233,14 @@ def check_none(signature: Signature, what: str) -> None:
         )
 
 
+def check_returning(signature: Signature, what: str) -> None:
+    """Raise `SetupError` for a function that yields where nobody takes what it yields: nothing of it would run."""
+    if signature.streams:
+        cure = "Take the yield out: emit what others are to have; what is open while the app runs, and then closed, is an @app.provide."
+        raise refuse(signature.function, f"it yields, and nobody takes what {what} yields", cure)
+
+
 __all__ = [
-    "MISSING", "Parameter", "SetupError", "Signature", "arguments_type", "bare", "check_event", "check_none", "dotted", "read", "shown",
-    "takes_whole", "yielded",
+    "MISSING", "Parameter", "SetupError", "Signature", "arguments_type", "bare", "check_event", "check_none",
+    "check_returning", "dotted", "read", "shown", "takes_whole", "yielded",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from cliffracer.checking import readable
 from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, shape_of, where
 from cliffracer.errors import SetupError
-from cliffracer.signature import Signature, check_none, settled, yielded
+from cliffracer.signature import Signature, check_none, check_returning, settled, yielded
 from cliffracer.usage import usage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -207,7 +207,9 @@ def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:
 
 def _check_hook(function: Function, what: str) -> None:
     with suppress(NameError):  # an annotation that is defined further down: read at freeze
-        check_none(readable(function), what)
+        signature = readable(function)
+        check_none(signature, what)
+        check_returning(signature, what)
 
 
 def _check_one(function: Callable[..., Any], what: str, name: str) -> None:

@@ -185,6 +185,10 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.on_error(ValueError)\ndef f(error, context): ...", "called with one argument"),
         ("@app.on_access\ndef f(): ...", r"called with one argument\. Write: def f\(access\)"),
         ("@app.every('1s')\nasync def f(a: int): ...", "has no caller"),
+        ("@app.on('a')\nasync def f(a: int): yield a", "nobody takes what an event handler yields"),
+        ("@app.every('1s')\ndef f(): yield 1", "nobody takes what a timer yields"),
+        ("@app.leader\nasync def f(): yield 1", "nobody takes what a leader yields"),
+        ("@app.on_startup\nasync def f(): yield", "nobody takes what a startup hook yields.*closed, is an @app.provide"),
         ("@app.provide\ndef f(): ...", "no return annotation"),
         ("@app.provide\ndef f(a: int) -> Mailer: ...", "has no caller"),
         ("@app.rpc\nasync def f(a: int = provided): ...", r"Put it after a \*"),
@@ -581,8 +585,7 @@ def test_context_and_typed_event_need_no_provider(app):
         name: str
 
     @app.on(Created)
-    async def f(data: Created, *, context: Context, event: Event) -> AsyncIterator[int]:
-        yield 1
+    async def f(data: Created, *, context: Context, event: Event) -> None: ...
 
     frozen = app.freeze()
     assert frozen.declared[0].record.subject == "item.created"
