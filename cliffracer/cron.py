@@ -1,7 +1,7 @@
 """Cron expressions: when they are due next, in a time zone.
 
 Five fields (minute, hour, day of month, month, day of week) or six (seconds first); ``*``, lists, ranges, steps, names,
-``@hourly`` and the like. If both day fields are restricted either may fit, as in every cron.
+``@hourly`` and the like; ``?`` is ``*``. If both day fields are restricted, with no ``*`` in either, either may fit, as in every cron.
 
 At a change of clocks: a time that is skipped is due when the clocks have moved on, one that comes twice is due the first time;
 an expression for every hour is due in each hour that passes.
@@ -33,6 +33,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("day of week", 0, 7, _DAYS),
 )
 _PART = re.compile(r"(\*|[0-9A-Z]+)(?:-([0-9A-Z]+))?(?:/([0-9]+))?")
+_RESTRICTED = re.compile(r"[^*?]+")  # a day field, as crontab(5) has it: without * it may fit instead of the other one
 _YEARS = 9  # February 29 comes within eight
 _SHIFT = timedelta(hours=2)  # more than clocks are put forward by: where they are within an hour, its end is not its last moment
 
@@ -45,7 +46,7 @@ class Cron:
         self.tz = tz
         try:
             self._zone = ZoneInfo(tz)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
+        except (ZoneInfoNotFoundError, TypeError, ValueError, OSError):
             raise ValueError(f"{tz!r} is no time zone: write one as Europe/Berlin, or UTC") from None
         fields = _SHORT.get(expression.strip().lower(), expression).upper().split()
         if len(fields) == 5:
@@ -58,8 +59,8 @@ class Cron:
         self._seconds, self._minutes, self._hours, self._days, self._months, weekdays = (sorted(values) for values in parsed)
         self._weekdays = {day % 7 for day in weekdays}
         self._any_hour = len(self._hours) == 24
-        self._any_day = fields[3] == "*"
-        self._any_weekday = fields[5] == "*"
+        self._any_day = not _RESTRICTED.fullmatch(fields[3])
+        self._any_weekday = not _RESTRICTED.fullmatch(fields[5])
         if self.after(datetime(2024, 1, 1, tzinfo=UTC)) is None:
             raise ValueError(f"{expression!r} never comes: no month has such a day")
 

@@ -34,6 +34,9 @@ def due(expression: str, tz: str, after: str, count: int = 3) -> list[str]:
         ("0 9 * * 6,7", ["01-06 09:00", "01-07 09:00", "01-13 09:00"]),
         ("30 8 1,15 * *", ["01-01 08:30", "01-15 08:30", "02-01 08:30"]),
         ("0 0 13 * FRI", ["01-05 00:00", "01-12 00:00", "01-13 00:00"]),
+        ("0 9 ? * MON", ["01-01 09:00", "01-08 09:00", "01-15 09:00"]),
+        ("0 9 1 * ?", ["01-01 09:00", "02-01 09:00", "03-01 09:00"]),
+        ("0 9 */2 * MON", ["01-01 09:00", "01-15 09:00", "01-29 09:00"]),
         ("15,45 10 * JAN *", ["01-01 10:15", "01-01 10:45", "01-02 10:15"]),
         ("*/20 0 0 * * *", ["01-01 00:00:20", "01-01 00:00:40", "01-02 00:00"]),
         ("0 0 29 2 *", ["02-29 00:00", "02-29 00:00", "02-29 00:00"]),
@@ -76,8 +79,9 @@ def test_what_cannot_be_read_is_a_value_error(expression: str):
 
 def test_an_unknown_time_zone_is_a_value_error():
     """With an example of a known one."""
-    with pytest.raises(ValueError, match="Europe/Berlin"):
-        Cron("* * * * *", "Mars/Olympus")
+    for zone in ("Mars/Olympus", "", None):
+        with pytest.raises(ValueError, match="Europe/Berlin"):
+            Cron("* * * * *", zone)
 
 
 @given(
