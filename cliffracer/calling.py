@@ -69,6 +69,8 @@ def emission(
         return Emission(check_literal(subject), data, durable, known, mark)
     if delay is not None and at is not None:
         raise ValueError("give delay or at, not both")
+    if at is not None and not isinstance(at, datetime):
+        raise TypeError(f"at={at!r} is no datetime: write datetime.now(timezone.utc) + ..., or delay='10m'")
     if at is not None and at.tzinfo is None:
         raise ValueError("at needs a time zone: datetime.now(timezone.utc) + ...")
     if not durable:

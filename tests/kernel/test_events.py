@@ -606,6 +606,13 @@ async def test_an_event_that_is_never_due_is_refused():
                 await t.emit("later", 1, **option)
 
 
+@pytest.mark.parametrize("at", [datetime(2030, 1, 1), "2030-01-01T00:00:00Z", 1893456000])  # noqa: DTZ001 - that is what is refused
+async def test_a_time_that_is_no_moment_is_refused_and_says_what_to_write(at):
+    """A text or a number, or whatever the clock on the wall of some replica shows."""
+    with pytest.raises((TypeError, ValueError), match=r"datetime\.now\(timezone\.utc\) \+ \.\.\."):
+        await App("s").emit("later", 1, at=at)
+
+
 @pytest.mark.parametrize("subject", ["a b", "a.*", "", "a\r\nPUB x 0", "a..b", "é\u2028x x", ">"])
 async def test_a_bad_subject_is_refused_before_it_is_sent(subject):
     """What is no literal subject raises where it is emitted."""
