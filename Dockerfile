@@ -5,6 +5,7 @@
 #
 # or mount the folder: docker run -v "$PWD:/app" -e NATS_URL=nats://nats:4222 -p 8000:8000 cliffracer
 # Another module or more than one: docker run ... cliffracer run users:app orders:app
+# What `cliffracer deploy compose` and `deploy k8s` write runs such an image, too: it overrides the entry point.
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build

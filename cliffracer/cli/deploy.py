@@ -91,7 +91,8 @@ def composed(plan: Plan) -> dict[str, Any]:
         environment["PGPASSWORD"] = _FROM_ENV  # not within the URL, where some characters would have to be written in another way
         waits["postgres"] = {"condition": "service_healthy"}
         volumes["postgres"] = None
-    app: dict[str, Any] = {"build": ".", "image": plan.image, "command": plan.command, "environment": environment, "depends_on": waits}
+    app: dict[str, Any] = {"build": ".", "image": plan.image, "entrypoint": [], "command": plan.command}
+    app |= {"environment": environment, "depends_on": waits}
     if plan.http:
         app["ports"] = [f"127.0.0.1:{HTTP_PORT}:{HTTP_PORT}"]
     app |= {"init": True, "stop_grace_period": f"{plan.drain + 10:g}s", "restart": "unless-stopped"}  # init: nobody else reaps orphans

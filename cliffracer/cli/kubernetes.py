@@ -70,7 +70,8 @@ def _container(plan: Plan) -> Document:
     return {
         "name": plan.name,
         "image": plan.image,
-        "args": plan.command,
+        "command": plan.command[:1],
+        "args": plan.command[1:],
         **({"envFrom": [{"configMapRef": {"name": plan.name}}]} if plan.config else {}),
         "env": [*({"name": name, "value": value} for name, value in plain.items()), *secret],
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],

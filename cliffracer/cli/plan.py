@@ -34,6 +34,7 @@ class Plan:
         self.http = any(f.needs_http for f in frozen)
         self.targets = targets
         self.command = ["cliffracer", "run", *targets]
+        """What runs, whatever the image has as its entry point, as ours has: that is overridden wherever this is given."""
         self.drain = settings.drain
         self.keda = keda
         subjects = Subjects(settings.namespace)

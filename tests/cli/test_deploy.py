@@ -115,6 +115,16 @@ def test_settings_secrets_and_calls_go_along(guarded):
     assert [one["kind"] for one in listed["items"]] == list(found)
 
 
+def test_any_image_runs_the_same(farm):
+    """Ours has the program as its entry point, that of `deploy docker` has none: neither is asked, nor where migrations are applied."""
+    text = cliffracer("deploy", "compose", cwd=farm).out
+    service = yaml.safe_load(text)["services"]["farm-yard"]
+    assert (service["entrypoint"], service["command"]) == ([], ["cliffracer", "run"])
+    assert "docker compose run --rm farm-yard cliffracer db apply && " in text
+    container = _kubernetes(farm)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert (container["command"], container["args"]) == (["cliffracer"], ["run"])
+
+
 def test_several_databases_are_one_secret(farm):
     """Where rows are spread, the secret holds all addresses, and the network lets out to every port of them."""
     found = _kubernetes(farm, DATABASE_URLS="postgresql://u:hunter2@db1,db2:7001/a,postgresql://u@db3:7003/b")
