@@ -158,6 +158,7 @@ class _Writer:
         ways: dict[str, Any] = {"send": signature.returns} if sends else {}
         if shape.incoming is not None:
             ways["receive"] = yielded(shape.incoming.annotation)
+        ways = ways or {"send": Any, "receive": Any}  # its function takes the WebSocket, and drives it
         made = {way: self._message(f"{name}.{way}", kind, {}) for way, kind in ways.items()}
         parameters = {p.name: self._parameter(p) for p in shape.path}
         self._channel(name, PATH_PARAMETER.sub(r"{\1}", record.path), "http", list(made.values()), parameters)

@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 from msgspec import Meta
 
-from cliffracer import App
+from cliffracer import App, WebSocket
 from cliffracer.web.asyncapi import document
 from tests.support.tools import asyncapi_schema
 
@@ -53,6 +53,11 @@ def declare(app: App) -> None:
     @app.websocket("/feed")
     async def feed() -> AsyncIterator[User]:
         yield User("a")
+
+    @app.websocket("/raw")
+    async def raw(*, socket: WebSocket) -> None:
+        """Drive it."""
+        await socket.close()
 
 
 async def test_document_is_valid_asyncapi_3(app: App, serve: Any) -> None:
@@ -111,6 +116,8 @@ async def test_sockets_say_what_goes_either_way(app: App, serve: Any) -> None:
     assert found["operations"]["shop.talk.receive"]["action"] == "receive"
     assert "shop.feed.receive" not in found["operations"]
     assert found["components"]["messages"]["shop.feed.send"]["payload"] == {"$ref": "#/components/schemas/User"}
+    assert {f"shop.raw.{way}" for way in ("send", "receive")} <= set(found["operations"]), "a socket that is driven by hand is told, too"
+    assert found["components"]["messages"]["shop.raw.receive"]["payload"] == {}
 
 
 async def test_documents_are_not_served_when_docs_is_off(app: App, serve: Any) -> None:
