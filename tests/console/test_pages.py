@@ -94,6 +94,37 @@ async def test_a_method_is_called_and_its_trace_is_followed() -> None:
         seen.forgive("422", "409")
 
 
+TIP = """() => {
+  const wire = [...document.querySelectorAll(".graph path.wire")].find((one) => one.textContent.startsWith("pong → ping"));
+  const at = (found) => { const spot = found.getBoundingClientRect(); return [spot.left, spot.right]; };
+  const box = (name) => at(document.querySelector(`.graph a[href$="/${name}"] rect`));
+  const [left, right] = at(wire.nextElementSibling);
+  return [box("ping")[1], (left + right) / 2, box("pong")[0]];
+}"""
+
+
+async def test_a_line_that_runs_back_ends_at_whom_it_calls() -> None:
+    """Of two services that call each other, the second line leads from the second box to the first, with its tip between them."""
+    ping, pong = App("ping"), App("pong")
+
+    @ping.rpc
+    async def serve(again: bool = True) -> None:
+        if again:
+            await ping.service("pong").reply()
+
+    @pong.rpc
+    async def reply() -> None:
+        await pong.service("ping").serve(again=False)
+
+    async with console(ping, pong) as c, browsing() as (context, _):
+        page = context.pages[0]
+        await c.t.call("ping.serve")
+        await c.enter(page, "map")
+        await expect(page.locator(".graph svg a", has_text="pong")).to_be_visible()
+        places = await page.evaluate(TIP)
+        assert places == sorted(places)
+
+
 async def test_events_are_seen_and_a_dead_letter_is_mended() -> None:
     """Events come as they happen, older ones on request; what failed is shown with its error, edited, and handed over again."""
     sent.clear()

@@ -6,6 +6,7 @@ import { count, empty, heading, loading, ms, right, several, table } from "./wor
 const WIDE = 176;
 const HIGH = 36;
 const GAP = { x: 110, y: 20 };
+const ARC = 40;
 const BEND = "\n"; // begins the name of a place where a line passes
 const MOST = 60; // boxes in a picture that can be read
 
@@ -46,7 +47,7 @@ function picture(edges) {
   const layers = layered(wires);
   routed(wires, layers);
   const tall = Math.max(...layers.map((layer) => layer.length));
-  const size = { x: layers.length * (WIDE + GAP.x) - GAP.x + 4, y: tall * (HIGH + GAP.y) - GAP.y + 4 };
+  const size = { x: layers.length * (WIDE + GAP.x) - GAP.x + ARC, y: tall * (HIGH + GAP.y) - GAP.y + 4 };
   const spots = new Map();
   layers.forEach((layer, column) => layer.forEach((name, row) => {
     const top = (size.y - (layer.length * (HIGH + GAP.y) - GAP.y)) / 2;
@@ -98,7 +99,7 @@ function routed(wires, layers) {
   wires.forEach((wire, number) => {
     const [from, to] = [column.get(wire.from), column.get(wire.to)];
     wire.bends = [];
-    for (let at = from + 1; at < to; at++) {
+    for (const at of between(from, to)) {
       const bend = `${BEND}${number}.${at}`;
       wire.bends.push(bend);
       layers[at].push(bend);
@@ -108,19 +109,29 @@ function routed(wires, layers) {
   layers.forEach((layer, at) => at && layer.sort((a, b) => middle(a, steps, layers[at - 1]) - middle(b, steps, layers[at - 1])));
 }
 
+function between(from, to) {
+  const inside = Array.from({ length: Math.max(0, Math.abs(to - from) - 1) }, (_, at) => Math.min(from, to) + 1 + at);
+  return from < to ? inside : inside.reverse();
+}
+
 function middle(name, wires, before) {
-  const rows = wires.filter((wire) => wire.to === name).map((wire) => before.indexOf(wire.from)).filter((row) => row >= 0);
+  const rows = wires.flatMap((wire) => (wire.to === name ? [wire.from] : wire.from === name ? [wire.to] : [])).map((other) => before.indexOf(other)).filter((row) => row >= 0);
   return rows.length ? rows.reduce((sum, row) => sum + row, 0) / rows.length : 0;
 }
 
+// Calls and events of two boxes run beside one another; so do those that run back.
+const LIFTS = { call: -2, event: 6, "call back": -10, "event back": 13 };
+
 function line(wire, spots) {
   const [from, to] = [spots.get(wire.from), spots.get(wire.to)];
-  const lift = wire.event ? 6 : -2;
-  const start = { x: from.x + WIDE, y: from.y + HIGH / 2 + lift };
-  const end = { x: to.x - 7, y: to.y + HIGH / 2 + lift };
+  const back = to.x <= from.x; // it closes a circle: from the left side of its box to the right side of the other
+  const lift = LIFTS[`${wire.event ? "event" : "call"}${back ? " back" : ""}`];
+  const start = { x: back && to.x < from.x ? from.x : from.x + WIDE, y: from.y + HIGH / 2 + lift };
+  const end = { x: back ? to.x + WIDE + 7 : to.x - 7, y: to.y + HIGH / 2 + (wire.from === wire.to ? 2 : lift) };
+  const [near, far] = back ? [WIDE, 0] : [0, WIDE];
   const stops = [start, ...wire.bends.flatMap((name) => {
     const spot = spots.get(name);
-    return [{ x: spot.x, y: spot.y + HIGH / 2 + lift }, { x: spot.x + WIDE, y: spot.y + HIGH / 2 + lift }];
+    return [{ x: spot.x + near, y: spot.y + HIGH / 2 + lift }, { x: spot.x + far, y: spot.y + HIGH / 2 + lift }];
   }), end];
   const parts = stops.slice(1).map((stop, at) => (at % 2 ? `L${stop.x},${stop.y}` : curve(stops[at], stop)));
   const tone = wire.errors ? "failed" : wire.event ? "event" : "";
@@ -128,12 +139,14 @@ function line(wire, spots) {
   title.textContent = `${wire.from} → ${wire.to}: ${several(wire.calls, wire.event ? "event" : "call")}${wire.errors ? `, ${wire.errors} failed` : ""} (${wire.names.slice(0, 6).join(", ")})`;
   const path = svg("path", { class: `wire ${wire.event ? "event" : ""} ${tone}`, "stroke-width": Math.min(5, 1.2 + Math.log10(Math.max(1, wire.calls))).toFixed(1), d: `M${start.x},${start.y} ${parts.join(" ")}` });
   path.append(title);
-  return [path, svg("path", { class: `tip ${tone}`, d: `M${end.x},${end.y - 4.5} l8,4.5 l-8,4.5z` })];
+  return [path, svg("path", { class: `tip ${tone}`, d: `M${end.x},${end.y - 4.5} l${back ? -8 : 8},4.5 l${back ? 8 : -8},4.5z` })];
 }
 
+// A line between boxes of one column, or of one box to itself, is an arc on their right.
 function curve(from, to) {
-  const bend = to.x > from.x ? (to.x - from.x) / 2 : 90;
-  return `C${from.x + bend},${from.y} ${to.x - bend},${to.y} ${to.x},${to.y}`;
+  const bend = (to.x - from.x) / 2;
+  const [out, back] = Math.abs(bend) > 10 ? [bend, bend] : [ARC, -ARC];
+  return `C${from.x + out},${from.y} ${to.x - back},${to.y} ${to.x},${to.y}`;
 }
 
 function box(name, spot) {

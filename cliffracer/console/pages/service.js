@@ -11,7 +11,7 @@ const KINDS = { http: "HTTP", websocket: "socket", event: "event", timer: "timer
 
 export default function service(name, state) {
   const place = h("div.stack");
-  const token = h("input", { type: "password", placeholder: "Bearer token, for methods that ask who calls", "aria-label": "Token", autocomplete: "off", spellcheck: "false" });
+  const token = h("input", { type: "password", placeholder: "Bearer token, if asked", "aria-label": "Token", autocomplete: "off", spellcheck: "false" });
   const head = heading(name, { crumb: h("a", { href: "#/services" }, "Services") });
   const close = loading(place, () => get(`services/${encodeURIComponent(name)}`), draw);
 
