@@ -127,7 +127,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 async def _nats(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     if settings.nats_url is None:
-        running = embedded.running("nats")
+        running = _embedded("nats", settings)
         if running is None:
             yield _unset("nats", "NATS", "NATS_URL", binaries.nats_server, settings)
             return
@@ -230,7 +230,7 @@ def _consumers(subjects: Subjects, apps: Sequence[Frozen]) -> dict[str, dict[str
 async def _database(settings: Settings, apps: Sequence[Frozen]) -> AsyncIterator[Finding]:
     needed = any(app.needs_database for app in apps)
     if not settings.databases:
-        running = embedded.running("postgres")
+        running = _embedded("postgres", settings)
         if running is None:
             if needed:
                 yield _unset("postgres", "database", "DATABASE_URL", binaries.postgres, settings)
@@ -281,6 +281,11 @@ def _clock(whose: str, ahead: float | None) -> Finding:
     if abs(ahead) > drift.SKEW:
         return Finding("look", "clock", f"{whose} is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine: {_KEEP}")
     return Finding("ok", "clock", f"{whose} and this machine agree within {drift.SKEW:g} s")
+
+
+def _embedded(kind: str, settings: Settings) -> str | None:
+    """Return the URL of the embedded server that would be used; in production none is, also where one runs."""
+    return None if settings.env == "production" else embedded.running(kind)
 
 
 def _unset(kind: str, about: str, variable: str, program: Callable[[], object], settings: Settings) -> Finding:

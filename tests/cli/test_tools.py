@@ -382,6 +382,14 @@ def test_the_doctor_finds_nothing_wrong_with_a_service_that_runs(at):
     assert {finding["state"] for finding in findings.values()} <= {"ok", "look"}
 
 
+def test_the_doctor_knows_of_no_embedded_server_in_production(at):
+    """Also where one runs: nothing else would use it there."""
+    done = cliffracer("doctor", cwd=at.folder, **at.env, CLIFFRACER_ENV="production")
+    assert done.code == 1
+    assert "WRONG NATS       NATS_URL is not set: in production no server is embedded" in done.out
+    assert "WRONG database   DATABASE_URL is not set: in production no server is embedded" in done.out
+
+
 def test_the_doctor_names_what_is_wrong(at, tmp_path):
     """A server that is not there, a setting that is none, an app that cannot be imported; exit code 1."""
     url = f"nats://127.0.0.1:{free_port()}"
