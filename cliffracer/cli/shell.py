@@ -12,6 +12,7 @@ import readline
 import rlcompleter
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -28,11 +29,12 @@ from cliffracer.cli.output import print_json, printable, say, soft, strong
 from cliffracer.cli.reach import looked_at, reach_settings, reached, with_servers
 from cliffracer.cli.remote import Rpc
 from cliffracer.database import Database
-from cliffracer.errors import CliffracerError, SetupError
+from cliffracer.errors import CliffracerError, Internal, SetupError
 from cliffracer.messaging.directory import Info
 from cliffracer.settings import Settings
 
 T = TypeVar("T")
+_TALK = {"emit": 'await emit("user.created", {...})', "events": 'async for event in events("user.>"): ...'}
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _UNUSED = {
     CoroutineType: "<nothing was done yet: write await before it>",
@@ -68,12 +70,15 @@ async def _namespace(apps: list[App], settings: Settings, *, database: bool) -> 
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(reached(settings))
         infos: list[Info] = await client.directory.ask("INFO", patience=0.3)
-        names: dict[str, Any] = {"rpc": Rpc(client, infos), "emit": client.emit, "events": client.events}
-        if database:
-            names["db"] = await stack.enter_async_context(Database.open(settings, name="cliffracer shell", wait=settings.wait))
+        names: dict[str, Any] = {}
         for app in apps:
             await stack.enter_async_context(app.connected(settings))
             names[app.name if len(apps) > 1 else "app"] = app
+        names["rpc"] = Rpc(client, infos)
+        if database:
+            names["db"] = await stack.enter_async_context(Database.open(settings, name="cliffracer shell", wait=settings.wait))
+        names.setdefault("emit", client.emit)
+        names.setdefault("events", client.events)
         yield names
 
 
@@ -117,10 +122,17 @@ def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> A
         code = _compiled(text)
         made = FunctionType(code, names)()
         return awaited(made, loop) if inspect.iscoroutine(made) else made
-    except CliffracerError:
-        raise
+    except CliffracerError as error:
+        if error.__cause__ is None or not isinstance(error, Internal):
+            raise
+        cause = traceback.format_exception_only(error.__cause__)[0].splitlines()[0]
+        raise _failed(error, f"\ncaused by {printable(cause)}") from None
     except Exception as error:  # noqa: BLE001 - whatever the command raises is shown as its own
-        raise SetupError(f"the command failed:\n{own_frames(error)[0]}") from None
+        raise _failed(error) from None
+
+
+def _failed(error: Exception, cause: str = "") -> SetupError:
+    return SetupError(f"the command failed:\n{own_frames(error)[0]}{cause}")
 
 
 def _print_json(value: Any) -> None:
@@ -197,16 +209,16 @@ def _ipython() -> Any:
 def _welcome(names: dict[str, Any], settings: Settings) -> str:
     rpc: Rpc = names["rpc"]
     lines = [f"{strong('cliffracer shell')} on Python {sys.version.split()[0]}  {soft('await works; Ctrl-D leaves')}"]
-    lines += [f"  {name.ljust(8)}{soft(_shown(value))}" for name, value in names.items() if name != "rpc"]
-    lines.append(f"  rpc     {printable(', '.join(dir(rpc))) or soft('no service is running')} {soft(looked_at(settings))}")
+    running = f"{printable(', '.join(dir(rpc))) or soft('no service is running')} {soft(looked_at(settings))}"
+    lines += [f"  {name.ljust(8)}{running if value is rpc else soft(_shown(name, value))}" for name, value in names.items()]
     example = rpc.example()
     return "\n".join([*lines, f"  {soft(printable(example))}" if example else "", ""])
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     if isinstance(value, App):
         return f"the app {value.name}, connected"
-    return "the database" if isinstance(value, Database) else f"{getattr(value, '__name__', value)}(...)"
+    return _TALK.get(name) or "the database"
 
 
 @contextmanager

@@ -315,6 +315,14 @@ def test_a_command_that_fails_shows_its_own_frames(at):
     assert done.err == 'Error: the command failed:\n  File "<command>", line 1, in <module>\nZeroDivisionError: division by zero\n'
 
 
+def test_a_command_that_the_database_refuses_shows_why(at):
+    """What our error keeps from callers is for whoever sits at the prompt."""
+    done = at("shell", "-c", "await db.fetch_value(int, 'select 1 from nowhere')")
+    assert done.code == 1
+    assert 'caused by psycopg.errors.UndefinedTable: relation "nowhere" does not exist' in done.err
+    assert "A table is missing" in done.err
+
+
 @pytest.mark.parametrize("ipython", [True, False])
 def test_ctrl_c_gives_up_what_is_awaited_and_keeps_the_prompt(at, ipython, tmp_path):
     """Without a traceback."""
