@@ -20,6 +20,8 @@ from cliffracer.wire.limits import FIELDS, limits_of, translated
 MISSING: Any = inspect.Parameter.empty
 _READ = "__cliffracer_signature__"
 _STREAMS = (AsyncGenerator, AsyncIterator, AsyncIterable, Generator, Iterator, Iterable)
+_GIVEN = {"request": "Request", "socket": "WebSocket", "websocket": "WebSocket", "ws": "WebSocket", "db": "Database", "tx": "Transaction"}
+"""What is meant by the names that everybody gives to what the app gives."""
 Kind = Literal["async", "sync", "stream", "sync_stream"]
 
 
@@ -98,6 +100,13 @@ def settled(function: Callable[..., Any]) -> Signature:
         raise refuse(function, f"an annotation cannot be read: {error}", "Import or define it in that module.") from None
 
 
+def _annotated(parameter: inspect.Parameter) -> str:
+    """Return a parameter as it could be written, behind a star where its name says that the app gives it."""
+    given = _GIVEN.get(parameter.name)
+    star = "*, " if given and parameter.kind is not parameter.KEYWORD_ONLY else ""
+    return f"{star}{parameter.name}: {given or 'str'}"
+
+
 def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signature:
     hints = _hints(function, names)
     accepts: list[Parameter] = []
@@ -108,7 +117,7 @@ def _signature(function: Callable[..., Any], names: Mapping[str, Any]) -> Signat
         if parameter.name == "self" and parameter.name not in hints:
             raise refuse(function, "it is a method, and there is no object to call it on", PLAIN)
         if parameter.name not in hints:
-            raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {parameter.name}: str.")
+            raise refuse(function, f"parameter {parameter.name} has no annotation", f"Give it one, as in {_annotated(parameter)}.")
         annotation = translated(hints[parameter.name])
         if parameter.kind is parameter.KEYWORD_ONLY:
             default = MISSING if parameter.default is provided else parameter.default

@@ -88,7 +88,7 @@ def enforcement(frozen: Sequence[Frozen], settings: Settings) -> Enforcement | W
     if forgotten:
         raise SetupError(
             f"Tokens are configured, and nothing says who may call {_listed(forgotten)}. "
-            "Put @requires(...) or @public on each, or set auth_required."
+            "Put @requires(...) or @public on each, or set AUTH_REQUIRED=true, which asks for a token where neither stands."
         )
     alone = [m.path for f in frozen for m in f.mounts if not m.public]
     if alone:

@@ -143,7 +143,9 @@ def test_a_duplicate_subscription_is_refused(app):
 @pytest.mark.parametrize(
     ("declare", "text"),
     [
-        ("@app.rpc\nasync def f(a): ...", "parameter a has no annotation"),
+        ("@app.rpc\nasync def f(a): ...", r"parameter a has no annotation\. Give it one, as in a: str\."),
+        ("@app.get('/x')\nasync def f(request): ...", r"as in \*, request: Request\."),
+        ("@app.websocket('/x')\nasync def f(*, ws): ...", r"as in ws: WebSocket\."),
         ("@app.rpc\nasync def f(*args: int): ...", r"\*args cannot be bound"),
         ("@app.get('/x/{y}')\nasync def f(): ...", r"has \{y\}, but no such argument"),
         ("@app.get('/x/{y}')\nasync def f(*, y: int): ...", "keyword-only there"),

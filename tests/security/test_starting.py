@@ -44,6 +44,7 @@ def test_forgotten_handlers() -> None:
     with pytest.raises(SetupError) as refused:
         start(three(), auth_secret_key=KEY)
     assert "forgotten (tests/security/test_starting.py:" in str(refused.value)
+    assert "AUTH_REQUIRED=true, which asks for a token where neither stands" in str(refused.value)
     assert "also (tests" in str(refused.value)
     assert "fine" not in str(refused.value)
     assert "timer" not in str(refused.value)
