@@ -54,7 +54,7 @@ def new(*, name: str, parts: str, as_json: bool = False) -> None:
         return
     say("\n".join([f"{good('made')} {strong(called)}", *(soft(f"  {path}") for path in sorted(files)), ""]))
     go = "" if name == "." else f"  cd {folder}\n"
-    say(f"{go}  cliffracer run --reload\n\n{soft('and in another terminal')}\n")
+    say(f"{go}  cliffracer run --reload\n\n{soft('and in another terminal, in the same folder')}\n")
     say(f"  cliffracer call {_service(called)}.{_EXAMPLES[kind]}\n  pytest")
 
 
