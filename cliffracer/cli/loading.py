@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-import tomllib
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -97,6 +96,8 @@ def guessed() -> tuple[str, ...]:
 
 def configured() -> tuple[str, ...]:
     """Return what ``app`` says in cliffracer.toml or in [tool.cliffracer] of pyproject.toml; empty if neither does."""
+    import tomllib  # noqa: PLC0415 - only where no app was named
+
     for name, keys in (("cliffracer.toml", ()), ("pyproject.toml", ("tool", "cliffracer"))):
         try:
             table: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import click
-from click.shell_completion import shell_complete
 
 from cliffracer.cli.early import importing
 from cliffracer.cli.output import encodable, message_of, print_json, tell
@@ -193,6 +192,8 @@ def _run(given: list[str]) -> int:
     """Do what click's own ``main`` does, but let every exception out; `SystemExit` is an exit code, also of a hook of users."""
     asked = os.environ.get(COMPLETE)
     if asked:
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - only who presses tab pays for it
+
         return shell_complete(cli, {}, "cliffracer", COMPLETE, asked)
     if given[:1] in (["help"], ["version"]):  # what people try first
         given = [*given[1:], f"--{given[0]}"]

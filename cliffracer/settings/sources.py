@@ -3,7 +3,6 @@
 Nothing is read into values here; an unknown name is collected as a problem, so that all mistakes are told at once.
 """
 
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +97,8 @@ class Search:
         content = read_text(path)
         if content is None:
             return
+        import tomllib  # noqa: PLC0415 - a deployed service has its settings from the environment
+
         try:
             table: Any = tomllib.loads(content)
         except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -43,7 +43,7 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
     """One that answers RPC, and HTTP for probes of its health, has nothing in memory that only others use."""
     loaded = _loaded(written(tmp_path, app=SERVICE), nats)
     others = {
-        "difflib",  # mistakes
+        *("click.shell_completion", "difflib", "tomllib"),  # people who type
         *("stringprep", "unicodedata"),  # letters beyond ASCII
         *("cliffracer.web.frames", "cliffracer.web.websocket", "starlette.websockets", "websockets"),  # WebSockets
         *("cliffracer.web.routes", "starlette.datastructures", "starlette.responses", "python_multipart", "http.client"),  # HTTP
