@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from cliffracer.app import App
-from cliffracer.appcache import app_cache
 from cliffracer.assembly import Assembly
 from cliffracer.calling import Emission
 from cliffracer.clock import SYSTEM, Clock
@@ -101,6 +100,8 @@ class Service:
     async def open(self, stack: AsyncExitStack) -> None:
         """Make providers and handlers, attach the app to its link, and run its start-up hooks."""
         if self.frozen.cached:
+            from cliffracer.appcache import app_cache  # noqa: PLC0415 - only who keeps answers pays for importing it
+
             transaction = _none if self._database is None else self._database.transaction
             await stack.enter_async_context(app_cache(self.app, self.frozen, self._bus, self._settings, self._clock, transaction))
         self.app.guards.forget(*([self._clock.now] if self._clock.movable else []))
