@@ -15,7 +15,6 @@ from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
 from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, own
 from cliffracer.checking import Declared, check_duplicates, check_reached, complete
-from cliffracer.database.model import Model
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
@@ -32,11 +31,12 @@ from cliffracer.signature import settled
 from cliffracer.usage import usage
 from cliffracer.wire.subjects import check_name
 
-if TYPE_CHECKING:  # a type that users see; at run time declaring must not import what connects
+if TYPE_CHECKING:  # types that users see; at run time declaring must not import what connects
+    from cliffracer.database.model import Model
     from cliffracer.database.repository import Repository
 
 E = TypeVar("E", bound=Event)
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound="Model")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
