@@ -10,7 +10,6 @@ an expression for every hour is due in each hour that passes.
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _SHORT = {
     "@yearly": "0 0 1 1 *",
@@ -44,6 +43,8 @@ class Cron:
     def __init__(self, expression: str, tz: str = "UTC") -> None:
         self.expression = expression
         self.tz = tz
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only who goes by the clock pays for importing it
+
         try:
             self._zone = ZoneInfo(tz)
         except (ZoneInfoNotFoundError, TypeError, ValueError, OSError):
