@@ -7,13 +7,14 @@ message, the payload goes into the object store, and the copy refers to it.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from traceback import extract_tb
 
 import msgspec
 
 from cliffracer.errors import CliffracerError, Internal, NotFound, TooLarge
+from cliffracer.messaging.batches import messages
 from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.claimcheck import CLAIM, ClaimCheck
 from cliffracer.messaging.configurations import StreamConfig
@@ -31,7 +32,6 @@ DEAD = "Cliffracer-Dead-"
 REPLAYED = "Cliffracer-Replayed"
 _TRACE = 6_000  # bytes of a traceback that are kept
 _ERROR = 1_000
-_AHEAD = 32  # letters that are fetched at once
 _PLAIN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 
 
@@ -92,22 +92,16 @@ class DeadLetters:
 
     async def ls(self, *, service: str = "", function: str = "", subject: str = "", after: int = 0) -> AsyncIterator[Parked]:
         """Yield what is parked, oldest first, from number ``after`` + 1; ``subject`` may be a pattern, and all filters must fit."""
-        number, ahead = after, 1
-        while True:
+        found = messages(self.jetstream, self.stream, f"{self.prefix}>", after=after)
+        async with aclosing(found):
             try:
-                asked = range(number + 1, number + 1 + ahead)
-                found = await asyncio.gather(*(self.jetstream.next_message(self.stream, first, f"{self.prefix}>") for first in asked))
+                async for stored in found:
+                    parked = self._parked(stored)
+                    wanted = ((service, parked.service), (function, parked.function))
+                    if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
+                        yield parked
             except NotFound:  # no stream: nothing was ever parked
                 return
-            letters = {stored.seq: stored for stored in found if stored is not None}
-            if not letters:
-                return
-            for number in sorted(letters):
-                parked = self._parked(letters[number])
-                wanted = ((service, parked.service), (function, parked.function))
-                if all(given in ("", has) for given, has in wanted) and (not subject or matches(subject, parked.subject)):
-                    yield parked
-            ahead = min(2 * ahead, _AHEAD) if len(letters) == ahead else 1  # slow start: few may be left between many that are gone
 
     async def show(self, number: int) -> Parked:
         """Return one parked message, its payload included wherever that is; `NotFound` if it is not there."""
