@@ -20,7 +20,7 @@ class Orphan(msgspec.Struct, frozen=True):
 
 
 async def orphans(jetstream: JetStream, stream: str, services: dict[str, set[str]]) -> list[Orphan]:
-    """Return the consumers of a stream that belong to some services and to none of their functions.
+    """Return the consumers of a stream that belong to some services and to no function of any of them: a group may be that of several.
 
     ``services``: for each service, the names of its functions' consumers (`durable_name`). Consumers of other services or clients
     are ignored.
@@ -29,11 +29,12 @@ async def orphans(jetstream: JetStream, stream: str, services: dict[str, set[str
         found = await jetstream.consumers(stream)
     except NotFound:
         return []
+    used = {name for names in services.values() for name in names}
     lost = []
     for info in found:
         metadata = info.config.get("metadata") or {}
         service = metadata.get(SERVICE, "")
-        if service in services and info.name not in services[service]:
+        if service in services and info.name not in used:
             lag = info.num_pending + info.num_ack_pending
             lost.append(Orphan(info.name, service, metadata.get(FUNCTION, ""), lag, info.created))
     return lost

@@ -21,6 +21,14 @@ async def test_a_renamed_function_leaves_an_orphan_with_its_lag(jetstream: JetSt
     assert len(await jetstream.consumers("EVENTS")) == 2
 
 
+async def test_a_group_that_another_service_goes_on_with_is_no_orphan(jetstream: JetStream, subjects: Subjects):
+    """Though the service that made its consumer has no such function any more: what it takes is wanted."""
+    async with consuming(jetstream, subjects, Notes(), group="mails"):
+        pass
+    assert await orphans(jetstream, "EVENTS", {"users": set(), "letters": {"mails"}}) == []
+    assert [orphan.consumer for orphan in await orphans(jetstream, "EVENTS", {"users": set(), "letters": set()})] == ["mails"]
+
+
 async def test_a_function_takes_over_from_an_orphan_by_its_group(jetstream: JetStream, subjects: Subjects):
     """It gets what waits, under its new name."""
     async with consuming(jetstream, subjects, Notes(), function="welcome"):
