@@ -1,8 +1,8 @@
 """One app on the wire: its endpoints on the bus, from subscribed to drained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from cliffracer.declarations import Leader as LeaderRecord
 from cliffracer.declarations import Rpc, Subscription, failed_at_start, where
 from cliffracer.declarations import Timer as TimerRecord
 from cliffracer.detail import detail
-from cliffracer.errors import CliffracerError, Internal
+from cliffracer.errors import CliffracerError, Internal, NotFound
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Handler, Rules
 from cliffracer.injection import Injector
@@ -223,12 +223,12 @@ class Service:
         if self._database is not None and (committed := await self._database.waiting()):
             yield f"outbox: {committed} waiting"
         for timer in self._timers:
-            if await timer.due():
+            if await _asked(timer.due()):
                 yield f"timer {timer.name}"
         if self._sends is not None and (sent := await self._sends.stored()):
             yield f"one-way calls of {self.frozen.name}: {sent} waiting"
         for consumption in self.consumptions:
-            if waiting := await consumption.waiting():
+            if waiting := await _asked(consumption.waiting()):
                 yield f"{consumption.function}: {waiting} waiting"
 
     async def store(self, emission: Emission, subject: str, payload: bytes, headers: Headers) -> None:
@@ -290,6 +290,13 @@ class Service:
             contract=lambda: contract(self.frozen, self.link.emitted, self.link.called),
             detail=self._detailed,
         )
+
+
+async def _asked(answer: Awaitable[int]) -> int:
+    """Return an answer about a consumer; 1, so that it is asked again, while that is gone and not made again yet."""
+    with suppress(NotFound):
+        return await answer
+    return 1
 
 
 def _none() -> None:

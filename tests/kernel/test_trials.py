@@ -137,3 +137,24 @@ def test_a_loop_that_is_not_of_asyncio_is_told() -> None:
     """As of a test that anyio runs on trio as well: what its fixture is to return is said, not that no loop runs."""
     with pytest.raises(SetupError, match=r'this test does not: .* a fixture called anyio_backend returns "asyncio"'):
         running(App("elsewhere")).__aenter__().send(None)
+
+
+async def test_what_somebody_deletes_is_waited_for_until_it_is_made_again() -> None:
+    """A test may delete the consumer of a function, or the stream: `settled` goes on until the function has what was emitted then."""
+    app, got = App("s"), []
+
+    @app.on("number")
+    async def handle(number: int) -> None:
+        got.append(number)
+
+    async with running(app) as t:
+        jetstream, consumption = t.up.services[0].jetstream, t.up.services[0].consumptions[0]
+        await jetstream.delete_consumer(t.up.services[0].subjects.stream, consumption.name)
+        await t.emit("number", 1)
+        await t.settled()
+        assert got == [1]
+        await jetstream.delete_stream(t.up.services[0].subjects.stream)
+        await t.settled()
+        await t.emit("number", 2)
+        await t.settled()
+    assert got == [1, 2]
