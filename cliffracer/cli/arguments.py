@@ -61,6 +61,14 @@ class Typed:
         return value if kind_of(value) in kinds or (kind_of(value) == "integer" and "number" in kinds) else self.text
 
 
+class Read(Typed):
+    """What stands in a file after ``name=@``: its text where the method takes text."""
+
+    def read(self, kinds: frozenset[str] = _ANYTHING) -> Any:
+        """Return the text; its JSON where that is wanted."""
+        return self.text if "string" in kinds else super().read(kinds)
+
+
 def parse(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
     """Return (positional, named) arguments, what depends on the schema as `Typed`; `click.UsageError` for what cannot be read."""
     positional: list[Any] = []
@@ -196,9 +204,9 @@ def kind_of(value: Any) -> str:
 
 
 def typed(text: str) -> Any:
-    """Return what was typed, or the text of ``@file``; `click.UsageError` for bytes that are no text."""
+    """Return what was typed, or stands in ``@file``; `click.UsageError` for bytes that are no text."""
     if text.startswith("@"):
-        return _read(text)
+        return Read(_read(text))
     if encodable(text) != text:
         raise click.UsageError(f"{encodable(text)} is not UTF-8")
     return Typed(text)
@@ -215,10 +223,15 @@ def json_of(text: str, name: str, hint: str = "") -> Any:
 def _read(text: str) -> str:
     if text == "-":
         return sys.stdin.read()
+    name = text[1:]
     try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{text[1:]} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise click.UsageError(
+            f"{name} is no text in UTF-8. Bytes go as base64: base64 < {name} | tr -d '\\n' > FILE, and then @FILE"
+        ) from None
+    except OSError as error:
+        raise click.UsageError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def _misfit(value: Any, kinds: frozenset[str], schema: Schema) -> str:

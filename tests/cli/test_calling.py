@@ -10,7 +10,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from tests.cli.terminal import Background, Done, cliffracer, on_terminal, written
+from tests.cli.terminal import PATIENCE, PROGRAM, Background, Done, cliffracer, environment, on_terminal, written
 from tests.support.nats import NatsServer, free_port
 
 SERVICE = """
@@ -119,6 +119,7 @@ def _note(title="Dune", tags=(), stars=0):
         (["@whole.json"], _note("whole", stars=5)),
         (["title=@title.txt"], _note("from a file")),
         (["title=x", "tags:=@tags.json"], _note("x", ["y"])),
+        (["title=@tags.json", "tags=@tags.json"], _note('["y"]', ["y"])),
     ],
 )
 def test_arguments_become_what_the_method_takes(at, arguments, note):

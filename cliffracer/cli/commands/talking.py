@@ -34,7 +34,8 @@ def call(**given: Any) -> None:
     \b
     name=value   what the method takes under that name: text, a number, true, null
     name:=json   any JSON value
-    name=@file   the text of a file; name:=@file its JSON
+    name=@file   the text of a file, or its JSON where no text is taken
+    name:=@file  its JSON
     {"name": …}  all arguments, as JSON; also @file, or - for standard input
     value        an argument by position
 
