@@ -77,7 +77,9 @@ def load(target: str, *, apart: bool = False) -> list[App]:
     if not name:
         unique = list(dict.fromkeys(apps.values()))
         if not unique:
-            raise SetupError(f"There is no App in {place}. Write app = App('name') in it.")
+            below = [one for one in visible_apps() if one.startswith(f"{Path(place)}/")] if Path(place).is_dir() else []
+            cure = f"Apps I can see below it: {_listed(below)}." if below else "Write app = App('name') in it."
+            raise SetupError(f"There is no App in {place}. {cure}")
         return unique
     if name not in vars(module):
         near = nearest(name, apps, cutoff=0.5) or next(iter(apps), None)

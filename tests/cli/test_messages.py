@@ -312,6 +312,13 @@ def test_an_error_of_elsewhere_moves_no_cursor(evil):
         assert all(line.isprintable() for line in message_of(error).splitlines())
 
 
+def test_a_folder_of_apps_is_no_app(tmp_path):
+    """Those in it are named."""
+    (tmp_path / "orders").mkdir()
+    written(tmp_path / "orders", main="from cliffracer import App\napp = App('orders')\n")
+    assert _run(tmp_path, "orders") == "Error: There is no App in orders. Apps I can see below it: orders/main.py:app.\n"
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
