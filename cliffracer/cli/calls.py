@@ -12,6 +12,7 @@ from cliffracer.cli.loading import start_one
 from cliffracer.cli.login import Login, token_of
 from cliffracer.cli.output import good, odd, print_json, print_line, printable, say, soft
 from cliffracer.cli.reach import looked_at, reach_settings, reached
+from cliffracer.cli.reader import while_read
 from cliffracer.cli.traces import print_trace
 from cliffracer.client import AsyncClient
 from cliffracer.context import Context, current
@@ -59,7 +60,7 @@ def call(
                 if traced:
                     await print_trace(client, context.onward())
 
-    asyncio.run(run())
+    asyncio.run(while_read(run()) if stream else run())
 
 
 async def prepared(

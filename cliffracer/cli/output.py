@@ -104,7 +104,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: in
     giving = [at for at in range(len(widths)) if at not in whole]
     while room is not None and sum(widths) + 2 * (len(widths) - 1) > room and max(widths[at] for at in giving) > _NARROWEST:
         widths[max(giving, key=widths.__getitem__)] -= 1
-    right = [all(_is_number(row[at]) for row in rows) for at in range(len(headings))]
+    right = [_are_numbers([row[at] for row in rows]) for at in range(len(headings))]
     lines = [_line([soft(heading) for heading in headings], widths, right)]
     return [*lines, *(_line(row, widths, right) for row in cells)]
 
@@ -210,8 +210,9 @@ def _shown(cell: object) -> str:
     return "" if cell is None else printable(str(cell))
 
 
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
+def _are_numbers(column: Sequence[object]) -> bool:
+    there = [cell for cell in column if cell is not None]
+    return bool(there) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in there)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

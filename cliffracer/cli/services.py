@@ -65,7 +65,7 @@ def top(*, name: str, interval: float, count: int | None, as_json: bool) -> None
         rows = sorted(_grouped(found, name), key=lambda row: (-row["calls_per_second"], row["name"]))
         return (
             ["name", "calls/s", "errors", "p50 ms", "p95 ms", "replicas"],
-            [[strong(printable(r["name"])), r["calls_per_second"], _share(r), r["p50_ms"], r["p95_ms"], r["replicas"]] for r in rows],
+            [[strong(printable(r["name"])), r["calls_per_second"], _share(r), *_took(r), r["replicas"]] for r in rows],
         )
 
     _again(settings, name, interval, count, _teller(f"{name or 'services'} {looked_at(settings)}", shown, name, as_json=as_json))
@@ -146,7 +146,12 @@ def _table(found: list[Row], name: str) -> Table:
 def _figures(row: Row) -> list[object]:
     uptime = int(row["uptime_s"])
     age = worded(uptime if uptime < 3600 else uptime // 60 * 60)
-    return [row["calls"], row["calls_per_second"], _share(row), row["p50_ms"], row["p95_ms"], age]
+    return [row["calls"], row["calls_per_second"], _share(row), *_took(row), age]
+
+
+def _took(row: Row) -> tuple[object, object]:
+    """Return how long calls took; nothing where none was timed, which is not the same as at once."""
+    return row["p50_ms"] or None, row["p95_ms"] or None
 
 
 def _share(row: Row) -> str:

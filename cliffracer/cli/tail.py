@@ -11,6 +11,7 @@ import msgspec
 
 from cliffracer.cli.output import odd, print_line, printable, say, soft, strong, tame
 from cliffracer.cli.reach import looked_at, permitted, reach_settings, reached
+from cliffracer.cli.reader import while_read
 from cliffracer.client import AsyncClient
 from cliffracer.durations import ago
 from cliffracer.errors import CliffracerError, InvalidInput, NotFound, SetupError
@@ -47,7 +48,7 @@ def tail(*, pattern: str, since: str | None, count: int | None, as_json: bool) -
                 if left == 0:
                     return
 
-    asyncio.run(run())
+    asyncio.run(while_read(run()))
 
 
 async def _narrow(client: AsyncClient, pattern: str) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -128,6 +130,14 @@ def test_arguments_become_what_the_method_takes(at, arguments, note):
     (at.folder / "title.txt").write_text("from a file")
     (at.folder / "tags.json").write_text('["y"]')
     assert at.json("call", "notes.write", *arguments) == note
+
+
+def test_a_file_of_bytes_is_refused_with_what_to_do(at):
+    """JSON has no bytes."""
+    (at.folder / "photo").write_bytes(b"\xff\xd8")
+    done = at("call", "notes.write", "title=@photo")
+    assert done.code == 2
+    assert "photo is no text in UTF-8. Bytes go as base64: base64 < photo | tr -d '\\n' > FILE, and then @FILE" in done.err
 
 
 def test_arguments_come_from_standard_input_and_by_position(at):
@@ -400,6 +410,18 @@ def test_on_a_terminal_it_asks_before_all_are_discarded(at):
     assert "discarded 1 event" in done
 
 
+def test_tail_ends_when_nobody_reads_it_any_more(at):
+    """As behind `| head -1`, also where nothing more comes that could not be printed."""
+    at("emit", "note.written", "title=x")
+    env = environment(CLIFFRACER_NAMESPACE=at.namespace)
+    command = [*PROGRAM, "tail", "note.written", "--since", "10m"]
+    with subprocess.Popen(command, cwd=at.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert b"note.written" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_services_tells_who_runs_and_how_it_goes(at):
     """One row for all replicas of a service; with a name, its methods."""
     at("call", "notes.write", "title=x")
@@ -412,6 +434,7 @@ def test_services_tells_who_runs_and_how_it_goes(at):
     assert "notes    1.2.3" in at("services").out
     assert at("services").out.split()[:6] == ["service", "version", "replicas", "calls", "calls/s", "errors"]
     assert "refuse" in at("services", "notes").out
+    assert not re.search(r"0 % +0\.00", at("services", "notes").out), "of who was never called no duration is told"
 
 
 def test_a_service_that_does_not_run_is_an_error(at):
