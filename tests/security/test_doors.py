@@ -40,6 +40,49 @@ async def own(user_id: str) -> str:
     return user_id
 
 
+async def after_asking(identity: Identity) -> bool:
+    await asyncio.sleep(0)
+    return identity.subject == "ada"
+
+
+async def after_looking(identity: Identity, user_id: str) -> bool:
+    await asyncio.sleep(0)
+    return identity.subject == user_id
+
+
+CHECKS: dict[str, Any] = {
+    "asking": after_asking,
+    "looking": after_looking,
+    "named": lambda who, user_id: who.subject == user_id,
+    "placed": lambda who, user_id, /: who.subject == user_id,
+    "all": lambda identity, **given: identity.subject == given["user_id"],
+    "whole": lambda identity, arguments: arguments == {"user_id": identity.subject},
+    "context": lambda context, other="ada": context.identity.subject == other,
+}
+
+
+def _declare(name: str, check: Any) -> None:
+    async def record(user_id: str) -> str:
+        return user_id
+
+    record.__name__ = record.__qualname__ = f"of_{name}"
+    app.rpc(app.get(f"/of/{name}/{{user_id}}")(requires(check=check)(record)))
+
+
+for _name, _check in CHECKS.items():
+    _declare(_name, _check)
+
+
+async def never(identity: Identity) -> bool:
+    await asyncio.Event().wait()
+    return True
+
+
+@app.rpc
+@requires(check=never)
+async def undecided() -> None: ...
+
+
 @app.rpc
 @app.get("/open")
 @public
@@ -87,7 +130,7 @@ def bearer(text: str) -> dict[str, str]:
 
 async def raw(t: Any, method: str, payload: bytes = b"{}", **who: Any) -> Any:
     """Call as any NATS client does, with or without a token."""
-    block = write_call("id", None, 5.0, who.get("token"))
+    block = write_call("id", None, who.get("within", 5.0), who.get("token"))
     reply = await t.up.bus.request(f"{t.settings.namespace}.{method}".encode(), payload, block, timeout=5.0)
     return msgspec.json.decode(reply.payload)
 
@@ -128,6 +171,23 @@ async def test_own_records() -> None:
         assert (mine.status_code, theirs.status_code) == (200, 403)
         assert await raw(t, "vault.own", b'{"user_id": "ada"}', token=token()) == "ada"
         assert (await raw(t, "vault.own", b'["bob"]', token=token()))["code"] == 403
+
+
+@pytest.mark.parametrize("name", CHECKS)
+async def test_checks_of_all_shapes(name: str) -> None:
+    """A check may be async, call the identity as it likes and take what it names; whom it refuses is refused, over HTTP and RPC alike."""
+    async with running(app, auth_secret_key=KEY) as t:
+        who = {subject: token(subject) for subject in ("ada", "bob")}
+        over_http = [(await t.http.get(f"/of/{name}/ada", headers=bearer(each))).status_code for each in who.values()]
+        assert over_http == [200, 403]
+        assert await raw(t, f"vault.of_{name}", b'{"user_id": "ada"}', token=who["ada"]) == "ada"
+        assert (await raw(t, f"vault.of_{name}", b'{"user_id": "ada"}', token=who["bob"]))["code"] == 403
+
+
+async def test_a_check_has_the_time_of_the_call() -> None:
+    """Who waits for a check in vain is told so when his time is over."""
+    async with running(app, auth_secret_key=KEY) as t:
+        assert (await raw(t, "vault.undecided", token=token(), within=0.2))["code"] == 504
 
 
 async def test_public() -> None:

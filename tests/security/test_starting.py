@@ -120,6 +120,17 @@ def test_contradictions() -> None:
 
     with pytest.raises(SetupError, match="it is @public and has a rule too"):
         start(app, auth_secret_key=KEY)
+    lost = App("two")
+
+    @lost.rpc
+    @requires(check=lambda identity, owner: identity.subject == owner)
+    async def record(user_id: str) -> None: ...
+
+    asked = "a check of record asks for owner. It can have identity, context, arguments, user_id"
+    found = start(lost, auth_secret_key=KEY)
+    (declared,) = lost.freeze().declared
+    with pytest.raises(SetupError, match=asked):
+        found.entry(declared.record, declared.signature)
     with pytest.raises(SetupError, match="names nothing"):
         requires(any=True)
     with pytest.raises(SetupError, match="is no permission or role"):
