@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from cliffracer.security.oidc import Issuer
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
-from tests.security.corpus import forgeries
+from tests.security.corpus import KEY, forgeries
 from tests.support.inside import authority_of
 from tests.support.issuer import FakeIssuer, rsa
 from tests.support.waiting import eventually
@@ -186,20 +187,47 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        {"jwks_uri": "http://elsewhere.example/jwks"},
-        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "http://127.1:PORT/jwks"},
+        {"jwks_uri": "file://FOLDER/jwks"},
         {"jwks_uri": None},
         {"issuer": None},
         {"issuer": "SELF/"},
     ],
 )
-async def test_discovery_that_cannot_be_trusted(fake: FakeIssuer, document: dict[str, Any]) -> None:
-    """Keys come from the issuer that was named, over TLS or from this machine, and from nowhere else."""
-    fake.document = {name: value and value.replace("SELF", fake.url) for name, value in document.items()}
+async def test_discovery_that_cannot_be_trusted(fake: FakeIssuer, document: dict[str, Any], tmp_path: Path) -> None:
+    """Keys come from the issuer that was named, over TLS or from this machine, and from nowhere else, although good ones are there."""
+    (tmp_path / "jwks").write_text(json.dumps(fake.jwks()))
+    places = {"SELF": fake.url, "PORT": fake.url.rpartition(":")[2], "FOLDER": str(tmp_path)}
+    for name, value in document.items():
+        for word, place in places.items():
+            value = value and value.replace(word, place)
+        fake.document[name] = value
     issuer = Issuer(fake.url, "shop")
     with pytest.raises(Unavailable):
         await issuer.learn()
     assert issuer.tokens.keys == []
+
+
+@pytest.mark.parametrize("what", ["discovery", "jwks"])
+@pytest.mark.parametrize("sent", [b"<html>", b"[]", b"7", b"{}", b'{"keys": []}', b'{"keys": {}}', None], ids=lambda sent: str(sent))
+async def test_an_issuer_that_sends_rubbish(fake: FakeIssuer, what: str, sent: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No JSON, no object, no key, a megabyte: who never had keys is told that there are none, and those that are known stay."""
+    issuer = Issuer(fake.url, "shop")
+    await issuer.learn()
+    large = json.dumps({**getattr(fake, what)(), "more": "x" * 1_000_000}).encode()
+    monkeypatch.setattr(fake, what, lambda: large if sent is None else sent)
+    await issuer.learn(again=True, at_once=True)
+    assert issuer.tokens.verify(fake.token())["sub"] == "ada"
+    with pytest.raises(Unavailable):
+        await Issuer(fake.url, "shop").learn()
+
+
+async def test_our_own_tokens_while_the_issuer_is_away(fake: FakeIssuer) -> None:
+    """Where both are taken, what we signed ourselves is good although no key of the issuer was ever read."""
+    fake.up = False
+    async with running(app, oidc_issuer=fake.url, auth_audience="shop", auth_secret_key=KEY) as t:
+        assert await status(t, t.token("ada")) == 200
+        assert await status(t, fake.token()) == 503
 
 
 async def test_keys_that_are_none(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +267,7 @@ async def test_claims_are_roles(fake: FakeIssuer) -> None:
 
 def test_claims_of_odd_shapes() -> None:
     """Whatever an issuer has in the place of roles, texts are roles and nothing else is."""
-    for odd in (None, 7, {"a": 1}, [1, {"a": 1}, None], {"b": ["x"]}):
+    for odd in (None, 7, {"a": 1}, [1, {"a": 1}, None], {"b": ["x"]}, {"b": [1, "x", {"a": 1}, None]}):
         assert Claims(roles="a.b").identity({"sub": "ada", "a": odd}).roles in {(), ("x",)}
     assert Claims(roles="groups").identity({"sub": "ada", "groups": "a b"}).roles == ("a", "b")
 

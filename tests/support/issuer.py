@@ -155,7 +155,7 @@ def _handler(issuer: FakeIssuer) -> type[BaseHTTPRequestHandler]:
             self._json(*issuer.grant(form, self.headers.get("Authorization", "")))
 
         def _json(self, status: int, found: Any) -> None:
-            body = json.dumps(found).encode()
+            body = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
