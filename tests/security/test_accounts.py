@@ -86,6 +86,31 @@ async def test_names_that_nobody_can_have(name: str) -> None:
         assert [one.username for one in await sessions_of(t).accounts()] == ["a" * 256]
 
 
+async def test_names_that_are_taken() -> None:
+    """Who registers under the name of somebody else is told so, and changes nothing of that account."""
+    async with running(app) as t:
+        await signed_in(t)
+        again = await t.http.post("/auth/register", json={"username": " ADA ", "password": "another password"})
+        assert again.status_code == 409
+        assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 401
+        await signed_in(t)
+
+
+async def test_passwords_that_are_too_short() -> None:
+    """Seven characters are refused wherever a password is chosen, and eight are enough."""
+    async with running(app) as t:
+        tokens = await signed_in(t)
+        asked = await sessions_of(t).ask_reset("ada", "")
+        for way, body in (
+            ("register", {"username": "bob", "password": "7 chars"}),
+            ("password", {"old": ADA["password"], "new": "7 chars"}),
+            ("reset/confirm", {"token": asked.token, "password": "7 chars"}),
+        ):
+            reply = await t.http.post(f"/auth/{way}", json=body, headers=bearer(tokens))
+            assert (reply.status_code, reply.json()["errors"]) == (422, [{"path": "password", "message": "8 characters at least"}])
+        assert (await t.http.post("/auth/register", json={"username": "bob", "password": "8 chars!"})).status_code == 201
+
+
 async def test_tokens_are_not_each_other() -> None:
     """A refresh token opens nothing, an access token refreshes nothing."""
     async with running(app) as t:

@@ -18,14 +18,16 @@ from cliffracer import Accounts, ApiKeys, App, Identity, Keyring, KeyValue, Tick
 from cliffracer.context import Context, current
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
+from cliffracer.security import enforcement
 from cliffracer.security import keyring as module
 from cliffracer.security.keyring import _new
 from cliffracer.security.revocations import Revocations
-from cliffracer.security.tokens import RefusedToken
+from cliffracer.security.tokens import RefusedToken, unverified
 from cliffracer.testing import running
 from cliffracer.wire.calls import write_call
 from cliffracer.wire.subjects import named_within
 from tests.support.inside import authority_of, value_of
+from tests.support.keys import private_pem, public_pem
 from tests.support.waiting import eventually
 
 app = App("gate")
@@ -78,6 +80,14 @@ async def feed(*, identity: Identity = provided) -> AsyncIterator[str]:
         await asyncio.sleep(0.05)
 
 
+@app.websocket("/onward")
+@requires("orders:read")
+async def onward(*, context: Context = provided) -> AsyncIterator[str | None]:
+    while True:
+        yield context.token
+        await asyncio.sleep(0.02)
+
+
 def ring_of(t: Any) -> Keyring:
     ring: Keyring = value_of(t, Keyring)
     return ring
@@ -99,6 +109,7 @@ async def test_every_door() -> None:
         assert await raw(t, key) == expected
         place = t.url.replace("http", "ws") + "/feed"
         ticket = (await t.http.post("/auth/ticket", headers=header)).json()["ticket"]
+        assert (await t.http.get("/orders", params={"ticket": ticket})).status_code == 401
         for options in ({"additional_headers": bearer}, {"additional_headers": header}, {"subprotocols": ["bearer", key]}):
             async with websockets.connect(place, **options) as socket:
                 assert json.loads(await socket.recv()) == "key:robot"
@@ -124,23 +135,27 @@ async def test_scopes() -> None:
         assert (await t.http.get("/open", headers={"X-API-Key": root})).json() == "ada"
 
 
-async def test_bad_keys() -> None:
-    """Keys that are mistyped, cut, of another database, expired or no keys get one and the same 401, and none is logged."""
+async def test_bad_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are mistyped, cut, of another database, expired or no keys get one and the same 401, and none is logged.
+
+    The database is only asked for those that are well-formed.
+    """
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
     async with running(app, inner) as t:
         key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
-        brief, _ = await ring_of(t).issue("brief", permissions=["orders:read"], ttl="10ms")
+        brief, late = await ring_of(t).issue("brief", permissions=["orders:read"], ttl="10ms")
         other = f"cr_{made.id}_{key[20:].swapcase()}"
         await asyncio.sleep(0.05)
         mistyped = key[:-1] + ("0" if key[-1] != "0" else "1")
-        answers = set()
-        for bad in (key[:-1], key + "0", mistyped, key.upper(), other, _new()[0], brief, "cr_", "cr_x"):
+        answers, asked, strange = set(), _look_ups(ring_of(t), monkeypatch), _new()
+        for bad in (key[:-1], key + "0", mistyped, key.upper(), other, strange[0], brief, "cr_", "cr_x"):
             reply = await t.http.get("/orders", headers={"Authorization": f"Bearer {bad}"})
             answers.add((reply.status_code, reply.text, reply.headers["www-authenticate"]))
             assert (await raw(t, bad))["code"] == 401
         assert len(answers) == 1
         assert next(iter(answers))[0] == 401
+        assert set(asked) == {strange[1], late.id}
         assert (await t.http.get("/open", headers={"X-API-Key": mistyped})).json() is None
         stored = await ring_of(t)._db.fetch("SELECT * FROM cliffracer_api_keys")
     logger.remove(sink)
@@ -159,6 +174,41 @@ def _look_ups(ring: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ring, "_fetch", counted)
     return asked
+
+
+async def test_a_key_where_none_are_taken() -> None:
+    """An app that takes no API keys refuses one as it refuses anything that is no token of its."""
+    app = App("keyless")
+
+    @app.get("/checked")
+    @requires(check=lambda identity: True)
+    async def checked() -> None: ...
+
+    async with running(app) as t:
+        assert (await t.http.get("/checked", headers={"Authorization": f"Bearer {_new()[0]}"})).status_code == 401
+
+
+async def test_keys_where_nothing_is_signed() -> None:
+    """A service that only verifies takes keys, too; what it calls for them goes out without a token."""
+    async with running(app, inner, auth_keys=public_pem(private_pem())) as t:
+        key, _ = await ring_of(t).issue("robot", roles=["admin"], permissions=["orders:read"])
+        found = [await t.http.get(place, headers={"X-API-Key": key}) for place in ("/admin", "/open", "/orders")]
+        assert [reply.json() for reply in found[:2]] == ["admin", "key:robot"]
+        assert found[2].status_code == 401
+
+
+async def test_lasting_work_calls_others_with_fresh_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket outlives the short tokens that its calls to other services are made with."""
+    monkeypatch.setattr(module, "LIFE", 0.1)
+    monkeypatch.setattr(enforcement, "_LOOK", 0.05)
+    async with running(app) as t:
+        key, made = await ring_of(t).issue("robot", permissions=["orders:read"])
+        seen: set[str] = set()
+        async with websockets.connect(t.url.replace("http", "ws") + "/onward", additional_headers={"X-API-Key": key}) as socket:
+            async with asyncio.timeout(30):
+                while len(seen) < 3:
+                    seen.add(json.loads(await socket.recv()))
+        assert {unverified(token)[1]["key"] for token in seen} == {made.id}
 
 
 async def test_made_up_keys_do_not_keep_the_database_busy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,15 @@ def test_secrets_rotate_in_a_set() -> None:
     assert unverified(both.issue("ada", ttl=60))[0]["kid"] == "n"
 
 
+def test_a_key_to_encrypt_with_signs_nothing() -> None:
+    """Of a set that is for other things too, the keys for signatures are taken."""
+    keys = [{"kty": "oct", "k": b64(KEY + use), "kid": use, "use": use} for use in ("enc", "sig")]
+    both = tokens(json.dumps({"keys": keys}))
+    assert unverified(both.issue("ada", ttl=60))[0]["kid"] == "sig"
+    with pytest.raises(RefusedToken):
+        both.verify(tokens(json.dumps({**keys[0], "use": "sig"})).issue("ada", ttl=60))
+
+
 def test_claims_of_an_access_token() -> None:
     """What is issued has all that RFC 9068 asks for, and says its type."""
     made = tokens(private_pem(), auth_issuer="https://id.example", auth_audience="shop").issue("ada", ttl=60)
@@ -75,6 +84,7 @@ def test_who_has_public_keys_only_verifies() -> None:
         '{"keys": [7]}',
         json.dumps({"kty": "oct", "k": b64("short")}),
         json.dumps({"kty": "oct", "k": b64(KEY), "alg": "none"}),
+        json.dumps({"kty": "OKP", "crv": "X25519", "x": b64("x" * 32)}),
         json.dumps({"kty": "oct", "k": b64(KEY), "alg": "HS512"}),
         json.dumps({"keys": [{"kty": "oct", "k": b64(KEY + text), "kid": "same"} for text in "ab"]}),
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",

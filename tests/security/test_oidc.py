@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,14 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import RSAKey
 from loguru import logger
 
-from cliffracer import App, Claims, Identity, SetupError, Unauthenticated, Unavailable, provided, requires
+from cliffracer import App, Claims, Identity, SetupError, Unauthenticated, Unavailable, provided, public, requires
 from cliffracer.security.enforcement import enforcement
 from cliffracer.security.keys import read_keys
 from cliffracer.security.oidc import Issuer
 from cliffracer.security.tokens import RefusedToken
 from cliffracer.settings import Settings
 from cliffracer.testing import running
-from tests.security.corpus import KEY, forgeries
+from tests.security.corpus import KEY, b64, forgeries
 from tests.support.inside import authority_of
 from tests.support.issuer import FakeIssuer, rsa
 from tests.support.waiting import eventually
@@ -32,6 +33,12 @@ app = App("shielded")
 @requires
 async def who(*, identity: Identity = provided) -> dict[str, Any]:
     return {"subject": identity.subject, "roles": identity.roles, "permissions": identity.permissions}
+
+
+@app.get("/open")
+@public
+async def opened(*, identity: Identity | None = None) -> str | None:
+    return None if identity is None else identity.subject
 
 
 @pytest.fixture
@@ -199,9 +206,7 @@ async def test_discovery_that_cannot_be_trusted(fake: FakeIssuer, document: dict
     (tmp_path / "jwks").write_text(json.dumps(fake.jwks()))
     places = {"SELF": fake.url, "PORT": fake.url.rpartition(":")[2], "FOLDER": str(tmp_path)}
     for name, value in document.items():
-        for word, place in places.items():
-            value = value and value.replace(word, place)
-        fake.document[name] = value
+        fake.document[name] = value and re.sub("SELF|PORT|FOLDER", lambda word: places[word[0]], value)
     issuer = Issuer(fake.url, "shop")
     with pytest.raises(Unavailable):
         await issuer.learn()
@@ -209,7 +214,7 @@ async def test_discovery_that_cannot_be_trusted(fake: FakeIssuer, document: dict
 
 
 @pytest.mark.parametrize("what", ["discovery", "jwks"])
-@pytest.mark.parametrize("sent", [b"<html>", b"[]", b"7", b"{}", b'{"keys": []}', b'{"keys": {}}', None], ids=lambda sent: str(sent))
+@pytest.mark.parametrize("sent", [b"<html>", b"[]", b"7", b"{}", b'{"keys": []}', b'{"keys": {}}', None], ids=str)
 async def test_an_issuer_that_sends_rubbish(fake: FakeIssuer, what: str, sent: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No JSON, no object, no key, a megabyte: who never had keys is told that there are none, and those that are known stay."""
     issuer = Issuer(fake.url, "shop")
@@ -223,11 +228,12 @@ async def test_an_issuer_that_sends_rubbish(fake: FakeIssuer, what: str, sent: b
 
 
 async def test_our_own_tokens_while_the_issuer_is_away(fake: FakeIssuer) -> None:
-    """Where both are taken, what we signed ourselves is good although no key of the issuer was ever read."""
+    """What we signed ourselves is good although no key of the issuer was ever read, and what is public stays open to its users."""
     fake.up = False
     async with running(app, oidc_issuer=fake.url, auth_audience="shop", auth_secret_key=KEY) as t:
         assert await status(t, t.token("ada")) == 200
         assert await status(t, fake.token()) == 503
+        assert (await t.http.get("/open", headers={"Authorization": f"Bearer {fake.token()}"})).json() is None
 
 
 async def test_keys_that_are_none(fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +241,7 @@ async def test_keys_that_are_none(fake: FakeIssuer, monkeypatch: pytest.MonkeyPa
     good = fake.keys["one"].as_dict(private=False)
     with pytest.warns(SecurityWarning):
         weak = RSAKey.generate_key(1024).as_dict(private=False)
-    listed = [{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "kid": "s"}, {**good, "use": "enc"}, weak, {"kty": "XX"}, 7]
+    listed = [{"kty": "oct", "k": b64(KEY), "kid": "s"}, {**good, "use": "enc"}, weak, {"kty": "XX"}, 7]
     monkeypatch.setattr(fake, "jwks", lambda: {"keys": listed})
     with pytest.raises(Unavailable):
         await Issuer(fake.url, "shop").learn()

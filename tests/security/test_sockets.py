@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import websockets
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cliffracer import App, Identity, Unauthenticated, provided, requires
@@ -27,8 +28,15 @@ async def feed(*, identity: Identity = provided) -> AsyncIterator[str]:
         yield "more"
 
 
-def place(t) -> str:
-    return t.url.replace("http", "ws") + "/feed"
+@app.websocket("/talk")
+@requires("feed:read")
+async def talk(*, socket: WebSocket = provided) -> None:
+    async for word in socket.iter_text():
+        await socket.send_text(word)
+
+
+def place(t, path: str = "/feed") -> str:
+    return t.url.replace("http", "ws") + path
 
 
 @pytest.mark.parametrize(("permissions", "status"), [(None, 401), ([], 403)])
@@ -57,11 +65,12 @@ async def test_header_and_subprotocol() -> None:
             await websockets.connect(f"{place(t)}?token={token}&access_token={token}")
 
 
-async def test_ends_with_its_token() -> None:
-    """A socket is closed with 4401 when its token's time is over."""
+@pytest.mark.parametrize("path", ["/feed", "/talk"])
+async def test_ends_with_its_token(path: str) -> None:
+    """A socket is closed with 4401 when its token's time is over, whether its handler yields or talks to the socket itself."""
     async with running(app) as t:
         token = t.token("ada", permissions=["feed:read"], ttl=2)
-        async with websockets.connect(place(t), subprotocols=["bearer", token]) as client:
+        async with websockets.connect(place(t, path), subprotocols=["bearer", token]) as client:
             async with asyncio.timeout(30):
                 with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - some frames come first
                     while True:
