@@ -24,6 +24,8 @@ from cliffracer.web.bodies import too_large
 
 CALL = "cliffracer.call"
 """Key in the ASGI scope for the running call, (watch, context), so that the server can end it when the client is gone."""
+LEFT = "cliffracer.left"
+"""Key in the scope that says that the client was gone before there was a call."""
 MAX_HEAD = 64 * 1024
 MAX_LINE = 16 * 1024
 MAX_HEADERS = 100
@@ -202,10 +204,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
-            call: Any = cycle.scope.get(CALL)
-            if call is not None:
-                watch, context = call
+            scope: Any = cycle.scope
+            if CALL in scope:
+                watch, context = scope[CALL]
                 watch.end(context, "cancelled")
+            else:
+                scope[LEFT] = True
 
 
 def _too_long(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -13,14 +13,14 @@ from cliffracer.checking import Declared
 from cliffracer.context import LASTS, Context
 from cliffracer.declarations import Route
 from cliffracer.errors import Cancelled, FieldError, InvalidInput
-from cliffracer.handler import Handler
+from cliffracer.handler import Entry, Handler
 from cliffracer.invoke import invoke, spoil
 from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
 from cliffracer.web.forms import FormDecoder, close_files
-from cliffracer.web.guard import CALL
+from cliffracer.web.guard import CALL, LEFT
 from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
 from cliffracer.web.router import convertors_of
@@ -65,7 +65,7 @@ class RouteEndpoint:
         body: bytes | None = b""
         entry = handler.entry
         try:
-            if entry is not None and not (await entry.decided(context, scope) if entry.waits else entry.decide(context, scope)):
+            if entry is not None and not (await self.decided(entry, context, scope) if entry.waits else entry.decide(context, scope)):
                 arguments, body = (), b""
             else:
                 if self._reads:
@@ -97,6 +97,13 @@ class RouteEndpoint:
         finally:
             if FORM in scope:
                 await close_files(scope[FORM])
+
+    async def decided(self, entry: Entry, context: Context, scope: Mapping[str, Any]) -> bool:
+        """Say whether a call is let in; `Disconnected` if its client has left while somebody was asked: nothing would end it then."""
+        let_in = await entry.decided(context, scope)
+        if LEFT in scope:
+            raise Disconnected
+        return let_in
 
     async def arguments(
         self, scope: MutableMapping[str, Any], receive: Any, headers: Mapping[bytes, bytes], context: Context

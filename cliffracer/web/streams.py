@@ -46,7 +46,7 @@ class StreamEndpoint(RouteEndpoint):
         stream = Outgoing(send, self.status, context.correlation_id, events=prefers_events(headers.get(b"accept", b"")))
         handler = self.handler
         try:
-            if let_in := handler.entry is None or await handler.entry.decided(context, scope):
+            if let_in := handler.entry is None or await self.decided(handler.entry, context, scope):
                 arguments, body = await self.arguments(scope, receive, headers, context)
             else:
                 arguments, body = (), b""

@@ -218,6 +218,39 @@ async def test_checks() -> None:
         assert (await t.http.post("/checked", content=b"{", headers=bearer(t.token("ada"), **BODIES[0][1]))).status_code == 422
 
 
+@pytest.mark.parametrize("path", ["/stream", "/plain"])
+async def test_the_client_leaves_while_somebody_is_asked(path: str) -> None:
+    """Nothing begins for nobody: there was no call yet that could be ended, and a stream would have gone on for good."""
+    app, asked, answered, begun = App("shop"), asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def asks(identity: Any) -> bool:
+        asked.set()
+        await answered.wait()
+        return True
+
+    @app.get("/stream")
+    @requires(check=asks)
+    async def stream() -> AsyncIterator[int]:
+        begun.append("stream")
+        yield 1
+
+    @app.get("/plain")
+    @requires(check=asks)
+    async def plain() -> None:
+        begun.append("plain")
+
+    async with running(app) as t:
+        reader, writer = await asyncio.open_connection("127.0.0.1", t.http.base_url.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {t.token('ada')}\r\n\r\n".encode())
+        await asked.wait()
+        writer.write_eof()
+        await reader.read()  # the server has closed, too
+        writer.close()
+        answered.set()
+        await t.settled()
+        assert not begun
+
+
 async def test_events() -> None:
     """An event of nobody is parked for that, and not decoded."""
     read.clear()
