@@ -209,7 +209,7 @@ class Directory:
         except ServiceError:
             return  # not known, so nothing is repeated
         finally:
-            del self._learning[service]
+            self._learning.pop(service, None)  # it may be another round's, which was begun when all callers of this one had given up
 
     def at_hand(self) -> list[Info]:
         """Return the services that are known, without waiting, and begin to look for others: for completion."""

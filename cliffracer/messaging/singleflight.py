@@ -17,7 +17,7 @@ class SingleFlight:
         self._round: _Round | None = None
 
     async def __call__(self) -> None:
-        if self._round is None or self._round.task.done():
+        if self._round is None or self._round.over:
             self._round = _Round(self._work)
         await self._round.join()
 
@@ -25,21 +25,28 @@ class SingleFlight:
 class _Round:
     """One execution, and how many wait for it."""
 
-    __slots__ = ("_waiting", "task")
+    __slots__ = ("_abandoned", "_task", "_waiting")
 
     def __init__(self, work: Callable[[], Awaitable[object]]) -> None:
         self._waiting = 0
-        self.task = asyncio.ensure_future(work())
-        self.task.add_done_callback(_note)
+        self._abandoned = False
+        self._task = asyncio.ensure_future(work())
+        self._task.add_done_callback(_note)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody can join it any more: it has ended, or is about to, since nobody waited for it."""
+        return self._abandoned or self._task.done()
 
     async def join(self) -> None:
         self._waiting += 1
         try:
-            await asyncio.shield(self.task)
+            await asyncio.shield(self._task)
         finally:
             self._waiting -= 1
             if not self._waiting:
-                self.task.cancel()
+                self._abandoned = True
+                self._task.cancel()
 
 
 def _note(done: "asyncio.Future[object]") -> None:

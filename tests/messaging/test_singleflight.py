@@ -57,3 +57,23 @@ async def test_one_that_gives_up_leaves_the_others_theirs_and_the_last_ends_it()
     with pytest.raises(asyncio.CancelledError):
         await second
     await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_one_that_comes_as_the_last_gives_up_has_a_round_of_its_own():
+    """The work of the others is being cancelled, and he is not: he got their `CancelledError`, which nobody had meant for him."""
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            await asyncio.Event().wait()
+
+    flight = SingleFlight(work)
+    first = asyncio.create_task(flight())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    assert first.done()
+    await flight()
+    assert rounds == 2
