@@ -14,7 +14,7 @@ import pytest
 from cliffracer.cli.commands.keeping import db
 from cliffracer.cli.main import COMMANDS, cli
 from cliffracer.cli.suggestions import DB_IN_OTHER_TOOLS, IN_OTHER_TOOLS
-from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, on_terminal, written
+from tests.cli.terminal import PROGRAM, Background, cliffracer, environment, interruptible, on_terminal, written
 from tests.support.nats import free_port
 from tests.support.signals import heard
 
@@ -301,6 +301,15 @@ def test_ctrl_c_in_the_first_moment_is_not_lost(folder, imported):
     (folder / f"{imported}.py").write_text(LOST)
     with Background(folder, "run", "quiet:app", PYTHONPATH=str(folder)) as running:
         assert (running.process.wait(20), running.text) == (130, "")
+
+
+def test_ctrl_c_is_heard_from_our_first_line_on(folder):
+    """As soon as the script that an installer wrote calls us, before even what handles signals is imported."""
+    (folder / "threading.py").write_text(LOST)
+    script = [sys.executable, "-c", "from cliffracer.__main__ import main; main()"]
+    env = environment(PYTHONPATH=str(folder))
+    done = subprocess.run(script, cwd=folder, env=env, capture_output=True, check=False, timeout=60, preexec_fn=interruptible)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_ctrl_c_that_is_ignored_stays_so(folder):
