@@ -223,7 +223,8 @@ class Scope(Suggesting, Routing):
     def leader(self, function: Any = None, /, *, ttl: float | str = 15.0, rate: None = None) -> Any:
         """Run a function in one replica of the cluster while it runs; when that is gone for ``ttl`` seconds, it begins in another.
 
-        It is cancelled when this replica loses the lead. If it returns, its work is done; if it raises, it begins again, here or elsewhere.
+        It is cancelled when this replica loses the lead, if it is an ``async def``: nobody can end a thread. If it returns, its work is
+        done; if it raises, it begins again, here or elsewhere.
         A ``rate`` is refused: nobody calls it.
         """
         _check_function(function, "leader", "ttl")

@@ -598,6 +598,22 @@ async def test_a_delayed_event_comes_later():
     assert got == [1, 2]
 
 
+async def test_a_delayed_event_and_one_that_is_not_are_two():
+    """Their id is one: it replaces a delayed one by a delayed one, and suppresses a stored one by a stored one."""
+    app, got = App("s"), []
+
+    @app.on("later")
+    async def handle(data: int) -> None:
+        got.append(data)
+
+    async with running(app) as t:
+        for number, delay in enumerate(("500ms", "500ms", None, None)):
+            await t.emit("later", number, id="one", delay=delay)
+        await eventually(lambda: len(got) == 2)
+        await t.settled()
+    assert got == [2, 1]
+
+
 async def test_an_event_that_is_never_due_is_refused():
     """Times beyond those that the server counts are the past to it: it would be delivered at once."""
     async with running(App("s")) as t:

@@ -76,6 +76,13 @@ async def test_large_one_way_calls_and_events_travel():
     assert sorted(got) == [("durable", SIZE), ("everywhere", SIZE), ("note", SIZE)]
 
 
+async def test_what_is_not_kept_is_no_larger_than_a_message():
+    """Whoever emits it is told: nobody would remove from the object store what nobody fetched."""
+    async with running(App("s")) as t:
+        with pytest.raises(TooLarge, match="headers and payload take"):
+            await t.emit("file.seen", "x" * SIZE, durable=False)
+
+
 async def test_there_is_a_limit_of_ours():
     """A setting; the caller is told, whichever way it was too much."""
     app, _ = make()

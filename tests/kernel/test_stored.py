@@ -97,6 +97,23 @@ async def test_an_event_is_emitted_if_and_only_if_its_transaction_commits():
         assert [event.data["name"] for event in t.emitted("user.created")] == ["Ada"]
 
 
+async def test_what_is_not_kept_is_sent_at_once_in_a_transaction_too():
+    """It is part of nothing that could be rolled back: who listens now has it."""
+    app = App("s")
+
+    @app.rpc
+    async def go(*, tx: Transaction) -> None:
+        await app.emit("kept", 1)
+        await app.emit("said", 2, durable=False)
+        raise Conflict("rolled back")
+
+    async with running(app) as t:
+        with pytest.raises(Conflict):
+            await t.call("go")
+        await t.settled()
+        assert [(event.subject, event.data) for event in t.emitted()] == [("said", 2)]
+
+
 async def test_a_delayed_event_of_a_transaction_can_be_taken_back_after_the_commit():
     """Before, nobody knows of it; a moment after, the relay has put it off, and it can be taken back by its id."""
     app, within = App("s"), []

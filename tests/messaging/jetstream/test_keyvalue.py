@@ -13,6 +13,7 @@ from cliffracer.errors import Conflict, DeadlineExceeded, Internal, InvalidInput
 from cliffracer.messaging.bus import Bus, Reply
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
+from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
 from cliffracer.testing import running
 from cliffracer.wire.headers import encode_headers
@@ -236,6 +237,58 @@ async def test_a_watch_sees_what_is_there_and_every_change(sessions: KeyValue[Se
     assert [(entry.key, entry.value.visits if entry.value else None) for entry in seen] == [
         ("ada", 0), ("eve", 0), ("ada", 0), ("ada", 1), ("ada", 2), ("eve", None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("history", [1, 3])
+async def test_a_watch_that_was_cut_off_sees_what_is_kept(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch, history: int):
+    """Of each key as many of its latest changes as the bucket keeps."""
+    store: KeyValue[int] = KeyValue(jetstream, Bucket("counts", history=history), int)
+    await store.put("a", 1)
+    seen: list[int | None] = []
+
+    async def watch() -> None:
+        async for entry in store.watch():
+            seen.append(entry.value)  # noqa: PERF401 - it has no end
+
+    watching = asyncio.create_task(watch())
+    await eventually(lambda: seen == [1])
+    ensure, let = Reader._ensure, asyncio.Event()
+
+    async def held(reader: Reader) -> str:
+        await let.wait()
+        return await ensure(reader)
+
+    monkeypatch.setattr(Reader, "_ensure", held)
+    (info,) = await jetstream.consumers("KV_counts")
+    await jetstream.delete_consumer("KV_counts", info.name)
+    for number in range(2, 7):
+        await store.put("a", number)
+    let.set()
+    await eventually(lambda: seen[-1] == 6)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert seen == [1, *range(7 - history, 7)]
+
+
+async def test_a_value_that_is_gone_by_its_time_is_no_change_to_a_watch(sessions: KeyValue[Session]):
+    """The server removes it without a word; who asks for it does not find it."""
+    seen: list[tuple[str, bool]] = []
+
+    async def watch() -> None:
+        async for entry in sessions.watch():
+            seen.append((entry.key, entry.deleted))  # noqa: PERF401 - it has no end
+
+    await sessions.put("eve", Session("Eve"))
+    watching = asyncio.create_task(watch())
+    await eventually(lambda: len(seen) == 1)
+    await sessions.put("ada", Session("Ada"), ttl=1)
+    while await sessions.entry("ada") is not None:  # noqa: ASYNC110 - the server tells nobody
+        await asyncio.sleep(0.05)
+    await sessions.put("bob", Session("Bob"))
+    await eventually(lambda: seen[-1] == ("bob", False))
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert seen == [("eve", False), ("ada", False), ("bob", False)]
 
 
 async def test_who_watches_is_told_that_all_is_seen_though_nats_restarted_while_the_watch_began(
