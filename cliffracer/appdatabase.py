@@ -16,7 +16,6 @@ from cliffracer.database.diagnostics import ailments
 from cliffracer.database.outbox import Handled, lag
 from cliffracer.database.reading import only_reads
 from cliffracer.database.relay import relaying
-from cliffracer.database.scattered import ScatteredRepository
 from cliffracer.errors import ServiceError, SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.injection import PerCall
@@ -218,7 +217,11 @@ def models_of(frozen: Sequence[Frozen]) -> list[type[Model]]:
 def repository_of(name: str, home: list[Any], model: type[M]) -> Repository[M]:
     """Return a repository that uses the database of the app of that name; it is in ``home`` while the app runs."""
     database: Any = _DatabaseOf(name, home)  # it stands in for the one that is open later, whether that is one or several
-    return Repository(database, model) if model.__shard__ is None else ScatteredRepository(database, model)
+    if model.__shard__ is None:
+        return Repository(database, model)
+    from cliffracer.database.scattered import ScatteredRepository  # noqa: PLC0415 - only who has shards needs it
+
+    return ScatteredRepository(database, model)
 
 
 class _DatabaseOf:

@@ -1,8 +1,8 @@
-"""The `Database`: a pool of connections, transactions on them, and repositories over them; and several of them as one."""
+"""The `Database`: a pool of connections, transactions on them, and repositories over them."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -15,14 +15,10 @@ from cliffracer.database.model import Model
 from cliffracer.database.opening import opened
 from cliffracer.database.options import Options, options_of
 from cliffracer.database.pool import Pool
-from cliffracer.database.queries import Queries
 from cliffracer.database.repository import Repository
 from cliffracer.database.retrying import retrying
-from cliffracer.database.sharded import ShardedTransaction, current, transaction_of
 from cliffracer.database.suspicion import Mode
-from cliffracer.database.table import Table
 from cliffracer.database.transaction import Isolation, Transacting, Transaction, innermost, nested, outermost
-from cliffracer.errors import SetupError
 
 log = logging.getLogger("cliffracer.database")
 
@@ -69,6 +65,8 @@ class Database(Transacting):
             if len(pools) == 1:
                 yield cls(pools[0], options)
             else:
+                from cliffracer.database.several import ShardedDatabase  # noqa: PLC0415 - only who has shards needs it
+
                 yield ShardedDatabase([cls(pool, options) for pool in pools], options)  # type: ignore[misc]  # who subclasses has no shards
 
     @property
@@ -202,86 +200,3 @@ class Database(Transacting):
     def statistics(self) -> dict[str, float]:
         """Return the pool's numbers for health and metrics."""
         return self.pool.statistics()
-
-
-class ShardedDatabase(Database):
-    """A `Database` made of several: each row of a sharded model is kept by the one that its `Shard` field chooses.
-
-    What names no row (raw SQL, models without ``__shard__``) goes to the first, or to the one that the transaction belongs to.
-    """
-
-    def __init__(self, shards: Sequence[Database], options: Options) -> None:
-        super().__init__(shards[0].pool, options)
-        self._shards = tuple(shards)
-
-    @property
-    def shards(self) -> tuple[Database, ...]:
-        """The databases that this one is made of."""
-        return self._shards
-
-    def shard(self, model: type[Model], value: Any) -> Database:
-        """Return the database that keeps a model's rows with this value in the shard field, for SQL of one's own."""
-        return self._shards[model.__shard__.place(value, len(self._shards)) if model.__shard__ else 0]
-
-    def repository(self, model: type[M]) -> Repository[M]:
-        """Return the repository of a model: over all databases if it is sharded, on the first one otherwise."""
-        found = self._repositories.get(model)
-        if found is None:
-            if model.__shard__ is None:
-                return super().repository(model)
-            from cliffracer.database.scattered import ScatteredRepository  # noqa: PLC0415 - only who has shards needs it
-
-            found = self._repositories[model] = ScatteredRepository(self, model)
-        return found
-
-    def joined(self) -> ShardedTransaction | None:
-        """Return the transaction that this task has open."""
-        return current(self)
-
-    def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Transaction]:
-        """Open a transaction for this task; its first statement decides on which database."""
-        return transaction_of(self, isolation, readonly=readonly)
-
-    async def on(self, place: int) -> Database:
-        """Return one of the databases, with this task's transaction on it if there is one."""
-        transaction = self.joined()
-        if transaction is not None:
-            await transaction.bind(place)
-        return self._shards[place]
-
-    async def _home(self, table: Table[Any] | None = None) -> Queries:
-        if table is not None and table.model.__shard__ is not None:
-            name = table.model.__name__
-            raise SetupError(f"{name} is kept by several databases: reach it through db.repository({name}).")
-        transaction = self.joined()
-        if transaction is None:
-            return self._shards[0]
-        return (await transaction.bind()).database
-
-    async def rows(self, statement: Statement, params: Params = None) -> list[Any]:
-        """Run one statement, on the first database or the transaction's."""
-        return await (await self._home(statement.table)).rows(statement, params)
-
-    async def run(self, statement: Statement, params: Params = None) -> int:
-        """Run one statement, on the first database or the transaction's."""
-        return await (await self._home(statement.table)).run(statement, params)
-
-    async def copy(self, copy: Copy, rows: Iterable[Any]) -> int:
-        """Send rows by COPY, to the first database or the transaction's."""
-        return await (await self._home(copy.table)).copy(copy, rows)
-
-    @asynccontextmanager
-    async def held(self) -> AsyncGenerator[Link, None]:
-        """Hold a connection of the first database, or the transaction's."""
-        async with (await self._home()).held() as link:
-            yield link
-
-    def wake_relays(self) -> None:
-        """Let the relays of this process look into the outboxes now."""
-        for shard in self._shards:
-            shard.wake_relays()
-
-    def statistics(self) -> dict[str, float]:
-        """Return the numbers of all pools together."""
-        every = [shard.statistics() for shard in self._shards]
-        return {name: sum(each[name] for each in every) for name in every[0]}

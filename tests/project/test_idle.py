@@ -11,6 +11,7 @@ import pytest
 
 from cliffracer import connect
 from tests.cli.terminal import Background, written
+from tests.project.places import python
 from tests.support.nats import NatsServer
 
 SERVICE = """
@@ -51,3 +52,13 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
         *("cliffracer.web.routes", "starlette.datastructures", "starlette.responses", "python_multipart", "http.client"),  # HTTP
     }
     assert loaded & others == set()
+
+
+def test_a_database_imports_what_it_needs() -> None:
+    """Where there is one of it, what makes one of several is not imported."""
+    loaded = set(python("import sys, cliffracer.appdatabase; print(*sys.modules)").split())
+    others = {
+        *("cliffracer.database.several", "cliffracer.database.sharded", "cliffracer.database.scattered"),  # shards
+    }
+    assert loaded & others == set()
+    assert "cliffracer.database.repository" in loaded
