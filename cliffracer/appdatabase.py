@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from cliffracer.calling import Emission
 from cliffracer.context import Context, current
 from cliffracer.database import Database, Model, Repository, Transaction, current_transaction
-from cliffracer.database.development import Purpose, prepare, remind
 from cliffracer.database.diagnostics import ailments
+from cliffracer.database.folders import FOLDER, is_ours
 from cliffracer.database.outbox import Handled, lag
 from cliffracer.database.reading import only_reads
 from cliffracer.database.relay import relaying
@@ -27,6 +27,9 @@ from cliffracer.settings import Settings
 from cliffracer.signature import bare, dotted, read
 from cliffracer.targets import command
 from cliffracer.wire.headers import MESSAGE_ID
+
+if TYPE_CHECKING:  # a type of what is imported outside production only
+    from cliffracer.database.development import Purpose
 
 M = TypeVar("M", bound=Model)
 log = logging.getLogger("cliffracer.database")
@@ -170,10 +173,14 @@ async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings:
         reads = await only_reads(database)
         if reads:
             log.info("the database is for reading only, as its address or its user says: no tables are made, no events leave it")
-        if reads or settings.env == "production":
-            await remind(database)
-        else:
+        if not reads and settings.env != "production":
+            from cliffracer.database.development import prepare  # noqa: PLC0415 - in production nothing is made
+
             await prepare(database, models_of(frozen), _purpose(settings), planning=command("db plan", [f.name for f in frozen]))
+        elif is_ours(FOLDER):
+            from cliffracer.database.migrations import remind  # noqa: PLC0415 - only where there are some
+
+            await remind(database)
         mine = AppDatabase(database, largest=settings.nats_max_message, reads=reads)
         health.add("database", mine.answers, kept=KEPT)
         for place, shard in enumerate(database.shards) if len(database.shards) > 1 else ():
@@ -190,7 +197,7 @@ async def opened(homes: Sequence[list[Any]], frozen: Sequence[Frozen], settings:
                 home.remove(database)
 
 
-def _purpose(settings: Settings) -> Purpose:
+def _purpose(settings: Settings) -> "Purpose":
     if settings.env == "test":
         return "test"
     return "embedded" if settings.origin("database_url").place == "embedded" else "development"

@@ -17,7 +17,7 @@ from cliffracer.cli.loading import load_apps, with_app
 from cliffracer.cli.output import bad, good, odd, print_json, print_table, say, soft, strong
 from cliffracer.cli.reach import with_servers
 from cliffracer.database import Database, difference, migrations
-from cliffracer.database.migrations import FOLDER
+from cliffracer.database.folders import FOLDER
 from cliffracer.database.model import Model
 from cliffracer.database.places import Only, Place, places
 from cliffracer.database.schema import foreign_owner_of, with_referenced

@@ -8,13 +8,14 @@ from typing import Literal
 
 from cliffracer.database.database import Database
 from cliffracer.database.difference import Plan, plan
+from cliffracer.database.folders import FOLDER, is_ours
 from cliffracer.database.link import Statement
-from cliffracer.database.migrations import FOLDER, NAME, apply, read, status
+from cliffracer.database.migrations import apply, read, remind
 from cliffracer.database.model import Model
 from cliffracer.database.owntables import HISTORY, LOCK, turn
 from cliffracer.database.schema import create_missing, define, exists, foreign_owner_of, with_referenced
 from cliffracer.database.table import table_of
-from cliffracer.errors import CliffracerError, ServiceError
+from cliffracer.errors import ServiceError
 
 log = logging.getLogger("cliffracer.database")
 
@@ -43,38 +44,12 @@ async def prepare(
         await _change(shard, given, planning, allowed=purpose == "embedded")
 
 
-async def remind(database: Database, folder: Path = FOLDER) -> bool:
-    """Log what is pending where nothing is applied by itself, and what a newer version has applied; return whether one has."""
-    if not is_ours(folder):
-        return False
-    try:
-        entries = await status(database, folder)
-    except CliffracerError as error:  # such as a user that may not read the history
-        log.warning("whether migrations are pending cannot be told: %s", error)
-        return False
-    if newer := [entry.name for entry in entries if entry.state == "newer"]:
-        log.warning("a newer version than this has applied the migrations %s, whose files are not here", _some(newer))
-    if waiting := [entry.name for entry in entries if entry.state not in {"applied", "newer"}]:
-        log.warning("not applied as they are here: the migrations %s; see cliffracer db status", _some(waiting))
-    return bool(newer)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def purpose_of(models: Iterable[type[Model]]) -> str:
     """Return a checksum of everything that `prepare` depends on."""
     definitions = [define(table_of(model)) for model in with_referenced(models)]
     texts = [text for definition in definitions for text in (definition.create, *definition.later)]
     texts += [f"{migration.name} {migration.checksum}" for migration in read(FOLDER)] if is_ours(FOLDER) else []
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def is_ours(folder: Path) -> bool:
-    """Say whether all migrations in a folder are named as ours are; those of other tools are left alone."""
-    names = [path.name for path in folder.glob("*.sql")]
-    return bool(names) and all(NAME.fullmatch(name) for name in names)
 
 
 async def _change(database: Database, models: list[type[Model]], planning: str, *, allowed: bool) -> None:

@@ -19,17 +19,15 @@ from typing import Literal
 import msgspec
 
 from cliffracer.database.database import Database
+from cliffracer.database.folders import FOLDER, NAME, is_ours
 from cliffracer.database.link import Link, Statement
 from cliffracer.database.owntables import HISTORY, HISTORY_TABLE, LOCK, turn
 from cliffracer.database.places import places
 from cliffracer.database.splitting import statements
-from cliffracer.errors import Internal, InvalidInput, ServiceError, SetupError
+from cliffracer.errors import CliffracerError, Internal, InvalidInput, ServiceError, SetupError
 
 log = logging.getLogger("cliffracer.database")
 
-FOLDER = Path("migrations")
-"""Where they are, relative to the working directory."""
-NAME = re.compile(r"(\d{1,9})_([A-Za-z0-9_-]+)\.sql")
 ALONE = re.compile(r"^--\s*cliffracer:\s*no-transaction\s*$", re.MULTILINE)
 _NOTICED = (
     "SET client_connection_check_interval TO '1s'",
@@ -291,3 +289,23 @@ def _failed(migration: Migration, error: ServiceError, kept: str) -> SetupError:
     position = getattr(getattr(cause, "diag", None), "statement_position", None)
     line = f" in line {migration.text[: int(position)].count(chr(10)) + 1}" if position and not migration.alone else ""
     return SetupError(f"{migration.name}.sql failed{line}, and {kept}: {said}")
+
+
+async def remind(database: Database, folder: Path = FOLDER) -> bool:
+    """Log what is pending where nothing is applied by itself, and what a newer version has applied; return whether one has."""
+    if not is_ours(folder):
+        return False
+    try:
+        entries = await status(database, folder)
+    except CliffracerError as error:  # such as a user that may not read the history
+        log.warning("whether migrations are pending cannot be told: %s", error)
+        return False
+    if newer := [entry.name for entry in entries if entry.state == "newer"]:
+        log.warning("a newer version than this has applied the migrations %s, whose files are not here", _some(newer))
+    if waiting := [entry.name for entry in entries if entry.state not in {"applied", "newer"}]:
+        log.warning("not applied as they are here: the migrations %s; see cliffracer db status", _some(waiting))
+    return bool(newer)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -17,9 +17,9 @@ import pytest
 from msgspec import Meta
 
 from cliffracer.database import Database, Index, Model, Search, Unique, create_missing, difference
-from cliffracer.database.development import prepare, remind
+from cliffracer.database.development import prepare
 from cliffracer.database.difference import plan, write
-from cliffracer.database.migrations import apply, read, status
+from cliffracer.database.migrations import apply, read, remind, status
 from cliffracer.database.owntables import LOCK
 from cliffracer.database.splitting import statements
 from cliffracer.errors import Internal, SetupError
