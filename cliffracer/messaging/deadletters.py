@@ -14,7 +14,6 @@ from traceback import extract_tb
 import msgspec
 
 from cliffracer.errors import CliffracerError, Internal, NotFound, TooLarge
-from cliffracer.messaging.batches import messages
 from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.claimcheck import CLAIM, ClaimCheck
 from cliffracer.messaging.configurations import StreamConfig
@@ -92,6 +91,8 @@ class DeadLetters:
 
     async def ls(self, *, service: str = "", function: str = "", subject: str = "", after: int = 0) -> AsyncIterator[Parked]:
         """Yield what is parked, oldest first, from number ``after`` + 1; ``subject`` may be a pattern, and all filters must fit."""
+        from cliffracer.messaging.batches import messages  # noqa: PLC0415 - a service parks letters, and lists none
+
         found = messages(self.jetstream, self.stream, f"{self.prefix}>", after=after)
         async with aclosing(found):
             try:

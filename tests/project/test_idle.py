@@ -45,6 +45,7 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
     loaded = _loaded(written(tmp_path, app=SERVICE), nats)
     others = {
         *("click.shell_completion", "difflib", "tomllib"),  # people who type
+        *("cliffracer.messaging.batches", "cliffracer.cli.described"),  # who lists dead letters, and help without docstrings
         *("stringprep", "unicodedata"),  # letters beyond ASCII
         *("cliffracer.appcache", "cliffracer.caching.answers", "cliffracer.messaging.caches"),  # answers that are kept
         *("cliffracer.database", "zoneinfo"),  # tables, and time zones of timers
