@@ -203,12 +203,12 @@ class Pull:
         if self._asked:
             self._asked -= 1
         held = self.held
-        if self._draining:
-            delivery.nak()
-        elif key in held:  # delivered again while it is worked on: answer the newer delivery
+        if key in held:  # delivered again while it is worked on: answer the newer delivery
             held[key].reply = reply
         elif key in self._finished or key in self._earlier:  # the ack was lost with the connection
             delivery.ack()
+        elif self._draining:
+            delivery.nak()
         else:
             held[key] = delivery
             self._take(delivery)

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 from loguru import logger
 
 from cliffracer.errors import InvalidInput, NotFound, SetupError
 from cliffracer.messaging.backend import JetStreamBackend
+from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -213,6 +215,41 @@ async def test_what_a_replica_remembers_to_have_done_is_acknowledged_again_and_n
         consumption.pull._receive(b"events.user.created", replies[0], None, b"1")  # no client may send what only the server does
         await eventually(lambda: acked == [b"+ACK"])
     assert len(replies) == 1
+
+
+def done_with(consumption: Consumption) -> Callable[[], Awaitable[bool]]:
+    """What says whether nothing waits for a consumption, or is in hand."""
+
+    async def nothing() -> bool:
+        return await consumption.waiting() == 0
+
+    return nothing
+
+
+async def test_what_comes_again_while_a_replica_stops_is_not_given_away(join: Join, subjects: Subjects):
+    """It is in hand, or done and its ack was lost: given back as what is new then, another replica handled it as well."""
+    jetstream, holds, other = JetStream(await join()), asyncio.Event(), Notes()
+
+    async def handle(delivery: Delivery) -> None:
+        if delivery.payload == b"2":
+            await holds.wait()
+
+    async with consuming(jetstream, subjects, handle) as consumption:
+        pull = consumption.pull
+        for number in (b"1", b"2"):
+            await publisher(jetstream, subjects).publish("events.user.created", number)
+        await eventually(lambda: pull._finished and pull.held)
+        done, held = next(iter(pull._finished.values())), next(iter(pull.held.values()))
+        async with consuming(JetStream(await join()), subjects, other):
+            stopping = asyncio.create_task(consumption.drain(20))
+            await eventually(lambda: pull._draining)
+            for reply in (done, held.reply):
+                pull._receive(b"events.user.created", reply, None, b"again")
+            assert list(pull.held.values()) == [held]
+            holds.set()
+            await stopping
+            await eventually(done_with(consumption))
+        assert not other.seen
 
 
 async def test_a_delivery_that_nobody_finished_is_an_attempt(join: Join, subjects: Subjects):
