@@ -130,19 +130,24 @@ class FastBus(ReconnectingBus):
         transport = client.transport
         if transport is None:
             raise Unfit(f"nats-py {__version__} hides its connection")
-        self._reader = Reader(
+        self._reader = reader = Reader(
             client,
             transport,
             self._routes,
             failed=self.failed,
-            flowing=lambda flows: self._flow(client, flows),
+            flowing=lambda flows: self._flow(reader, flows),
             informed=lambda info: self._informed(client, info),
             ping=self._ping,
         )
-        self._writer = self._reader.writer
-        early = await client.hand_over(self._reader)
+        self._writer = reader.writer
+        early = await client.hand_over(reader)
         if early:
-            self._reader.data_received(early)
+            reader.data_received(early)
+
+    def _flow(self, reader: Reader, flows: bool) -> None:
+        """Hold what is published while the server does not take it, also while this connection is only being made."""
+        if reader is self._reader:
+            (self._unblock if flows else self._block)()
 
     def _drop(self) -> None:
         self._reader = None

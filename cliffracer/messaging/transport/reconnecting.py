@@ -202,10 +202,6 @@ class ReconnectingBus(Bus):
         if info.get("ldm"):
             client.leaving()
 
-    def _flow(self, client: GuardedClient, flows: bool) -> None:
-        if client is self.link.client:
-            (self._unblock if flows else self._block)()
-
     def _unblock(self) -> None:
         self.open = True
         self._opened.set()

@@ -15,6 +15,7 @@ from cliffracer.messaging.transport.held import Held
 from cliffracer.messaging.transport.interface import Receive
 from cliffracer.messaging.transport.reconnecting import MAX_CONTROL
 from cliffracer.messaging.transport.writer import MANY, Writer
+from tests.support.fake_nats import FakeNats
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -117,6 +118,31 @@ async def test_what_waits_is_bounded(bus: Bus, server: NatsServer) -> None:
     assert caught.value.details["reason"] == "full"
     await asyncio.sleep(0.25)
     bus.publish(b"a", b"x" * 1_000_000)
+
+
+async def test_what_waits_is_not_written_faster_than_the_server_takes_it(connected: Any, transport: str) -> None:
+    """Nor over a connection that is only being made: what the socket owes cannot be called back when its time is over."""
+    if transport == "stock":
+        pytest.skip("nats-py does the writing there")
+    owed: list[int] = []
+    async with FakeNats() as fake:
+        bus = await connected(fake.url)
+        confirm = bus.link._confirm
+
+        async def confirmed() -> None:
+            owed.append(bus._reader._transport.get_write_buffer_size())
+            await confirm()
+
+        bus.link._confirm = confirmed
+        fake.hang_up()
+        await eventually(lambda: not bus.connected)
+        for _ in range(75):
+            bus.publish(b"a", b"x" * 100_000)
+        await eventually(lambda: bus.connected)
+        assert owed[0] < 500_000
+        await eventually(lambda: bus.open)
+        await bus.flush()
+        assert len([line for line in fake.lines if line.startswith(b"PUB")]) == 75
 
 
 async def test_a_request_waits_for_the_server(bus: Bus, server: NatsServer) -> None:
