@@ -161,6 +161,7 @@ class Reader:
                 self._last = 0 if self._begin["deliver_policy"] == "last_per_subject" else made.state.last_seq
             with suppress(NotFound):
                 await self._jetstream.delete_consumer(self._stream, self._name)
+        self._expected = 0  # what the last consumer has sent and comes only now is sent by the next one again
         info = await self._jetstream.create_consumer(
             self._stream,
             ConsumerConfig(

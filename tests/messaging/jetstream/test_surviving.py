@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from loguru import logger
@@ -314,6 +315,30 @@ async def test_what_cannot_be_resumed_is_one_warning(jetstream: JetStream, subje
     logger.remove(number)
     said = [line.strip() for line in lines]
     assert said == [f"consumer users-welcome cannot be resumed: SetupError('{text}')" for text in ("first", "second")]
+
+
+async def test_what_the_last_consumer_of_a_reader_sent_is_read_once(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where it arrives when the next one has been asked for, which begins with it."""
+    create, late, publish = jetstream.create_consumer, list[Delivery](), publisher(jetstream, subjects).publish
+    await publish("events.user.created", b"1")
+    async with asyncio.timeout(30), Reader(jetstream, "EVENTS", ["events.>"]) as reader:
+        taken = reader._take
+        monkeypatch.setattr(reader._pull, "_take", lambda delivery: late.append(delivery) if delivery.payload == b"2" else taken(delivery))
+        assert (await reader.next()).payload == b"1"
+        await publish("events.user.created", b"2")
+        await eventually(lambda: late)
+
+        async def created(*given: Any) -> Any:
+            taken(late.pop())
+            monkeypatch.setattr(reader._pull, "_take", taken)
+            return await create(*given)
+
+        monkeypatch.setattr(jetstream, "create_consumer", created)
+        reader._pull.lose()
+        await publish("events.user.created", b"3")
+        assert [(await reader.next()).payload for _ in range(2)] == [b"2", b"3"]
 
 
 async def test_who_reads_leaves_a_server_that_hangs(jetstream: JetStream, subjects: Subjects, server: NatsServer):
