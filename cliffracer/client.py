@@ -153,12 +153,13 @@ async def linked(
 
 
 def place_of(settings: Settings) -> str:
-    """Return which NATS the settings lead to, without a password: ``on nats://host:4222 (NATS_URL, .env line 3)``."""
+    """Return where the settings lead to, without a password: ``on nats://host:4222 (NATS_URL, .env line 3), namespace staging``."""
     origin = settings.origin("nats_url")
+    within = f", namespace {settings.namespace}" if settings.namespace else ""
     if settings.nats_url is None or origin.place == "embedded":
-        return f"on the embedded NATS of {embedded.locate(None)}"
+        return f"on the embedded NATS of {embedded.locate(None)}{within}"
     shown = next(s.value for s in settings.sources() if s.name == "nats_url")
-    return f"on {shown} ({origin.key or 'nats_url'}, {origin.place})"
+    return f"on {shown} ({origin.key or 'nats_url'}, {origin.place}){within}"
 
 
 async def in_thread(stack: AsyncExitStack, opener: Callable[[], Any]) -> Any:

@@ -442,7 +442,9 @@ def test_a_service_that_does_not_run_is_an_error(at):
     done = at("services", "note")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("Error: NotFound: No service note is running on the embedded NATS of ")
-    assert done.err.endswith(". Running: notes. Did you mean notes?\n")
+    assert done.err.endswith(f".cliffracer, namespace {at.namespace}. Running: notes. Did you mean notes?\n"), (
+        "others may run in another one"
+    )
     done = at("services", "note", "--json")
     assert (done.code, json.loads(done.out)["error"]["code"]) == (1, 404)
 
