@@ -126,7 +126,11 @@ def with_app(command: str) -> str:
 
 
 def start_one() -> str:
-    """Return what to do where no service runs."""
+    """Return what to do where no service runs; what to wait for where that changes by itself."""
+    from cliffracer.cli.pause import pause  # noqa: PLC0415 - a service that is run misses nobody
+
+    if why := pause():
+        return why
     with suppress(SetupError):
         if not guessed() and not visible_apps():
             return "Start one, where its app is: cliffracer run"

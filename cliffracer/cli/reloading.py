@@ -15,6 +15,7 @@ import click
 from cliffracer import embedded
 from cliffracer.cli.children import PATIENCE, Child, Ready
 from cliffracer.cli.output import bad, good, odd, printable, say, soft
+from cliffracer.cli.pause import pausing
 from cliffracer.cli.standin import standing_in
 from cliffracer.client import in_thread
 from cliffracer.ending import asked_by_signals
@@ -107,8 +108,9 @@ class Reload:
 
     async def _started(self) -> None:
         first, self._began = not self._sockets and not self._kept, time.monotonic()
-        child = self._child = await Child.start(self._arguments, self._sockets, reloads=True)
-        told = await child.ready
+        with pausing("`cliffracer run --reload` starts it just now: try again."):
+            child = self._child = await Child.start(self._arguments, self._sockets, reloads=True)
+            told = await child.ready
         if told is None:
             await self._gone(child)
             return
@@ -148,6 +150,8 @@ class Reload:
             return
         say(odd(f"{ended}: waiting for the next change."), err=True)
         trouble = child.trouble or f"{ended}; see what it printed."
+        said = dict.fromkeys((*trouble.splitlines()[:1], *trouble.splitlines()[-1:]))  # without the frames between
+        self._instead.enter_context(pausing(f"`cliffracer run --reload` waits here for the next change: {' '.join(said)}"))
         await self._instead.enter_async_context(standing_in(self._sockets, trouble))
 
 

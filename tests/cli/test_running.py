@@ -170,9 +170,12 @@ def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folde
         for _ in range(2):  # nobody hangs, nor is anybody's connection reset
             assert _refused(port, "/word") == (503, "ModuleNotFoundError: No module named 'no_such_module'")
         assert "no_such_module" in cliffracer("health", "--port", str(port), cwd=folder).err
+        missed = cliffracer("call", "web.nothing", cwd=folder, CLIFFRACER_NAMESPACE=env["CLIFFRACER_NAMESPACE"]).err
+        assert "waits here for the next change: app.py cannot be imported: ModuleNotFoundError: No module named 'no_such_module'" in missed
         (folder / "app.py").write_text(good.replace('"one"', '"three"'))
         run.says("ready in", times=2)
         _until(port, "/word", "three")
+        assert "Start one" in cliffracer("call", "web.nothing", cwd=folder).err, "nobody waits, and it runs in another namespace"
         assert _get(port, "/aside") == "inside"
         run.says("aside.told one line")
         with contextlib.suppress(OSError):
