@@ -180,7 +180,7 @@ async def test_a_group_of_another_service_with_other_subjects_is_a_set_up_error(
     """Both would have one consumer, and each start would take the other's events away; on the same subjects they share them."""
     async with consuming(jetstream, subjects, Notes(), "user.created", group="mail"):
         other = Consumption(jetstream, subjects, "shop", "mail", "order.placed", Notes(), group="mail")
-        with pytest.raises(SetupError, match=r"Consumer mail is that of users\.welcome, on .*; shop\.mail wants .*another group"):
+        with pytest.raises(SetupError, match=r"Consumer mail is that of users\.mail, on .*; shop\.mail wants .*another group"):
             await other.start()
         same = Consumption(jetstream, subjects, "shop", "mail", "user.created", Notes(), group="mail")
         await same.start()
