@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Iterable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
+from msgspec.structs import replace
 
 from cliffracer import declarations
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.payloads import check_types
-from cliffracer.providers import check_given
+from cliffracer.providers import check_given, event_of
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
-from cliffracer.signature import Signature, check_event, check_none, check_returning, read
+from cliffracer.signature import Signature, bare, check_event, check_none, check_returning, read
 from cliffracer.wire.subjects import TAKEN
 
 Claim = tuple[Any, ...]
@@ -41,11 +42,22 @@ def complete(record: Record, signature: Signature) -> Declared:
     if isinstance(record, Subscription):
         check_event(signature)
         check_returning(signature, "an event handler")
+        if record.batch is not None:
+            _check_batch(signature)
     if isinstance(record, Timer | Leader):
         what = "a timer" if isinstance(record, Timer) else "a leader"
         check_none(signature, what)
         check_returning(signature, what)
     return Declared(record, signature)
+
+
+def _check_batch(signature: Signature) -> None:
+    """Raise `SetupError` unless the function takes a list of events."""
+    annotation = bare(signature.accepts[0].annotation) if signature.accepts else None
+    if get_origin(annotation) is not list and annotation is not list:
+        raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
+    if any(event_of(parameter.annotation) is not None and parameter.required for parameter in signature.needs):
+        raise refuse(signature.function, "a batch is of several events, so there is no one Event", "Leave it out, or batch=.")
 
 
 def check_reached(name: str, records: list[Record]) -> None:
@@ -56,10 +68,23 @@ def check_reached(name: str, records: list[Record]) -> None:
 
 
 def check_duplicates(records: Iterable[Record]) -> None:
-    """Raise `SetupError` naming both places if two records claim one name, route or subscription."""
+    """Raise `SetupError` naming both places if two records claim one name, route or subscription, or one consumer of events."""
     taken: dict[Claim, Record] = {}
+    consumers: dict[str, Subscription] = {}
     for record in records:
         taken |= check_free(record, taken)
+        if isinstance(record, Subscription) and record.durable:
+            _check_shared(record, consumers.setdefault(record.group or record.function.__name__, record))
+
+
+def _check_shared(record: Subscription, first: Subscription) -> None:
+    """Refuse a subscription that would take its events by the consumer of another function, or of the same one otherwise declared."""
+    if replace(record, subject=first.subject) == first:
+        return
+    problem = f"{first.subject} and {record.subject} share the consumer {record.group or record.function.__name__}"
+    if record.function is first.function:
+        raise refuse(record.function, f"{problem} and differ in more than the subject", "Give both the same options.")
+    raise refuse(record.function, f"{problem}: that of {where(first.function)}", "Rename one of them, or give one another group.")
 
 
 def check_free(record: Record, taken: Mapping[Claim, Record]) -> dict[Claim, Record]:

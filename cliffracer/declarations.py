@@ -218,6 +218,8 @@ def check_plain(function: Any) -> None:
     if isinstance(function, type | staticmethod | classmethod):
         kind = "class" if isinstance(function, type) else "method of a class"
         raise refuse(function, f"it is a {kind}", PLAIN)
+    if not callable(function) or not hasattr(function, "__name__"):  # None, or an object that can be called, such as a partial
+        raise refuse(function, "it is no function, which has a name", PLAIN)
 
 
 def names_of(given: Iterable[Any]) -> tuple[Any, ...]:

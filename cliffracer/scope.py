@@ -91,6 +91,7 @@ class Scope(Suggesting, Routing):
         _check_function(function, "rpc", "name")
 
         def declare(function: F) -> F:
+            check_plain(function)
             called = name or function.__name__
             checked(function, check_name, called)
             limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
@@ -284,6 +285,8 @@ class Group(Scope):
 
 def _check_function(given: Any, decorator: str, option: str) -> None:
     """Refuse an option that was given by position: only the function may be."""
-    check_plain(given)
-    if given is not None and not callable(given):
+    if given is None:
+        return
+    if not callable(given) and not isinstance(given, staticmethod | classmethod):
         raise SetupError(f"@app.{decorator}({given!r}): its options have names. Write @app.{decorator}({option}={given!r}).")
+    check_plain(given)

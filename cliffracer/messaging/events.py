@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
-import msgspec
 from loguru import logger
 
 from cliffracer.context import STORED, Context, current
 from cliffracer.declarations import Subscription as Declaration
-from cliffracer.declarations import refuse, where
+from cliffracer.declarations import where
 from cliffracer.eager import Held, Starts
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
@@ -297,12 +296,7 @@ def _id_of(delivery: Delivered) -> str:
 
 def _item_of(signature: Signature) -> Any:
     """Return T of a batch handler's ``list[T]``."""
-    annotation = bare(signature.accepts[0].annotation) if signature.accepts else None
-    if get_origin(annotation) is not list and annotation is not list:
-        raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
-    if any(event_of(parameter.annotation) is not None and parameter.required for parameter in signature.needs):
-        raise refuse(signature.function, "a batch is of several events, so there is no one Event", "Leave it out, or batch=.")
-    return (get_args(annotation) or (Any,))[0]
+    return (get_args(bare(signature.accepts[0].annotation)) or (Any,))[0]
 
 
 def by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
@@ -311,10 +305,4 @@ def by_function(endpoints: list[EventEndpoint]) -> list[list[EventEndpoint]]:
     for endpoint in endpoints:
         if endpoint.record.durable:
             found.setdefault(endpoint.function, []).append(endpoint)
-    for first, *others in found.values():
-        for other in others:
-            if msgspec.structs.replace(other.record, subject=first.record.subject) != first.record:
-                both = f"{first.record.subject} and {other.record.subject}"
-                problem = f"{both} share the consumer {first.function} and differ in more than the subject"
-                raise refuse(other.record.function, problem, "Give both the same function and options, or another group.")
     return list(found.values())

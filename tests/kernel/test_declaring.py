@@ -1,5 +1,6 @@
 """Declarations: decorators give the function back, and mistakes are named with their place and cure."""
 
+import functools
 import gc
 import re
 import weakref
@@ -578,6 +579,30 @@ def test_shapes_tell_where_each_argument_comes_from(app):
     shape = app.freeze().declared[0].shape
     named = [shape.path[0].name, shape.body.name, shape.query[0].name, shape.headers[0].marker.name]
     assert named == ["item_id", "item", "dry", "X-Tenant"]
+
+
+@pytest.mark.parametrize("declare", ["on('a')", "rpc()", "rpc(limit=1)", "get('/x')", "every('1s')", "leader()", "leader"])
+def test_what_has_no_name_is_refused_as_a_handler(app, declare):
+    """Subjects, consumers and methods are called after their function, and a partial of one has no name."""
+    decorator = eval(f"app.{declare}", {"app": app})
+    with pytest.raises(SetupError, match=r"^partial: it is no function, which has a name\. Declare a plain function"):
+        decorator(functools.partial(print, 1))
+
+
+def test_functions_of_one_name_have_no_consumer_of_events_for_both(app):
+    """In two modules they may be called alike; which of them gets an event cannot be left to chance."""
+
+    def declare(subject: str, **options: str) -> None:
+        async def handle(data: int) -> None: ...
+
+        app.on(subject, **options)(handle)
+
+    declare("a")
+    declare("b", group="other")
+    app.freeze()
+    declare("c")
+    with pytest.raises(SetupError, match=r"handle \(.*\): a and c share the consumer handle: that of handle \(.*\)\. Rename one of them"):
+        app.freeze()
 
 
 def test_context_and_typed_event_need_no_provider(app):

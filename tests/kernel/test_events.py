@@ -150,7 +150,7 @@ async def test_a_received_of_some_type_has_a_payload_of_that_type():
 
 
 async def test_a_batch_has_a_list_and_no_event_of_its_own():
-    """Neither one payload nor one `Event` could be given, so the start says so."""
+    """Neither one payload nor one `Event` could be given, so the decorator says so."""
     for given, problem in (
         (lambda one: None, "takes one list of events"),
         (lambda many, *, event: None, "there is no one Event"),
@@ -159,10 +159,8 @@ async def test_a_batch_has_a_list_and_no_event_of_its_own():
         app = App("s")
         given.__annotations__ = {"one": User, "many": list[User], "event": Event, "received": Received[User]}
         given.__name__ = "handle"
-        app.on("user.created", batch=10)(given)
         with pytest.raises(SetupError, match=problem):
-            async with running(app):
-                pass
+            app.on("user.created", batch=10)(given)
 
 
 async def test_a_failing_handler_is_tried_again_and_then_parked():
