@@ -83,16 +83,17 @@ def interruptible() -> None:
 
 
 class Background:
-    """A command that runs until it is told to stop; its output is in a file."""
+    """A command that runs until it is told to stop; its output is in a file, and its errors in the same or, ``apart``, in another."""
 
-    def __init__(self, folder: Path, *arguments: str, flags: Sequence[str] = (), **env: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, flags: Sequence[str] = (), apart: bool = False, **env: str) -> None:
         self.folder = folder
         python, *program = PROGRAM
         self.log = folder / f"log-{time.monotonic_ns()}.txt"
-        with self.log.open("wb") as out:
+        self.complaints = self.log.with_suffix(".err") if apart else self.log
+        with self.log.open("ab") as out, self.complaints.open("ab") as err:
             self.process = subprocess.Popen(
                 [python, *flags, *program, *arguments], cwd=folder, env=environment(**env),
-                stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=err, stdin=subprocess.DEVNULL,
                 preexec_fn=interruptible,  # noqa: PLW1509 - it only resets a signal, and takes no lock
             )  # fmt: skip
 

@@ -159,7 +159,10 @@ def _told(folder: Path, env: dict[str, str]) -> dict[tuple[str, ...], tuple[int,
     }
     asked |= {("wrong", *command): ([*command, "--json", "--no-such-option"], "", {"CLIFFRACER_HOME": home}) for command in LEAVES}
     found = {}
-    going = {command: Background(folder, *command, "--json", **(env if command == ("run",) else {})) for command in WAITING}
+    going = {
+        command: Background(folder, *command, "--json", apart=command != ("run",), **(env if command == ("run",) else {}))
+        for command in WAITING
+    }
     with going["run",] as run, going["console",] as console, going["servers", "up"] as servers:
         for each, words in ((run, '"ready":'), (console, '"address":'), (servers, '"nats_url":')):
             each.says(words)
@@ -170,7 +173,7 @@ def _told(folder: Path, env: dict[str, str]) -> dict[tuple[str, ...], tuple[int,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found |= {command: (*answer,) for command, answer in zip(asked, json.loads(done.stdout), strict=True)}
-        found |= {command: (each.end(), each.text, "") for command, each in going.items()}
+        found |= {command: (each.end(), each.text, each.complaints.read_text()) for command, each in going.items()}
     return found
 
 

@@ -137,13 +137,6 @@ def test_what_people_try_first_is_answered(tmp_path):
     assert cliffracer("version", cwd=tmp_path).out.startswith("cliffracer 0.")
 
 
-def test_a_module_that_exits_says_why(tmp_path):
-    """`sys.exit("words")` of the user's own is said, and its code is ours."""
-    written(tmp_path, leaves="import sys\nsys.exit('no licence')\n", quits="raise SystemExit(3)\n")
-    assert cliffracer("run", "leaves:app", cwd=tmp_path) == (1, "", "no licence\n")
-    assert cliffracer("run", "quits:app", cwd=tmp_path) == (3, "", "")
-
-
 def test_a_mistyped_option_too(tmp_path):
     """The nearest ones are named."""
     done = cliffracer("run", "--prot", "1", cwd=tmp_path)

@@ -87,7 +87,8 @@ def _get(port: int, path: str) -> int:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def test_calls_and_events_are_spans_of_one_trace(tmp_path: Path, collector: Collector) -> None:
