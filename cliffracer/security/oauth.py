@@ -69,7 +69,7 @@ class OAuth:
                 auth = client.client_auth(self._method())
                 answer = await client.post(place, data={"client_id": self.client_id, **asked}, auth=auth)
                 found = answer.json()
-        except (self._library.unreachable, OSError, ValueError, TypeError, TimeoutError) as error:
+        except (self._library.unreachable, OSError, ValueError, TypeError) as error:
             raise self._away(error) from None
         if not isinstance(found, dict):
             raise Unavailable("the issuer sent no code")
@@ -105,7 +105,7 @@ class OAuth:
         try:
             async with asyncio.timeout(_PATIENCE), self._client() as client:
                 found = await client.fetch_token(place, **grant)
-        except (self._library.unreachable, OSError, ValueError, TypeError, TimeoutError) as error:
+        except (self._library.unreachable, OSError, ValueError, TypeError) as error:
             raise self._away(error) from None
         if not isinstance(found, dict) or not isinstance(found.get("access_token"), str):
             raise Unavailable("the issuer sent no token")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +21,7 @@ from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Sessions
 from cliffracer.testing import running
 from tests.support.inside import authority_of, value_of
+from tests.support.waiting import eventually
 
 app = App("members")
 app.use(Accounts(register=True, roles=("user",)))
@@ -57,6 +59,7 @@ async def test_life_of_a_session() -> None:
             assert (await t.http.get("/hello", headers=bearer(old))).status_code == 401
             again = await t.http.post("/auth/refresh", json={"refresh_token": old["refresh_token"]})
             assert again.status_code == 401
+    await eventually(lambda: not any(thread.name.startswith("passwords") for thread in threading.enumerate()))
 
 
 async def test_reuse_of_a_refresh_token() -> None:

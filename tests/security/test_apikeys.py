@@ -14,7 +14,21 @@ import websockets
 from loguru import logger
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cliffracer import Accounts, ApiKeys, App, Identity, Keyring, KeyValue, Tickets, Unavailable, provided, public, requires, shielding
+from cliffracer import (
+    Accounts,
+    ApiKeys,
+    App,
+    Identity,
+    Keyring,
+    KeyValue,
+    NotFound,
+    Tickets,
+    Unavailable,
+    provided,
+    public,
+    requires,
+    shielding,
+)
 from cliffracer.context import Context, current
 from cliffracer.messaging.jetstream import JetStream
 from cliffracer.messaging.revocations import Revocation
@@ -174,6 +188,17 @@ def _look_ups(ring: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ring, "_fetch", counted)
     return asked
+
+
+async def test_keys_that_are_not_there() -> None:
+    """Who revokes or rotates a key that is not there is told so, and so is who rotates one that is revoked."""
+    async with running(app) as t:
+        ring = ring_of(t)
+        _, made = await ring.issue("robot")
+        await ring.revoke(made.id)
+        for asked in (ring.revoke("0" * 16), ring.rotate("0" * 16), ring.rotate(made.id)):
+            with pytest.raises(NotFound, match="there is no key"):
+                await asked
 
 
 async def test_a_key_where_none_are_taken() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import websockets
 from starlette.responses import HTMLResponse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from cliffracer import Accounts, App, Identity, Tickets, provided, public, requires
 from cliffracer.security import browser
@@ -85,6 +87,7 @@ async def test_life_of_a_cookie() -> None:
         assert {"httponly", "samesite=lax", "path=/", "max-age=3600"} <= words
         assert reply.headers["cache-control"] == "no-store"
         assert (await t.http.get("/who")).json() == "ada"
+        assert (await t.http.get("/who", headers={"Authorization": "Basic YTpi"})).json() == "ada"  # a proxy's
         assert (await t.http.get("/through")).json() == (await t.http.get("/auth/me")).json()["id"]
         kept = dict(t.http.cookies)
         out = await t.http.post("/auth/logout", headers={"Origin": t.url})
@@ -205,7 +208,8 @@ async def test_lasting_sessions_call_others_with_fresh_tokens(monkeypatch: pytes
         await signed_in(t)
         cookie = "; ".join(f"{name}={value}" for name, value in t.http.cookies.items())
         place = t.url.replace("http", "ws") + "/feed"
-        async with websockets.connect(place, origin=t.url, additional_headers={"Cookie": cookie}) as client:
+        spoken = [Subprotocol("chat"), Subprotocol("x.y.z")]  # the page's own, and no token
+        async with websockets.connect(place, origin=t.url, additional_headers={"Cookie": cookie}, subprotocols=spoken) as client:
             until = asyncio.get_running_loop().time() + 3.5
             while asyncio.get_running_loop().time() < until:
                 assert "error" not in await client.recv()
@@ -245,6 +249,41 @@ def test_who_only_verifies() -> None:
     assert front.identity(front.browsers.onward(front.session(cookie)) or "").roles == ("user",)
 
 
+def test_a_cookie_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session ends when its time is over, however well it is known by then."""
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    authority = Authority.of(Settings(auth_secret_key=KEY))
+    cookie = authority.browsers.begin("ada", lasts=60)
+    assert authority.session(cookie).subject == "ada"
+    clock[0] += 61
+    with pytest.raises(RefusedToken, match="expired"):
+        authority.session(cookie)
+
+
+def test_of_many_who_are_known_some_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions and tokens that were verified do not pile up; who is forgotten is verified again."""
+    monkeypatch.setattr(browser, "_REMEMBERED", 2)
+    monkeypatch.setattr("cliffracer.security.authority.REMEMBERED", 2)
+    authority = Authority.of(Settings(auth_secret_key=KEY))
+    cookies = {name: authority.browsers.begin(name, lasts=60) for name in "abcd"}
+    for name, cookie in [*cookies.items()] * 2:
+        identity = authority.session(cookie)
+        assert identity.subject == name == authority.identity(authority.browsers.onward(identity) or "").subject
+    assert len(authority.browsers._known) == len(authority.browsers._onward) == len(authority._known) == 2
+
+
+def test_behind_a_proxy_in_production() -> None:
+    """Where requests look like plain HTTP the cookie is for TLS all the same, and one that was set without is not looked at."""
+    browsers, response = Authority.of(Settings(env="production", auth_secret_key=KEY)).browsers, HTMLResponse("")
+    browsers.remember(response, "http", "text", 60)
+    cookie, *words = response.headers["set-cookie"].split("; ")
+    assert cookie == "__Host-cliffracer_session=text"
+    assert "Secure" in words
+    assert browsers.cookie({"Cookie": cookie}, "http") == "text"
+    assert browsers.cookie({"Cookie": "cliffracer_session=text"}, "http") is None
+
+
 async def test_behind_tls() -> None:
     """Over TLS the cookie goes over TLS only, under a name that no other host can set; a plain one is not looked at."""
     async with running(app, back, trusted_proxies=("127.0.0.1",)) as t:
@@ -276,7 +315,8 @@ async def test_tickets() -> None:
             try:
                 async with websockets.connect(f"{place}?ticket={ticket}") as client:
                     return bool(json.loads(await client.recv()))
-            except InvalidStatus:
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 401  # noqa: PT017 - one of four gets in
                 return False
 
         for ticket in (by_cookie, by_token):
@@ -285,7 +325,7 @@ async def test_tickets() -> None:
         assert (await t.http.get("/who", params={"ticket": by_token})).status_code == 401
 
 
-async def test_a_ticket_of_a_session_that_is_over() -> None:
+async def test_a_ticket_of_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ticket is as good as what it stands for, and half a minute old at most."""
     async with running(app, back) as t:
         await signed_in(t)
@@ -295,6 +335,9 @@ async def test_a_ticket_of_a_session_that_is_over() -> None:
         authority = authority_of(t)
         shown = await authority.redeem(first)
         assert shown.text not in repr(shown)
+        monkeypatch.setattr("cliffracer.security.authority.TICKET_LIFE", -0.001)
+        with pytest.raises(RefusedToken, match="over"):
+            await authority.redeem(await authority.ticket(shown))
         await t.http.post("/auth/logout", headers=mine)
         with pytest.raises(InvalidStatus):
             await websockets.connect(f"{place}?ticket={second}")

@@ -89,6 +89,7 @@ def test_who_has_public_keys_only_verifies() -> None:
         json.dumps({"keys": [{"kty": "oct", "k": b64(KEY + text), "kid": "same"} for text in "ab"]}),
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
         "/no/such/file.pem",
+        "/no/such\0file",
     ],
 )
 def test_keys_that_are_refused(keys: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -74,6 +75,7 @@ async def test_sign_in(issuer: FakeIssuer) -> None:
         kept = dict(t.http.cookies)
         out = await t.http.post("/oidc/logout", headers={"Origin": t.url})
         assert (out.status_code, out.headers["location"]) == (303, "/")
+        assert "cliffracer_session" not in t.http.cookies
         t.http.cookies.update(kept)
         assert (await t.http.get("/mine")).status_code == 401
 
@@ -145,6 +147,10 @@ async def test_issuer_that_lies_in_its_tokens(issuer: FakeIssuer) -> None:
         issuer.reply = {"access_token": None}
         await refused("no access token", 503)
         issuer.reply = {}
+        grant = issuer.grant
+        issuer.grant = lambda *_: (200, b"<html>")  # type: ignore[method-assign, assignment, return-value]
+        await refused("no JSON", 503)
+        issuer.grant = grant  # type: ignore[method-assign]
         issuer.keys = {"one": rsa("two")}  # signs with what it does not publish
         published = issuer.jwks
         issuer.jwks = lambda: {"keys": [{**rsa("one").as_dict(private=False), "kid": "one"}]}  # type: ignore[method-assign]
@@ -178,13 +184,21 @@ async def test_answers_that_are_not_of_this_sign_in(issuer: FakeIssuer) -> None:
         stolen = dict(t.http.cookies)
         t.http.cookies.clear()
         assert (await t.http.get(answer)).status_code == 401  # another browser, to which somebody sent the link
+        await t.http.get("/oidc/login")
+        told = len(issuer.grants)
+        assert (await t.http.get(answer)).status_code == 401  # one that signs in just now
+        assert len(issuer.grants) == told
+        t.http.cookies.clear()
         t.http.cookies.update(stolen)
         assert (await t.http.get(answer)).status_code == 303
         t.http.cookies.update(stolen)
         assert (await t.http.get(answer)).status_code == 401  # a code is good once
         for text in (t.token("x"), "x.y.z", "", "x" * 43, '"'):
             t.http.cookies.clear()
-            assert (await t.http.get(answer, headers={"Cookie": f"cliffracer_login={text}"})).status_code == 401
+            planted = {"Cookie": f"cliffracer_login={text}"}
+            assert (await t.http.get(answer, headers=planted)).status_code == 401
+            begun = (await t.http.get("/oidc/login", headers=planted)).headers["set-cookie"].partition(";")[0]
+            assert len(begun) == len("cliffracer_login=") + 43
 
 
 async def test_several_tabs(issuer: FakeIssuer) -> None:
@@ -200,12 +214,13 @@ async def test_several_tabs(issuer: FakeIssuer) -> None:
         assert (await t.http.get(again)).headers["location"] == "/a"
 
 
-async def test_issuer_that_says_it_names_itself(issuer: FakeIssuer) -> None:
-    """An issuer that promises to name itself in its answers (RFC 9207) has to."""
-    issuer.document = {"authorization_response_iss_parameter_supported": True}
+@pytest.mark.parametrize(("promises", "status"), [(True, 401), (False, 303)])
+async def test_issuer_that_says_it_names_itself(issuer: FakeIssuer, promises: bool, status: int) -> None:
+    """An issuer that promises to name itself in its answers (RFC 9207) has to; of others this is not asked."""
+    issuer.document = {"authorization_response_iss_parameter_supported": promises}
     async with running(app, back, **fields(issuer)) as t:
         issuer.answer = {"iss": None}
-        assert (await went(t)).status_code == 401
+        assert (await went(t)).status_code == status
         issuer.answer = {}
         assert (await went(t)).status_code == 303
 
@@ -271,7 +286,7 @@ async def test_public_clients_and_sign_out_everywhere(issuer: FakeIssuer) -> Non
 
 ELSEWHERE = (
     "//evil.example", "https://evil.example", "/\\evil.example", "\\evil", "evil", "", "/a\r\nSet-Cookie: a=b", "/\t/evil",
-    "javascript:a", "/é",
+    "javascript:a", "/é", "/.\\/evil.example",
 )  # fmt: skip
 
 
@@ -298,17 +313,25 @@ async def entry(*, identity: Identity = provided) -> list[str]:
     return [identity.subject, *identity.roles, identity.claims["jti"]]
 
 
-async def test_client_credentials(issuer: FakeIssuer) -> None:
-    """Where only an issuer makes tokens a service gets its own there, and a new one before the old one ends."""
+async def test_client_credentials(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only an issuer makes tokens a service gets its own there before it starts, and a new one before the old one ends.
+
+    One that has ended while the issuer is away is shown to nobody.
+    """
+    grant = issuer.grant
+    monkeypatch.setattr(issuer, "grant", lambda *asked: (time.sleep(0.2), grant(*asked))[1])
     issuer.reply = {"expires_in": 2}  # they last longer: a busy machine may be late
     only = {"auth_secret_key": None, "auth_audience": "shop"}
     async with running(teller, ledger, **fields(issuer, **only)) as t:
         first = await t.call("ask")
         assert first[:2] == [CLIENT, "service"]
-        assert issuer.grants[0]["audience"] == "shop"
+        assert [asked["audience"] for asked in issuer.grants] == ["shop"]
         await eventually(lambda: len(issuer.grants) > 2, within=15)
         second = await t.call("ask")
         assert second[2] != first[2]
+        issuer.up = False
+        await eventually(lambda: t.up.services[0].link.own_token() is None, within=15)
+    assert "client credentials" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_client_credentials_of_an_issuer_that_is_away(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,17 +347,21 @@ async def test_client_credentials_of_an_issuer_that_is_away(issuer: FakeIssuer, 
         issuer.up = True
         await eventually(lambda: t.up.services[0].link.own_token() is not None, within=20)
         assert (await t.call("ask"))[0] == CLIENT
+    assert len(issuer.grants) == 1
 
 
 async def test_a_client_that_the_issuer_does_not_know(issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong secret is told in the log, without it, and is no crash."""
+    """A wrong secret is told in the log, without it, and is no crash; the issuer is asked again after a pause that grows."""
     monkeypatch.setattr(grants, "_FIRST", 0.5)
+    monkeypatch.setattr(grants, "_AGAIN", (0.01, 60.0))
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(str(message)), level="TRACE")
     only = {"auth_secret_key": None, "auth_audience": "shop", "oidc_client_secret": "wr0ng-secret-of-the-client"}
     async with running(teller, ledger, **fields(issuer, **only)) as t:
         with pytest.raises(Unauthenticated):
             await t.call("ask")
+        await eventually(lambda: len(issuer.grants) >= 2)
+    assert len(issuer.grants) == 2
     logger.remove(sink)
     said = "".join(lines)
     assert "invalid_client" in said

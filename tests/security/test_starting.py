@@ -133,6 +133,7 @@ def test_contradictions() -> None:
         found.entry(declared.record, declared.signature)
     with pytest.raises(SetupError, match="names nothing"):
         requires(any=True)
+    assert str(policy_of(requires(any=True, role="x")(lambda: None))) == "role x"
     with pytest.raises(SetupError, match="is no permission or role"):
         requires("")
 
