@@ -17,7 +17,10 @@ from cliffracer.security.keyring import ApiKey, Keyring, make_table
 def issue(*, name: str, subject: str, roles: tuple[str, ...], permissions: tuple[str, ...], ttl: str | None, as_json: bool) -> None:
     """Print a key and nothing else on standard output, so that it can be put into a variable."""
     lasting = None if ttl is None else _seconds(ttl)
-    text, made = _run(lambda ring: ring.issue(name, subject=subject, roles=roles, permissions=permissions, ttl=lasting))
+    try:
+        text, made = _run(lambda ring: ring.issue(name, subject=subject, roles=roles, permissions=permissions, ttl=lasting))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if as_json:
         print_json({"key": text, **_shown(made)})
         return

@@ -22,6 +22,7 @@ LASTS = 12 * 3600.0
 ONWARD = 300.0
 """Seconds that a token for onward calls lives; it is replaced after half of that."""
 _REMEMBERED = 4096
+_LARGEST = 4096  # bytes of a cookie, with its name: a browser drops a larger one without a word (RFC 6265bis, 5.6)
 
 
 class Browsers:
@@ -85,9 +86,14 @@ class Browsers:
         return None if found is None or name not in found else parse_cookies(found).get(self._named(name, scheme))
 
     def remember(self, response: Any, scheme: str, text: str, lasts: float, name: str = COOKIE) -> None:
-        """Set our cookie on a response (Starlette's); ``lasts=0`` removes it."""
-        secure = self.is_secure(scheme)
-        response.set_cookie(self._named(name, scheme), text, max_age=int(lasts), path="/", secure=secure, httponly=True, samesite="lax")
+        """Set our cookie on a response (Starlette's); ``lasts=0`` removes it. ValueError for one that no browser would keep."""
+        secure, named = self.is_secure(scheme), self._named(name, scheme)
+        if len(named) + len(text) > _LARGEST:
+            raise ValueError(
+                f"that session takes {len(text)} bytes, and browsers keep a cookie of {_LARGEST}: give it fewer roles and permissions; "
+                "those of an issuer are chosen by Claims(names=...)"
+            )
+        response.set_cookie(named, text, max_age=int(lasts), path="/", secure=secure, httponly=True, samesite="lax")
         response.headers["Cache-Control"] = "no-store"
 
     def forget(self, response: Any, scheme: str, name: str = COOKIE) -> None:

@@ -92,14 +92,18 @@ class Keyring:
     ) -> tuple[str, ApiKey]:
         """Return a new key, which is shown now and never again, and what is kept of it; ``subject`` is ``key:<name>`` if not given.
 
-        ``ttl`` is how long it is good: seconds, or as ``"90d"``; None for as long as nobody revokes it.
+        ``ttl`` is how long it is good: seconds, or as ``"90d"``; None for as long as nobody revokes it. ValueError if no token could
+        be made from it for calls to other services.
         """
         lasting = None if ttl is None else seconds(ttl)
         text, id, hashed = _new()  # noqa: A001 - its word
+        claims = {"sid": _session(id, hashed), "key": id, "exp": _NEVER}
+        made = Identity(subject or f"key:{name}", tuple(roles), tuple(permissions), claims)
+        self.onward(made)  # else whoever shows it would learn it
         row = await self._db.fetch_one(
             "INSERT INTO cliffracer_api_keys (id, name, subject, roles, permissions, hash, expires_at) "  # noqa: S608 - a constant
             f"VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s)) RETURNING {_SHOWN}",
-            id, name, subject or f"key:{name}", list(roles), list(permissions), hashed, lasting,
+            id, name, made.subject, list(made.roles), list(made.permissions), hashed, lasting,
         )  # fmt: skip
         return text, msgspec.convert(row, ApiKey)
 

@@ -68,7 +68,10 @@ class Tokens:
         claims: Mapping[str, Any] | None = None,
         since: float | None = None,
     ) -> str:
-        """Return a token signed by the first key that can, valid for ``ttl`` seconds from now or ``since``; `SetupError` without one."""
+        """Return a token signed by the first key that can, valid for ``ttl`` seconds from now or ``since``; `SetupError` without one.
+
+        ValueError for what would make a token that no service takes: no subject, or more than fits.
+        """
         key = signer(self.keys)
         if key is None:
             raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
@@ -93,7 +96,10 @@ class Tokens:
             body["permissions"] = permissions
         head = _encoded({"alg": key.alg, "typ": typ, "kid": key.kid})
         signed = f"{head}.{_encoded(body)}"
-        return f"{signed}.{_base64(key.sign(signed.encode()))}"
+        token = f"{signed}.{_base64(key.sign(signed.encode()))}"
+        if len(token) > MAX_TOKEN:
+            raise ValueError(f"that token has {len(token)} characters, and {MAX_TOKEN} are taken: give it fewer roles and permissions")
+        return token
 
     def verify(self, token: str, *, typ: str = ACCESS, now: float | None = None) -> dict[str, Any]:
         """Return the claims of a token that is ours, intact and valid at ``now``; `RefusedToken` for any other."""

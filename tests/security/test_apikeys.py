@@ -190,6 +190,15 @@ def _look_ups(ring: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.parametrize("more", [{"subject": "a" * 1025}, {"roles": [f"role-{number}" for number in range(1000)]}])
+async def test_keys_that_nobody_could_use(more: dict[str, Any]) -> None:
+    """A key of which no token can be made for other services is not issued."""
+    async with running(app) as t:
+        with pytest.raises(ValueError, match="token"):
+            await ring_of(t).issue("robot", **more)
+        assert await ring_of(t).all() == []
+
+
 async def test_keys_that_are_not_there() -> None:
     """Who revokes or rotates a key that is not there is told so, and so is who rotates one that is revoked."""
     async with running(app) as t:

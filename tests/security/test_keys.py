@@ -65,6 +65,18 @@ def test_claims_of_an_access_token() -> None:
     assert (claims["iss"], claims["aud"]) == ("https://id.example", "shop")
 
 
+@pytest.mark.parametrize(
+    ("subject", "roles", "match"),
+    [("", 0, "1 to 1024"), ("a" * 1025, 0, "1 to 1024"), ("ada", 1000, "8192 are taken: give it fewer roles and permissions")],
+)
+def test_tokens_that_nobody_would_take(subject: str, roles: int, match: str) -> None:
+    """Whoever issues one is told so, rather than whoever shows it."""
+    made = tokens(private_pem())
+    assert made.verify(made.issue("a" * 1024, ttl=60, roles=["some"] * 500))["roles"] == ["some"] * 500
+    with pytest.raises(ValueError, match=match):
+        made.issue(subject, ttl=60, roles=[f"role-{number}" for number in range(roles)])
+
+
 def test_who_has_public_keys_only_verifies() -> None:
     """A service that need not sign is given no private key."""
     private = private_pem()

@@ -201,6 +201,23 @@ async def test_answers_that_are_not_of_this_sign_in(issuer: FakeIssuer) -> None:
             assert len(begun) == len("cliffracer_login=") + 43
 
 
+async def test_a_session_that_no_browser_would_keep(issuer: FakeIssuer) -> None:
+    """Who has more roles than fit into a cookie is not sent round and round: the sign-in fails, and the log says what to do."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)))
+    every = App("every")
+    every.use(BrowserLogin())
+    async with running(every, **fields(issuer)) as t:
+        issuer.claims = {"sub": "ada", "roles": [f"group-{number:032}" for number in range(50)]}
+        assert (await went(t)).status_code == 303
+        t.http.cookies.clear()
+        issuer.claims = {"sub": "ada", "roles": [f"group-{number:032}" for number in range(80)]}
+        assert (await went(t)).status_code == 500
+        assert "cliffracer_session" not in t.http.cookies
+    logger.remove(sink)
+    assert "browsers keep a cookie of 4096: give it fewer roles and permissions" in "".join(lines)
+
+
 async def test_several_tabs(issuer: FakeIssuer) -> None:
     """Each tab that was sent to sign in comes back to where it was, in whatever order; a state is not another's."""
     async with running(app, back, **fields(issuer)) as t:
