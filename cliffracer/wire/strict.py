@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections import Counter
-from itertools import accumulate
+from collections.abc import Iterator
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 from cliffracer.errors import FieldError
@@ -125,22 +126,24 @@ def _number(text: str) -> int | float | Number:
 
 def faults(value: Any, doubled: dict[int, list[str]]) -> list[FieldError]:
     """Return what no type accepts: duplicate keys, lone surrogates, numbers that are not finite; `MOST` of them."""
+    return list(islice(_faults(value, doubled), MOST))
+
+
+def _faults(value: Any, doubled: dict[int, list[str]]) -> Iterator[FieldError]:
     if not isinstance(value, dict | list):
-        return [FieldError("", fault)] if (fault := _fault(value)) else []
-    errors: list[FieldError] = []
+        if fault := _fault(value):
+            yield FieldError("", fault)
+        return
     trail: list[Step] = [(-1, None, value)]
     for at, (_, _, owner) in enumerate(trail):  # grows while it is walked: no recursion
         if type(owner) is dict:
-            errors += [FieldError(_path(trail, at, name), TWICE) for name in doubled.get(id(owner), ())]
-            errors += [FieldError(_path(trail, at, name), fault) for name in owner if (fault := _fault(name))]
+            yield from (FieldError(_path(trail, at, name), TWICE) for name in doubled.get(id(owner), ()))
+            yield from (FieldError(_path(trail, at, name), fault) for name in owner if (fault := _fault(name)))
         for name, found in owner.items() if type(owner) is dict else enumerate(owner):
             if type(found) is dict or type(found) is list:
                 trail.append((at, name, found))
             elif fault := _fault(found):
-                errors.append(FieldError(_path(trail, at, name), fault))
-                if len(errors) >= MOST:
-                    return errors
-    return errors
+                yield FieldError(_path(trail, at, name), fault)
 
 
 def _path(trail: list[Step], at: int, name: Any) -> str:

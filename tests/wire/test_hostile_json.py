@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cliffracer.errors import InvalidInput
 from cliffracer.wire.codecs import Decoder, Limits
+from cliffracer.wire.strict import MOST, faults
 from tests.wire.types_and_values import Tree, anything, nearly
 
 
@@ -382,6 +383,20 @@ def test_errors_are_counted_but_not_without_end() -> None:
     assert len(caught.value.errors) == 101
     assert caught.value.errors[99]["path"] == "[99]"
     assert "only the first 100" in caught.value.errors[100]["message"]
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[HALF] * 3000, {f"{n}": HALF for n in range(3000)}, {f"{HALF}{n}": 1 for n in range(3000)}, [{HALF: 1}] * 3000],
+    ids=["items", "values", "keys", "keys of many"],
+)
+def test_faults_are_looked_for_until_there_are_enough(value: Any) -> None:
+    """To find all of them, and the way to each, would take a stranger's message of a megabyte some seconds."""
+    assert len(faults(value, {})) == MOST
+    assert [fault.path for fault in faults({"a": [HALF, "b", {HALF: HALF}]}, {})] == ["a[0]", *['a[2]["\\ud800"]'] * 2]
 
 
 def test_the_limits_can_be_set() -> None:
