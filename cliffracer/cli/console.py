@@ -28,7 +28,7 @@ def console(*, port: int, open_browser: bool, acts: bool | None, as_json: bool) 
 
         with asked_by_signals(stop, _at_once):
             await serve(stopped)
-        say_stopped(by[0])
+        say_stopped(by[0], as_json=as_json)
 
     async def serve(stopped: asyncio.Event) -> None:
         async with (

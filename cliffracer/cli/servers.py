@@ -37,7 +37,7 @@ def up(*, database: bool, as_json: bool) -> None:
                 say(f"export DATABASE_URL={urls.database_url}")
             say(f"\n{soft('They are used by themselves in this folder; the lines above are for other programs. Ctrl-C stops')}")
         stopped.wait()
-    say_stopped(by[0])
+    say_stopped(by[0], as_json=as_json)
 
 
 def status(*, as_json: bool) -> None:

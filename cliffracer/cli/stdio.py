@@ -51,10 +51,10 @@ def complain(text: str) -> None:
         sys.stderr.flush()
 
 
-def say_stopped(by: str) -> None:
+def say_stopped(by: str, *, as_json: bool) -> None:
     """Say which signal has ended a command in order, unless it was Ctrl-C, of which its user knows."""
     if by != "SIGINT":
-        complain(f"stopped, by {by}")
+        complain(f'{{"stopped":"{by}"}}' if as_json else f"stopped, by {by}")
 
 
 def _nowhere(mode: Literal["r", "w"]) -> TextIO:
