@@ -54,7 +54,7 @@ async def tailed(client: AsyncClient, pattern: str, since: datetime | None) -> A
             missed, dropped = 0, missed
             yield {"events": batch, "missed": dropped}
             await asyncio.sleep(_PAUSE)
-            if not waiting:
+            if not waiting and (reading is None or not reading.done()):
                 wake.clear()
                 await wake.wait()
 
