@@ -119,7 +119,7 @@ class Emitter:
     async def cancel(self, event_id: str) -> bool:
         """Take back a delayed event; False when there is none of that id, or not any more."""
         if not self._schedules:
-            await self._ensuring_later()
+            await self._ensure_first(self._ensuring_later, self._jetstream.timeout)
         return await self._jetstream.purge(later_stream(self._subjects).name, filter=self._note(event_id)) > 0
 
     async def delayed(self) -> AsyncIterator[Delayed]:

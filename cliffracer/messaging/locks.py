@@ -6,6 +6,7 @@ not write for a ``ttl`` has lost it, and notices that before anybody else can ha
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,7 @@ _SAFETY = 0.8  # share of the ttl after which a holder that cannot write gives u
 _SHORTEST = 0.1  # seconds
 _LONGEST = 256
 _POLL = 1.0  # seconds between two polls, in case a notice of release is missed
+_STEADY = 60.0  # seconds after which a leader that stops begins again as soon as one that had never failed
 _TRY = 1.0  # seconds that asking for a lock may take however short the wait for it: NATS may be away, or hang
 
 
@@ -274,9 +276,12 @@ class Leader:
         self._ttl = ttl
         self._run = run
         self._task: asyncio.Task[None] | None = None
+        self._pause = 1.0
 
     async def start(self) -> None:
-        """Begin to contend for the lock."""
+        """Begin to contend for the lock; `SetupError` where there is no JetStream that could keep it."""
+        with suppress(Conflict, DeadlineExceeded, Unavailable):  # for now: it is tried again
+            await ensure_agreements(self._jetstream, self._subjects.namespace)
         self._task = asyncio.get_running_loop().create_task(self._stand(), name=f"leader {self.name}")
 
     async def drain(self, seconds: float) -> None:
@@ -287,18 +292,20 @@ class Leader:
             self._task = None
 
     async def _stand(self) -> None:
-        pause, told = 1.0, ""
+        began, told = math.inf, ""
         while True:
             try:
                 async with Lock(self._jetstream, self._subjects, self.name, ttl=self._ttl):
-                    self.leading, told = True, ""
+                    self.leading, told, began = True, "", time.monotonic()
                     await self._run()
-                    pause = 1.0
                     await asyncio.Event().wait()  # its work is done, and no other replica has to do it again
             except Exception as error:  # noqa: BLE001 - whatever it raised, here or elsewhere it is tried again
                 if told != (told := repr(error)):  # once, however often it is tried while NATS is away
                     logger.warning("leader {name} stopped: {error!r}", name=self.name, error=error)
             finally:
                 self.leading = False
-            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter
-            pause = min(2 * pause, 30.0)
+            if time.monotonic() - began > _STEADY:
+                self._pause = 1.0
+            began = math.inf
+            await asyncio.sleep(self._pause * (0.5 + random.random()))  # noqa: S311 - jitter
+            self._pause = min(2 * self._pause, 30.0)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from cliffracer.errors import DeadlineExceeded, Internal, NotFound, Unavailable
+from cliffracer.errors import DeadlineExceeded, Internal, NotFound, SetupError, Unavailable
 from cliffracer.messaging import locks
 from cliffracer.messaging.backend import JetStreamBackend
+from cliffracer.messaging.bus import connect
 from cliffracer.messaging.jetstream import JetStream, PubAck, Stored
 from cliffracer.messaging.locks import Leader, Lock
+from cliffracer.settings import Settings
 from cliffracer.wire.subjects import Subjects
 from tests.messaging.jetstream.conftest import Join
 from tests.support.nats import NatsServer
@@ -424,6 +426,40 @@ async def test_a_leader_that_has_done_its_work_does_it_once(join: Join, subjects
     assert (runs, sum(one.leading for one in leaders)) == (1, 1)
     for one in leaders:
         await one.drain(1)
+
+
+async def test_a_leader_says_at_the_start_that_there_is_no_jetstream(subjects: Subjects):
+    """As events and timers do; it would never lead."""
+
+    async def lead() -> None: ...
+
+    with NatsServer() as server:
+        bus = await connect(Settings(nats_url=server.url, wait=5.0), name="test")
+        with pytest.raises(SetupError, match="JetStream is not enabled"):
+            await Leader(JetStream(bus), subjects, "feed", lead).start()
+        await bus.close()
+
+
+@pytest.mark.parametrize(("steady", "pause"), [(-1.0, 2.0), (3600.0, 30.0)])
+async def test_a_leader_that_had_led_for_long_is_begun_again_soon(
+    jetstream: JetStream, subjects: Subjects, monkeypatch: pytest.MonkeyPatch, steady: float, pause: float
+):
+    """Only one that fails again and again waits longer each time; else each failure in a year would make the next outage longer."""
+    monkeypatch.setattr(locks, "_STEADY", steady)
+    monkeypatch.setattr(locks.random, "random", lambda: -0.5)  # no pause at all
+    runs = 0
+
+    async def lead() -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= 6:
+            raise ValueError("no")
+
+    one = Leader(jetstream, subjects, "feed", lead, ttl=2)
+    await one.start()
+    await eventually(lambda: runs == 7)
+    await one.drain(1)
+    assert one._pause == pause
 
 
 async def test_a_leader_that_fails_is_begun_again(jetstream: JetStream, subjects: Subjects):
