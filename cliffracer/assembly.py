@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from types import CoroutineType
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,7 +13,19 @@ from loguru import logger
 from cliffracer.calling import Link
 from cliffracer.checking import Declared
 from cliffracer.context import owner
-from cliffracer.declarations import Function, Leader, Record, Route, Socket, Subscription, Timer, failed_at_stop, surrounded, where
+from cliffracer.declarations import (
+    Function,
+    Leader,
+    Record,
+    Route,
+    Socket,
+    Subscription,
+    Timer,
+    failed_at_stop,
+    surrounded,
+    unawaited,
+    where,
+)
 from cliffracer.errors import CliffracerError
 from cliffracer.frozen import Frozen
 from cliffracer.handler import Call, Deliver, Handler, Rules, Step
@@ -122,7 +135,10 @@ class Assembly:
         named = self.injector.wants(signature, "hook").constants
         before = owner.set(self.frozen.name)
         try:
-            return await (function(**named) if signature.kind == "async" else self.threads.run(function, **named))
+            result = await (function(**named) if signature.kind == "async" else self.threads.run(function, **named))
+            if type(result) is CoroutineType:
+                raise unawaited(function, result)
+            return result
         finally:
             owner.reset(before)
 
@@ -185,7 +201,10 @@ class Assembly:
 
 def _wrapped(middleware: Function, inner: Step) -> Step:
     async def step(call: Call) -> Any:
-        return await middleware(call.context, partial(inner, call))
+        result = await middleware(call.context, partial(inner, call))
+        if type(result) is CoroutineType:  # of `proceed`, most likely: its handler has not run
+            raise unawaited(middleware, result)
+        return result
 
     return step
 

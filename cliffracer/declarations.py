@@ -204,6 +204,12 @@ def refuse(function: Any, problem: str, cure: str) -> SetupError:
     return SetupError(f"{where(function)}: {problem}. {cure}")
 
 
+def unawaited(function: Any, returned: Any) -> TypeError:
+    """Return the error for a coroutine that a function returned where nobody awaits it: nothing of what it would do is done."""
+    returned.close()
+    return TypeError(f"{where(function)} returned a coroutine that nobody awaits, so nothing of it has run. Await it, in an async def.")
+
+
 PLAIN = "Declare a plain function; what a class would keep is provided: f(x, *, users: Repository[User])."
 
 

@@ -12,12 +12,13 @@ from functools import partial
 from inspect import unwrap
 from signal import SIGINT, default_int_handler, getsignal
 from time import monotonic
+from types import CoroutineType
 from typing import Any
 
 from loguru import logger
 
 from cliffracer.context import Context, current, new_id, stored_at
-from cliffracer.declarations import where
+from cliffracer.declarations import unawaited, where
 from cliffracer.errors import NOT_PERMITTED, Cancelled, DeadlineExceeded, Internal, Overloaded, ServiceError, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.handler import Call, Deliver, Handler
@@ -170,6 +171,14 @@ def spoil(handler: Handler, context: Context, answer: Any, error: Exception | No
         handler.calls.spoil(context, name)
     if handler.failed is not None:
         handler.failed(context, error, answer)
+
+
+def check_done(handler: Handler, context: Context, result: Any) -> None:
+    """Raise `Internal` if a handler whose result nobody takes returned a coroutine: it did not do what it was called for."""
+    if type(result) is CoroutineType:
+        error = unawaited(handler.function, result)
+        spoil(handler, context, failed := defect(handler, error), error)
+        raise failed from error
 
 
 def _count(handler: Handler, context: Context, answer: ServiceError) -> str:

@@ -22,7 +22,7 @@ from cliffracer.frozen import Frozen
 from cliffracer.handler import Handler, Rules
 from cliffracer.injection import Injector
 from cliffracer.introspection import metadata_of, schemas_of
-from cliffracer.invoke import invoke
+from cliffracer.invoke import check_done, invoke
 from cliffracer.messaging.backend import JetStreamBackend
 from cliffracer.messaging.broker import Method
 from cliffracer.messaging.bus import Bus
@@ -317,4 +317,4 @@ async def _started(parts: Iterable[Consumption | Lasting]) -> None:
 async def _run(handler: Handler) -> None:
     """Call a function that takes nothing from a caller."""
     handler.gate.admit(None)
-    await invoke(handler, handler.context(), ())
+    check_done(handler, context := handler.context(), await invoke(handler, context, ()))

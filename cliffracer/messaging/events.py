@@ -14,7 +14,7 @@ from cliffracer.eager import Held, Starts
 from cliffracer.errors import InvalidInput, Overloaded, ServiceError
 from cliffracer.events import Rejected
 from cliffracer.handler import Handler
-from cliffracer.invoke import invoke, note_refusal
+from cliffracer.invoke import check_done, invoke, note_refusal
 from cliffracer.messaging.broker import Delivered, PartlyFailedError, raised, refusals
 from cliffracer.messaging.bus import Bus, Receive, Subscription
 from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
@@ -149,12 +149,12 @@ class EventEndpoint:
 
     async def _answer(self, context: Context, arguments: tuple[Any, ...], event: Any) -> None:
         try:
-            await invoke(self.handler, context, arguments, event)
+            if (left := await invoke(self.handler, context, arguments, event)) is not None:
+                check_done(self.handler, context, left)
         except ServiceError as error:
             if isinstance(error, Overloaded) and context.verdict == RATE:
                 self._dropped(error)
-                return
-            if error is not context.verdict or self._strays.tells():  # of somebody who may not: anybody may send as many
+            elif error is not context.verdict or self._strays.tells():  # of somebody who may not: anybody may send as many
                 bound = logger.bind(subject=self.record.subject, code=error.code)
                 bound.warning("event lost: {} failed: {}", where(self.record.function), error)
         except Rejected as error:
@@ -188,12 +188,13 @@ class EventEndpoint:
                     handler.gate.admitted += 1
                 else:
                     handler.gate.admit(None)
-                await invoke(handler, context, arguments, event)
+                if (left := await invoke(handler, context, arguments, event)) is not None:
+                    check_done(handler, context, left)
             else:
                 async with self._once(delivery.consumer, _id_of(delivery)) as first:
                     if first:
                         handler.gate.admit(None)
-                        await invoke(handler, context, arguments, event)
+                        check_done(handler, context, await invoke(handler, context, arguments, event))
         except (InvalidInput, Rejected) as error:
             raise raised(error) from error
 
@@ -202,8 +203,7 @@ class EventEndpoint:
 
         Nothing is read of those of a caller who may not: they fail together.
         """
-        failures: dict[int, BaseException] = {}
-        entry = self.handler.entry
+        entry, failures = self.handler.entry, dict[int, BaseException]()
         for some in self._alike(deliveries):
             context = self._context(deliveries[some[0]].block, deliveries[some[-1]])  # all of them, so as of the latest
             let_in = entry is None or await entry.decided(context, None)
@@ -226,7 +226,7 @@ class EventEndpoint:
         """Handle several events with one call, without arguments that of a stranger; return which of them the function rejected."""
         self.handler.gate.admit(None)
         try:
-            await invoke(self.handler, context, (list(values.values()),) if values else ())
+            check_done(self.handler, context, await invoke(self.handler, context, (list(values.values()),) if values else ()))
         except Rejected as rejected:
             if rejected.final:
                 raise

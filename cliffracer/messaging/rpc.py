@@ -14,7 +14,7 @@ from cliffracer.eager import Held, Starts
 from cliffracer.errors import Cancelled, Internal, InvalidInput, Overloaded, ServiceError, TooLarge, Unavailable
 from cliffracer.events import Rejected
 from cliffracer.handler import Handler
-from cliffracer.invoke import defect, invoke, note_refusal, spoil
+from cliffracer.invoke import check_done, defect, invoke, note_refusal, spoil
 from cliffracer.messaging.broker import Delivered, raised
 from cliffracer.messaging.bus import Bus
 from cliffracer.messaging.chunks import Chunks
@@ -231,7 +231,7 @@ class RpcEndpoint:
             raise
         handler.gate.admit(None)
         try:
-            await invoke(handler, context, arguments, None, _dropped)
+            check_done(handler, context, await invoke(handler, context, arguments, None, _dropped))
         except InvalidInput as error:
             raise Internal(f"the method refused what it was sent: {error.message}") from error  # not its arguments: it is tried again
         except Rejected as error:

@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextvars import Context, copy_context
 from queue import SimpleQueue
+from types import CoroutineType
 from typing import Any, Literal
 
 import msgspec
+
+from cliffracer.declarations import unawaited
 
 MAX_THREADS = 32
 _PATIENCE = 0.002  # seconds that work may wait without any being taken, before there are more threads
@@ -205,6 +208,8 @@ class Threads:
             running[number] = handed
             try:
                 handed.value = handed.variables.run(handed.function, *handed.arguments, **handed.named)
+                if handed.value.__class__ is CoroutineType:
+                    handed.error = unawaited(handed.function, handed.value)
             except StopIteration:  # a coroutine cannot raise it; in a handler it is a defect like any other
                 handed.error = RuntimeError("the function raised StopIteration")
             except BaseException as error:  # noqa: BLE001 - it is raised where the function was awaited
