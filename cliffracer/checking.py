@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from cliffracer import declarations
 from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
-from cliffracer.payloads import check_types
+from cliffracer.payloads import check_texts, check_types
 from cliffracer.providers import check_given, event_of
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, bare, check_event, check_none, check_returning, read
@@ -36,9 +36,9 @@ def complete(record: Record, signature: Signature) -> Declared:
     check_given(signature)
     check_types(signature)
     if isinstance(record, Route):
-        return Declared(record, signature, shape_of(signature, record.path, record.methods))
+        return Declared(record, signature, _readable(signature, shape_of(signature, record.path, record.methods)))
     if isinstance(record, Socket):
-        return Declared(record, signature, socket_shape(signature, record.path))
+        return Declared(record, signature, _readable(signature, socket_shape(signature, record.path)))
     if isinstance(record, Subscription):
         check_event(signature)
         check_returning(signature, "an event handler")
@@ -58,6 +58,11 @@ def _check_batch(signature: Signature) -> None:
         raise refuse(signature.function, "a batch handler takes one list of events", "Annotate its first parameter list[UserCreated].")
     if any(event_of(parameter.annotation) is not None and parameter.required for parameter in signature.needs):
         raise refuse(signature.function, "a batch is of several events, so there is no one Event", "Leave it out, or batch=.")
+
+
+def _readable(signature: Signature, shape: Shape) -> Shape:
+    check_texts(signature, shape)
+    return shape
 
 
 def check_reached(name: str, records: list[Record]) -> None:

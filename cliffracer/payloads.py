@@ -8,9 +8,10 @@ from msgspec import inspect
 
 from cliffracer.declarations import Function, Provider, refuse, where
 from cliffracer.providers import check_provided
-from cliffracer.shapes import is_upload
-from cliffracer.signature import Parameter, Signature, bare
-from cliffracer.wire.kinds import everything
+from cliffracer.shapes import Shape, external_name, is_upload
+from cliffracer.signature import Parameter, Signature, bare, shown
+from cliffracer.wire import kinds
+from cliffracer.wire.kinds import Object, everything
 from cliffracer.wire.limits import unfit
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
@@ -25,6 +26,64 @@ def check_types(signature: Signature) -> None:
             msgspec.json.Decoder(kind)
         except TypeError as error:
             raise unfit(kind, error, f"{where(signature.function)}: {parameter.name}") from error
+
+
+def check_texts(signature: Signature, shape: Shape) -> None:
+    """Raise `SetupError` for a parameter of a request that no text can be, such as a Struct in the path, or a name that two would take."""
+    for place, parameters in (("path", shape.path), ("header", shape.headers), ("cookie", shape.cookies)):
+        for parameter in parameters:
+            _check_text(signature, parameter, place)
+    taken: dict[str, str] = {}
+    for parameter in shape.query:
+        objects = _objects(inspect.type_info(parameter.annotation))
+        if not objects:
+            _check_text(signature, parameter, "query")
+        elif len(objects) > 1:
+            problem = f"{parameter.name}: a query does not say which of several objects it has the fields of"
+            raise refuse(signature.function, problem, "Take one Struct with all of them, or declare it with @app.post.")
+        for name in _names(signature, parameter, objects):
+            if name in taken:
+                problem = f"{taken[name]} and {parameter.name} both take {name} from the query"
+                raise refuse(signature.function, problem, "Leave one out, or rename it: Annotated[..., Query('other')].")
+            taken[name] = parameter.name
+
+
+def _names(signature: Signature, parameter: Parameter, objects: list[inspect.Type]) -> Iterator[str]:
+    """Yield the names of the query that a parameter takes; `SetupError` for a field that has to be there and cannot."""
+    if not objects:
+        yield external_name(parameter)
+    elif isinstance(objects[0], inspect.DictType):
+        yield "all other names"
+    for field in getattr(objects[0], "fields", ()) if objects else ():
+        if field.required and not _is_text(field.type):
+            cure = "Give it a default, or declare it with @app.post."
+            raise refuse(signature.function, f"{parameter.name}: its field {field.name} cannot be read from a query", cure)
+        yield field.encode_name
+
+
+def _check_text(signature: Signature, parameter: Parameter, place: str) -> None:
+    if not _is_text(inspect.type_info(parameter.annotation)):
+        cure = "Take a text, a number or the like; a Struct, dataclass or mapping is a whole query or a body."
+        raise refuse(signature.function, f"{parameter.name}: {shown(parameter.annotation)} cannot be read from a {place}", cure)
+
+
+def _objects(info: inspect.Type) -> list[inspect.Type]:
+    """Return the types among the options of a query parameter that are spread over its names."""
+    info = kinds.bare(info)
+    options = map(kinds.bare, info.types) if isinstance(info, inspect.UnionType) else (info,)
+    return [option for option in options if isinstance(option, Object | inspect.DictType)]
+
+
+def _is_text(info: inspect.Type, *, several: bool = True) -> bool:
+    """Say whether a value can be made of one text, or of ``several`` with one name."""
+    info = kinds.bare(info)
+    match info:
+        case inspect.UnionType():
+            return any(_is_text(option, several=several) for option in info.types if not isinstance(option, inspect.NoneType))
+        case inspect.CollectionType() | inspect.TupleType():
+            return several and all(_is_text(part, several=False) for part in kinds.inside(info))
+        case _:
+            return not isinstance(info, Object | inspect.DictType | inspect.NamedTupleType | inspect.RawType)
 
 
 def check_parameters(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:

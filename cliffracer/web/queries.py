@@ -1,7 +1,7 @@
-"""Parses query strings into texts by parameter: scalars once, lists repeatedly, a Struct or dict from several names."""
+"""Parses query strings into texts by parameter: scalars once, lists repeatedly, an object from several names."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints, is_typeddict
 from urllib.parse import unquote_to_bytes
 
 from msgspec import inspect
@@ -9,7 +9,7 @@ from msgspec import inspect
 from cliffracer.errors import FieldError, InvalidInput
 from cliffracer.shapes import external_name
 from cliffracer.signature import Parameter
-from cliffracer.wire.kinds import annotation, bare
+from cliffracer.wire.kinds import Object, annotation, bare
 from cliffracer.wire.text import TextDecoder
 
 Texts = dict[str, Any]
@@ -17,15 +17,18 @@ _SEVERAL = (inspect.CollectionType, inspect.TupleType)
 
 
 class Spread(NamedTuple):
-    """A parameter that takes several names of the query: a Struct its fields, a dict all remaining names."""
+    """A parameter that takes several names of the query: a Struct, dataclass or TypedDict its fields, a dict all remaining names."""
 
     parameter: Parameter
     fields: tuple[inspect.Field, ...] | None
     decoder: TextDecoder[Any]
 
     def kinds(self) -> dict[str, Any]:
-        """Return the annotations of a Struct's fields, by name."""
-        return get_type_hints(self.decoder.kind, include_extras=True)
+        """Return the annotations of an object's fields, by name."""
+        kind = self.decoder.kind
+        plain = isinstance(kind, type) and not is_typeddict(kind)  # else it is generic, or its hints say what is required
+        hints = get_type_hints(kind, include_extras=True) if plain else {}
+        return {field.name: hints.get(field.name) or annotation(field.type) for field in self.fields or ()}
 
     def value(self, texts: Texts | None) -> Any:
         """Return its value; the default if none of its names is given."""
@@ -38,7 +41,7 @@ def spread_of(parameter: Parameter) -> Spread | None:
     """Return how a parameter takes several names; None if it has one of its own."""
     info = bare(inspect.type_info(parameter.annotation))
     for option in map(bare, info.types) if isinstance(info, inspect.UnionType) else (info,):
-        if isinstance(option, inspect.StructType):
+        if isinstance(option, Object):
             return Spread(parameter, option.fields, TextDecoder(annotation(option)))
         if isinstance(option, inspect.DictType):
             return Spread(parameter, None, TextDecoder(annotation(option)))

@@ -40,6 +40,18 @@ class Other(msgspec.Struct):
     title: str
 
 
+class Tagged(msgspec.Struct, tag=True):
+    name: str
+
+
+class Kind(msgspec.Struct, tag=True):
+    title: str
+
+
+class Outer(msgspec.Struct):
+    item: Item
+
+
 class Mailer:
     pass
 
@@ -165,6 +177,12 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.on('a', batch=9)\nasync def f(a: list[Item | Other]): ...", r": a: .*Give each a tag"),
         ("@app.websocket('/x')\nasync def f(a: AsyncIterator[Item | Other]): ...", r": a: .*Give each a tag"),
         ("@app.get('/x')\nasync def f(a: int | Mailer): ...", r": a: Type unions containing a custom type"),
+        ("@app.get('/{a}')\nasync def f(a: Item): ...", r"a: Item cannot be read from a path\. Take a text"),
+        ("@app.websocket('/{a}')\nasync def f(a: dict[str, int]): ...", r"a: dict\[str, int\] cannot be read from a path"),
+        ("@app.get('/x')\nasync def f(a: list[Item]): ...", r"a: list\[.*Item\] cannot be read from a query"),
+        ("@app.get('/x')\nasync def f(a: Item, name: str): ...", "a and name both take name from the query. Leave one out, or rename it"),
+        ("@app.get('/x')\nasync def f(a: Tagged | Kind): ...", "a: a query does not say which of several objects"),
+        ("@app.get('/x')\nasync def f(a: Outer): ...", "a: its field item cannot be read from a query"),
         ("@app.on('a b')\nasync def f(a: int): ...", "no subject pattern"),
         ("@app.on('a..b')\nasync def f(a: int): ...", "no subject pattern"),
         ("@app.on('a.>.b')\nasync def f(a: int): ...", "no subject pattern"),
@@ -207,7 +225,7 @@ def test_a_duplicate_subscription_is_refused(app):
 def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     """Each mistake names the function, the file and line, and what is wrong."""
     provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue")}
-    shapes = {"Item": Item, "Other": Other, "AsyncIterator": AsyncIterator, "Query": Query}
+    shapes = {"Tagged": Tagged, "Kind": Kind, "Outer": Outer, "Item": Item, "Other": Other, "AsyncIterator": AsyncIterator, "Query": Query}
     names = {**provided_types, **shapes, "app": app, "Mailer": Mailer, "User": User, "provided": provided}
     with pytest.raises(SetupError, match=text) as caught:
         exec(compile(declare, "users.py", "exec"), names)

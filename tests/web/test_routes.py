@@ -1,16 +1,20 @@
 """JSON routes: what is bound, what is answered."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
+import pytest
 from msgspec import Meta
 from starlette.requests import Request
 
 from cliffracer import App
 from cliffracer.context import Context
 from cliffracer.markers import Cookie, Header, Query
+
+T = TypeVar("T")
 
 
 class Order(msgspec.Struct):
@@ -241,6 +245,39 @@ async def test_query_struct_and_dict(serve: Any, app: App) -> None:
         answer = await served.http.get("/a")
         assert answer.json()["errors"] == [{"path": "page", "message": "is required"}]
         assert (await served.http.get("/b?x=1&page=3&y=%C3%A9+")).json() == [{"x": "1", "y": "é "}, 3]
+
+
+@dataclass
+class Paging:
+    page: int
+    tags: list[str] = field(default_factory=list)
+
+
+class Asked(TypedDict):
+    page: int
+    tags: NotRequired[list[str]]
+
+
+class Wanted(msgspec.Struct, Generic[T]):
+    page: T
+    tags: list[str] = []
+
+
+@pytest.mark.parametrize("kind", [Paging, Asked, Wanted[int], Paging | None])
+async def test_other_objects_take_their_fields_from_the_query_as_structs_do(serve: Any, app: App, kind: Any) -> None:
+    """A dataclass, a TypedDict, a generic Struct; the document names each field."""
+
+    async def filtered(filter: Any) -> Any:
+        return filter
+
+    filtered.__annotations__["filter"] = kind
+    app.get("/a")(filtered)
+    async with serve(app) as served:
+        assert (await served.http.get("/a?page=2&tags=x&tags=y")).json() == {"page": 2, "tags": ["x", "y"]}
+        answer = await served.http.get("/a?page=x")
+        assert answer.json()["errors"] == [{"path": "page", "message": "expected an integer"}]
+        found = (await served.http.get("/openapi.json")).json()["paths"]["/a"]["get"]["parameters"]
+        assert [(one["name"], one["schema"]["type"]) for one in found] == [("page", "integer"), ("tags", "array")]
 
 
 async def test_queries_that_are_ambiguous_or_malformed(serve: Any, app: App) -> None:
