@@ -88,6 +88,8 @@ class InvalidInput(ServiceError):
 
     def __str__(self) -> str:
         """Return the message and every reason: what a traceback and a log show."""
+        if [e["message"] for e in self.errors] == [self.message]:
+            return self.message  # which names the path by itself
         reasons = "; ".join(f"{e['path']}: {e['message']}" if e["path"] else e["message"] for e in self.errors[:_SHOWN])
         more = f"; {len(self.errors) - _SHOWN} more" if len(self.errors) > _SHOWN else ""
         return f"{self.message}: {reasons}{more}" if reasons and reasons != self.message else self.message
