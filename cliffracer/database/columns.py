@@ -58,6 +58,11 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the value is kept as a document."""
         return self.sql == JSON
 
+    @property
+    def required(self) -> bool:
+        """Whether None does not fit the field: `Any` keeps it as a document's null."""
+        return not self.nullable and self.kind is not Any
+
     def marked(self, kind: type[Any]) -> Any:
         """Return the field's marker of a kind, or None."""
         return next((marker for marker in self.markers if isinstance(marker, kind)), None)
@@ -65,7 +70,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     def value(self, given: Any) -> Any:
         """Return what is sent for a value that came from a caller; `InvalidInput` when it does not fit the field."""
         given = self.typed(given)
-        return given if self.dump is None or given is None else self.dump(given)
+        return given if self.dump is None or (given is None and self.kind is not Any) else self.dump(given)
 
     def typed(self, given: Any) -> Any:
         """Return a value that came from a caller as the field's type, or None; `InvalidInput` when it does not fit the field."""

@@ -35,7 +35,7 @@ def _one(column: Column, given: Any) -> Any:
 def _many(column: Column, given: Any) -> Any:
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise misfit(column.name, "expected a list of values")
-    return [column.value(value) for value in given]
+    return list(given) if column.json else [column.value(value) for value in given]
 
 
 def _pattern(column: Column, given: Any) -> Any:
@@ -61,8 +61,6 @@ OPERATORS: dict[str, Operator] = {
     "gte": Operator("{c} >= %s", _one),
     "lt": Operator("{c} < %s", _one),
     "lte": Operator("{c} <= %s", _one),
-    "in": Operator("{c} = ANY(%s::{t}[])", _many),
-    "not_in": Operator("{c} <> ALL(%s::{t}[])", _many),
     "like": Operator("{c} LIKE %s", _pattern, text=True),
     "ilike": Operator("{c} ILIKE %s", _pattern, text=True),
     "contains": Operator("{c} LIKE %s", _escaped("%", "%"), text=True),
@@ -71,6 +69,8 @@ OPERATORS: dict[str, Operator] = {
     "endswith": Operator("{c} LIKE %s", _escaped("%", ""), text=True),
 }
 IS_NULL, IS_NOT_NULL = "{c} IS NULL", "{c} IS NOT NULL"
+AMONG = {"in": "{c} = ANY(%s::{t}[])", "not_in": "{c} <> ALL(%s::{t}[])"}
+ORDERED = ("gt", "gte", "lt", "lte")
 
 
 def _document(_column: Column, given: Any) -> Any:
@@ -91,6 +91,11 @@ DOCUMENT_OPERATORS: dict[str, Operator] = {
     "lte": Operator("{c} <= %s::jsonb", _document),
     "contains": Operator("{c} @> %s::jsonb", _document),
 }
+NO_DOCUMENT = "coalesce({c}, 'null'::jsonb)"
+"""What is not there and what is null mean the same in a document: an optional field of a Struct that is None stands in it as null."""
+_IN_TEXT = ("like", "ilike", "icontains", "startswith", "endswith")
+"""What text that stands in a document can be compared by; `contains` is for documents."""
+_IN_DOCUMENT = {*DOCUMENT_OPERATORS, *AMONG, *_IN_TEXT, "between", "is_null"}
 
 
 class Where(msgspec.Struct):
@@ -126,8 +131,6 @@ def _condition(table: Table[Any], name: str, given: Any) -> tuple[str, Sequence[
         return _in_document(column, rest, given)
     if len(rest) != 1:
         raise _unknown_operator(column, "__".join(rest))
-    if rest[0] == "between":
-        return _between(column, given)
     return _compare(column, quoted(head), rest[0], given)
 
 
@@ -135,9 +138,15 @@ def _compare(column: Column, shown: str, name: str, given: Any) -> tuple[str, Se
     if name == "is_null":
         if not isinstance(given, bool):
             raise misfit(column.name, "is_null takes True or False")
-        return (IS_NULL if given else IS_NOT_NULL).format(c=shown), ()
+        return _null(column, shown, given), ()
     if given is None and name in {"eq", "ne"}:
-        return (IS_NULL if name == "eq" else IS_NOT_NULL).format(c=shown), ()
+        return _null(column, shown, name == "eq"), ()
+    if name in AMONG:
+        return _among(column, shown, name, given)
+    if name == "between":
+        return _between(column, shown, given)
+    if given is None and name in ORDERED:
+        raise misfit(column.name, f"{name} takes a value; is_null=True finds what has none")
     operators = DOCUMENT_OPERATORS if column.json else OPERATORS
     operator = operators.get(name)
     if operator is None or (operator.text and column.sql != "text"):
@@ -145,22 +154,44 @@ def _compare(column: Column, shown: str, name: str, given: Any) -> tuple[str, Se
     return operator.sql.format(c=shown, t=column.sql), (operator.bind(column, given),)
 
 
-def _between(column: Column, given: Any) -> tuple[str, Sequence[Any]]:
-    if not isinstance(given, tuple | list) or len(given) != 2:
+def _null(column: Column, shown: str, wanted: bool) -> str:
+    if column.json:
+        return f"{NO_DOCUMENT.format(c=shown)} {'=' if wanted else '<>'} 'null'::jsonb"
+    return (IS_NULL if wanted else IS_NOT_NULL).format(c=shown)
+
+
+def _among(column: Column, shown: str, name: str, given: Any) -> tuple[str, Sequence[Any]]:
+    """Compare with each of some values: `in` is any `eq`, `not_in` all `ne`, so that None is a value like others."""
+    values = _many(column, given)
+    if column.json:
+        return AMONG[name].format(c=NO_DOCUMENT.format(c=shown), t=column.sql), ([_document(column, value) for value in values],)
+    some = [value for value in values if value is not None]
+    sql = AMONG[name].format(c=shown, t=column.sql)
+    if column.nullable and (name == "in") == (len(some) < len(values)):
+        sql = f"({sql} OR {IS_NULL.format(c=shown)})"
+    elif column.nullable and name == "not_in":
+        sql = f"({sql} AND {IS_NOT_NULL.format(c=shown)})"
+    return sql, (some,)
+
+
+def _between(column: Column, shown: str, given: Any) -> tuple[str, Sequence[Any]]:
+    if not isinstance(given, tuple | list) or len(given) != 2 or None in given:
         raise misfit(column.name, "between takes two values")
-    return f"{quoted(column.name)} BETWEEN %s AND %s", [column.value(value) for value in given]
+    bind, mark = (_document, "%s::jsonb") if column.json else (_one, "%s")
+    return f"{shown} BETWEEN {mark} AND {mark}", [bind(column, value) for value in given]
 
 
 def _in_document(column: Column, rest: list[str], given: Any) -> tuple[str, Sequence[Any]]:
     """Compare a document, or what stands in it under a path of keys; keys are parameters too."""
     *path, last = rest
-    if last not in DOCUMENT_OPERATORS and last not in {"is_null", "like", "ilike"}:
+    if last not in _IN_DOCUMENT:
         path, last = rest, "eq"
     _check_path(column, path)
     if not path:
         return _compare(column, quoted(column.name), last, given)
-    if last in {"like", "ilike"}:
-        return f"{quoted(column.name)} #>> %s::text[] {last.upper()} %s", (path, _pattern(column, given))
+    if last in _IN_TEXT:
+        operator = OPERATORS[last]
+        return operator.sql.format(c=f"({quoted(column.name)} #>> %s::text[])"), (path, operator.bind(column, given))
     sql, params = _compare(column, f"({quoted(column.name)} #> %s::text[])", last, given)
     return sql, (path, *params)
 
@@ -214,7 +245,7 @@ def natural(name: str, number: Any, *, least: int = 0) -> int:
 
 def changed(column: Column, value: Any) -> Any:
     """Return what a field is changed to as it is sent; `InvalidInput` when it does not fit."""
-    if value is None and not column.nullable:
+    if value is None and column.required:
         raise misfit(column.name, "is required")
     try:
         return column.value(value)
@@ -240,7 +271,7 @@ def unknown_field(table: Table[Any], name: str) -> InvalidInput:
 def _unknown_operator(column: Column, name: str) -> InvalidInput:
     operators = DOCUMENT_OPERATORS if column.json else OPERATORS
     allowed = [key for key, operator in operators.items() if not operator.text or column.sql == "text"]
-    return _refused(f"{column.name} cannot be compared by", name, [*allowed, "between", "is_null"])
+    return _refused(f"{column.name} cannot be compared by", name, [*allowed, *AMONG, "between", "is_null"])
 
 
 def _refused(what: str, name: Any, known: Iterable[str]) -> InvalidInput:

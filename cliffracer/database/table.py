@@ -87,7 +87,7 @@ _BIGINT = 2**63
 def _errors_of(column: Column, value: Any) -> list[FieldError]:
     """Return why a value does not fit its column; nothing if it does."""
     if value is None:
-        return [] if column.nullable else [FieldError(column.name, "is required")]
+        return [FieldError(column.name, "is required")] if column.required else []
     given: Any = None
     try:
         given = msgspec.to_builtins(value, builtin_types=BUILT_IN)

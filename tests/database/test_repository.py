@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import msgspec
@@ -20,6 +20,17 @@ from tests.database.models import Address, Colour, Document, Everything, Order, 
 async def users(db: Database) -> Repository[User]:
     await create_missing(db, [User, Order, Everything, Document])
     return db.repository(User)
+
+
+class Stop(msgspec.Struct):
+    name: str
+    platform: str | None = None
+
+
+class Journey(Model):
+    stop: Stop | None = None
+    note: Any = None
+    seats: Annotated[int, Meta(ge=1)] = 1
 
 
 def ada(**changes) -> User:
@@ -137,6 +148,56 @@ async def test_find_by_operators(users):
     assert await users.count(age__gte=30) == 3
 
 
+async def test_rows_without_a_value_meet_not_in_and_in_as_they_meet_ne_and_eq(users):
+    """None is one of the values: `in` finds what any `eq` would, `not_in` what all `ne` do."""
+    for age in (10, 20, None):
+        await users.create(ada(email=f"{age}@x.org", age=age))
+    for given, among, others in (([10], 1, 2), ([10, None], 2, 1), ([None], 1, 2), ([], 0, 3)):
+        assert await users.count(age__in=given) == among
+        assert await users.count(age__not_in=iter(given)) == others
+    for name in ("gt", "gte", "lt", "lte", "between"):
+        with pytest.raises(InvalidInput, match=r"age: (between|..e?) takes"):
+            await users.count(**{f"age__{name}": (None, 3) if name == "between" else None})
+
+
+async def test_what_stands_in_documents_is_compared_by_every_operator(db):
+    """An operator after a path of keys is one, and no key that no document has."""
+    await create_missing(db, [Everything])
+    things = db.repository(Everything)
+    await things.create(everything(extra={"n": 5, "name": "Ada 100%", "none": None}, tags=["a"], places=[]))
+    await things.create(everything(extra={"n": 6}, tags=["b"], address=Address("Rome")))
+    given = {
+        "extra__n__in": [5, 7], "extra__n__not_in": [5], "extra__n__between": (4, 5), "extra__name__startswith": "Ada", "tags__in": [["a"]],
+        "extra__name__endswith": "%", "extra__name__icontains": "ADA", "address__city__in": ("Rome",), "extra__name__not_in": [None],
+        "places__not_in": [[]], "extra__name__in": [None],
+    }  # fmt: skip
+    for name, value in given.items():
+        assert await things.count(**{name: value}) == 1, name
+    with pytest.raises(InvalidInput, match="expected a list"):
+        await things.count(extra__n__in=5)
+
+
+async def test_what_is_null_in_a_document_is_found_like_what_is_not_there(db):
+    """An optional field of a Struct that is None stands in its document as null."""
+    await create_missing(db, [Journey])
+    journeys = db.repository(Journey)
+    await journeys.create_many([Journey(), Journey(stop=Stop("x")), Journey(stop=Stop("y", "z"), note=5)])
+    assert await journeys.count(stop__platform=None) == await journeys.count(stop__platform__is_null=True) == 2
+    assert await journeys.count(stop__platform__ne=None) == await journeys.count(stop__platform__is_null=False) == 1
+    assert await journeys.count(note=None) == await journeys.count(note__is_null=True) == 2
+
+
+async def test_what_may_be_anything_may_be_none(db):
+    """In a change as in a new row, and it is not what is said to be wrong with one."""
+    await create_missing(db, [Journey])
+    journeys = db.repository(Journey)
+    made = await journeys.create(Journey(note=5))
+    assert (await journeys.update(made.id, note=None)).note is None
+    with pytest.raises(InvalidInput) as caught:
+        await journeys.create(Journey(seats=0))
+    assert caught.value.errors == [{"path": "seats", "message": "must be at least 1"}]
+
+
 async def test_unknown_names_are_refused_before_any_sql(users):
     """A field, operator or order that is not declared is InvalidInput with a hint."""
     for act in (
@@ -146,6 +207,7 @@ async def test_unknown_names_are_refused_before_any_sql(users):
         with pytest.raises(InvalidInput) as caught:
             await act()
         assert caught.value.errors
+        assert str(caught.value) == caught.value.message
 
 
 async def test_document_filters(db, users):
