@@ -5,6 +5,7 @@ of 1 s when the network is cut. Here the caller leaves at once, and the pool men
 """
 
 import asyncio
+import enum
 import logging
 import re
 from functools import lru_cache
@@ -105,6 +106,14 @@ class Document(Dumper):
         return msgspec.json.encode(obj)
 
 
+class Member(Dumper):
+    """Sends a member of an Enum as its value, as a Model keeps it. psycopg would send its name, which no row has."""
+
+    def dump(self, obj: Any) -> bytes:
+        """Return the value as text of any type."""
+        return str(obj.value).encode()
+
+
 class BinaryDocument(Dumper):
     """Sends documents in a binary COPY: those that are encoded already as they are."""
 
@@ -160,6 +169,7 @@ async def connect(url: str, *, name: str = "", prepare: int | None = 5) -> Sessi
     for kind_ in (dict, msgspec.Struct):
         session.adapters.register_dumper(kind_, Document)
     session.adapters.register_dumper(None, BinaryDocument)
+    session.adapters.register_dumper(enum.Enum, Member)
     try:
         await session.execute(SESSION)
     except BaseException:  # cancelled, too: not one socket is left behind

@@ -14,7 +14,7 @@ import pytest
 
 from cliffracer.database import create_missing
 from cliffracer.errors import Internal, InvalidInput, SetupError
-from tests.database.models import User, everything
+from tests.database.models import Colour, User, everything
 from tests.database.support import Eye
 from tests.support.waiting import eventually
 
@@ -60,6 +60,13 @@ async def test_parameters_of_many_types(db):
     assert await db.fetch_value(UUID, "select %s", key) == key
     assert await db.fetch_value(int, "select count(*) from unnest(%s::uuid[])", [key, key]) == 2
     assert await db.fetch_value(str, "select %s::text", "100% %s 'quoted'") == "100% %s 'quoted'"
+
+
+async def test_a_member_of_an_enum_is_sent_as_what_a_model_keeps_of_it(db):
+    """Its value, alone and in lists, of text and of numbers; it is never known by its name."""
+    number = enum.Enum("number", {"SEVEN": 7}).SEVEN
+    assert await db.fetch_value(bool, "select 'red' = %s and 'blue' = any(%s)", Colour.RED, [Colour.RED, Colour.BLUE])
+    assert await db.fetch_value(int, "select %s::bigint + 1", number) == 8
 
 
 async def test_unknown_types_come_as_text(db):
