@@ -14,7 +14,7 @@ row of seven columns (``python -m benchmarks.database`` measures it again):
 PostgreSQL refuses COPY under row-level security; several statements in one transaction take its place there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cliffracer.database.culprit import culprit
@@ -68,7 +68,7 @@ async def create_many(store: Queries, sql: Statements, rows: Sequence[Any], *, c
 
 async def _insert(store: Queries, sql: Statements, rows: Sequence[Any], start: int = 0) -> None:
     try:
-        params = [value for values in _parameters(sql, rows) for value in values]
+        params = [value for values in _parameters(rows, sql.table.exactly) for value in values]
         await store.run(sql.bare(sql.inserting(len(rows))), params)
     except ServiceError as error:
         index = error.details.get("index", culprit(sql.table, rows, error))
@@ -84,7 +84,7 @@ async def _try(store: Queries, sql: Statements, rows: Sequence[Any], refusal: Se
     place = -1
     try:
         async with store.transaction():
-            for values in _parameters(sql, rows):
+            for values in _parameters(rows, sql.table.exactly):
                 place += 1
                 await store.run(sql.insert, values)
             raise refusal  # nothing is kept
@@ -100,7 +100,7 @@ async def _copy(store: Queries, sql: Statements, rows: Sequence[Any]) -> None:
 
     def parameters() -> Iterator[tuple[Any, ...]]:
         nonlocal reached
-        for values in _parameters(sql, rows):
+        for values in _parameters(rows, sql.table.parameters):
             reached += 1
             yield values
 
@@ -119,10 +119,10 @@ async def _copy(store: Queries, sql: Statements, rows: Sequence[Any]) -> None:
         raise made from error
 
 
-def _parameters(sql: Statements, rows: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+def _parameters(rows: Sequence[Any], values: Callable[[Any], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     for index, row in enumerate(rows):
         try:
-            yield sql.table.parameters(row)
+            yield values(row)
         except InvalidInput as error:
             error.details["index"] = index
             raise

@@ -250,4 +250,13 @@ def _naive(name: str) -> Callable[[time], time]:
     return checked
 
 
-_OF_TIME: dict[Any, Callable[[str], Callable[[Any], Any]]] = {datetime: _aware, time: _naive}
+def _day(name: str) -> Callable[[date], date]:
+    def checked(value: date) -> date:
+        if isinstance(value, datetime):
+            raise misfit(name, "must be a date without a time")
+        return value
+
+    return checked
+
+
+_OF_TIME: dict[Any, Callable[[str], Callable[[Any], Any]]] = {datetime: _aware, time: _naive, date: _day}

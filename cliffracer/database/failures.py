@@ -17,12 +17,16 @@ from cliffracer.errors import (
 _LINE = re.compile(r"COPY .*, line (\d+)")
 CHECK = "23514"
 """The SQLSTATE of a row that a check of its table refused. It does not say what is allowed; the model does (`Table.explain`)."""
+OF_TYPE = "42804"
+"""The SQLSTATE of a value of one type for a column of another."""
 _KEY = re.compile(r"\(([^)]*)\)=\((.*)\)", re.DOTALL)
 
 
 def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = False) -> ServiceError:
     """Return the error to raise for one of psycopg's; chain it, so that the log of the service has everything."""
     state: str = getattr(error, "sqlstate", None) or ""
+    if state == OF_TYPE and table is not None:  # the statement is ours, so that it is the value
+        state = "22"
     made = _integrity(error, state, table, deleting) if state.startswith("23") else _by_state(error, state)
     made.__cause__ = error
     diagnostic = getattr(error, "diag", None)

@@ -13,8 +13,6 @@ from cliffracer.errors import InvalidInput, NotFound, SetupError
 from cliffracer.nearest import nearest
 
 M = TypeVar("M", bound=Model)
-NOTHING: Any = object()
-"""Marks that no id was given: any value from a caller, None and `msgspec.UNSET` too, is one to look for."""
 Bind = Callable[[Column, Any], Any]
 """Takes a column and the caller's value, and returns the parameter."""
 

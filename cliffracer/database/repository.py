@@ -9,7 +9,7 @@ from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import misfit
 from cliffracer.database.failures import CHECK
-from cliffracer.database.filters import NOTHING, Where, changed, conditions, natural, only, orders, unknown_field
+from cliffracer.database.filters import Where, changed, conditions, natural, only, orders, unknown_field
 from cliffracer.database.model import Model, now
 from cliffracer.database.names import quoted
 from cliffracer.database.pages import Page, Turn, page_of
@@ -17,7 +17,7 @@ from cliffracer.database.queries import Queries
 from cliffracer.database.searching import matching, rank
 from cliffracer.database.statements import MARK, Statements, ordering, statements_of
 from cliffracer.database.suspicion import kind_of, watch
-from cliffracer.database.table import Table, table_of
+from cliffracer.database.table import NOTHING, Table, table_of
 from cliffracer.errors import Conflict, InvalidInput, NotFound, ServiceError, SetupError
 from cliffracer.suggestions import Suggesting
 
@@ -78,11 +78,10 @@ class Repository(Suggesting, Generic[T]):
         With a ``version`` field the change counts it up. Giving the version that the change is based on makes it a
         `Conflict` if the row has another one by now; a whole Struct always gives its own.
         """
+        key = self.key(id)
         if isinstance(id, Model):
             kept = {name: getattr(id, name) for name in self.table.columns if name not in {"id", "created_at", "updated_at"}}
             changes = {**kept, **changes}
-            id = id.id  # noqa: A001 - as above
-        key = self.key(id)
         expected = changes.pop("version", None) if self.table.versioned else None
         sets, params = self._changes(changes)
         condition, more = self._sql.by_id, [key]
@@ -266,10 +265,10 @@ class Repository(Suggesting, Generic[T]):
 
     def key(self, given: Any) -> Any:
         """Return an id, or that of a row, as its type, or raise `InvalidInput`."""
-        return given if type(given) is UUID else self.table.columns["id"].value(given.id if isinstance(given, Model) else given)
+        return given if type(given) is UUID else self.table.key(given)
 
     def _values(self, row: T) -> tuple[Any, ...]:
-        values = self.table.parameters(row)
+        values = self.table.exactly(row)
         mode = self._database.suspicious
         if mode != "off":
             for place, name in self.table.texts:

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cliffracer.database.columns import misfit
-from cliffracer.database.filters import NOTHING, Order, natural, orders
+from cliffracer.database.filters import Order, natural, orders
 from cliffracer.database.model import Model, Shard
 from cliffracer.database.pages import Page, sealed, total_order
 from cliffracer.database.repository import Order as OrderBy
 from cliffracer.database.repository import Repository
+from cliffracer.database.table import NOTHING
 from cliffracer.errors import NotFound, ServiceError, SetupError
 
 T = TypeVar("T", bound=Model)

@@ -3,6 +3,7 @@
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -21,6 +22,8 @@ UNSENDABLE = (AttributeError, TypeError, ValueError, ArithmeticError, RecursionE
 """What encoding raises for a value that is not of the type that its field declares."""
 
 TOO_DEEP = "is nested too deeply"
+NOTHING: Any = object()
+"""Marks that no id was given: any value from a caller, None and `msgspec.UNSET` too, is one to look for."""
 TAKEN = ("order_by", "limit", "offset", "search", "deleted")
 """Parameters of `find` beside filters: a field of such a name could not be filtered by."""
 LONGEST_NAME = 63
@@ -47,6 +50,8 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
     search: tuple[Column, ...]
     texts: tuple[tuple[int, str], ...]
     """Places and names of the columns that hold free text, alone or in documents."""
+    wholes: tuple[int, ...]
+    """Places of the columns that hold whole numbers."""
     versioned: bool
     soft: bool
     make: Callable[[Sequence[Any]], T]
@@ -61,12 +66,36 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         except UNSENDABLE as error:
             raise self.misfit(row, error) from error
 
+    def exactly(self, row: T) -> tuple[Any, ...]:
+        """As `parameters`, for an INSERT: PostgreSQL would round 2.5 to a whole number, and make text of anything."""
+        values = self.parameters(row)
+        if any(isinstance(values[place], NOT_WHOLE) for place in self.wholes) or not all(
+            isinstance(values[place], str | None) for place, _ in self.texts
+        ):
+            found = self.explain(row)
+            if found is not None:
+                raise found
+        return values
+
+    def key(self, given: Any) -> Any:
+        """Return an id, or that of a row, as its type; `InvalidInput` for what is none, `SetupError` for a row of another model."""
+        if given is NOTHING:
+            raise InvalidInput("an id or a filter is needed: get(user_id), get(email=...)")
+        if isinstance(given, Model) and not isinstance(given, self.model):
+            raise SetupError(f"A {type(given).__name__} was given where a {self.model.__name__} is meant.")
+        return self.columns["id"].value(given.id if isinstance(given, Model) else given)
+
     def misfit(self, row: T, error: Exception) -> InvalidInput:
         """Return `InvalidInput` that names every field of a row that could not be sent; `SetupError` for what is no such row."""
         if not isinstance(row, self.model):
             name = self.model.__name__
             raise SetupError(f"A {type(row).__name__} was given where a {name} is stored: write {name}(...).") from error
-        return self.explain(row) or misfit("", f"{self.model.__name__} cannot be stored: {type(error).__name__}")
+        found = self.explain(row)
+        for name, column in self.columns.items():
+            value = getattr(row, name)
+            if found is None and column.plain is not None and not isinstance(value, column.plain | None):  # COPY converts nothing
+                found = misfit(name, f"must be a {column.plain.__name__}, and is a {type(value).__name__}")
+        return found or misfit("", f"{self.model.__name__} cannot be stored: {type(error).__name__}")
 
     def explain(self, row: T) -> InvalidInput | None:
         """Return `InvalidInput` naming every field whose value does not fit the declaration; None if all do."""
@@ -80,6 +109,7 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         return misfit(errors[0].path, errors[0].message) if errors else None
 
 
+NOT_WHOLE = (float, Decimal, bool)
 BUILT_IN = (bytes, datetime, UUID)
 _BIGINT = 2**63
 
@@ -144,6 +174,7 @@ def table_of(model: type[T]) -> Table[T]:
         indexes=indexes,
         search=tuple(column for column in columns.values() if column.marked(Search)),
         texts=tuple((place, name) for place, (name, column) in enumerate(columns.items()) if column.sql in {"text", "jsonb"}),
+        wholes=tuple(place for place, column in enumerate(columns.values()) if column.sql == "bigint"),
         versioned=_is(columns.get("version"), "bigint", nullable=False),
         soft=_is(columns.get("deleted_at"), "timestamp with time zone", nullable=True),
         make=compile_make(model, columns),

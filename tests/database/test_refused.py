@@ -1,7 +1,9 @@
 """What a repository is asked by mistake, or by somebody who tries: refused in words, and the service goes on."""
 
 import base64
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -100,6 +102,33 @@ async def test_order_that_is_no_name_is_refused(users, order):
         with pytest.raises(InvalidInput) as caught:
             await act()
         assert caught.value.errors[0]["path"] == "order_by"
+
+
+async def test_a_value_that_postgresql_would_make_another_of_is_refused(db, users):
+    """A row is stored as it is, or not at all, alone or among few or many: nothing is rounded, cut off or written as text."""
+    things = db.repository(Everything)
+    wrong = {"number": 2.5, "text": {"a": 1}, "day": datetime(2024, 2, 29, 23, tzinfo=UTC), "flag": 1, "span": 5, "nothing": 7}
+    for field, value in wrong.items():
+        row = everything(**{field: value})
+        for act in (things.create, things.upsert, lambda row: things.create_many([everything(), row])):
+            with pytest.raises(InvalidInput) as caught:
+                await act(row)
+            assert [error["path"] for error in caught.value.errors] == [field]
+    assert await things.count() == 0
+    stored = await things.get((await things.create(everything(other=str(UUID(int=7)), real=2))).id)
+    assert (stored.other, stored.real) == (UUID(int=7), 2.0)
+    with pytest.raises(InvalidInput, match=r"^other: must be a UUID, and is a str$"):
+        await things.create_many([everything(other=str(UUID(int=7))) for _ in range(9)])
+
+
+async def test_a_row_of_another_model_is_told_as_such(db, users):
+    """Where its id is meant: that is no row which is not there."""
+    row = Measure(value=1)
+    for act in (users.get, users.delete, users.restore, users.update):
+        with pytest.raises(SetupError, match="A Measure was given where a User is meant"):
+            await act(row)
+    with pytest.raises(InvalidInput, match="an id or a filter is needed"):
+        await users.get()
 
 
 @pytest.mark.parametrize("name", ["limit", "offset", "search", "deleted", "order_by", "a__b"])
