@@ -157,6 +157,8 @@ _Kept = tuple[str, type | None, tuple[Any, ...], Callable[[Any], Any] | None, Ca
 
 
 def _kept(bare: Any, where: str) -> _Kept:
+    if msgspec.UnsetType in get_args(bare):
+        raise SetupError(f"{where}: a column is never UNSET. Write a type with None, and = None for what is left out.")
     if bare in SCALARS:
         return SCALARS[bare], bare, (), None, None
     if isinstance(bare, type) and issubclass(bare, enum.Enum):

@@ -98,7 +98,8 @@ async def _make(database: Queries, definition: Definition, statement: str) -> No
             raise
         said = str(error.__cause__ or error).strip().partition("\n")[0]
         name = definition.table.model.__qualname__
-        raise SetupError(f"{name} cannot be made a table: {said}. What it refers to must be a model's table, or be there.") from error
+        cure = " What it refers to must be a model's table, or be there." if getattr(error.__cause__, "sqlstate", None) == "42P01" else ""
+        raise SetupError(f"{name} cannot be made a table: {said}.{cure}") from error
 
 
 async def owner_of(database: Queries) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from cliffracer.database.columns import Column, column_of, misfit
 from cliffracer.database.decimals import beyond, limited
-from cliffracer.database.model import Index, Model, References, Search, Unique, tablename_of
+from cliffracer.database.model import Index, Model, References, Search, Shard, Unique, tablename_of
 from cliffracer.errors import FieldError, InvalidInput, SetupError
 from cliffracer.wire.validation import Explainer, by_value
 
@@ -26,6 +26,7 @@ NOTHING: Any = object()
 """Marks that no id was given: any value from a caller, None and `msgspec.UNSET` too, is one to look for."""
 TAKEN = ("order_by", "limit", "offset", "search", "deleted")
 """Parameters of `find` beside filters: a field of such a name could not be filtered by."""
+SYSTEM = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 LONGEST_NAME = 63
 """PostgreSQL cuts longer identifiers off in silence."""
 
@@ -160,6 +161,8 @@ def table_of(model: type[T]) -> Table[T]:
         _check_name(model, identifier)
     for field in columns:
         _check_field(model, field)
+    if not isinstance(model.__shard__, Shard | None):
+        raise SetupError(f"{model.__qualname__}: __shard__ is {model.__shard__!r}. Write __shard__ = Shard('tenant_id').")
     if model.__shard__ is not None and model.__shard__.field not in columns:
         raise SetupError(f"{model.__qualname__}: Shard({model.__shard__.field!r}) does not name a field. Fields: {', '.join(columns)}.")
     for column in columns.values():
@@ -204,6 +207,8 @@ def _check_name(model: type, identifier: str) -> None:
 def _check_field(model: type, field: str) -> None:
     if field in TAKEN:
         raise SetupError(f"{model.__qualname__}: {field!r} is an argument of find() and no field. Give it a longer name: {field}_value.")
+    if field in SYSTEM:
+        raise SetupError(f"{model.__qualname__}: {field!r} is a column that PostgreSQL adds to every table. Choose another name.")
     if "__" in field:
         raise SetupError(f"{model.__qualname__}: {field!r} has two underscores, as find(age__gte=18) has before an operator. Use one.")
 

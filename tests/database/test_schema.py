@@ -181,6 +181,16 @@ def test_mistakes_in_declarations_are_told():
     class Defaulted(Model):
         name: str = Unique()
 
+    class Spread(Model):
+        __shard__ = "tenant"
+        tenant: str
+
+    class Unset(Model):
+        note: str | msgspec.UnsetType = msgspec.UNSET
+
+    class Taken(Model):
+        xmin: int
+
     class Paired(Model):
         __indexes__ = (("a", "b"),)
 
@@ -190,6 +200,8 @@ def test_mistakes_in_declarations_are_told():
     mistakes = (
         (Defaulted, r"Defaulted\.name: Unique\(\) stands where its default does\. Write Annotated\[\.\.\., Unique\(\)\]"),
         (Paired, r"__indexes__ has \('a', 'b'\)\. .*__indexes__ = \(Unique\('a', 'b'\), "), (Elsewhere, "__table_args__ means nothing"),
+        (Spread, r"Write __shard__ = Shard\("), (Unset, r"Unset\.note: a column is never UNSET"),
+        (Taken, "'xmin' is a column that PostgreSQL adds"),
         (Bad, "cannot be a column"), (Mixed, "shorter"), (Lost, "nosuch"), (int, "not a Model"), (Parted, "has a %"),
         (Tagged, r"Tagged\.tags: Search\(\) looks for words in text, and this is jsonb"),
     )  # fmt: skip
@@ -278,6 +290,11 @@ async def test_what_the_server_refuses_names_the_model(db):
     class Pattern(Model):
         word: Annotated[str, Meta(pattern="a++")] = ""
 
-    for model, words in ((Orphan, "Orphan.*nowhere"), (Pattern, "Pattern cannot be made")):
+    class Gin(Model):
+        word: Annotated[str, Index(method="gin")] = ""
+
+    for model, words in (
+        (Orphan, "Orphan.*nowhere.*must be a model's table"), (Pattern, "Pattern cannot be made"), (Gin, r"no default operator [^.]*\.$"),
+    ):  # fmt: skip
         with pytest.raises(SetupError, match=words):
             await create_missing(db, [model])
