@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from cliffracer.errors import Internal, ServiceError
+from cliffracer.errors import Internal, ServiceError, SetupError
 from cliffracer.messaging.bus import Bus, Receive
 from cliffracer.runtime import Running
 from cliffracer.wire.codecs import Decoder, encode
@@ -16,7 +16,15 @@ from cliffracer.wire.faults import encode_fault
 class Stub:
     """One stubbed method; ``received`` holds the arguments of each call, a dict by name or a list by position."""
 
-    def __init__(self, returns: Any, raises: ServiceError | None, calls: Callable[..., Any] | None) -> None:
+    def __init__(self, returns: Any, raises: Any, calls: Any) -> None:
+        if raises is not None and not (
+            isinstance(raises, BaseException) or (isinstance(raises, type) and issubclass(raises, BaseException))
+        ):
+            raise SetupError(f"A stub raises an error, as in raises=Conflict('closed'), and {raises!r} is none.")
+        if calls is not None and not callable(calls):
+            raise SetupError(f"A stub calls a function, and {calls!r} is none: write returns={calls!r}.")
+        if sum(each is not None for each in (returns, raises, calls)) > 1:
+            raise SetupError("A stub has one of returns=, raises= and calls=; the others would do nothing.")
         self.received: list[Any] = []
         self._returns = returns
         self._raises = raises
@@ -30,6 +38,8 @@ class Stub:
         if self._calls is None:
             return self._returns
         made = self._calls(*arguments) if isinstance(arguments, list) else self._calls(**arguments)
+        if inspect.isasyncgen(made):
+            return [item async for item in made]
         return await made if inspect.isawaitable(made) else made
 
 

@@ -13,6 +13,7 @@ from cliffracer.addresses import address_of, merged
 from cliffracer.app import App
 from cliffracer.calling import EmitOptions, Yields, emission
 from cliffracer.client import in_thread
+from cliffracer.declarations import Rpc
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
@@ -27,6 +28,7 @@ from cliffracer.settings import Settings
 from cliffracer.testing.clock import MovableClock
 from cliffracer.testing.due import hasten
 from cliffracer.testing.isolation import forget_streams, new_namespace, own_database
+from cliffracer.testing.overriding import checked
 from cliffracer.testing.stubs import Stub, stubbed
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.subjects import matches
@@ -53,6 +55,8 @@ class Running:
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
         self._stored: set[str] = set()
+        frozen = [app.freeze() for app in apps]
+        self._methods = {each.name: {rpc.name for rpc, _ in each.of(Rpc)} for each in frozen}
         self._decoder: Decoder[Any] = Decoder(Any)
         self._http: httpx.AsyncClient | None = None
 
@@ -126,7 +130,7 @@ class Running:
         target: str | Callable[..., Any],
         *,
         returns: Any = None,
-        raises: ServiceError | None = None,
+        raises: ServiceError | type[ServiceError] | None = None,
         calls: Callable[..., Any] | None = None,
     ) -> Stub:
         """Answer ``"payment_service.charge"`` in place of another service; the `Stub` tells what it was called with.
@@ -135,6 +139,8 @@ class Running:
         ``returns`` is the reply, ``raises`` the error, or ``calls(**arguments)`` makes either.
         """
         service, method, _ = address_of(target)
+        if method in self._methods.get(service, ()):
+            raise SetupError(f"{service}.{method} is served in this test, and a stub would get some of its calls only: stub what it calls.")
         address, stub = (service, method), Stub(returns, raises, calls)
         known, self._stubs[address] = address in self._stubs, stub
         if not known:
@@ -146,12 +152,12 @@ class Running:
 
         One that is emitted again under its ``id`` is not stored, so it is not here twice.
         """
-        wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
+        wanted = _subject_of(pattern)
         return [event for event in self._seen if matches(wanted, event.subject)]
 
     async def parked(self, pattern: str | type[Event] = ">") -> list[Parked]:
         """Return the dead letters so far of a subject or pattern: what no attempt could handle, with its ``function`` and ``error``."""
-        wanted = pattern if isinstance(pattern, str) else pattern.__subject__ or ">"
+        wanted = _subject_of(pattern)
         return [letter async for letter in self._link.backend.dead.ls(subject=wanted)]
 
     async def settled(self, within: float = SETTLE_WITHIN) -> None:
@@ -200,18 +206,30 @@ async def running(
     writes, and must not write there.
     """
     _refuse_trio()
+    if strange := [app for app in apps if not isinstance(app, App)]:
+        raise SetupError(f"running(app, other) takes apps, and {strange[0]!r} is none.")
+    if settings is not None and fields:
+        raise SetupError(f"running(settings=...) takes whole settings: put {', '.join(fields)} into them.")
+    replaced = checked(overrides, [app.freeze() for app in apps])
     async with AsyncExitStack() as stack:
         clock = MovableClock()
         DECORATED.forget(clock.now)
         given = settings if settings is not None else await _embedded(apps, stack, fields)
         logs.configure_tests(given)
-        up = await stack.enter_async_context(runtime.running(apps, given, overrides=overrides, clock=clock))
+        up = await stack.enter_async_context(runtime.running(apps, given, overrides=replaced, clock=clock))
         if settings is None:
             stack.push_async_callback(forget_streams, up.bus, given.namespace)
         async with AsyncExitStack() as inner:
             found = Running(apps, up, inner, clock)
             await found.watch()
             yield found
+
+
+def _subject_of(pattern: str | type[Event]) -> str:
+    subject = pattern if isinstance(pattern, str) else getattr(pattern, "__subject__", None)
+    if not subject:
+        raise SetupError(f"{getattr(pattern, '__name__', repr(pattern))} has no subject: give one, a pattern, or an Event with subject=.")
+    return str(subject)
 
 
 def _refuse_trio() -> None:

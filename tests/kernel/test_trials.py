@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cliffracer import App, Conflict, SetupError
+from cliffracer import App, Conflict, Event, Settings, SetupError
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -131,6 +133,85 @@ async def test_a_stub_takes_one_way_calls() -> None:
         mailer = t.stub("mailer.write")
         await t.call("remind", name="Ada")
         await eventually(lambda: mailer.received == [{"to": "Ada"}])
+
+
+async def test_a_stub_may_stream() -> None:
+    """What a generator of a test yields is what is streamed."""
+    app = App("shop")
+
+    @app.rpc
+    async def listed(most: int) -> list[int]:
+        return [item async for item in app.service("stock").stream.items(most=most)]
+
+    async def items(most: int) -> AsyncIterator[int]:
+        for item in range(most):
+            yield item
+
+    async with running(app) as t:
+        t.stub("stock.items", calls=items)
+        assert await t.call("listed", most=3) == [0, 1, 2]
+
+
+class Mailer:
+    kind = "real"
+
+
+class FakeMailer(Mailer):
+    kind = "fake"
+
+
+async def test_what_would_replace_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A test whose override meets nobody would send real mail: it is refused, or, where it may be meant for others, told."""
+    app = App("post")
+
+    @app.provide
+    def mailer() -> Mailer:
+        return Mailer()
+
+    @app.rpc
+    async def kind(*, mailer: Mailer) -> str:
+        return mailer.kind
+
+    def fake() -> Mailer:
+        return FakeMailer()
+
+    overrides: Any
+    wrong: Any = (
+        ({mailer: FakeMailer()}, "names mailer, which is no type"), ({"Mailer": FakeMailer()}, "names 'Mailer', which is no type"),
+        ({Mailer: FakeMailer}, r"makes one. Give FakeMailer\(\)"), ({Mailer: fake}, "Give what fake returns"),
+        ([FakeMailer()], r"overrides=\{Mailer: FakeMailer\(\)\}"),
+    )  # fmt: skip
+    for overrides, words in wrong:
+        with pytest.raises(SetupError, match=words):
+            async with running(app, overrides=overrides):
+                raise AssertionError("it ran")
+    async with running(app, overrides={FakeMailer: FakeMailer()}) as t:
+        assert await t.call("kind") == "real"
+    assert "overrides[FakeMailer] is given to nobody" in caplog.text
+
+
+async def test_what_a_test_asks_by_mistake_is_told() -> None:
+    """And not done in part: a stub of what runs would get some of its calls, settings beside whole ones would be left aside."""
+    app = App("post")
+
+    @app.rpc
+    async def send(to: str) -> None: ...
+
+    async with running(app) as running_app:
+        t: Any = running_app
+        mistakes: Any = (
+            (lambda: t.stub("post.send"), "post.send is served in this test"), (lambda: t.stub("a.b", raises="no"), "raises=Conflict"),
+            (lambda: t.stub("a.b", calls=5), "write returns=5"), (lambda: t.stub("a.b", returns=1, raises=Conflict("no")), "has one of"),
+            (lambda: t.emitted(App), "App has no subject"), (lambda: t.emitted(Event), "Event has no subject"),
+        )  # fmt: skip
+        for act, words in mistakes:
+            with pytest.raises(SetupError, match=words):
+                act()
+    with pytest.raises(SetupError, match="put limit into them"):
+        await running(app, settings=Settings(env="test"), limit=5).__aenter__()
+    several: Any = [app]
+    with pytest.raises(SetupError, match="takes apps, and"):
+        await running(several).__aenter__()
 
 
 def test_a_loop_that_is_not_of_asyncio_is_told() -> None:
