@@ -194,7 +194,10 @@ def place_of(code: CodeType) -> str:
 def shape_of(function: Callable[..., Any]) -> inspect.Signature:
     """Return how a function is called; its annotations, which may name what is defined later or only for type checkers, are not read."""
     if sys.version_info >= (3, 14):  # where to look at them is to evaluate them (PEP 649)
-        return inspect.signature(function, annotation_format=annotationlib.Format.STRING)
+        try:
+            return inspect.signature(function, annotation_format=annotationlib.Format.STRING)
+        except TypeError:  # it cannot say those in which something is unpacked, such as ``Bucket(**options)``
+            return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     else:
         return inspect.signature(function)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -105,6 +106,8 @@ class NatsServer:
     def pause(self) -> None:
         """Hang it: SIGSTOP; connections stay open and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)  # on a busy machine it goes on for a while, and answers
 
     def resume(self) -> None:
         """Wake it up again: SIGCONT."""
