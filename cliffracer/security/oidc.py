@@ -6,6 +6,7 @@ from hmac import compare_digest
 from http.client import HTTPException
 from time import monotonic
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -152,8 +153,12 @@ def _json(url: str) -> Mapping[str, Any]:
     if not _is_safe(url):
         raise ValueError("it sends us to a place that is no https URL")
     asked = Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked just now
-    with build_opener(_NoRedirects()).open(asked, timeout=_PATIENCE) as answer:
-        body = answer.read(_LARGEST + 1)
+    try:
+        with build_opener(_NoRedirects()).open(asked, timeout=_PATIENCE) as answer:
+            body = answer.read(_LARGEST + 1)
+    except HTTPError as refused:
+        refused.close()  # it holds the connection
+        raise
     if len(body) > _LARGEST:
         raise ValueError("it sends too much")
     try:
