@@ -84,17 +84,29 @@ def print_line(value: Any) -> None:
     _say_json(msgspec.json.encode(value).decode())
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, spare: Sequence[str] = ()) -> None:
     """Print rows under headings; on a terminal not wider than it is; ``empty`` if there are none. Numbers stand on the right."""
     if not rows:
         say(soft(empty))
         return
-    say("\n".join(fitted_table(headings, rows)))
+    say("\n".join(fitted_table(headings, rows, spare=spare)))
 
 
-def fitted_table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Sequence[int] = ()) -> list[str]:
-    """Return the lines of a table that is no wider than the terminal, if it is printed on one."""
-    return table(headings, rows, room=_room(), whole=whole)
+def fitted_table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Sequence[int] = (), spare: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines of a table that is no wider than the terminal, if it is printed on one.
+
+    Where it would be, columns that can be spared go before what is in the others is cut off, the first of them first.
+    """
+    room = _room()
+    for name in spare:
+        if room is None or max(map(width, table(headings, rows))) <= room:
+            break
+        if name in headings:
+            at = headings.index(name)
+            headings, rows = [*headings[:at], *headings[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in rows]
+    return table(headings, rows, room=room, whole=whole)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]], *, room: int | None = None, whole: Sequence[int] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from cliffracer.errors import NotFound, Unavailable
 from cliffracer.settings import Settings
 
 _FIGURES = ("calls", "calls/s", "errors", "p50 ms", "p95 ms", "up for")
+_SPARE = ("up for", "version", "replicas", "calls")  # go on a narrow terminal, this one first
 _INSIDE = ("new_calls", "new_errors")  # what the others are made of
 Table = tuple[list[str], list[list[object]]]
 
@@ -51,7 +52,7 @@ def services(*, name: str, watch: bool, interval: float, count: int | None, as_j
         called, version, words = (printable(found[0][key]) for key in ("name", "version", "description"))
         say(f"{strong(called)} {version}  {soft(words)}".rstrip())
         say()
-    print_table(*_table(found, name), empty=empty)
+    print_table(*_table(found, name), empty=empty, spare=_SPARE)
     for row in found:
         for trouble in row["failing"]:
             say(odd(printable(f"{row['name']} {row['instance'][:8]}: {trouble}")))
@@ -109,7 +110,7 @@ def _teller(title: str, shown: Callable[[list[Row]], Table], name: str, *, as_js
             print_line({"time": datetime.now(UTC), "connected": connected, "rows": [_public(row) for row in _grouped(found, name)]})
             return
         lines = (
-            fitted_table(*shown(found))
+            fitted_table(*shown(found), spare=_SPARE)
             if found
             else [soft("Nobody is there.") if connected else bad("NATS is away: looking until it is back.")]
         )

@@ -9,8 +9,10 @@ import sys
 import time
 from contextlib import ExitStack
 
+import click
 import pytest
 
+from cliffracer.cli import output
 from cliffracer.cli.commands.keeping import db
 from cliffracer.cli.main import COMMANDS, cli
 from cliffracer.cli.suggestions import DB_IN_OTHER_TOOLS, IN_OTHER_TOOLS
@@ -219,6 +221,16 @@ def test_tables_are_as_wide_as_the_terminal_at_most_and_whole_on_pipes(folder):
     assert max(map(len, shown.splitlines())) <= 50
     assert "…" in shown
     assert f"long.{name}" in cliffracer("routes", "long:app", cwd=folder).out
+
+
+def test_a_narrow_terminal_spares_columns_before_it_cuts_names(monkeypatch):
+    """Two services must not look alike; what is spared goes in its order, and only as far as it has to."""
+    headings, rows = ["service", "version", "calls/s", "up for"], [["notification_service", "1.0.0", 2.5, "3h"]]
+    for columns, kept in ((80, headings), (40, ["service", "version", "calls/s"]), (30, ["service", "calls/s"])):
+        monkeypatch.setattr(output, "_room", lambda columns=columns: columns)
+        head, line = output.fitted_table(headings, rows, spare=("up for", "version"))
+        assert re.split(" {2,}", click.unstyle(head)) == kept
+        assert line.startswith("notification_service")
 
 
 def test_an_error_breaks_between_words_on_a_terminal_and_not_at_all_on_pipes(folder):
