@@ -13,13 +13,12 @@ from cliffracer.messaging.configurations import distinct
 from cliffracer.messaging.consumption import Consumption
 from cliffracer.messaging.deadletters import DeadLetters
 from cliffracer.messaging.delivery import Delivery
+from cliffracer.messaging.duties import Leading, Locking
 from cliffracer.messaging.emitter import Emitter
 from cliffracer.messaging.ensuring import widen
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
 from cliffracer.messaging.keyvalue import KeyValue
-from cliffracer.messaging.locks import Leader, Lock, leader_of
 from cliffracer.messaging.objects import ObjectStore
-from cliffracer.messaging.ordered import Ordered
 from cliffracer.messaging.plans import Missed, Plan, Run
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.sends import Sends
@@ -53,7 +52,7 @@ class JetStreamBackend(Emitter):
     ) -> Consumption:
         """Return a function's events, not started yet."""
         options = {"clock": self._clock, "made": self._both, **options}
-        kind = Ordered if ordered else Consumption
+        kind = _in_order() if ordered else Consumption
         return kind(self._jetstream, self._subjects, service, function, pattern, handle, start=start, **options)
 
     async def takes(self, *, asked: bool) -> bool:
@@ -99,12 +98,16 @@ class JetStreamBackend(Emitter):
         """Return a timer, not started yet."""
         return Timer(self._jetstream, self._subjects, service, function, plan, run, missed=missed, clock=self._clock)
 
-    def leader(self, service: str, function: str, run: Run, *, ttl: float = 15.0) -> Leader:
+    def leader(self, service: str, function: str, run: Run, *, ttl: float = 15.0) -> Leading:
         """Return a leader, not started yet."""
+        from cliffracer.messaging.locks import Leader, leader_of  # noqa: PLC0415 - only who leads or locks pays for importing it
+
         return Leader(self._jetstream, self._subjects, leader_of(durable_name(self._subjects, service, function)), run, ttl=ttl)
 
-    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Lock:
+    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Locking:
         """Return a lock, not held yet."""
+        from cliffracer.messaging.locks import Lock  # noqa: PLC0415 - as above
+
         turn = self._turns.setdefault(name, asyncio.Lock())
         return Lock(self._jetstream, self._subjects, name, ttl=ttl, wait=wait, turn=turn)
 
@@ -132,3 +135,9 @@ class JetStreamBackend(Emitter):
             self._widened = True
             await widen(self._jetstream, self.dead.asked, namespace=self._subjects.namespace)
         return await self.ensure_events()
+
+
+def _in_order() -> type[Consumption]:
+    from cliffracer.messaging.ordered import Ordered  # noqa: PLC0415 - only who takes events by their key pays for importing it
+
+    return Ordered
