@@ -24,8 +24,8 @@ from cliffracer import (
     SetupError,
     UploadFile,
     checking,
+    elsewhere,
     provided,
-    suggestions,
 )
 from cliffracer.addresses import address_of
 from cliffracer.declarations import Route, Rpc
@@ -761,14 +761,14 @@ def test_what_others_call_otherwise_is_told_by_its_name_here(app, written, told)
 
 def test_what_is_told_instead_is_there(app):
     """No name of ours is among those of others, and what is to be written for them exists. Asking for them is no error."""
-    assert not any(hasattr(cliffracer, name) for name in suggestions.IMPORTS)
-    assert not [name for name in suggestions.IMPORTS if name in cliffracer.__all__]
-    queries = suggestions.QUERIES
-    stored = (cliffracer.Repository, suggestions.ROWS), (cliffracer.Database, queries), (cliffracer.Transaction, queries)
-    for one, names in ((app, suggestions.ATTRIBUTES), *stored):
+    assert not any(hasattr(cliffracer, name) for name in elsewhere.IMPORTS)
+    assert not [name for name in elsewhere.IMPORTS if name in cliffracer.__all__]
+    queries = elsewhere.QUERIES
+    stored = (cliffracer.Repository, elsewhere.ROWS), (cliffracer.Database, queries), (cliffracer.Transaction, queries)
+    for one, names in ((app, elsewhere.ATTRIBUTES), *stored):
         assert not [name for name in names if name in dir(one)]
     known = {*dir(cliffracer.Repository), *dir(cliffracer.Database)}
-    for cure in (*suggestions.ROWS.values(), *suggestions.QUERIES.values()):
+    for cure in (*elsewhere.ROWS.values(), *elsewhere.QUERIES.values()):
         assert set(re.findall(r"(\w+)\(", cure.partition("'")[0])) <= known
-    for cure in suggestions.ATTRIBUTES.values():
+    for cure in elsewhere.ATTRIBUTES.values():
         assert all(hasattr(app, name) for name in re.findall(r"app\.(\w+)", cure.replace("module:app.", "")))

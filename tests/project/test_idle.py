@@ -44,7 +44,7 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
     """One that answers RPC, and HTTP for probes of its health, has nothing in memory that only others use."""
     loaded = _loaded(written(tmp_path, app=SERVICE), nats)
     others = {
-        *("click.shell_completion", "difflib", "tomllib"),  # people who type
+        *("click.shell_completion", "cliffracer.elsewhere", "difflib", "tomllib"),  # people who type, and mistake a name
         *("cliffracer.messaging.batches", "cliffracer.cli.described"),  # who lists dead letters, and help without docstrings
         *("stringprep", "unicodedata"),  # letters beyond ASCII
         *("cliffracer.appcache", "cliffracer.caching.answers", "cliffracer.messaging.caches"),  # answers that are kept
