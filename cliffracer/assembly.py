@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import CoroutineType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from loguru import logger
@@ -31,7 +31,6 @@ from cliffracer.frozen import Frozen
 from cliffracer.handler import Call, Deliver, Handler, Rules, Step
 from cliffracer.injection import Injector, Wants
 from cliffracer.observability.calls import CallLog
-from cliffracer.observability.metrics import Consumer
 from cliffracer.observability.spans import Spans
 from cliffracer.observability.stats import LASTING
 from cliffracer.observability.tracing import Tracing
@@ -41,6 +40,9 @@ from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.rates import Take, limited
 from cliffracer.resilience.threads import Threads
 from cliffracer.signature import Signature, read
+
+if TYPE_CHECKING:  # a type of what is imported when metrics are read
+    from cliffracer.observability.metrics import Consumer
 
 KINDS: dict[str, str] = {
     "Rpc": "rpc",

@@ -1,8 +1,6 @@
-"""Figures for machines: Prometheus' text format (0.0.4), and the rates of the last minute."""
+"""Figures for machines: Prometheus' text format (0.0.4)."""
 
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +8,6 @@ from typing import Any, Protocol
 from cliffracer.observability.health import Finding
 from cliffracer.observability.stats import Stats
 
-_WINDOW = 60.0
 _BOUNDS = (7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25)
 """Powers of two, in microseconds, that histograms show: 128 µs, 0.5 ms … 8 s, 34 s."""
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -144,29 +141,6 @@ _CACHED: tuple[tuple[str, str, str, Callable[[Kept], float]], ...] = (
     ),
     ("cliffracer_cache_failures_total", "counter", "Calls for which the store was away or refused.", lambda kept: kept.failures),
 )
-
-
-class Rates:
-    """Calls per second, and mean seconds of those that end by themselves, over the last minute, or since the last look before that."""
-
-    def __init__(self, handlers: Sequence[Measured]) -> None:
-        self._handlers = handlers
-        self._timed = [handler for handler in handlers if not handler.stats.lasting]
-        self._seen: deque[tuple[float, int, int, float]] = deque([(time.monotonic(), 0, 0, 0.0)])
-
-    def now(self) -> tuple[float, float]:
-        """Return (calls per second, seconds per call)."""
-        moment = time.monotonic()
-        calls = sum(handler.stats.calls for handler in self._handlers)
-        timed = sum(handler.stats.calls for handler in self._timed)
-        seconds = sum(handler.stats.seconds for handler in self._timed)
-        while len(self._seen) > 1 and moment - self._seen[1][0] >= _WINDOW:
-            self._seen.popleft()
-        then, calls_then, timed_then, seconds_then = self._seen[0]
-        if moment - self._seen[-1][0] >= 1.0:
-            self._seen.append((moment, calls, timed, seconds))
-        ended = timed - timed_then
-        return (calls - calls_then) / max(moment - then, 1e-3), (seconds - seconds_then) / ended if ended else 0.0
 
 
 def exposition(

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cliffracer.assembly import Assembly
 from cliffracer.handler import Handler
 from cliffracer.observability.health import Finding, Health
-from cliffracer.observability.metrics import Rates, Target, exposition
+from cliffracer.observability.load import Rates
 from cliffracer.resilience.resilient import DECORATED
 from cliffracer.web.answers import JSON, correlation_of, send_body
+
+if TYPE_CHECKING:  # a type of what is imported when metrics are read
+    from cliffracer.observability.metrics import Target
 
 NO_STORE = (b"cache-control", b"no-store")
 _PROMETHEUS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -86,6 +89,8 @@ class Metrics:
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Any, send: Any) -> None:
         """Answer one request."""
+        from cliffracer.observability.metrics import exposition  # noqa: PLC0415 - only a service whose metrics are read pays for them
+
         consumers = [consumer for assembly in self._assemblies for consumer in assembly.consumers]
         cached = [(assembly.frozen.name, record) for assembly in self._assemblies for record in assembly.frozen.cached]
         (figures, checks), targets = await asyncio.gather(self._health.figures(), self._health.findings()), _targets(self._assemblies)
@@ -94,7 +99,7 @@ class Metrics:
         await send_body(send, 200, text.encode(), [_PROMETHEUS, NO_STORE, *again], correlation_of(scope))
 
 
-def _targets(assemblies: Sequence[Assembly]) -> list[Target]:
+def _targets(assemblies: Sequence[Assembly]) -> list["Target"]:
     found = [(assembly.frozen.name, assembly.guards) for assembly in assemblies] + [("", DECORATED)]
     return [(service, target, those) for service, guards in found for target, those in guards.all().items()]
 

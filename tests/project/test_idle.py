@@ -49,6 +49,7 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
         *("stringprep", "unicodedata"),  # letters beyond ASCII
         *("cliffracer.appcache", "cliffracer.caching.answers", "cliffracer.messaging.caches"),  # answers that are kept
         *("cliffracer.messaging.lanes", "cliffracer.messaging.locks", "cliffracer.messaging.ordered"),  # events by their key, and locks
+        "cliffracer.observability.metrics",
         *("cliffracer.database", "zoneinfo"),  # tables, and time zones of timers
         *("cliffracer.web.frames", "cliffracer.web.websocket", "starlette.websockets", "websockets"),  # WebSockets
         *("cliffracer.web.routes", "starlette.datastructures", "starlette.responses", "python_multipart", "http.client"),  # HTTP
