@@ -31,8 +31,9 @@ def _transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Have everything that this test connects, processes of its own included, use one of the transports."""
     if getattr(request, "param", TRANSPORT) == "stock":
         from cliffracer.messaging import bus
+        from cliffracer.messaging.transport.stock import StockBus
 
-        monkeypatch.setattr(bus, "FastBus", bus.StockBus)
+        monkeypatch.setattr(bus, "FastBus", StockBus)
         monkeypatch.setenv("CLIFFRACER_NATS_TRANSPORT", "stock")
 
 

@@ -23,7 +23,6 @@ from cliffracer.messaging.transport.fast import FastBus
 from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix
-from cliffracer.messaging.transport.stock import StockBus
 from cliffracer.settings import cures
 
 __all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "connect", "publish"]
@@ -69,12 +68,18 @@ async def connect(
         return bus
 
     if settings.nats_transport == "stock":
-        return await opened(StockBus)
+        return await opened(_stock())
     try:
         return await opened(FastBus)
     except Unfit as error:
         logger.warning("NATS transport stock is used instead of fast: {reason}", reason=error)
-        return await opened(StockBus)
+        return await opened(_stock())
+
+
+def _stock() -> type[ReconnectingBus]:
+    from cliffracer.messaging.transport.stock import StockBus  # noqa: PLC0415 - only who chooses it, or has to use it, pays for importing it
+
+    return StockBus
 
 
 async def publish(bus: Bus, subject: bytes, payload: bytes, block: bytes | None, *, within: float) -> None:

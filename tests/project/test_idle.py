@@ -14,6 +14,8 @@ from tests.cli.terminal import Background, written
 from tests.project.places import python
 from tests.support.nats import NatsServer
 
+MOST = 205
+"""Modules of ours: how many there are, and a few more."""
 SERVICE = """
     import sys
     from cliffracer import App
@@ -49,12 +51,13 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
         *("stringprep", "unicodedata"),  # letters beyond ASCII
         *("cliffracer.appcache", "cliffracer.caching.answers", "cliffracer.messaging.caches"),  # answers that are kept
         *("cliffracer.messaging.lanes", "cliffracer.messaging.locks", "cliffracer.messaging.ordered"),  # events by their key, and locks
-        "cliffracer.observability.metrics",
+        *("cliffracer.messaging.transport.stock", "cliffracer.observability.metrics"),  # the other transport, and who scrapes
         *("cliffracer.database", "zoneinfo"),  # tables, and time zones of timers
         *("cliffracer.web.frames", "cliffracer.web.websocket", "starlette.websockets", "websockets"),  # WebSockets
         *("cliffracer.web.routes", "starlette.datastructures", "starlette.responses", "python_multipart", "http.client"),  # HTTP
     }
     assert loaded & others == set()
+    assert len([name for name in loaded if name.partition(".")[0] == "cliffracer"]) <= MOST
 
 
 def test_a_database_imports_what_it_needs() -> None:
