@@ -86,8 +86,8 @@ class Rejected(Exception):
     def __init__(self, reasons: Mapping[int, Any] | str) -> None:
         self.final = isinstance(reasons, str)
         """Whether another attempt is pointless."""
-        super().__init__(reasons if isinstance(reasons, str) else f"{len(reasons)} rejected")
         self.reasons: dict[int, str] = {} if isinstance(reasons, str) else {index: str(reason) for index, reason in reasons.items()}
+        super().__init__(reasons if isinstance(reasons, str) else "; ".join(f"{index}: {why}" for index, why in self.reasons.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the reasons through pickle and copies, which would pass the text in their place."""

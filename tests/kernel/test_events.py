@@ -545,6 +545,7 @@ async def test_what_becomes_of_an_event_that_is_not_kept_and_not_handled_is_told
         assert (endpoint.handler.gate.admitted, endpoint._held) == (0, set())
     logger.remove(sink)
     assert sorted(line.partition(":")[0] for line in logged) == ["event lost", "event lost"]
+    assert any("refused it: 0: an odd one" in line for line in logged)
 
 
 @pytest.mark.parametrize("named", [3, -1, "0"])
