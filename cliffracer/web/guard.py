@@ -68,7 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._incoming = len(data)
         super().data_received(data)
         cycle = self.cycle
-        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+        if (cycle is None or cycle.more_body or cycle.scope is not self.scope) and not self._over:
             self._count(before)
 
     def on_headers_complete(self) -> None:

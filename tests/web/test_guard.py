@@ -84,10 +84,13 @@ def test_uvicorn_is_as_we_know_it() -> None:
 )
 async def test_malformed_requests(serve: Any, app: App, request_: bytes, wanted: int) -> None:
     """Each is refused by a problem document that closes the connection, and the next good request works."""
+    fatal: list[dict[str, Any]] = []
     async with serve(app) as served:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: fatal.append(told))
         answer = await served.raw(request_)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert status(answer) == wanted, answer[:300]
+        assert not fatal, "it was refused twice"
         assert b"content-type: application/problem+json" in head
         assert b"connection: close" in head
         assert b"x-correlation-id: " in head
