@@ -1,6 +1,6 @@
 """The decorators of HTTP and WebSockets, and the collection of the records of all decorators."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -8,7 +8,7 @@ from cliffracer.checking import Claim, Declared, check_free, complete, readable
 from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
 from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
-from cliffracer.shapes import check_path
+from cliffracer.shapes import BODILESS, check_path
 from cliffracer.surroundings import Surroundings
 from cliffracer.usage import usage
 
@@ -45,24 +45,18 @@ class Routing(Surroundings):
 
         ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
         """
-        names = tuple(method.upper() for method in names_of(methods))
+        names = tuple(str(method).upper() for method in names_of(methods))
 
         def declare(function: F) -> F:
             if not names:
                 raise refuse(function, "no HTTP method is named, so nothing would reach it", "Write methods=['GET'].")
+            if odd := next((name for name in names if not name.replace("-", "").isalpha()), None):
+                raise refuse(function, f"{odd!r} is no HTTP method", "Write methods=['GET', 'POST'].")
             if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
                 raise refuse(function, f"status {status!r} is no HTTP status", "Use 200 to 599.")
-            record = Route(
-                function,
-                check_path(function, path, prefixed=self._prefixed),
-                names,
-                status,
-                seconds_of(function, deadline),
-                positive(function, "limit", limit),
-                names_of(tags),
-                rate_of(function, rate),
-            )
-            self._declare(record)
+            where_to = check_path(function, path, prefixed=self._prefixed)
+            until, limited, rated = seconds_of(function, deadline), positive(function, "limit", limit), rate_of(function, rate)
+            self._declare(*(Route(function, where_to, some, status, until, limited, names_of(tags), rated) for some in _alike(names)))
             return function
 
         return declare
@@ -142,15 +136,26 @@ class Routing(Surroundings):
         self._open()
         self.wrappings.append(Wrapping(factory, positional, named))
 
-    def _declare(self, record: Record) -> None:
+    def _declare(self, *records: Record) -> None:
+        """Take over the records of one declaration, all or none."""
         self._open()
-        check_plain(record.function)
-        claims = check_free(record, self._taken)
-        try:
-            signature = readable(record.function)
-        except NameError:
-            declared = Declared(record, None)  # an annotation that is defined further down: read at freeze
-        else:
-            declared = complete(record, signature)
-        self.declared.append(declared)
+        claims: dict[Claim, Record] = {}
+        made: list[Declared] = []
+        for record in records:
+            check_plain(record.function)
+            claims |= check_free(record, self._taken)
+            try:
+                signature = readable(record.function)
+            except NameError:
+                made.append(Declared(record, None))  # an annotation that is defined further down: read at freeze
+            else:
+                made.append(complete(record, signature))
+        self.declared += made
         self._taken |= claims
+
+
+def _alike(methods: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the methods that take their arguments from the query, and those that take them from the body."""
+    for bodiless in (True, False):
+        if some := tuple(method for method in methods if (method in BODILESS) is bodiless):
+            yield some

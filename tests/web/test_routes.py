@@ -247,6 +247,23 @@ async def test_query_struct_and_dict(serve: Any, app: App) -> None:
         assert (await served.http.get("/b?x=1&page=3&y=%C3%A9+")).json() == [{"x": "1", "y": "é "}, 3]
 
 
+async def test_a_route_of_several_methods_reads_each_as_if_it_were_alone(serve: Any, app: App) -> None:
+    """GET takes from the query what POST takes from the body, and the document says so."""
+
+    @app.route("/a", methods=["GET", "POST"])
+    async def both(a: int, b: int = 2) -> list[int]:
+        return [a, b]
+
+    async with serve(app) as served:
+        assert (await served.http.get("/a?a=1")).json() == [1, 2]
+        assert (await served.http.post("/a", json={"a": 1, "b": 3})).json() == [1, 3]
+        found = (await served.http.get("/openapi.json")).json()["paths"]["/a"]
+        assert [(name, "parameters" in one, "requestBody" in one) for name, one in found.items()] == [
+            ("get", True, False),
+            ("post", False, True),
+        ]
+
+
 @dataclass
 class Paging:
     page: int
