@@ -27,6 +27,7 @@ from cliffracer.resilience.policies import Breaker, Retry, length
 from cliffracer.resilience.proxies import guarded
 from cliffracer.rooms import Sockets
 from cliffracer.scope import Group, Scope
+from cliffracer.shapes import check_path
 from cliffracer.signature import settled
 from cliffracer.usage import usage
 from cliffracer.wire.subjects import check_name
@@ -308,6 +309,7 @@ def _placed(declared: Declared, prefix: str, around: tuple[Group, ...]) -> Decla
     if declared.signature is None:
         declared = complete(record, signature)
     if isinstance(record, Route | Socket) and (prefix or not record.path):
-        declared = complete(msgspec.structs.replace(record, path=prefix + record.path or "/"), signature)
+        path = check_path(record.function, prefix + record.path or "/")
+        declared = complete(msgspec.structs.replace(record, path=path), signature)
     middlewares, mappings = (m for group in around for m in group.middlewares), (m for group in around for m in group.mappings)
     return msgspec.structs.replace(declared, middlewares=tuple(middlewares), mappings=tuple(mappings))

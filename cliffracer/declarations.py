@@ -233,7 +233,7 @@ def check_plain(function: Any) -> None:
 
 def names_of(given: Iterable[Any]) -> tuple[Any, ...]:
     """Return the names given: a single text, class or function counts as one."""
-    return (given,) if isinstance(given, str) or callable(given) else tuple(given)
+    return (given,) if isinstance(given, str) or callable(given) else tuple(given or ())
 
 
 def failed_at_start(function: Any, error: BaseException) -> SetupError:

@@ -253,6 +253,10 @@ class Scope(Suggesting, Routing):
         """Take over everything that a group declares, now and until start, its paths under its own and this ``prefix``."""
         self._open()
         check_part(self.name, group, Group)
+        if prefix and not prefix.startswith("/"):
+            raise SetupError(f"group {group.name!r} in {self.name!r}: prefix {prefix!r} does not begin with /. Write '/{prefix}'.")
+        if group is not self and _holds(group, self):
+            raise SetupError(f"group {group.name!r} includes {self.name!r}, so that cannot include it. Keep one of them.")
         if group is self or any(known is group for known, _ in self.groups):
             raise SetupError(f"group {group.name!r} is included twice in {self.name!r}. Keep one include.")
         self.groups.append((group, prefix))
@@ -281,6 +285,11 @@ class Group(Scope):
     def parents(self) -> list[Scope]:
         """Return the apps and groups that include this one."""
         return list(self.included_by)
+
+
+def _holds(group: Group, scope: Scope) -> bool:
+    """Say whether a group is a scope, or includes it."""
+    return group is scope or any(_holds(inner, scope) for inner, _ in group.groups)
 
 
 def _check_function(given: Any, decorator: str, option: str) -> None:

@@ -53,6 +53,8 @@ def check_path(function: Function, path: str, *, prefixed: bool = False) -> str:
         raise refuse(function, f"path {path!r} does not begin with /", f"Write '/{path}'.")
     if "{" in PATH_PARAMETER.sub("", path) or "}" in PATH_PARAMETER.sub("", path):
         raise refuse(function, f"path {path!r} has an odd brace", "Parameters are {name} or {name:path}.")
+    if "?" in path or "#" in path:
+        raise refuse(function, f"path {path!r} goes on after its end", "What stands behind a ? is an argument: def f(page: int = 1).")
     if foreign := _FOREIGN.search(path):
         name = foreign[1] or foreign[2]
         raise refuse(function, f"path {path!r} has {foreign[0]}", f"Write {{{name}}}: its type is that of the argument.")

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 from cliffracer.caching.cached import Cached, StoreName, cached
 from cliffracer.checking import readable
 from cliffracer.context import Context
-from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, refuse, shape_of, where
+from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_plain, refuse, shape_of, where
 from cliffracer.errors import SetupError
 from cliffracer.signature import Signature, check_none, check_returning, settled, yielded
 from cliffracer.usage import usage
@@ -59,6 +59,7 @@ class Surroundings:
 
         def keep(function: F) -> F:
             self._open()
+            check_plain(function)
             wrapped, record = cached(function, ttl, tags, store, stale, shared, vary)
             with suppress(NameError):  # an annotation that is defined further down: read at freeze
                 record.signature = readable(function)
@@ -218,3 +219,5 @@ def _check_one(function: Callable[..., Any], what: str, name: str) -> None:
         shape_of(function).bind(None)
     except TypeError:
         raise refuse(function, f"{what} is called with one argument", f"Write: def {function.__name__}({name})") from None
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise refuse(function, f"it yields, and nobody takes what {what} yields", "Have it return instead.")

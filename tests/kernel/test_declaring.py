@@ -5,6 +5,7 @@ import gc
 import re
 import weakref
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -204,6 +205,13 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.rpc\nasync def f(self, a: int): ...", "is a method, and there is no object to call it on. Declare a plain function"),
         ("@app.on_error(ValueError)\ndef f(): ...", r"error mapping is called with one argument\. Write: def f\(error\)"),
         ("@app.on_error(ValueError)\ndef f(error, context): ...", "called with one argument"),
+        ("@app.on_error(ValueError)\nasync def f(error): yield error", "nobody takes what an error mapping yields. Have it return"),
+        ("@app.on_access\ndef f(access): yield", "nobody takes what who is told of accesses yields"),
+        ("@app.get('/x?page=1')\nasync def f(page: int = 1): ...", r"goes on after its end\. What stands behind a \? is an argument"),
+        ("@app.websocket('/x#y')\nasync def f(): ...", "goes on after its end"),
+        ("@app.route('/x', methods=['G ET'])\nasync def f(): ...", "'G ET' is no HTTP method"),
+        ("@app.route('/x', methods=[1])\nasync def f(): ...", "'1' is no HTTP method"),
+        ("@app.route('/x', methods=None)\nasync def f(): ...", "no HTTP method is named"),
         ("@app.on_access\ndef f(): ...", r"called with one argument\. Write: def f\(access\)"),
         ("@app.every('1s')\nasync def f(a: int): ...", "has no caller"),
         ("@app.on('a')\nasync def f(a: int): yield a", "nobody takes what an event handler yields"),
@@ -496,6 +504,49 @@ def test_a_group_is_included_once(app):
     for scope in (app, group):
         with pytest.raises(SetupError, match=f"group 'admin' is included twice in '{scope.name}'"):
             scope.include(group)
+
+
+def test_groups_that_include_each_other_are_refused(app):
+    """Their paths would have no end."""
+    outer, middle, inner = Group("outer"), Group("middle"), Group("inner")
+    outer.include(middle)
+    middle.include(inner)
+    with pytest.raises(SetupError, match="group 'outer' includes 'inner', so that cannot include it"):
+        inner.include(outer)
+
+
+def test_a_prefix_of_an_include_begins_with_a_slash(app):
+    """Nothing would reach the paths behind it otherwise."""
+    with pytest.raises(SetupError, match=r"group 'admin' in 'shop': prefix 'api' does not begin with /\. Write '/api'\."):
+        app.include(Group("admin"), prefix="api")
+    app.include(Group("admin"), prefix="/api/")
+
+
+def test_a_path_parameter_of_a_prefix_is_not_in_the_path_again(app):
+    """One of the two would be lost."""
+    group = Group("tenants", prefix="/{tenant}")
+
+    @group.get("/as/{tenant}")
+    async def find(tenant: str) -> str:
+        return tenant
+
+    app.include(group)
+    with pytest.raises(SetupError, match=r"find .*path '/\{tenant\}/as/\{tenant\}' has \{tenant\} twice"):
+        app.freeze()
+
+
+class Doubling:
+    async def __call__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("made", [Doubling(), partial(int, base=2), "name", None])
+@pytest.mark.parametrize("decorator", ["rpc", "get", "on", "every", "cached"])
+def test_what_is_no_function_is_refused(app, decorator, made):
+    """An object that can be called has no name to be called by; the app would not start, and say so with an error of Python's."""
+    declare = app.rpc() if decorator == "rpc" else getattr(app, decorator)({"get": "/x", "on": "a", "every": "1s", "cached": 1}[decorator])
+    with pytest.raises(SetupError, match=r"Declare a plain function; what a class would keep is provided"):
+        declare(made)
 
 
 async def test_no_group_is_included_while_the_app_runs(app):
