@@ -51,9 +51,20 @@ class ServiceError(CliffracerError):
     """Whether the same call may succeed a moment later."""
 
     def __init__(self, message: str = "", /, **details: Any) -> None:
-        self.message = message or self.title
+        given: Any = message  # such as an id, or another exception: NotFound(7)
+        self.message = (given if isinstance(given, str) else "" if given is None else str(given)) or self.title
         self.details = details
         super().__init__(self.message)
+
+    def __getattr__(self, name: str) -> Any:
+        """Have a message and details also if a subclass has an ``__init__`` of its own that does not call this one's."""
+        if name == "message":
+            self.message = self.title
+            return self.message
+        if name == "details":
+            self.details = {}
+            return self.details
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep everything through pickle and copies without calling the class, since a subclass may take other arguments."""

@@ -10,6 +10,7 @@ import msgspec
 
 from cliffracer.context import new_id
 from cliffracer.errors import Forbidden, Overloaded, ServiceError, Unauthenticated
+from cliffracer.wire.faults import sendable
 from cliffracer.wire.headers import correlation_from
 
 Scope = Mapping[str, Any]
@@ -52,12 +53,13 @@ def phrase(status: int) -> str:
 
 
 def document(status: int, title: str, detail: str, code: int, details: Mapping[str, Any]) -> bytes:
-    """Return a problem document; details that cannot be encoded are left out."""
+    """Return a problem document; a detail that cannot be encoded is left out."""
     members = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    more = {name: value for name, value in details.items() if name not in _RESERVED}
     try:
-        return msgspec.json.encode({**members, **{name: value for name, value in details.items() if name not in _RESERVED}})
+        return msgspec.json.encode({**members, **more})
     except Exception:  # noqa: BLE001 - details are the user's own objects; an answer is due whatever they raise
-        return msgspec.json.encode({**members, "detail": detail.encode("utf-8", "replace").decode()})
+        return msgspec.json.encode({**members, "detail": detail.encode("utf-8", "replace").decode(), **sendable(more)})
 
 
 def problem(error: ServiceError | Refused, realm: str = _REALM) -> tuple[int, bytes, Headers]:

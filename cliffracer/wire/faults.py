@@ -26,8 +26,7 @@ def encode_fault(error: ServiceError, *, msgpack: bool = False) -> tuple[bytes, 
     try:
         body = encode(_Body(error.code, error.message, error.details))
     except Exception:  # noqa: BLE001  # whatever a detail of the user's own raises: a reply is due
-        details = {str(name): detail for name, detail in error.details.items() if _encodable({str(name): detail}, encode)}
-        body = encode(_Body(error.code, _printable(error.message), details))
+        body = encode(_Body(error.code, _printable(error.message), sendable(error.details, encode)))
     text = _printable(error.message)[:200] or error.title
     block = encode_headers({ERROR_CODE: str(error.code), ERROR_TEXT: text, CONTENT_TYPE: _MSGPACK if msgpack else _JSON})
     return block, body
@@ -45,6 +44,11 @@ def decode_fault(headers: Headers, body: bytes) -> ServiceError:
     if isinstance(error, Internal) and error.error_id is not None:
         error.add_note(f"The log of the service that failed has it under error_id {_printable(error.error_id)[:64]}.")
     return error
+
+
+def sendable(details: dict[str, Any], encode: Callable[[Any], bytes] = msgspec.json.encode) -> dict[str, Any]:
+    """Return the details of an error that can be encoded: they may be objects of the user's own."""
+    return {str(name): detail for name, detail in details.items() if _encodable({str(name): detail}, encode)}
 
 
 def _encodable(detail: dict[str, Any], encode: Callable[[Any], bytes]) -> bool:

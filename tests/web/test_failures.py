@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -39,6 +39,23 @@ async def test_every_error_has_its_status(serve: Any, app: App, kind: type[error
         assert ("error_id" in body) == (kind is errors.Internal), "only of a defect the log has more"
         stats = served.handler("fails").stats
         assert (stats.errors, stats.cancelled) == ((0, 1) if kind is errors.Cancelled else (1, 0))
+
+
+async def test_a_detail_that_cannot_be_encoded_is_left_out_alone(serve: Any, app: App) -> None:
+    """As over NATS: the others, and the errors of refused input, are told in documents and streams."""
+
+    @app.get("/a")
+    async def fails() -> None:
+        raise errors.InvalidInput("no", errors=[{"path": "a", "message": "is odd"}], bad=object())
+
+    @app.get("/b")
+    async def breaks() -> AsyncIterator[int]:
+        yield 1
+        raise errors.Conflict("no", good=1, bad=object())
+
+    async with serve(app) as served:
+        assert (await served.http.get("/a")).json()["errors"] == [{"path": "a", "message": "is odd"}]
+        assert (await served.http.get("/b")).text == '1\n{"error":{"code":409,"message":"no","details":{"good":1}}}\n'
 
 
 async def test_headers_that_errors_bring(serve: Any, app: App) -> None:

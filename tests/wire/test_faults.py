@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cliffracer.errors import BY_CODE, FieldError, Internal, InvalidInput, NotFound, Overloaded, ServiceError
+from cliffracer.errors import BY_CODE, Conflict, FieldError, Internal, InvalidInput, NotFound, Overloaded, ServiceError
 from cliffracer.wire.faults import decode_fault, encode_fault
 from cliffracer.wire.headers import CONTENT_TYPE, ERROR_CODE, ERROR_TEXT, Headers
 from tests.wire.types_and_values import anything
@@ -60,6 +61,28 @@ def test_any_message_makes_a_reply(message: str) -> None:
     assert Headers(block)[CONTENT_TYPE] == "application/json"
     assert len(Headers(block)[ERROR_TEXT]) <= 200
     assert type(decode_fault(Headers(block), body)) is NotFound
+
+
+@pytest.mark.parametrize("said", [7, 0, uuid.UUID(int=3), KeyError("x"), ["a"], b"x"])
+@pytest.mark.parametrize("msgpack", [False, True])
+def test_a_message_that_is_no_text_is_sent_as_text(said: Any, msgpack: bool) -> None:
+    """What was not found is often an id: there would be no reply at all."""
+    block, body = encode_fault(NotFound(said), msgpack=msgpack)
+    back = decode_fault(Headers(block), body)
+    assert (type(back), back.message) == (NotFound, str(said))
+
+
+class OutOfStock(Conflict):
+    """An error of a user's who did not call ``super().__init__``."""
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+
+
+def test_an_error_with_an_init_of_its_own_makes_a_reply() -> None:
+    """As any exception of Python's is raised without calling that of `Exception`."""
+    back = sent(OutOfStock("tea"))
+    assert (type(back), back.message, back.details) == (Conflict, "Conflict", {})
 
 
 class Bad:
