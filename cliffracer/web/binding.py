@@ -1,17 +1,18 @@
 """Arguments of a handler from the parts of a request: compiled once per route, plain dict and tuple work per request."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.inspect import type_info
 from msgspec.structs import astuple
 
 from cliffracer.errors import InvalidInput
 from cliffracer.shapes import Shape, external_name
 from cliffracer.signature import Parameter, Signature, arguments_type
-from cliffracer.web.queries import Query, Texts, spread_of
+from cliffracer.web.queries import Query, Texts, spread_of, takes_several
 from cliffracer.wire.codecs import Decoder
 from cliffracer.wire.cookies import parse_cookies
 from cliffracer.wire.text import TextDecoder
@@ -29,7 +30,7 @@ class Binder:
         single = tuple(p for p in shape.query if p.name not in several)
         self._query = Query(single, spreads)
         self._spreads = spreads
-        self._headers = [(external_name(p).lower().encode(), p.name) for p in shape.headers]
+        self._headers = [(external_name(p).lower().encode(), p.name, takes_several(type_info(p.annotation))) for p in shape.headers]
         self._cookies = {external_name(p): p.name for p in shape.cookies}
         self._named = {p.name: external_name(p) for p in (*single, *shape.headers, *shape.cookies)}
         texts = (*shape.path, *single, *shape.headers, *shape.cookies)
@@ -84,10 +85,10 @@ class Binder:
         """Return the values of everything that comes as text, path first."""
         given = dict(path) if path else {}
         spread = self._query.read(scope["query_string"], given)
-        for name, parameter in self._headers:
+        for name, parameter, several in self._headers:
             value = headers.get(name)
             if value is not None:
-                given[parameter] = value.decode("latin-1")
+                given[parameter] = _members(scope["headers"], name) if several else value.decode("latin-1")
         if self._cookies and b"cookie" in headers:
             found = parse_cookies(headers[b"cookie"].decode("latin-1"))
             given.update((parameter, found[name]) for name, parameter in self._cookies.items() if name in found)
@@ -135,6 +136,12 @@ class Binder:
     def _shown(self, path: str) -> str:
         name = path.partition("[")[0].partition(".")[0]
         return self._named.get(name, name) + path[len(name) :]
+
+
+def _members(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Return the members of a header that is a list: of all its lines, and between the commas of each (RFC 9110, 5.3)."""
+    lines = [value.decode("latin-1") for known, value in headers if known == name]
+    return [member for line in lines for part in line.split(",") if (member := part.strip())]
 
 
 def _quick(parameters: tuple[Parameter, ...]) -> tuple[Callable[[str], Any], ...] | None:

@@ -223,6 +223,21 @@ async def test_sync_handlers_and_context(serve: Any, app: App) -> None:
         assert answer.json() == ["http", "who", "t", True]
 
 
+async def test_a_header_that_is_a_list_has_all_its_members(serve: Any, app: App) -> None:
+    """On several lines, between commas, or both (RFC 9110, 5.3); any other header is one text, commas and all."""
+
+    @app.get("/a")
+    async def tagged(x_tags: Annotated[list[int], Header()] = [], since: Annotated[str, Header()] = "") -> list[Any]:  # noqa: B006
+        return [x_tags, since]
+
+    async with serve(app) as served:
+        headers = [("X-Tags", "1, 2"), ("x-tags", "3"), ("since", "Thu, 26 Nov 2026")]
+        assert (await served.http.get("/a", headers=headers)).json() == [[1, 2, 3], "Thu, 26 Nov 2026"]
+        assert (await served.http.get("/a")).json() == [[], ""]
+        answer = await served.http.get("/a", headers={"X-Tags": "1,x"})
+        assert answer.json()["errors"] == [{"path": "x-tags[1]", "message": "expected an integer"}]
+
+
 async def test_query_struct_and_dict(serve: Any, app: App) -> None:
     """A Struct takes its fields from the query, a dict all that is left; unknown names are ignored otherwise."""
 
