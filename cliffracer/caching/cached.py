@@ -157,6 +157,8 @@ def cached(  # noqa: PLR0917 - made in one place
     life, old = _seconds(function, "ttl", ttl), _seconds(function, "stale", stale)
     if not life or life + old > LONGEST:
         raise refuse(function, f"an answer cannot be kept for {ttl!r}", "Give more than 0 and, with stale, 7 days at most.")
+    if vary is not None:
+        _check_vary(function, vary)
     record = Cached(
         function, ttl=life, tags=(tags,) if isinstance(tags, str) else tuple(tags), store=store, stale=old, shared=shared, vary=vary
     )
@@ -166,6 +168,15 @@ def cached(  # noqa: PLR0917 - made in one place
     wrapper = functools.wraps(function)(made)
     setattr(wrapper, _MARK, record)
     return surround(function, wrapper), record
+
+
+def _check_vary(function: Any, vary: Any) -> None:
+    try:
+        shape_of(vary).bind(None)
+    except TypeError:
+        raise refuse(function, "vary is called with the context of a call", "Write vary=lambda context: ...") from None
+    except ValueError:  # a function of C whose signature nobody knows
+        return
 
 
 def cached_of(function: Any) -> Cached | None:

@@ -517,6 +517,8 @@ def test_what_cannot_be_kept() -> None:
     refused(r"silent \(.*test_cached.py:\d+\).*Give it a return annotation", silent)
     refused("may depend on what request holds, such as headers. Say vary=", asks)
     refused("shared=True would give one caller's answer to all", knows, shared=True)
+    refused("vary is called with the context", good, vary="accept-language")
+    refused("vary is called with the context", good, vary=lambda: 1)
     refused("names user, which is no argument. It can name key", good, tags="user:{user.id}")
     refused("the tag '{' cannot be read", good, tags=("{",))
     refused("cannot be kept for 0", good, ttl=0)
