@@ -153,14 +153,18 @@ def _hints(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, 
 
 
 def _kind(function: Callable[..., Any]) -> Kind:
-    inner = inspect.unwrap(function)
-    if not isinstance(inner, types.FunctionType | types.MethodType):
-        inner = type(inner).__call__
-    if inspect.isasyncgenfunction(inner):
-        return "stream"
-    if inspect.isgeneratorfunction(inner):
-        return "sync_stream"
-    return "async" if inspect.iscoroutinefunction(inner) else "sync"
+    """Return how a function is called: as the outermost of its wrappers is, unless that is a ``def``, which hands on what is inside."""
+    step: Any = function
+    while step is not None:
+        plain = step if isinstance(step, types.FunctionType | types.MethodType) else type(step).__call__
+        if inspect.isasyncgenfunction(plain):
+            return "stream"
+        if inspect.isgeneratorfunction(plain):
+            return "sync_stream"
+        if inspect.iscoroutinefunction(plain):
+            return "async"
+        step = getattr(step, "__wrapped__", None)
+    return "sync"
 
 
 def _marker(annotation: Any) -> Query | Header | Cookie | None:

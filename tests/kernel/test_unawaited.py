@@ -1,6 +1,7 @@
 """A coroutine that is returned where somebody should have awaited it: nothing of it has run, so nothing was done."""
 
 from collections.abc import AsyncIterator
+from functools import wraps
 
 import pytest
 
@@ -86,3 +87,57 @@ async def test_a_hook_or_check_that_only_makes_a_coroutine_fails(kind):
     else:
         async with running(app) as t:
             assert (await t.http.get("/health/ready")).json()["reasons"] == ["work: raised TypeError"]
+
+
+def awaited(function):
+    @wraps(function)
+    async def wrapper(*given, **named):
+        return function(*given, **named)
+
+    return wrapper
+
+
+def doubled(function):
+    @wraps(function)
+    async def wrapper(*given, **named):
+        async for item in function(*given, **named):
+            yield 2 * item
+
+    return wrapper
+
+
+def gathered(function):
+    @wraps(function)
+    async def wrapper(*given, **named):
+        return [item async for item in function(*given, **named)]
+
+    return wrapper
+
+
+def handed_on(function):
+    @wraps(function)
+    def wrapper(*given, **named):
+        return function(*given, **named)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(("wrapper", "result"), [(doubled, [2, 4]), (gathered, [1, 2]), (handed_on, [1, 2])])
+async def test_a_wrapper_is_called_as_what_it_is_itself(wrapper, result):
+    """What it wraps may be of another kind: only a ``def`` hands on what that makes."""
+    app = App("s")
+
+    @app.rpc
+    @wrapper
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    @app.rpc
+    @awaited
+    def plain() -> int:
+        return 3
+
+    async with running(app) as t:
+        assert await t.call("items") == result
+        assert await t.call("plain") == 3
