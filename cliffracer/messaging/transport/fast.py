@@ -146,7 +146,7 @@ class FastBus(ReconnectingBus):
 
     def _flow(self, reader: Reader, flows: bool) -> None:
         """Hold what is published while the server does not take it, also while this connection is only being made."""
-        if reader is self._reader:
+        if reader is self._reader and not self._closing:
             (self._unblock if flows else self._block)()
 
     def _drop(self) -> None:

@@ -145,6 +145,23 @@ async def test_what_waits_is_not_written_faster_than_the_server_takes_it(connect
         assert len([line for line in fake.lines if line.startswith(b"PUB")]) == 75
 
 
+async def test_a_bus_that_is_being_closed_does_not_open_again(connected: Any, server: NatsServer, transport: str) -> None:
+    """The server takes the last of what is written meanwhile: who waits for room would publish into a socket that is being closed."""
+    if transport == "stock":
+        pytest.skip("nats-py does the writing there")
+    bus, opened = await connected(server.url), list[bool]()
+    hang_up = bus._hang_up
+
+    async def taken() -> None:
+        bus._reader.resume_writing()
+        opened.append(bus.open)
+        await hang_up()
+
+    bus._hang_up = taken
+    await bus.close()
+    assert opened == [False]
+
+
 async def test_a_request_waits_for_the_server(bus: Bus, server: NatsServer) -> None:
     """A call during an outage succeeds when NATS is back in time."""
     await bus.subscribe("echo", lambda _, reply, block, payload: bus.publish(reply, payload, block))
