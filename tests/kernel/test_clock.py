@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 from loguru import logger
@@ -84,24 +85,29 @@ async def test_a_one_way_call_is_tried_again_when_the_clock_is_moved():
 
 
 async def test_a_retry_comes_when_the_clock_is_moved():
-    """An event whose handler failed is handled again after its wait, which the test skips."""
-    app, attempts = App("s"), []
+    """An event whose handler failed is handled again after its wait, which the test skips, and not a minute earlier."""
+    app, attempts, moments = App("s"), [], []
 
     @app.on("paid", retry=["10m", "1h"])
     async def book(amount: int, *, event: Event) -> None:
         attempts.append(event.attempt)
+        moments.append(t.clock.now())
         if event.attempt < 3:
             raise RuntimeError("not yet")
 
     async with running(app) as t:
         counts = t.up.services[0].consumptions[0].counts
         await t.emit("paid", 5)
-        for failures, wait in enumerate(("10m", "1h"), 1):
+        for failures, wait in enumerate(("9m", "59m"), 1):
             while counts.failed < failures:  # it is known that it failed, so it waits for the clock
                 await t.up.bus.flush()
             await t.clock.advance(wait)
+            for _ in range(20):
+                await t.up.bus.flush()
+            await t.clock.advance("1m")
         await t.settled()
     assert attempts == [1, 2, 3]
+    assert [round(after - before) for before, after in pairwise(moments)] == [600, 3600]
 
 
 async def test_what_lasts_for_ever_is_not_waited_for():

@@ -452,3 +452,53 @@ async def test_settings_that_are_not_given_are_loaded(nats, monkeypatch):
     monkeypatch.setenv("NATS_URL", nats.url)
     async with runtime.running(app), connect_async(nats.url) as c:
         assert await c.bare.answer() == 42
+
+
+async def test_nothing_is_begun_while_the_hooks_of_the_end_run():
+    """What comes then is for other replicas: no event, call or timer begins any more, who leads has stopped, and nothing is found."""
+    app, begun, leads = App("ending"), [], asyncio.Event()
+
+    @app.rpc
+    async def called() -> None:
+        begun.append("a call")
+
+    @app.on("core", durable=False)
+    async def core(number: int) -> None:
+        begun.append("an event")
+
+    @app.on("stored")
+    async def stored(number: int) -> None:
+        begun.append("a durable event")
+
+    @app.every("1h")
+    async def hourly() -> None:
+        begun.append("a timer")
+
+    @app.every("1h", each=True)
+    async def here() -> None:
+        begun.append("a timer of each replica")
+
+    @app.leader
+    async def lead() -> None:
+        leads.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.append("the leader stopped")
+
+    @app.on_shutdown
+    async def late() -> None:
+        await app.emit("core", 1, durable=False)
+        await app.emit("stored", 1)
+        await app.service("ending").send.called()
+        for subject in (f"{t.settings.namespace}.ending.called", f"{t.settings.namespace}.$SRV.PING.ending"):
+            with pytest.raises(Unavailable, match="No service answers"):
+                await t.up.bus.request(subject.encode(), b"{}", timeout=5.0)
+        await t.clock.advance("2h")
+        for _ in range(300):  # room for what must not come
+            await t.up.bus.flush()
+        begun.append("the hook was run")
+
+    async with running(app) as t:
+        await leads.wait()
+    assert begun == ["the leader stopped", "the hook was run"]
