@@ -359,6 +359,21 @@ async def test_a_rotation_that_nobody_can_be_told_of_is_none(overlap: float, mon
         assert {(await ring.exchange(key)).subject for key in (first, second)} == {"key:robot"}
 
 
+async def test_in_a_transaction_of_the_callers_a_revocation_is_part_of_that() -> None:
+    """What is rolled back is not revoked in the table, and what is committed is."""
+    async with running(app) as t:
+        ring = ring_of(t)
+        _, made = await ring.issue("robot")
+        with pytest.raises(LookupError):  # noqa: PT012 - it is the transaction that it leaves
+            async with ring._db.transaction():
+                await ring.revoke(made.id)
+                raise LookupError
+        assert (await ring.all())[0].revoked_at is None
+        async with ring._db.transaction():
+            await ring.revoke(made.id)
+        assert (await ring.all())[0].revoked_at is not None
+
+
 @pytest.mark.parametrize("way", ["cancelled", "too late"])
 @pytest.mark.parametrize("what", ["rotated", "revoked"])
 async def test_what_its_asker_does_not_wait_for_is_done_whole(what: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
