@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cliffracer.app import App
 from cliffracer.clock import SYSTEM, Clock
-from cliffracer.declarations import Subscription
+from cliffracer.declarations import Subscription, refuse
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.frozen import Frozen
 from cliffracer.injection import Injector
@@ -196,6 +196,11 @@ async def _identified(authority: "Authority", services: Sequence[Service], setti
 def _rules(frozen: Sequence[Frozen], settings: Settings) -> "Enforcement | Witness | None":
     """Return what enforces who may call; None if nothing asks, so that nobody pays for it."""
     made: Enforcement | Witness | None = None
+    for each in frozen:
+        handlers = {d.record.function for d in each.declared}
+        for function in (*each.others, *each.middlewares, *each.accesses):
+            if function not in handlers and policy_of(function) is not None:
+                raise refuse(function, "a rule guards handlers, and this is none: it would do nothing here", "Put it on the handlers.")
     asked = settings.auth_required or settings.recognises
     if not asked and all(policy_of(d.record.function) is None and not _identifies(d.signature) for f in frozen for d in f.declared):
         if any(f.accesses for f in frozen):

@@ -17,6 +17,8 @@ from cliffracer.signature import Signature
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__cliffracer_rules__"
+NOT_GIVEN: Any = object()
+"""Told apart from an empty list, which comes of a mistake, and would let everybody in who is known."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ class Rule(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         roles = f"role {' or '.join(self.roles)}" if self.roles else ""
         joint = " or " if self.any else " and "
-        check = f"check {self.check.__name__}" if self.check is not None else ""
+        check = f"check {getattr(self.check, '__name__', type(self.check).__name__)}" if self.check is not None else ""
         asked = joint.join(filter(None, [joint.join(self.permissions), roles]))
         if check and self.any and len(self.permissions) + len(self.roles) > 1:
             asked = f"({asked})"
@@ -72,15 +74,15 @@ def requires(function: F, /) -> F: ...
 @overload
 def requires(
     *permissions: str,
-    permission: str | Iterable[str] = (),
-    role: str | Iterable[str] = (),
+    permission: str | Iterable[str] = NOT_GIVEN,
+    role: str | Iterable[str] = NOT_GIVEN,
     any: bool = False,
     check: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
 def requires(
     *permissions: Any,
-    permission: str | Iterable[str] = (),
-    role: str | Iterable[str] = (),
+    permission: str | Iterable[str] = NOT_GIVEN,
+    role: str | Iterable[str] = NOT_GIVEN,
     any: bool = False,
     check: Callable[..., Any] | None = None,
 ) -> Any:
@@ -92,7 +94,14 @@ def requires(
     """
     if len(permissions) == 1 and callable(permissions[0]):
         return _marked(permissions[0], Policy((Rule(),)))
-    rule = Rule(_names(permissions) + _names(permission), _names(role), any, check)
+    if check is not None and not callable(check):
+        raise SetupError(
+            f"requires(check={check!r}): a check is a function, such as check=lambda identity, owner: identity.subject == owner."
+        )
+    asked = (*permissions, *_several("permission", permission))
+    rule = Rule(_names(asked), _names(_several("role", role)), any, check)
+    for spaced in (name for name in rule.permissions if len(name.split()) > 1):
+        raise SetupError(f"requires({spaced!r}): a permission is one word. Write requires({', '.join(map(repr, spaced.split()))}).")
     if any and not (rule.permissions or rule.roles):
         raise SetupError("requires(any=True) names nothing. Name permissions or roles.")
 
@@ -135,6 +144,8 @@ def asks_for_identity(signature: Signature | None) -> bool:
 
 
 def _marked(function: Any, policy: Policy) -> Any:
+    if isinstance(function, type) or not callable(function):
+        raise SetupError(f"A rule is for a function, and {function!r} is none: it would do nothing there. Put it on each handler.")
     for each in _layers(function):
         try:
             setattr(each, _MARK, (*getattr(each, "__dict__", {}).get(_MARK, ()), policy))
@@ -151,8 +162,17 @@ def _layers(function: Any) -> list[Any]:
     return layers
 
 
-def _names(given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+def _several(kind: str, given: Any) -> tuple[Any, ...]:
+    """Return what stands behind ``role=`` or ``permission=``, one name or several."""
+    if given is NOT_GIVEN:
+        return ()
+    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not names:
+        raise SetupError(f"requires({kind}={given!r}) names nothing, and would let everybody in who is known. Name one, or leave it out.")
+    return names
+
+
+def _names(names: tuple[Any, ...]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise SetupError(f"requires: {name!r} is no permission or role. Name them, as in @requires('users:write', role='admin').")

@@ -1,5 +1,6 @@
 """What an app must say about its handlers before it starts, and what rules can be."""
 
+import enum
 import functools
 import subprocess
 import sys
@@ -7,12 +8,16 @@ from typing import Any
 
 import pytest
 
-from cliffracer import App, Identity, SetupError, Unauthenticated, provided, public, requires
+from cliffracer import App, Forbidden, Group, Identity, SetupError, Unauthenticated, provided, public, requires
 from cliffracer.security.enforcement import enforcement
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
 from cliffracer.testing import running
 from tests.security.corpus import KEY
+
+
+class Kind(enum.Enum):
+    ADMIN = "admin"
 
 
 def start(app: App, **fields: Any) -> Any:
@@ -136,6 +141,65 @@ def test_contradictions() -> None:
     assert str(policy_of(requires(any=True, role="x")(lambda: None))) == "role x"
     with pytest.raises(SetupError, match="is no permission or role"):
         requires("")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"role": ()}, "names nothing, and would let everybody in"), ({"permission": []}, "names nothing, and would let everybody in"),
+        ({"role": None}, "None is no permission or role"), ({"role": Kind.ADMIN}, "is no permission or role"),
+        ({"check": "x"}, "a check is a function"),
+        ({"permission": "a:read a:write"}, r"one word. Write requires\('a:read', 'a:write'\)"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_asks_for_nothing_or_for_what_nobody_has_is_refused(given: dict[str, Any], words: str) -> None:
+    """An empty list of roles, as a setting that is missing makes one, would let everybody in who is known."""
+    with pytest.raises(SetupError, match=words):
+        requires(**given)
+
+
+async def test_a_rule_that_would_do_nothing_is_refused() -> None:
+    """Whoever guards a group, a middleware, a provider or a hook believes that something is guarded."""
+    several: Any = (App("app"), Group("group"), Kind)
+    for what in several:
+        for rule in (requires("x"), requires, public):
+            with pytest.raises(SetupError, match=r"it would do nothing there|is no permission"):
+                rule(what)
+
+    async def around(context: Any, proceed: Any) -> Any:
+        return await proceed()
+
+    async def hook() -> None: ...
+
+    def kind() -> Kind:
+        return Kind.ADMIN
+
+    for function, declare in ((around, "middleware"), (hook, "on_startup"), (kind, "provide")):
+        app = App("app")
+        getattr(app, declare)(requires(role="admin")(function))
+        with pytest.raises(SetupError, match=f"{function.__name__} .*a rule guards handlers, and this is none"):
+            await running(app).__aenter__()
+
+
+async def test_an_object_may_be_a_check() -> None:
+    """One that is made with what it needs to know."""
+
+    class Owner:
+        def __call__(self, identity: Identity, owner: str) -> bool:
+            return identity.subject == owner
+
+    app = App("app")
+
+    @app.rpc
+    @requires(check=Owner())
+    async def read(owner: str) -> str:
+        return owner
+
+    async with running(app) as t:
+        with t.acting("ada"):
+            assert await t.call("read", owner="ada") == "ada"
+            with pytest.raises(Forbidden):
+                await t.call("read", owner="bob")
 
 
 def test_rules_pass_through_wrappers() -> None:
