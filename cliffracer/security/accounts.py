@@ -17,7 +17,7 @@ from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
 from cliffracer.security.guards import public, requires
-from cliffracer.security.identity import Identity
+from cliffracer.security.identity import Identity, names_of
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Account, ResetAsked, Sessions, Signed, make_tables
 from cliffracer.settings import Discreet, Settings
@@ -52,13 +52,13 @@ class Accounts:
         *,
         prefix: str = "/auth",
         register: bool = False,
-        roles: tuple[str, ...] = (),
+        roles: str | tuple[str, ...] = (),
         cookies: bool = False,
         lasts: float | str = LASTS,
     ) -> None:
         self._prefix = prefix
         self._register = register
-        self._roles = roles
+        self._roles = names_of(roles)
         self._cookies = cookies
         self._lasts = length("Accounts(lasts=...)", lasts, some=True)
 

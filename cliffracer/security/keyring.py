@@ -24,7 +24,7 @@ from cliffracer.errors import NotFound, Overloaded, SetupError
 from cliffracer.security.authority import Authority
 from cliffracer.security.completion import runs_to_completion
 from cliffracer.security.credentials import API_KEY
-from cliffracer.security.identity import Identity
+from cliffracer.security.identity import Identity, names_of
 from cliffracer.security.tokens import RefusedToken
 
 LIFE = 300.0
@@ -86,8 +86,8 @@ class Keyring:
         name: str,
         *,
         subject: str = "",
-        roles: Iterable[str] = (),
-        permissions: Iterable[str] = (),
+        roles: str | Iterable[str] = (),
+        permissions: str | Iterable[str] = (),
         ttl: float | str | timedelta | None = None,
     ) -> tuple[str, ApiKey]:
         """Return a new key, which is shown now and never again, and what is kept of it; ``subject`` is ``key:<name>`` if not given.
@@ -98,7 +98,7 @@ class Keyring:
         lasting = None if ttl is None else seconds(ttl)
         text, id, hashed = _new()  # noqa: A001 - its word
         claims = {"sid": _session(id, hashed), "key": id, "exp": _NEVER}
-        made = Identity(subject or f"key:{name}", tuple(roles), tuple(permissions), claims)
+        made = Identity(subject or f"key:{name}", names_of(roles), names_of(permissions), claims)
         self.onward(made)  # else whoever shows it would learn it
         row = await self._db.fetch_one(
             "INSERT INTO cliffracer_api_keys (id, name, subject, roles, permissions, hash, expires_at) "  # noqa: S608 - a constant

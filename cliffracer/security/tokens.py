@@ -16,6 +16,7 @@ from typing import Any, Literal
 from joserfc.errors import JoseError
 
 from cliffracer.errors import SetupError
+from cliffracer.security.identity import names_of
 from cliffracer.security.keys import Key, signer
 
 ACCESS = "at+jwt"
@@ -62,8 +63,8 @@ class Tokens:
         subject: str,
         *,
         ttl: float,
-        roles: Iterable[str] = (),
-        permissions: Iterable[str] = (),
+        roles: str | Iterable[str] = (),
+        permissions: str | Iterable[str] = (),
         typ: str = ACCESS,
         claims: Mapping[str, Any] | None = None,
         since: float | None = None,
@@ -90,10 +91,7 @@ class Tokens:
             "exp": begins + max(1, math.ceil(ttl)),
             "jti": secrets.token_hex(16),
         }
-        if roles := list(roles):
-            body["roles"] = roles
-        if permissions := list(permissions):
-            body["permissions"] = permissions
+        body |= {kind: named for kind, given in (("roles", roles), ("permissions", permissions)) if (named := names_of(given))}
         head = _encoded({"alg": key.alg, "typ": typ, "kid": key.kid})
         signed = f"{head}.{_encoded(body)}"
         token = f"{signed}.{_base64(key.sign(signed.encode()))}"

@@ -90,14 +90,14 @@ class Running:
         """Emit an event as another service would, and return its id."""
         return await self._link.emit(emission(subject, data, **options))
 
-    def token(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = (), ttl: float | str = 600) -> str:
+    def token(self, subject: str, *, roles: str | Iterable[str] = (), permissions: str | Iterable[str] = (), ttl: float | str = 600) -> str:
         """Return a valid token of a user, as the app itself would issue it."""
         tokens = importlib.import_module("cliffracer.security.authority").tokens_of(self.settings)
         made: str = tokens.issue(subject, ttl=seconds(ttl), roles=roles, permissions=permissions)
         return made
 
     @contextmanager
-    def acting(self, subject: str, *, roles: Iterable[str] = (), permissions: Iterable[str] = ()) -> Iterator[str]:
+    def acting(self, subject: str, *, roles: str | Iterable[str] = (), permissions: str | Iterable[str] = ()) -> Iterator[str]:
         """Use a user's identity for `call`, `stream` and `emit` while the block runs; gives the token, for ``t.http``."""
         before, self._link.token = self._link.token, self.token(subject, roles=roles, permissions=permissions)
         try:

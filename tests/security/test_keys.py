@@ -65,6 +65,13 @@ def test_claims_of_an_access_token() -> None:
     assert (claims["iss"], claims["aud"]) == ("https://id.example", "shop")
 
 
+def test_one_role_or_permission_is_no_list_of_letters() -> None:
+    """A text is one of them, as in a rule."""
+    made = tokens(private_pem())
+    claims = made.verify(made.issue("ada", ttl=60, roles="admin", permissions="notes:read"))
+    assert (claims["roles"], claims["permissions"]) == (["admin"], ["notes:read"])
+
+
 @pytest.mark.parametrize(
     ("subject", "roles", "match"),
     [("", 0, "1 to 1024"), ("a" * 1025, 0, "1 to 1024"), ("ada", 1000, "8192 are taken: give it fewer roles and permissions")],
