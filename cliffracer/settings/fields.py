@@ -1,14 +1,19 @@
 """Reads the value of each field of a settings struct, and formats values without their secrets."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import cache
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
+from cliffracer.durations import seconds
+from cliffracer.errors import SetupError
 from cliffracer.settings.secret import MASK, Secret, decode_secret, masked
-from cliffracer.settings.sources import DEFAULT, Found, Origin
-from cliffracer.settings.values import Reader
+from cliffracer.settings.sources import DEFAULT, PREFIX, Found, Origin
+from cliffracer.settings.values import Reader, flag
 
 _LONGEST = 200
 
@@ -41,7 +46,7 @@ def read(kind: type[msgspec.Struct], found: Mapping[str, Found], problems: list[
         if one is None or one.origin == DEFAULT or _is_blank(one.value):
             values[name] = field.default
             if field.default is msgspec.NODEFAULT:
-                problems.append(f"{name} is not set")
+                problems.append(f"{name} is not set: it has no default, so set {PREFIX}{name.upper()}")
             continue
         origins[name] = one.origin
         try:
@@ -91,15 +96,59 @@ def _holds_secret(kind: Any) -> bool:
 def _converter(kind: Any) -> Callable[[object], Any]:
     """Return a reader for a field that a user's own settings add."""
     hidden = _holds_secret(kind)
-    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    splits = get_origin(plain) in (list, tuple, set, frozenset)
+    plain = _bare(kind)
+    written = _WRITTEN.get(plain)
+    origin = get_origin(plain) or plain
+    splits = origin in {list, tuple, set, frozenset}
+    document = splits or origin is dict or (isinstance(origin, type) and issubclass(origin, msgspec.Struct))
 
     def convert(value: object) -> Any:
-        if splits and isinstance(value, str):
+        if written is not None and isinstance(value, str):
+            value = written(value)
+        elif document and isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+            value = _json(value)
+        elif splits and isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         try:
-            return value if isinstance(value, Secret) else msgspec.convert(value, kind, strict=False, dec_hook=decode_secret)
+            return value if isinstance(value, Secret) else msgspec.convert(value, kind, strict=False, dec_hook=_decoded)
         except msgspec.ValidationError as error:
             raise ValueError("a value of another type is wanted" if hidden else str(error)) from None
 
     return convert
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without its constraints and without None."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    others = [part for part in get_args(kind) if part is not NoneType] if get_origin(kind) in {Union, UnionType} else []
+    return _bare(others[0]) if len(others) == 1 else kind
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=seconds(text))
+    except (ValueError, OverflowError):
+        raise ValueError("a length of time is wanted, as 30 or 500ms, 30s, 10m, 1h") from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise ValueError("JSON is wanted where it begins like that") from None
+
+
+def _decoded(kind: type[Any], value: object) -> object:
+    """Return what msgspec cannot make by itself: a `Secret`, a path."""
+    if isinstance(kind, type) and issubclass(kind, PurePath) and isinstance(value, str | PurePath):
+        return kind(value)
+    try:
+        return decode_secret(kind, value)
+    except NotImplementedError:
+        name = getattr(kind, "__name__", str(kind))
+        raise SetupError(f"A setting cannot be a {name}: declare it as text, and make one of that.") from None
+
+
+_WRITTEN: dict[Any, Callable[[str], Any]] = {bool: flag, timedelta: _span}
+"""Types that are written as those of our own settings are."""

@@ -3,6 +3,8 @@
 import random
 import subprocess
 import sys
+from datetime import timedelta
+from pathlib import Path
 from string import ascii_letters, digits
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -209,3 +211,35 @@ def test_settings_are_light_to_import() -> None:
     heavy = ("loguru", "nats", "psycopg", "starlette", "uvicorn", "authlib")
     code = f"import sys, cliffracer.settings; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+class Varied(Settings, frozen=True, kw_only=True):
+    """Fields of many types, as users have them."""
+
+    switch: bool | None = None
+    within: timedelta | None = None
+    weights: dict[str, int] = msgspec.field(default_factory=dict)
+    tags: list[str] | None = None
+    place: Path | None = None
+
+
+def test_own_settings_are_written_as_ours_are(tmp_path: Path) -> None:
+    """A bool by its words, a length of time by its unit, a list by commas; what is no text as JSON."""
+    environ = {"SWITCH": "off", "WITHIN": "1m30s", "WEIGHTS": '{"a": 1}', "TAGS": "a, b", "PLACE": "/srv/x"}
+    found = Varied.load(folder=tmp_path, environ={f"CLIFFRACER_{name}": value for name, value in environ.items()})
+    assert (found.switch, found.within, found.weights) == (False, timedelta(seconds=90), {"a": 1})
+    assert (found.tags, found.place) == (["a", "b"], Path("/srv/x"))
+    with pytest.raises(SetupError) as caught:
+        Varied.load(folder=tmp_path, environ={"CLIFFRACER_SWITCH": "perhaps", "CLIFFRACER_WITHIN": "soon", "CLIFFRACER_WEIGHTS": "{a"})
+    for words in ("true or false is wanted", "a length of time is wanted", "JSON is wanted"):
+        assert words in str(caught.value)
+
+
+def test_a_type_that_no_setting_can_be_is_named(tmp_path: Path) -> None:
+    """With what to do, and not as a failure of ours."""
+
+    class Odd(Settings, frozen=True, kw_only=True):
+        number: complex = 1j
+
+    with pytest.raises(SetupError, match="A setting cannot be a complex: declare it as text"):
+        Odd.load(folder=tmp_path, environ={"CLIFFRACER_NUMBER": "1"})
