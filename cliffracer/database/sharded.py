@@ -87,12 +87,13 @@ class ShardedTransaction(Transaction):
 
             if self.shard is None and (isolation is not None or readonly):
                 raise nested_options()
-            before = len(self._ahead)
+            before, waiting = len(self._ahead), len(self.callbacks)
             await self._when_bound(begin)
             try:
                 yield
             except BaseException:  # cancelled, too: nothing of the block stays
                 del self._ahead[before:]  # what it emitted is undone with it
+                del self.callbacks[waiting:]
                 raise
             if begin in self._ahead:
                 self._ahead.remove(begin)

@@ -87,7 +87,10 @@ class Transaction(Queries):
         return self.database.transaction()
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Call a function, async or not, once, when the whole transaction is committed; never if it is not. One that fails is logged."""
+        """Call a function, async or not, once, when the whole transaction is committed; never if it is not, or if this savepoint is undone.
+
+        One that fails is logged.
+        """
         if callback not in self.callbacks:
             self.callbacks.append(callback)
 
@@ -222,6 +225,7 @@ async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: b
         raise nested_options()
     before = _innermost.get()
     inner = Transaction(outer.database, outer.link, before, outer.depth + 1)
+    waiting = len(inner.callbacks)
     savepoint = f"cliffracer_{inner.depth}"
     await outer.link.script(f"SAVEPOINT {savepoint}", deadline_now())
     _innermost.set(inner)
@@ -231,6 +235,7 @@ async def nested(outer: Transaction, isolation: Isolation | None, *, readonly: b
             raise aborted()  # noqa: TRY301 - it is undone as any other error is
     except BaseException:  # cancelled, too: the outer transaction may go on without this part
         inner.link.undo(savepoint)
+        del inner.callbacks[waiting:]
         raise
     else:
         await outer.link.script(f"RELEASE {savepoint}", deadline_now())

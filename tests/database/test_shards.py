@@ -200,6 +200,22 @@ async def test_what_waits_for_the_commit_hears_of_it(db):
     assert heard == ["early", "late", "idle"]
 
 
+async def test_what_waits_in_a_savepoint_that_is_undone_never_hears_of_it(db):
+    """Whether the database was known before it, became known in it, or never."""
+    heard: list[str] = []
+    for stored in (0, 1, 2):
+        async with db.transaction():
+            if stored == 1:
+                await db.repository(Note).create(Note(tenant="t", number=1))
+            with pytest.raises(ZeroDivisionError):
+                async with db.transaction() as inner:
+                    if stored == 2:
+                        await db.repository(Note).create(Note(tenant="t", number=2))
+                    inner.after_commit(lambda: heard.append("undone"))
+                    raise ZeroDivisionError
+    assert heard == []
+
+
 async def test_savepoint_in_a_sharded_transaction(db):
     """A nested block is undone alone."""
     notes = db.repository(Note)

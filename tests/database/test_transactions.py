@@ -194,6 +194,22 @@ async def test_after_commit_is_called_once_and_only_then(db):
     assert heard == [1]
 
 
+async def test_what_waits_in_a_savepoint_that_is_undone_never_hears_of_the_commit(db):
+    """What it would tell of did not happen; what the transaction around it has is told."""
+    heard: list[str] = []
+    async with db.transaction() as outer:
+        outer.after_commit(lambda: heard.append("before"))
+        with pytest.raises(ZeroDivisionError):
+            async with db.transaction() as inner:
+                inner.after_commit(lambda: heard.append("undone"))
+                async with db.transaction() as innermost:
+                    innermost.after_commit(lambda: heard.append("undone as well"))
+                raise ZeroDivisionError
+        async with db.transaction() as inner:
+            inner.after_commit(lambda: heard.append("kept"))
+    assert heard == ["before", "kept"]
+
+
 async def test_what_waits_for_the_commit_is_called_although_its_task_does_not_wait(db, users, monkeypatch):
     """A client that leaves at that moment: what was committed is told of, such as a cache that keeps what was before."""
     commit, told = PostgresLink.commit, []
