@@ -94,7 +94,7 @@ class InvalidInput(ServiceError):
     @property
     def errors(self) -> list[dict[str, str]]:
         """All reasons, each ``{"path": ..., "message": ...}``."""
-        listed: list[dict[str, str]] = self.details["errors"]
+        listed: list[dict[str, str]] = self.details.setdefault("errors", [])
         return listed
 
     def __str__(self) -> str:
@@ -162,7 +162,7 @@ class Overloaded(ServiceError):
     @property
     def retry_after(self) -> float:
         """Seconds to wait before another attempt."""
-        return float(self.details["retry_after"])
+        return float(self.details.setdefault("retry_after", 1.0))
 
 
 class Cancelled(ServiceError):

@@ -64,7 +64,7 @@ def _names(signature: Signature, parameter: Parameter, objects: list[inspect.Typ
 def _check_text(signature: Signature, parameter: Parameter, place: str) -> None:
     if not _is_text(inspect.type_info(parameter.annotation)):
         cure = "Take a text, a number or the like; a Struct, dataclass or mapping is a whole query or a body."
-        raise refuse(signature.function, f"{parameter.name}: {shown(parameter.annotation)} cannot be read from a {place}", cure)
+        raise refuse(signature.function, f"{parameter.name}: {shown(bare(parameter.annotation))} cannot be read from a {place}", cure)
 
 
 def _objects(info: inspect.Type) -> list[inspect.Type]:

@@ -117,6 +117,7 @@ class Surroundings:
     def on_error(self, error: type[E]) -> Callable[[F], F]:
         """Map an exception class (and its subclasses): the function takes the exception and returns or raises a `ServiceError`.
 
+        It is for what handlers, their middleware and their providers raise; input that does not fit is refused before any of them runs.
         That of an app is for all handlers, that of a group for those of the group. The class that is nearest to the exception's counts;
         of one that both map, the group's does.
         """

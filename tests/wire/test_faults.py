@@ -79,10 +79,23 @@ class OutOfStock(Conflict):
         self.sku = sku
 
 
+class Closed(Overloaded):
+    """The same, of one that has more to tell."""
+
+    def __init__(self) -> None: ...
+
+
+class Odd(InvalidInput):
+    """The same."""
+
+    def __init__(self) -> None: ...
+
+
 def test_an_error_with_an_init_of_its_own_makes_a_reply() -> None:
     """As any exception of Python's is raised without calling that of `Exception`."""
     back = sent(OutOfStock("tea"))
     assert (type(back), back.message, back.details) == (Conflict, "Conflict", {})
+    assert (Closed().retry_after, Odd().errors) == (1.0, [])
 
 
 class Bad:
