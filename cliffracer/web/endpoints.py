@@ -11,7 +11,6 @@ from cliffracer.shapes import claim
 from cliffracer.web.endless import Endless
 from cliffracer.web.router import APART, Router, check_kinds
 from cliffracer.web.routes import RouteEndpoint
-from cliffracer.web.streams import StreamEndpoint
 
 
 def add_routes(router: Router, assemblies: Sequence[Assembly], settings: Settings, endless: Endless) -> None:
@@ -37,5 +36,7 @@ def add_routes(router: Router, assemblies: Sequence[Assembly], settings: Setting
 
 def _endpoint(record: Route, declared: Declared, handler: Handler, settings: Settings, endless: Endless) -> RouteEndpoint:
     if declared.signature is not None and declared.signature.streams:
+        from cliffracer.web.streams import StreamEndpoint  # noqa: PLC0415 - only who streams pays for importing it
+
         return StreamEndpoint(record, declared, handler, max_body=settings.http_max_body, endless=endless)
     return RouteEndpoint(record, declared, handler, max_body=settings.http_max_body)

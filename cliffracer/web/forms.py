@@ -54,10 +54,10 @@ class FormDecoder:
         try:
             yield values
         finally:
-            await close_files(values)
+            await self.close(values)
 
     async def read(self, request: Request) -> dict[str, Any]:
-        """Return the values of the fields, files open: `close_files` closes them.
+        """Return the values of the fields, files open: `close` closes them.
 
         `InvalidInput` with every reason, `TooLarge` beyond a limit, `Refused` (415) for a body that is no form.
         """
@@ -73,6 +73,10 @@ class FormDecoder:
         kept = set(map(id, _files_in(values)))
         await _close(file for file in files if id(file) not in kept)
         return values
+
+    async def close(self, values: Mapping[str, Any]) -> None:
+        """Close the files among the values of a form; spooled files are deleted by that."""
+        await _close(_files_in(values))
 
     async def _pairs(self, request: Request, files: list[UploadFile]) -> list[Pair]:
         content_type = request.headers.get("content-type", "")
@@ -161,11 +165,6 @@ class FormDecoder:
         else:
             given_or_not = ((name, getattr(found, name)) for name in self._plain)
             values.update((name, value) for name, value in given_or_not if value is not msgspec.UNSET)
-
-
-async def close_files(values: Mapping[str, Any]) -> None:
-    """Close the files among the values of a form; spooled files are deleted by that."""
-    await _close(_files_in(values))
 
 
 async def _close(files: Iterable[UploadFile]) -> None:

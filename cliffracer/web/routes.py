@@ -1,9 +1,10 @@
 """Answers HTTP: one endpoint object per route, which binds, invokes and encodes without Request or Response objects."""
 
+import importlib
 import time
 from collections.abc import Mapping, MutableMapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,13 +20,14 @@ from cliffracer.web.answers import JSON, send_body, send_problem
 from cliffracer.web.binding import Binder
 from cliffracer.web.bodies import Disconnected, check_encoding, check_json, is_form, read_body
 from cliffracer.web.calls import TIMEOUT, context_of, presentable
-from cliffracer.web.forms import FormDecoder, close_files
 from cliffracer.web.guard import CALL, LEFT
-from cliffracer.web.multiparts import FormLimits
 from cliffracer.web.responses import exception_answer, send_response
 from cliffracer.web.router import convertors_of
 from cliffracer.web.shortcut import answered, received
 from cliffracer.wire.codecs import encode
+
+if TYPE_CHECKING:  # a type of what only some routes take
+    from cliffracer.web.forms import FormDecoder
 
 _HEAD = b"content-type: application/json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\nx-correlation-id: %b\r\n\r\n"
 FORM = "cliffracer.form"
@@ -50,6 +52,8 @@ class RouteEndpoint:
         self._json = not self._binder.form
         self._max_body = max_body
         self._form: FormDecoder | None = None
+        if self._binder.form:
+            importlib.import_module("cliffracer.web.forms")  # now: the first of them is not to wait
         self._sourced = handler.run is not None
         """Whether something may ask for the Request; only then is there one."""
         self._convertors = convertors_of(record.path)
@@ -95,8 +99,8 @@ class RouteEndpoint:
             elif not answered(send, self.status, _HEAD % (len(payload), correlation.encode()), payload):
                 await send_body(send, self.status, payload, [JSON], correlation)
         finally:
-            if FORM in scope:
-                await close_files(scope[FORM])
+            if FORM in scope and self._form is not None:
+                await self._form.close(scope[FORM])
 
     async def decided(self, entry: Entry, context: Context, scope: Mapping[str, Any]) -> bool:
         """Say whether a call is let in; `Disconnected` if its client has left while somebody was asked: nothing would end it then."""
@@ -158,7 +162,10 @@ class RouteEndpoint:
             await send_problem(send, presentable(handler, context, error, counted=CALL in scope), context.correlation_id, handler.service)
 
 
-def _form_decoder(binder: Binder, max_body: int) -> FormDecoder:
+def _form_decoder(binder: Binder, max_body: int) -> "FormDecoder":
+    from cliffracer.web.forms import FormDecoder  # noqa: PLC0415 - only who takes forms pays for importing them
+    from cliffracer.web.multiparts import FormLimits  # noqa: PLC0415 - as above
+
     kinds = {p.name: p.annotation for p in binder.fields}
     defaults = {p.name: p.default for p in binder.fields if not p.required}
     return FormDecoder(kinds, defaults, FormLimits(body=max_body))

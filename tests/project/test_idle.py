@@ -60,6 +60,14 @@ def test_a_service_of_methods_imports_what_it_needs(nats: NatsServer, tmp_path: 
     assert len([name for name in loaded if name.partition(".")[0] == "cliffracer"]) <= MOST
 
 
+def test_routes_import_what_they_need() -> None:
+    """Those that take and give JSON have no forms, streams or sockets with them."""
+    loaded = set(python("import sys, cliffracer.web.endpoints; print(*sys.modules)").split())
+    others = {"cliffracer.web.forms", "cliffracer.web.frames", "cliffracer.web.multiparts", "cliffracer.web.streams", "websockets"}
+    assert loaded & others == set()
+    assert "cliffracer.web.routes" in loaded
+
+
 def test_a_database_imports_what_it_needs() -> None:
     """Where there is one of it, what makes one of several is not imported, nor in production what makes tables."""
     loaded = set(python("import sys, cliffracer.appdatabase; print(*sys.modules)").split())
