@@ -35,6 +35,7 @@ from cliffracer.settings import Settings
 
 T = TypeVar("T")
 _TALK = {"emit": 'await emit("user.created", {...})', "events": 'async for event in events("user.>"): ...'}
+_COMMAND = "<command>"  # as the name of its file
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _UNUSED = {
     CoroutineType: "<nothing was done yet: write await before it>",
@@ -132,7 +133,11 @@ def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> A
 
 
 def _failed(error: Exception, cause: str = "") -> SetupError:
-    return SetupError(f"the command failed:\n{own_frames(error)[0]}{cause}")
+    """Return what to tell of a command that failed: its frames, without those that led to it."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename != _COMMAND:
+        frame = frame.tb_next
+    return SetupError(f"the command failed:\n{own_frames(error.with_traceback(frame or error.__traceback__))[0]}{cause}")
 
 
 def _print_json(value: Any) -> None:
@@ -145,8 +150,8 @@ def _print_json(value: Any) -> None:
 def _compiled(text: str) -> Any:
     """Return the code of an expression, whose value is wanted, or of statements, which have none."""
     with suppress(SyntaxError):
-        return compile(text, "<command>", "eval", flags=_AWAIT)
-    return compile(text, "<command>", "exec", flags=_AWAIT)
+        return compile(text, _COMMAND, "eval", flags=_AWAIT)
+    return compile(text, _COMMAND, "exec", flags=_AWAIT)
 
 
 def _ask(names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:

@@ -308,9 +308,10 @@ def test_the_shell_runs_a_command(at, code, out):
     assert (done.code, done.out, done.err) == (0, out, "")
 
 
-def test_a_command_that_fails_shows_its_own_frames(at):
+@pytest.mark.parametrize("code", ["1 / 0", "await rpc['farm-yard'].sleep(); 1 / 0"])
+def test_a_command_that_fails_shows_its_own_frames(at, code):
     """Exit code 1, and nothing of ours in between."""
-    done = at("shell", "-c", "1 / 0")
+    done = at("shell", "-c", code)
     assert done.code == 1
     assert done.err == 'Error: the command failed:\n  File "<command>", line 1, in <module>\nZeroDivisionError: division by zero\n'
 
