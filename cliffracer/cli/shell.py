@@ -102,6 +102,8 @@ class Prompt(code.InteractiveConsole):
             raise
         except KeyboardInterrupt:
             self.write("\nKeyboardInterrupt\n")
+        except CliffracerError as error:  # of a call or a statement: how we came to it says nothing
+            self.write(f"{_own(error, self.filename)}\n")
         except BaseException:  # noqa: BLE001 - a prompt shows whatever was raised, and goes on
             self.showtraceback()
 
@@ -126,18 +128,20 @@ def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> A
     except CliffracerError as error:
         if error.__cause__ is None or not isinstance(error, Internal):
             raise
-        cause = traceback.format_exception_only(error.__cause__)[0].splitlines()[0]
-        raise _failed(error, f"\ncaused by {printable(cause)}") from None
+        raise SetupError(f"the command failed:\n{_own(error, _COMMAND)}") from None
     except Exception as error:  # noqa: BLE001 - whatever the command raises is shown as its own
-        raise _failed(error) from None
+        raise SetupError(f"the command failed:\n{_own(error, _COMMAND)}") from None
 
 
-def _failed(error: Exception, cause: str = "") -> SetupError:
-    """Return what to tell of a command that failed: its frames, without those that led to it."""
+def _own(error: Exception, file: str) -> str:
+    """Return what to tell of an error that code of this file name met: its frames, without those that led to it, and what is behind it."""
     frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename != _COMMAND:
+    while frame is not None and frame.tb_frame.f_code.co_filename != file:
         frame = frame.tb_next
-    return SetupError(f"the command failed:\n{own_frames(error.with_traceback(frame or error.__traceback__))[0]}{cause}")
+    shown = own_frames(error.with_traceback(frame or error.__traceback__))[0]
+    if not isinstance(error, Internal) or error.__cause__ is None:
+        return shown
+    return f"{shown}\ncaused by {printable(traceback.format_exception_only(error.__cause__)[0].splitlines()[0])}"
 
 
 def _print_json(value: Any) -> None:

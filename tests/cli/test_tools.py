@@ -370,9 +370,14 @@ def test_the_prompt_awaits_and_outlives_errors(at, ipython, tmp_path):
         (tmp_path / "IPython").mkdir()
         (tmp_path / "IPython" / "__init__.py").write_text("raise ImportError")
     typed = "cow = await rpc['farm-yard'].buy('cow', legs=3)\n1 / 0\nprint('still', cow['name'])\nrpc['farm-yard'].buy()\n"
+    typed += "await rpc['farm-yard'].nothing()\n"
     env = {**environment(**at.env), **({} if ipython else {"PYTHONPATH": str(tmp_path)}), "NO_COLOR": "1", "IPYTHONDIR": str(tmp_path)}
     done = subprocess.run([*PROGRAM, "shell"], cwd=at.folder, env=env, input=typed, capture_output=True, text=True, timeout=60, check=False)
     assert "still cow" in done.stdout
+    if not ipython:
+        assert (
+            '  File "<console>", line 1, in <module>\ncliffracer.errors.Unavailable: No service answers farm-yard.nothing.' in done.stderr
+        )
     assert "ZeroDivisionError" in done.stdout + done.stderr
     assert "TypeError: missing a required argument: 'name'" in done.stdout + done.stderr
     assert ("In [1]: " in done.stdout) == ipython
