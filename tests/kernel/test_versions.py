@@ -82,7 +82,7 @@ async def test_what_another_version_has_stored_is_no_bad_input_of_a_caller(logge
     async def session(name: str, *, sessions: Annotated[KeyValue[Created], Bucket("sessions")]) -> Created:
         return await sessions.get(name)
 
-    async with running(keeping()) as t, running(app, settings=t.settings) as later:
+    async with running(keeping()) as t, running(app, settings=t.settings.changed(http_port=0)) as later:
         await t.call("keep")
         reply = await later.http.get("/sessions/ada")
         assert (reply.status_code, reply.json().get("errors")) == (500, None)
