@@ -16,12 +16,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cliffracer import ending
 from cliffracer.cli import age, banner
-from cliffracer.cli.children import Parent
+from cliffracer.cli.children import Child, Parent
+from cliffracer.cli.workers import Crew
 from cliffracer.ending import asked_by_signals
 from cliffracer.stop import Stop
 from tests.cli.terminal import Background, cliffracer, on_terminal, written
@@ -327,6 +330,33 @@ async def test_an_ignored_hang_up_stays_so():
         with asked_by_signals(print, print):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+async def test_a_worker_that_dies_again_and_again_is_not_started_at_once(monkeypatch):
+    """The pause before the next start doubles, and who is told to end does not wait for it."""
+    crew, rest, begun, pauses = Crew([], 1.0), Crew._rest, [], []
+
+    async def dies() -> int:
+        return 1
+
+    def start(*_: Any, **__: Any) -> Any:  # no process: six of them and their pauses would take 20 s
+        begun.append(asyncio.get_running_loop().create_future())
+        begun[-1].set_result(None)
+        if len(begun) > 9:
+            crew.stop("SIGTERM")
+        return asyncio.sleep(0, SimpleNamespace(process=SimpleNamespace(pid=1), ready=begun[-1], stop=print, ended=lambda _: dies()))
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 5:
+            crew.stop("SIGTERM")
+            await rest(crew, 3600)
+
+    monkeypatch.setattr(Child, "start", start)
+    monkeypatch.setattr(crew, "_rest", pause)
+    await crew.tend(0)
+    assert pauses == [0.5, 1, 2, 4, 8]
+    assert len(begun) == 5
 
 
 def test_a_worker_that_does_not_end_in_order_is_told(folder):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
@@ -502,3 +503,27 @@ async def test_nothing_is_begun_while_the_hooks_of_the_end_run():
     async with running(app) as t:
         await leads.wait()
     assert begun == ["the leader stopped", "the hook was run"]
+
+
+async def test_a_service_that_stops_is_ready_no_more_while_it_finishes():
+    """Whoever asks meanwhile is told so, and told to ask elsewhere from then on; what was accepted is answered."""
+    app, begun, told = App("stops"), asyncio.Event(), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        begun.set()
+        await told.wait()
+        return "finished"
+
+    async def look(client: httpx.AsyncClient) -> tuple[int, str | None]:
+        while (reply := await client.get("/health/ready")).status_code == 200:  # noqa: ASYNC110 - it asks as whoever balances the load does
+            await asyncio.sleep(0.002)
+        told.set()
+        return reply.status_code, reply.headers.get("connection")
+
+    async with AsyncExitStack() as clients, running(app, env="development") as t:
+        first, second = [await clients.enter_async_context(httpx.AsyncClient(base_url=t.url)) for _ in range(2)]
+        answer, looked = asyncio.create_task(first.get("/slow")), asyncio.create_task(look(second))
+        await begun.wait()
+    assert await looked == (503, "close")
+    assert (await answer).json() == "finished"
