@@ -20,7 +20,7 @@ KEEP_ALIVE = 5
 MAX_FRAME = 2**20
 BACKLOG = 2048
 MOMENT = 1.0
-"""Seconds in which answers carry ``Connection: close`` before the port closes."""
+"""Seconds in which answers carry ``Connection: close`` before the port closes, and for who came in as it closed to ask for something."""
 _CLOSE = (b"connection", b"close")
 
 
@@ -93,11 +93,16 @@ class HttpServer:
         self._acceptor.close()
         for listener in self._uvicorn.servers:
             listener.close()
-        for connection in list(self._state.connections):
+        told = set(self._state.connections)
+        for connection in told:
             connection.shutdown()
-        until = loop.time() + self._settings.drain
-        while (self._state.connections or self._running()) and loop.time() < until:
+        closed = loop.time()
+        while (self._state.connections or self._running()) and loop.time() < closed + self._settings.drain:
             self._sweep.look(loop.time())
+            if loop.time() > closed + MOMENT:
+                for connection in self._state.connections - told:  # they came in as the port was closed, and have had time to ask
+                    told.add(connection)
+                    connection.shutdown()
             await asyncio.sleep(0.01)
         await self._end()
 

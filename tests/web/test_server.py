@@ -112,6 +112,27 @@ async def test_stop_finishes_what_runs(serve: Any, app: App) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("handler") and not t.daemon and not t.is_alive()]
 
 
+async def test_stop_does_not_wait_for_who_came_in_as_the_port_closed(serve: Any, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asks for nothing, as a browser that connects ahead: it was told of the stop by nobody, which waited for all of its time."""
+    monkeypatch.setattr("cliffracer.web.server.MOMENT", 0.05)
+    declare(app)
+    async with serve(app, drain=3600) as served:
+        connections = served.server._state.connections
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        await eventually(lambda: connections)
+        entering = connections.pop()
+        task = asyncio.create_task(served.http.get("/wait"))
+        await eventually(lambda: connections)
+        stopping = asyncio.create_task(served.server.stop())
+        await eventually(lambda: not served.server._acceptor._listeners)
+        connections.add(entering)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.wait_for(stopping, 20)
+        writer.close()
+
+
 async def test_stop_ends_what_does_not_finish(serve: Any, app: App) -> None:
     """A handler that does not return within the time to drain is ended, and the stop with it."""
     declare(app)
