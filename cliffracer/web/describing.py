@@ -10,7 +10,7 @@ from cliffracer.assembly import Assembly
 from cliffracer.declarations import Function
 from cliffracer.signature import Parameter
 from cliffracer.web.answers import JSON, correlation_of, send_body
-from cliffracer.wire.schema import schemas
+from cliffracer.wire.schema import schemas, written_default
 
 _TEMPLATE = "#/components/schemas/{name}"
 
@@ -66,9 +66,4 @@ def words(function: Function) -> dict[str, str]:
 
 def default(parameter: Parameter) -> dict[str, Any]:
     """Return ``default`` as JSON has it; nothing where there is none that can be written."""
-    if parameter.required:
-        return {}
-    try:
-        return {"default": msgspec.to_builtins(parameter.default)}
-    except TypeError:  # nothing that JSON has
-        return {}
+    return {} if parameter.required else written_default(parameter.default, parameter.annotation)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from cliffracer.wire.kinds import bare, choices_of, inside
+from cliffracer.wire.kinds import annotation, bare, choices_of, inside
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -210,12 +210,17 @@ def _default_of(field: inspect.Field) -> Schema:
     made = field.default_factory in (list, dict, set, bytearray)
     if field.required or (field.default is msgspec.NODEFAULT and not made):
         return {}
-    default = field.default_factory() if made else field.default
+    return written_default(field.default_factory() if made else field.default, annotation(field.type))
+
+
+def written_default(default: Any, kind: Any) -> Schema:
+    """Return ``default`` as JSON has it; nothing where it cannot be written, or the type does not allow it, as of ``page: int = None``."""
     try:
         written = json.loads(msgspec.json.encode(default))
-    except (TypeError, ValueError, RecursionError):  # a lock, a secret: not for publication
+        msgspec.convert(written, kind, str_keys=True)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):  # a lock, a secret: not for publication
         return {}
-    return {} if written is None and default is not None else {"default": written}
+    return {"default": written}
 
 
 def _title_of(cls: Any) -> str:

@@ -130,6 +130,23 @@ async def test_answers_match_the_document(serve: Any, app: App) -> None:
         check("/both", "put", await served.http.put("/both", json={"name": "a"}))
 
 
+async def test_a_default_that_its_type_does_not_allow_is_left_out(serve: Any, app: App) -> None:
+    """As many write ``page: int = None``: the document would be invalid for one of them."""
+    nothing: Any = None
+
+    @app.route("/a", methods=["GET", "POST"])
+    async def odd(
+        page: int = nothing, most: float = float("inf"), count: Annotated[int, Meta(ge=1)] = 0, size: int | None = None
+    ) -> None: ...
+
+    async with serve(app) as served:
+        assert (await served.http.get("/a")).status_code == 204
+        found = (await served.http.get("/openapi.json")).json()
+    validate(found)
+    parameters = found["paths"]["/a"]["get"]["parameters"]
+    assert [one["name"] for one in parameters if "default" in one["schema"]] == ["size"]
+
+
 async def test_docs_off(serve: Any, app: App) -> None:
     """Without docs there is no document."""
     declare(app)
