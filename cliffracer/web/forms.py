@@ -81,6 +81,8 @@ class FormDecoder:
     async def _pairs(self, request: Request, files: list[UploadFile]) -> list[Pair]:
         content_type = request.headers.get("content-type", "")
         kind = content_type.partition(";")[0].strip().lower()
+        if not kind and len(self._defaults) == len(self._names) and _is_empty(request):
+            return []  # as an empty body of JSON whose fields all have defaults
         limit = self._limits.body if kind == _MULTIPART else min(self._limits.body, self._limits.urlencoded)
         chunks = _bounded(request, limit)
         if kind == _MULTIPART:
@@ -207,3 +209,7 @@ def _is_object(kind: Any) -> bool:
     info = bare(inspect.type_info(kind))
     options = map(bare, info.types) if isinstance(info, inspect.UnionType) else [info]
     return any(isinstance(option, Object | inspect.DictType) for option in options)
+
+
+def _is_empty(request: Request) -> bool:
+    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers

@@ -125,7 +125,7 @@ class _Writer:
 
     def _body(self, shape: Shape, name: str) -> dict[str, Any] | None:
         if shape.form:
-            return {"required": True, "content": {"multipart/form-data": {"schema": self._form(shape)}}}
+            return {"required": any(p.required for p in shape.fields), "content": {"multipart/form-data": {"schema": self._form(shape)}}}
         if shape.body is not None:
             return {"required": shape.body.required, "content": {"application/json": {"schema": self._schema(shape.body.annotation)}}}
         if not shape.fields:

@@ -74,3 +74,21 @@ async def test_lists_and_mappings_beside_others_are_fields(serve: Any, app: App)
         answer = await served.http.post("/orders", json={"customer": "ada", "lines": [{"pen": "two"}]})
         assert [error["path"] for error in answer.json()["errors"]] == ["lines[0].pen"]
         assert (await served.http.post("/lines", json=[{"pen": 2}, {"lamp": 1}])).json() == 2
+
+
+async def test_a_form_whose_fields_all_have_defaults_may_be_absent(serve: Any, app: App) -> None:
+    """As an empty body of JSON may; where a field is needed, it is said that a form is."""
+
+    @app.post("/optional")
+    async def optional(picture: UploadFile | None = None, pages: int = 1) -> list[Any]:
+        return [picture, pages]
+
+    @app.post("/needed")
+    async def needed(picture: UploadFile) -> None: ...
+
+    async with serve(app) as served:
+        assert (await served.http.post("/optional")).json() == [None, 1]
+        assert (await served.http.post("/optional", content=b"x")).status_code == 415
+        assert (await served.http.post("/needed")).status_code == 415
+        found = (await served.http.get("/openapi.json")).json()["paths"]
+        assert [found[path]["post"]["requestBody"]["required"] for path in ("/optional", "/needed")] == [False, True]
