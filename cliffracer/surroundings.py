@@ -1,5 +1,6 @@
 """What surrounds the calls of an app or group: providers, middleware, error mapping, hooks, health checks."""
 
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from cliffracer.checking import readable
 from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_plain, refuse, shape_of, where
 from cliffracer.errors import SetupError
-from cliffracer.signature import Signature, check_none, check_returning, settled, yielded
+from cliffracer.signature import Signature, bare, check_none, check_returning, settled, shown, yielded
 from cliffracer.usage import usage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,10 +92,11 @@ class Surroundings:
             if not inspect.isroutine(function):
                 self._provide(Provider(Value(function), type(function)))
                 return function
+            maker = _generator_of(function)
             try:
-                self._provide(_provider(readable(function), scope))
+                self._provide(_provider(readable(maker), scope))
             except NameError:
-                self._unread.append((function, scope))  # an annotation that is defined further down: read at freeze
+                self._unread.append((maker, scope))  # an annotation that is defined further down: read at freeze
             return function
 
         return declare if function is None else declare(function)
@@ -193,18 +195,30 @@ class Surroundings:
     def _provide(self, provider: Provider) -> None:
         for known in self.providers:
             if known.provides == provider.provides:
-                raise refuse(
-                    provider.function, f"{provider.provides} is provided already, by {where(known.function)}", "Keep one provider."
-                )
+                first, second = _maker(known), _maker(provider)
+                raise SetupError(f"{second}: {shown(provider.provides)} is provided already, by {first}. Keep one provider.")
         self.providers.append(provider)
+
+
+def _maker(provider: Provider) -> str:
+    """Return who provides something, for messages."""
+    made = provider.function
+    return f"app.provide({type(made.value).__name__}(...))" if isinstance(made, Value) else where(made)
 
 
 def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:
     check_none(signature, "a provider")
-    provides = yielded(signature.returns)
+    provides = bare(yielded(signature.returns))
     if provides in {Any, None, type(None)}:
         raise refuse(signature.function, "a provider has no return annotation", "Name what it provides, as in -> Mailer.")
     return Provider(signature.function, provides, scope)
+
+
+def _generator_of(function: Function) -> Function:
+    """Return the generator below ``contextlib.asynccontextmanager`` or ``contextmanager``: we make the same of it, and enter it."""
+    code = getattr(function, "__code__", None)
+    inside: Function | None = getattr(function, "__wrapped__", None)
+    return inside if inside is not None and code is not None and code.co_filename == contextlib.__file__ else function
 
 
 def _check_hook(function: Function, what: str) -> None:

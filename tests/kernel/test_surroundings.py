@@ -4,9 +4,11 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import pytest
 from loguru import logger
@@ -53,6 +55,42 @@ async def test_an_app_wide_provider_is_made_once_and_closed_at_the_end():
         assert [await t.call("name"), await t.call("name")] == ["real", "real"]
         assert log == ["open"]
     assert log == ["open", "closed"]
+
+
+async def test_a_provider_that_is_a_context_manager_provides_what_it_yields():
+    """As a generator that `contextlib` has made into one does: it is entered, and left at the end."""
+    app, log = App("s"), []
+
+    @app.provide
+    @asynccontextmanager
+    async def mailer() -> AsyncIterator[Annotated[Mailer, "of the house"]]:
+        yield Mailer()
+        log.append("closed")
+
+    @app.provide(scope="call")
+    @contextmanager
+    def session() -> Iterator[Session]:
+        yield Session(7)
+        log.append("call")
+
+    @app.rpc
+    async def name(*, mailer: Annotated[Mailer, "of the house"], session: Session) -> list[str | int]:
+        return [mailer.name, session.number]
+
+    async with running(app) as t:
+        assert await t.call("name") == ["real", 7]
+        assert log == ["call"]
+    assert log == ["call", "closed"]
+
+
+def test_an_object_that_is_provided_twice_is_told_as_it_was_given():
+    """Not as a line of ours."""
+    app = App("s")
+    app.provide(Mailer())
+    with pytest.raises(
+        SetupError, match=r"^app\.provide\(Mailer\(\.\.\.\)\): Mailer is provided already, by app\.provide\(Mailer\(\.\.\.\)\)\. Keep one"
+    ):
+        app.provide(Mailer("other"))
 
 
 async def test_a_provider_may_need_another():
