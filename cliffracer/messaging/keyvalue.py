@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from math import ceil
 from time import monotonic
 from typing import Any, Generic, TypeVar, overload
 
@@ -224,7 +225,7 @@ class KeyValue(Generic[T]):
             return {}
         if self._jetstream.version < TTL:
             raise SetupError("a ttl of single keys needs nats-server 2.11. Give the bucket one: Bucket('sessions', ttl='1h').")
-        return {"Nats-TTL": f"{max(1, round(seconds(ttl)))}s"}
+        return {"Nats-TTL": f"{max(1, ceil(seconds(ttl)))}s"}  # the server counts in seconds; no value goes before its time
 
 
 def _told(block: bytes, name: bytes) -> str:

@@ -16,7 +16,7 @@ from cliffracer.messaging.keyvalue import KeyValue
 from cliffracer.messaging.reading import Reader
 from cliffracer.messaging.stores import Bucket, Entry, bucket_of
 from cliffracer.testing import running
-from cliffracer.wire.headers import encode_headers
+from cliffracer.wire.headers import Headers, encode_headers
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -237,6 +237,15 @@ async def test_a_watch_sees_what_is_there_and_every_change(sessions: KeyValue[Se
     assert [(entry.key, entry.value.visits if entry.value else None) for entry in seen] == [
         ("ada", 0), ("eve", 0), ("ada", 0), ("ada", 1), ("ada", 2), ("eve", None),
     ]  # fmt: skip
+
+
+async def test_a_value_is_not_gone_before_its_time(sessions: KeyValue[Session], jetstream: JetStream):
+    """The server counts in whole seconds, so they are rounded up."""
+    for ttl, told in ((0.2, "1s"), (1.4, "2s"), ("2500ms", "3s"), (60, "60s")):
+        await sessions.put("ada", Session("Ada"), ttl=ttl)
+        stored = await jetstream.last_message("KV_sessions", "$KV.sessions.ada")
+        assert stored is not None
+        assert Headers(stored.hdrs)["Nats-TTL"] == told
 
 
 @pytest.mark.parametrize("history", [1, 3])
