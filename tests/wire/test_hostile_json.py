@@ -399,6 +399,15 @@ def test_faults_are_looked_for_until_there_are_enough(value: Any) -> None:
     assert [fault.path for fault in faults({"a": [HALF, "b", {HALF: HALF}]}, {})] == ["a[0]", *['a[2]["\\ud800"]'] * 2]
 
 
+@pytest.mark.parametrize("kept", [b'"\\ud800"', b"[" * 65 + b"]" * 65, b'{"a":1,"a":2}'])
+def test_what_is_kept_as_text_is_looked_at_too(kept: bytes) -> None:
+    """A part of any kind, which msgspec only skips, holds nothing that is refused elsewhere."""
+    decoder = Decoder(msgspec.defstruct("Kept", [("raw", msgspec.Raw)]))
+    assert bytes(decoder.decode(b'{"raw":[1]}').raw) == b"[1]"
+    with pytest.raises(InvalidInput):
+        decoder.decode(b'{"raw":%b}' % kept)
+
+
 def test_the_limits_can_be_set() -> None:
     """Depth and number of listed errors belong to the decoder."""
     decoder: Decoder[Any] = Decoder(list[Any], Limits(depth=2, errors=3))

@@ -267,3 +267,16 @@ def test_json_and_msgpack_do_not_share_their_refusals() -> None:
     assert decoder.decode(b'"YQ=="') == b"a"
     assert refused(decoder, encode("YQ=="))
     assert not attempt(decoder, b'"?"')[0]
+
+
+@pytest.mark.parametrize("fields", [1, 15, 16, 94, 95, 255])
+def test_a_key_that_stands_twice_is_found_among_many(fields: int) -> None:
+    """Whatever byte a map of so many begins with."""
+    names = [f"f{number}" for number in range(fields)]
+    decoder = Decoder(msgspec.defstruct("Wide", [(name, int) for name in names]))
+    entries = [msgspec.msgpack.encode(name) + b"\x01" for name in names]
+    good = msgspec.msgpack.encode(dict.fromkeys(names, 1))
+    assert decoder.decode_msgpack(good).f0 == 1
+    with pytest.raises(InvalidInput) as caught:
+        decoder.decode_msgpack(b"\xde" + (fields + 1).to_bytes(2, "big") + b"".join([entries[0], *entries]))
+    assert caught.value.errors == [{"path": "f0", "message": "stands here twice"}]
