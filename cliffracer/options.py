@@ -61,11 +61,19 @@ def waits_of(function: Function, retry: Any) -> tuple[float, ...]:
 
 
 def positive(function: Function, name: str, value: int | None) -> int | None:
-    if value is not None and not isinstance(value, int):
+    if value is not None and (not isinstance(value, int) or value is True):
         raise refuse(function, f"{name}={value!r} is no whole number", "Use 1 or more, or leave it out.")
     if value is not None and value < 1:
         raise refuse(function, f"{name}={value} lets nothing through", "Use 1 or more, or leave it out.")
     return value
+
+
+def deadline_of(function: Function, given: float | str | None) -> float | None:
+    """Return a deadline in seconds; `SetupError` for one that every call would be past."""
+    found = seconds_of(function, given)
+    if found == 0:
+        raise refuse(function, f"deadline={given!r} leaves no time for anything", "Give more than 0, or leave it out.")
+    return found
 
 
 def rate_of(function: Function, text: str | None) -> Rate | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Unpack
 from cliffracer.checking import Claim, Declared, check_free, complete, readable
 from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
-from cliffracer.options import RouteOptions, positive, rate_of, seconds_of
+from cliffracer.options import RouteOptions, deadline_of, positive, rate_of
 from cliffracer.shapes import BODILESS, check_path
 from cliffracer.surroundings import Surroundings
 from cliffracer.usage import usage
@@ -55,7 +55,7 @@ class Routing(Surroundings):
             if status is not None and not (isinstance(status, int) and 200 <= status <= 599):
                 raise refuse(function, f"status {status!r} is no HTTP status", "Use 200 to 599.")
             where_to = check_path(function, path, prefixed=self._prefixed)
-            until, limited, rated = seconds_of(function, deadline), positive(function, "limit", limit), rate_of(function, rate)
+            until, limited, rated = deadline_of(function, deadline), positive(function, "limit", limit), rate_of(function, rate)
             self._declare(*(Route(function, where_to, some, status, until, limited, names_of(tags), rated) for some in _alike(names)))
             return function
 

@@ -13,6 +13,7 @@ from cliffracer.options import (
     check_part,
     check_start,
     checked,
+    deadline_of,
     event_subject,
     missed_of,
     positive,
@@ -94,7 +95,7 @@ class Scope(Suggesting, Routing):
             check_plain(function)
             called = name or function.__name__
             checked(function, check_name, called)
-            limited, until = positive(function, "limit", limit), seconds_of(function, deadline)
+            limited, until = positive(function, "limit", limit), deadline_of(function, deadline)
             self._declare(Rpc(function, called, until, limited, rate_of(function, rate), idempotent, waits_of(function, retry)))
             ADDRESSES.setdefault(function, []).append((ref(self) if isinstance(self, Group) else self.name, called))
             return function
@@ -148,7 +149,7 @@ class Scope(Suggesting, Routing):
                         limit=positive(function, "limit", limit) or 100,
                         start=check_start(function, start),
                         once=once,
-                        deadline=seconds_of(function, deadline),
+                        deadline=deadline_of(function, deadline),
                         rate=rate_of(function, rate),
                     )
                 )
@@ -179,7 +180,7 @@ class Scope(Suggesting, Routing):
             if not wait:
                 raise refuse(function, "a timer needs an interval over 0", "Write @app.every('30s').")
             self._declare(
-                Timer(function, every=wait, each=each, missed=missed_of(function, missed), deadline=seconds_of(function, deadline))
+                Timer(function, every=wait, each=each, missed=missed_of(function, missed), deadline=deadline_of(function, deadline))
             )
             return function
 
@@ -209,7 +210,12 @@ class Scope(Suggesting, Routing):
                 raise refuse(function, str(error), "Write @app.cron('0 9 * * MON-FRI', tz='Europe/Berlin').") from None
             self._declare(
                 Timer(
-                    function, cron=expression, tz=tz, each=each, missed=missed_of(function, missed), deadline=seconds_of(function, deadline)
+                    function,
+                    cron=expression,
+                    tz=tz,
+                    each=each,
+                    missed=missed_of(function, missed),
+                    deadline=deadline_of(function, deadline),
                 )
             )
             return function
