@@ -1,9 +1,11 @@
 """SQL that the service writes itself: the same four calls on the database and on an open transaction."""
 
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from itertools import count
 from typing import Any, LiteralString, Protocol, TypeVar, overload
 
@@ -168,6 +170,19 @@ def _statement(query: Any, kind: Any) -> Statement:
     return Statement(query, factory_of(kind), plain=True)
 
 
+_SETTLES = re.compile(
+    r"(\s+|--[^\n]*|/\*(?s:.*?)\*/)*+"
+    r"(begin|start\s+transaction|(commit|rollback)(?!\s+prepared)|end|abort|savepoint|release|prepare\s+transaction)\b",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=1024)  # texts are written in the source, so they are few
+def _settles(text: str) -> bool:
+    """Say whether a statement begins or ends a transaction or a part of one."""
+    return _SETTLES.match(text) is not None
+
+
 def _is_query(given: Any) -> bool:
     return isinstance(given, str) or hasattr(given, "as_bytes")
 
@@ -184,6 +199,11 @@ def _read(args: tuple[Any, ...], named: dict[str, Any], kind: Any) -> tuple[Any,
     if not rest or not _is_query(rest[0]):
         raise SetupError('No query was given. Write db.fetch(User, "select * from users where name = %s", name).')
     query, *params = rest
+    if isinstance(query, str) and _settles(query):
+        raise SetupError(
+            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not for SQL of one's own: this connection may not be that of the next statement, "
+            "or of a transaction that is open. Write async with db.transaction(): what raises in it is undone, nested it is a savepoint."
+        )
     if params and named:
         raise SetupError("A query takes parameters by position (%s) or by name (%(name)s), not both.")
     return kind, query, named or params or None

@@ -177,6 +177,24 @@ async def test_stream_has_flat_memory(db):
     assert peak < 3_000_000
 
 
+@pytest.mark.parametrize(
+    "text", ["begin", " -- now\n COMMIT;", "rollback to savepoint x", "/* x */savepoint x", "END", "start  transaction"]
+)
+async def test_statements_that_end_a_transaction_are_refused(db, text):
+    """Half of a block would be kept that raises, or the next statement be one of another connection."""
+    await db.execute("create table kept (x int)")
+
+    async def half() -> None:
+        async with db.transaction():
+            await db.execute("insert into kept values (1)")
+            await db.execute(text)
+
+    with pytest.raises(SetupError, match=r"async with db\.transaction"):
+        await half()
+    assert await db.fetch_value(int, "select count(*) from kept") == 0
+    assert await db.fetch_value(str, "select 'begin'") == "begin"
+
+
 async def test_copy_in_and_out(db):
     """Text goes in by chunks and comes out by chunks; with types, rows go in as they are."""
     await db.execute("create table t (a int, b text)")
