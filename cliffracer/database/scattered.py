@@ -1,7 +1,7 @@
 """The rows of one model over several databases: queries go to the one that has them, or to all at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
@@ -39,7 +39,9 @@ class ScatteredRepository(Repository[T]):
         column = self.table.columns[self._shard.field]
         return self._shard.place(value if type(value) is column.plain else column.value(value), len(self._spread.shards))
 
-    def _places(self, filters: Mapping[str, Any]) -> list[int]:
+    def _places(self, filters: dict[str, Any]) -> list[int]:
+        """Return which databases may have such rows; each of them will read the filters, so what can be read once is made a list."""
+        filters.update({name: list(value) for name, value in filters.items() if isinstance(value, Iterator)})
         field = self._shard.field
         value = filters.get(field, filters.get(f"{field}__eq"))
         if value is not None:
@@ -73,8 +75,13 @@ class ScatteredRepository(Repository[T]):
             raise NotFound(f"no {self.model.__name__} {str(key)[:60]}")
         return await self._part(places[0])
 
+    def _home(self, row: T) -> int:
+        if not isinstance(row, self.model):
+            raise self.table.misfit(row, TypeError(type(row).__name__))
+        return self._place(getattr(row, self._shard.field))
+
     async def _of(self, row: T) -> Repository[T]:
-        return await self._part(self._place(getattr(row, self._shard.field)))
+        return await self._part(self._home(row))
 
     # -- one row ---------------------------------------------------------------------------------------------------
 
@@ -157,8 +164,9 @@ class ScatteredRepository(Repository[T]):
         **filters: Any,
     ) -> Page[T]:
         """Return the next ``limit`` rows over all databases, and the cursor to go on with."""
+        places = self._places(filters)
         asked: dict[str, Any] = {"after": after, "limit": limit, "order_by": order_by, "search": search, "deleted": deleted, **filters}
-        pages = await self._ask(self._places(filters), lambda part: part.page(**asked))
+        pages = await self._ask(places, lambda part: part.page(**asked))
         sorting = total_order(self.table, order_by)
         rows = merged([row for page in pages for row in page.items], sorting)
         more = len(rows) > limit or any(page.next for page in pages)
@@ -180,7 +188,7 @@ class ScatteredRepository(Repository[T]):
         given = list(rows)
         parts: dict[int, list[int]] = {}
         for index, row in enumerate(given):
-            parts.setdefault(self._place(getattr(row, self._shard.field)), []).append(index)
+            parts.setdefault(self._home(row), []).append(index)
         for place, indices in parts.items():
             try:
                 await (await self._part(place)).create_many([given[index] for index in indices])

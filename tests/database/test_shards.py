@@ -187,6 +187,24 @@ async def test_transaction_belongs_to_one_database(db):
             await notes.count()
 
 
+async def test_values_that_can_be_read_once_are_read_for_every_database(db):
+    """A generator of values is looked for in all of them, not in the first alone."""
+    await filled(db)
+    notes = db.repository(Note)
+    assert await notes.count(number__in=(number for number in range(50))) == 50
+    assert len(await notes.find(tenant__in=iter(TENANTS), number__in=iter(range(50)))) == 50
+    assert len((await notes.page(number__in=iter(range(50)))).items) == 50
+    assert await notes.delete_many(number__in=iter(range(50))) == 50
+
+
+async def test_a_row_of_another_model_is_told_as_such(db):
+    """As on one database."""
+    notes, item = db.repository(Note), Item(name="x")
+    for act in (notes.create, notes.upsert, notes.update, lambda row: notes.create_many([row])):
+        with pytest.raises(SetupError, match="A Item was given where a Note is stored"):
+            await act(item)
+
+
 async def test_what_waits_for_the_commit_hears_of_it(db):
     """Functions registered before and after the database is known are called once, at the commit."""
     heard: list[str] = []
