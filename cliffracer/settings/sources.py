@@ -124,7 +124,7 @@ class Search:
 
     def _variables_in(self, entries: Mapping[str, tuple[str, str]], folder: Path) -> None:
         for key in entries:
-            if key.startswith(PREFIX) and key not in self._variables and key not in OTHER_VARIABLES:
+            if key.upper().startswith(PREFIX) and key not in self._variables and key not in OTHER_VARIABLES:
                 meant = _meant(key, self._variables)
                 self.problems.append(f"{key} ({entries[key][1]}) is no setting{meant}")
         for name in self.names:
@@ -175,5 +175,5 @@ def read_text(path: Path) -> str | None:
 
 def _meant(key: str, known: Collection[str]) -> str:
     spelt = {name.removeprefix(PREFIX).lower(): name for name in known}
-    near = nearest(key.removeprefix(PREFIX).lower(), spelt, cutoff=0.7)
+    near = nearest(key.lower().removeprefix(PREFIX.lower()), spelt, cutoff=0.7)
     return f"; did you mean {spelt[near]}?" if near else ""

@@ -114,6 +114,7 @@ UNKNOWN = [
         "CLIFFRACER_HTTP_PORT_FIEL (environment) is no setting; did you mean CLIFFRACER_HTTP_PORT_FILE?",
     ),
     ("environment", "CLIFFRACER_ZZZ", "CLIFFRACER_ZZZ (environment) is no setting."),
+    (".env", "cliffracer_limit", "cliffracer_limit (.env line 1) is no setting; did you mean CLIFFRACER_LIMIT?"),
     (".env", "CLIFFRACER_LIMITS", "CLIFFRACER_LIMITS (.env line 1) is no setting; did you mean CLIFFRACER_LIMIT?"),
     ("cliffracer.toml", "nats_ulr", "cliffracer.toml has 'nats_ulr', which is no setting; did you mean nats_url?"),
     ("cliffracer.toml", "NATS_URL", "cliffracer.toml has 'NATS_URL', which is no setting; did you mean nats_url?"),
