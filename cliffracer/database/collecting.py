@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from cliffracer.context import Context, current
+from cliffracer.database.filters import natural
 from cliffracer.database.model import Model
 from cliffracer.errors import DeadlineExceeded, NotFound
 
@@ -19,7 +20,7 @@ class Collector(Generic[T]):
 
     def __init__(self, repository: Any, *, size: int = 100) -> None:
         self._repository = repository
-        self._size = size
+        self._size = natural("size", size, least=1)
         self._waiting: dict[UUID, list[asyncio.Future[T]]] = {}
         self._deadlines: list[float | None] = []
         self._tasks: set[asyncio.Task[None]] = set()

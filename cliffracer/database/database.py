@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from cliffracer.database.away import is_away, reason
 from cliffracer.database.batch import Batch, batching
 from cliffracer.database.deadlines import deadline_now
+from cliffracer.database.filters import natural
 from cliffracer.database.link import Copy, Link, Params, Statement
 from cliffracer.database.model import Model
 from cliffracer.database.opening import opened
@@ -98,7 +99,7 @@ class Database(Transacting):
 
     def batch(self, size: int | None = None) -> AbstractAsyncContextManager[Batch]:
         """Gather rows and store them ``size`` (settings: batch_size) at a time, in one transaction: ``await batch.create(row)``."""
-        return batching(self, size or self.batch_size)
+        return batching(self, self.batch_size if size is None else natural("size", size, least=1))
 
     async def retrying(
         self, function: Callable[..., Awaitable[T]], /, *args: Any, attempts: int = 5, isolation: Isolation | None = None, **kwargs: Any

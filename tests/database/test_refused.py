@@ -121,6 +121,15 @@ async def test_a_value_that_postgresql_would_make_another_of_is_refused(db, user
         await things.create_many([everything(other=str(UUID(int=7))) for _ in range(9)])
 
 
+@pytest.mark.parametrize("size", [0, -1, "10", 2.5])
+async def test_a_size_that_is_none_is_refused(db, users, size):
+    """Of a batch and of what is collected: none of them would be what was meant."""
+    with pytest.raises(InvalidInput, match="size: expected a whole number of at least 1"):
+        db.batch(size=size)
+    with pytest.raises(InvalidInput, match="size: expected a whole number of at least 1"):
+        users.collected(size=size)
+
+
 async def test_a_row_of_another_model_is_told_as_such(db, users):
     """Where its id is meant: that is no row which is not there."""
     row = Measure(value=1)
