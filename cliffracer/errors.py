@@ -19,7 +19,7 @@ The codes are those of HTTP where HTTP has one (RFC 9110), 499 as nginx uses it.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -50,21 +50,17 @@ class ServiceError(CliffracerError):
     retryable: ClassVar[bool] = False
     """Whether the same call may succeed a moment later."""
 
+    def __new__(cls, *arguments: Any, **_: Any) -> Self:
+        """Have a message and details also if a subclass has an ``__init__`` of its own that does not call this one's."""
+        error = super().__new__(cls, *arguments)
+        error.message, error.details = cls.title, {}
+        return error
+
     def __init__(self, message: str = "", /, **details: Any) -> None:
         given: Any = message  # such as an id, or another exception: NotFound(7)
         self.message = (given if isinstance(given, str) else "" if given is None else str(given)) or self.title
         self.details = details
         super().__init__(self.message)
-
-    def __getattr__(self, name: str) -> Any:
-        """Have a message and details also if a subclass has an ``__init__`` of its own that does not call this one's."""
-        if name == "message":
-            self.message = self.title
-            return self.message
-        if name == "details":
-            self.details = {}
-            return self.details
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep everything through pickle and copies without calling the class, since a subclass may take other arguments."""
