@@ -49,7 +49,7 @@ async def console(*apps: App, acts: bool | None = None, at: str | None = None, *
     """Run apps, and a console that looks at them: in another environment than theirs if ``at`` names one."""
     told: list[str] = []
     async with (
-        running(*apps, **{"env": "development", **fields}) as t,
+        running(*apps, **(fields if "settings" in fields else {"env": "development", **fields})) as t,
         connect_async(settings=t.settings) as client,
         opened(client, t.settings.changed(env=at or t.settings.env), bind("127.0.0.1", 0), acts=acts, told=told.append) as door,
     ):
