@@ -110,8 +110,6 @@ class Injector:
             needed = self._providers.get(key_of(parameter.annotation))
             if needed is not None and needed.scope == "app":
                 await self._app_value(needed, stack)
-            elif needed is not None:
-                raise refuse(provider.function, f"{parameter.name} is made per call, this provider once", "Give it scope='call' too.")
         named = self.wants(signature).constants if signature else {}
         self._values[provider.provides] = value = await _opened(provider.function, named, stack)
         self._making.pop()

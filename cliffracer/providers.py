@@ -29,6 +29,13 @@ BUILT_IN: dict[str, str] = {
 
 By dotted name, so that nothing is imported before it is used.
 """
+_OF_A_CALL = {
+    "cliffracer.context.Context",
+    "cliffracer.security.identity.Identity",
+    "cliffracer.database.transaction.Transaction",
+    *(name for name, kind in BUILT_IN.items() if kind),
+}
+"""Those that only a call has."""
 
 
 def key_of(annotation: Any) -> Any:
@@ -77,12 +84,31 @@ def check_given(signature: Signature, providers: Iterable[Provider] = ()) -> Non
 
 def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:
     """Raise `SetupError` for the first keyword-only parameter that nothing provides, or for one before the * that is provided."""
-    wanted = [*signatures, *(settled(function) for function in others)]
-    for signature in wanted:
+    beside = [settled(function) for function in others]
+    for signature in (*signatures, *beside):
         check_given(signature, providers)
         for parameter in signature.needs:
             if parameter.required and not is_provided(parameter.annotation, providers):
                 raise _unknown(signature, parameter, providers)
+    _check_lasting(beside, providers)
+
+
+def _check_lasting(beside: Iterable[Signature], providers: Iterable[Provider]) -> None:
+    """Raise `SetupError` for what is called once, or by nobody, and asks for what a call has: start-up would end in a `TypeError`."""
+    known = {provider.provides: provider for provider in providers}
+    scopes = {provider.function: provider.scope for provider in known.values()}
+    for signature in beside:
+        scope = scopes.get(signature.function)
+        for parameter in signature.needs if scope != "call" else ():
+            key = key_of(parameter.annotation)
+            of_call = known[key].scope == "call" if key in known else dotted(key) in _OF_A_CALL
+            if not (parameter.required and of_call):
+                continue
+            if scope is None:
+                problem = f"{parameter.name} is made per call, and a hook or health check is part of none"
+                cure = "Ask for what there is without a call, such as Settings, Database, or what an @app.provide makes once."
+                raise refuse(signature.function, problem, cure)
+            raise refuse(signature.function, f"{parameter.name} is made per call, this provider once", "Give it scope='call' too.")
 
 
 def _is_no_data(annotation: Any) -> bool:
