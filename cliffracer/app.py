@@ -14,13 +14,14 @@ from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
 from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, own
-from cliffracer.checking import Declared, check_duplicates, check_reached, complete
+from cliffracer.checking import Declared, check_duplicates, check_probes, check_reached, complete
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
 from cliffracer.events import Event, Received, followed
 from cliffracer.frozen import Frozen
 from cliffracer.payloads import check_parameters
+from cliffracer.providers import check_one_each
 from cliffracer.resilience.fallbacks import NONE
 from cliffracer.resilience.guard import Guards
 from cliffracer.resilience.policies import Breaker, Retry, length
@@ -255,6 +256,8 @@ class App(Scope):
         declared = tuple(_placed(d, prefix, around) for scope, prefix, around in scopes for d in scope.declared)
         check_duplicates([d.record for d in declared])
         check_reached(self.name, [d.record for d in declared])
+        check_probes(check for scope, *_ in scopes for check in scope.checks)
+        check_one_each(provider for scope, *_ in scopes for provider in scope.provided())
         frozen = Frozen(
             name=self.name,
             version=self.version,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cliffracer import declarations
-from cliffracer.declarations import Function, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
+from cliffracer.declarations import Function, HealthCheck, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
 from cliffracer.payloads import check_texts, check_types
 from cliffracer.providers import check_given, event_of
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
@@ -80,6 +80,18 @@ def check_duplicates(records: Iterable[Record]) -> None:
         taken |= check_free(record, taken)
         if isinstance(record, Subscription) and record.durable:
             _check_shared(record, consumers.setdefault(record.group or record.function.__name__, record))
+
+
+def check_probes(checks: Iterable[HealthCheck]) -> None:
+    """Raise `SetupError` for a health check without a name, or with one that another has, which it would hide."""
+    known: dict[str, HealthCheck] = {}
+    for check in checks:
+        first = known.setdefault(check.name, check)
+        if not check.name:
+            raise refuse(check.function, "its health check has an empty name", "Say what it looks at: @app.health_check('disk').")
+        if first is not check:
+            problem = f"there is a health check {check.name!r} already, by {where(first.function)}"
+            raise refuse(check.function, problem, "Give it another name.")
 
 
 def _check_shared(record: Subscription, first: Subscription) -> None:

@@ -6,7 +6,8 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from cliffracer.declarations import Provider, refuse
+from cliffracer.declarations import Provider, Value, refuse, where
+from cliffracer.errors import SetupError
 from cliffracer.nearest import nearest
 from cliffracer.signature import Parameter, Signature, bare, dotted, settled, shown
 
@@ -80,6 +81,20 @@ def check_given(signature: Signature, providers: Iterable[Provider] = ()) -> Non
         f"{moved[0].name} is {'an' if kind[0] in 'AEIO' else 'a'} {kind}, which the app gives, not the caller",
         f"Put it after a *: {signature.function.__name__}({order}).",
     )
+
+
+def check_one_each(providers: Iterable[Provider]) -> None:
+    """Raise `SetupError` for a type that two of them provide: which of them counts would be chance."""
+    known: dict[Any, Provider] = {}
+    for provider in providers:
+        first = known.setdefault(provider.provides, provider)
+        if first is not provider:
+            problem = f"{shown(provider.provides)} is provided already, by {_place(first)}"
+            raise SetupError(f"{_place(provider)}: {problem}. Keep one provider.")
+
+
+def _place(provider: Provider) -> str:
+    return f"app.provide({shown(provider.provides)}(...))" if isinstance(provider.function, Value) else where(provider.function)
 
 
 def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, ...], others: Iterable[Callable[..., Any]]) -> None:

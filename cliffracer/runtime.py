@@ -7,6 +7,7 @@ accepted work finishes, HTTP closes, shutdown hooks, providers close, the NATS c
 import asyncio
 import importlib
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
@@ -216,9 +217,11 @@ def _identifies(signature: Signature | None) -> bool:
 
 def _add_checks(health: Health, services: Sequence[Service]) -> None:
     health.add("events", partial(_stored, services), critical=False, kept=KEPT)  # an app's own of that name takes its place
+    names = Counter(check.name for service in services for check in service.frozen.checks)
     for service in services:
         for check in service.frozen.checks:
-            health.add(check.name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
+            name = check.name if names[check.name] == 1 else f"{service.frozen.name} {check.name}"  # another app of this process has it too
+            health.add(name, partial(service.assembly.hook, check.function, read(check.function)), critical=check.critical)
     guards = [DECORATED, *(service.app.guards for service in services)]
     if any(one.breaks for one in guards):
         health.add("breakers", partial(_closed, guards), critical=False)

@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from cliffracer.caching.cached import Cached, StoreName, cached
-from cliffracer.checking import readable
+from cliffracer.checking import check_probes, readable
 from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_plain, refuse, shape_of, where
 from cliffracer.errors import SetupError
-from cliffracer.signature import Signature, bare, check_none, check_returning, settled, shown, yielded
+from cliffracer.providers import check_one_each
+from cliffracer.signature import Signature, bare, check_none, check_returning, settled, yielded
 from cliffracer.usage import usage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,6 +131,8 @@ class Surroundings:
         def declare(function: F) -> F:
             self._open()
             _check_one(function, "an error mapping", "error")
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise refuse(function, "an error mapping yields, and nobody takes what it yields", "Return the ServiceError, or raise it.")
             for known in self.mappings:
                 if known.error is error:
                     raise refuse(function, f"{error.__name__} is mapped already, by {where(known.function)}", "Keep one of them.")
@@ -169,9 +172,11 @@ class Surroundings:
         def declare(function: F) -> F:
             self._open()
             _check_hook(function, "a health check")
-            if any(check.name == name for check in self.checks):
-                raise refuse(function, f"there is a health check {name!r} already", "Give it another name.")
-            self.checks.append(HealthCheck(function, name, critical))
+            if not isinstance(critical, bool):
+                raise refuse(function, f"critical={critical!r} says neither yes nor no", "Use True or False.")
+            check = HealthCheck(function, name, critical)
+            check_probes([*self.checks, check])
+            self.checks.append(check)
             return function
 
         return declare
@@ -193,17 +198,8 @@ class Surroundings:
             )
 
     def _provide(self, provider: Provider) -> None:
-        for known in self.providers:
-            if known.provides == provider.provides:
-                first, second = _maker(known), _maker(provider)
-                raise SetupError(f"{second}: {shown(provider.provides)} is provided already, by {first}. Keep one provider.")
+        check_one_each([*self.providers, provider])
         self.providers.append(provider)
-
-
-def _maker(provider: Provider) -> str:
-    """Return who provides something, for messages."""
-    made = provider.function
-    return f"app.provide({type(made.value).__name__}(...))" if isinstance(made, Value) else where(made)
 
 
 def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from cliffracer import App, Context, Identity, SetupError, Transaction
+from cliffracer import App, Context, Group, Identity, SetupError, Transaction
 
 
 class Mailer: ...
@@ -62,3 +62,52 @@ def test_what_only_a_call_may_have_is_left_out_where_there_is_none(app):
     def looks(*, identity: Identity | None = None) -> None: ...
 
     assert app.freeze().startup == (looks,)
+
+
+def test_one_type_has_one_provider_in_an_app_and_all_its_groups(app):
+    """The last one counted, also for handlers of the group that had its own."""
+    mail, post = Group("mail"), Group("post")
+
+    @mail.provide
+    def mailer() -> Mailer:
+        return Mailer()
+
+    post.provide(Mailer())
+    app.include(mail)
+    app.include(post)
+    with pytest.raises(SetupError, match=r"app.provide\(Mailer\(...\)\): Mailer is provided already, by mailer \(.*Keep one provider"):
+        app.freeze()
+
+
+def test_a_health_check_of_a_group_hides_none_of_the_app(app):
+    """One that fails was not looked at, since another had its name."""
+    group = Group("group")
+
+    @group.health_check("disk")
+    def there() -> bool:
+        return True
+
+    @app.health_check("disk")
+    def here() -> bool:
+        return False
+
+    app.include(group)
+    with pytest.raises(SetupError, match=r"there \(.*\): there is a health check 'disk' already, by here \(.*Give it another name"):
+        app.freeze()
+
+
+@pytest.mark.parametrize(("name", "critical", "problem"), [("", True, "has an empty name"), ("disk", "no", "critical='no' says neither")])
+def test_what_a_health_check_is_told_must_mean_something(app, name, critical, problem):
+    """``critical="no"`` was a critical one."""
+    with pytest.raises(SetupError, match=problem):
+        app.health_check(name, critical=critical)(lambda: True)
+
+
+def test_an_error_mapping_that_yields_is_refused(app):
+    """Nothing of it ran, and what it should have mapped was Internal."""
+
+    def maps(error):
+        yield error
+
+    with pytest.raises(SetupError, match=r"maps \(.*\): an error mapping yields, and nobody takes what it yields. Return"):
+        app.on_error(ValueError)(maps)

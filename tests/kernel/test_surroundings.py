@@ -416,6 +416,26 @@ async def test_a_health_check_decides_readiness_if_it_is_critical():
         assert (await t.http.get("/health")).status_code == 200
 
 
+async def test_health_checks_of_one_name_in_two_apps_of_a_process_are_both_looked_at():
+    """The one of the last app hid the others, failing ones too."""
+    first, second = App("first"), App("second")
+
+    @first.health_check("disk")
+    def full() -> bool:
+        return False
+
+    @second.health_check("disk")
+    def empty() -> bool:
+        return True
+
+    @first.get("/")
+    async def root() -> None: ...
+
+    async with running(first, second) as t:
+        assert (await t.http.get("/health/ready")).json()["reasons"] == ["first disk: failed"]
+        assert (await t.http.get("/health/detailed")).json()["checks"]["second disk"]["status"] == "ok"
+
+
 async def test_nothing_can_be_declared_while_the_app_runs():
     """Declaring after start is refused with what to do; after the app stopped it is allowed again."""
     app = App("s")
