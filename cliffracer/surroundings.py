@@ -109,10 +109,7 @@ class Surroundings:
         That of an app is around all handlers, that of a group, inside it, around those of the group.
         """
         self._open()
-        if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
-            raise refuse(function, "middleware must be async", "Write: async def fn(context, proceed): return await proceed()")
-        if len(shape_of(function).parameters) != 2:
-            raise refuse(function, "middleware takes two arguments", "Write: async def fn(context, proceed): return await proceed()")
+        _check_around(function)
         self.middlewares.append(function)
         return function
 
@@ -222,6 +219,22 @@ def _check_hook(function: Function, what: str) -> None:
         signature = readable(function)
         check_none(signature, what)
         check_returning(signature, what)
+
+
+def _check_around(function: Any) -> None:
+    """Refuse middleware that could not be called with a context and what proceeds, and then be awaited."""
+    cure = "Write: async def fn(context, proceed): return await proceed()"
+    if isinstance(function, type):
+        raise refuse(function, "a class is no middleware", f"{cure} ASGI middleware is added by app.add_middleware.")
+    if (inspect.isfunction(function) or inspect.ismethod(function)) and not inspect.iscoroutinefunction(function):
+        raise refuse(function, "middleware must be async", cure)
+    shape = shape_of(function)
+    try:
+        shape.bind(None, None)
+    except TypeError:
+        raise refuse(function, "middleware takes two arguments", cure) from None
+    if len(shape.parameters) != 2:
+        raise refuse(function, "middleware takes two arguments", cure)
 
 
 def _check_one(function: Callable[..., Any], what: str, name: str) -> None:

@@ -111,3 +111,32 @@ def test_an_error_mapping_that_yields_is_refused(app):
 
     with pytest.raises(SetupError, match=r"maps \(.*\): an error mapping yields, and nobody takes what it yields. Return"):
         app.on_error(ValueError)(maps)
+
+
+class Around:
+    def __init__(self, context, proceed) -> None: ...
+
+    async def works(self, context, proceed):
+        return await proceed()
+
+    def waits_for_nobody(self, context, proceed):
+        return proceed()
+
+
+async def by_name(context, *, proceed):
+    return await proceed()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (Around, "a class is no middleware.*app.add_middleware"),
+        (Around(None, None).waits_for_nobody, "middleware must be async"),
+        (by_name, "middleware takes two arguments"),
+    ],
+)
+def test_what_cannot_be_called_and_awaited_is_no_middleware(app, given, problem):
+    """It was accepted, and every call was Internal."""
+    with pytest.raises(SetupError, match=problem):
+        app.middleware(given)
+    app.middleware(Around(None, None).works)
