@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from cliffracer import declarations
 from cliffracer.declarations import Function, HealthCheck, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
-from cliffracer.payloads import check_texts, check_types
+from cliffracer.payloads import check_carried, check_texts, check_types
 from cliffracer.providers import check_given, event_of
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, bare, check_event, check_none, check_returning, read
@@ -35,6 +35,7 @@ def complete(record: Record, signature: Signature) -> Declared:
     """Return a record with its signature and shape, checked for its kind."""
     check_given(signature)
     check_types(signature)
+    check_carried(signature, socket=isinstance(record, Socket), form=isinstance(record, Route))
     if isinstance(record, Route):
         return Declared(record, signature, _readable(signature, shape_of(signature, record.path, record.methods)))
     if isinstance(record, Socket):

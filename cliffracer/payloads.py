@@ -28,6 +28,18 @@ def check_types(signature: Signature) -> None:
             raise unfit(kind, error, f"{where(signature.function)}: {parameter.name}") from error
 
 
+def check_carried(signature: Signature, *, socket: bool, form: bool) -> None:
+    """Raise `SetupError` for a stream that no ``socket`` and a file that no ``form`` brings: nobody could send it."""
+    for parameter in signature.accepts:
+        kind = bare(parameter.annotation)
+        if not socket and (get_origin(kind) or kind) in _STREAMS:
+            problem = f"{parameter.name} is a stream, which only the client of a WebSocket sends"
+            raise refuse(signature.function, problem, "Declare it with @app.websocket, or take a list.")
+        if not form and is_upload(kind):
+            problem = f"{parameter.name} is a file, which only a form brings"
+            raise refuse(signature.function, problem, "Declare it with @app.post, or take bytes.")
+
+
 def check_texts(signature: Signature, shape: Shape) -> None:
     """Raise `SetupError` for a parameter of a request that no text can be, such as a Struct in the path, or a name that two would take."""
     for place, parameters in (("path", shape.path), ("header", shape.headers), ("cookie", shape.cookies)):

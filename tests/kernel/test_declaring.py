@@ -178,6 +178,10 @@ def test_a_duplicate_subscription_is_refused(app):
         ("@app.on('a', batch=9)\nasync def f(a: list[Item | Other]): ...", r": a: .*Give each a tag"),
         ("@app.websocket('/x')\nasync def f(a: AsyncIterator[Item | Other]): ...", r": a: .*Give each a tag"),
         ("@app.get('/x')\nasync def f(a: int | Mailer): ...", r": a: Type unions containing a custom type"),
+        ("@app.rpc\nasync def f(a: AsyncIterator[int]): ...", "a is a stream, which only the client of a WebSocket sends"),
+        ("@app.post('/x')\nasync def f(a: AsyncIterator[int]): ...", "a is a stream, which only the client of a WebSocket sends"),
+        ("@app.rpc\nasync def f(a: UploadFile): ...", "a is a file, which only a form brings. Declare it with @app.post, or take bytes"),
+        ("@app.websocket('/x')\nasync def f(a: UploadFile): ...", "a is a file, which only a form brings"),
         ("@app.get('/{a}')\nasync def f(a: Item): ...", r"a: Item cannot be read from a path\. Take a text"),
         ("@app.websocket('/{a}')\nasync def f(a: dict[str, int]): ...", r"a: dict\[str, int\] cannot be read from a path"),
         ("@app.get('/x')\nasync def f(a: list[Item]): ...", r"a: list\[.*Item\] cannot be read from a query"),
@@ -235,7 +239,7 @@ def test_a_duplicate_subscription_is_refused(app):
 )
 def test_a_mistake_is_refused_when_it_is_declared(app, declare, text):
     """Each mistake names the function, the file and line, and what is wrong."""
-    provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue")}
+    provided_types = {name: getattr(cliffracer, name) for name in ("Repository", "Database", "Identity", "Event", "KeyValue", "UploadFile")}
     shapes = {"Tagged": Tagged, "Kind": Kind, "Outer": Outer, "Item": Item, "Other": Other, "AsyncIterator": AsyncIterator, "Query": Query}
     names = {**provided_types, **shapes, "app": app, "Mailer": Mailer, "User": User, "provided": provided}
     with pytest.raises(SetupError, match=text) as caught:
