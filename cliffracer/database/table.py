@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
+from types import NoneType
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -70,12 +71,13 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
     def exactly(self, row: T) -> tuple[Any, ...]:
         """As `parameters`, for an INSERT: PostgreSQL would round 2.5 to a whole number, and make text of anything."""
         values = self.parameters(row)
-        if any(isinstance(values[place], NOT_WHOLE) for place in self.wholes) or not all(
-            isinstance(values[place], str | None) for place, _ in self.texts
-        ):
-            found = self.explain(row)
-            if found is not None:
-                raise found
+        odd = False
+        for place in self.wholes:
+            odd |= isinstance(values[place], NOT_WHOLE)
+        for place, _ in self.texts:
+            odd |= not isinstance(values[place], TEXT)
+        if odd and (found := self.explain(row)) is not None:
+            raise found
         return values
 
     def key(self, given: Any) -> Any:
@@ -110,7 +112,7 @@ class Table(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         return misfit(errors[0].path, errors[0].message) if errors else None
 
 
-NOT_WHOLE = (float, Decimal, bool)
+NOT_WHOLE, TEXT = (float, Decimal, bool), (str, NoneType)
 BUILT_IN = (bytes, datetime, UUID)
 _BIGINT = 2**63
 
