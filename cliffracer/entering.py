@@ -15,9 +15,13 @@ class Blocking(AbstractContextManager[T]):
 
     def __init__(self, opened: AbstractContextManager[T]) -> None:
         self._opened = opened
+        self._entered = False
 
     def __enter__(self) -> T:
-        """Connect."""
+        """Connect, once."""
+        if self._entered:
+            raise SetupError("what connect() returned is entered once. Call connect() again for another connection.")
+        self._entered = True
         return self._opened.__enter__()
 
     def __exit__(self, *raised: Any) -> bool | None:  # noqa: PYI036 - handed on as it came
@@ -40,9 +44,13 @@ class Async(AbstractAsyncContextManager[T]):
 
     def __init__(self, opened: AbstractAsyncContextManager[T]) -> None:
         self._opened = opened
+        self._entered = False
 
     async def __aenter__(self) -> T:
-        """Connect."""
+        """Connect, once."""
+        if self._entered:
+            raise SetupError("what connect_async() returned is entered once. Call connect_async() again for another connection.")
+        self._entered = True
         return await self._opened.__aenter__()
 
     async def __aexit__(self, *raised: Any) -> bool | None:  # noqa: PYI036 - handed on as it came

@@ -332,6 +332,17 @@ async def test_a_connection_that_is_not_entered_as_it_should_be_says_how():
         connect_async().users.get()
 
 
+async def test_a_connection_is_entered_once(t):
+    """A second time says so, also after the block; the first is not disturbed by it."""
+    once, later = connect(t.settings.nats_url), connect_async(t.settings.nats_url)
+    with once, pytest.raises(SetupError, match=r"connect\(\) returned is entered once\. Call connect\(\) again"), once:
+        pass
+    async with later:
+        pass
+    with pytest.raises(SetupError, match=r"connect_async\(\) returned is entered once\. Call connect_async\(\) again"):
+        await later.__aenter__()
+
+
 def test_the_traceback_of_a_script_is_its_own(tmp_path):
     """Where it called, what came of it, and on which NATS: nothing of the way that the error took in here."""
     (tmp_path / "ask.py").write_text("import cliffracer\nwith cliffracer.connect() as c:\n    c.nobody.home()\n")
