@@ -102,6 +102,8 @@ class Provider(msgspec.Struct, frozen=True):
     function: Function
     provides: Any
     scope: Literal["app", "call"] = "app"
+    optional: bool = False
+    """Whether it may give None, as ``-> Mailer | None`` says."""
 
 
 class Value(msgspec.Struct, frozen=True):

@@ -111,7 +111,7 @@ class Injector:
             if needed is not None and needed.scope == "app":
                 await self._app_value(needed, stack)
         named = self.wants(signature).constants if signature else {}
-        self._values[provider.provides] = value = await _opened(provider.function, named, stack)
+        self._values[provider.provides] = value = _made(provider, await _opened(provider.function, named, stack))
         self._making.pop()
         return value
 
@@ -127,10 +127,19 @@ class Injector:
                 return
             async with AsyncExitStack() as stack:
                 named = await wants.fill(call, stack)
-                value = call.cache[provider.provides] = await stack.enter_async_context(_lifetime(provider.function, named))
+                value = call.cache[provider.provides] = _made(
+                    provider, await stack.enter_async_context(_lifetime(provider.function, named))
+                )
                 yield value
 
         return PerCall(open=lifetime)
+
+
+def _made(provider: Provider, value: Any) -> Any:
+    """Return what a provider made; `SetupError` for nothing, which whoever asks for it would stumble over."""
+    if value is None and not provider.optional:
+        raise refuse(provider.function, f"it provides {shown(provider.provides)} and gave None", "Return it, or yield it.")
+    return value
 
 
 async def _opened(function: Function, named: dict[str, Any], stack: AsyncExitStack) -> Any:

@@ -105,6 +105,10 @@ def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, .
         for parameter in signature.needs:
             if parameter.required and not is_provided(parameter.annotation, providers):
                 raise _unknown(signature, parameter, providers)
+            key = key_of(parameter.annotation)
+            if key == bare(parameter.annotation) and any(p.optional and p.provides == key for p in providers):
+                problem = f"what provides {parameter.name} may give None"
+                raise refuse(signature.function, problem, f"Annotate it {parameter.name}: {shown(key)} | None.")
     _check_lasting(beside, providers)
 
 

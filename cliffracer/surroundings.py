@@ -12,7 +12,7 @@ from cliffracer.checking import check_probes, readable
 from cliffracer.context import Context
 from cliffracer.declarations import Function, HealthCheck, Mapping, Provider, Value, check_plain, refuse, shape_of, where
 from cliffracer.errors import SetupError
-from cliffracer.providers import check_one_each
+from cliffracer.providers import check_one_each, key_of
 from cliffracer.signature import Signature, bare, check_none, check_returning, settled, yielded
 from cliffracer.usage import usage
 
@@ -128,8 +128,6 @@ class Surroundings:
         def declare(function: F) -> F:
             self._open()
             _check_one(function, "an error mapping", "error")
-            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-                raise refuse(function, "an error mapping yields, and nobody takes what it yields", "Return the ServiceError, or raise it.")
             for known in self.mappings:
                 if known.error is error:
                     raise refuse(function, f"{error.__name__} is mapped already, by {where(known.function)}", "Keep one of them.")
@@ -204,7 +202,7 @@ def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:
     provides = bare(yielded(signature.returns))
     if provides in {Any, None, type(None)}:
         raise refuse(signature.function, "a provider has no return annotation", "Name what it provides, as in -> Mailer.")
-    return Provider(signature.function, provides, scope)
+    return Provider(signature.function, key_of(provides), scope, optional=key_of(provides) != provides)
 
 
 def _generator_of(function: Function) -> Function:

@@ -103,16 +103,6 @@ def test_what_a_health_check_is_told_must_mean_something(app, name, critical, pr
         app.health_check(name, critical=critical)(lambda: True)
 
 
-def test_an_error_mapping_that_yields_is_refused(app):
-    """Nothing of it ran, and what it should have mapped was Internal."""
-
-    def maps(error):
-        yield error
-
-    with pytest.raises(SetupError, match=r"maps \(.*\): an error mapping yields, and nobody takes what it yields. Return"):
-        app.on_error(ValueError)(maps)
-
-
 class Around:
     def __init__(self, context, proceed) -> None: ...
 

@@ -113,6 +113,53 @@ async def test_a_provider_may_need_another():
         assert await t.call("number") == 7
 
 
+@pytest.mark.parametrize("scope", ["app", "call"])
+async def test_a_provider_that_forgets_to_return_is_named(scope, capfd):
+    """Whoever asked got None, and the AttributeError of a handler named the handler."""
+    app = App("s")
+
+    @app.provide(scope=scope)
+    def mailer() -> Mailer:
+        Mailer()
+
+    @app.rpc
+    async def name(*, mailer: Mailer) -> str:
+        return mailer.name
+
+    told = r"mailer \(.*test_surroundings.py:\d+\): it provides Mailer and gave None\. Return it, or yield it\."
+    if scope == "app":
+        with pytest.raises(SetupError, match=told):
+            await running(app).__aenter__()
+        return
+    async with running(app) as t:
+        with pytest.raises(Internal):
+            await t.call("name")
+    assert re.search(told, capfd.readouterr().err)
+
+
+async def test_a_provider_may_say_that_there_may_be_nothing():
+    """``-> Mailer | None`` was provided to nobody; who asks for it says that he bears None."""
+    app = App("s")
+
+    @app.provide
+    def mailer() -> Mailer | None:
+        return None
+
+    @app.rpc
+    async def name(*, mailer: Mailer | None) -> str:
+        return mailer.name if mailer else "nobody"
+
+    async with running(app) as t:
+        assert await t.call("name") == "nobody"
+
+    @app.rpc
+    async def sure(*, mailer: Mailer) -> str:
+        return mailer.name
+
+    with pytest.raises(SetupError, match=r"sure \(.*\): what provides mailer may give None\. Annotate it mailer: Mailer \| None"):
+        app.freeze()
+
+
 async def test_a_circle_of_providers_is_a_setup_error():
     """Providers that need each other are named, with the way round."""
     app = App("s")
