@@ -131,7 +131,7 @@ async def _answer(check: Check) -> str:
             found = await found
     except ServiceError as error:
         return error.message
-    except Exception as error:  # noqa: BLE001 - a check of the user's may raise anything; that is its answer
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a check of the user's may raise anything; that is its answer
         logger.bind(check=check.name).opt(exception=error).debug("health check raised")
         return f"raised {type(error).__name__}"
     return "failed" if found is False else ""

@@ -483,6 +483,21 @@ async def test_health_checks_of_one_name_in_two_apps_of_a_process_are_both_looke
         assert (await t.http.get("/health/detailed")).json()["checks"]["second disk"]["status"] == "ok"
 
 
+async def test_a_health_check_that_exits_has_failed():
+    """As a handler that exits has; whoever asked after the health of a service ended it."""
+    app = App("s")
+
+    @app.health_check("disk")
+    def disk() -> bool:
+        sys.exit(4)
+
+    @app.get("/")
+    async def root() -> None: ...
+
+    async with running(app) as t:
+        assert (await t.http.get("/health/ready")).json()["reasons"] == ["disk: raised SystemExit"]
+
+
 async def test_nothing_can_be_declared_while_the_app_runs():
     """Declaring after start is refused with what to do; after the app stopped it is allowed again."""
     app = App("s")
