@@ -1,15 +1,16 @@
 """The requirements.txt of a project and the files that it names, as an image has them: what is elsewhere on this machine is not there."""
 
+import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _FILE = Path("requirements.txt")
-_OTHER = re.compile(r"(-r|--requirement|-c|--constraint)[ =]*(\S+)")
-_PLACES = re.compile(r"(-f|--find-links|-i|--index-url|--extra-index-url)[ =]*(\S+)")
+_OTHER = re.compile(r"""(-r|--requirement|-c|--constraint)[ =]*["']?([^\s"']+)""")
+_PLACES = re.compile(r"""(-f|--find-links|-i|--index-url|--extra-index-url)[ =]*["']?([^\s"']+)""")
 _PACKAGE = re.compile(r"((?:-e|--editable)[ =]*)?([^\s;]+)")
-_URL = re.compile(r"(?!file:)[a-z+]+:", re.IGNORECASE)
+_URL = re.compile(r"(?!file:)[a-z+]+:|\$\{", re.IGNORECASE)  # or a variable, for which pip takes what it is where the image is built
 _NAMED = re.compile(r"@\s*file:", re.IGNORECASE)
 _ARCHIVES = (".whl", ".zip", ".gz")
 _CODE = (
@@ -26,7 +27,7 @@ def required(folder: Path) -> dict[Path, str]:
     named = [("-r", _FILE)]
     for option, file in named:
         if file not in found and (folder / file).is_file():
-            text = (folder / file).read_text(encoding="utf-8")
+            text = _text(folder / file)
             found[file] = text if option.strip("-").startswith("r") else ""
             named += [(more, beside(file, name)) for more, name in _others(text)]
     return found
@@ -36,13 +37,20 @@ def astray(folder: Path, dependencies: Iterable[str] = ()) -> Iterator[str]:
     """Yield what requirements.txt, or the ``dependencies`` of pyproject.toml where there is none, name and an image cannot have."""
     files = required(folder)
     for file in files:
-        text = (folder / file).read_text(encoding="utf-8")
+        text = _text(folder / file)
         for line in _lines(text):
             if reason := _reason(folder, file, line):
                 yield f"{file} has {line}, {reason}"
     for one in dependencies if not files else ():
         if _NAMED.search(one):
             yield f"pyproject.toml has {one}, {_MACHINE}"
+
+
+def _text(path: Path) -> str:
+    """Return what stands in a file of pip's, which takes other encodings than UTF-8, too; all that is looked for is ASCII."""
+    data = path.read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes it
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def beside(file: Path, name: str) -> Path:

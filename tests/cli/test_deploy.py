@@ -275,12 +275,26 @@ def test_what_the_image_cannot_have_is_told_before_it_is_built(line, reason, tmp
         "barn @ https://example.org/barn.zip",
         "git+https://example.org/barn",
         "rich[jupyter]>=1; os_name == 'posix'",
+        "--extra-index-url 'https://example.org/simple'",
+        "--index-url ${PRIVATE_INDEX}",
+        "barn @ https://${TOKEN}@example.org/barn.zip",
     ],
 )
 def test_what_pip_gets_from_elsewhere_is_fine(line, tmp_path):
-    """Also what is named by an address."""
+    """Also what is named by an address, or by a variable that is set where the image is built."""
     (tmp_path / "requirements.txt").write_text(f"cliffracer\n{line}\n")
     assert "-r requirements.txt" in installing(tmp_path, [])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
+def test_requirements_may_be_in_any_encoding_that_pip_reads(encoding, tmp_path):
+    """As an editor, or PowerShell, has written them: what they name is found, and no command fails of a remark."""
+    (tmp_path / "requirements.txt").write_text("-r base.txt  # für alle\n", encoding=encoding)
+    (tmp_path / "base.txt").write_text("./barn  # für uns\n", encoding=encoding)
+    with pytest.raises(SetupError, match=r"^base\.txt has \./barn, but the image installs"):
+        installing(tmp_path, [])
+    (tmp_path / "base.txt").write_text("cliffracer  # für uns\n", encoding=encoding)
+    assert "COPY requirements.txt ./\nCOPY base.txt ./\n" in installing(tmp_path, [])
 
 
 def test_what_the_image_cannot_have_is_told_by_the_commands(tmp_path, farm):
