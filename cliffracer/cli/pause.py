@@ -5,7 +5,7 @@ A lock on the file says whether it still holds, however the one that wrote it en
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cliffracer import embedded
@@ -17,17 +17,15 @@ from cliffracer.embedded import locks
 def pausing(why: str) -> Iterator[None]:
     """Have `pause` return why while the block runs, where embedded servers keep their files."""
     path = _place()
-    fd = locks.attempt(path, exclusive=True) if path.parent.is_dir() else None
-    if fd is None:  # also where another one pauses
+    with ExitStack() as held:
+        with suppress(OSError):  # such as a folder that root has made in a container: nobody is told, and that is all
+            fd = locks.attempt(path, exclusive=True) if path.parent.is_dir() else None
+            if fd is not None:  # or another one pauses
+                held.callback(os.close, fd)
+                held.callback(_remove, path)
+                os.ftruncate(fd, 0)
+                os.write(fd, why.encode())
         yield
-        return
-    try:
-        os.ftruncate(fd, 0)
-        os.write(fd, why.encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
 
 
 def pause() -> str:
@@ -38,6 +36,11 @@ def pause() -> str:
         return printable(why) if locks.is_held(path) else ""
     except (OSError, UnicodeError):
         return ""
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # without the lock it says nothing
+        path.unlink()
 
 
 def _place() -> Path:

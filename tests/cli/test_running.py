@@ -24,6 +24,7 @@ import pytest
 from cliffracer import ending
 from cliffracer.cli import age, banner
 from cliffracer.cli.children import Child, Parent
+from cliffracer.cli.pause import pause, pausing
 from cliffracer.cli.workers import Crew
 from cliffracer.ending import asked_by_signals
 from cliffracer.stop import Stop
@@ -187,6 +188,18 @@ def test_reload_runs_the_new_file_and_keeps_the_old_one_while_it_is_broken(folde
         assert _refused(port, "/word") == (503, "It ended with exit code 3; see what it printed.")
         assert run.end(signal.SIGINT) == 0
         assert "Traceback (most recent" not in run.text
+
+
+def test_a_pause_that_cannot_be_noted_stops_no_reload(tmp_path, monkeypatch):
+    """Where the folder of embedded servers takes no file of ours, as when root has made it in a container, nobody is told."""
+    monkeypatch.setenv("CLIFFRACER_HOME", str(tmp_path))
+    (tmp_path / ".cliffracer" / "paused").mkdir(parents=True)
+    with pausing("it starts"):
+        assert pause() == ""
+    (tmp_path / ".cliffracer" / "paused").rmdir()
+    with pausing("it starts"):
+        assert pause() == "it starts"
+    assert not list((tmp_path / ".cliffracer").iterdir())
 
 
 def test_no_request_is_refused_while_it_reloads(folder):
