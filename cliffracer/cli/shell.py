@@ -134,11 +134,14 @@ def _run(text: str, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> A
 
 
 def _own(error: Exception, file: str) -> str:
-    """Return what to tell of an error that code of this file name met: its frames, without those that led to it, and what is behind it."""
+    """Return what to tell of an error that code of this file name met: its frames, without those that led to it, and what is behind it.
+
+    Its message may be somebody else's: it moves no cursor.
+    """
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename != file:
         frame = frame.tb_next
-    shown = own_frames(error.with_traceback(frame or error.__traceback__))[0]
+    shown = "\n".join(map(printable, own_frames(error.with_traceback(frame or error.__traceback__))[0].split("\n")))
     if not isinstance(error, Internal) or error.__cause__ is None:
         return shown
     return f"{shown}\ncaused by {printable(traceback.format_exception_only(error.__cause__)[0].splitlines()[0])}"

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cliffracer.cli import running
 from cliffracer.cli.loading import _EXITS
 from cliffracer.cli.main import main
 from cliffracer.cli.output import message_of
+from cliffracer.cli.shell import Prompt
 from cliffracer.database import away
-from cliffracer.errors import Internal, InvalidInput, SetupError
+from cliffracer.errors import Internal, InvalidInput, NotFound, SetupError
 from cliffracer.messaging import bus
 from cliffracer.observability import logs
 from cliffracer.settings import Settings
@@ -310,6 +312,20 @@ def test_an_error_of_elsewhere_moves_no_cursor(evil):
     one = InvalidInput(evil, errors=[{"path": evil, "message": evil}])
     for error in (one, InvalidInput(evil, errors=[{"path": "", "message": evil}]), Internal(evil, error_id=evil)):
         assert all(line.isprintable() for line in message_of(error).splitlines())
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b2J", "\u202e"])
+def test_an_error_of_elsewhere_moves_no_cursor_in_the_shell(evil, capsys):
+    """At its prompt, too."""
+
+    def call() -> None:
+        raise NotFound(f"{evil} is not there") from KeyError(evil)
+
+    with closing(asyncio.new_event_loop()) as loop:
+        Prompt({"call": call}, loop).push("call()")
+    shown = capsys.readouterr().err
+    assert "is not there" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))
 
 
 def test_a_folder_of_apps_is_no_app(tmp_path):
