@@ -23,8 +23,10 @@ class Suggesting:
 
         def __getattr__(self, name: str) -> Never:
             """Raise the usual AttributeError, with the suggestion."""
-            from cliffracer.elsewhere import OF  # noqa: PLC0415 - as above
-
             told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            try:
+                from cliffracer.elsewhere import OF  # noqa: PLC0415 - as above
+            except ImportError:  # as Python ends, or its files are being replaced: `hasattr` is answered all the same
+                raise AttributeError(told, name=name, obj=self) from None
             cure = next((OF[kind.__name__].get(name) for kind in type(self).__mro__ if kind.__name__ in OF), None)
             raise AttributeError(f"{told}. {cure}" if cure else told, name=name, obj=self)

@@ -3,6 +3,7 @@
 import functools
 import gc
 import re
+import sys
 import weakref
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
@@ -815,6 +816,12 @@ def test_what_others_call_otherwise_is_told_by_its_name_here(app, written, told)
     with pytest.raises((AttributeError, ImportError)) as caught:
         exec(written, {"app": app, "group": Group("g"), "cliffracer": cliffracer})
     assert told in str(caught.value)
+
+
+def test_what_is_not_there_is_an_attribute_error_though_nothing_can_be_imported(app, monkeypatch):
+    """As when Python ends, or while another version is installed: `hasattr` has an answer."""
+    monkeypatch.setitem(sys.modules, "cliffracer.elsewhere", None)
+    assert not hasattr(app, "run")
 
 
 def test_what_is_told_instead_is_there(app):
