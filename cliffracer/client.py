@@ -104,7 +104,10 @@ class AsyncClient:
     @overload
     def events(self, pattern: str, data: Any = Any) -> AsyncIterator[Received[Any]]: ...
     def events(self, pattern: str | type[Event], data: Any = Any) -> AsyncIterator[Received[Any]]:
-        """Yield events as they arrive, from now on: of a subject, ``("user.*", User)``, or of a typed `Event`."""
+        """Yield events as they arrive, from now on: of a subject, ``("user.*", User)``, or of a typed `Event`.
+
+        `Unavailable` once the block is left, as with calls and streams.
+        """
         return self._link.events(*followed(pattern, data))
 
 

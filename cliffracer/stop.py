@@ -5,11 +5,13 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from loguru import logger
 
 from cliffracer.app import App
 from cliffracer.ending import Asked, asked_by_signals
+from cliffracer.errors import Unavailable
 from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.runtime import Running, running
 from cliffracer.settings import Settings
@@ -62,6 +64,8 @@ async def serve(
                 if ready is not None:
                     ready(up)
                 await stop.asked.wait()
+                if loop.get_exception_handler() is None:
+                    loop.set_exception_handler(_last_words)
                 said.callback(loop.call_later(_UNSAID, lambda: logger.info(_STOPPING, settings.drain)).cancel)
 
     with asked_by_signals(stop.signalled, stop.at_once):
@@ -72,3 +76,10 @@ async def serve(
             await asyncio.wait({starting})
         if not starting.cancelled():
             await starting
+
+
+def _last_words(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """Tell what a loop tells, except of a task of the user's that only the end of the connection has ended: it ends all of them."""
+    error = told.get("exception")
+    if not (isinstance(error, Unavailable) and error.details.get("reason") == "closed"):
+        loop.default_exception_handler(told)

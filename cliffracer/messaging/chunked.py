@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 from cliffracer.errors import DeadlineExceeded, Internal, Unavailable
-from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.bus import Bus, closed
 from cliffracer.wire.calls import WINDOW, is_gone, read_chunk
 from cliffracer.wire.subjects import is_inbox
 
@@ -29,13 +29,14 @@ class Chunked:
         self._bus = bus
         self._name = name
         self._received = 0
-        self._arrived: asyncio.Queue[Message] = asyncio.Queue()
+        self._arrived: asyncio.Queue[Message | None] = asyncio.Queue()  # None: the connection is closed
         self._inboxes = [bus.inbox(self._take)]
         self.subject = self._inboxes[0].subject
         """The first inbox, by which the sender knows the call."""
         self._sender = b""
         self._opened = WINDOW  # the last chunk that the sender may send
         self._fresh = time.monotonic()
+        bus.closed.add(self._over)
 
     @property
     def due(self) -> bool:
@@ -46,10 +47,13 @@ class Chunked:
         """Return (number, header block, payload) of the next chunk; number -1 at the end, 0 for what is no part of a stream.
 
         `DeadlineExceeded` where nothing comes until then (`time.monotonic`), or for long; `Internal` where a part is missing;
-        `Unavailable` where the sender is gone.
+        `Unavailable` where the sender is gone, or the connection was closed.
         """
         while True:
-            block, payload = await self._next(until)
+            message = await self._next(until)
+            if message is None:
+                raise closed()
+            block, payload = message
             number, end = read_chunk(block)
             if end and number == self._received:
                 return -1, block, payload
@@ -68,7 +72,7 @@ class Chunked:
                     raise Internal(f"chunk {number} of {self._name} arrived, {self._received} was next: part of the stream is lost")
             return number, block, payload
 
-    async def _next(self, until: float | None) -> Message:
+    async def _next(self, until: float | None) -> Message | None:
         if not self._arrived.empty():
             return self._arrived.get_nowait()
         limit = time.monotonic() + IDLE if until is None else until
@@ -97,8 +101,12 @@ class Chunked:
 
     def close(self) -> None:
         """Receive nothing more."""
+        self._bus.closed.discard(self._over)
         for inbox in self._inboxes:
             inbox.close()
+
+    def _over(self) -> None:
+        self._arrived.put_nowait(None)
 
     def _take(self, _subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         if is_inbox(reply):  # we publish to inboxes only

@@ -9,7 +9,7 @@ from typing import Any
 from cliffracer.backlog import Backlog
 from cliffracer.errors import InvalidInput, NotFound, Overloaded
 from cliffracer.events import Received
-from cliffracer.messaging.bus import Bus, Subscription
+from cliffracer.messaging.bus import Bus, Subscription, closed
 from cliffracer.messaging.claimcheck import ClaimCheck, is_claim
 from cliffracer.messaging.fanout import SLICE
 from cliffracer.messaging.hearing import hear
@@ -21,6 +21,8 @@ from cliffracer.wire.subjects import Subjects
 
 LIMIT = 1000
 """Events that may wait for a reader that does not get on; see `Backlog`."""
+
+_CLOSED = -1  # missed by a reader whose connection is closed: all that follows
 
 
 class Reading:
@@ -138,9 +140,9 @@ class Reader:
             context.run(callback, self)
 
     def add_done_callback(self, callback: Callable[["Reader"], object], *, context: Context) -> None:
-        """Note how the task is woken; an event may have come between its going to sleep and this."""
+        """Note how the task is woken; an event, or the end, may have come between its going to sleep and this."""
         self._callback, self._context = callback, context
-        if self.others is not None:
+        if self.others is not None or self.missed:
             self._loop.call_soon(self.wake)
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - what a future takes
@@ -184,6 +186,17 @@ class _Feed:
             self._due = True
             self._loop.call_soon(self._wake)
 
+    def end(self) -> None:
+        """Have every reader raise once it has taken what waits for it: the connection is closed."""
+        self.subscription = None  # who joins from here on finds that out
+        for reader in self.readers:
+            reader.missed = reader.missed or _CLOSED
+        self._rousing += self.asleep
+        self.asleep.clear()
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._wake)
+
     def leave(self, reader: Reader) -> None:
         """Forget a reader, now and then also where it slept."""
         del self.readers[reader]
@@ -208,9 +221,10 @@ class Feeds:
         self._subjects = subjects
         self._claims = ClaimCheck(JetStream(bus), subjects.namespace)
         self._feeds: dict[str, _Feed] = {}
+        bus.closed.add(self._over)
 
     async def read(self, pattern: str, data: Any) -> AsyncIterator[Received[Any]]:
-        """Yield events from now on; `Overloaded` ends a feed whose reader is too far behind: see `Backlog`."""
+        """Yield events from now on; `Overloaded` for a reader too far behind (see `Backlog`), `Unavailable` after the connection."""
         feed = self._feeds.setdefault(pattern, _Feed())
         reading, reader = reading_of(data), Reader(feed)
         feed.readers[reader] = None
@@ -220,6 +234,8 @@ class Feeds:
                 if reader.others is not None:
                     arrived = reader.pop()
                 elif reader.missed:
+                    if reader.missed == _CLOSED:
+                        raise closed()
                     raise Overloaded(f"the reader of {pattern} fell too far behind; {reader.missed} events were missed")
                 elif (found := await reader) is not None:
                     arrived = found
@@ -233,6 +249,10 @@ class Feeds:
         finally:
             feed.leave(reader)
             await self._end(feed, pattern)
+
+    def _over(self) -> None:
+        for feed in self._feeds.values():
+            feed.end()
 
     async def _begin(self, feed: _Feed, pattern: str) -> None:
         async with feed.door:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, NotFound
+from cliffracer.messaging.bus import closed
 from cliffracer.messaging.configurations import NANOSECONDS, ConsumerConfig
 from cliffracer.messaging.delivery import Delivery
 from cliffracer.messaging.jetstream import JetStream, StreamInfo
@@ -63,18 +64,29 @@ class Reader:
         self._behind = True  # some of the existing messages have not arrived yet
         self._connection: dict[str, Any] | None = None  # the INFO of the one that reading began over, until `caught_up` is called
         self._wake = asyncio.Event()
+        self._closed = False
         self._pull = Pull(
             jetstream.bus, stream, self._name, take=self._take, ensure=self._ensure, limit=limit, heartbeat=heartbeat, silent=True
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        await self._pull.start()
+        self._jetstream.bus.closed.add(self._over)
+        try:
+            await self._pull.start()
+        except BaseException:  # then nobody leaves it
+            self._jetstream.bus.closed.discard(self._over)
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await shielded(self._leave(), f"end of {self._name}")
 
+    def _over(self) -> None:
+        self._closed = True
+        self._wake.set()
+
     async def _leave(self) -> None:
+        self._jetstream.bus.closed.discard(self._over)
         await self._pull.close()  # without a drain: what still arrives is not wanted
         try:
             async with asyncio.timeout(_AT_LAST):
@@ -87,8 +99,13 @@ class Reader:
             yield await self.next()
 
     async def next(self, within: float | None = None) -> Delivery:
-        """Return the next message; `TimeoutError` if none arrives within some seconds, after which it can be called again."""
+        """Return the next message; `TimeoutError` if none arrives within some seconds, after which it can be called again.
+
+        `Unavailable` once the connection was closed.
+        """
         while not self._arrived:
+            if self._closed:
+                raise closed()
             if not self._behind and self._connection is self._jetstream.bus.info:
                 self._connection = None
                 if self._caught_up is not None:

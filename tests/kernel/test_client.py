@@ -15,8 +15,9 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 import cliffracer
-from cliffracer import App, Breaker, Event, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
+from cliffracer import App, Breaker, Bucket, Event, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
 from cliffracer.client import place_of
+from cliffracer.stop import Stop, serve
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -437,3 +438,90 @@ async def test_a_typed_event_says_what_a_script_follows(t):
         await feed.aclose()
         with pytest.raises(SetupError, match="Event has no subject"):
             client.events(Event)
+
+
+async def test_tasks_that_still_read_are_told_that_the_connection_is_closed(t):
+    """Those that follow events, a stream or a bucket: each waited for good, the stream for its minute of silence."""
+    settings, others, over = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace), App("others"), asyncio.Event()
+
+    @others.rpc
+    async def numbers() -> AsyncIterator[int]:
+        yield 0
+        await over.wait()
+
+    got: set[int] = set()
+
+    async def read(number, items):
+        async for _ in items:
+            got.add(number)
+
+    async with running(others, settings=settings):
+        async with connect_async(settings=settings) as c:
+            kept = c.link.backend.values(Bucket("kept"), int)
+            await kept.put("a", 1)
+            sources = c.events("item.*"), c.events("item.*"), c.events("item.*", int), c.stream(numbers), kept.watch()
+            reads = [asyncio.create_task(read(number, items)) for number, items in enumerate(sources)]
+            while len(got) < 5:
+                await c.emit("item.made", 1, durable=False)
+                await asyncio.sleep(0.01)
+        told = await asyncio.wait_for(asyncio.gather(*reads, return_exceptions=True), 30)
+        over.set()
+    assert [(type(error), error.message) for error in told] == [(Unavailable, "the connection to NATS is closed")] * 5
+    assert not c.link.feeds._feeds
+    assert len(c.link.bus.closed) == 1
+
+
+async def test_a_reader_that_is_busy_as_its_connection_is_closed_takes_what_came(t):
+    """Then it is told, and so is who would join its feed."""
+    settings = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace)
+    async with connect_async(settings=settings) as c:
+        items = c.events("item.*")
+        first = asyncio.ensure_future(anext(items))
+        await eventually(lambda: "item.*" in c.link.feeds._feeds and c.link.feeds._feeds["item.*"].asleep)
+        for number in range(3):
+            await c.emit("item.made", number, durable=False)
+        assert (await first).data == 0
+        await c.link.bus.flush()
+    assert [(await anext(items)).data for _ in range(2)] == [1, 2]
+    for late in (c.events("item.*"), items):
+        with pytest.raises(Unavailable, match="the connection to NATS is closed"):
+            await anext(late)
+
+
+async def test_a_task_that_ends_with_its_service_is_no_error(t, caplog):
+    """One of the user's that nobody cancels is ended by the end of the connection, the last of the stop; the log tells of other errors."""
+    settings, one, stop = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace), App("follower"), Stop()
+    tasks: list[asyncio.Task[None]] = []
+    order: list[str] = []
+
+    @one.on_startup
+    async def begin() -> None:
+        async def follow() -> None:
+            try:
+                async for _ in one.events("item.*"):
+                    stop.asked.set()
+            finally:
+                order.append("task")
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        tasks.extend((asyncio.create_task(follow()), asyncio.create_task(fail())))
+
+    @one.on_shutdown
+    def end() -> None:
+        order.append("hook")
+
+    async def say() -> None:
+        while not stop.asked.is_set():
+            await t.emit("item.made", 1, durable=False)
+            await asyncio.sleep(0.01)
+
+    saying = asyncio.create_task(say())
+    await serve([one], settings, stop=stop)
+    await asyncio.gather(saying, asyncio.wait(tasks))
+    tasks.clear()
+    await asyncio.sleep(0)  # this turn's handle has what was gathered
+    gc.collect()
+    assert order == ["hook", "task"]
+    assert [record.exc_info[0] for record in caplog.records if record.name == "asyncio"] == [ZeroDivisionError]

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.errors import Unavailable
+
 Receive = Callable[[bytes, bytes, bytes | None, bytes], None]
 """``receive(subject, reply, block, payload)``: one message, called in the read loop, so it must not block.
 
@@ -74,6 +76,8 @@ class Bus(ABC):
     """Bytes of one payload, which goes through the object store where the server's limit is lower."""
     returned: set[Callable[[], None]]
     """Called when there is a connection again after an outage, over which all is subscribed to by then."""
+    closed: set[Callable[[], None]]
+    """Called when it is closed: whoever waits for what comes without being asked for again is told by them that nothing will."""
     open: bool
     """Whether what is published now is written now: connected, and the server takes what we send."""
 
@@ -159,3 +163,8 @@ class Bus(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Write all that was published, then close; bounded, also against a server that hangs."""
+
+
+def closed() -> Unavailable:
+    """Return the error for whoever wants something of a connection that was closed here."""
+    return Unavailable("the connection to NATS is closed", reason="closed")

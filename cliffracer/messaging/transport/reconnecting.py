@@ -16,7 +16,7 @@ from cliffracer.errors import ServiceError, TooLarge, Unavailable, Unsendable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.held import Held
-from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription
+from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription, closed
 from cliffracer.messaging.transport.link import Link
 from cliffracer.messaging.transport.mux import Mux
 from cliffracer.shielding import shielded
@@ -48,7 +48,7 @@ class ReconnectingBus(Bus):
     ) -> None:
         self.name = name
         self.info = {}
-        self.refusals, self.returned = set(), set()
+        self.refusals, self.returned, self.closed = set(), set(), set()
         self.max_payload = 1_048_576
         self.open = False
         self._ping = dialer.ping
@@ -71,7 +71,7 @@ class ReconnectingBus(Bus):
     async def ready(self, deadline: float) -> None:
         while not self.open:
             if self._closing:
-                raise Unavailable("the connection to NATS is closed", reason="closed")
+                raise closed()
             try:
                 async with asyncio.timeout(None if deadline == inf else deadline - time.monotonic()):
                     await self._opened.wait()
@@ -83,7 +83,7 @@ class ReconnectingBus(Bus):
         if not _QUEUE.fullmatch(queue):
             raise Unsendable(f"{queue[:80]!r} cannot be a queue group: no blanks or control characters")
         if self._closing:
-            raise Unavailable("the connection to NATS is closed", reason="closed")
+            raise closed()
         interest = self._interest(subject, queue, receive)
         if self.link.client is not None:
             await self._begin(interest)
@@ -134,6 +134,8 @@ class ReconnectingBus(Bus):
         self._detach()
         self._opened.set()  # whoever waits for it learns that it is closed
         self._mux.close()
+        for listener in tuple(self.closed):
+            listener()
         if client is not None:
             await client.bury()
 
@@ -149,7 +151,7 @@ class ReconnectingBus(Bus):
     def hold(self, message: tuple[bytes, bytes, bytes | None, bytes], deadline: float | None) -> None:
         """Keep a message until something can be written again."""
         if self._closing:
-            raise Unavailable("the connection to NATS is closed", reason="closed")
+            raise closed()
         self._held.add(message, deadline)
 
     def deliver(self, receive: Receive, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
