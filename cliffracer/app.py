@@ -13,7 +13,7 @@ from cliffracer.bounds import Said, Use
 from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
-from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, own
+from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, loop_here, nearest_link, own
 from cliffracer.checking import Declared, check_duplicates, check_probes, check_reached, complete
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
@@ -77,7 +77,7 @@ class App(Scope):
         self.version, self.description = version, description
         self._may = Said(name, called, self._more, calls=calls, emits=emits, follows=follows, uses=uses)
         self._proxies: dict[str, None] = {}
-        self._links: list[Link] = []
+        self._links: list[tuple[Link, object]] = []
         self._models: list[type] = []
         self.cache = Cache(self._cached, name)
         """Invalidates cached answers: ``await app.cache.forget(tag="users")``."""
@@ -229,25 +229,27 @@ class App(Scope):
 
     def link(self) -> Link:
         """Return what carries this app's calls now."""
-        try:
-            return self._links[-1]
-        except IndexError:
-            raise SetupError(
-                f"{self.name} is not running, so it cannot call or emit. "
-                "Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
-            ) from None
+        if len(self._links) == 1:
+            return self._links[0][0]
+        if self._links:
+            return nearest_link(self._links)
+        raise SetupError(
+            f"{self.name} is not running, so it cannot call or emit. "
+            "Run it with `cliffracer run`, or in a script: async with app.connected(): ..."
+        )
 
     # -- running ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def attached(self, link: Link, *, serving: bool = True) -> Iterator[None]:
         """Send calls through a link while the block runs; used by the runtime."""
-        self._links.append(link)
+        placed = link, loop_here()
+        self._links.append(placed)
         self._count(1 if serving else 0)
         try:
             yield
         finally:
-            self._links.remove(link)
+            self._links.remove(placed)
             self._count(-1 if serving else 0)
 
     def freeze(self) -> Frozen:

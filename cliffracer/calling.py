@@ -1,7 +1,8 @@
 """The calling side of an app: proxies of other services, and the interface of what carries the calls (`Link`)."""
 
+import importlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, TypeVar
@@ -144,6 +145,21 @@ class Link(Protocol):
 
     def lock(self, name: str, *, ttl: float, wait: float | None) -> AbstractAsyncContextManager[Held]:
         """Return a lock of the cluster; its ``token`` is there once it is entered."""
+
+
+def loop_here() -> object:
+    """Return the event loop that runs here, or None."""
+    asyncio = importlib.import_module("asyncio")  # by name: declaring must not import it
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def nearest_link(links: Sequence[tuple[Link, object]]) -> Link:
+    """Return the last link that was opened in the event loop that runs here, where threads have each its own; else the last."""
+    here = loop_here()
+    return next((link for link, loop in reversed(links) if loop is here), links[-1][0])
 
 
 def arguments_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -281,6 +281,24 @@ async def test_an_app_that_is_connected_calls_and_serves_nothing(t):
         await other.call("shelf.get", item=5)
 
 
+async def test_each_thread_that_connects_an_app_uses_its_own_connection(t):
+    """All used that of the last one, which belongs to another event loop: a RuntimeError of asyncio, or worse."""
+    settings, together = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace), threading.Barrier(2)
+
+    def work(item: int) -> list[dict[str, int]]:
+        async def script() -> list[dict[str, int]]:
+            async with app.connected(settings):
+                together.wait(30)
+                found = [await app.call(get, item=item) for _ in range(3)]
+                together.wait(30)
+                return found
+
+        return asyncio.run(script())
+
+    found = await asyncio.gather(asyncio.to_thread(work, 1), asyncio.to_thread(work, 2))
+    assert found == [[{"item": 1}] * 3, [{"item": 2}] * 3]
+
+
 async def test_a_timeout_that_cannot_be_read_is_a_set_up_error():
     """It says which one, also where an app asks another service."""
     with pytest.raises(SetupError, match=r"connect\(timeout=...\): 'soon' is no length of time"):
