@@ -36,13 +36,16 @@ class Retry(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Read and check what was given; `SetupError` for what makes no sense."""
+        _whole(self, "attempts")
         if self.attempts < 1:
             raise SetupError(f"Retry(attempts={self.attempts}) tries nothing. Give 1 or more.")
         _lengths(self, "base", "cap", *(["timeout"] if self.timeout is not None else []))
         if self.timeout == 0:
             raise SetupError("Retry(timeout=0) leaves no attempt any time. Give some, or leave it out.")
-        if not 0 <= self.budget <= 1:
-            raise SetupError(f"Retry(budget={self.budget}) is no share of calls. Give 0 to 1, as in 0.1 for a tenth.")
+        if not _share(self.budget):
+            raise SetupError(f"Retry(budget={self.budget!r}) is no share of calls. Give 0 to 1, as in 0.1 for a tenth.")
+        if self.idempotent not in {None, True, False}:
+            raise SetupError(f"Retry(idempotent={self.idempotent!r}) says neither yes nor no. Give True or False, or leave it out.")
         given: Any = self.on if isinstance(self.on, tuple) else (self.on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in given):
             raise SetupError(f"Retry(on={self.on!r}) names something else than exceptions. Give classes, as in (OSError,).")
@@ -74,13 +77,24 @@ class Breaker(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Read and check what was given; `SetupError` for what makes no sense."""
+        _whole(self, "failures")
         if self.failures < 1:
             raise SetupError(f"Breaker(failures={self.failures}) would always be open. Give 1 or more.")
         _lengths(self, "window", "reset")
         if not self.window or not self.reset:
             raise SetupError("Breaker(window=..., reset=...) need some time: seconds, or '10s'.")
-        if not 0 <= self.share <= 1:
-            raise SetupError(f"Breaker(share={self.share}) is no share of calls. Give 0 to 1.")
+        if not _share(self.share):
+            raise SetupError(f"Breaker(share={self.share!r}) is no share of calls. Give 0 to 1.")
+
+
+def _whole(policy: Any, name: str) -> None:
+    given = getattr(policy, name)
+    if type(given) is not int:
+        raise SetupError(f"{type(policy).__name__}({name}={given!r}) is no whole number. Give one, 1 or more.")
+
+
+def _share(given: Any) -> bool:
+    return type(given) in {int, float} and 0 <= given <= 1
 
 
 def _lengths(policy: Any, *names: str) -> None:

@@ -141,6 +141,11 @@ def test_what_an_error_says(error: Exception, repeated: bool | None, *, counted:
     ("kind", "options", "text"),
     [
         (Retry, {"attempts": 0}, "tries nothing"),
+        (Retry, {"attempts": 2.5}, r"Retry\(attempts=2\.5\) is no whole number"),
+        (Retry, {"attempts": "3"}, "no whole number"),
+        (Retry, {"budget": "10%"}, r"budget='10%'\) is no share of calls"),
+        (Retry, {"idempotent": "no"}, "neither yes nor no"),
+        (Breaker, {"failures": True}, "no whole number"),
         (Retry, {"base": "soon"}, r"Retry\(base=\.\.\.\): 'soon' is no length of time"),
         (Retry, {"cap": -1}, "must be finite and not negative"),
         (Retry, {"budget": 10}, "no share of calls"),
