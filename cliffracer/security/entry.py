@@ -113,6 +113,8 @@ async def checked(checks: Sequence[Check], context: Context, arguments: dict[str
         allowed = check(identity, context, arguments)
         if inspect.isawaitable(allowed):
             allowed = await allowed
+        if callable(allowed):  # `identity.has_role`, and not called: it would be a yes to everybody
+            raise TypeError(f"a check returned {allowed!r}, which is no answer: call it")
         if not allowed:
             raise Forbidden(f"{identity.subject} may not do this")
 

@@ -5,6 +5,8 @@ are above or below ``@app.rpc``: a rule that silently did nothing would be a sec
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -94,10 +96,8 @@ def requires(
     """
     if len(permissions) == 1 and callable(permissions[0]):
         return _marked(permissions[0], Policy((Rule(),)))
-    if check is not None and not callable(check):
-        raise SetupError(
-            f"requires(check={check!r}): a check is a function, such as check=lambda identity, owner: identity.subject == owner."
-        )
+    if check is not None and (reason := _no_check(check)):
+        raise SetupError(f"requires(check={check!r}): {reason}, such as check=lambda identity, owner: identity.subject == owner.")
     asked = (*permissions, *_several("permission", permission))
     rule = Rule(_names(asked), _names(_several("role", role)), any, check)
     for spaced in (name for name in rule.permissions if len(name.split()) > 1):
@@ -194,12 +194,27 @@ def _asks(check: Callable[..., Any], names: tuple[str, ...]) -> bool:
     return any(p.kind is p.VAR_KEYWORD or p.name == "arguments" or p.name in names for p in parameters)
 
 
+def _no_check(check: Any) -> str:
+    """Return why something would let everybody in as a check, or is none; empty if it is one."""
+    if not callable(check):
+        return "a check is a function"
+    if isinstance(check, type):
+        return "a class makes an object, which is no answer. A check is a function, or an object that can be called"
+    called = check.func if isinstance(check, partial) else check
+    if any(yields(each) for each in (called, type(called).__call__) for yields in (isgeneratorfunction, isasyncgenfunction)):
+        return "a generator is no answer. A check is a function that returns it"
+    return ""
+
+
 def _bound(check: Callable[..., Any], function: Any, names: tuple[str, ...]) -> Callable[..., Any]:
     parameters = list(shape_of(check).parameters.values())
+    if starred := [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]:
+        raise refuse(check, f"a check of {function.__name__} takes *{starred[0]}, and gets nothing there", "Name what it looks at.")
     wanted = [p.name for p in parameters if p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}]
     everything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     own = {"identity", "context", "arguments"}
-    first = wanted[0] if wanted and wanted[0] not in own | set(names) else None  # the identity, under a name of the user's
+    renamed = wanted and wanted[0] not in own | set(names) and "identity" not in wanted
+    first = wanted[0] if renamed else None  # the identity, under a name of the user's
     if first is not None:
         own.add(first)
     for parameter in parameters:

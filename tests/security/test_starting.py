@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cliffracer import App, Forbidden, Group, Identity, SetupError, Unauthenticated, provided, public, requires
+from cliffracer import App, Forbidden, Group, Identity, Internal, SetupError, Unauthenticated, provided, public, requires
 from cliffracer.security.enforcement import enforcement
 from cliffracer.security.guards import policy_of
 from cliffracer.settings import Settings
@@ -156,6 +156,60 @@ def test_a_rule_that_asks_for_nothing_or_for_what_nobody_has_is_refused(given: d
     """An empty list of roles, as a setting that is missing makes one, would let everybody in who is known."""
     with pytest.raises(SetupError, match=words):
         requires(**given)
+
+
+def test_a_check_that_says_yes_whatever_it_does_is_refused() -> None:
+    """A class makes an object and a generator function a generator, which count as a yes to everybody who is known."""
+
+    class Owner:
+        def __call__(self, identity: Identity) -> bool:
+            return identity.subject == "ada"
+
+    def yields(identity: Identity) -> Any:
+        yield identity.subject == "ada"
+
+    async def yields_later(identity: Identity) -> Any:
+        yield identity.subject == "ada"
+
+    class Yields:
+        def __call__(self, identity: Identity) -> Any:
+            yield identity.subject == "ada"
+
+    with pytest.raises(SetupError, match="a class makes an object, which is no answer"):
+        requires(check=Owner)
+    for check in (yields, yields_later, Yields(), functools.partial(yields)):
+        with pytest.raises(SetupError, match="a generator is no answer"):
+            requires(check=check)
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [(Identity.may, r"takes \*permissions, and gets nothing there"), (lambda blocked, identity: identity != blocked, "asks for blocked")],
+)
+def test_a_check_is_not_given_what_it_does_not_ask_for(check: Any, words: str) -> None:
+    """Of no permissions at all everybody has each, and who an argument's misspelt name stands for is not the caller."""
+    app = App("app")
+
+    @app.rpc
+    @requires(check=check)
+    async def read(blocked_id: str) -> None: ...
+
+    (declared,) = app.freeze().declared
+    with pytest.raises(SetupError, match=words):
+        start(app, auth_secret_key=KEY).entry(declared.record, declared.signature)
+
+
+async def test_a_check_that_returns_a_function_lets_nobody_in() -> None:
+    """A method that was not called is no yes: the call fails, and the log says why."""
+    app = App("app")
+
+    @app.rpc
+    @requires(check=lambda identity: identity.has_role)
+    async def read() -> None: ...
+
+    async with running(app) as t:
+        with t.acting("ada", roles=["admin"]), pytest.raises(Internal):
+            await t.call("read")
 
 
 async def test_a_rule_that_would_do_nothing_is_refused() -> None:
