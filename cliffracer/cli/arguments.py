@@ -1,5 +1,6 @@
 """The arguments of a call as people type them, read and checked by the schema that the method publishes."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -228,7 +229,7 @@ def _read(text: str) -> str:
         return Path(name).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise click.UsageError(
-            f"{name} is no text in UTF-8. Bytes go as base64: base64 < {name} | tr -d '\\n' > FILE, and then @FILE"
+            f"{name} is no text in UTF-8. Bytes go as base64: base64 < {shlex.quote(name)} | tr -d '\\n' > FILE, and then @FILE"
         ) from None
     except OSError as error:
         raise click.UsageError(f"{name} cannot be read: {error.strerror or error}") from None

@@ -96,8 +96,8 @@ async def _findings(targets: tuple[str, ...]) -> list[Finding]:
 
 
 def _image() -> Iterator[Finding]:
-    """Yield what keeps the image of this folder from being built, where it has a Dockerfile."""
-    for text in image.unmet(Path()) if Path("Dockerfile").is_file() else ():
+    """Yield what keeps the image of this folder from being built, where it has a Dockerfile of ours."""
+    for text in image.unmet(Path()) if image.is_ours(Path("Dockerfile")) else ():
         yield Finding("look", "image", f"{text} Until then it cannot be built.")
 
 

@@ -75,6 +75,11 @@ def unmet(folder: Path) -> Iterator[str]:
     return astray(folder, _dependencies(folder))
 
 
+def is_ours(file: Path) -> bool:
+    """Say whether there is a Dockerfile as we write it: another one may well copy the code before it installs packages."""
+    return file.is_file() and _PIP.encode() in file.read_bytes()
+
+
 def _dependencies(folder: Path) -> Iterator[str]:
     try:
         found = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))

@@ -134,10 +134,10 @@ def test_arguments_become_what_the_method_takes(at, arguments, note):
 
 def test_a_file_of_bytes_is_refused_with_what_to_do(at):
     """JSON has no bytes."""
-    (at.folder / "photo").write_bytes(b"\xff\xd8")
-    done = at("call", "notes.write", "title=@photo")
+    (at.folder / "a photo").write_bytes(b"\xff\xd8")
+    done = at("call", "notes.write", "title=@a photo")
     assert done.code == 2
-    assert "photo is no text in UTF-8. Bytes go as base64: base64 < photo | tr -d '\\n' > FILE, and then @FILE" in done.err
+    assert "a photo is no text in UTF-8. Bytes go as base64: base64 < 'a photo' | tr -d '\\n' > FILE, and then @FILE" in done.err
 
 
 def test_arguments_come_from_standard_input_and_by_position(at):

@@ -298,14 +298,19 @@ def test_requirements_may_be_in_any_encoding_that_pip_reads(encoding, tmp_path):
 
 
 def test_what_the_image_cannot_have_is_told_by_the_commands(tmp_path, farm):
-    """`deploy docker` refuses to write it, and `doctor` sees it where a Dockerfile is; `pyproject.toml` may name such a package, too."""
+    """`deploy docker` refuses to write it, and `doctor` sees it beside its Dockerfile; `pyproject.toml` may name such a package, too.
+
+    A Dockerfile of the user's own may have what ours has not.
+    """
     shutil.copy(farm / "app.py", tmp_path / "app.py")
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["barn @ file:///srv/barn"]\n')
     done = cliffracer("deploy", "docker", cwd=tmp_path)
     told = "pyproject.toml has barn @ file:///srv/barn, which is not in the image when it installs packages."
     assert (done.code, done.err.startswith(f"Error: {told}")) == (1, True)
-    (tmp_path / "Dockerfile").touch()
+    (tmp_path / "Dockerfile").write_text(dockerfile(["run"]))
     assert f"look  image      {told}" in cliffracer("doctor", cwd=tmp_path, COLUMNS="300").out
+    (tmp_path / "Dockerfile").write_text("FROM python\nCOPY . /srv\nRUN pip install /srv\n")
+    assert "image  " not in cliffracer("doctor", cwd=tmp_path, COLUMNS="300").out
 
 
 def test_the_image_imports_from_src_what_is_installed_from_there_here(farm, tmp_path):
