@@ -115,9 +115,9 @@ def check_provided(signatures: Iterable[Signature], providers: tuple[Provider, .
 def _check_lasting(beside: Iterable[Signature], providers: Iterable[Provider]) -> None:
     """Raise `SetupError` for what is called once, or by nobody, and asks for what a call has: start-up would end in a `TypeError`."""
     known = {provider.provides: provider for provider in providers}
-    scopes = {provider.function: provider.scope for provider in known.values()}
+    scopes = {id(provider.function): provider.scope for provider in known.values()}  # what is provided or called may have no hash
     for signature in beside:
-        scope = scopes.get(signature.function)
+        scope = scopes.get(id(signature.function))
         for parameter in signature.needs if scope != "call" else ():
             key = key_of(parameter.annotation)
             of_call = known[key].scope == "call" if key in known else dotted(key) in _OF_A_CALL

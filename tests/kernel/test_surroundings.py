@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,22 @@ async def test_a_provider_that_is_a_context_manager_provides_what_it_yields():
         assert await t.call("name") == ["real", 7]
         assert log == ["call"]
     assert log == ["call", "closed"]
+
+
+def test_what_has_no_hash_is_provided_and_called():
+    """Such as a dataclass: objects are told apart, not compared."""
+    app = App("s")
+
+    @dataclass
+    class Warm:
+        times: int = 1
+
+        async def __call__(self) -> None: ...
+
+    app.provide(Warm())
+    app.on_startup(Warm())
+    app.health_check("warm")(Warm())
+    assert len(app.freeze().others) == 2
 
 
 def test_an_object_that_is_provided_twice_is_told_as_it_was_given():
