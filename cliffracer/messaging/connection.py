@@ -279,6 +279,8 @@ class Connection:
     async def _raise_unless_array(self, service: str, method: str, reply: Reply) -> None:
         if is_gone(reply.block):
             raise await self.directory.nobody(service, method)
+        if _ERROR not in (reply.block or b"").lower() and not reply.payload.lstrip().startswith(b"["):
+            raise Internal(f"{service}.{method} answers with one value, not with items one after another: call it, and do not stream it")
 
 
 def _result(reply: Reply, returns: Any) -> Any:

@@ -15,7 +15,21 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 import cliffracer
-from cliffracer import App, Breaker, Bucket, Event, InvalidInput, NotFound, Retry, Settings, SetupError, Unavailable, connect, connect_async
+from cliffracer import (
+    App,
+    Breaker,
+    Bucket,
+    Event,
+    Internal,
+    InvalidInput,
+    NotFound,
+    Retry,
+    Settings,
+    SetupError,
+    Unavailable,
+    connect,
+    connect_async,
+)
 from cliffracer.client import place_of
 from cliffracer.stop import Stop, serve
 from cliffracer.testing import running
@@ -101,6 +115,14 @@ async def test_streams_and_events_are_iterators(t):
     assert await used(t, work) == ([0, 1, 2], [0, 1, 2])
     await t.settled()
     assert [event.data for event in t.emitted("item.asked")] == [7, 8]
+
+
+async def test_a_method_that_answers_once_is_not_streamed(t):
+    """Who tries is told to call it; the error was about a type that a reply does not have."""
+    with pytest.raises(Internal, match=r"shelf\.get answers with one value, .*: call it, and do not stream it"):
+        await used(t, lambda c: list(c.shelf.stream.get(item=1)))
+    with pytest.raises(NotFound, match="no such item"):
+        await used(t, lambda c: list(c.shelf.stream.get(item=404)))
 
 
 async def test_one_client_serves_many_threads(t):
