@@ -14,7 +14,7 @@ from cliffracer.caching.cache import Cache
 from cliffracer.caching.cached import Cached, check_kept
 from cliffracer.caching.providers import check_providers
 from cliffracer.calling import EmitOptions, Held, Link, Service, Yields, emission, loop_here, nearest_link, own
-from cliffracer.checking import Declared, check_duplicates, check_probes, check_reached, complete
+from cliffracer.checking import Declared, check_duplicates, check_probes, check_reached, complete, once_each
 from cliffracer.declarations import Route, Socket, surrounded
 from cliffracer.durations import seconds
 from cliffracer.errors import SetupError
@@ -258,19 +258,17 @@ class App(Scope):
         declared = tuple(_placed(d, prefix, around) for scope, prefix, around in scopes for d in scope.declared)
         check_duplicates([d.record for d in declared])
         check_reached(self.name, [d.record for d in declared])
-        check_probes(check for scope, *_ in scopes for check in scope.checks)
-        check_one_each(provider for scope, *_ in scopes for provider in scope.provided())
         frozen = Frozen(
             name=self.name,
             version=self.version,
             description=self.description,
             declared=declared,
-            providers=tuple(p for scope, *_ in scopes for p in scope.provided()),
+            providers=once_each(p for scope, *_ in scopes for p in scope.provided()),
             middlewares=tuple(self.middlewares),
             mappings=tuple(self.mappings),
             startup=tuple(f for scope, *_ in scopes for f in scope.startup),
             shutdown=tuple(f for scope, *_ in scopes for f in scope.shutdown),
-            checks=tuple(c for scope, *_ in scopes for c in scope.checks),
+            checks=once_each(c for scope, *_ in scopes for c in scope.checks),
             accesses=tuple(f for scope, *_ in scopes for f in scope.accesses),
             statics=tuple(msgspec.structs.replace(s, path=prefix + s.path) for scope, prefix, _ in scopes for s in scope.statics),
             mounts=tuple(msgspec.structs.replace(m, path=prefix + m.path) for scope, prefix, _ in scopes for m in scope.mounts),
@@ -280,6 +278,8 @@ class App(Scope):
             bounds=self._may.read(),
             proxies=tuple(self._proxies),
         )
+        check_probes(frozen.checks)
+        check_one_each(frozen.providers)
         for one in declared:
             check_kept(one.record, surrounded(one.record.function))
         check_providers(frozen.cached, frozen.providers)

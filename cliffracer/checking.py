@@ -3,18 +3,34 @@
 import sys
 from collections.abc import Iterable, Mapping
 from types import FrameType
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 from msgspec.structs import replace
 
 from cliffracer import declarations
-from cliffracer.declarations import Function, HealthCheck, Leader, Record, Route, Rpc, Socket, Subscription, Timer, refuse, where
+from cliffracer.declarations import (
+    Function,
+    HealthCheck,
+    Leader,
+    Provider,
+    Record,
+    Route,
+    Rpc,
+    Socket,
+    Subscription,
+    Timer,
+    Value,
+    refuse,
+    where,
+)
 from cliffracer.payloads import check_carried, check_texts, check_types
 from cliffracer.providers import check_given, event_of
 from cliffracer.shapes import Shape, claim, shape_of, socket_shape
 from cliffracer.signature import Signature, bare, check_event, check_none, check_returning, read
 from cliffracer.wire.subjects import TAKEN
+
+D = TypeVar("D", HealthCheck, Provider)
 
 Claim = tuple[Any, ...]
 """What no two records may both have: a name, a route, a subscription."""
@@ -81,6 +97,15 @@ def check_duplicates(records: Iterable[Record]) -> None:
         taken |= check_free(record, taken)
         if isinstance(record, Subscription) and record.durable:
             _check_shared(record, consumers.setdefault(record.group or record.function.__name__, record))
+
+
+def once_each(declared: Iterable[D]) -> tuple[D, ...]:
+    """Return each provider or health check once: groups may share one, as those do that one function makes, and none hides another then."""
+    found: dict[Any, D] = {}
+    for one in declared:
+        function, *terms = msgspec.structs.astuple(one)
+        found.setdefault((id(function.value if isinstance(function, Value) else function), *terms), one)
+    return tuple(found.values())
 
 
 def check_probes(checks: Iterable[HealthCheck]) -> None:

@@ -79,6 +79,31 @@ def test_one_type_has_one_provider_in_an_app_and_all_its_groups(app):
         app.freeze()
 
 
+def test_groups_may_share_a_provider_and_a_health_check(app):
+    """As those do that one function makes: it is the same, so none hides another."""
+
+    def session() -> Session:
+        return Session()
+
+    mailer = Mailer()
+
+    def made(name: str) -> Group:
+        group = Group(name)
+        group.provide(session)
+        group.provide(mailer)
+        group.health_check("disk")(there)
+        return group
+
+    def there() -> bool:
+        return True
+
+    app.include(made("mail"))
+    app.include(made("post"))
+    frozen = app.freeze()
+    assert [one.provides for one in frozen.providers] == [Session, Mailer]
+    assert [one.name for one in frozen.checks] == ["disk"]
+
+
 def test_a_health_check_of_a_group_hides_none_of_the_app(app):
     """One that fails was not looked at, since another had its name."""
     group = Group("group")
