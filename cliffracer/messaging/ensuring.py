@@ -53,10 +53,10 @@ async def ensure_stream(
     ``anew()`` returns what to ask for where it was absent, if that is more.
     """
     body = stream_body(jetstream, asked)
-    refusals = 0
+    refusals, updating = 0, False
 
     async def once() -> StreamInfo | None:
-        nonlocal refusals
+        nonlocal refusals, updating
         try:
             found = await jetstream.stream(asked.name)
         except NotFound:
@@ -64,8 +64,9 @@ async def ensure_stream(
             made = await jetstream.ask(f"STREAM.CREATE.{asked.name}", whole, StreamInfo)
             check_echo("stream", made.config, whole, jetstream.version)
             return made
-        if widened("Stream", found.config, body, STREAM_RULES) == found.config:
+        if not updating and widened("Stream", found.config, body, STREAM_RULES) == found.config:
             return found
+        updating = True  # from here on what others want is ours to see to, too: our update may have taken it back
         try:
             return await _widen(jetstream, body, namespace)
         except SetupError:  # one echo may show another service's update, five in a row do not

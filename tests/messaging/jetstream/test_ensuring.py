@@ -1,6 +1,7 @@
 """Streams and consumers as they were asked for, whoever made them before, however many ask at once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,22 @@ async def test_services_that_widen_a_stream_at_once_never_undo_each_other(join: 
         await asyncio.gather(*(ensure_stream(service, config) for service, config in zip(services, asked, strict=True)))
         found = (await services[0].stream(f"S{trial}")).config["subjects"]
         assert set(found) == {f"s{trial}.first", *(f"s{trial}.{number}.>" for number in range(len(services)))}
+
+
+async def test_an_update_that_comes_late_is_mended_by_its_author(join: Join, monkeypatch: pytest.MonkeyPatch):
+    """Between its look at the stream and its update another service widens it and is content: that update would take it back for good."""
+    late, quick = JetStream(await join()), JetStream(await join())
+    await late.ask("STREAM.CREATE.S", {"name": "S", "subjects": ["s.first"]}, StreamInfo)
+    ask, between = late.ask, [StreamConfig(name="S", subjects=["s.quick"])]
+
+    async def asking(subject: str, *rest: Any) -> Any:
+        if subject == "STREAM.UPDATE.S" and between:
+            await ensure_stream(quick, between.pop())
+        return await ask(subject, *rest)
+
+    monkeypatch.setattr(late, "ask", asking)
+    await ensure_stream(late, StreamConfig(name="S", subjects=["s.late"]))
+    assert set((await quick.stream("S")).config["subjects"]) == {"s.first", "s.late", "s.quick"}
 
 
 async def test_services_that_make_a_stream_at_once_end_up_with_one(join: Join):
