@@ -1,7 +1,8 @@
 """The messages of a stream in order, without a consumer: in batches (a direct get of ADR-31), or one by one where there are none.
 
 Batches are of nats-server 2.11. Whoever may not ask for them, or whose stream was made without direct gets, gets along without, and
-so does the end of a stream: a direct get may be answered by a follower that lags, so that its leader says what is the last.
+so does the end of a stream: a direct get may be answered by a follower that lags, so that its leader says what is the last. What the
+server tells stands among the headers of a message, so that they must arrive as they were sent.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ async def messages(jetstream: JetStream, stream: str, subject: str, *, after: in
 
     A batch is held at a time, of twice as many as the one before: who wants but a few does not pay for all.
     """
-    number, ahead, batched = after, 1, jetstream.version >= SINCE
+    number, ahead, batched = after, 1, jetstream.version >= SINCE and jetstream.bus.exact
     while True:
         found = await _batch(jetstream, stream, subject, number + 1, ahead) if batched else []
         if batched and not found:

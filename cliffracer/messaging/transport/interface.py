@@ -70,6 +70,8 @@ class Bus(ABC):
     """What the server did not permit so far, in its words; some of many."""
     max_payload: int
     """Bytes of headers and payload that one message may have."""
+    exact: bool = True
+    """Whether header blocks arrive as they were sent; nats-py keeps one header of a name."""
     replicas: int = 1
     """How many servers of a cluster are to keep what is stored over this connection."""
     largest: int = 64 * 1024 * 1024

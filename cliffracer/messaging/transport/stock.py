@@ -30,6 +30,8 @@ _OWED = 256 * 1024  # bytes that the socket may owe: asyncio's own brake on `wri
 class StockBus(ReconnectingBus):
     """A `Bus` on nats-py's public methods; publishes go through one task, in order."""
 
+    exact = False
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._client: GuardedClient | None = None

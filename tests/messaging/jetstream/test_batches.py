@@ -54,8 +54,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.both_transports
 async def test_batches_have_what_messages_that_are_asked_for_singly_have(jetstream: JetStream, counted: list[int]):
-    """Each once and in order, whatever its headers pretend, between others and across what is gone; in as many batches as it takes."""
+    """Each once and in order, whatever its headers pretend, between others and across what is gone; in as many batches as it takes.
+
+    Where headers do not arrive as they were sent, there are none: nobody could tell the server's from those of a message.
+    """
     await made(jetstream)
     for number in range(700):
         await jetstream.store("others" if number % 7 == 5 else f"letters.{number}", b"%d" % number, ODD[number % len(ODD)])
@@ -64,11 +68,15 @@ async def test_batches_have_what_messages_that_are_asked_for_singly_have(jetstre
     singly = await listed(Older(jetstream.bus))
     assert len(singly) > 500
     assert await listed(jetstream) == singly
-    assert (len(counted), counted[:9], counted[-1]) == (11, [1, 2, 4, 8, 16, 32, 64, 128, 256], 0)
+    if jetstream.bus.exact:
+        assert (len(counted), counted[:9], counted[-1]) == (11, [1, 2, 4, 8, 16, 32, 64, 128, 256], 0)
+    else:
+        assert not counted
     assert await listed(jetstream, after=159) == [one for one in singly if one.seq > 159]
     assert await listed(jetstream, after=700) == []
 
 
+@pytest.mark.parametrize("_transport", ["fast"], indirect=True)
 async def test_what_is_held_at_once_is_bounded(jetstream: JetStream, counted: list[int], monkeypatch: pytest.MonkeyPatch):
     """A batch ends at its size in bytes; who stops early has asked for few."""
     monkeypatch.setattr(batches, "BYTES", 100_000)
