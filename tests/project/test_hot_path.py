@@ -71,18 +71,17 @@ async def service() -> AsyncIterator[tuple[str, str]]:
 
 
 async def _cost(url: str, subject: str, *, headers: bool = False) -> tuple[float, float]:
-    """Return the instructions and tasks of one call, one at a time, after a warm-up."""
-    requester = Requester(subject, 1, headers=headers)
-    await connect(url, requester)
-    warm = await requester.run(60.0, CALLS)
-    again = Requester(subject, 1, headers=headers)
-    await connect(url, again)
-    with Meter() as meter:
-        result = await again.run(60.0, CALLS)
-    requester.transport.close()
-    again.transport.close()
-    assert warm.errors == result.errors == 0, warm.reason or result.reason
-    return meter.instructions / CALLS, meter.tasks / CALLS
+    """Return the instructions and tasks of one call, one at a time: the least of some runs, since a busy machine has timers run, too."""
+    costs = []
+    for _ in range(4):  # the first warms up
+        requester = Requester(subject, 1, headers=headers)
+        await connect(url, requester)
+        with Meter() as meter:
+            result = await requester.run(60.0, CALLS)
+        requester.transport.close()
+        assert not result.errors, result.reason
+        costs.append((meter.instructions / CALLS, meter.tasks / CALLS))
+    return min(costs[1:])
 
 
 @pytest.mark.parametrize(
