@@ -19,7 +19,8 @@ The codes are those of HTTP where HTTP has one (RFC 9110), 499 as nginx uses it.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -50,11 +51,15 @@ class ServiceError(CliffracerError):
     retryable: ClassVar[bool] = False
     """Whether the same call may succeed a moment later."""
 
-    def __new__(cls, *arguments: Any, **_: Any) -> Self:
-        """Have a message and details also if a subclass has an ``__init__`` of its own that does not call this one's."""
-        error = super().__new__(cls, *arguments)
-        error.message, error.details = cls.title, {}
-        return error
+    @cached_property
+    def message(self) -> str:
+        """What it says; the title, of a subclass whose own ``__init__`` does not call this one's."""
+        return self.title
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """What else it tells, by name."""
+        return {}
 
     def __init__(self, message: str = "", /, **details: Any) -> None:
         given: Any = message  # such as an id, or another exception: NotFound(7)

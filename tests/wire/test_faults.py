@@ -3,6 +3,7 @@
 import json
 import threading
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -96,6 +97,46 @@ def test_an_error_with_an_init_of_its_own_makes_a_reply() -> None:
     back = sent(OutOfStock("tea"))
     assert (type(back), back.message, back.details) == (Conflict, "Conflict", {})
     assert (Closed().retry_after, Odd().errors) == (1.0, [])
+
+
+class SoldOut(Conflict):
+    """One that says what it is about by itself, and stays as it was made."""
+
+    def __init__(self, sku: str) -> None:
+        self.sku = sku
+
+    @property
+    def message(self) -> str:
+        return f"no {self.sku} left"
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"sku": self.sku}
+
+
+class Shut(Conflict):
+    """The same, of one that always says the same."""
+
+    message = "the shop is shut"
+
+    def __init__(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Spoilt(Conflict):
+    """The same, of one that cannot be changed."""
+
+    sku: str
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "details"),
+    [(SoldOut("tea"), "no tea left", {"sku": "tea"}), (Shut(), "the shop is shut", {}), (Spoilt("tea"), "Conflict", {})],
+)
+def test_an_error_may_have_its_message_and_details_in_its_own_way(error: ServiceError, message: str, details: dict[str, Any]) -> None:
+    """What it was could not even be made, or said its title instead."""
+    back = sent(error)
+    assert (back.message, back.details) == (message, details)
 
 
 class Bad:
