@@ -29,8 +29,11 @@ def check_types(signature: Signature) -> None:
 
 
 def check_carried(signature: Signature, *, socket: bool, form: bool) -> None:
-    """Raise `SetupError` for a stream that no ``socket`` and a file that no ``form`` brings: nobody could send it."""
-    for parameter in signature.accepts:
+    """Raise `SetupError` for a stream that no ``socket`` and a file that no ``form`` brings: nobody could send it.
+
+    One with a default may be left out: the function may be declared in another way as well.
+    """
+    for parameter in (each for each in signature.accepts if each.required):
         kind = bare(parameter.annotation)
         if not socket and (get_origin(kind) or kind) in _STREAMS:
             problem = f"{parameter.name} is a stream, which only the client of a WebSocket sends"
@@ -48,29 +51,35 @@ def check_texts(signature: Signature, shape: Shape) -> None:
     taken: dict[str, str] = {}
     for parameter in shape.query:
         objects = _objects(inspect.type_info(parameter.annotation))
-        if not objects:
-            _check_text(signature, parameter, "query")
-        elif len(objects) > 1:
-            problem = f"{parameter.name}: a query does not say which of several objects it has the fields of"
-            raise refuse(signature.function, problem, "Take one Struct with all of them, or declare it with @app.post.")
-        for name in _names(signature, parameter, objects):
+        if parameter.required or parameter.marker is not None:  # else it may be for those who send it otherwise, such as by RPC
+            _check_query(signature, parameter, objects)
+        for name in _names(parameter, objects):
             if name in taken:
                 problem = f"{taken[name]} and {parameter.name} both take {name} from the query"
                 raise refuse(signature.function, problem, "Leave one out, or rename it: Annotated[..., Query('other')].")
             taken[name] = parameter.name
 
 
-def _names(signature: Signature, parameter: Parameter, objects: list[inspect.Type]) -> Iterator[str]:
-    """Yield the names of the query that a parameter takes; `SetupError` for a field that has to be there and cannot."""
+def _check_query(signature: Signature, parameter: Parameter, objects: list[inspect.Type]) -> None:
     if not objects:
-        yield external_name(parameter)
-    elif isinstance(objects[0], inspect.DictType):
-        yield "all other names"
+        _check_text(signature, parameter, "query")
+    if len(objects) > 1:
+        problem = f"{parameter.name}: a query does not say which of several objects it has the fields of"
+        raise refuse(signature.function, problem, "Take one Struct with all of them, or declare it with @app.post.")
     for field in getattr(objects[0], "fields", ()) if objects else ():
         if field.required and not _is_text(field.type):
             cure = "Give it a default, or declare it with @app.post."
             raise refuse(signature.function, f"{parameter.name}: its field {field.name} cannot be read from a query", cure)
-        yield field.encode_name
+
+
+def _names(parameter: Parameter, objects: list[inspect.Type]) -> Iterator[str]:
+    """Yield the names of the query that a parameter takes."""
+    if not objects:
+        yield external_name(parameter)
+    elif isinstance(objects[0], inspect.DictType):
+        yield "all other names"
+    else:
+        yield from (field.encode_name for field in getattr(objects[0], "fields", ()))
 
 
 def _check_text(signature: Signature, parameter: Parameter, place: str) -> None:

@@ -91,6 +91,20 @@ def test_one_function_may_carry_several_decorators(app):
     assert kinds == {Rpc, Route}
 
 
+def test_what_one_way_cannot_send_may_be_left_out_there(app):
+    """A parameter with a default is no reason to refuse the function: by another decorator it is sent."""
+
+    @app.rpc
+    @app.get("/items")
+    async def items(text: str, which: list[Item] | None = None, kind: Tagged | Kind | None = None, outer: Outer | None = None) -> None: ...
+
+    @app.rpc
+    @app.post("/pictures")
+    async def picture(name: str, file: UploadFile | None = None) -> None: ...
+
+    assert len(app.freeze().declared) == 4
+
+
 def test_two_handlers_with_one_name_are_refused_with_both_places(app):
     """The error of a duplicate RPC names both functions and their lines."""
 
