@@ -19,7 +19,7 @@ def checked(overrides: Mapping[Any, Any] | None, frozen: Sequence[Frozen]) -> di
         raise SetupError("overrides says what takes the place of which type: overrides={Mailer: FakeMailer()}.")
     asked = set(_asked(frozen))
     for key, value in (overrides or {}).items():
-        if not isinstance(key, type) and get_origin(key) is None:
+        if key not in asked and not isinstance(key, type) and get_origin(key) is None:
             name = getattr(key, "__name__", repr(key))
             raise SetupError(
                 f"overrides names {name}, which is no type. Write the type that a parameter asks for: {{Mailer: FakeMailer()}}."
@@ -35,7 +35,7 @@ def checked(overrides: Mapping[Any, Any] | None, frozen: Sequence[Frozen]) -> di
 def _makes(key: type, value: Any) -> bool:
     """Say whether a value is a function in the place of an object that cannot be called, or its class in that of an object."""
     if isinstance(value, type):
-        return issubclass(value, key)
+        return key in value.__mro__  # a protocol may not be asked by `issubclass`
     return inspect.isfunction(value) and not _callable(key)
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType, Protocol
 
 import pytest
 
@@ -188,6 +188,39 @@ async def test_what_would_replace_nothing_is_told(caplog: pytest.LogCaptureFixtu
     async with running(app, overrides={FakeMailer: FakeMailer()}) as t:
         assert await t.call("kind") == "real"
     assert "overrides[FakeMailer] is given to nobody" in caplog.text
+
+
+Address = NewType("Address", str)
+
+
+class Sender(Protocol):
+    def send(self) -> str: ...
+
+
+class Letters:
+    @staticmethod
+    def send() -> str:
+        return "fake"
+
+
+async def test_what_is_no_class_may_be_replaced_and_a_class_may_take_the_place_of_an_object() -> None:
+    """A type of a `NewType`; a protocol by a class that has its methods."""
+    app = App("post")
+
+    @app.provide
+    def address() -> Address:
+        return Address("real")
+
+    @app.provide
+    def sender() -> Sender:
+        raise AssertionError("the real one")
+
+    @app.rpc
+    async def sent(*, address: Address, sender: Sender) -> list[str]:
+        return [address, sender.send()]
+
+    async with running(app, overrides={Address: "home", Sender: Letters}) as t:
+        assert await t.call("sent") == ["home", "fake"]
 
 
 async def test_what_a_test_asks_by_mistake_is_told() -> None:
