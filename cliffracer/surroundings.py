@@ -1,9 +1,8 @@
 """What surrounds the calls of an app or group: providers, middleware, error mapping, hooks, health checks."""
 
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -19,6 +18,9 @@ from cliffracer.usage import usage
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Exception)
 T = TypeVar("T")
+_MAKERS: tuple[Any, ...] = (contextmanager, asynccontextmanager)
+_MADE = frozenset(make(iter).__code__ for make in _MAKERS)
+"""The code of what `contextlib` makes of a generator; what its context managers decorate is made in the same file."""
 Around = TypeVar("Around", bound=Callable[[Context, Callable[[], Coroutine[Any, Any, Any]]], Awaitable[Any]])
 
 
@@ -205,11 +207,10 @@ def _provider(signature: Signature, scope: Literal["app", "call"]) -> Provider:
     return Provider(signature.function, key_of(provides), scope, optional=key_of(provides) != provides)
 
 
-def _generator_of(function: Function) -> Function:
+def _generator_of(function: Any) -> Function:
     """Return the generator below ``contextlib.asynccontextmanager`` or ``contextmanager``: we make the same of it, and enter it."""
-    code = getattr(function, "__code__", None)
-    inside: Function | None = getattr(function, "__wrapped__", None)
-    return inside if inside is not None and code is not None and code.co_filename == contextlib.__file__ else function
+    inside: Function = function.__wrapped__ if getattr(function, "__code__", None) in _MADE else function
+    return inside
 
 
 def _check_hook(function: Function, what: str) -> None:

@@ -100,6 +100,28 @@ def test_what_has_no_hash_is_provided_and_called():
     assert len(app.freeze().others) == 2
 
 
+async def test_a_provider_that_a_context_manager_decorates_is_called_in_it():
+    """That is another thing that `contextlib` makes of a function: it was called without."""
+    app, log = App("s"), []
+
+    @contextmanager
+    def told() -> Iterator[None]:
+        log.append("begun")
+        yield
+
+    @app.provide
+    @told()
+    def mailer() -> Mailer:
+        return Mailer(*log)
+
+    @app.rpc
+    async def name(*, mailer: Mailer) -> str:
+        return mailer.name
+
+    async with running(app) as t:
+        assert await t.call("name") == "begun"
+
+
 def test_an_object_that_is_provided_twice_is_told_as_it_was_given():
     """Not as a line of ours."""
     app = App("s")
