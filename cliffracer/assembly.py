@@ -91,6 +91,7 @@ class Assembly:
         self.spans = Spans()
         self.threads = Threads()
         self.handlers: list[tuple[Declared, Handler]] = []
+        self._gates: dict[tuple[Any, ...], Gate] = {}
         self.consumers: Sequence[Consumer] = ()
         """Those of durable events, for metrics."""
 
@@ -169,8 +170,12 @@ class Assembly:
         if isinstance(record, Timer | Leader):
             return Gate(1)
         if isinstance(record, Socket) or (isinstance(record, Route) and signature.streams):
-            return Gate(record.limit or ENDLESS, 0)  # they last as long as their client likes: there is no waiting behind one
-        return Gate(record.limit or self.limit)
+            gate = Gate(record.limit or ENDLESS, 0)  # they last as long as their client likes: there is no waiting behind one
+        else:
+            gate = Gate(record.limit or self.limit)
+        if isinstance(record, Route):
+            return self._gates.setdefault((id(record.function), record.path, record.siblings), gate)
+        return gate
 
     def _deadline_of(self, record: Record, signature: Signature) -> float | None:
         own: float | None = getattr(record, "deadline", None)

@@ -66,6 +66,8 @@ class Route(msgspec.Struct, frozen=True):
     limit: int | None = None
     tags: tuple[str, ...] = ()
     rate: Any = None
+    siblings: tuple[str, ...] = ()
+    """All methods of its declaration, which share a limit."""
 
 
 class Socket(msgspec.Struct, frozen=True):

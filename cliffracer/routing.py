@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+from msgspec.structs import replace
+
 from cliffracer.checking import Claim, Declared, check_free, complete, readable
 from cliffracer.declarations import Mount, Record, Route, Socket, Static, Wrapping, check_plain, names_of, refuse
 from cliffracer.errors import SetupError
@@ -56,7 +58,8 @@ class Routing(Surroundings):
                 raise refuse(function, f"status {status!r} is no HTTP status", "Use 200 to 599.")
             where_to = check_path(function, path, prefixed=self._prefixed)
             until, limited, rated = deadline_of(function, deadline), positive(function, "limit", limit), rate_of(function, rate)
-            self._declare(*(Route(function, where_to, some, status, until, limited, names_of(tags), rated) for some in _alike(names)))
+            route = Route(function, where_to, names, status, until, limited, names_of(tags), rated, siblings=names)
+            self._declare(*(replace(route, methods=some) for some in _alike(names)))
             return function
 
         return declare

@@ -97,6 +97,8 @@ _FIGURES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
     ("cliffracer_calls_total", "counter", "Calls that came, refused input included.", lambda handler: handler.stats.requests),
     ("cliffracer_errors_total", "counter", "Calls that failed, refused input included.", lambda handler: handler.stats.errors),
     ("cliffracer_cancelled_total", "counter", "Calls whose caller left first.", lambda handler: handler.stats.cancelled),
+)
+_GATES: tuple[tuple[str, str, str, Callable[[Measured], float]], ...] = (
     ("cliffracer_refused_total", "counter", "Calls refused because there were too many.", lambda handler: handler.gate.refused),
     ("cliffracer_in_flight", "gauge", "Calls admitted and not finished.", lambda handler: handler.gate.admitted),
 )
@@ -159,8 +161,10 @@ def exposition(
     """
     measured = list(handlers)
     lines: list[str] = []
-    for name, kind, text, figure in _FIGURES:
-        lines.extend(_family(name, kind, text, ((_labels(handler), figure(handler)) for handler in measured)))
+    gates = {id(handler.gate): handler for handler in measured}.values()  # those of one route may share theirs
+    for some, figures in ((measured, _FIGURES), (gates, _GATES)):
+        for name, kind, text, figure in figures:
+            lines.extend(_family(name, kind, text, ((_labels(handler), figure(handler)) for handler in some)))
     lines.extend(_family("cliffracer_call_seconds", "histogram", "How long calls took that began.", ()))
     alike: dict[str, list[Stats]] = {}
     for handler in measured:

@@ -1,5 +1,7 @@
 """JSON routes: what is bound, what is answered."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar
@@ -277,6 +279,24 @@ async def test_a_route_of_several_methods_reads_each_as_if_it_were_alone(serve: 
             ("get", True, False),
             ("post", False, True),
         ]
+
+
+async def test_the_methods_of_one_route_share_its_limit(serve: Any, app: App) -> None:
+    """Not each its own; and what is in flight is counted once."""
+    running, told = asyncio.Event(), list[str]()
+
+    @app.route("/a", methods=["GET", "POST"], limit=1)
+    async def one() -> str:
+        assert not running.is_set()
+        running.set()
+        told.append((await served.http.get("/metrics")).text)
+        running.clear()
+        return "done"
+
+    async with serve(app) as served:
+        answers = await asyncio.gather(served.http.get("/a"), served.http.post("/a"))
+        assert [answer.status_code for answer in answers] == [200, 200]
+    assert re.findall(r'^cliffracer_in_flight{.*handler="one".*} (\d)$', told[-1], re.MULTILINE) == ["1"]
 
 
 @dataclass
