@@ -33,4 +33,8 @@ class Hearing(Subscription):
 async def hear(bus: Bus, subjects: Subjects, pattern: str, receive: Receive, *, queue: str = "") -> Hearing:
     """Subscribe to events as they happen; a subject arrives as it was sent, and `Subjects.event_name` reads either kind."""
     now = await bus.subscribe(subjects.event(pattern), receive, queue=queue)
-    return Hearing(now, await bus.subscribe(subjects.came(pattern), receive, queue=queue))
+    try:
+        return Hearing(now, await bus.subscribe(subjects.came(pattern), receive, queue=queue))
+    except BaseException:  # cancelled, or closed: the caller gets nothing that it could end
+        await now.close()
+        raise

@@ -85,8 +85,12 @@ class ReconnectingBus(Bus):
         if self._closing:
             raise closed()
         interest = self._interest(subject, queue, receive)
-        if self.link.client is not None:
-            await self._begin(interest)
+        try:
+            if self.link.client is not None:
+                await self._begin(interest)
+        except BaseException:  # cancelled, too: the caller gets nothing that it could end
+            await self.end(interest, drained=False)
+            raise
         return _Subscription(self, interest)
 
     def request(

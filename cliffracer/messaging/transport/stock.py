@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.transport.guard import GuardedClient
 from cliffracer.messaging.transport.reconnecting import PATIENCE, Interest, ReconnectingBus
+from cliffracer.shielding import shielded
 from cliffracer.wire.headers import Headers
 
 _FAILURES = (nats.errors.Error, OSError, RuntimeError, AttributeError)  # the last two: its socket is closed, or gone
@@ -86,8 +87,15 @@ class StockBus(ReconnectingBus):
             subject, reply = message.subject.encode(), message.reply.encode()
             self.deliver(interest.receive, subject, reply, block_of(message.headers, message.data), message.data)
 
+        async def begin() -> None:
+            subscription = await client.subscribe(interest.subject, interest.queue, cb=receive)
+            if interest.number in self._interests:
+                self._subscriptions[interest.number] = subscription
+            else:  # who wanted it has left meanwhile
+                await subscription.unsubscribe()
+
         try:
-            self._subscriptions[interest.number] = await client.subscribe(interest.subject, interest.queue, cb=receive)
+            await shielded(begin(), f"subscription to {interest.subject}")  # nats-py would keep one that is cancelled
         except _FAILURES:
             if self._client is client:
                 raise

@@ -7,7 +7,9 @@ import pytest
 
 from cliffracer.errors import Unavailable
 from cliffracer.messaging.bus import Bus
+from cliffracer.messaging.hearing import hear
 from cliffracer.messaging.transport import fast, stock
+from cliffracer.wire.subjects import Subjects
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -178,3 +180,30 @@ async def test_a_subscription_that_the_server_refuses_is_logged(connected: Any, 
         bus.publish(b"ok", b"")
         await eventually(lambda: got)
     assert sum("denied.subject" in line.lower() for line in log) == 1
+
+
+@pytest.mark.parametrize("transport", ["stock"], indirect=True)  # the fast one waits for nothing as it begins one
+@pytest.mark.parametrize("held", [1, 2])
+async def test_who_is_cancelled_while_it_begins_to_hear_leaves_no_subscription(
+    bus: Any, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Neither of the two: each stayed with the server until the connection ended."""
+    subscribe, before, begun, go_on = bus._client.subscribe, len(bus._client._subs), list[str](), asyncio.Event()
+
+    async def slow(subject: str, *rest: Any, **options: Any) -> Any:
+        made = await subscribe(subject, *rest, **options)
+        begun.append(subject)
+        if len(begun) == held:
+            await go_on.wait()
+        return made
+
+    monkeypatch.setattr(bus._client, "subscribe", slow)
+    hearing = asyncio.create_task(hear(bus, Subjects(""), "order.*", lambda *_: None))
+    await eventually(lambda: len(begun) == held)
+    hearing.cancel()
+    await asyncio.wait([hearing])
+    assert hearing.cancelled()
+    go_on.set()
+    await eventually(lambda: len(bus._client._subs) == before)
+    assert [interest.subject for interest in bus._interests.values()] == [bus._mux.subject]
+    assert list(bus._subscriptions) == [interest.number for interest in bus._interests.values()]
