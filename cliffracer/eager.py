@@ -112,12 +112,12 @@ class Starts:
             else:
                 driver = task.driver
                 driver.handed = None
-            waited = _ENDED
+            waited, cancelled = _ENDED, False
             _current_tasks[self._loop] = task
             try:
                 waited = driver.variables.run(driver.send, work)
-            except StopIteration:  # it was joined
-                pass
+            except (StopIteration, asyncio.CancelledError) as end:  # it was joined; or only who asks the task is told
+                cancelled = isinstance(end, asyncio.CancelledError)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - as a task does whose exception nobody retrieves
@@ -130,7 +130,7 @@ class Starts:
             if context is None and self._watch is not None:
                 self._watch.begun = None
             if getrefcount(task) > known or getweakrefcount(task):  # somebody kept it, and may ask it how it went
-                task.join(over=True)
+                task.cancel() if cancelled else task.join(over=True)
             elif waited is _OVER:
                 del driver.variables
                 self._spare.append(task)

@@ -366,6 +366,32 @@ async def test_a_call_that_waits_can_be_cancelled(starts: Starts, when: str):
     assert task.cancelled()
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["kept", "kept and asked"])
+async def test_a_kept_task_whose_first_step_ends_by_a_cancellation_is_cancelled(starts: Starts, *, joined: bool):
+    """As where it waits on what was cancelled already: whoever asks the task is told so, and the log says nothing."""
+    kept: list[asyncio.Task[None]] = []
+    told: list[object] = []
+    loop, gone = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+    loop.set_exception_handler(lambda _loop, what: told.append(what))
+    gone.cancel()
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+        if joined:
+            task.add_done_callback(lambda done: told.append(done.cancelled()))
+        await gone
+
+    starts.add(work())
+    await until(lambda: bool(kept))
+    with pytest.raises(asyncio.CancelledError):
+        await kept[0]
+    assert kept[0].cancelled()
+    await asyncio.sleep(0)
+    assert told == ([True] if joined else [])
+
+
 async def test_what_is_awaited_may_fail(starts: Starts):
     """An exception of what the first step waits for is raised where it is awaited."""
     seen = []
