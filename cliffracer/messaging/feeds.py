@@ -164,13 +164,15 @@ class Reader:
 class _Feed:
     """All readers of one pattern."""
 
-    __slots__ = ("_due", "_loop", "_rousing", "asleep", "door", "readers", "subscription")
+    __slots__ = ("_due", "_loop", "_rousing", "asleep", "door", "known", "readers", "subscription")
 
     def __init__(self) -> None:
         self.door = asyncio.Lock()
         self.readers: dict[Reader, None] = {}
         self.asleep: list[Reader] = []
         self.subscription: Subscription | None = None
+        self.known = False
+        """Whether the server knows of it for sure."""
         self._rousing: list[Reader] = []
         self._due = False
         self._loop = asyncio.get_running_loop()
@@ -196,6 +198,11 @@ class _Feed:
         if not self._due:
             self._due = True
             self._loop.call_soon(self._wake)
+
+    def forget(self) -> None:
+        """Drop what has come to those who wait until the feed has begun."""
+        for reader in self.readers:
+            reader.others, reader.missed = None, 0
 
     def leave(self, reader: Reader) -> None:
         """Forget a reader, now and then also where it slept."""
@@ -257,13 +264,15 @@ class Feeds:
     async def _begin(self, feed: _Feed, pattern: str) -> None:
         async with feed.door:
             if feed.subscription is None:
-                subscription = await hear(self._bus, self._subjects, pattern, feed.receive)
                 try:
-                    await self._bus.flush()
-                except BaseException:  # away, or the reader left: the next one begins anew
-                    await subscription.close()
+                    feed.subscription = await hear(self._bus, self._subjects, pattern, feed.receive)
+                except BaseException:  # away, or the reader left: the next one begins anew, with what comes from then on
+                    if not feed.known:
+                        feed.forget()
                     raise
-                feed.subscription = subscription
+            if not feed.known:  # whoever began it may have left meanwhile: what it began goes on, or there would be a gap
+                await self._bus.flush()
+                feed.known = True
 
     async def _end(self, feed: _Feed, pattern: str) -> None:
         if feed.readers:  # who begins is one of them

@@ -10,6 +10,7 @@ import pytest
 from cliffracer import App, Overloaded
 from cliffracer.eager import Starts
 from cliffracer.messaging.feeds import LIMIT
+from cliffracer.messaging.hearing import Hearing
 from cliffracer.testing import running
 from tests.support.waiting import eventually
 
@@ -214,6 +215,63 @@ async def test_who_is_cancelled_while_another_begins_to_read_goes_at_once(t, mon
     third.cancel()
     await asyncio.wait([first, third])
     assert not feeds(t)
+
+
+async def test_who_joins_a_feed_whose_first_reader_leaves_as_it_begins_has_no_gap(t, monkeypatch):
+    """What the first has begun goes on: an event before it left was seen, and those until the next had begun anew were not."""
+    flush, close, hung, closed = t.up.bus.flush, Hearing.close, asyncio.Event(), list[Hearing]()
+    got: list[Any] = []
+
+    async def hanging() -> None:
+        hung.set()
+        await asyncio.Event().wait()
+
+    async def closing(self: Hearing) -> None:
+        closed.append(self)
+        await close(self)
+
+    monkeypatch.setattr(Hearing, "close", closing)
+    monkeypatch.setattr(t.up.bus, "flush", hanging)
+    first = reading(t, Order, [])
+    await hung.wait()
+    second = reading(t, Order, got)
+    await t.emit("order.new", {"id": 1}, durable=False)
+    await flush()
+    monkeypatch.setattr(t.up.bus, "flush", flush)
+    first.cancel()
+    await asyncio.wait([first])
+    await say(t, {"id": 2})
+    await eventually(lambda: len(got) == 2)
+    assert [order.id for order in got] == [1, 2]
+    assert closed == []
+    second.cancel()
+    await asyncio.wait([second])
+    assert len(closed) == 1
+    assert not feeds(t)
+
+
+async def test_what_came_to_half_a_beginning_is_not_seen(t, monkeypatch):
+    """The first reader leaves between its two subscriptions: who joined it begins anew, with what comes from then on."""
+    hung, got = asyncio.Event(), list[Any]()
+
+    async def half(_bus: object, _subjects: object, _pattern: str, receive: Any) -> None:
+        receive(f"{t.settings.namespace}.events.order.new".encode(), b"", None, b'{"id": 1}')
+        hung.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cliffracer.messaging.feeds.hear", half)
+        first, second = reading(t, Order, []), reading(t, Order, got)
+        await hung.wait()
+        await asyncio.sleep(0)
+    feeds(t)["order.*"].receive(f"{t.settings.namespace}.events.order.new".encode(), b"", None, b'{"id": 2}')
+    first.cancel()
+    await begun(t, 1)
+    await say(t, {"id": 3})
+    await eventually(lambda: got)
+    assert [order.id for order in got] == [3]
+    second.cancel()
+    await asyncio.wait([first, second])
 
 
 async def test_a_feed_that_is_left_early_is_closed(t):
