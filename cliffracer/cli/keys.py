@@ -1,8 +1,8 @@
 """``cliffracer keys``: the API keys of an app that uses `ApiKeys`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +17,8 @@ from cliffracer.security.keyring import ApiKey, Keyring, make_table
 def issue(*, name: str, subject: str, roles: tuple[str, ...], permissions: tuple[str, ...], ttl: str | None, as_json: bool) -> None:
     """Print a key and nothing else on standard output, so that it can be put into a variable."""
     lasting = None if ttl is None else _seconds(ttl)
-    try:
+    with _usage():
         text, made = _run(lambda ring: ring.issue(name, subject=subject, roles=roles, permissions=permissions, ttl=lasting))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     if as_json:
         print_json({"key": text, **_shown(made)})
         return
@@ -41,7 +39,8 @@ def ls(*, as_json: bool) -> None:
 def rotate(*, id: str, overlap: str, as_json: bool) -> None:
     """Print the new key."""
     lasting = _seconds(overlap)
-    text = _run(lambda ring: ring.rotate(id, overlap=lasting))
+    with _usage():
+        text = _run(lambda ring: ring.rotate(id, overlap=lasting))
     if as_json:
         print_json({"key": text, "id": id, "overlap": lasting})
         return
@@ -85,7 +84,13 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _seconds(text: str) -> float:
-    try:
+    with _usage():
         return seconds(text)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -29,6 +29,8 @@ def issue(
         made = tokens_of(settings).issue(subject, ttl=lasting, roles=roles, permissions=permissions)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if not lasting:
+        raise click.UsageError(f"--ttl {ttl} leaves the token no time: give more than 0, or leave it out")
     if as_json:
         print_json({"token": made, "token_type": "Bearer", "expires_in": lasting})
     else:

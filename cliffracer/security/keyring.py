@@ -25,7 +25,7 @@ from cliffracer.security.authority import Authority
 from cliffracer.security.completion import runs_to_completion
 from cliffracer.security.credentials import API_KEY
 from cliffracer.security.identity import Identity, names_of
-from cliffracer.security.tokens import RefusedToken
+from cliffracer.security.tokens import MAX_LIFE, RefusedToken
 
 LIFE = 300.0
 """Seconds that the token of a key lives: other services verify it without the key."""
@@ -92,10 +92,12 @@ class Keyring:
     ) -> tuple[str, ApiKey]:
         """Return a new key, which is shown now and never again, and what is kept of it; ``subject`` is ``key:<name>`` if not given.
 
-        ``ttl`` is how long it is good: seconds, or as ``"90d"``; None for as long as nobody revokes it. ValueError if no token could
-        be made from it for calls to other services.
+        ``ttl`` is how long it is good: seconds, or as ``"90d"``; None for as long as nobody revokes it. ValueError for a key that would
+        be good for no time or for more than a hundred years, or if no token could be made from it for calls to other services.
         """
-        lasting = None if ttl is None else seconds(ttl)
+        lasting = None if ttl is None else _life(ttl)
+        if lasting == 0:
+            raise ValueError(f"{ttl!r} leaves the key no time: give more than 0, or leave it out")
         text, id, hashed = _new()  # noqa: A001 - its word
         claims = {"sid": _session(id, hashed), "key": id, "exp": _NEVER}
         made = Identity(subject or f"key:{name}", names_of(roles), names_of(permissions), claims)
@@ -116,11 +118,11 @@ class Keyring:
     async def rotate(self, id: str, *, overlap: float | str | timedelta = 0.0) -> str:
         """Return a new secret for a key, shown once; the old one, and tokens made from it, are refused everywhere ``overlap`` later.
 
-        ``overlap`` is in seconds, or as ``"1h"``. `NotFound` if there is no such key, or it is revoked. If other processes cannot
-        be told (`Unavailable`), nothing is changed.
+        ``overlap`` is in seconds, or as ``"1h"``; ValueError for more than a hundred years. `NotFound` if there is no such key, or it is
+        revoked. If other processes cannot be told (`Unavailable`), nothing is changed.
         """
         text, _, hashed = _new(id)
-        both = seconds(overlap)
+        both = _life(overlap)
         async with self._db.transaction():  # locked before it is read: the second of two replaces what the first made
             old = await self._db.fetch_one(
                 "WITH o AS (SELECT id, hash, previous FROM cliffracer_api_keys WHERE id = %s AND revoked_at IS NULL FOR UPDATE) "
@@ -221,6 +223,13 @@ class Keyring:
         if hashed is not None:
             self._known.pop(hashed, None)
             await self._authority.revoke(_session(id, hashed), (since or time.time()) + LIFE + 60, since=since)
+
+
+def _life(given: float | str | timedelta) -> float:
+    """Return a length of time in seconds; ValueError for one whose end the database or Python could not write down."""
+    if (found := seconds(given)) > MAX_LIFE:
+        raise ValueError(f"{given!r} is too long: an API key is good for a hundred years at most")
+    return found
 
 
 def _make_room(known: dict[str, Any]) -> None:

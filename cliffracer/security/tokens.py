@@ -26,6 +26,8 @@ ID = "id"
 LEEWAY = 60.0
 """Seconds that clocks may differ: a token just issued elsewhere may not be valid here yet. It is not added at expiry."""
 MAX_TOKEN = 8192
+MAX_LIFE = 100 * 366 * 86400.0
+"""Seconds that a token, or an API key, may be good: a hundred years. Clocks and calendars end at some time."""
 _LATEST = 253_402_300_799  # the end of year 9999
 _TEXT = 1024
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -71,13 +73,15 @@ class Tokens:
     ) -> str:
         """Return a token signed by the first key that can, valid for ``ttl`` seconds from now or ``since``; `SetupError` without one.
 
-        ValueError for what would make a token that no service takes: no subject, or more than fits.
+        ValueError for what would make a token that no service takes: no subject, more than fits, or a life of more than a hundred years.
         """
         key = signer(self.keys)
         if key is None:
             raise SetupError("No key signs tokens here. Set AUTH_SECRET_KEY, or a private key in AUTH_KEYS.")
         if not subject or len(subject) > _TEXT:
             raise ValueError("a token needs a subject of 1 to 1024 characters")
+        if ttl > MAX_LIFE:
+            raise ValueError("a token is good for a hundred years at most")
         now = int(time.time())
         begins = now if since is None else int(since)
         body: dict[str, Any] = {

@@ -53,6 +53,22 @@ def test_a_token_is_issued_with_the_key_that_was_made(tmp_path):
     assert ".env" in (tmp_path / "safe" / ".gitignore").read_text().split()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--ttl", "0s"), "leaves the token no time"),
+        (("--ttl", "99999999d"), "good for a hundred years at most"),
+        (("--role", ""), "it is empty"),
+        (("--permission", "a:read a:write"), "write --permission a:read --permission a:write"),
+    ],
+)
+def test_a_token_that_would_be_of_no_use_is_not_issued(tmp_path, given, words):
+    """One that every service refuses, or with a right that no rule can ask for."""
+    made = cliffracer("token", "issue", "--subject", "ada", *given, cwd=tmp_path, AUTH_SECRET_KEY="q8Zt3vN0xW7sLk2pRm5yUe9aJh4cGf6d1")
+    assert (made.code, made.out) == (2, "")
+    assert words in " ".join(made.err.split())
+
+
 def test_the_files_are_what_tools_expect(tmp_path):
     """Each is named on its line; pyproject.toml is TOML that names the app; the Dockerfile installs this version and runs as nobody."""
     made = cliffracer("new", "shop", "--with", "db", cwd=tmp_path).out

@@ -199,6 +199,20 @@ async def test_keys_that_nobody_could_use(more: dict[str, Any]) -> None:
         assert await ring_of(t).all() == []
 
 
+@pytest.mark.parametrize("ttl", ["0s", 0, "99999999d", 1e300])
+async def test_a_key_is_good_for_some_time_that_ends(ttl: Any) -> None:
+    """A key that ends beyond the calendar was kept and not shown, and none could be listed any more; one for no time was of no use."""
+    async with running(app) as t:
+        with pytest.raises(ValueError, match=r"leaves the key no time|good for a hundred years at most"):
+            await ring_of(t).issue("robot", ttl=ttl)
+        assert await ring_of(t).all() == []
+        _, key = await ring_of(t).issue("robot", ttl="36500d")
+        if ttl:
+            with pytest.raises(ValueError, match="a hundred years at most"):
+                await ring_of(t).rotate(key.id, overlap="99999999d")
+        assert [each.id for each in await ring_of(t).all()] == [key.id]
+
+
 async def test_keys_that_are_not_there() -> None:
     """Who revokes or rotates a key that is not there is told so, and so is who rotates one that is revoked."""
     async with running(app) as t:

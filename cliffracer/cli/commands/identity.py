@@ -7,6 +7,26 @@ import click
 from cliffracer.cli.commands import do, env_file_option, json_option
 
 
+def _words(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a right that no rule can ask for: an empty variable, or several permissions in one."""
+    for one in given:
+        if not one.strip():
+            raise click.BadParameter("it is empty: name one, or leave it out")
+        if option.name == "permissions" and len(one.split()) > 1:
+            raise click.BadParameter(f"a permission is one word: write {' '.join(f'--permission {word}' for word in one.split())}")
+    return given
+
+
+def _rights(command: Any) -> Any:
+    several: Any = {"multiple": True, "callback": _words}
+    for option in (
+        click.option("--role", "roles", metavar="R", help="A role of theirs; may be given several times.", **several),
+        click.option("--permission", "permissions", metavar="P", help="A permission of theirs; may be given several times.", **several),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(short_help="Issue and inspect tokens.")
 def token() -> None:
     """Issue and inspect the tokens that say who calls."""
@@ -14,8 +34,7 @@ def token() -> None:
 
 @token.command("issue", short_help="Print a token.")
 @click.option("--subject", required=True, metavar="S", help="Whom it is for.")
-@click.option("--role", "roles", multiple=True, metavar="R", help="A role of theirs; may be given several times.")
-@click.option("--permission", "permissions", multiple=True, metavar="P", help="A permission of theirs; may be given several times.")
+@_rights
 @click.option("--ttl", metavar="TIME", help="How long it is good, such as 1h; auth_access_ttl if not given.")
 @env_file_option
 @json_option
@@ -36,15 +55,6 @@ def inspect(**given: Any) -> None:
 @click.group(short_help="Look after the accounts of an app that has them.")
 def users() -> None:
     """Look after who may sign in to an app that uses Accounts; keys and database are those of the settings."""
-
-
-def _rights(command: Any) -> Any:
-    for option in (
-        click.option("--role", "roles", multiple=True, metavar="R", help="A role of theirs; may be given several times."),
-        click.option("--permission", "permissions", multiple=True, metavar="P", help="A permission of theirs; may be given several times."),
-    ):
-        command = option(command)
-    return command
 
 
 @users.command("add", short_help="Add an account.")
