@@ -1,9 +1,11 @@
 """``cliffracer permissions`` and ``cliffracer provision``: what apps may do where they run, and what has to be there."""
 
 import asyncio
+import logging
 
 import msgspec
 
+from cliffracer.cli.collected import collects
 from cliffracer.cli.loading import read_apps
 from cliffracer.cli.output import hand_over, hand_over_json, odd, print_json, print_table, say, soft
 from cliffracer.cli.reach import looked, looked_at, permitted, reach_settings, reached
@@ -14,6 +16,8 @@ from cliffracer.permissions import nats, network, provision, sql
 from cliffracer.permissions.needs import Process, processes
 from cliffracer.settings import Settings
 
+log = logging.getLogger("cliffracer")
+_NOTHING = "Nothing is needed."
 _PATIENCE = 0.3  # seconds that the last of many replicas may take
 _POLICIES = """\
 # Who may reach whom, written by `cliffracer permissions` from what the services declare.
@@ -82,8 +86,9 @@ def _values(form: str, found: list[Process], settings: Settings) -> object:
 
 
 def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
-    """Make it, and say what is there."""
-    settings = reach_settings()
+    """Make it, and say what is there: in lines of the log where a deployment collects these."""
+    lines = not as_json and collects()
+    settings = reach_settings(quiet=not lines)
     needs = [app for process in processes(read_apps(apps), settings, together=False) for app in process.apps]
 
     async def run() -> list[provision.Provided]:
@@ -93,5 +98,10 @@ def provide(*, apps: tuple[str, ...], as_json: bool) -> None:
     found = asyncio.run(run())
     if as_json:
         print_json(found)
+    elif lines:
+        for one in found:
+            log.info("%s %s is there for %s", one.kind, one.name, one.service, extra={one.kind: one.name, "for": one.service})
+        if not found:
+            log.info(_NOTHING)
     else:
-        print_table(["kind", "name", "for"], [[one.kind, one.name, one.service] for one in found], empty="Nothing is needed.")
+        print_table(["kind", "name", "for"], [[one.kind, one.name, one.service] for one in found], empty=_NOTHING)

@@ -21,11 +21,14 @@ _PATIENCE = 1.0  # seconds: who types a command wants to be told soon
 _CONNECTING = "cliffracer.messaging.transport.link"
 
 
-def reach_settings(url: str | None = None) -> Settings:
-    """Return the settings of a command that talks to services, at another NATS if given; SetupError in production without NATS_URL."""
+def reach_settings(url: str | None = None, *, quiet: bool = True) -> Settings:
+    """Return the settings of a command that talks to services, at another NATS if given; SetupError in production without NATS_URL.
+
+    ``quiet`` logs warnings and worse only, unless a level is set.
+    """
     settings = Settings.load(nats_url=url)
     settings.require_servers(nats=True)
-    if not settings.given("log_level"):
+    if quiet and not settings.given("log_level"):
         settings = settings.changed(log_level="WARNING")
     logs.configure(settings)
     return soon(settings)

@@ -99,6 +99,22 @@ def test_what_ends_a_deployment_is_a_line_of_its_log(folder, given, env, kind, w
     assert words in told["message"]
 
 
+def test_what_is_provisioned_is_lines_of_the_log_where_these_are_json(tmp_path):
+    """As with `db apply`: whoever collects the lines of a deployment can read what is there, and for whom, and that nothing is needed."""
+    app = "from cliffracer import App\napp = App('kept')\n"
+    written(tmp_path, kept=f"{app}@app.on('word.kept')\ndef keep(word: str) -> None: ...\n", bare=app)
+    with NatsServer(jetstream=True) as server:
+        env = {"NATS_URL": server.url, "LOG_FORMAT": "json"}
+        done, nothing = (cliffracer("provision", f"{name}:app", cwd=tmp_path, **env) for name in ("kept", "bare"))
+        level = cliffracer("provision", "kept:app", cwd=tmp_path, **env, LOG_LEVEL="WARNING")
+    told = [json.loads(line) for line in done.err.splitlines()]
+    assert (done.code, done.out, {line["level"] for line in told}) == (0, "", {"INFO"})
+    assert [(line["message"], line["for"]) for line in told if "consumer" in line] == [("consumer kept-keep is there for kept", "kept")]
+    assert "EVENTS" in [line.get("stream") for line in told]
+    assert json.loads(nothing.err)["message"] == "Nothing is needed."
+    assert level == (0, "", "")
+
+
 def test_a_mistake_of_ours_is_a_line_of_the_log_too(folder, monkeypatch, capsys):
     """With its traceback as a field, not as lines of their own."""
     monkeypatch.chdir(folder)
