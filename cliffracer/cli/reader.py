@@ -25,7 +25,9 @@ async def while_read(following: Coroutine[Any, Any, None]) -> None:
 
 
 def _gone() -> bool:
-    """Say whether standard output is a pipe, or the like, whose other end is closed."""
+    """Say whether standard output is a pipe, or the like, whose other end is closed; Windows cannot tell."""
+    if not hasattr(select, "poll"):
+        return False
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

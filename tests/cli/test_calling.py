@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import select
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import nats
 import pytest
 
+from cliffracer.cli import reader
 from tests.cli.terminal import PATIENCE, PROGRAM, Background, Done, cliffracer, environment, on_terminal, written
 from tests.support.nats import NatsServer, free_port
 
@@ -420,6 +422,21 @@ def test_tail_ends_when_nobody_reads_it_any_more(at):
         process.stdout.close()
         assert process.wait(PATIENCE) == 0
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_what_follows_goes_on_where_nobody_can_tell_whether_it_is_read(monkeypatch):
+    """As on Windows, whose `select` has no `poll`."""
+    monkeypatch.delattr(select, "poll")
+    monkeypatch.setattr(reader, "_LOOK", 0.0)
+    seen: list[int] = []
+
+    async def follow() -> None:
+        for number in range(3):
+            await asyncio.sleep(0)
+            seen.append(number)
+
+    asyncio.run(reader.while_read(follow()))
+    assert seen == [0, 1, 2]
 
 
 def test_services_tells_who_runs_and_how_it_goes(at):
