@@ -223,7 +223,12 @@ class Authority:
         if self.issuer is None:
             return self.tokens
         _, claims = unverified(token)  # unverified claims only choose who verifies the token
-        return self.issuer.tokens if claims.get("iss") == self.issuer.url else self.tokens
+        stated = claims.get("iss")
+        if stated == self.issuer.url:
+            return self.issuer.tokens
+        if stated != self.tokens.issuer:
+            raise RefusedToken("another issuer")  # and not its type: a slash too many in OIDC_ISSUER is to be seen in the log
+        return self.tokens
 
     async def revoke(self, key: str, until: float, *, since: float | None = None) -> None:
         """Refuse a token (``jti``) or session (``sid``) everywhere, from ``since`` on if that is given.

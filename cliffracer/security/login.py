@@ -220,7 +220,9 @@ def check_answer(client: OAuth, code: str, error: str, issuer: str) -> None:
     promised = client.issuer.document.get("authorization_response_iss_parameter_supported") is True
     if (issuer or promised) and issuer != client.issuer.url:
         raise RefusedToken("an answer of another issuer")  # RFC 9207
-    if error or not code:
+    if error:
+        raise RefusedToken(f"the issuer says {error[:100]!r}")
+    if not code:
         raise RefusedToken("no code")
 
 

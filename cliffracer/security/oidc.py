@@ -158,6 +158,8 @@ def _json(url: str) -> Mapping[str, Any]:
             body = answer.read(_LARGEST + 1)
     except HTTPError as refused:
         refused.close()  # it holds the connection
+        if (place := refused.headers.get("Location")) is not None:
+            raise ValueError(f"{url} sends us on to {place[:200]!r}; oidc_issuer has to be what the issuer itself says") from None
         raise
     if len(body) > _LARGEST:
         raise ValueError("it sends too much")

@@ -172,9 +172,13 @@ async def test_answers_that_are_not_of_this_sign_in(issuer: FakeIssuer) -> None:
             issuer.answer = answer
             return await went(t)
 
+        lines: list[str] = []
+        sink = logger.add(lambda message: lines.append(str(message)))
         for answer in ({"state": "x"}, {"state": None}, {"iss": "https://accounts.example.org"}, {"iss": f"{issuer.url}/"},
                        {"code": None, "error": "access_denied"}, {"code": None}, {"error": "x"}):  # fmt: skip
             assert (await came_back(**answer)).status_code == 401, answer
+        logger.remove(sink)
+        assert "a sign-in was refused: the issuer says 'access_denied'" in "".join(lines)
         issuer.answer = {"code": "made-up"}
         issuer._codes["made-up"] = {"code_challenge": "x", "redirect_uri": f"{t.url}/oidc/callback", "nonce": "x"}
         assert (await went(t)).status_code == 401

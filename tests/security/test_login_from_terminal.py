@@ -123,7 +123,7 @@ async def test_by_a_browser_of_this_machine(desk: Desk) -> None:
     assert (await desk.call("--client-id", CLIENT, meanwhile=go))[:2] == (0, '"ada"\n')
     assert fake.requests[-1]["login_hint"] == "ada"
     assert fake.requests[-1]["audience"] == "shop"
-    for meanwhile, reason in ((mixed_up, "an answer of another issuer"), (denied, "no code")):
+    for meanwhile, reason in ((mixed_up, "an answer of another issuer"), (denied, "the issuer says 'access_denied'")):
         code, out, told = await desk.call("--client-id", CLIENT, meanwhile=meanwhile)
         assert (code, out, reason in told) == (1, "", True)
     assert seen == [(200, True, "no-referrer")] * 3

@@ -63,6 +63,28 @@ async def test_tokens_of_the_issuer(fake: FakeIssuer) -> None:
     assert len(fake.asked) == 2
 
 
+@pytest.mark.parametrize("wrong", ["slash", "redirect"])
+async def test_the_log_says_what_is_wrong_with_the_name_of_the_issuer(fake: FakeIssuer, wrong: str) -> None:
+    """With a slash too many, tokens are another issuer's, not of another type; an issuer that has moved says where to."""
+    lines: list[str] = []
+    url = fake.url
+    if wrong == "slash":
+        url += "/"
+    else:
+        fake.moved = "https://id.example.org/realms/shop"
+    sink = logger.add(lambda message: lines.append(str(message)))
+    async with running(app, oidc_issuer=url, auth_audience="shop") as t:
+        assert await status(t, fake.token()) == (401 if wrong == "slash" else 503)
+    logger.remove(sink)
+    told = "".join(lines)
+    words = (
+        ["a token was refused: another issuer", "to the letter"]
+        if wrong == "slash"
+        else ["sends us on to 'https://id.example.org/realms/shop'"]
+    )
+    assert [word for word in words if word not in told] == []
+
+
 async def test_what_the_issuer_signed_for_another_use_is_no_access_token(fake: FakeIssuer) -> None:
     """By the type that its header states, if it does (RFC 8725, 3.11); without a name of a key there must be no doubt whose it is."""
     fake.keys["two"] = rsa("two")

@@ -29,6 +29,8 @@ class FakeIssuer:
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.keys = {"one": rsa("one")}
         self.up = True
+        self.moved = ""
+        """Where everything that it is asked for is said to be."""
         self.asked: list[str] = []
         self.document: dict[str, Any] = {}
         """What discovery says otherwise."""
@@ -134,6 +136,10 @@ def _handler(issuer: FakeIssuer) -> type[BaseHTTPRequestHandler]:
             issuer.asked.append(parts.path)
             if not issuer.up:
                 self.send_error(503)
+            elif issuer.moved:
+                self.send_response(302)
+                self.send_header("Location", issuer.moved)
+                self.end_headers()
             elif parts.path == "/authorization":
                 self.send_response(303)
                 self.send_header("Location", issuer.authorize({name: found[0] for name, found in parse_qs(parts.query).items()}))
