@@ -47,7 +47,7 @@ class Routing(Surroundings):
 
         ``deadline``, ``limit`` and ``rate`` as for `rpc`; ``tags`` group it in OpenAPI.
         """
-        names = tuple(str(method).upper() for method in names_of(methods))
+        names = tuple((each if isinstance(each, str) else str(each)).upper() for each in names_of(methods))  # `str` of an enum is no value
 
         def declare(function: F) -> F:
             if not names:

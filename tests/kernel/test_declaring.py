@@ -6,7 +6,9 @@ import re
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterable
+from enum import Enum
 from functools import partial
+from http import HTTPMethod
 from typing import Annotated
 
 import msgspec
@@ -89,6 +91,19 @@ def test_one_function_may_carry_several_decorators(app):
 
     kinds = {type(d.record) for d in app.freeze().declared}
     assert kinds == {Rpc, Route}
+
+
+class Verb(str, Enum):  # noqa: UP042 - whose `str` is Verb.READ, as of many written before there was StrEnum
+    READ = "get"
+
+
+def test_a_method_may_be_a_text_of_any_kind(app):
+    """As a member of an enum is, of the user's own or of `http`."""
+
+    @app.route("/items", methods=[Verb.READ, HTTPMethod.POST])
+    async def items() -> None: ...
+
+    assert [d.record.methods for d in app.freeze().declared] == [("GET",), ("POST",)]
 
 
 def test_what_one_way_cannot_send_may_be_left_out_there(app):
