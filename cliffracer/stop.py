@@ -11,7 +11,7 @@ from loguru import logger
 
 from cliffracer.app import App
 from cliffracer.ending import Asked, asked_by_signals
-from cliffracer.errors import Unavailable
+from cliffracer.messaging.bus import is_closed
 from cliffracer.resilience.deadlines import tell_unfinished
 from cliffracer.runtime import Running, running
 from cliffracer.settings import Settings
@@ -80,6 +80,5 @@ async def serve(
 
 def _last_words(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
     """Tell what a loop tells, except of a task of the user's that only the end of the connection has ended: it ends all of them."""
-    error = told.get("exception")
-    if not (isinstance(error, Unavailable) and error.details.get("reason") == "closed"):
+    if not is_closed(told.get("exception")):
         loop.default_exception_handler(told)

@@ -20,12 +20,12 @@ from loguru import logger
 from cliffracer.errors import SetupError, Unavailable
 from cliffracer.messaging.transport.dial import Dialer
 from cliffracer.messaging.transport.fast import FastBus
-from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription, closed
+from cliffracer.messaging.transport.interface import Bus, Inbox, Receive, Reply, Subscription, closed, is_closed
 from cliffracer.messaging.transport.link import Unfit
 from cliffracer.messaging.transport.reconnecting import ReconnectingBus, check_inbox_prefix
 from cliffracer.settings import cures
 
-__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "closed", "connect", "publish"]
+__all__ = ["Bus", "Inbox", "Receive", "Reply", "Subscription", "closed", "connect", "is_closed", "publish"]
 
 CURE = "start one there, or set NATS_URL; without NATS_URL an embedded server is used in development."
 

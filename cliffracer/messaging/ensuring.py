@@ -10,6 +10,7 @@ import msgspec
 from loguru import logger
 
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, Forbidden, NotFound, SetupError, Unavailable
+from cliffracer.messaging.bus import is_closed
 from cliffracer.messaging.configurations import (
     CONSUMER_RULES,
     FUNCTION,
@@ -171,6 +172,8 @@ async def _settled(once: Callable[[], Awaitable[T | None]], what: str, timeout: 
             if done is not None:
                 return done
         except (Conflict, NotFound, Unavailable, DeadlineExceeded) as error:
+            if is_closed(error):
+                raise
             problem = error  # created, deleted or changed by another service meanwhile, or an election
         if time.monotonic() + pause > until:
             raise Unavailable(f"{what} could not be set up within {timeout:g} s: {problem or 'others keep changing it'}") from problem

@@ -18,7 +18,7 @@ from loguru import logger
 
 from cliffracer.context import new_id
 from cliffracer.errors import CliffracerError, Conflict, DeadlineExceeded, NotFound, Unavailable, Unsendable
-from cliffracer.messaging.bus import Subscription
+from cliffracer.messaging.bus import Subscription, is_closed
 from cliffracer.messaging.ensuring import agreements, ensure_agreements
 from cliffracer.messaging.jetstream import JetStream, read_stored
 from cliffracer.shielding import shielded
@@ -171,7 +171,9 @@ class Lock:
                     await self._write(_Record(self._owner, self.ttl))
                     self.token, self._lost = self._revision, False
                     return
-            except (Conflict, Unavailable, DeadlineExceeded, NotFound):  # somebody else was faster, or NATS is away
+            except (Conflict, Unavailable, DeadlineExceeded, NotFound) as error:  # somebody else was faster, or NATS is away
+                if is_closed(error):
+                    raise
                 left = _POLL
             if last:
                 raise TimeoutError

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from cliffracer.context import new_id
 from cliffracer.errors import Conflict, DeadlineExceeded, Unavailable
+from cliffracer.messaging.bus import is_closed
 from cliffracer.messaging.jetstream import JetStream, PubAck, read_ack
 from cliffracer.messaging.singleflight import SingleFlight
 from cliffracer.wire.headers import MESSAGE_ID, encode_headers
@@ -114,7 +115,7 @@ class Publisher:
             if reason in {"nobody", "unknown"} and self._recover is not None:  # unknown: perhaps only core subscribers received it
                 await self._recovered(deadline)
             nap = pause * (0.5 + random.random())  # noqa: S311 - jitter
-            if time.monotonic() + nap + _LEAST >= deadline:
+            if time.monotonic() + nap + _LEAST >= deadline or is_closed(problem):
                 self._failed, self._why = time.monotonic(), "no stream confirmed one in time"
                 raise self._given_up(subject, problem, unknown=unknown) from problem
             await asyncio.sleep(nap)

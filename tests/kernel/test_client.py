@@ -30,6 +30,7 @@ from cliffracer import (
     connect,
     connect_async,
 )
+from cliffracer.calling import emission
 from cliffracer.client import place_of
 from cliffracer.stop import Stop, serve
 from cliffracer.testing import running
@@ -526,6 +527,30 @@ async def test_a_reader_that_is_busy_as_its_connection_is_closed_takes_what_came
     for late in (c.events("item.*"), items):
         with pytest.raises(Unavailable, match="the connection to NATS is closed"):
             await anext(late)
+
+
+async def test_nothing_is_tried_again_over_a_connection_that_is_closed(t):
+    """Who waited for a lock waited for good, and who emitted for the ten seconds of a call."""
+    settings, one = Settings(nats_url=t.settings.nats_url, namespace=t.settings.namespace), App("one")
+
+    async def wants():
+        async with one.lock("held"):
+            raise AssertionError("it is another's")
+
+    async with app.lock("held"):
+        async with one.connected(settings):
+            link = one.link()
+            waits = asyncio.create_task(wants())
+            await eventually(lambda: any("locks.held" in n.subject for n in link.bus._interests.values()))
+            await one.emit("item.made", 1)
+        told = await asyncio.wait_for(asyncio.gather(waits, return_exceptions=True), 5)
+    async with one.connected(settings):
+        fresh = one.link()
+    for closed in (link, fresh):  # streams that are known, and streams that are not
+        with pytest.raises(Unavailable) as refused:
+            await asyncio.wait_for(closed.emit(emission("item.made", 2)), 5)
+        told.append(refused.value)
+    assert [error.message for error in told] == ["the connection to NATS is closed"] * 3
 
 
 async def test_a_task_that_ends_with_its_service_is_no_error(t, caplog):

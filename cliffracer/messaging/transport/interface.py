@@ -170,3 +170,8 @@ class Bus(ABC):
 def closed() -> Unavailable:
     """Return the error for whoever wants something of a connection that was closed here."""
     return Unavailable("the connection to NATS is closed", reason="closed")
+
+
+def is_closed(error: object) -> bool:
+    """Say whether an error is of a connection that was closed here: over that one nothing need be tried again."""
+    return isinstance(error, Unavailable) and error.details.get("reason") == "closed"
