@@ -100,15 +100,15 @@ def _converter(kind: Any) -> Callable[[object], Any]:
     written = _WRITTEN.get(plain)
     origin = get_origin(plain) or plain
     splits = origin in {list, tuple, set, frozenset}
-    document = splits or origin is dict or (isinstance(origin, type) and issubclass(origin, msgspec.Struct))
+    document = origin is dict or (isinstance(origin, type) and issubclass(origin, msgspec.Struct))
 
     def convert(value: object) -> Any:
         if written is not None and isinstance(value, str):
             value = written(value)
+        elif splits and isinstance(value, str):
+            value = _members(value)
         elif document and isinstance(value, str) and value.lstrip().startswith(("{", "[")):
             value = _json(value)
-        elif splits and isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
         try:
             return value if isinstance(value, Secret) else msgspec.convert(value, kind, strict=False, dec_hook=_decoded)
         except msgspec.ValidationError as error:
@@ -125,7 +125,21 @@ def _bare(kind: Any) -> Any:
     return _bare(others[0]) if len(others) == 1 else kind
 
 
-def _span(text: str) -> timedelta:
+def _members(text: str) -> Any:
+    """Return a list: as JSON, or what stands between commas, which may begin like it, as ``[::1]:80`` and ``[a-z]*`` do."""
+    begin = text.lstrip()
+    if begin.startswith("["):
+        try:
+            return _json(text)
+        except ValueError:
+            if begin[1:].lstrip().startswith(('"', "{", "[")):
+                raise
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _span(text: str) -> object:
+    if text.strip().lstrip("+-")[:1] in {"P", "p"}:
+        return text  # ISO 8601, which msgspec reads
     try:
         return timedelta(seconds=seconds(text))
     except (ValueError, OverflowError):

@@ -235,6 +235,28 @@ def test_own_settings_are_written_as_ours_are(tmp_path: Path) -> None:
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("[::1]:80, [fe80::1]:80", ["[::1]:80", "[fe80::1]:80"]),
+        ("[a-z]*.txt,b", ["[a-z]*.txt", "b"]),
+        ("{name}.json,{id}", ["{name}.json", "{id}"]),
+        ('["a,b", "c"]', ["a,b", "c"]),
+        ("[]", []),
+    ],
+)
+def test_a_list_is_written_by_commas_or_as_json(tmp_path: Path, text: str, members: list[str]) -> None:
+    """What only begins like JSON, such as an address of IPv6, is none; what was meant to be some is told."""
+    assert Varied.load(folder=tmp_path, environ={"CLIFFRACER_TAGS": text}).tags == members
+    with pytest.raises(SetupError, match="JSON is wanted"):
+        Varied.load(folder=tmp_path, environ={"CLIFFRACER_TAGS": '["a", b]'})
+
+
+def test_a_length_of_time_may_be_that_of_iso_8601(tmp_path: Path) -> None:
+    """As it is written in JSON."""
+    assert Varied.load(folder=tmp_path, environ={"CLIFFRACER_WITHIN": "PT90S"}).within == timedelta(seconds=90)
+
+
 def test_a_type_that_no_setting_can_be_is_named(tmp_path: Path) -> None:
     """With what to do, and not as a failure of ours."""
 
