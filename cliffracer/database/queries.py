@@ -171,7 +171,7 @@ def _statement(query: Any, kind: Any) -> Statement:
 
 
 _SETTLES = re.compile(
-    r"(\s+|--[^\n]*|/\*(?s:.*?)\*/)*+"
+    r"([\s;]+|--[^\r\n]*|/\*(?s:.*?)\*/)*+"
     r"(begin|start\s+transaction|(commit|rollback)(?!\s+prepared)|end|abort|savepoint|release|prepare\s+transaction)\b",
     re.IGNORECASE,
 )

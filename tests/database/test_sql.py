@@ -178,7 +178,7 @@ async def test_stream_has_flat_memory(db):
 
 
 @pytest.mark.parametrize(
-    "text", ["begin", " -- now\n COMMIT;", "rollback to savepoint x", "/* x */savepoint x", "END", "start  transaction"]
+    "text", ["begin", " -- now\n COMMIT;", "rollback to savepoint x", "/* x */savepoint x", "END", "start  transaction", "; -- \rcommit"]
 )
 async def test_statements_that_end_a_transaction_are_refused(db, text):
     """Half of a block would be kept that raises, or the next statement be one of another connection."""
