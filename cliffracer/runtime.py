@@ -199,7 +199,8 @@ def _rules(frozen: Sequence[Frozen], settings: Settings) -> "Enforcement | Witne
     made: Enforcement | Witness | None = None
     for each in frozen:
         handlers = {d.record.function for d in each.declared}
-        for function in (*each.others, *each.middlewares, *each.accesses):
+        of_groups = (function for declared in each.declared for function in declared.middlewares)
+        for function in (*each.others, *each.middlewares, *each.accesses, *of_groups):
             if function not in handlers and policy_of(function) is not None:
                 raise refuse(function, "a rule guards handlers, and this is none: it would do nothing here", "Put it on the handlers.")
     asked = settings.auth_required or settings.recognises

@@ -223,14 +223,21 @@ async def test_a_rule_that_would_do_nothing_is_refused() -> None:
     async def around(context: Any, proceed: Any) -> Any:
         return await proceed()
 
+    async def within(context: Any, proceed: Any) -> Any:
+        return await proceed()
+
+    async def hello() -> None: ...
+
     async def hook() -> None: ...
 
     def kind() -> Kind:
         return Kind.ADMIN
 
-    for function, declare in ((around, "middleware"), (hook, "on_startup"), (kind, "provide")):
-        app = App("app")
-        getattr(app, declare)(requires(role="admin")(function))
+    for function, declare in ((around, "middleware"), (hook, "on_startup"), (kind, "provide"), (within, "middleware")):
+        app, group = App("app"), Group("group")
+        getattr(group if function is within else app, declare)(requires(role="admin")(function))
+        group.rpc(hello)
+        app.include(group)
         with pytest.raises(SetupError, match=f"{function.__name__} .*a rule guards handlers, and this is none"):
             await running(app).__aenter__()
 
