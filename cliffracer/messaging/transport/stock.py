@@ -105,6 +105,7 @@ class StockBus(ReconnectingBus):
         self._client = client
         self._queue.clear()
         self._queued = 0
+        self._filled.clear()  # or it would be open before all is subscribed to
         self._subscriptions.clear()
         self._pump = asyncio.get_running_loop().create_task(self._write(client))
 
