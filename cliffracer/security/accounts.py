@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cliffracer.declarations import names_of
 from cliffracer.errors import Forbidden
 from cliffracer.markers import provided, signs_in
 from cliffracer.resilience.policies import length
@@ -17,7 +18,7 @@ from cliffracer.scope import Group
 from cliffracer.security.authority import Authority
 from cliffracer.security.browser import LASTS
 from cliffracer.security.guards import public, requires
-from cliffracer.security.identity import Identity, names_of
+from cliffracer.security.identity import Identity
 from cliffracer.security.passwords import Passwords
 from cliffracer.security.sessions import Account, ResetAsked, Sessions, Signed, make_tables
 from cliffracer.settings import Discreet, Settings

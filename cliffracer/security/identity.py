@@ -1,6 +1,6 @@
 """The identity of a caller."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -30,11 +30,6 @@ class Identity(Discreet, msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Identity {self.subject}{f' {self.roles}' if self.roles else ''}>"  # claims are personal
-
-
-def names_of(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Return roles or permissions as they are meant: a text is one of them, as in ``@requires(role="admin")``, and not its letters."""
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def identity_of(claims: Mapping[str, Any]) -> Identity:

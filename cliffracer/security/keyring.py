@@ -19,12 +19,13 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from cliffracer.declarations import names_of
 from cliffracer.durations import seconds
 from cliffracer.errors import NotFound, Overloaded, SetupError
 from cliffracer.security.authority import Authority
 from cliffracer.security.completion import runs_to_completion
 from cliffracer.security.credentials import API_KEY
-from cliffracer.security.identity import Identity, names_of
+from cliffracer.security.identity import Identity
 from cliffracer.security.tokens import MAX_LIFE, RefusedToken
 
 LIFE = 300.0

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from joserfc.errors import JoseError
 
+from cliffracer.declarations import names_of
 from cliffracer.errors import SetupError
-from cliffracer.security.identity import names_of
 from cliffracer.security.keys import Key, signer
 
 ACCESS = "at+jwt"
