@@ -25,7 +25,7 @@ _KEY = re.compile(r"\(([^)]*)\)=\((.*)\)", re.DOTALL)
 def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = False) -> ServiceError:
     """Return the error to raise for one of psycopg's; chain it, so that the log of the service has everything."""
     state: str = getattr(error, "sqlstate", None) or ""
-    if state == OF_TYPE and table is not None:  # the statement is ours, so that it is the value
+    if state == OF_TYPE and table is not None:  # the statement is ours, so that it is the value; else `unexplained`
         state = "22"
     made = _integrity(error, state, table, deleting) if state.startswith("23") else _by_state(error, state)
     made.__cause__ = error
@@ -33,6 +33,15 @@ def translate(error: Any, table: Table[Any] | None = None, *, deleting: bool = F
     line = _LINE.search((diagnostic and diagnostic.context) or "")
     if line:
         made.details["index"] = int(line.group(1)) - 1
+    return made
+
+
+def unexplained(error: ServiceError) -> ServiceError:
+    """Return the error for what its model finds nothing wrong with: a column that refuses the type is another one than the model's."""
+    if getattr(error.__cause__, "sqlstate", None) != OF_TYPE:
+        return error
+    made = Internal("the database refused a statement")
+    made.add_note("A column has another type than its field: `cliffracer db plan` writes the migration.")
     return made
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from cliffracer.database.bulk import COPY_FROM, NO_COPY, create_many, secured
 from cliffracer.database.collecting import Collector
 from cliffracer.database.columns import misfit
-from cliffracer.database.failures import CHECK
+from cliffracer.database.failures import CHECK, unexplained
 from cliffracer.database.filters import Where, changed, conditions, natural, only, orders, unknown_field
 from cliffracer.database.model import Model, now
 from cliffracer.database.names import quoted
@@ -251,10 +251,10 @@ class Repository(Suggesting, Generic[T]):
 
     # -- pieces ----------------------------------------------------------------------------------------------------
 
-    def _explained(self, error: InvalidInput, found: InvalidInput | None) -> InvalidInput:
+    def _explained(self, error: InvalidInput, found: InvalidInput | None) -> ServiceError:
         """Return all that we found wrong, if the server named no field, or only the first one that failed its check."""
         known = error.errors and error.errors[0]["path"] and getattr(error.__cause__, "sqlstate", None) != CHECK
-        return error if known or found is None else found
+        return unexplained(error) if known or found is None else found
 
     def _wrong(self, changes: Mapping[str, Any]) -> InvalidInput | None:
         return self.table.explained({name: self.table.columns[name].typed(value) for name, value in changes.items()})

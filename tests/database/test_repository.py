@@ -33,6 +33,10 @@ class Journey(Model):
     seats: Annotated[int, Meta(ge=1)] = 1
 
 
+class Visits(Model):
+    times: int = 1
+
+
 def ada(**changes) -> User:
     return User(**{"name": "Ada", "email": "ada@x.org", **changes})
 
@@ -196,6 +200,20 @@ async def test_what_may_be_anything_may_be_none(db):
     with pytest.raises(InvalidInput) as caught:
         await journeys.create(Journey(seats=0))
     assert caught.value.errors == [{"path": "seats", "message": "must be at least 1"}]
+
+
+async def test_a_column_of_another_type_than_its_field_is_no_mistake_of_the_caller(db):
+    """As where a migration is not applied yet: he would hear that his input is wrong, and an event would be parked for good."""
+    await create_missing(db, [Visits])
+    await db.execute("alter table visits alter times drop default, alter times type boolean using true")
+    visits, made = db.repository(Visits), Visits()
+    for act in (
+        lambda: visits.create(made), lambda: visits.create_many([made]), lambda: visits.upsert(made),
+        lambda: visits.update(made.id, times=2), lambda: visits.update_many({"times": 2}, id=made.id),
+    ):  # fmt: skip
+        with pytest.raises(Internal) as caught:
+            await act()
+        assert "cliffracer db plan" in caught.value.__notes__[0]
 
 
 async def test_unknown_names_are_refused_before_any_sql(users):
