@@ -78,7 +78,7 @@ def _verifies(hasher: Any, known: str, text: str) -> bool:
 
 def _normal(password: str) -> str:
     """Return a password in its normal form, the same however a keyboard composes it."""
-    text = unicodedata.normalize("NFKC", password)
+    text = unicodedata.normalize("NFKC", password) if len(password) <= LONGEST else password  # a megabyte of accents is minutes
     if len(text.encode("utf-8", "surrogatepass")) > LONGEST or "\0" in text:
         raise InvalidInput("the password is too long", errors=[{"path": "password", "message": f"{LONGEST} bytes at most, without NUL"}])
     return text

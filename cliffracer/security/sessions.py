@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+import unicodedata
 from importlib import resources
 from typing import Any
 from uuid import UUID, uuid4
@@ -287,10 +288,15 @@ class Sessions:
 
 
 def normal(username: str) -> str:
-    """Return a name as it is stored, without regard to case and surrounding spaces; `InvalidInput` for an invalid one."""
-    name = username.strip().casefold()
-    if len(name) > LONGEST_NAME or "\0" in name:
-        raise _refused_name(f"{LONGEST_NAME} characters at most, without NUL")
+    """Return a name as it is stored, without regard to case, surrounding spaces and how a keyboard composes it; `InvalidInput`.
+
+    What nobody sees, such as a space without width, is refused: two names that look the same are one (after RFC 8265).
+    """
+    name = username
+    if len(username) <= 4 * LONGEST_NAME:  # a megabyte of accents is the work of minutes
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold()).strip()
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise _refused_name(f"{LONGEST_NAME} characters at most, all of which can be seen")
     return name
 
 

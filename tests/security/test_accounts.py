@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -76,7 +77,7 @@ async def test_reuse_of_a_refresh_token() -> None:
         assert (await t.http.get("/hello", headers=bearer(won[0]))).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["", "  \n", "a" * 257, "a\0b"])
+@pytest.mark.parametrize("name", ["", "  \n", "a" * 257, "a\0b", "a\u200bda", "a\nb", "\ufdfa" * 200])
 async def test_names_that_nobody_can_have(name: str) -> None:
     """Nobody registers as nobody, or under a name that had to be cut to that of somebody else."""
     async with running(app) as t:
@@ -93,10 +94,37 @@ async def test_names_that_are_taken() -> None:
     """Who registers under the name of somebody else is told so, and changes nothing of that account."""
     async with running(app) as t:
         await signed_in(t)
-        again = await t.http.post("/auth/register", json={"username": " ADA ", "password": "another password"})
-        assert again.status_code == 409
+        for same in (" ADA ", "\uff21da", "\u1d2cda"):  # as wide letters, and as a small raised A: who reads them would take them for Ada
+            again = await t.http.post("/auth/register", json={"username": same, "password": "another password"})
+            assert again.status_code == 409
         assert (await t.http.post("/auth/login", json={**ADA, "password": "another password"})).status_code == 401
         await signed_in(t)
+
+
+async def test_a_name_is_the_same_on_every_keyboard() -> None:
+    """One writes an accent as a character of its own, another as a part of the letter: whoever registered on one signs in on the other."""
+    async with running(app) as t:
+        registered, typed = {**ADA, "username": "Jose\u0301"}, {**ADA, "username": "JOS\u00c9"}
+        assert (await t.http.post("/auth/register", json=registered)).status_code == 201
+        assert (await t.http.post("/auth/login", json=typed)).status_code == 200
+
+
+async def test_what_is_too_long_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accents are sorted to compare a text: of a body of five megabytes that took ten minutes, in which nobody else was served."""
+    looked: list[int] = []
+    normalize = unicodedata.normalize
+
+    def counted(form: Any, text: str) -> str:
+        looked.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", counted)
+    long = "\u0301\u0316" * 2000
+    async with running(app) as t:
+        for path in ("login", "register"):
+            for given in ({**ADA, "password": long}, {**ADA, "username": long}):
+                assert (await t.http.post(f"/auth/{path}", json=given)).status_code == 422
+    assert max(looked) <= 1024
 
 
 async def test_passwords_that_are_too_short() -> None:
