@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from cliffracer.errors import SetupError
 from cliffracer.security.identity import Identity
 
 
@@ -20,6 +21,16 @@ class Claims(msgspec.Struct, frozen=True):
     """The place, or places, of permissions; of a text, each word is one."""
     names: dict[str, str | tuple[str, ...]] | None = None
     """Maps the issuer's roles to ours; unmapped ones are dropped. None: they keep their names."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail at each call instead."""
+        names = {} if self.names is None else self.names
+        if not isinstance(names, dict):
+            raise SetupError(f"Claims(names={names!r}) maps nothing. Write names={{'shop-admins': 'admin'}}.")
+        for option, given in (("roles", self.roles), ("permissions", self.permissions), *((f"names: {k}", v) for k, v in names.items())):
+            several = (given,) if isinstance(given, str) else given
+            if not isinstance(several, tuple | list) or any(not isinstance(one, str) for one in several):
+                raise SetupError(f"Claims({option}={given!r}) is neither a name nor several. Write one text, or a tuple of them.")
 
     def identity(self, claims: Mapping[str, Any]) -> Identity:
         """Return the identity that verified claims describe."""

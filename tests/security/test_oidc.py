@@ -85,6 +85,13 @@ async def test_the_log_says_what_is_wrong_with_the_name_of_the_issuer(fake: Fake
     assert [word for word in words if word not in told] == []
 
 
+@pytest.mark.parametrize("wrong", [{"roles": 5}, {"permissions": None}, {"names": ["admin"]}, {"names": {"a": 5}}, {"roles": ("a", 5)}])
+def test_claims_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    """Where they are written: every call with a token of the issuer would be a defect."""
+    with pytest.raises(SetupError, match=r"Claims\("):
+        Claims(**wrong)
+
+
 async def test_what_the_issuer_signed_for_another_use_is_no_access_token(fake: FakeIssuer) -> None:
     """By the type that its header states, if it does (RFC 8725, 3.11); without a name of a key there must be no doubt whose it is."""
     fake.keys["two"] = rsa("two")
