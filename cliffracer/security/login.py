@@ -57,8 +57,12 @@ class BrowserLogin:
         home: str = "/",
         everywhere: bool = False,
     ) -> None:
-        if "openid" not in scope.split():
-            raise SetupError(f"BrowserLogin(scope={scope!r}) asks for no sign-in. Begin it with openid.")
+        if not isinstance(scope, str) or "openid" not in scope.split():
+            raise SetupError(f"BrowserLogin(scope={scope!r}) asks for no sign-in. Begin it with openid, as in 'openid email'.")
+        if url and not url.startswith(("https://", "http://")):
+            raise SetupError(f"BrowserLogin(url={url!r}) is no place to come back to. Write it as browsers do: https://shop.example.")
+        if not local(home, ""):
+            raise SetupError(f"BrowserLogin(home={home!r}) is no path of this site. Write it as /orders.")
         self.prefix = prefix
         self.scope = scope
         self.lasts = length("BrowserLogin(lasts=...)", lasts, some=True)

@@ -164,6 +164,13 @@ async def test_issuer_that_lies_in_its_tokens(issuer: FakeIssuer) -> None:
     assert "eyJ" not in "".join(lines)
 
 
+@pytest.mark.parametrize("wrong", [{"scope": ["openid"]}, {"scope": "email"}, {"url": "shop.example"}, {"home": "orders"}, {"home": "//x"}])
+def test_a_sign_in_that_leads_nowhere_is_refused(wrong: dict[str, Any]) -> None:
+    """Where it is written, and not when the first browser comes back."""
+    with pytest.raises(SetupError, match=rf"BrowserLogin\({next(iter(wrong))}="):
+        BrowserLogin(**wrong)
+
+
 async def test_answers_that_are_not_of_this_sign_in(issuer: FakeIssuer) -> None:
     """A state, browser or issuer that is not the one it began with, a code twice, and a refusal sign nobody in."""
     async with running(app, back, **fields(issuer)) as t:
