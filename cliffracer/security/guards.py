@@ -122,7 +122,9 @@ def policy_of(function: Any) -> Policy | None:
     """Return all rules of a function as one policy; None without any, `SetupError` if they contradict each other."""
     found: list[Policy] = []
     for each in _layers(function):
-        found += [policy for policy in getattr(each, "__dict__", {}).get(_MARK, ()) if policy not in found]
+        for policy in getattr(each, "__dict__", {}).get(_MARK, ()):
+            if policy not in found:
+                found.append(policy)
     if not found:
         return None
     if PUBLIC in found and len(found) > 1:

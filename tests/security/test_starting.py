@@ -281,6 +281,14 @@ def test_rules_pass_through_wrappers() -> None:
     assert str(policy_of(plain(requires("b", role=("c", "d"))(work)))) == "a and b and role c or d"
 
 
+def test_a_rule_that_is_said_twice_is_one() -> None:
+    """Public twice is no contradiction, and a check is not asked twice."""
+    assert str(policy_of(public(public(lambda: None)))) == "public"
+    found = policy_of(requires("a")(requires("a")(lambda: None)))
+    assert found is not None
+    assert len(found.rules) == 1
+
+
 def test_arguments_do_not_stand_in_for_the_identity() -> None:
     """A caller's argument that is called identity is not taken for who he is."""
     from cliffracer.security.guards import checks_of
