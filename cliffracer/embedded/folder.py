@@ -1,16 +1,21 @@
 """The folder of a project's servers, private to its owner."""
 
 import os
+import stat
 from pathlib import Path
 
 from cliffracer.errors import SetupError
 
 NAME = ".cliffracer"
 MARKERS = (NAME, "pyproject.toml", ".git")
+_FOR_ALL = stat.S_ISVTX | stat.S_IWOTH
 
 
 def project_folder() -> Path:
-    """Return ``CLIFFRACER_HOME``, else the nearest folder from here up that looks like a project, else the current one."""
+    """Return ``CLIFFRACER_HOME``, else the nearest folder from here up that looks like a project, else the current one.
+
+    What is left in the home folder, or in one for everybody's files such as ``/tmp``, makes no project of all that is below.
+    """
     home = os.environ.get("CLIFFRACER_HOME")
     if home:
         return Path(home).expanduser().absolute()
@@ -19,9 +24,19 @@ def project_folder() -> Path:
     except FileNotFoundError as error:
         raise SetupError("The current folder does not exist any more; change to another one, or set CLIFFRACER_HOME.") from error
     for folder in (here, *here.parents):
+        if folder != here and _is_for_all(folder):
+            return here
         if any(os.path.exists(folder / marker) for marker in MARKERS):  # noqa: PTH110 - Path.exists raises where we may not look
             return folder
     return here
+
+
+def _is_for_all(folder: Path) -> bool:
+    """Say whether a folder is where projects are put, and none itself."""
+    try:
+        return folder == Path.home() or folder.stat().st_mode & _FOR_ALL == _FOR_ALL
+    except (OSError, RuntimeError):  # it cannot be looked at, or nobody's home is known
+        return False
 
 
 def locate(folder: Path | None) -> Path:

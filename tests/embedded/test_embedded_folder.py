@@ -27,6 +27,22 @@ def test_nearest_marker_makes_the_project(tmp_path: Path, monkeypatch, marker: s
     assert embedded.locate(None) == tmp_path / "near" / ".cliffracer"
 
 
+@pytest.mark.parametrize("marker", [".cliffracer", "pyproject.toml", ".git"])
+def test_what_lies_about_makes_no_project_of_all_that_is_below(tmp_path: Path, monkeypatch, marker: str) -> None:
+    """Who once tried something in his home folder, or anybody in /tmp, would have all projects there share their servers and tables."""
+    for place, ours in (("home", True), ("tmp", True), ("work", False)):
+        below = tmp_path / place / "shop" / "src"
+        below.mkdir(parents=True)
+        (tmp_path / place / marker).mkdir()
+        if place == "tmp":
+            (tmp_path / place).chmod(0o1777)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(below)
+        assert embedded.project_folder() == (below if ours else tmp_path / place)
+        monkeypatch.chdir(tmp_path / place)
+        assert embedded.project_folder() == tmp_path / place
+
+
 def test_home_variable_wins(tmp_path: Path, monkeypatch) -> None:
     """CLIFFRACER_HOME names the folder for projects that share their servers."""
     monkeypatch.setenv("CLIFFRACER_HOME", str(tmp_path))
