@@ -49,7 +49,7 @@ SAID = {
         f"{S.auth_access_ttl / 60:g} minutes, {S.auth_refresh_ttl / DAY:g} days",
         f"after its token has ended: {S.auth_backlog / DAY:g} days",
         f"{'twelve' if browser.LASTS == 12 * 3600 else browser.LASTS} hours",
-        f"a password {passwords.SHORTEST} or more, and {passwords.LONGEST:,} bytes at most",
+        f"a password has {passwords.SHORTEST} or more, and {passwords.LONGEST:,} bytes at most",
         f"{WORDS[attempts.PER_ACCOUNT]} tries per account and {WORDS[attempts.PER_ADDRESS]} per address",
         f"in {WORDS[attempts.WINDOW // 60]} minutes, for all replicas together, and {WORDS[attempts.PER_RESET]} resets",
         f"good for {sessions.RESET_LIFE / 60:g} minutes",
