@@ -182,22 +182,14 @@ class _Feed:
         arrived = Arrived(subject, block, payload)
         for reader in self.readers:
             reader.take(arrived)
-        self._rousing += self.asleep
-        self.asleep.clear()
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._wake)
+        self._rouse()
 
     def end(self) -> None:
         """Have every reader raise once it has taken what waits for it: the connection is closed."""
         self.subscription = None  # who joins from here on finds that out
         for reader in self.readers:
             reader.missed = reader.missed or _CLOSED
-        self._rousing += self.asleep
-        self.asleep.clear()
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._wake)
+        self._rouse()
 
     def forget(self) -> None:
         """Drop what has come to those who wait until the feed has begun."""
@@ -209,6 +201,14 @@ class _Feed:
         del self.readers[reader]
         if len(self.asleep) > 2 * len(self.readers) + SLICE:
             self.asleep = [one for one in self.asleep if one in self.readers]
+
+    def _rouse(self) -> None:
+        """See that those who sleep now are woken."""
+        self._rousing += self.asleep
+        self.asleep.clear()
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._wake)
 
     def _wake(self) -> None:
         """Wake some, and the others in turns of the loop that follow: what they do is done, and others run, in between."""
