@@ -37,14 +37,15 @@ _MINUTES = 600.0
 """Seconds that a user may take at the issuer."""
 _SHOWN = ("name", "email", "preferred_username")
 _SEE_OTHER = 303
+_PLACES = ("https://", "http://")
 
 
 class BrowserLogin:
     """Routes under ``prefix``: ``login``, ``callback`` (to be registered at the issuer), ``logout``, ``me``.
 
     ``url`` is where browsers reach this app, if that is not what their requests say (``https://shop.example``); ``lasts`` how long
-    a sign-in is good for; ``home`` where browsers go when nothing else is asked. With ``everywhere`` signing out goes on to
-    the issuer's own sign-out. ``scope`` is what the issuer is asked for.
+    a sign-in is good for; ``home`` where browsers go when nothing else is asked, a path or another
+    host's page. With ``everywhere`` signing out goes on to the issuer's own sign-out. ``scope`` is what the issuer is asked for.
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class BrowserLogin:
     ) -> None:
         if not isinstance(scope, str) or "openid" not in scope.split():
             raise SetupError(f"BrowserLogin(scope={scope!r}) asks for no sign-in. Begin it with openid, as in 'openid email'.")
-        if url and not url.startswith(("https://", "http://")):
+        if url and not url.startswith(_PLACES):
             raise SetupError(f"BrowserLogin(url={url!r}) is no place to come back to. Write it as browsers do: https://shop.example.")
-        if not local(home, ""):
-            raise SetupError(f"BrowserLogin(home={home!r}) is no path of this site. Write it as /orders.")
+        if not (local(home, "") or home.startswith(_PLACES)):
+            raise SetupError(f"BrowserLogin(home={home!r}) is no place to go to. Write a path, such as /orders, or a whole URL.")
         self.prefix = prefix
         self.scope = scope
         self.lasts = length("BrowserLogin(lasts=...)", lasts, some=True)
@@ -81,6 +82,10 @@ class BrowserLogin:
     def base(self, request: Request) -> str:
         """Return the URL at which browsers reach this app."""
         return self.url or f"{request.url.scheme}://{request.url.netloc}"
+
+    def back(self, request: Request) -> str:
+        """Return the URL to which a sign-out at the issuer sends browsers back."""
+        return self.home if self.home.startswith(_PLACES) else self.base(request) + self.home
 
     def callback(self, request: Request) -> str:
         """Return the URL to which the issuer sends browsers back."""
@@ -151,7 +156,7 @@ def _signed_in(group: Group, login_of: BrowserLogin) -> None:
     ) -> Response:
         """Sign out: the cookie is refused everywhere within a second."""
         await authority.revoke(authority.session_of(identity), identity.claims["exp"] + 60)
-        place = await _way_out(client, login_of.base(request) + login_of.home) if login_of.everywhere else None
+        place = await _way_out(client, login_of.back(request)) if login_of.everywhere else None
         response = RedirectResponse(place or login_of.home, _SEE_OTHER)
         authority.browsers.forget(response, request.url.scheme)
         return response

@@ -290,6 +290,18 @@ async def test_roles_of_an_access_token(issuer: FakeIssuer) -> None:
         assert (await t.http.get("/mine")).status_code == 200
 
 
+async def test_home_may_be_a_page_of_another_host(issuer: FakeIssuer) -> None:
+    """As where one host has the pages and another the services: after the sign-in, and after one's sign-out at the issuer."""
+    mine = App("mine")
+    mine.use(BrowserLogin(everywhere=True, home="https://www.shop.example/start"))
+    async with running(mine, **fields(issuer)) as t:
+        asked = await t.http.get("/oidc/login")
+        answer = (await t.http.get(asked.headers["location"])).headers["location"]
+        assert (await t.http.get(answer)).headers["location"] == "https://www.shop.example/start"
+        out = urlsplit((await t.http.post("/oidc/logout", headers={"Origin": t.url})).headers["location"])
+        assert parse_qs(out.query)["post_logout_redirect_uri"] == ["https://www.shop.example/start"]
+
+
 async def test_public_clients_and_sign_out_everywhere(issuer: FakeIssuer) -> None:
     """Without a secret PKCE is all there is; sign-out may go on to the issuer's; another URL of ours is believed when it is set."""
     mine = App("mine")
