@@ -17,6 +17,7 @@ from cliffracer.declarations import Rpc
 from cliffracer.durations import seconds
 from cliffracer.errors import ServiceError, SetupError
 from cliffracer.events import Event, Received
+from cliffracer.frozen import Frozen
 from cliffracer.messaging.broker import Parked
 from cliffracer.messaging.connection import Connection
 from cliffracer.messaging.hearing import hear
@@ -55,8 +56,7 @@ class Running:
         self._link: Connection = up.services[0].link
         self._seen: list[Received[Any]] = []
         self._stored: set[str] = set()
-        frozen = [app.freeze() for app in apps]
-        self._methods = {each.name: {rpc.name for rpc, _ in each.of(Rpc)} for each in frozen}
+        self._methods = {each.frozen.name: {rpc.name for rpc, _ in each.frozen.of(Rpc)} for each in up.services}
         self._decoder: Decoder[Any] = Decoder(Any)
         self._http: httpx.AsyncClient | None = None
 
@@ -210,11 +210,12 @@ async def running(
         raise SetupError(f"running(app, other) takes apps, and {strange[0]!r} is none.")
     if settings is not None and fields:
         raise SetupError(f"running(settings=...) takes whole settings: put {', '.join(fields)} into them.")
-    replaced = checked(overrides, [app.freeze() for app in apps])
+    frozen = [app.freeze() for app in apps]
+    replaced = checked(overrides, frozen)
     async with AsyncExitStack() as stack:
         clock = MovableClock()
         DECORATED.forget(clock.now)
-        given = settings if settings is not None else await _embedded(apps, stack, fields)
+        given = settings if settings is not None else await _embedded(frozen, stack, fields)
         logs.configure_tests(given)
         up = await stack.enter_async_context(runtime.running(apps, given, overrides=replaced, clock=clock))
         if settings is None:
@@ -242,21 +243,21 @@ def _refuse_trio() -> None:
         ) from None
 
 
-def _models(apps: Sequence[App]) -> list[Any]:
+def _models(frozen: Sequence[Frozen]) -> list[Any]:
     appdatabase = importlib.import_module("cliffracer.appdatabase")  # only tests with a database pay for importing it
-    found: list[Any] = appdatabase.models_of([app.freeze() for app in apps])
+    found: list[Any] = appdatabase.models_of(frozen)
     return found
 
 
-async def _embedded(apps: Sequence[App], stack: AsyncExitStack, fields: Mapping[str, Any]) -> Settings:
-    database = any(app.freeze().needs_database for app in apps)
+async def _embedded(frozen: Sequence[Frozen], stack: AsyncExitStack, fields: Mapping[str, Any]) -> Settings:
+    database = any(each.needs_database for each in frozen)
     namespace = new_namespace()
     urls = await in_thread(stack, lambda: embedded.servers(database=database))
-    mine = await stack.enter_async_context(own_database(urls.database_url, _models(apps))) if urls.database_url else None
+    mine = await stack.enter_async_context(own_database(urls.database_url, _models(frozen))) if urls.database_url else None
     servers: dict[str, Any] = {"nats_url": urls.nats_url, "database_url": mine}
-    if any(app.freeze().needs_http for app in apps):
+    if any(each.needs_http for each in frozen):
         servers["http_port"] = 0
-    declared = [each for app in apps for each in app.freeze().declared]
+    declared = [declared for each in frozen for declared in each.declared]
     ruled = any(effective(each.record.function, each.signature, required=bool(fields.get("auth_required"))) for each in declared)
     if ruled and not fields.keys() & {"auth_secret_key", "auth_keys", "oidc_issuer"}:
         servers["auth_secret_key"] = secrets.token_urlsafe(48)
